@@ -1,0 +1,5 @@
+"""`python -m vaectl` is `vaectl`."""
+
+from vaectl.cli import main
+
+main()

@@ -1,0 +1,145 @@
+"""Checkpoints of a run, by Orbax; nothing else knows Orbax.
+
+    checkpoints/2000/      the state after step 2000, as Orbax writes it
+    checkpoints/2000.json  what it is, and the digest of its arrays
+
+A checkpoint counts only once its JSON stands beside it, and that is written last. The digest is
+ours: Orbax loads flipped bytes without noticing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Self, final
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from vaectl.errors import RunError
+from vaectl.files import replacing
+from vaectl.training import TrainState
+
+FORMAT_VERSION = 1
+
+
+class Info(BaseModel):
+    """What stands beside a checkpoint."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    format_version: int = FORMAT_VERSION
+    epoch: int
+    step: int
+    validation_elbo: float
+    """In nats per image, of this state."""
+    digest: str = ""
+    """SHA-256 of the arrays."""
+
+
+@final
+class Checkpoints:
+    """The checkpoints of one run: the latest, and the best by validation ELBO.
+
+    Saving happens in the background; leaving the context waits for it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory.absolute()  # Orbax takes no relative paths
+        self._orbax = ocp.StandardCheckpointer()
+        self._pending: Info | None = None
+        logging.getLogger("absl").setLevel(logging.ERROR)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.commit()
+        self._orbax.close()
+
+    def __contains__(self, step: int) -> bool:
+        """Whether a step is saved, or being saved."""
+        pending = self._pending is not None and self._pending.step == step
+        return pending or any(info.step == step for info in self.list())
+
+    def save(self, state: TrainState, info: Info) -> None:
+        """Save a state; it may be donated as soon as this returns."""
+        self.commit()
+        self._directory.mkdir(exist_ok=True)
+        self._orbax.save(self._directory / str(info.step), state, force=True)
+        self._pending = info.model_copy(update={"digest": digest(state)})
+
+    def commit(self) -> None:
+        """Wait for the save under way, make it count, and drop those that it supersedes."""
+        if self._pending is None:
+            return
+        info, self._pending = self._pending, None
+        self._orbax.wait_until_finished()
+        with replacing(self._directory / f"{info.step}.json") as file:
+            file.write(info.model_dump_json(indent=2).encode() + b"\n")
+        infos = self.list()
+        keep = {infos[-1].step, best(infos).step}
+        for old in infos:
+            if old.step not in keep:
+                # first it stops counting, then it goes
+                (self._directory / f"{old.step}.json").unlink()
+                shutil.rmtree(self._directory / str(old.step))
+
+    def list(self) -> list[Info]:
+        """All checkpoints that count, by step."""
+        infos = []
+        for file in self._directory.glob("*.json"):
+            try:
+                info = Info.model_validate_json(file.read_bytes())
+            except (OSError, ValidationError):
+                continue
+            if (self._directory / str(info.step)).is_dir():
+                infos.append(info)
+        return sorted(infos, key=lambda info: info.step)
+
+    def restore(self, info: Info, like: TrainState) -> TrainState:
+        """Load a checkpoint and check it against its digest.
+
+        Args:
+            info: one of `list()`.
+            like: shapes, types and shardings of the state, as `jax.ShapeDtypeStruct`s.
+
+        Raises:
+            RunError: it is unreadable, of other shapes, or not what was saved.
+        """
+        path = self._directory / str(info.step)
+        try:
+            state = self._orbax.restore(path, like)
+        except Exception as error:  # Orbax and its backends raise whatever they meet
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise RunError(f"{path}: the checkpoint does not load: {reason}") from error
+        if not isinstance(state, TrainState) or digest(state) != info.digest:
+            raise RunError(
+                f"{path}: the checkpoint is damaged: its arrays are not those that were saved"
+            )
+        return state
+
+
+def best(infos: list[Info]) -> Info:
+    """The checkpoint of the highest validation ELBO, the earliest of equals."""
+    return max(infos, key=lambda info: (info.validation_elbo, -info.step))
+
+
+def digest(state: TrainState) -> str:
+    """SHA-256 of a state: of the path, type, shape and bytes of each array."""
+    result = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        array = np.asarray(leaf)
+        result.update(f"{jax.tree_util.keystr(path)} {array.dtype.str} {array.shape}".encode())
+        result.update(np.ascontiguousarray(array).data)
+    return result.hexdigest()

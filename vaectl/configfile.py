@@ -1,0 +1,237 @@
+"""A configuration as text: read YAML with its lines, override, validate, dump.
+
+All problems are told at once, each with its place, its dotted path and what to try.
+"""
+
+from __future__ import annotations
+
+import difflib
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from vaectl.config import Config, Hyperparameters, Optimizer, Section
+from vaectl.errors import ConfigError
+
+OPTIMIZERS = tuple(
+    name
+    for name, field in Optimizer.model_fields.items()
+    if isinstance(field.default, Hyperparameters)
+)
+
+# Where a value came from, "file:line" or the option, by its path of keys.
+_Path = tuple[str | int, ...]
+_Origins = dict[_Path, str]
+
+
+def load(
+    file: Path | None = None,
+    *,
+    assignments: Sequence[str] = (),
+    options: Mapping[str, object] | None = None,
+) -> Config:
+    """Read a YAML file (or the defaults), apply overrides, validate everything once.
+
+    Args:
+        file: a YAML file; None for the built-in default.
+        assignments: `dotted.key=value`, the value in YAML; applied in order, after the file.
+        options: dotted key to value (None: not given), applied last. The key
+            `optimizer.learning_rate` stands for the chosen optimizer's.
+
+    Raises:
+        ConfigError: with all problems at once, each with its place and what to try.
+    """
+    values: dict[str, Any] = {}
+    origins: _Origins = {}
+    if file is not None:
+        values = _read(file, origins)
+    for assignment in assignments:
+        key, separator, text = assignment.partition("=")
+        if not separator or not key.strip():
+            raise ConfigError(
+                f"--set {assignment}: not of the form key=value",
+                hint="for example --set model.code_size=2",
+            )
+        _put(values, origins, key.strip(), _parse(text, assignment), f"--set {assignment}")
+    given = {key: value for key, value in (options or {}).items() if value is not None}
+    learning_rate = given.pop("optimizer.learning_rate", None)
+    for key, value in given.items():
+        _put(values, origins, key, value, _flag(key))
+    if learning_rate is not None:
+        section = values.get("optimizer")
+        name = section.get("name") if isinstance(section, dict) else None
+        # an unknown name is an error of its own, below
+        known = name if name in OPTIMIZERS else Config().optimizer.name
+        _put(values, origins, f"optimizer.{known}.learning_rate", learning_rate, "--learning-rate")
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        problems = [_explain(details, origins) for details in error.errors()]
+        raise ConfigError(
+            "\n".join(problems), hint="vaectl config show prints every key with its default"
+        ) from None
+
+
+def dump(config: Config, header: str = "") -> str:
+    """Write the whole configuration as YAML under an optional comment."""
+    yaml = YAML()
+    yaml.representer.add_representer(type(None), _represent_null)
+    stream = io.StringIO()
+    yaml.dump(config.model_dump(mode="json"), stream)
+    comment = "".join(f"# {line}\n" for line in header.splitlines())
+    return comment + stream.getvalue()
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of a configuration file, for editors."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Config.model_json_schema(),
+        "title": "vaectl configuration",
+    }
+
+
+def _represent_null(representer: Any, _: None) -> Any:
+    """Null as a word: ruamel.yaml leaves nothing after the colon."""
+    return representer.represent_scalar("tag:yaml.org,2002:null", "null")
+
+
+def _read(file: Path, origins: _Origins) -> dict[str, Any]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file}: not UTF-8 text", hint="a configuration is YAML text") from None
+    except OSError as error:
+        raise ConfigError(
+            f"{file}: cannot be read ({error.strerror})",
+            hint="give a YAML file, or none at all for the built-in default",
+        ) from None
+    try:
+        # the round-trip loader constructs plain data only, and knows the line of each key
+        document = YAML(typ="rt").load(text)
+    except MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{file}{line}: not valid YAML: {error.problem}") from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{file}: not valid YAML: {error}") from None
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ConfigError(
+            f"{file}: must be a mapping of keys to values, not {_kind(document)}",
+            hint="vaectl config show prints an example",
+        )
+    values: dict[str, Any] = _plain(document, (), str(file), origins)
+    return values
+
+
+def _plain(node: Any, path: _Path, file: str, origins: _Origins) -> Any:
+    """Turn the loader's types into plain ones, and note the line of each key."""
+    if isinstance(node, CommentedMap):
+        plain = {}
+        for key, value in node.items():
+            place = (*path, str(key))
+            origins[place] = f"{file}:{node.lc.key(key)[0] + 1}"
+            plain[str(key)] = _plain(value, place, file, origins)
+        return plain
+    if isinstance(node, list):
+        return [_plain(value, (*path, i), file, origins) for i, value in enumerate(node)]
+    for kind in (bool, int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return node
+
+
+def _parse(text: str, assignment: str) -> object:
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except (YAMLError, ValueError, RecursionError):
+        raise ConfigError(
+            f"--set {assignment}: the value is not valid YAML",
+            hint="quote it for the shell, for example --set 'data.source=idx:my digits'",
+        ) from None
+
+
+def _put(
+    values: dict[str, Any], origins: _Origins, dotted: str, value: object, origin: str
+) -> None:
+    *parents, last = dotted.split(".")
+    section = values
+    for parent in parents:
+        below = section.get(parent)
+        if not isinstance(below, dict):
+            section[parent] = below = {}
+        section = below
+    section[last] = value
+    path = tuple(dotted.split("."))
+    for known in [known for known in origins if known[: len(path)] == path]:
+        del origins[known]
+    origins[path] = origin
+
+
+def _flag(key: str) -> str:
+    """The short option that sets a key."""
+    name = "optimizer" if key == "optimizer.name" else key.rpartition(".")[2].replace("_", "-")
+    return f"--{name}"
+
+
+def _explain(details: ErrorDetails, origins: _Origins) -> str:
+    path = details["loc"]
+    # pydantic may name a place below the key (a union's branch): take the deepest one we know
+    known = next((path[:n] for n in range(len(path), 0, -1) if path[:n] in origins), path)
+    where = origins.get(known, "")
+    dotted = ".".join(str(part) for part in path)
+    if details["type"] == "extra_forbidden":
+        what = f"unknown key {dotted}"
+        nearest = _nearest(dotted)
+        if nearest:
+            what += f"; did you mean {nearest}?"
+    else:
+        reason = details["msg"][:1].lower() + details["msg"][1:]
+        if details["type"] == "string_pattern_mismatch" and dotted == "data.source":
+            reason = "should be digits-5k, tfds:NAME, idx:DIR or npz:FILE"
+        what = f"{dotted}: {reason}, not {_shown(details['input'])}"
+    return f"{where}: {what}" if where else what
+
+
+def _kind(value: object) -> str:
+    names = {str: "a string", list: "a list", bool: "a boolean", int: "a number", float: "a number"}
+    return next((name for kind, name in names.items() if isinstance(value, kind)), "a value")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return "a mapping"
+    if value is None:
+        return "null"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "a number that is not finite"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _keys(section: type[Section], prefix: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        yield prefix + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from _keys(field.annotation, f"{prefix}{name}.")
+
+
+def _nearest(dotted: str) -> str | None:
+    """The known key most like an unknown one: by its last part, then as a whole."""
+    known = list(_keys(Config))
+    last = dotted.rpartition(".")[2]
+    by_last: dict[str, list[str]] = {}
+    for key in known:
+        by_last.setdefault(key.rpartition(".")[2], []).append(key)
+    for name in difflib.get_close_matches(last, by_last, n=1, cutoff=0.7):
+        return max(by_last[name], key=lambda key: difflib.SequenceMatcher(a=dotted, b=key).ratio())
+    return next(iter(difflib.get_close_matches(dotted, known, n=1, cutoff=0.6)), None)

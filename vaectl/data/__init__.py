@@ -1,0 +1,44 @@
+"""Data sources: from a name in the configuration to arrays. No JAX here."""
+
+from pathlib import Path
+
+from vaectl import config
+from vaectl.data.arrays import Dataset, Source
+from vaectl.data.splits import split
+from vaectl.errors import DataError
+
+__all__ = ["Dataset", "Source", "load", "source"]
+
+
+def load(settings: config.Data, *, progress: bool = False) -> Dataset:
+    """Load, split and binarize the data set of a configuration.
+
+    Raises:
+        DataError: it is missing, broken, too small, or cannot be fetched.
+    """
+    return split(source(settings.source, progress=progress), settings)
+
+
+def source(name: str, *, progress: bool = False) -> Source:
+    """Load a data set by its name: `digits-5k`, `tfds:NAME`, `idx:DIR` or `npz:FILE`."""
+    scheme, _, rest = name.partition(":")
+    # each source is imported when it is asked for: TFDS alone takes 0.4 s
+    if name == "digits-5k":
+        from vaectl.data import digits
+
+        return digits.load()
+    if scheme == "tfds" and rest:
+        from vaectl.data import tfds
+
+        return tfds.load(rest, progress=progress)
+    if scheme == "idx" and rest:
+        from vaectl.data import idx
+
+        return idx.load(Path(rest))
+    if scheme == "npz" and rest:
+        from vaectl.data import npz
+
+        return npz.load(Path(rest))
+    raise DataError(
+        f"{name}: no such data source", hint="digits-5k, tfds:NAME, idx:DIR or npz:FILE"
+    )

@@ -1,0 +1,59 @@
+"""The arrays that a data set is made of."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+
+class Images(NamedTuple):
+    """Images of one channel, 0 to 255, and their classes where these are known."""
+
+    images: UInt8[np.ndarray, "images height width"]
+    labels: Int32[np.ndarray, " images"] | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set as its authors publish it: a training and a test split."""
+
+    train: Images
+    test: Images
+    validation_size: int | None = None
+    """How many images at the end of `train` validate by default; None: a sixth of them."""
+
+    def fingerprint(self) -> str:
+        """SHA-256 of shapes, pixels and labels: equal if and only if the data are."""
+        digest = hashlib.sha256()
+        for array in (*self.train, *self.test):
+            if array is None:
+                digest.update(b"none")
+            else:
+                digest.update(f"{array.dtype.str}{array.shape}".encode())
+                digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+
+class Split(NamedTuple):
+    """Images as a model sees them: flat, and after binarization either 0 or 255."""
+
+    images: UInt8[np.ndarray, "images pixels"]
+    labels: Int32[np.ndarray, " images"] | None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What an experiment trains, validates and tests on."""
+
+    fingerprint: str
+    image_shape: tuple[int, int]
+    train: Split
+    validation: Split
+    test: Split
+
+    @property
+    def pixels(self) -> int:
+        """Of one image."""
+        return self.image_shape[0] * self.image_shape[1]

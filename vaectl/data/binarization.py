@@ -1,0 +1,43 @@
+"""From grey levels to the x of a Bernoulli decoder.
+
+Results keep the scale 0 to 255, so that one division serves every binarization.
+"""
+
+import zlib
+from typing import Literal
+
+import numpy as np
+from jaxtyping import UInt8
+
+from vaectl import config
+
+SplitName = Literal["train", "validation", "test"]
+
+MEANING = {
+    "threshold": "pixels binarized at a threshold",
+    "stochastic": "pixels drawn as Bernoulli, anew in each training epoch, fixed for evaluation",
+    "none": "grey levels as probabilities: the NLL is a cross-entropy, not that of binary images",
+}
+
+
+def binarize(
+    images: UInt8[np.ndarray, "*shape"], settings: config.Data, split: SplitName
+) -> UInt8[np.ndarray, "*shape"]:
+    """Binarize a split, as far as that is done once and for all.
+
+    `threshold`: 255 where the pixel is at least the threshold, else 0 (the paper's, at 0.5).
+    `stochastic`: 255 with the pixel as probability, by a draw that depends on the split alone, so
+    that every run is evaluated on the same images; training images stay grey, and training draws
+    them anew. `none`: unchanged.
+    """
+    if settings.binarization == "threshold":
+        lowest = np.uint8(np.argmax(np.arange(256) / 255 >= settings.threshold))
+        return (images >= lowest).astype(np.uint8) * np.uint8(255)
+    if settings.binarization == "stochastic" and split != "train":
+        # image by image: the draw of the first n images does not depend on how many follow
+        rng = np.random.Generator(np.random.Philox(key=zlib.crc32(split.encode())))
+        binary = np.empty_like(images)
+        for image, out in zip(images, binary, strict=True):
+            out[...] = np.where(255 * rng.random(image.shape) < image, 255, 0)
+        return binary
+    return images

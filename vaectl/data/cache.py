@@ -1,0 +1,78 @@
+"""Prepared data sets on disk: keyed by what they were made from, verified when read."""
+
+import os
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+
+from vaectl.data.arrays import Images, Source
+from vaectl.errors import DataError
+from vaectl.files import replacing
+
+FORMAT_VERSION = 1
+
+
+def directory() -> Path:
+    """`VAECTL_CACHE_DIR`, or vaectl's folder in the user's cache directory."""
+    chosen = os.environ.get("VAECTL_CACHE_DIR")
+    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("vaectl")
+
+
+def path(key: str) -> Path:
+    """Where the data set of a key is kept."""
+    return directory() / "data" / f"{key}-v{FORMAT_VERSION}.npz"
+
+
+def cached(key: str, build: Callable[[], Source]) -> Source:
+    """Return the data set of a key, from disk if an intact copy is there, else built and kept.
+
+    Args:
+        key: a name and a fingerprint of everything that `build` depends on.
+        build: makes the data set.
+
+    Raises:
+        DataError: the cache cannot be written.
+    """
+    file = path(key)
+    source = _read(file)
+    if source is None:
+        source = build()
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            _write(file, source)
+        except OSError as error:
+            raise DataError(
+                f"{file}: the cache cannot be written: {error.strerror}",
+                hint="make room there, or set VAECTL_CACHE_DIR to another directory",
+            ) from None
+    return source
+
+
+def _read(file: Path) -> Source | None:
+    """The data set in a file, or None where there is none or its fingerprint does not match."""
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        source = Source(
+            train=Images(arrays["x_train"], arrays.get("y_train")),
+            test=Images(arrays["x_test"], arrays.get("y_test")),
+        )
+        return source if source.fingerprint() == str(arrays["fingerprint"]) else None
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+        return None
+
+
+def _write(file: Path, source: Source) -> None:
+    arrays = {
+        "x_train": source.train.images,
+        "y_train": source.train.labels,
+        "x_test": source.test.images,
+        "y_test": source.test.labels,
+        "fingerprint": np.asarray(source.fingerprint()),
+    }
+    with replacing(file) as out:
+        np.savez(out, allow_pickle=False, **{k: v for k, v in arrays.items() if v is not None})

@@ -1,0 +1,208 @@
+"""Data sets by tensorflow-datasets (TFDS), and MNIST and its kin without TensorFlow.
+
+TFDS reads what it has prepared without TensorFlow, but needs it to prepare most data sets. Those
+that are published as IDX files are fetched from the addresses that TFDS registers, checked against
+its SHA-256 sums, and parsed here.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from vaectl.data import cache, idx
+from vaectl.data.arrays import Images, Source
+from vaectl.errors import DataError
+
+IDX_NAMES = ("mnist", "fashion_mnist", "kmnist")
+_TIMEOUT_SECONDS = 10
+_NO_NETWORK = (
+    "without a network, use the embedded digits (data.source=digits-5k) or local files: "
+    "data.source=idx:DIR or data.source=npz:FILE"
+)
+
+
+def load(name: str, *, progress: bool = False) -> Source:
+    """Load a TFDS data set of one channel; download and prepare it first where need be.
+
+    Args:
+        name: as TFDS writes it: `mnist`, `emnist/balanced`, ...
+        progress: whether to show a bar while downloading.
+
+    Raises:
+        DataError: no such data set, no network, wrong checksum, TensorFlow missing, or images that
+            do not have one channel.
+    """
+    builder = _builder(name)
+    if name in IDX_NAMES:
+        return cache.cached(idx_key(name), lambda: _published(name, builder, progress))
+    version = f"{builder.info.full_name}".replace("/", "-")
+    return cache.cached(f"tfds-{version}", lambda: _prepared(name, builder, progress))
+
+
+def idx_key(name: str) -> str:
+    """The cache key of a data set published as IDX files: its name and its checksums."""
+    checksums = sorted(info.checksum for info in _builder(name).url_infos.values())
+    return f"tfds-{name}-{hashlib.sha256(''.join(checksums).encode()).hexdigest()[:16]}"
+
+
+def _builder(name: str) -> Any:
+    with _quiet_tfds():
+        import tensorflow_datasets as tfds
+
+        try:
+            return tfds.builder(name, file_format="array_record")
+        except tfds.core.DatasetNotFoundError:
+            raise DataError(
+                f"tfds:{name}: tensorflow-datasets has no data set of this name",
+                hint="vaectl data list shows some; TFDS's catalogue has all",
+            ) from None
+        except (ValueError, RuntimeError, ImportError) as error:
+            raise DataError(f"tfds:{name}: {_first_line(error)}") from None
+
+
+def _published(name: str, builder: Any, progress: bool) -> Source:
+    """Fetch the IDX files of a data set into a directory of its own, and parse them."""
+    import pooch
+    import requests
+
+    pooch.get_logger().setLevel(logging.WARNING)
+    # a directory of its own: these data sets give their files the same names
+    directory = cache.directory() / "downloads" / name
+    for url, info in builder.url_infos.items():
+        downloader = pooch.HTTPDownloader(
+            progressbar=progress, timeout=_TIMEOUT_SECONDS, headers={"User-Agent": "vaectl"}
+        )
+        try:
+            pooch.retrieve(
+                url,
+                known_hash=f"sha256:{info.checksum}",
+                fname=info.filename,
+                path=directory,
+                downloader=downloader,
+            )
+        except requests.RequestException as error:
+            raise DataError(
+                f"tfds:{name}: {url} cannot be fetched: {_reason(error)}", hint=_NO_NETWORK
+            ) from None
+        except ValueError:  # pooch's word for a wrong checksum; it has deleted the file
+            raise DataError(
+                f"tfds:{name}: {url} is not the file that TFDS registers: its SHA-256 differs",
+                hint="try again; if it stays so, somebody changed the file or the connection",
+            ) from None
+        except OSError as error:
+            raise DataError(
+                f"{directory}: cannot be written: {error.strerror}",
+                hint="make room there, or set VAECTL_CACHE_DIR to another directory",
+            ) from None
+    return idx.load(directory)
+
+
+def _prepared(name: str, builder: Any, progress: bool) -> Source:
+    """Read a data set that TFDS has prepared; prepare it where TensorFlow is installed."""
+    _check_features(name, builder)
+    with _quiet_tfds(progress):
+        if not builder.is_prepared():
+            _prepare(name, builder)
+        splits = {
+            split: builder.as_data_source(split)
+            for split in ("train", "test")
+            if split in builder.info.splits
+        }
+        if set(splits) != {"train", "test"}:
+            raise DataError(
+                f"tfds:{name} has the splits {', '.join(builder.info.splits)}; "
+                "vaectl wants train and test"
+            )
+        train, test = (_collect(name, splits[split]) for split in ("train", "test"))
+    return Source(train, test)
+
+
+def _check_features(name: str, builder: Any) -> None:
+    features = builder.info.features
+    shape = tuple(features["image"].shape) if "image" in features else None
+    if shape is None or len(shape) != 3 or shape[-1] != 1 or None in shape:
+        found = "no images" if shape is None else f"images of shape {shape}"
+        raise DataError(
+            f"tfds:{name} has {found}; vaectl wants one size and one channel: (height, width, 1)",
+            hint="vaectl data list shows data sets that work",
+        )
+
+
+def _prepare(name: str, builder: Any) -> None:
+    from tensorflow_datasets.core.download import downloader
+
+    try:
+        import tensorflow  # noqa: F401  # TFDS would fail without it, with a traceback
+    except ImportError:
+        raise DataError(
+            f"tfds:{name} is not prepared on this machine, and TFDS needs TensorFlow to do it",
+            hint="pip install 'vaectl[tfds]', then vaectl data prepare tfds:" + name,
+        ) from None
+    retries, downloader.MAX_RETRIES = downloader.MAX_RETRIES, 1
+    try:
+        builder.download_and_prepare(file_format="array_record")
+    except Exception as error:
+        # TFDS raises whatever its backends raise; all of it means that the data are not there
+        raise DataError(
+            f"tfds:{name} cannot be prepared: {_first_line(error)}", hint=_NO_NETWORK
+        ) from error
+    finally:
+        downloader.MAX_RETRIES = retries
+
+
+def _collect(name: str, records: Any) -> Images:
+    if not len(records):
+        raise DataError(f"tfds:{name}: a split without images")
+    images, labels = [], []
+    for record in records:
+        images.append(np.asarray(record["image"], np.uint8)[..., 0])
+        labels.append(record.get("label"))
+    known = all(label is not None for label in labels)
+    return Images(np.stack(images), np.asarray(labels, np.int32) if known else None)
+
+
+@contextmanager
+def _quiet_tfds(progress: bool = False) -> Iterator[None]:
+    """Keep TFDS's log lines, and its bars where none are wanted, off the terminal."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        if not progress:
+            import tensorflow_datasets as tfds
+
+            tfds.disable_progress_bar()
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    for sign, reason in (
+        ("resolve", "its host name is not found"),
+        ("timed out", f"no answer within {_TIMEOUT_SECONDS} seconds"),
+        ("refused", "the connection was refused"),
+        ("roxy", "the proxy does not let it through"),
+    ):
+        if sign in text:
+            return reason
+    return _first_line(error)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def is_ready(name: str) -> bool:
+    """Whether a data set published as IDX files is in the cache."""
+    return cache.path(idx_key(name)).is_file()
+
+
+def download_size(name: str) -> str:
+    """Of a data set published as IDX files."""
+    return f"{sum(int(info.size) for info in _builder(name).url_infos.values()) / 1e6:.0f} MB"

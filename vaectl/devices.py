@@ -1,0 +1,55 @@
+"""Where JAX computes: the choice of a device, and the cache of compiled programs."""
+
+import logging
+import os
+from typing import Literal
+
+import jax
+
+from vaectl.data import cache
+from vaectl.errors import ConfigError
+
+DeviceKind = Literal["auto", "cpu", "gpu"]
+
+
+def select(kind: DeviceKind) -> jax.Device:
+    """Choose a device, and keep compiled programs from one start to the next.
+
+    Args:
+        kind: `auto` takes the best that JAX finds.
+
+    Raises:
+        ConfigError: a GPU was asked for and JAX sees none.
+    """
+    _keep_compiled_programs()
+    if kind == "auto":
+        return jax.devices()[0]
+    try:
+        return jax.devices(kind)[0]
+    except RuntimeError:
+        found = ", ".join(sorted({device.platform for device in jax.devices()}))
+        raise ConfigError(
+            f"--device {kind}: JAX sees no {kind.upper()} here, only: {found}",
+            hint="for an NVIDIA GPU: pip install 'vaectl[cuda]'; else --device cpu",
+        ) from None
+
+
+def describe(device: jax.Device) -> dict[str, object]:
+    """What results depend on beside the configuration: the kind of device, and CPU threads.
+
+    The number of threads changes the order of additions on a CPU, and with it the last bits.
+    """
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"platform": device.platform, "kind": device.device_kind, "cpu_threads": threads}
+
+
+def _keep_compiled_programs() -> None:
+    options: dict[str, object] = {
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        options["jax_compilation_cache_dir"] = str(cache.directory() / "xla")
+    for name, value in options.items():
+        jax.config.update(name, value)  # type: ignore[no-untyped-call]  # JAX does not annotate it
+    logging.getLogger("jax._src.compiler").setLevel(logging.ERROR)  # a damaged entry is made anew

@@ -1,0 +1,39 @@
+"""SIGINT and SIGTERM as a question that a loop asks between two pieces of work."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Take over both signals, and tell on request whether one has come.
+
+    The first signal is noted and the old handlers are put back, so that a second one does what it
+    always did: leave at once. Outside the main thread nothing is taken over.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    asked = False
+    previous = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
+        restore()
+
+    for number in SIGNALS:
+        signal.signal(number, note)
+    try:
+        yield lambda: asked
+    finally:
+        restore()

@@ -1,0 +1,128 @@
+"""What a person sees while a run trains: a bar on a terminal, else a plain line now and then."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from vaectl.training import Epoch
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class Note(NamedTuple):
+    """Something worth a line of its own."""
+
+    text: str
+
+
+class Phase(NamedTuple):
+    """Something other than training begins."""
+
+    text: str
+
+
+class Training(NamedTuple):
+    """Training begins."""
+
+    epochs: int
+    images: int
+
+
+Event = Note | Phase | Training | Epoch
+Watch = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """Watch without a word."""
+
+
+@contextmanager
+def watching(*, quiet: bool = False) -> Iterator[Watch]:
+    """Show the events of a run on stderr, by what stderr is.
+
+    Args:
+        quiet: show nothing.
+    """
+    console = Console(stderr=True, highlight=False)
+    if quiet:
+        yield ignore
+    elif console.is_terminal:
+        with _bar(console) as watch:
+            yield watch
+    else:
+        yield _lines()
+
+
+@contextmanager
+def _bar(console: Console) -> Iterator[Watch]:
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[numbers]}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+    task = bar.add_task("starting", total=None, numbers="")
+    images = 0
+
+    def watch(event: Event) -> None:
+        nonlocal images
+        match event:
+            case Note(text):
+                bar.console.print(text, markup=False)
+            case Phase(text):
+                bar.update(task, description=text)
+            case Training():
+                images = event.images
+                bar.reset(task, total=event.epochs)
+                bar.update(task, description=f"epoch 0/{event.epochs}", numbers="")
+            case Epoch():
+                total = bar.tasks[0].total
+                bar.update(
+                    task,
+                    completed=event.epoch,
+                    description=f"epoch {event.epoch}/{total:.0f}",
+                    numbers=_numbers(event, images),
+                )
+
+    with bar:
+        yield watch
+
+
+def _lines() -> Watch:
+    written = 0.0
+    training = Training(0, 0)
+
+    def watch(event: Event) -> None:
+        nonlocal written, training
+        match event:
+            case Note(text) | Phase(text):
+                print(text, file=sys.stderr, flush=True)
+            case Training():
+                training = event
+            case Epoch():
+                first_or_last = event.epoch in (1, training.epochs)
+                if first_or_last or time.monotonic() - written >= _SECONDS_BETWEEN_LINES:
+                    written = time.monotonic()
+                    numbers = _numbers(event, training.images)
+                    print(
+                        f"epoch {event.epoch}/{training.epochs}  {numbers}",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+
+    return watch
+
+
+def _numbers(epoch: Epoch, images: int) -> str:
+    return (
+        f"ELBO train {epoch.train.elbo:.2f}, validation {epoch.validation.elbo:.2f}  "
+        f"{images / epoch.train_seconds:,.0f} images/s"
+    )

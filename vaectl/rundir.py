@@ -1,0 +1,270 @@
+"""A run directory: the only owner of its paths and formats.
+
+config.yaml    the resolved configuration; `vaectl train config.yaml` repeats the run
+run.json       status, seed, versions, device, data set, times
+metrics.csv    one row per epoch and split
+checkpoints/   see `vaectl.checkpoints`
+figures/       curves, and what other commands draw
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, final
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from vaectl.errors import ConfigError, RunError
+from vaectl.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMAT_VERSION = 1
+_LOCK = ".lock"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class Row(NamedTuple):
+    """One line of metrics.csv: means over a split, in nats per image."""
+
+    epoch: int
+    step: int
+    split: Literal["train", "validation"]
+    elbo: float
+    kl: float
+    nll: float
+    seconds: float
+
+
+class Best(BaseModel):
+    """The best epoch by validation ELBO."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    epoch: int
+    validation_elbo: float
+
+
+class Record(BaseModel):
+    """run.json: what happened, on what, from what."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    format_version: int = FORMAT_VERSION
+    name: str
+    status: Literal["running", "finished", "interrupted", "failed"]
+    error: str | None = None
+    seed: int
+    epoch: int = 0
+    """The last one that ended."""
+    epochs: int
+    """As many as were asked for."""
+    best: Best | None = None
+    start: str
+    end: str | None = None
+    command: list[str]
+    git_commit: str | None
+    """Of the working directory, with `-dirty` where files differ from it."""
+    versions: dict[str, str]
+    device: dict[str, Any]
+    data: dict[str, Any]
+    metrics: dict[str, str]
+    """What the numbers of metrics.csv are: unit, estimator, binarization."""
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@final
+class RunDir:
+    """A directory that one process writes in; the lock is held until the context is left."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = FileLock(path / _LOCK, timeout=0)
+
+    @classmethod
+    def create(cls, runs_dir: Path, name: str | None, default_name: str, *, force: bool) -> Self:
+        """Make a new directory and lock it.
+
+        Args:
+            runs_dir: where it goes; made where it is missing.
+            name: the wanted name, or None for the default one, made unique by a number.
+            default_name: what the settings suggest.
+            force: whether an existing run of that name is deleted first.
+
+        Raises:
+            ConfigError: the name cannot be that of a directory.
+            RunError: the name is taken, or the directory cannot be written.
+        """
+        if name is not None and (name == "latest" or not _NAME.fullmatch(name)):
+            raise ConfigError(
+                f"--name {name}: not usable as the name of a run",
+                hint="letters, digits, '.', '_' and '-', up to 100, beginning with a letter or "
+                "digit; 'latest' is reserved",
+            )
+        try:
+            runs_dir.mkdir(parents=True, exist_ok=True)
+            path, replaced = _claim(runs_dir, name or default_name, name is not None, force)
+            run = cls(path)
+            run._acquire()
+        except OSError as error:
+            raise RunError(
+                f"{error.filename or runs_dir}: cannot be written: {error.strerror}",
+                hint="choose another place by --runs-dir",
+            ) from None
+        if replaced:
+            run._clear()
+        return run
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._lock.release()
+
+    @property
+    def name(self) -> str:
+        """The directory's name."""
+        return self.path.name
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where `vaectl.checkpoints` keeps what it keeps."""
+        return self.path / "checkpoints"
+
+    def write_config(self, text: str) -> None:
+        """Write config.yaml."""
+        self._write("config.yaml", text)
+
+    def write_record(self, record: Record) -> None:
+        """Write run.json."""
+        self._write("run.json", record.model_dump_json(indent=2) + "\n")
+
+    def write_metrics(self, rows: Sequence[Row]) -> None:
+        """Write metrics.csv, whole: it is small, and so it is never half a file."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(Row._fields)
+        for row in rows:
+            values = (f"{value:.6f}" for value in (row.elbo, row.kl, row.nll))
+            writer.writerow([row.epoch, row.step, row.split, *values, f"{row.seconds:.3f}"])
+        self._write("metrics.csv", text.getvalue())
+
+    def write_figure(self, name: str, figure: Figure, formats: Sequence[str]) -> list[Path]:
+        """Write a figure as figures/NAME.FORMAT, for each format."""
+        folder = self.path / "figures"
+        folder.mkdir(exist_ok=True)
+        paths = [folder / f"{name}.{kind}" for kind in formats]
+        for path, kind in zip(paths, formats, strict=True):
+            with replacing(path) as file:
+                # no date, so that the same run gives the same file
+                metadata = {"Date": None} if kind == "svg" else None
+                figure.savefig(file, format=kind, metadata=metadata)
+        return paths
+
+    def read_record(self) -> Record:
+        """Read run.json.
+
+        Raises:
+            RunError: it is missing, broken or from a newer vaectl.
+        """
+        file = self.path / "run.json"
+        try:
+            record = Record.model_validate_json(file.read_bytes())
+        except OSError as error:
+            raise RunError(f"{file}: cannot be read: {error.strerror}") from None
+        except ValidationError:
+            raise RunError(f"{file}: not the record of a run of this vaectl") from None
+        if record.format_version > FORMAT_VERSION:
+            raise RunError(
+                f"{file}: format {record.format_version} is newer than this vaectl reads",
+                hint="pip install --upgrade vaectl",
+            )
+        return record
+
+    def read_metrics(self) -> list[Row]:
+        """Read metrics.csv.
+
+        Raises:
+            RunError: it is missing or broken.
+        """
+        file = self.path / "metrics.csv"
+        try:
+            with file.open(newline="", encoding="utf-8") as lines:
+                return [
+                    Row(
+                        int(row["epoch"]),
+                        int(row["step"]),
+                        "train" if row["split"] == "train" else "validation",
+                        *(float(row[key]) for key in ("elbo", "kl", "nll", "seconds")),
+                    )
+                    for row in csv.DictReader(lines)
+                ]
+        except OSError as error:
+            raise RunError(f"{file}: cannot be read: {error.strerror}") from None
+        except (KeyError, TypeError, ValueError):
+            raise RunError(f"{file}: not the metrics of a run") from None
+
+    def _write(self, name: str, text: str) -> None:
+        with replacing(self.path / name) as file:
+            file.write(text.encode())
+
+    def _acquire(self) -> None:
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise RunError(
+                f"{self.path}: another process writes in it",
+                hint="wait for it, or choose another --name",
+            ) from None
+
+    def _clear(self) -> None:
+        for child in self.path.iterdir():
+            if child.name == _LOCK:
+                continue
+            if child.is_dir() and not child.is_symlink():
+                shutil.rmtree(child)
+            else:
+                child.unlink()
+
+
+def _claim(runs_dir: Path, name: str, fixed: bool, force: bool) -> tuple[Path, bool]:
+    """Make the directory, atomically; say whether it is an existing run to be replaced."""
+    path = runs_dir / name
+    number = 1
+    while True:
+        try:
+            path.mkdir()
+            return path, False
+        except FileExistsError:
+            if force:
+                break
+            if fixed:
+                raise RunError(
+                    f"{path} exists already",
+                    hint="choose another --name, or replace it by --force",
+                ) from None
+            number += 1
+            path = runs_dir / f"{name}-{number}"
+    if not path.is_dir() or (any(path.iterdir()) and not (path / "run.json").is_file()):
+        raise RunError(
+            f"{path} is not a run, so --force does not replace it", hint="choose another --name"
+        )
+    return path, True
