@@ -53,7 +53,11 @@ MODEL, TRAINING, PLACE, OUTPUT = "Model", "Training", "Where it goes", "Output"
 
 ConfigFile = Annotated[
     Path | None,
-    typer.Argument(help="A YAML file; without one, the built-in default.", show_default=False),
+    typer.Argument(
+        metavar="CONFIG",
+        help="A YAML file; without one, the built-in default.",
+        show_default=False,
+    ),
 ]
 Assignments = Annotated[
     list[str] | None,
@@ -89,7 +93,7 @@ def train(
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[CONFIG]",
+            metavar="CONFIG",
             help="A YAML file; without one, the built-in default, on the embedded digits.",
             show_default=False,
         ),

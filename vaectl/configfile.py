@@ -66,17 +66,15 @@ def load(
     for key, value in given.items():
         _put(values, origins, key, value, _flag(key))
     if learning_rate is not None:
-        section = values.get("optimizer")
-        name = section.get("name") if isinstance(section, dict) else None
-        # an unknown name is an error of its own, below
-        known = name if name in OPTIMIZERS else Config().optimizer.name
-        _put(values, origins, f"optimizer.{known}.learning_rate", learning_rate, "--learning-rate")
+        key = f"optimizer.{_chosen(values)}.learning_rate"
+        _put(values, origins, key, learning_rate, "--learning-rate")
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        problems = [_explain(details, origins) for details in error.errors()]
+        problems = sorted(error.errors(), key=lambda details: _rank(details, origins))
         raise ConfigError(
-            "\n".join(problems), hint="vaectl config show prints every key with its default"
+            "\n".join(_explain(details, origins, values) for details in problems),
+            hint="vaectl config show prints every key with its default",
         ) from None
 
 
@@ -177,28 +175,44 @@ def _put(
     origins[path] = origin
 
 
+def _chosen(values: dict[str, Any]) -> str:
+    """Name the chosen optimizer; an unknown name, an error of its own, counts as the default."""
+    section = values.get("optimizer")
+    name = section.get("name") if isinstance(section, dict) else None
+    return name if name in OPTIMIZERS else Config().optimizer.name
+
+
 def _flag(key: str) -> str:
     """The short option that sets a key."""
     name = "optimizer" if key == "optimizer.name" else key.rpartition(".")[2].replace("_", "-")
     return f"--{name}"
 
 
-def _explain(details: ErrorDetails, origins: _Origins) -> str:
+def _rank(details: ErrorDetails, origins: _Origins) -> int:
+    """Order problems as the file and the options have them."""
+    place = _known_place(details, origins)
+    return list(origins).index(place) if place in origins else len(origins)
+
+
+def _known_place(details: ErrorDetails, origins: _Origins) -> _Path:
+    """Find the deepest key on the way to a problem that the file or an option gave."""
     path = details["loc"]
-    # pydantic may name a place below the key (a union's branch): take the deepest one we know
-    known = next((path[:n] for n in range(len(path), 0, -1) if path[:n] in origins), path)
-    where = origins.get(known, "")
-    dotted = ".".join(str(part) for part in path)
+    return next((path[:n] for n in range(len(path), 0, -1) if path[:n] in origins), path)
+
+
+def _explain(details: ErrorDetails, origins: _Origins, values: dict[str, Any]) -> str:
+    dotted = ".".join(str(part) for part in details["loc"])
     if details["type"] == "extra_forbidden":
-        what = f"unknown key {dotted}"
-        nearest = _nearest(dotted)
-        if nearest:
-            what += f"; did you mean {nearest}?"
+        nearest = _nearest(dotted, values)
+        what = f"unknown key {dotted}" + (f"; did you mean {nearest}?" if nearest else "")
     else:
-        reason = details["msg"][:1].lower() + details["msg"][1:]
-        if details["type"] == "string_pattern_mismatch" and dotted == "data.source":
+        reason = details["msg"].removeprefix("Input ")
+        if details["type"] == "model_type":
+            reason = "should be a mapping of keys to values"
+        elif dotted == "data.source":
             reason = "should be digits-5k, tfds:NAME, idx:DIR or npz:FILE"
         what = f"{dotted}: {reason}, not {_shown(details['input'])}"
+    where = origins.get(_known_place(details, origins))
     return f"{where}: {what}" if where else what
 
 
@@ -225,13 +239,16 @@ def _keys(section: type[Section], prefix: str = "") -> Iterator[str]:
             yield from _keys(field.annotation, f"{prefix}{name}.")
 
 
-def _nearest(dotted: str) -> str | None:
-    """The known key most like an unknown one: by its last part, then as a whole."""
+def _nearest(dotted: str, values: dict[str, Any]) -> str | None:
+    """Find the known key most like an unknown one: by its last part, then as a whole."""
     known = list(_keys(Config))
     last = dotted.rpartition(".")[2]
     by_last: dict[str, list[str]] = {}
     for key in known:
         by_last.setdefault(key.rpartition(".")[2], []).append(key)
     for name in difflib.get_close_matches(last, by_last, n=1, cutoff=0.7):
+        of_chosen = f"optimizer.{_chosen(values)}.{name}"
+        if of_chosen in by_last[name]:
+            return of_chosen
         return max(by_last[name], key=lambda key: difflib.SequenceMatcher(a=dotted, b=key).ratio())
     return next(iter(difflib.get_close_matches(dotted, known, n=1, cutoff=0.6)), None)

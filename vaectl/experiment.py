@@ -21,7 +21,7 @@ from vaectl.devices import DeviceKind
 from vaectl.errors import DivergedError, InterruptedRunError, RunError
 from vaectl.interrupts import asked_to_stop
 from vaectl.progress import Note, Phase, Training, Watch, ignore
-from vaectl.rundir import Best, Record, Row, RunDir, now
+from vaectl.rundir import Best, Record, Row, RunDir, check_name, now
 from vaectl.training import Epoch, TrainState
 
 
@@ -84,6 +84,7 @@ def run(
         DivergedError: a NaN or an infinity; the last good checkpoint stays.
         InterruptedRunError: SIGINT or SIGTERM; the state is saved.
     """
+    check_name(runs_dir, name, force=force)
     device = devices.select(device_kind)
     watch(Phase(f"reading {settings.data.source}"))
     dataset = data.load(settings.data)

@@ -86,6 +86,31 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def check_name(runs_dir: Path, name: str | None, *, force: bool) -> None:
+    """Refuse a name before anything is computed for it.
+
+    Raises:
+        ConfigError: it cannot be that of a directory.
+        RunError: it is taken.
+    """
+    if name is None:
+        return
+    if name == "latest" or not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"--name {name}: not usable as the name of a run",
+            hint="letters, digits, '.', '_' and '-', up to 100, beginning with a letter or digit; "
+            "'latest' is reserved",
+        )
+    if (runs_dir / name).exists() and not force:
+        raise _taken(runs_dir / name)
+
+
+def _taken(path: Path) -> RunError:
+    return RunError(
+        f"{path} exists already", hint="choose another --name, or replace it by --force"
+    )
+
+
 @final
 class RunDir:
     """A directory that one process writes in; the lock is held until the context is left."""
@@ -108,12 +133,7 @@ class RunDir:
             ConfigError: the name cannot be that of a directory.
             RunError: the name is taken, or the directory cannot be written.
         """
-        if name is not None and (name == "latest" or not _NAME.fullmatch(name)):
-            raise ConfigError(
-                f"--name {name}: not usable as the name of a run",
-                hint="letters, digits, '.', '_' and '-', up to 100, beginning with a letter or "
-                "digit; 'latest' is reserved",
-            )
+        check_name(runs_dir, name, force=force)
         try:
             runs_dir.mkdir(parents=True, exist_ok=True)
             path, replaced = _claim(runs_dir, name or default_name, name is not None, force)
@@ -257,10 +277,7 @@ def _claim(runs_dir: Path, name: str, fixed: bool, force: bool) -> tuple[Path, b
             if force:
                 break
             if fixed:
-                raise RunError(
-                    f"{path} exists already",
-                    hint="choose another --name, or replace it by --force",
-                ) from None
+                raise _taken(path) from None
             number += 1
             path = runs_dir / f"{name}-{number}"
     if not path.is_dir() or (any(path.iterdir()) and not (path / "run.json").is_file()):
