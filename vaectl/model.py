@@ -25,7 +25,7 @@ Params: TypeAlias = dict[str, Any]
 ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {"tanh": jnp.tanh, "relu": jax.nn.relu}
 
 
-def unit_uniform(key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
+def unit_uniform(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
     """Uniform in ±sqrt(3), which has variance 1."""
     limit = math.sqrt(3)
     return jax.random.uniform(key, shape, dtype, minval=-limit, maxval=limit)

@@ -39,8 +39,8 @@ def gaussian_kl(
 
 
 def bernoulli_log_likelihood(
-    logits: Float[Array, "*batch pixels"], x: Float[Array, "*batch pixels"]
-) -> Float[Array, "*batch"]:
+    logits: Float[Array, "*#batch pixels"], x: Float[Array, "*#batch pixels"]
+) -> Float[Array, "..."]:
     """log p(x|z) of independent Bernoulli pixels, in nats.
 
         log p(x|z) = sum_i x_i log s(l_i) + (1 - x_i) log(1 - s(l_i))

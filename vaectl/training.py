@@ -193,7 +193,7 @@ def compile_ahead(
     member: Member,
     state: TrainState,
     train: UInt8[Array, "images pixels"],
-    validation: UInt8[Array, "images pixels"],
+    validation: UInt8[Array, "held_out pixels"],
 ) -> None:
     """Compile all that `fit` runs, so that no epoch's time includes it. Done again, it is free."""
     train_epoch.lower(program, member, state, train).compile()
@@ -205,7 +205,7 @@ def fit(
     member: Member,
     state: TrainState,
     train: UInt8[Array, "images pixels"],
-    validation: UInt8[Array, "images pixels"],
+    validation: UInt8[Array, "held_out pixels"],
 ) -> Iterator[Epoch]:
     """Train from a state to the program's last epoch, and yield each epoch as it ends.
 

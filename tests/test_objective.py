@@ -1,0 +1,95 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.test_util import check_grads
+from scipy import integrate, stats
+
+from vaectl import config, model, objective
+
+pytestmark = pytest.mark.usefixtures("strict_types")
+
+
+@pytest.mark.parametrize("mu", [-2.0, 0.0, 0.7])
+@pytest.mark.parametrize("log_var", [-4.0, 0.0, 1.5])
+def test_kl_is_the_integral_of_q_log_q_over_p(mu: float, log_var: float) -> None:
+    posterior, prior = stats.norm(mu, np.exp(log_var / 2)), stats.norm()
+    integral, _ = integrate.quad(
+        lambda z: posterior.pdf(z) * (posterior.logpdf(z) - prior.logpdf(z)), -30, 30, limit=200
+    )
+    kl = objective.gaussian_kl(jnp.array([mu]), jnp.array([log_var]))
+    np.testing.assert_allclose(kl, integral, rtol=1e-5, atol=1e-7)
+
+
+def test_kl_is_the_cross_entropy_minus_the_entropy_of_scipy(rng: np.random.Generator) -> None:
+    mu, log_var = rng.normal(size=(2, 7, 5))
+    entropy = stats.norm(mu, np.exp(log_var / 2)).entropy().sum(axis=1)
+    # E_q[-log N(z; 0, 1)] = log(2 pi) / 2 + (mu^2 + sigma^2) / 2
+    cross = (0.5 * np.log(2 * np.pi) + 0.5 * (mu**2 + np.exp(log_var))).sum(axis=1)
+    kl = objective.gaussian_kl(jnp.float32(mu), jnp.float32(log_var))
+    np.testing.assert_allclose(kl, cross - entropy, rtol=1e-5)
+
+
+def test_kl_does_not_cancel_near_the_prior() -> None:
+    log_var = jnp.array([1e-4])
+    np.testing.assert_allclose(objective.gaussian_kl(jnp.zeros(1), log_var), 2.5e-9, rtol=2e-2)
+
+
+@pytest.mark.parametrize("scale", [0.1, 10.0, 100.0, 1e4])
+def test_log_likelihood_matches_numpy_at_extreme_logits(
+    scale: float, rng: np.random.Generator
+) -> None:
+    logits = (scale * rng.normal(size=(4, 30))).astype(np.float32)
+    x = rng.integers(0, 2, size=(4, 30)).astype(np.float32)
+    wide = logits.astype(np.float64)
+    expected = (-x * np.logaddexp(0, -wide) - (1 - x) * np.logaddexp(0, wide)).sum(axis=1)
+    value = objective.bernoulli_log_likelihood(jnp.asarray(logits), jnp.asarray(x))
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+def test_log_likelihood_matches_scipy_bernoulli(rng: np.random.Generator) -> None:
+    logits, x = rng.normal(size=(3, 9)), rng.integers(0, 2, size=(3, 9))
+    expected = stats.bernoulli.logpmf(x, 1 / (1 + np.exp(-logits))).sum(axis=1)
+    value = objective.bernoulli_log_likelihood(jnp.float32(logits), jnp.float32(x))
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+def test_gradients_of_log_likelihood_stay_finite_where_probabilities_round() -> None:
+    logits = jnp.array([-200.0, 200.0, -200.0, 200.0])
+    x = jnp.array([0.0, 1.0, 1.0, 0.0])
+    gradient = jax.grad(objective.bernoulli_log_likelihood)(logits, x)
+    np.testing.assert_allclose(gradient, [0.0, 0.0, 1.0, -1.0], atol=1e-30)
+
+
+def _tiny() -> tuple[model.VAE, model.Params]:
+    settings = config.Model(code_size=2, hidden_size=3)
+    vae = model.VAE(settings, 5, rngs=nnx.Rngs(0))
+    return vae, nnx.to_pure_dict(nnx.state(vae, nnx.Param))
+
+
+def test_gradient_of_the_elbo_matches_finite_differences(rng: np.random.Generator) -> None:
+    vae, params = _tiny()
+    graph = nnx.graphdef(vae)
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
+        x = jnp.asarray(rng.integers(0, 2, size=(4, 5)), jnp.float64)
+        noise = jnp.asarray(rng.normal(size=(2, 4, 2)))
+
+        def negative_elbo(params: model.Params) -> jax.Array:
+            return -jnp.mean(objective.elbo(nnx.merge(graph, params), x, noise).elbo)
+
+        check_grads(  # type: ignore[no-untyped-call]
+            negative_elbo, (wide,), order=1, modes=["rev"], atol=1e-6, rtol=1e-6
+        )
+
+
+def test_more_samples_average_the_log_likelihood(rng: np.random.Generator) -> None:
+    vae, _ = _tiny()
+    x = jnp.float32(rng.integers(0, 2, size=(4, 5)))
+    noise = jnp.float32(rng.normal(size=(3, 4, 2)))
+    together = objective.elbo(vae, x, noise)
+    alone = [objective.elbo(vae, x, noise[i : i + 1]) for i in range(3)]
+    np.testing.assert_allclose(together.nll, np.mean([b.nll for b in alone], axis=0), rtol=1e-5)
+    np.testing.assert_allclose(together.kl, alone[0].kl)
+    np.testing.assert_allclose(together.elbo, -(together.kl + together.nll))

@@ -1,0 +1,206 @@
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from vaectl import config, optimizers
+from vaectl.configfile import OPTIMIZERS
+
+PAPER = {
+    "weight_decay": 5e-4,
+    "bias_learning_rate_scale": 2.0,
+    "adam": {"bias_correction": False},
+    "rmsprop": {"gradient": "sum", "decay": 0.9, "eps": 1e-4},
+    "adagrad": {"gradient": "sum", "initial_accumulator": 0.0, "eps": 1e-4},
+    "sgd": {"decay_in_momentum": True, "reset_each_epoch": True},
+}
+Tree = dict[str, dict[str, jax.Array]]
+
+
+def _settings(name: str, **more: object) -> config.Optimizer:
+    return config.Optimizer.model_validate({"name": name, **more})
+
+
+def _params(rng: np.random.Generator) -> Tree:
+    return {
+        "layer": {
+            "kernel": jnp.float32(rng.normal(size=(3, 4))),
+            "bias": jnp.float32(rng.normal(size=4)),
+        }
+    }
+
+
+def _run(
+    settings: config.Optimizer,
+    params: Tree,
+    gradient: Callable[[Tree, int], Tree],
+    steps: int,
+    rate: float,
+) -> Tree:
+    transform = optimizers.direction(settings)
+    state = transform.init(params)
+    for t in range(steps):
+        direction, state = transform.update(gradient(params, t), state, params)
+        params = jax.tree.map(lambda p, d: p - rate * d, params, direction)
+    return params
+
+
+def test_every_optimizer_of_the_configuration_has_a_rule() -> None:
+    assert set(optimizers.OPTIMIZERS) == set(OPTIMIZERS)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("protocol", [{}, PAPER], ids=["optax", "paper"])
+class TestContract:
+    """What holds for every optimizer."""
+
+    def test_descends(self, name: str, protocol: dict[str, object]) -> None:
+        start = {"layer": {"kernel": jnp.full((3,), 2.0), "bias": jnp.full((2,), -1.5)}}
+        end = _run(
+            _settings(name, **{**protocol, "weight_decay": 0.0}), start, lambda p, _: p, 50, 0.01
+        )
+        assert optax.tree.norm(end) < optax.tree.norm(start)
+
+    def test_keeps_types_and_structure(
+        self, name: str, protocol: dict[str, object], rng: np.random.Generator
+    ) -> None:
+        params = _params(rng)
+        transform = optimizers.direction(_settings(name, **protocol))
+        before = transform.init(params)
+        direction, after = transform.update(params, before, params)
+        signature = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), params)
+        assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), direction) == signature
+        jax.tree.map(lambda a, b: np.testing.assert_equal(a.dtype, b.dtype), before, after)
+
+    def test_compiles_once(
+        self, name: str, protocol: dict[str, object], rng: np.random.Generator
+    ) -> None:
+        params = _params(rng)
+        transform = optimizers.direction(_settings(name, **protocol))
+        traces = []
+
+        @jax.jit
+        def update(params: Tree, state: optax.OptState) -> tuple[Tree, optax.OptState]:
+            traces.append(1)
+            return transform.update(params, state, params)  # type: ignore[no-any-return]
+
+        state = transform.init(params)
+        for _ in range(3):
+            _, state = update(params, state)
+        assert len(traces) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("adam", optax.adam(1e-3)),
+        ("rmsprop", optax.rmsprop(1e-3)),
+        ("adagrad", optax.adagrad(1e-2)),
+        ("sgd", optax.sgd(5e-4, momentum=0.9)),
+    ],
+)
+def test_defaults_are_those_of_optax(
+    name: str, reference: optax.GradientTransformation, rng: np.random.Generator
+) -> None:
+    settings = _settings(name)
+    if name == "rmsprop":  # Optax's own default is 0.9 too
+        assert settings.rmsprop.decay == 0.9
+    params = _params(rng)
+    gradients = [_params(rng) for _ in range(5)]
+    ours = _run(settings, params, lambda _, t: gradients[t], 5, settings.chosen.learning_rate)
+    state = reference.init(params)
+    for gradient in gradients:
+        updates, state = reference.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), ours, params)
+
+
+def _paper_by_hand(
+    name: str, theta: np.ndarray, gradients: list[np.ndarray], rate: float, decay: float
+) -> np.ndarray:
+    """The update rules of the authors' code, line by line."""
+    m, v = np.zeros_like(theta), np.zeros_like(theta)
+    for g in gradients:
+        if name == "adam":
+            m = 0.9 * m + 0.1 * g
+            v = 0.999 * v + 0.001 * g**2
+            theta = theta - rate * (m / (np.sqrt(v) + 1e-8) + decay * theta)
+        elif name == "rmsprop":
+            v = 0.9 * v + 0.1 * g**2
+            theta = theta - rate * (g / np.sqrt(v + 1e-4) + decay * theta)
+        elif name == "adagrad":
+            v = v + g**2
+            theta = theta - rate * (g / np.sqrt(v + 1e-4) + decay * theta)
+        else:
+            m = 0.9 * m + rate * (g + decay * theta)
+            theta = theta - m
+    return theta
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_papers_rules_match_a_plain_transcription(name: str, rng: np.random.Generator) -> None:
+    params = _params(rng)
+    gradients = [_params(rng) for _ in range(20)]
+    settings = _settings(name, **PAPER)
+    rate = settings.chosen.learning_rate
+    ours = _run(settings, params, lambda _, t: gradients[t], 20, rate)
+    for leaf, scale in (("kernel", 1.0), ("bias", 2.0)):
+        expected = _paper_by_hand(
+            name,
+            np.asarray(params["layer"][leaf], np.float64),
+            [np.asarray(g["layer"][leaf], np.float64) for g in gradients],
+            rate * scale,  # biases learn twice as fast
+            5e-4,
+        )
+        np.testing.assert_allclose(ours["layer"][leaf], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("steps", [1, 10])
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_uncorrected_adam_under_a_constant_gradient_has_a_closed_form(
+    steps: int, nesterov: bool
+) -> None:
+    g = np.array([0.5, -2.0, 1e-3])
+    gradient = {"kernel": jnp.float32(g)}
+    transform = optimizers.scale_by_uncorrected_adam(0.9, 0.999, 1e-8, nesterov=nesterov)
+    state = transform.init(gradient)
+    for _ in range(steps):
+        direction, state = transform.update(gradient, state)
+    # after n steps the moments are 1 - b^n times the gradient and its square
+    first, second = 1 - 0.9 ** (steps + nesterov), 1 - 0.999**steps
+    expected = first * g / (np.sqrt(second * g**2) + 1e-8)
+    np.testing.assert_allclose(direction["kernel"], expected, rtol=1e-4)
+
+
+def test_gradients_are_clipped_by_their_global_norm() -> None:
+    settings = _settings("sgd", clip_norm=1.0, sgd={"momentum": 0.0})
+    gradient = {"layer": {"kernel": jnp.array([3.0]), "bias": jnp.array([4.0])}}
+    transform = optimizers.direction(settings)
+    direction, _ = transform.update(gradient, transform.init(gradient), gradient)
+    np.testing.assert_allclose(direction["layer"]["kernel"], [0.6], rtol=1e-6)
+    np.testing.assert_allclose(direction["layer"]["bias"], [0.8], rtol=1e-6)
+
+
+def _scale(step: int, **settings: object) -> float:
+    schedule = optimizers.schedule(
+        config.Schedule.model_validate(settings), steps_per_epoch=10, steps=100
+    )
+    return float(schedule(jnp.asarray(step)))
+
+
+def test_schedules_have_the_shape_that_they_say() -> None:
+    assert [_scale(t) for t in (0, 50, 99)] == [1.0, 1.0, 1.0]
+    np.testing.assert_allclose(
+        [_scale(t, name="cosine", final=0.1) for t in (0, 50, 100)], [1.0, 0.55, 0.1], rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        [_scale(t, warmup_epochs=2.0) for t in (0, 9, 19, 20, 60)], [0.05, 0.5, 1, 1, 1], rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        [_scale(t, name="cosine", warmup_epochs=2.0) for t in (4, 20, 60, 100)],
+        [0.25, 1.0, 0.5, 0.0],
+        atol=1e-6,
+    )

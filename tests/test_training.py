@@ -1,0 +1,180 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vaectl import config, evaluation, streams, training
+from vaectl.configfile import OPTIMIZERS
+from vaectl.errors import DivergedError
+
+PIXELS = 16
+
+
+def _settings(**changes: object) -> config.Config:
+    base: dict[str, object] = {
+        "epochs": 3,
+        "batch_size": 10,
+        "model": {"code_size": 2, "hidden_size": 8},
+    }
+    return config.Config.model_validate({**base, **changes})
+
+
+def _images(count: int, seed: int = 0) -> jax.Array:
+    binary = np.random.default_rng(seed).integers(0, 2, size=(count, PIXELS))
+    return jnp.asarray(255 * binary, jnp.uint8)
+
+
+def _fit(settings: config.Config, count: int = 40) -> list[training.Epoch]:
+    """All epochs, with copies of their states, which `fit` donates."""
+    program = training.program(settings, images=count, pixels=PIXELS)
+    member = training.member(settings)
+    state = training.init(program, member)
+    epochs = training.fit(program, member, state, _images(count), _images(12, 1))
+    return [epoch._replace(state=jax.tree.map(jnp.copy, epoch.state)) for epoch in epochs]
+
+
+def _bytes(tree: object) -> list[bytes]:
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_bound_rises_with_every_optimizer(name: str) -> None:
+    # larger rates than the paper's: the model is tiny and sees few batches
+    optimizer = {"name": name, name: {"learning_rate": 0.05 if name != "sgd" else 0.01}}
+    epochs = _fit(_settings(epochs=15, optimizer=optimizer))
+    assert epochs[-1].train.elbo > epochs[0].train.elbo + 0.5
+    assert [epoch.step for epoch in epochs] == [4 * n for n in range(1, 16)]
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others() -> None:
+    first, again, other = (_fit(_settings(seed=seed))[-1] for seed in (3, 3, 4))
+    assert _bytes(first.state) == _bytes(again.state)
+    assert first.train == again.train
+    assert first.validation == again.validation
+    assert first.train != other.train
+
+
+def test_a_run_taken_up_in_the_middle_ends_in_the_same_bits() -> None:
+    settings = _settings(data={"binarization": "stochastic"})
+    whole = _fit(settings)
+    program = training.program(settings, images=40, pixels=PIXELS)
+    state = jax.tree.map(jnp.copy, whole[0].state)
+    rest = training.fit(program, training.member(settings), state, _images(40), _images(12, 1))
+    last = [(epoch, _bytes(epoch.state)) for epoch in rest][-1]
+    assert last[0].epoch == 3
+    assert last[1] == _bytes(whole[-1].state)
+    assert last[0].validation == whole[-1].validation
+
+
+def test_seeds_and_learning_rates_compile_no_new_program() -> None:
+    settings = _settings()
+    _fit(settings)
+    before = training.train_epoch._cache_size()  # type: ignore[attr-defined]
+    _fit(_settings(seed=9, optimizer={"adam": {"learning_rate": 0.3}}))
+    assert training.train_epoch._cache_size() == before  # type: ignore[attr-defined]
+
+
+def test_an_epoch_compiles_once_though_its_last_batch_is_short() -> None:
+    before = training.train_epoch._cache_size()  # type: ignore[attr-defined]
+    epochs = _fit(_settings(batch_size=7), count=33)
+    assert training.train_epoch._cache_size() == before + 1  # type: ignore[attr-defined]
+    assert epochs[0].step == 5
+
+
+def test_every_image_trains_once_an_epoch() -> None:
+    """At a learning rate of almost zero the KL of the epoch is that of all images, once each."""
+    settings = _settings(
+        batch_size=7, epochs=2, optimizer={"name": "sgd", "sgd": {"learning_rate": 1e-30}}
+    )
+    count = 33
+    images = jnp.asarray(255 * (np.arange(count)[:, None] % 17 > np.arange(PIXELS)), jnp.uint8)
+    program = training.program(settings, images=count, pixels=PIXELS)
+    member = training.member(settings)
+    start = training.init(program, member)
+    params = jax.tree.map(jnp.copy, start.params)
+    _, sums = training.train_epoch(program, member, start, images)
+    # the KL, because it depends on no noise
+    expected = evaluation.bound_sums(
+        program.graph, 1, params, images, member.seed, jnp.zeros((), jnp.int32)
+    )
+    np.testing.assert_allclose(sums[:, 0].sum(), expected[:, 0].sum(), rtol=1e-5)
+
+
+def test_a_short_batch_counts_only_its_images() -> None:
+    """The padded step equals the step of the unpadded batch."""
+    settings = _settings(batch_size=8)
+    program = training.program(settings, images=8, pixels=PIXELS)
+    member = training.member(settings)
+    state = training.init(program, member)
+    images = _images(8)
+    weights = jnp.asarray([1.0] * 5 + [0.0] * 3)
+    scrambled = images.at[5:].set(255 - images[5:])
+    first, first_sums = training.step(program, member, state, images, weights)
+    second, second_sums = training.step(program, member, state, scrambled, weights)
+    np.testing.assert_allclose(first_sums, second_sums, rtol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), first, second)
+
+
+def test_the_scan_equals_a_loop_of_steps() -> None:
+    settings = _settings(optimizer={"name": "adagrad"})
+    program = training.program(settings, images=40, pixels=PIXELS)
+    member = training.member(settings)
+    images = _images(40)
+    order = jax.random.permutation(streams.key(member.seed, "shuffle", 0), 40).reshape(4, 10)
+    state = training.init(program, member)
+    step = jax.jit(training.step, static_argnames="program")
+    for rows in order:
+        state, _ = step(program, member, state, images[rows], jnp.ones(10))
+    scanned, _ = training.train_epoch(program, member, training.init(program, member), images)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), scanned, state
+    )
+
+
+def test_sgd_forgets_its_momentum_when_an_epoch_starts_if_asked() -> None:
+    def after_two_epochs(**sgd: object) -> training.TrainState:
+        optimizer = {"name": "sgd", "sgd": {"learning_rate": 0.01, **sgd}}
+        return _fit(_settings(epochs=2, optimizer=optimizer))[-1].state
+
+    keeps, forgets, without = (
+        after_two_epochs(),
+        after_two_epochs(reset_each_epoch=True),
+        after_two_epochs(momentum=0.0, reset_each_epoch=True),
+    )
+    assert _bytes(keeps.params) != _bytes(forgets.params)
+    assert _bytes(forgets.params) != _bytes(without.params)
+
+
+def test_every_optimizer_starts_from_the_same_weights() -> None:
+    starts = []
+    for name in OPTIMIZERS:
+        settings = _settings(optimizer={"name": name})
+        program = training.program(settings, images=40, pixels=PIXELS)
+        starts.append(_bytes(training.init(program, training.member(settings)).params))
+    assert all(start == starts[0] for start in starts)
+
+
+def test_divergence_names_epoch_and_step() -> None:
+    optimizer = {"name": "sgd", "sgd": {"learning_rate": 1e9}}
+    with pytest.raises(DivergedError, match=r"not finite at epoch 1, step \d") as error:
+        _fit(_settings(optimizer=optimizer))
+    assert "--learning-rate" in error.value.hint
+
+
+def test_stochastic_pixels_are_drawn_anew_and_have_the_right_mean() -> None:
+    optimizer = {"name": "sgd", "sgd": {"momentum": 0.0, "learning_rate": 1.0}}
+    settings = _settings(data={"binarization": "stochastic"}, batch_size=1000, optimizer=optimizer)
+    program = training.program(settings, images=1000, pixels=PIXELS)
+    member = training.member(settings)
+    images = jnp.full((1000, PIXELS), 64, jnp.uint8)
+    start = training.init(program, member)
+    start = start._replace(params=jax.tree.map(jnp.zeros_like, start.params))
+    biases = []
+    for step in range(2):
+        state = start._replace(step=jnp.int32(step))
+        after, _ = training.step(program, member, state, images, jnp.ones(1000))
+        biases.append(np.asarray(after.params["decoder"]["logits"]["bias"]))
+    # with all parameters zero the direction is mean(1/2 - x); its standard error is 0.014
+    np.testing.assert_allclose(-biases[0], 0.5 - 64 / 255, atol=0.06)
+    assert np.unique(biases[0]).size > 1
+    assert (biases[0] != biases[1]).any()
