@@ -8,6 +8,7 @@ from vaectl.configfile import OPTIMIZERS
 from vaectl.errors import DivergedError
 
 PIXELS = 16
+step = jax.jit(training.step, static_argnames="program")
 
 
 def _settings(**changes: object) -> config.Config:
@@ -109,8 +110,8 @@ def test_a_short_batch_counts_only_its_images() -> None:
     images = _images(8)
     weights = jnp.asarray([1.0] * 5 + [0.0] * 3)
     scrambled = images.at[5:].set(255 - images[5:])
-    first, first_sums = training.step(program, member, state, images, weights)
-    second, second_sums = training.step(program, member, state, scrambled, weights)
+    first, first_sums = step(program, member, state, images, weights)
+    second, second_sums = step(program, member, state, scrambled, weights)
     np.testing.assert_allclose(first_sums, second_sums, rtol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), first, second)
 
@@ -122,7 +123,6 @@ def test_the_scan_equals_a_loop_of_steps() -> None:
     images = _images(40)
     order = jax.random.permutation(streams.key(member.seed, "shuffle", 0), 40).reshape(4, 10)
     state = training.init(program, member)
-    step = jax.jit(training.step, static_argnames="program")
     for rows in order:
         state, _ = step(program, member, state, images[rows], jnp.ones(10))
     scanned, _ = training.train_epoch(program, member, training.init(program, member), images)
@@ -170,9 +170,9 @@ def test_stochastic_pixels_are_drawn_anew_and_have_the_right_mean() -> None:
     start = training.init(program, member)
     start = start._replace(params=jax.tree.map(jnp.zeros_like, start.params))
     biases = []
-    for step in range(2):
-        state = start._replace(step=jnp.int32(step))
-        after, _ = training.step(program, member, state, images, jnp.ones(1000))
+    for number in range(2):
+        state = start._replace(step=jnp.int32(number))
+        after, _ = step(program, member, state, images, jnp.ones(1000))
         biases.append(np.asarray(after.params["decoder"]["logits"]["bias"]))
     # with all parameters zero the direction is mean(1/2 - x); its standard error is 0.014
     np.testing.assert_allclose(-biases[0], 0.5 - 64 / 255, atol=0.06)

@@ -1,7 +1,7 @@
 """Checkpoints of a run, by Orbax; nothing else knows Orbax.
 
     checkpoints/2000/      the state after step 2000, as Orbax writes it
-    checkpoints/2000.json  what it is, and the digest of its arrays
+    checkpoints/2000.json  what it is, and the digest of its files
 
 A checkpoint counts only once its JSON stands beside it, and that is written last. The digest is
 ours: Orbax loads flipped bytes without noticing.
@@ -16,8 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, final
 
-import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -39,7 +37,7 @@ class Info(BaseModel):
     validation_elbo: float
     """In nats per image, of this state."""
     digest: str = ""
-    """SHA-256 of the arrays."""
+    """SHA-256 of the files."""
 
 
 @final
@@ -77,7 +75,7 @@ class Checkpoints:
         self.commit()
         self._directory.mkdir(exist_ok=True)
         self._orbax.save(self._directory / str(info.step), state, force=True)
-        self._pending = info.model_copy(update={"digest": digest(state)})
+        self._pending = info
 
     def commit(self) -> None:
         """Wait for the save under way, make it count, and drop those that it supersedes."""
@@ -85,6 +83,7 @@ class Checkpoints:
             return
         info, self._pending = self._pending, None
         self._orbax.wait_until_finished()
+        info = info.model_copy(update={"digest": digest(self._directory / str(info.step))})
         with replacing(self._directory / f"{info.step}.json") as file:
             file.write(info.model_dump_json(indent=2).encode() + b"\n")
         infos = self.list()
@@ -108,25 +107,27 @@ class Checkpoints:
         return sorted(infos, key=lambda info: info.step)
 
     def restore(self, info: Info, like: TrainState) -> TrainState:
-        """Load a checkpoint and check it against its digest.
+        """Check a checkpoint against its digest, and load it.
 
         Args:
             info: one of `list()`.
             like: shapes, types and shardings of the state, as `jax.ShapeDtypeStruct`s.
 
         Raises:
-            RunError: it is unreadable, of other shapes, or not what was saved.
+            RunError: it is not what was saved, cannot be read, or is of other shapes.
         """
         path = self._directory / str(info.step)
         try:
-            state = self._orbax.restore(path, like)
+            intact = digest(path) == info.digest
+        except OSError as error:
+            raise RunError(f"{path}: the checkpoint cannot be read: {error.strerror}") from None
+        if not intact:
+            raise RunError(f"{path}: the checkpoint is damaged: its files are not those saved")
+        try:
+            state: TrainState = self._orbax.restore(path, like)
         except Exception as error:  # Orbax and its backends raise whatever they meet
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise RunError(f"{path}: the checkpoint does not load: {reason}") from error
-        if not isinstance(state, TrainState) or digest(state) != info.digest:
-            raise RunError(
-                f"{path}: the checkpoint is damaged: its arrays are not those that were saved"
-            )
         return state
 
 
@@ -135,11 +136,11 @@ def best(infos: list[Info]) -> Info:
     return max(infos, key=lambda info: (info.validation_elbo, -info.step))
 
 
-def digest(state: TrainState) -> str:
-    """SHA-256 of a state: of the path, type, shape and bytes of each array."""
+def digest(directory: Path) -> str:
+    """SHA-256 of a directory: of the path, size and bytes of each file, in order of paths."""
     result = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        array = np.asarray(leaf)
-        result.update(f"{jax.tree_util.keystr(path)} {array.dtype.str} {array.shape}".encode())
-        result.update(np.ascontiguousarray(array).data)
+    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        result.update(f"{path.relative_to(directory).as_posix()} {len(content)}\n".encode())
+        result.update(content)
     return result.hexdigest()

@@ -228,18 +228,21 @@ class RunDir:
         file = self.path / "metrics.csv"
         try:
             with file.open(newline="", encoding="utf-8") as lines:
-                return [
-                    Row(
-                        int(row["epoch"]),
-                        int(row["step"]),
-                        "train" if row["split"] == "train" else "validation",
-                        *(float(row[key]) for key in ("elbo", "kl", "nll", "seconds")),
-                    )
-                    for row in csv.DictReader(lines)
-                ]
+                header, *rows = csv.reader(lines)
+            if tuple(header) != Row._fields:
+                raise ValueError(header)
+            return [
+                Row(
+                    int(epoch),
+                    int(step),
+                    "train" if split == "train" else "validation",
+                    *map(float, numbers),
+                )
+                for epoch, step, split, *numbers in rows
+            ]
         except OSError as error:
             raise RunError(f"{file}: cannot be read: {error.strerror}") from None
-        except (KeyError, TypeError, ValueError):
+        except (TypeError, ValueError):
             raise RunError(f"{file}: not the metrics of a run") from None
 
     def _write(self, name: str, text: str) -> None:

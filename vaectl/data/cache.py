@@ -1,14 +1,13 @@
 """Prepared data sets on disk: keyed by what they were made from, verified when read."""
 
 import os
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import platformdirs
 
+from vaectl.data import archive
 from vaectl.data.arrays import Images, Source
 from vaectl.errors import DataError
 from vaectl.files import replacing
@@ -55,14 +54,13 @@ def cached(key: str, build: Callable[[], Source]) -> Source:
 def _read(file: Path) -> Source | None:
     """The data set in a file, or None where there is none or its fingerprint does not match."""
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = archive.read(file)
         source = Source(
             train=Images(arrays["x_train"], arrays.get("y_train")),
             test=Images(arrays["x_test"], arrays.get("y_test")),
         )
         return source if source.fingerprint() == str(arrays["fingerprint"]) else None
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+    except (KeyError, *archive.ERRORS):
         return None
 
 

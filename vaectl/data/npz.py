@@ -1,12 +1,11 @@
 """NumPy archives of images: `x_train`, `x_test` and, if known, `y_train`, `y_test`."""
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+from vaectl.data import archive
 from vaectl.data.arrays import Images, Source
 from vaectl.errors import DataError
 
@@ -22,12 +21,8 @@ def load(path: Path) -> Source:
     if not path.is_file():
         raise DataError(f"{path}: no such file", hint=f"npz:FILE wants {_LAYOUT}")
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise DataError(f"{path}: one array, not an archive", hint=f"npz:FILE wants {_LAYOUT}")
-        with archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        arrays = archive.read(path)
+    except archive.ERRORS as error:
         raise DataError(
             f"{path}: not a readable NumPy archive: {error}", hint=f"npz:FILE wants {_LAYOUT}"
         ) from None

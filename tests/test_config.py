@@ -1,0 +1,168 @@
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from pydantic import ValidationError
+
+from vaectl import config, configfile, training
+from vaectl.errors import ConfigError
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+
+
+def _problems(text: str, tmp_path: Path, **more: object) -> list[str]:
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        configfile.load(file, **more)  # type: ignore[arg-type]
+    assert error.value.exit_code == 2
+    return [line.removeprefix(f"{tmp_path}/") for line in error.value.message.splitlines()]
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: str(file.relative_to(ROOT)))
+@pytest.mark.parametrize("optimizer", configfile.OPTIMIZERS)
+def test_every_config_loads_and_its_epoch_has_the_right_shapes(file: Path, optimizer: str) -> None:
+    settings = configfile.load(file, options={"optimizer.name": optimizer})
+    program = training.program(settings, images=1000, pixels=784)
+    member = training.member(settings)
+    state = jax.eval_shape(lambda: training.init(program, member))
+    images = jax.eval_shape(lambda: jnp.zeros((1000, 784), jnp.uint8))
+    after, sums = jax.eval_shape(
+        lambda state, images: training.train_epoch(program, member, state, images), state, images
+    )
+    assert jax.tree.map(lambda a: (a.shape, a.dtype), after) == jax.tree.map(
+        lambda a: (a.shape, a.dtype), state
+    )
+    assert sums.shape == (program.steps_per_epoch, 2)
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_every_config_has_a_header_with_command_time_and_result(file: Path) -> None:
+    header = [line for line in file.read_text().splitlines() if line.startswith("#")]
+    text = "\n".join(header)
+    assert f"vaectl train {file.relative_to(ROOT)}" in text
+    assert "# Takes" in text
+    assert "# Expect" in text
+
+
+def test_quickstart_is_the_built_in_default() -> None:
+    assert configfile.load(ROOT / "configs" / "quickstart.yaml") == configfile.load()
+
+
+def test_all_problems_are_told_at_once_in_order_with_lines(tmp_path: Path) -> None:
+    text = (
+        "seed: -1\nepochs: 1.5\noptimizer:\n  name: adm\n  adam:\n    b1: 1\n"
+        "model:\n  code_sise: 2\nnonsense: 1\n"
+    )
+    assert _problems(text, tmp_path) == [
+        "c.yaml:1: seed: should be greater than or equal to 0, not -1",
+        "c.yaml:2: epochs: should be a valid integer, not 1.5",
+        "c.yaml:4: optimizer.name: should be 'adam', 'rmsprop', 'adagrad' or 'sgd', not 'adm'",
+        "c.yaml:6: optimizer.adam.b1: should be less than 1, not 1",
+        "c.yaml:8: unknown key model.code_sise; did you mean model.code_size?",
+        "c.yaml:9: unknown key nonsense",
+    ]
+
+
+def test_an_unknown_key_is_answered_with_that_of_the_chosen_optimizer(tmp_path: Path) -> None:
+    text = "optimizer:\n  name: sgd\n  learning_rate: 0.1\n"
+    assert _problems(text, tmp_path) == [
+        "c.yaml:3: unknown key optimizer.learning_rate; did you mean optimizer.sgd.learning_rate?"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a: [1\nb: {", "c.yaml:2: not valid YAML: expected ',' or ']', but got ':'"),
+        ("seed: 1\nseed: 2\n", 'c.yaml:2: not valid YAML: found duplicate key "seed"'),
+        ("- 1\n", "c.yaml: must be a mapping of keys to values, not a list"),
+        ("just words\n", "c.yaml: must be a mapping of keys to values, not a string"),
+        ("seed: yes\n", "c.yaml:1: seed: should be a valid integer, not 'yes'"),
+        ("epochs: true\n", "c.yaml:1: epochs: should be a valid integer, not True"),
+        ("epochs: 99999999999\n", "c.yaml:1: epochs: should be less than or equal to 1000000"),
+        ("data:\n  threshold: .nan\n", "c.yaml:2: data.threshold: should be a finite number"),
+        ("model: 3\n", "c.yaml:1: model: should be a mapping of keys to values, not 3"),
+        ("data: {source: cifar}\n", "c.yaml:1: data.source: should be digits-5k, tfds:NAME"),
+        ("seed: !!python/object/apply:os.getcwd []\n", "c.yaml:1: seed: should be a valid integer"),
+    ],
+)
+def test_bad_files_are_answered_with_reason_and_line(
+    text: str, problem: str, tmp_path: Path
+) -> None:
+    (answer,) = _problems(text, tmp_path)
+    assert answer.startswith(problem)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nothing\.yaml: cannot be read"):
+        configfile.load(tmp_path / "nothing.yaml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        configfile.load(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes(b"# caf\xe9\n")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        configfile.load(tmp_path / "latin.yaml")
+
+
+def test_overrides_apply_in_order_after_the_file_and_options_last(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("seed: 1\nepochs: 2\noptimizer: {name: sgd}\n")
+    settings = configfile.load(
+        file,
+        assignments=["epochs=3", "epochs=4", "optimizer.sgd.momentum=5e-1", "batch_size=7"],
+        options={"batch_size": 9, "seed": None, "optimizer.learning_rate": 0.25},
+    )
+    assert (settings.seed, settings.epochs, settings.batch_size) == (1, 4, 9)
+    assert settings.optimizer.sgd == config.SGD(learning_rate=0.25, momentum=0.5)
+    assert settings.optimizer.adam == config.Adam()
+
+
+def test_a_problem_of_an_override_names_the_option() -> None:
+    with pytest.raises(ConfigError) as error:
+        configfile.load(assignments=["epochs=0"], options={"model.code_size": -1})
+    assert error.value.message.splitlines() == [
+        "--set epochs=0: epochs: should be greater than or equal to 1, not 0",
+        "--code-size: model.code_size: should be greater than or equal to 1, not -1",
+    ]
+    with pytest.raises(ConfigError, match="not of the form key=value"):
+        configfile.load(assignments=["epochs"])
+    with pytest.raises(ConfigError, match="the value is not valid YAML"):
+        configfile.load(assignments=["epochs=[1"])
+
+
+def test_empty_files_are_the_default(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("# nothing\n")
+    assert configfile.load(tmp_path / "c.yaml") == config.Config()
+
+
+def test_what_is_dumped_loads_to_the_same(tmp_path: Path) -> None:
+    settings = configfile.load(
+        assignments=["optimizer.clip_norm=1e-7", "data.train_size=100", "data.source=idx:some dir"]
+    )
+    file = tmp_path / "c.yaml"
+    file.write_text(configfile.dump(settings, "two\nlines"))
+    assert file.read_text().startswith("# two\n# lines\n")
+    assert configfile.load(file) == settings
+
+
+def test_file_sources_do_not_depend_on_the_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert config.Data(source="npz:a/b.npz").source == f"npz:{tmp_path}/a/b.npz"
+    assert config.Data(source="idx:/a").source == "idx:/a"
+
+
+def test_configurations_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        config.Config().seed = 1  # type: ignore[misc]
+
+
+def test_the_schema_knows_every_key_and_refuses_others() -> None:
+    schema = json.loads(json.dumps(configfile.schema()))
+    assert set(schema["properties"]) == set(config.Config.model_fields)
+    assert schema["additionalProperties"] is False
+    assert schema["$defs"]["Model"]["properties"]["code_size"]["description"]

@@ -1,0 +1,334 @@
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import MNIST, needs_mnist
+from vaectl import config, data
+from vaectl.data import arrays, cache, idx, npz, splits
+from vaectl.data.binarization import binarize
+from vaectl.errors import DataError
+
+
+def _source(train: int = 60, test: int = 10) -> arrays.Source:
+    rng = np.random.default_rng(0)
+
+    def images(count: int) -> arrays.Images:
+        pixels = rng.integers(0, 256, size=(count, 4, 3)).astype(np.uint8)
+        return arrays.Images(pixels, (np.arange(count) % 7).astype(np.int32))
+
+    return arrays.Source(images(train), images(test))
+
+
+def _idx(array: np.ndarray) -> bytes:
+    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+    return bytes([0, 0, 8, array.ndim]) + sizes + array.astype(np.uint8).tobytes()
+
+
+def _write_idx(directory: Path, source: arrays.Source, *, zipped: bool = False) -> None:
+    directory.mkdir(exist_ok=True)
+    for split, (images, labels) in idx.FILES.items():
+        part = getattr(source, split)
+        for name, array in ((images, part.images), (labels, part.labels)):
+            content = _idx(array)
+            if zipped:
+                (directory / f"{name}.gz").write_bytes(gzip.compress(content))
+            else:
+                (directory / name).write_bytes(content)
+
+
+class TestDigits:
+    """The embedded digits."""
+
+    def test_sizes_are_4000_500_500_with_every_class_equally_often(self) -> None:
+        dataset = data.load(config.Data())
+        for split, per_class in (("train", 400), ("validation", 50), ("test", 50)):
+            part = getattr(dataset, split)
+            assert part.images.shape == (10 * per_class, 784)
+            assert part.labels is not None
+            assert np.bincount(part.labels).tolist() == [per_class] * 10
+        assert dataset.image_shape == (28, 28)
+
+    def test_splits_are_stratified_at_other_sizes_too(self) -> None:
+        dataset = data.load(config.Data(train_size=100, validation_size=50, test_size=20))
+        for part in (dataset.train, dataset.validation, dataset.test):
+            assert part.labels is not None
+            assert len(set(np.bincount(part.labels))) == 1
+
+    def test_no_digit_stands_in_two_splits(self) -> None:
+        source = data.source("digits-5k")
+        pixels = np.concatenate([source.train.images, source.test.images])
+        assert len(np.unique(pixels.reshape(5000, -1), axis=0)) == 5000
+
+    def test_the_file_is_below_a_megabyte(self) -> None:
+        file = Path(data.__file__).parent / "digits" / "digits.npz"
+        assert file.stat().st_size < 1_000_000
+
+    @needs_mnist
+    def test_all_are_among_the_first_50000_images_of_mnist(self) -> None:
+        assert MNIST is not None
+        mnist = idx.load(Path(MNIST))
+        known = {image.tobytes() for image in mnist.train.images[:50_000]}
+        digits = data.source("digits-5k")
+        for part in (digits.train, digits.test):
+            assert all(image.tobytes() in known for image in part.images)
+
+
+class TestSplits:
+    """Training, validation and test."""
+
+    def test_the_last_sixth_of_train_validates(self) -> None:
+        source = _source(60)
+        dataset = splits.split(source, config.Data(binarization="none"))
+        flat = source.train.images.reshape(60, -1)
+        assert np.array_equal(dataset.train.images, flat[:50])
+        assert np.array_equal(dataset.validation.images, flat[50:])
+        assert np.array_equal(dataset.test.images, source.test.images.reshape(10, -1))
+        assert source.train.labels is not None
+        assert dataset.validation.labels is not None
+        assert np.array_equal(dataset.validation.labels, source.train.labels[50:])
+
+    def test_sizes_count_from_the_ends_that_they_say(self) -> None:
+        source = _source(60)
+        settings = config.Data(binarization="none", train_size=5, validation_size=3, test_size=2)
+        dataset = splits.split(source, settings)
+        flat = source.train.images.reshape(60, -1)
+        assert np.array_equal(dataset.train.images, flat[:5])
+        assert np.array_equal(dataset.validation.images, flat[57:])
+        assert len(dataset.test.images) == 2
+
+    @pytest.mark.parametrize(
+        ("sizes", "message"),
+        [
+            ({"train_size": 58, "validation_size": 3}, "60 training images: 58 to train and 3"),
+            ({"validation_size": 60}, "1 to train and 60 to validate"),
+            ({"test_size": 11}, "has 10 test images, not 11"),
+        ],
+    )
+    def test_more_images_than_there_are_is_an_error(
+        self, sizes: dict[str, int], message: str
+    ) -> None:
+        with pytest.raises(DataError, match=message):
+            splits.split(_source(60), config.Data.model_validate(sizes))
+
+    def test_the_fingerprint_follows_pixels_and_labels(self) -> None:
+        source = _source()
+        assert source.fingerprint() == _source().fingerprint()
+        pixels = source.train.images.copy()
+        pixels[0, 0, 0] ^= 1
+        changed = arrays.Source(source.train._replace(images=pixels), source.test)
+        unlabelled = arrays.Source(source.train._replace(labels=None), source.test)
+        assert len({s.fingerprint() for s in (source, changed, unlabelled)}) == 3
+
+
+class TestBinarization:
+    """From grey levels to x."""
+
+    @pytest.mark.parametrize(
+        ("threshold", "lowest"), [(0.5, 128), (0.2, 51), (1.0, 255), (1e-6, 1)]
+    )
+    def test_threshold_keeps_pixels_of_at_least_that_intensity(
+        self, threshold: float, lowest: int
+    ) -> None:
+        grey = np.arange(256, dtype=np.uint8)
+        binary = binarize(grey, config.Data(threshold=threshold), "train")
+        assert np.array_equal(binary, np.where(grey >= lowest, 255, 0))
+
+    def test_stochastic_draws_have_the_mean_of_the_pixels_and_are_fixed(self) -> None:
+        settings = config.Data(binarization="stochastic")
+        grey = np.full((2000, 8), 51, np.uint8)
+        validation, test = (binarize(grey, settings, name) for name in ("validation", "test"))
+        assert set(np.unique(validation)) == {0, 255}
+        assert abs(validation.mean() / 255 - 0.2) < 0.01
+        assert np.array_equal(validation, binarize(grey, settings, "validation"))
+        assert not np.array_equal(validation, test)
+        assert np.array_equal(validation[:7], binarize(grey[:7], settings, "validation"))
+
+    def test_stochastic_training_images_and_none_stay_grey(self) -> None:
+        grey = np.arange(256, dtype=np.uint8)
+        for settings in (config.Data(binarization="stochastic"), config.Data(binarization="none")):
+            assert np.array_equal(binarize(grey, settings, "train"), grey)
+
+
+class TestIdx:
+    """IDX files."""
+
+    @pytest.mark.parametrize("zipped", [False, True])
+    def test_files_read_back_plain_or_zipped(self, zipped: bool, tmp_path: Path) -> None:
+        _write_idx(tmp_path / "my digits", _source(), zipped=zipped)
+        read = data.source(f"idx:{tmp_path / 'my digits'}")
+        assert read.fingerprint() == _source().fingerprint()
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (b"", "not an IDX file"),
+            (b"\x89PNG", "not an IDX file"),
+            (_idx(np.zeros((2, 2, 2)))[:-1], "truncated: 7 bytes of data, .* 2x2x2 = 8"),
+            (_idx(np.zeros((2, 2, 2)))[:9], "truncated in its header"),
+            (_idx(np.zeros((2, 2, 2))) + b"x", "too long: 9 bytes"),
+            (_idx(np.zeros((2, 2))), "2 dimensions, where 3 belong"),
+            (b"\0\0\x0d\3" + bytes(12), "type 0x0d, where unsigned bytes"),
+            (b"\0\0\x08\3" + b"\xff" * 12, "truncated"),
+        ],
+    )
+    def test_broken_files_are_refused_with_the_reason(
+        self, content: bytes, message: str, tmp_path: Path
+    ) -> None:
+        _write_idx(tmp_path, _source())
+        (tmp_path / "train-images-idx3-ubyte").write_bytes(content)
+        with pytest.raises(DataError, match=f"train-images-idx3-ubyte: .*{message}"):
+            idx.load(tmp_path)
+
+    def test_a_broken_gzip_file_is_refused(self, tmp_path: Path) -> None:
+        _write_idx(tmp_path, _source(), zipped=True)
+        file = tmp_path / "t10k-images-idx3-ubyte.gz"
+        for content in (file.read_bytes()[:-20], b"no gzip", b""):
+            file.write_bytes(content)
+            with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte\.gz"):
+                idx.load(tmp_path)
+
+    def test_missing_files_and_unequal_counts_are_named(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="no such directory"):
+            idx.load(tmp_path / "nowhere")
+        _write_idx(tmp_path, _source())
+        (tmp_path / "train-labels-idx1-ubyte").write_bytes(_idx(np.zeros(59)))
+        with pytest.raises(DataError, match=r"60 images in .* but 59 labels"):
+            idx.load(tmp_path)
+        (tmp_path / "train-labels-idx1-ubyte").unlink()
+        with pytest.raises(DataError, match=r"neither train-labels.* nor train-labels.*\.gz"):
+            idx.load(tmp_path)
+
+
+class TestNpz:
+    """NumPy archives."""
+
+    def _save(self, tmp_path: Path, **changes: np.ndarray | None) -> Path:
+        source = _source()
+        values = {
+            "x_train": source.train.images,
+            "y_train": source.train.labels,
+            "x_test": source.test.images,
+            "y_test": source.test.labels,
+            **changes,
+        }
+        file = tmp_path / "images.npz"
+        kept = {name: array for name, array in values.items() if array is not None}
+        np.savez(file, allow_pickle=True, **kept)
+        return file
+
+    def test_archives_read_back(self, tmp_path: Path) -> None:
+        file = self._save(tmp_path)
+        assert data.source(f"npz:{file}").fingerprint() == _source().fingerprint()
+
+    def test_labels_may_miss_and_one_channel_may_have_an_axis(self, tmp_path: Path) -> None:
+        file = self._save(
+            tmp_path, y_train=None, y_test=None, x_test=_source().test.images[..., None]
+        )
+        read = npz.load(file)
+        assert read.train.labels is None
+        assert np.array_equal(read.test.images, _source().test.images)
+
+    def test_booleans_are_black_and_white(self, tmp_path: Path) -> None:
+        read = npz.load(self._save(tmp_path, x_test=_source().test.images > 100))
+        assert np.array_equal(read.test.images, 255 * (_source().test.images > 100))
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"x_train": None}, "no array x_train, only x_test, y_test, y_train"),
+            ({"x_train": np.zeros((60, 4, 3), np.float32)}, "x_train is of type float32"),
+            ({"x_train": np.zeros((60, 12), np.uint8)}, r"x_train has the shape \(60, 12\)"),
+            ({"x_train": np.zeros((0, 4, 3), np.uint8)}, r"shape \(0, 4, 3\)"),
+            ({"x_test": np.zeros((10, 5, 3), np.uint8)}, r"images of \(4, 3\), x_test of \(5, 3\)"),
+            ({"y_train": np.zeros(59, np.int64)}, "y_train must hold one integer for each image"),
+            ({"y_test": np.zeros(10, np.float32)}, "y_test must hold one integer for each image"),
+            ({"x_train": np.array([{"a": 1}], dtype=object)}, "not a readable NumPy archive"),
+        ],
+    )
+    def test_wrong_arrays_are_refused_with_the_reason(
+        self, changes: dict[str, np.ndarray | None], message: str, tmp_path: Path
+    ) -> None:
+        with pytest.raises(DataError, match=message):
+            npz.load(self._save(tmp_path, **changes))
+
+    def test_files_that_are_no_archives_are_refused(self, tmp_path: Path) -> None:
+        file = tmp_path / "images.npz"
+        with pytest.raises(DataError, match="no such file"):
+            npz.load(file)
+        good = self._save(tmp_path).read_bytes()
+        for content in (b"", b"text", good[:-100]):
+            file.write_bytes(content)
+            with pytest.raises(DataError, match="not a readable NumPy archive"):
+                npz.load(file)
+        with file.open("wb") as out:
+            np.save(out, np.zeros(3))
+        with pytest.raises(DataError, match="one array, not an archive"):
+            npz.load(file)
+
+
+class TestCache:
+    """Prepared data sets on disk."""
+
+    def test_a_data_set_is_built_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path / "new"))
+        built = []
+
+        def build() -> arrays.Source:
+            built.append(1)
+            return _source()
+
+        for _ in range(2):
+            assert cache.cached("x", build).fingerprint() == _source().fingerprint()
+        assert len(built) == 1
+        assert [file.name for file in (tmp_path / "new" / "data").iterdir()] == ["x-v1.npz"]
+
+    def test_a_damaged_copy_is_built_anew(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path))
+        cache.cached("x", _source)
+        file = cache.path("x")
+        good = file.read_bytes()
+        flipped = bytearray(good)
+        flipped[good.index(_source().train.images.tobytes()) + 5] ^= 1
+        for content in (b"", good[:300], bytes(flipped)):
+            file.write_bytes(content)
+            assert cache.cached("x", _source).fingerprint() == _source().fingerprint()
+            assert len(file.read_bytes()) == len(good)
+
+    def test_a_copy_with_a_wrong_fingerprint_is_built_anew(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The archive itself is intact here, but it is not what was stored."""
+        monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path))
+        cache.cached("x", lambda: _source(30))
+        with np.load(cache.path("x")) as archive:
+            other = dict(archive)
+        other["x_train"] = np.zeros_like(other["x_train"])
+        np.savez(cache.path("x"), **other)
+        assert cache.cached("x", _source).fingerprint() == _source().fingerprint()
+
+    def test_a_cache_that_cannot_be_written_is_an_error(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "file").write_text("")
+        monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path / "file"))
+        with pytest.raises(DataError, match="cannot be written"):
+            cache.cached("x", _source)
+
+
+def test_an_unknown_source_is_refused() -> None:
+    with pytest.raises(DataError, match="no such data source"):
+        data.source("cifar")
+
+
+@needs_mnist
+def test_mnist_splits_as_the_paper_does() -> None:
+    dataset = data.load(config.Data(source=f"idx:{MNIST}"))
+    sizes = [len(part.images) for part in (dataset.train, dataset.validation, dataset.test)]
+    assert sizes == [50_000, 10_000, 10_000]
+    assert set(np.unique(dataset.train.images)) == {0, 255}

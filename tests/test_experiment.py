@@ -1,0 +1,129 @@
+from pathlib import Path
+
+import pytest
+
+from vaectl import config, experiment, progress
+from vaectl.checkpoints import Checkpoints, best
+from vaectl.errors import DivergedError, InterruptedRunError
+from vaectl.rundir import RunDir
+
+
+def _settings(**changes: object) -> config.Config:
+    small: dict[str, object] = {
+        "epochs": 4,
+        "data": {"train_size": 200, "validation_size": 50},
+        "model": {"code_size": 2, "hidden_size": 16},
+        "checkpoint": {"every": 2},
+    }
+    return config.Config.model_validate({**small, **changes})
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("digits-5k", "digits-5k-z2-sgd-s7"),
+        ("tfds:mnist", "mnist-z2-sgd-s7"),
+        ("tfds:emnist/balanced", "emnist-balanced-z2-sgd-s7"),
+        ("idx:/data/My Digits!/", "My-Digits-z2-sgd-s7"),
+        ("npz:/data/glyphs.npz", "glyphs-z2-sgd-s7"),
+        ("npz:/data/数字.npz", "data-z2-sgd-s7"),
+    ],
+)
+def test_default_names_say_data_code_optimizer_and_seed(source: str, name: str) -> None:
+    settings = _settings(seed=7, data={"source": source}, optimizer={"name": "sgd"})
+    assert experiment.default_name(settings) == name
+
+
+def test_an_interrupt_saves_the_state_and_the_figures(tmp_path: Path) -> None:
+    def watch(event: progress.Event) -> None:
+        import os
+        import signal
+
+        if getattr(event, "epoch", None) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    # the signal comes while epoch 3 is being told of, so the run stops there
+    with pytest.raises(InterruptedRunError, match="interrupted after epoch 3 of 100") as error:
+        experiment.run(_settings(epochs=100), runs_dir=tmp_path, name="a", watch=watch)
+    assert error.value.exit_code == 130
+    run = RunDir(tmp_path / "a")
+    assert run.read_record().status == "interrupted"
+    assert run.read_record().epoch == 3
+    assert [row.epoch for row in run.read_metrics()] == [1, 1, 2, 2, 3, 3]
+    assert Checkpoints(run.checkpoints).list()[-1].epoch == 3
+    assert (run.path / "figures" / "elbo.png").is_file()
+
+
+def test_a_signal_in_the_last_epoch_leaves_a_finished_run(tmp_path: Path) -> None:
+    def watch(event: progress.Event) -> None:
+        import os
+        import signal
+
+        if getattr(event, "epoch", None) == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    result = experiment.run(_settings(), runs_dir=tmp_path, name="a", watch=watch)
+    assert result.record.status == "finished"
+
+
+def test_a_run_that_diverges_keeps_its_best_state_and_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The learning rate warms up slowly from nothing to far too much."""
+    optimizer = {
+        "name": "sgd",
+        "sgd": {"learning_rate": 1e6},
+        "schedule": {"warmup_epochs": 1e7},
+    }
+    del monkeypatch
+    settings = _settings(epochs=2000, optimizer=optimizer, checkpoint={"every": 1000})
+    with pytest.raises(DivergedError, match="not finite at epoch") as error:
+        experiment.run(settings, runs_dir=tmp_path, name="a")
+    run = RunDir(tmp_path / "a")
+    record = run.read_record()
+    assert record.status == "failed"
+    assert record.error == error.value.message
+    assert record.best is not None
+    kept = Checkpoints(run.checkpoints).list()
+    assert [info.epoch for info in kept] == [record.best.epoch]
+
+
+def test_the_best_epoch_is_kept_though_it_falls_between_saves(tmp_path: Path) -> None:
+    # a learning rate that soon overshoots: the best epoch is an early one
+    optimizer = {"adam": {"learning_rate": 0.03}}
+    settings = _settings(epochs=40, optimizer=optimizer, checkpoint={"every": 1000})
+    result = experiment.run(settings, runs_dir=tmp_path)
+    rows = [row for row in RunDir(result.path).read_metrics() if row.split == "validation"]
+    top = max(rows, key=lambda row: row.elbo)
+    assert 1 < top.epoch < 40
+    infos = Checkpoints(RunDir(result.path).checkpoints).list()
+    assert [info.epoch for info in infos] == [top.epoch, 40]
+    assert best(infos).validation_elbo == pytest.approx(top.elbo, abs=1e-5)
+    assert result.record.best is not None
+    assert result.record.best.epoch == top.epoch
+
+
+def test_a_bug_leaves_the_run_as_failed(tmp_path: Path) -> None:
+    def watch(event: progress.Event) -> None:
+        if getattr(event, "epoch", None) == 2:
+            raise ZeroDivisionError("a bug")
+
+    with pytest.raises(ZeroDivisionError):
+        experiment.run(_settings(), runs_dir=tmp_path, name="a", watch=watch)
+    record = RunDir(tmp_path / "a").read_record()
+    assert (record.status, record.error) == ("failed", "a bug")
+
+
+def test_grey_levels_as_probabilities_are_explained(tmp_path: Path) -> None:
+    notes = []
+    settings = _settings(
+        epochs=1, data={"train_size": 200, "validation_size": 50, "binarization": "none"}
+    )
+
+    def watch(event: progress.Event) -> None:
+        if isinstance(event, progress.Note):
+            notes.append(event.text)
+
+    result = experiment.run(settings, runs_dir=tmp_path, watch=watch)
+    assert "cross-entropy" in notes[0]
+    assert "cross-entropy" in result.record.metrics["binarization"]

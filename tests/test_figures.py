@@ -1,0 +1,54 @@
+import io
+from typing import get_args
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vaectl import figures
+from vaectl.figures import Quantity
+from vaectl.rundir import Row
+
+
+def _rows(epochs: int) -> list[Row]:
+    rows = []
+    for epoch in range(1, epochs + 1):
+        elbo = -80.0 - 200.0 / epoch
+        rows.append(Row(epoch, 10 * epoch, "train", elbo, 20.0, -elbo - 20.0, 1.0))
+        rows.append(Row(epoch, 10 * epoch, "validation", elbo - 2, 21.0, -elbo - 19.0, 0.1))
+    return rows
+
+
+@pytest.mark.parametrize("quantity", get_args(Quantity))
+def test_train_is_dashed_validation_solid_and_axes_have_units(quantity: Quantity) -> None:
+    rows = _rows(30)
+    axes = figures.curves(rows, quantity, title="mnist-z20 · ELBO, 1 sample").axes[0]
+    train, validation = axes.lines
+    assert (train.get_label(), train.get_linestyle()) == ("train", "--")
+    assert (validation.get_label(), validation.get_linestyle()) == ("validation", "-")
+    assert axes.get_xlabel() == "epoch"
+    assert "nats per image" in axes.get_ylabel()
+    assert axes.get_title(loc="left") == "mnist-z20 · ELBO, 1 sample"
+    expected = [getattr(row, quantity) for row in rows if row.split == "validation"]
+    np.testing.assert_array_equal(validation.get_ydata(), expected)
+
+
+def test_the_axis_shows_what_follows_the_first_steep_epochs() -> None:
+    rows = _rows(100)
+    low, high = figures.curves(rows, "elbo", title="").axes[0].get_ylim()
+    late = [row.elbo for row in rows if row.epoch > 5]
+    assert low < min(late)
+    assert high > max(late)
+    assert low > rows[0].elbo + 50
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 10])
+def test_short_runs_are_drawn_too(epochs: int) -> None:
+    figure = figures.curves(_rows(epochs), "elbo", title="short")
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    file.seek(0)
+    pixels = np.asarray(Image.open(file))[..., :3]
+    assert pixels.shape == (680, 1000, 3)
+    assert pixels.min() < 100
+    assert (pixels == 255).mean() > 0.5

@@ -1,0 +1,52 @@
+import pytest
+
+from vaectl import progress
+from vaectl.evaluation import Means
+from vaectl.training import Epoch, TrainState
+
+
+def _epoch(number: int) -> Epoch:
+    means = Means(kl=25.0, nll=65.0)
+    return Epoch(number, 10 * number, means, means, 0.5, 0.1, TrainState({}, None, None))  # type: ignore[arg-type]
+
+
+def _watch_all(epochs: int, *, quiet: bool = False) -> None:
+    with progress.watching(quiet=quiet) as watch:
+        watch(progress.Phase("reading digits-5k"))
+        watch(progress.Note("note: something"))
+        watch(progress.Training(epochs, 50_000))
+        for number in range(1, epochs + 1):
+            watch(_epoch(number))
+
+
+def test_without_a_terminal_there_are_plain_lines_now_and_then(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _watch_all(200)
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.splitlines()
+    assert lines[:2] == ["reading digits-5k", "note: something"]
+    assert lines[2] == "epoch 1/200  ELBO train -90.00, validation -90.00  100,000 images/s"
+    assert lines[-1].startswith("epoch 200/200")
+    assert len(lines) == 4
+    assert "\x1b" not in err
+
+
+def test_on_a_terminal_there_is_a_bar(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "120")
+    _watch_all(3)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "epoch 3/3" in err
+    assert "ELBO train -90.00, validation -90.00" in err
+    assert "note: something" in err
+
+
+def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    _watch_all(3, quiet=True)
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,191 @@
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from vaectl import files
+from vaectl.errors import ConfigError, RunError
+from vaectl.rundir import FORMAT_VERSION, Record, Row, RunDir, check_name
+
+RECORD = Record(
+    name="a",
+    status="running",
+    seed=0,
+    epochs=3,
+    start="2026-01-01T00:00:00+00:00",
+    command=["vaectl", "train"],
+    git_commit=None,
+    versions={},
+    device={},
+    data={},
+    metrics={},
+)
+ROWS = [
+    Row(1, 10, "train", -150.5, 20.25, 130.25, 0.5),
+    Row(1, 10, "validation", -140.0, 21.0, 119.0, 0.125),
+]
+
+
+def _create(runs: Path, name: str | None = None, *, force: bool = False) -> RunDir:
+    return RunDir.create(runs, name, "mnist-z20-adam-s0", force=force)
+
+
+def test_default_names_are_made_unique_by_a_number(tmp_path: Path) -> None:
+    names = []
+    for _ in range(3):
+        with _create(tmp_path / "new" / "runs") as run:
+            names.append(run.name)
+    assert names == ["mnist-z20-adam-s0", "mnist-z20-adam-s0-2", "mnist-z20-adam-s0-3"]
+
+
+def test_runs_started_at_once_get_directories_of_their_own(tmp_path: Path) -> None:
+    names: list[str] = []
+
+    def create() -> None:
+        with _create(tmp_path) as run:
+            names.append(run.name)
+
+    threads = [threading.Thread(target=create) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(names)) == 8
+
+
+def test_a_taken_name_is_refused_and_nothing_is_touched(tmp_path: Path) -> None:
+    with _create(tmp_path, "a") as run:
+        run.write_record(RECORD)
+    with pytest.raises(RunError, match="a exists already"):
+        _create(tmp_path, "a")
+    with pytest.raises(RunError, match="exists already"):
+        check_name(tmp_path, "a", force=False)
+    assert RunDir(tmp_path / "a").read_record() == RECORD
+
+
+def test_force_replaces_a_run_and_nothing_else(tmp_path: Path) -> None:
+    with _create(tmp_path, "a") as run:
+        run.write_record(RECORD)
+        run.write_figure("elbo", Figure(), ["png"])
+    with _create(tmp_path, "a", force=True) as run:
+        assert [path.name for path in run.path.iterdir()] == [".lock"]
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
+    with pytest.raises(RunError, match="is not a run"):
+        _create(tmp_path, "thesis", force=True)
+    assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
+
+
+def test_a_run_that_is_being_written_is_not_replaced(tmp_path: Path) -> None:
+    with _create(tmp_path, "a") as run:
+        run.write_record(RECORD)
+        with pytest.raises(RunError, match="another process writes in it"):
+            _create(tmp_path, "a", force=True)
+        assert run.read_record() == RECORD
+
+
+def test_a_dead_process_holds_no_lock(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from vaectl.rundir import RunDir\n"
+        f"run = RunDir.create(Path({str(tmp_path)!r}), 'a', 'a', force=False)\n"
+        "(run.path / 'run.json').write_text('{}')\n"
+        "os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    with _create(tmp_path, "a", force=True) as run:
+        assert run.name == "a"
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a/b", "..", ".hidden", "-x", "latest", "a b", "é", "<script>", "a" * 101, "a\n"]
+)
+def test_names_that_are_no_directory_names_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not usable as the name of a run"):
+        _create(tmp_path, name)
+
+
+def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot be written") as error:
+        _create(tmp_path / "file" / "runs")
+    assert "--runs-dir" in error.value.hint
+
+
+def test_metrics_read_back_and_have_a_fixed_layout(tmp_path: Path) -> None:
+    with _create(tmp_path) as run:
+        run.write_metrics(ROWS)
+        assert run.read_metrics() == ROWS
+        assert (run.path / "metrics.csv").read_text() == (
+            "epoch,step,split,elbo,kl,nll,seconds\n"
+            "1,10,train,-150.500000,20.250000,130.250000,0.500\n"
+            "1,10,validation,-140.000000,21.000000,119.000000,0.125\n"
+        )
+
+
+def test_records_read_back(tmp_path: Path) -> None:
+    with _create(tmp_path) as run:
+        run.write_record(RECORD)
+        assert run.read_record() == RECORD
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read"),
+        ("{", "not the record of a run"),
+        ('{"name": "a"}', "not the record of a run"),
+        (
+            RECORD.model_copy(update={"format_version": FORMAT_VERSION + 1}).model_dump_json(),
+            "newer",
+        ),
+    ],
+)
+def test_broken_records_are_refused(content: str | None, message: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "run.json").write_text(content)
+    with pytest.raises(RunError, match=message) as error:
+        RunDir(tmp_path).read_record()
+    assert error.value.exit_code == 4
+
+
+@pytest.mark.parametrize("content", [None, "epoch,step\n1,2\n", "x\n", "epoch,step,split\na,b,c\n"])
+def test_broken_metrics_are_refused(content: str | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "metrics.csv").write_text(content)
+    with pytest.raises(RunError, match=r"metrics\.csv"):
+        RunDir(tmp_path).read_metrics()
+
+
+def test_a_file_is_the_old_one_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("old")
+
+    def fail_half_way() -> None:
+        with files.replacing(file) as out:
+            out.write(b"half of the n")
+            raise RuntimeError("disk")
+
+    with pytest.raises(RuntimeError, match="disk"):
+        fail_half_way()
+    assert file.read_text() == "old"
+    with files.replacing(file) as out:
+        out.write(b"new")
+        assert file.read_text() == "old"
+    assert file.read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert file.stat().st_mode & 0o777 == 0o666 & ~files._umask
+    assert os.access(file, os.R_OK)
+
+
+def test_the_same_figure_gives_the_same_files(tmp_path: Path) -> None:
+    written = []
+    for _ in range(2):
+        with _create(tmp_path) as run:
+            paths = run.write_figure("elbo", Figure(figsize=(1, 1)), ["png", "svg"])
+            assert [path.name for path in paths] == ["elbo.png", "elbo.svg"]
+            written.append([path.read_bytes() for path in paths])
+    assert written[0] == written[1]

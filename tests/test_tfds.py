@@ -1,0 +1,121 @@
+"""TFDS without a network: a server on this machine stands in for the addresses it registers."""
+
+import gzip
+import hashlib
+import http.server
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests.test_data import _idx, _source
+from vaectl import data
+from vaectl.data import cache, catalogue, idx, tfds
+from vaectl.errors import DataError
+
+
+class _Silent(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory of IDX files, served; `tfds:mnist` is registered there. Yields the directory."""
+    monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path / "cache"))
+    folder = tmp_path / "served"
+    folder.mkdir()
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(_Silent, directory=str(folder))
+    )
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    infos = {}
+    for split, names in idx.FILES.items():
+        part = getattr(_source(), split)
+        for name, array in zip(names, (part.images, part.labels), strict=True):
+            content = gzip.compress(_idx(array))
+            (folder / f"{name}.gz").write_bytes(content)
+            infos[f"http://127.0.0.1:{server.server_port}/{name}.gz"] = SimpleNamespace(
+                checksum=hashlib.sha256(content).hexdigest(),
+                size=len(content),
+                filename=f"{name}.gz",
+            )
+    monkeypatch.setattr(tfds, "_builder", lambda name: SimpleNamespace(url_infos=infos))  # noqa: ARG005
+    yield folder
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_published_idx_files_are_fetched_checked_parsed_and_cached(served: Path) -> None:
+    assert not tfds.is_ready("mnist")
+    assert data.source("tfds:mnist").fingerprint() == _source().fingerprint()
+    assert tfds.is_ready("mnist")
+    for file in served.iterdir():
+        file.unlink()  # from now on the cache must do
+    assert data.source("tfds:mnist").fingerprint() == _source().fingerprint()
+
+
+def test_data_sets_with_the_same_file_names_keep_apart(served: Path) -> None:
+    assert served
+    data.source("tfds:mnist")
+    data.source("tfds:kmnist")
+    folders = sorted(path.name for path in (cache.directory() / "downloads").iterdir())
+    assert folders == ["kmnist", "mnist"]
+
+
+def test_a_file_of_another_checksum_is_refused_and_not_kept(served: Path) -> None:
+    file = served / "t10k-labels-idx1-ubyte.gz"
+    file.write_bytes(file.read_bytes() + b"x")
+    with pytest.raises(DataError, match="its SHA-256 differs"):
+        data.source("tfds:mnist")
+    assert not list((cache.directory() / "downloads").rglob("t10k-labels*"))
+
+
+def test_a_missing_file_says_so_with_what_to_do_instead(served: Path) -> None:
+    (served / "train-images-idx3-ubyte.gz").unlink()
+    with pytest.raises(DataError, match="cannot be fetched: 404") as error:
+        data.source("tfds:mnist")
+    assert "digits-5k" in error.value.hint
+
+
+def test_a_server_that_is_not_there_is_answered_within_seconds(
+    served: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert served
+    info = SimpleNamespace(checksum="0" * 64, size=1, filename="a.gz")
+    builder = SimpleNamespace(url_infos={"http://127.0.0.1:1/a.gz": info})
+    monkeypatch.setattr(tfds, "_builder", lambda name: builder)  # noqa: ARG005
+    start = time.monotonic()
+    with pytest.raises(DataError, match="the connection was refused"):
+        data.source("tfds:mnist")
+    assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no_such_set", "tensorflow-datasets has no data set of this name"),
+        ("cifar10", r"images of shape \(32, 32, 3\)"),
+        ("imdb_reviews", "no images"),
+        ("../etc", "tfds:../etc"),
+    ],
+)
+def test_data_sets_that_do_not_fit_are_refused_before_any_download(name: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        data.source(f"tfds:{name}")
+
+
+def test_the_catalogue_lists_every_form_of_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path))
+    states = {entry.source: entry.state for entry in catalogue.entries()}
+    assert states["digits-5k"] == "ready: embedded"
+    assert states["tfds:mnist"] == "downloads 12 MB once"
+    assert {"idx:DIR", "npz:FILE", "tfds:NAME"} <= set(states)
