@@ -3,6 +3,8 @@
 import gzip
 import hashlib
 import http.server
+import sys
+import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from tests.test_data import _idx, _source
@@ -119,3 +122,48 @@ def test_the_catalogue_lists_every_form_of_source(
     assert states["digits-5k"] == "ready: embedded"
     assert states["tfds:mnist"] == "downloads 12 MB once"
     assert {"idx:DIR", "npz:FILE", "tfds:NAME"} <= set(states)
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data set as TFDS prepares it: `emnist/balanced`, with 30 and 6 images of bars.
+
+    Image i of a split has row i % 28 filled with 0, 9, 18, ... and the label i % 5. Made by
+    tfds.dataset_builders.store_as_tfds_dataset(..., file_format="array_record").
+    """
+    with tarfile.open(Path(__file__).with_name("prepared-emnist.tar.gz")) as archive:
+        archive.extractall(tmp_path / "tfds", filter="data")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "tfds"
+
+
+def test_prepared_data_sets_are_read_without_tensorflow(prepared: Path) -> None:
+    assert prepared.is_dir()
+    source = data.source("tfds:emnist/balanced")
+    assert "tensorflow" not in sys.modules
+    assert (len(source.train.images), len(source.test.images)) == (30, 6)
+    assert source.train.labels is not None
+    for image, label in zip(source.train.images, source.train.labels, strict=True):
+        (row,) = np.flatnonzero(image.any(axis=1)) if image.any() else (0,)
+        assert np.array_equal(image[row], 9 * np.arange(28))
+        assert label in {number % 5 for number in range(30) if number % 28 == row}
+
+
+def test_what_was_read_is_cached(prepared: Path) -> None:
+    first = data.source("tfds:emnist/balanced").fingerprint()
+    for file in prepared.rglob("*array_record*"):
+        file.unlink()
+    assert data.source("tfds:emnist/balanced").fingerprint() == first
+
+
+def test_without_tensorflow_the_command_to_install_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setitem(sys.modules, "tensorflow", None)  # as if it were not installed
+    with pytest.raises(DataError, match="not prepared on this machine") as error:
+        data.source("tfds:emnist/balanced")
+    assert "pip install 'vaectl[tfds]'" in error.value.hint
+    assert "vaectl data prepare tfds:emnist/balanced" in error.value.hint

@@ -7,8 +7,9 @@ its SHA-256 sums, and parsed here.
 
 import hashlib
 import logging
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import numpy as np
@@ -144,11 +145,12 @@ def _prepare(name: str, builder: Any) -> None:
         ) from None
     retries, downloader.MAX_RETRIES = downloader.MAX_RETRIES, 1
     try:
-        builder.download_and_prepare(file_format="array_record")
+        with redirect_stdout(sys.stderr):  # TFDS tells of its progress on stdout
+            builder.download_and_prepare(file_format="array_record")
     except Exception as error:
         # TFDS raises whatever its backends raise; all of it means that the data are not there
         raise DataError(
-            f"tfds:{name} cannot be prepared: {_first_line(error)}", hint=_NO_NETWORK
+            f"tfds:{name} cannot be prepared: {_reason(error)}", hint=_NO_NETWORK
         ) from error
     finally:
         downloader.MAX_RETRIES = retries
