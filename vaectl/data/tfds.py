@@ -7,6 +7,7 @@ its SHA-256 sums, and parsed here.
 
 import hashlib
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -55,7 +56,9 @@ def _builder(name: str) -> Any:
         import tensorflow_datasets as tfds
 
         try:
-            return tfds.builder(name, file_format="array_record")
+            # TFDS itself looks at TFDS_DATA_DIR only once, when it is imported
+            place = os.environ.get("TFDS_DATA_DIR")
+            return tfds.builder(name, file_format="array_record", data_dir=place)
         except tfds.core.DatasetNotFoundError:
             raise DataError(
                 f"tfds:{name}: tensorflow-datasets has no data set of this name",
