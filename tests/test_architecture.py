@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "vaectl"
 # each may import what stands above it; those in one line do not import each other
 LAYERS = [
     {"errors", "__init__"},
-    {"config", "files", "streams", "interrupts"},
+    {"config", "files", "streams", "interrupts", "record"},
     {"configfile", "data"},
     {"devices", "environment", "model"},
     {"objective", "optimizers"},

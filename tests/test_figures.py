@@ -7,7 +7,7 @@ from PIL import Image
 
 from vaectl import figures
 from vaectl.figures import Quantity
-from vaectl.rundir import Row
+from vaectl.record import Row
 
 
 def _rows(epochs: int) -> list[Row]:

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from vaectl import files
 from vaectl.errors import ConfigError, RunError
-from vaectl.rundir import FORMAT_VERSION, Record, Row, RunDir, check_name
+from vaectl.record import FORMAT_VERSION, Record, Row
+from vaectl.rundir import RunDir, check_name
 
 RECORD = Record(
     name="a",

@@ -16,12 +16,13 @@ import jax.numpy as jnp
 
 from vaectl import config, configfile, data, devices, environment, figures, training
 from vaectl.checkpoints import Checkpoints, Info
-from vaectl.data.binarization import MEANING
+from vaectl.data.binarization import meaning
 from vaectl.devices import DeviceKind
 from vaectl.errors import DivergedError, InterruptedRunError, RunError
 from vaectl.interrupts import asked_to_stop
 from vaectl.progress import Note, Phase, Training, Watch, ignore
-from vaectl.rundir import Best, Record, Row, RunDir, check_name, now
+from vaectl.record import Best, Record, Row, now
+from vaectl.rundir import RunDir, check_name
 from vaectl.training import Epoch, TrainState
 
 
@@ -89,7 +90,7 @@ def run(
     watch(Phase(f"reading {settings.data.source}"))
     dataset = data.load(settings.data)
     if settings.data.binarization == "none":
-        watch(Note(f"note: {MEANING['none']}"))
+        watch(Note(f"note: {meaning(settings.data)}"))
     with RunDir.create(runs_dir, name, default_name(settings), force=force) as rundir:
         recorder = _Recorder(rundir, settings, _first_record(settings, rundir, device, dataset))
         try:
@@ -210,7 +211,8 @@ class _Recorder:
     def draw(self) -> None:
         """Draw the curves."""
         if self.rows:
-            title = f"{self.rundir.name} · {self.record.metrics['estimator']}"
+            metrics = self.record.metrics
+            title = f"{self.rundir.name}\n{metrics['estimator']}, {metrics['binarization']}"
             for quantity in figures.LABELS:
                 figure = figures.curves(self.rows, quantity, title=title)
                 self.rundir.write_figure(quantity, figure, ("png", "svg"))
@@ -252,7 +254,7 @@ def _first_record(
         metrics={
             "unit": "nats per image",
             "estimator": f"ELBO, {samples} sample{'s' * (samples > 1)}",
-            "binarization": MEANING[settings.data.binarization],
+            "binarization": meaning(settings.data),
             "train": "mean over the epoch, each batch under the parameters that it met",
             "validation": "mean over the split under the parameters at the end of the epoch",
         },

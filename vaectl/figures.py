@@ -7,7 +7,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vaectl.rundir import Row
+from vaectl.record import Row
 
 Quantity = Literal["elbo", "kl", "nll"]
 

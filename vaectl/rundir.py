@@ -14,76 +14,22 @@ import io
 import re
 import shutil
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, final
+from typing import TYPE_CHECKING, Self, final
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from vaectl.errors import ConfigError, RunError
 from vaectl.files import replacing
+from vaectl.record import FORMAT_VERSION, Record, Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FORMAT_VERSION = 1
 _LOCK = ".lock"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
-class Row(NamedTuple):
-    """One line of metrics.csv: means over a split, in nats per image."""
-
-    epoch: int
-    step: int
-    split: Literal["train", "validation"]
-    elbo: float
-    kl: float
-    nll: float
-    seconds: float
-
-
-class Best(BaseModel):
-    """The best epoch by validation ELBO."""
-
-    model_config = ConfigDict(frozen=True, strict=True)
-
-    epoch: int
-    validation_elbo: float
-
-
-class Record(BaseModel):
-    """run.json: what happened, on what, from what."""
-
-    model_config = ConfigDict(frozen=True, strict=True)
-
-    format_version: int = FORMAT_VERSION
-    name: str
-    status: Literal["running", "finished", "interrupted", "failed"]
-    error: str | None = None
-    seed: int
-    epoch: int = 0
-    """The last one that ended."""
-    epochs: int
-    """As many as were asked for."""
-    best: Best | None = None
-    start: str
-    end: str | None = None
-    command: list[str]
-    git_commit: str | None
-    """Of the working directory, with `-dirty` where files differ from it."""
-    versions: dict[str, str]
-    device: dict[str, Any]
-    data: dict[str, Any]
-    metrics: dict[str, str]
-    """What the numbers of metrics.csv are: unit, estimator, binarization."""
-
-
-def now() -> str:
-    """The time in UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def check_name(runs_dir: Path, name: str | None, *, force: bool) -> None:

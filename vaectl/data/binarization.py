@@ -13,11 +13,14 @@ from vaectl import config
 
 SplitName = Literal["train", "validation", "test"]
 
-MEANING = {
-    "threshold": "pixels binarized at a threshold",
-    "stochastic": "pixels drawn as Bernoulli, anew in each training epoch, fixed for evaluation",
-    "none": "grey levels as probabilities: the NLL is a cross-entropy, not that of binary images",
-}
+
+def meaning(settings: config.Data) -> str:
+    """Say what x is, for all that quotes a number."""
+    return {
+        "threshold": f"binarized at {settings.threshold:g}",
+        "stochastic": "binarized by draws, anew each training epoch, fixed for evaluation",
+        "none": "grey levels as probabilities: the NLL is a cross-entropy, not of binary images",
+    }[settings.binarization]
 
 
 def binarize(
