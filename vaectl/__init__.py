@@ -1,3 +1,36 @@
-"""vaectl: the command line for variational auto-encoder experiments."""
+"""vaectl: the command line for variational auto-encoder experiments.
 
-__version__ = "0.1.0"
+    import vaectl
+    model = vaectl.load("runs/mnist-z20-adam-s0")
+    mu, log_var = model.encode(images)
+
+Nothing heavy is imported before it is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vaectl.version import VERSION as __version__  # noqa: N811
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vaectl.trained import Trained
+
+__all__ = ["__version__", "load"]
+
+
+def load(run: Path | str, checkpoint: str | int = "best") -> Trained:
+    """Load the model of a run directory: see `vaectl.trained.Trained` for what it does.
+
+    Args:
+        run: the path of a run directory.
+        checkpoint: `best` by validation ELBO, `latest`, or the number of an epoch.
+
+    Raises:
+        RunError: not a run, no such checkpoint, or a damaged one.
+    """
+    from vaectl import trained
+
+    return trained.load(run, checkpoint)

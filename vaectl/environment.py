@@ -4,7 +4,7 @@ import platform
 import subprocess
 from importlib import metadata
 
-import vaectl
+from vaectl.version import VERSION
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -12,7 +12,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 def versions() -> dict[str, str]:
     """Of vaectl, of Python, and of the packages that numbers depend on."""
     packages = {name: metadata.version(name) for name in PACKAGES}
-    return {"vaectl": vaectl.__version__, "python": platform.python_version(), **packages}
+    return {"vaectl": VERSION, "python": platform.python_version(), **packages}
 
 
 def git_commit() -> str | None:

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float, Int32
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -16,7 +19,7 @@ LABELS: dict[Quantity, str] = {
     "kl": "KL divergence from the prior (nats per image)",
     "nll": "negative log-likelihood (nats per image)",
 }
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.titlesize": 9,
@@ -24,6 +27,7 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.linewidth": 0.7,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.color": "0.9",
     "grid.linewidth": 0.6,
     "xtick.direction": "out",
@@ -41,7 +45,7 @@ def curves(rows: Sequence[Row], quantity: Quantity, *, title: str) -> Figure:
 
     The axis shows what follows the first steep epochs; those run out of it.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.0, 3.4), layout="constrained")
         axes = figure.add_subplot()
         for split, dashes, width in (("train", (4, 2), 1.1), ("validation", (), 1.4)):
@@ -64,3 +68,94 @@ def curves(rows: Sequence[Row], quantity: Quantity, *, title: str) -> Figure:
         axes.set_title(title, loc="left")
         axes.legend()
     return figure
+
+
+def inspection(
+    mu: Float[np.ndarray, "images code"],
+    samples: Float[np.ndarray, "images code"],
+    kl_by_dimension: Float[np.ndarray, " code"],
+    labels: Int32[np.ndarray, " images"] | None,
+    dims: tuple[int, int],
+    *,
+    title: str,
+) -> Figure:
+    """Show a latent space: KL of each dimension, posterior means, aggregate posterior and prior.
+
+    Args:
+        mu: posterior means.
+        samples: one sample from the posterior of each image: together, the aggregate posterior.
+        kl_by_dimension: mean over images.
+        labels: classes, which colour the means.
+        dims: the two dimensions that are drawn, of codes with more than one.
+        title: of the figure.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(10.5, 3.7), layout="constrained")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=9)
+        bars, scatter, histogram = figure.subplots(1, 3, width_ratios=[1, 1.25, 1])
+        _bars(bars, kl_by_dimension)
+        _scatter(scatter, mu, labels, dims)
+        _aggregate(histogram, samples, dims)
+    return figure
+
+
+def _bars(axes: Axes, kl_by_dimension: Float[np.ndarray, " code"]) -> None:
+    order = np.argsort(kl_by_dimension)[::-1]
+    axes.bar(range(len(order)), kl_by_dimension[order], color=_INK, width=0.75)
+    if len(order) <= 30:
+        axes.set_xticks(range(len(order)), [str(i) for i in order], fontsize=6)
+    axes.grid(visible=False, axis="x")
+    axes.set_xlabel("dimension of the code, by KL")
+    axes.set_ylabel("KL (nats per image)")
+    axes.set_title("KL by dimension", loc="left")
+
+
+def _scatter(
+    axes: Axes,
+    mu: Float[np.ndarray, "images code"],
+    labels: Int32[np.ndarray, " images"] | None,
+    dims: tuple[int, int],
+) -> None:
+    x, y = mu[:, dims[0]], mu[:, dims[1]]
+    classes = [] if labels is None else sorted(set(labels.tolist()))
+    if 1 < len(classes) <= 10:
+        palette = mpl.colormaps["tab10"]
+        for i, label in enumerate(classes):
+            rows = labels == label
+            axes.plot(x[rows], y[rows], ".", ms=2, mew=0, color=palette(i), label=str(label))
+        axes.legend(
+            loc="center left", bbox_to_anchor=(1, 0.5), markerscale=5, handletextpad=0.1, fontsize=7
+        )
+    else:
+        axes.plot(x, y, ".", ms=2, mew=0, color=_INK)
+    angle = np.linspace(0, 2 * np.pi, 200)
+    for radius in (1, 2, 3):
+        axes.plot(radius * np.cos(angle), radius * np.sin(angle), color="0.2", lw=0.6, ls=":")
+    limit = max(3.3, 1.05 * float(np.abs(mu[:, dims]).max()))
+    axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+    axes.set_xlabel(f"$z_{{{dims[0]}}}$")
+    axes.set_ylabel(f"$z_{{{dims[1]}}}$")
+    axes.set_title("posterior means; 1, 2, 3 $\\sigma$ of the prior dotted", loc="left")
+
+
+def _aggregate(
+    axes: Axes, samples: Float[np.ndarray, "images code"], dims: tuple[int, int]
+) -> None:
+    edges = np.linspace(-4, 4, 81)
+    for dim, style in zip(dict.fromkeys(dims), ("-", "--"), strict=False):
+        axes.hist(
+            samples[:, dim],
+            edges.tolist(),
+            density=True,
+            histtype="step",
+            color=_INK,
+            ls=style,
+            label=f"$z_{{{dim}}}$, all images",
+        )
+    prior = np.exp(-(edges**2) / 2) / np.sqrt(2 * np.pi)
+    axes.plot(edges, prior, color="0.45", lw=1.0, ls=":", label="prior")
+    axes.set_xlim(-4, 4)
+    axes.set_xlabel("z")
+    axes.set_ylabel("density")
+    axes.set_title("aggregate posterior and prior", loc="left")
+    axes.legend(fontsize=7)

@@ -3,6 +3,7 @@
 ELBO = -(NLL + KL),  NLL = -E_q[log p(x|z)],  KL = KL(q(z|x) || p(z))
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -78,3 +79,22 @@ def elbo(
     z = mu + jnp.exp(0.5 * log_var) * noise
     log_likelihood = bernoulli_log_likelihood(model.decoder(z), x)
     return Bound(kl=gaussian_kl(mu, log_var), nll=-jnp.mean(log_likelihood, axis=0))
+
+
+def log_importance_weights(
+    decoder: Callable[[Array], Array],
+    x: Float[Array, "batch pixels"],
+    mu: Float[Array, "batch code"],
+    log_var: Float[Array, "batch code"],
+    noise: Float[Array, "samples batch code"],
+) -> Float[Array, "samples batch"]:
+    """log w = log p(x|z) + log p(z) - log q(z|x) of samples z from q(z|x) = N(mu, exp(log_var)).
+
+        log p(z) - log q(z|x) = 1/2 sum_j (noise_j^2 + log_var_j - z_j^2),
+        z = mu + exp(log_var / 2) * noise
+
+    The constants of the two Gaussians cancel. Burda et al. 2016, below eq. 8.
+    """
+    z = mu + jnp.exp(0.5 * log_var) * noise
+    ratio = 0.5 * jnp.sum(jnp.square(noise) + log_var - jnp.square(z), axis=-1)
+    return bernoulli_log_likelihood(decoder(z), x) + ratio

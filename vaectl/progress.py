@@ -7,7 +7,14 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from vaectl.training import Epoch
 
@@ -126,3 +133,16 @@ def _numbers(epoch: Epoch, images: int) -> str:
         f"ELBO train {epoch.train.elbo:.2f}, validation {epoch.validation.elbo:.2f}  "
         f"{images / epoch.train_seconds:,.0f} images/s"
     )
+
+
+@contextmanager
+def counting(text: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Show how many of so many are done: a bar with the time left, on a terminal only."""
+    console = Console(stderr=True, highlight=False)
+    if quiet or not console.is_terminal:
+        yield lambda _done, _total: None
+        return
+    columns = TextColumn(text), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(text, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

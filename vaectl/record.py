@@ -6,6 +6,8 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 FORMAT_VERSION = 1
+ACTIVE = 0.01
+"""Burda et al. 2016, section 5.2: a unit is active if Cov_x(E_q[z]) is above this."""
 
 
 class Row(NamedTuple):
@@ -54,6 +56,45 @@ class Record(BaseModel):
     data: dict[str, Any]
     metrics: dict[str, str]
     """What the numbers of metrics.csv are: unit, estimator, binarization."""
+
+
+class Estimate(BaseModel):
+    """A mean over images, in nats per image, and its standard error."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    mean: float
+    standard_error: float
+
+
+class Evaluation(BaseModel):
+    """What `vaectl evaluate` found; every number with its split, binarization and estimator."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    format_version: int = FORMAT_VERSION
+    run: str
+    epoch: int
+    split: Literal["train", "validation", "test"]
+    images: int
+    binarization: str
+    seed: int
+    samples: int
+    """L of the ELBO."""
+    elbo: Estimate
+    kl: Estimate
+    nll: Estimate
+    importance_samples: int
+    """K of the importance-weighted bound; 0: it was not computed."""
+    log_likelihood: Estimate | None
+    """IW-K, a lower bound on log p(x) in expectation."""
+    code_size: int
+    active_units: int
+    """Dimensions whose posterior mean has a variance over images above 0.01."""
+    activity: list[float]
+    """That variance, by dimension."""
+    kl_by_dimension: list[float]
+    seconds: float
 
 
 def now() -> str:

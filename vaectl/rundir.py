@@ -19,17 +19,34 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, final
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from vaectl.errors import ConfigError, RunError
 from vaectl.files import replacing
-from vaectl.record import FORMAT_VERSION, Record, Row
+from vaectl.record import FORMAT_VERSION, Evaluation, Record, Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LOCK = ".lock"
+_EVALUATIONS = TypeAdapter(dict[str, Evaluation])
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def save_figure(path: Path, figure: Figure) -> None:
+    """Write a figure in the format that its suffix names, or leave what was there.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    kind = path.suffix[1:].lower()
+    # no date, so that the same figure gives the same file
+    metadata = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
+    try:
+        with replacing(path) as file:
+            figure.savefig(file, format=kind, metadata=metadata)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def check_name(runs_dir: Path, name: str | None, *, force: bool) -> None:
@@ -138,12 +155,22 @@ class RunDir:
         folder = self.path / "figures"
         folder.mkdir(exist_ok=True)
         paths = [folder / f"{name}.{kind}" for kind in formats]
-        for path, kind in zip(paths, formats, strict=True):
-            with replacing(path) as file:
-                # no date, so that the same run gives the same file
-                metadata = {"Date": None} if kind == "svg" else None
-                figure.savefig(file, format=kind, metadata=metadata)
+        for path in paths:
+            save_figure(path, figure)
         return paths
+
+    def write_evaluation(self, evaluation: Evaluation) -> Path:
+        """Put an evaluation into evaluation.json, in the place of an older one of its split."""
+        evaluations = self.read_evaluations() | {evaluation.split: evaluation}
+        self._write("evaluation.json", _EVALUATIONS.dump_json(evaluations, indent=2).decode())
+        return self.path / "evaluation.json"
+
+    def read_evaluations(self) -> dict[str, Evaluation]:
+        """Read evaluation.json: by split; nothing where there is none, or none that can be read."""
+        try:
+            return _EVALUATIONS.validate_json((self.path / "evaluation.json").read_bytes())
+        except (OSError, ValidationError):
+            return {}
 
     def read_record(self) -> Record:
         """Read run.json.
@@ -190,6 +217,17 @@ class RunDir:
             raise RunError(f"{file}: cannot be read: {error.strerror}") from None
         except (TypeError, ValueError):
             raise RunError(f"{file}: not the metrics of a run") from None
+
+    def is_locked(self) -> bool:
+        """Whether a process writes in it."""
+        try:
+            self._lock.acquire()
+        except Timeout:
+            return True
+        except OSError:
+            return False
+        self._lock.release()
+        return False
 
     def _write(self, name: str, text: str) -> None:
         with replacing(self.path / name) as file:

@@ -1,0 +1,57 @@
+"""`vaectl config`: configurations and their schema."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vaectl.cli.app import KEEP, Debug, app
+
+config_app = typer.Typer(help="Show configurations and their schema.", no_args_is_help=True)
+app.add_typer(config_app, name="config", rich_help_panel=KEEP)
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="CONFIG",
+        help="A YAML file; without one, the built-in default, on the embedded digits.",
+        show_default=False,
+    ),
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set any key of the configuration, by its dotted path; repeatable.",
+        show_default=False,
+    ),
+]
+
+
+@config_app.command()
+def show(
+    file: ConfigFile = None,
+    assignments: Assignments = None,
+    debug: Debug = False,  # noqa: ARG001  # its callback acts
+) -> None:
+    """Print a configuration with every key resolved.
+
+    Example: vaectl config show configs/mnist-z20.yaml --set model.code_size=2
+    """
+    from vaectl import configfile
+
+    print(configfile.dump(configfile.load(file, assignments=assignments or ())), end="")
+
+
+@config_app.command()
+def schema() -> None:
+    """Print the JSON Schema of a configuration, for editors that complete and check YAML.
+
+    Example: vaectl config schema > vaectl.schema.json
+    """
+    import json
+
+    from vaectl import configfile
+
+    print(json.dumps(configfile.schema(), indent=2))

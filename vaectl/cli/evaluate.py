@@ -1,0 +1,50 @@
+"""`vaectl evaluate`: honest likelihoods."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vaectl.cli.app import LOOK, AsJson, Debug, Quiet, RunsDir, app
+from vaectl.cli.look import Checkpoint, Run, Seed, Split, SplitChoice
+
+
+@app.command(rich_help_panel=LOOK)
+def evaluate(
+    run: Run,
+    split: SplitChoice = Split.test,
+    samples: Annotated[int, typer.Option(min=1, help="L, samples of z for the ELBO.")] = 1,
+    importance_samples: Annotated[
+        int, typer.Option(min=0, help="K, samples of z for log p(x) by IW-K; 0: leave it out.")
+    ] = 100,
+    checkpoint: Checkpoint = "best",
+    seed: Seed = 0,
+    runs_dir: RunsDir = Path("runs"),
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    debug: Debug = False,  # noqa: ARG001  # its callback acts
+) -> None:
+    """Measure ELBO, KL, NLL and log p(x) of a split, with standard errors over images.
+
+    Example: vaectl evaluate latest --importance-samples 5000
+    """
+    from vaectl import assessment, progress, tables
+    from vaectl.runs import find
+    from vaectl.trained import load
+
+    model = load(find(run, runs_dir), checkpoint)
+    with progress.counting(f"evaluating {model.title}", quiet=quiet) as watch:
+        result = assessment.assess(
+            model,
+            split.value,
+            samples=samples,
+            importance_samples=importance_samples,
+            seed=seed,
+            watch=watch,
+        )
+    path = model.rundir.write_evaluation(result)
+    if as_json:
+        print(result.model_dump_json())
+    else:
+        tables.show_evaluation(result)
+        print(path)

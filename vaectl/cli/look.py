@@ -1,0 +1,236 @@
+"""Commands that turn a trained model into a picture."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vaectl.cli.app import LOOK, OUTPUT, Debug, RunsDir, app
+
+Run = Annotated[str, typer.Argument(metavar="RUN", help="A path, a name in runs/, or latest.")]
+Checkpoint = Annotated[str, typer.Option(help="best, latest, or an epoch.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of all random choices.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="A .png, .svg or .pdf; by default a PNG in the run's figures/.",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
+SaveArrays = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.npz",
+        help="Keep the arrays behind the picture too.",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
+
+
+class Split(StrEnum):
+    """Which images."""
+
+    train = "train"
+    validation = "validation"
+    test = "test"
+
+
+SplitChoice = Annotated[Split, typer.Option(help="Which images.")]
+
+
+class Draw(StrEnum):
+    """What is shown of p(x|z)."""
+
+    mean = "mean"
+    binary = "binary"
+
+
+class Spacing(StrEnum):
+    """How a grid's coordinates are spaced."""
+
+    linear = "linear"
+    quantile = "quantile"
+
+
+class Space(StrEnum):
+    """Where to morph."""
+
+    both = "both"
+    latent = "latent"
+    image = "image"
+
+
+class Way(StrEnum):
+    """How to go from code to code."""
+
+    linear = "linear"
+    spherical = "spherical"
+
+
+@app.command(rich_help_panel=LOOK)
+def sample(
+    run: Run,
+    count: Annotated[int, typer.Option(min=1, max=10_000, help="How many.")] = 100,
+    temperature: Annotated[
+        float, typer.Option(min=0, max=100, help="Standard deviation of the codes drawn.")
+    ] = 1.0,
+    draw: Annotated[Draw, typer.Option(help="Probabilities, or draws from them.")] = Draw.mean,
+    checkpoint: Checkpoint = "best",
+    seed: Seed = 0,
+    out: Out = None,
+    save_arrays: SaveArrays = None,
+    runs_dir: RunsDir = Path("runs"),
+    debug: Debug = False,  # noqa: ARG001  # its callback acts
+) -> None:
+    """Decode codes from the prior, in a grid (the paper's Fig. 4).
+
+    Example: vaectl sample latest --count 64 --temperature 0.8
+    """
+    from vaectl import look
+
+    model = look.open_run(run, runs_dir, checkpoint, out)
+    view = look.sample(model, count=count, temperature=temperature, draw=draw.value, seed=seed)
+    print(look.save(model, view, out, save_arrays))
+
+
+@app.command(rich_help_panel=LOOK)
+def manifold(
+    run: Run,
+    grid: Annotated[int, typer.Option(min=1, max=100, help="Images each way.")] = 20,
+    limit: Annotated[
+        float, typer.Option("--range", min=0, max=100, help="From -RANGE to RANGE.")
+    ] = 3.0,
+    spacing: Annotated[
+        Spacing, typer.Option(help="Equal distances, or equal probabilities of the prior.")
+    ] = Spacing.linear,
+    dims: Annotated[
+        tuple[int, int] | None,
+        typer.Option(
+            metavar="I J",
+            help="The two dimensions of the plane; by default the most active.",
+            show_default=False,
+        ),
+    ] = None,
+    anchor: Annotated[
+        int | None,
+        typer.Option(
+            metavar="INDEX",
+            help="The other dimensions as in the posterior mean of this test image; "
+            "by default zero.",
+            show_default=False,
+        ),
+    ] = None,
+    checkpoint: Checkpoint = "best",
+    seed: Seed = 0,  # noqa: ARG001  # like the others; nothing here is drawn
+    out: Out = None,
+    save_arrays: SaveArrays = None,
+    runs_dir: RunsDir = Path("runs"),
+    debug: Debug = False,  # noqa: ARG001  # its callback acts
+) -> None:
+    """Decode a plane of the latent space (the paper's Fig. 5).
+
+    Example: vaectl manifold latest --grid 15 --spacing quantile
+    """
+    from vaectl import look
+
+    model = look.open_run(run, runs_dir, checkpoint, out)
+    view = look.manifold(
+        model, grid=grid, limit=limit, spacing=spacing.value, dims=dims, anchor=anchor
+    )
+    print(look.save(model, view, out, save_arrays))
+
+
+@app.command(rich_help_panel=LOOK)
+def morph(
+    run: Run,
+    rows: Annotated[int, typer.Option(min=1, max=100, help="Morphs, one a row.")] = 12,
+    steps: Annotated[int, typer.Option(min=2, max=100, help="Images in a row.")] = 13,
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="I:J",
+            help="From test image I to test image J; repeatable; by default a chain of different "
+            "classes.",
+            show_default=False,
+        ),
+    ] = None,
+    space: Annotated[Space, typer.Option(help="Where to morph.")] = Space.both,
+    path: Annotated[Way, typer.Option(help="The way through the latent space.")] = Way.linear,
+    from_mean: Annotated[
+        bool, typer.Option("--from-mean", help="From posterior means, not posterior samples.")
+    ] = False,
+    checkpoint: Checkpoint = "best",
+    seed: Seed = 0,
+    out: Out = None,
+    save_arrays: SaveArrays = None,
+    runs_dir: RunsDir = Path("runs"),
+    debug: Debug = False,  # noqa: ARG001  # its callback acts
+) -> None:
+    """Morph images in image space and in latent space (the paper's Fig. 6).
+
+    Example: vaectl morph latest --pairs 0:1 --pairs 1:2 --path spherical
+    """
+    from vaectl import look
+
+    chosen = look.parse_pairs(pairs or ())
+    model = look.open_run(run, runs_dir, checkpoint, out)
+    view = look.morph(
+        model,
+        rows=rows,
+        steps=steps,
+        pairs=chosen,
+        space=space.value,
+        path=path.value,
+        from_mean=from_mean,
+        seed=seed,
+    )
+    print(look.save(model, view, out, save_arrays))
+
+
+@app.command(rich_help_panel=LOOK)
+def reconstruct(
+    run: Run,
+    count: Annotated[int, typer.Option(min=1, max=1000, help="How many images.")] = 20,
+    split: SplitChoice = Split.test,
+    checkpoint: Checkpoint = "best",
+    seed: Seed = 0,
+    out: Out = None,
+    save_arrays: SaveArrays = None,
+    runs_dir: RunsDir = Path("runs"),
+    debug: Debug = False,  # noqa: ARG001  # its callback acts
+) -> None:
+    """Set images beside their reconstructions, with the difference and the ELBO of each.
+
+    Example: vaectl reconstruct latest --count 30
+    """
+    from vaectl import look
+
+    model = look.open_run(run, runs_dir, checkpoint, out)
+    view = look.reconstruct(model, count=count, split_name=split.value, seed=seed)
+    print(look.save(model, view, out, save_arrays))
+
+
+@app.command(rich_help_panel=LOOK)
+def inspect(
+    run: Run,
+    split: SplitChoice = Split.test,
+    checkpoint: Checkpoint = "best",
+    seed: Seed = 0,
+    out: Out = None,
+    save_arrays: SaveArrays = None,
+    runs_dir: RunsDir = Path("runs"),
+    debug: Debug = False,  # noqa: ARG001  # its callback acts
+) -> None:
+    """Show the latent space: KL by dimension, posterior means, aggregate posterior and prior.
+
+    Example: vaectl inspect latest
+    """
+    from vaectl import look
+
+    model = look.open_run(run, runs_dir, checkpoint, out)
+    view = look.inspect(model, split_name=split.value, seed=seed)
+    print(look.save(model, view, out, save_arrays))

@@ -1,0 +1,41 @@
+"""`vaectl runs`: what there is."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vaectl.cli.app import KEEP, AsJson, Debug, RunsDir, app
+
+
+class Order(StrEnum):
+    """What stands on top."""
+
+    start = "start"
+    name = "name"
+    elbo = "elbo"
+
+
+@app.command(rich_help_panel=KEEP)
+def runs(
+    pattern: Annotated[str, typer.Argument(metavar="GLOB", help="Only names that fit.")] = "*",
+    sort: Annotated[Order, typer.Option(help="The newest, by name, or the best.")] = Order.start,
+    runs_dir: RunsDir = Path("runs"),
+    as_json: AsJson = False,
+    debug: Debug = False,  # noqa: ARG001  # its callback acts
+) -> None:
+    """List runs: status, data, model, optimizer, epochs, best validation ELBO, age.
+
+    Example: vaectl runs 'mnist-z20-*' --sort elbo
+    """
+    import json
+
+    from vaectl import runs as library
+    from vaectl import tables
+
+    rows = library.ordered(library.summaries(runs_dir, pattern), sort.value)
+    if as_json:
+        print(json.dumps({"runs": [row._asdict() for row in rows]}))
+    else:
+        tables.show_runs(rows)

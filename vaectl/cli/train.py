@@ -1,0 +1,98 @@
+"""`vaectl train`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vaectl.cli.app import PLACE, TRAIN, AsJson, Debug, Quiet, RunsDir, app
+from vaectl.cli.config import Assignments, ConfigFile
+
+MODEL, TRAINING = "Model", "Training"
+
+
+class Device(StrEnum):
+    """What to compute on."""
+
+    auto = "auto"
+    cpu = "cpu"
+    gpu = "gpu"
+
+
+@app.command(rich_help_panel=TRAIN)
+def train(
+    file: ConfigFile = None,
+    assignments: Assignments = None,
+    code_size: Annotated[
+        int | None, typer.Option(help="Dimensions of the latent code.", rich_help_panel=MODEL)
+    ] = None,
+    hidden_size: Annotated[
+        int | None, typer.Option(help="Units of each hidden layer.", rich_help_panel=MODEL)
+    ] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(help="adam, rmsprop, adagrad or sgd.", rich_help_panel=TRAINING),
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Of the chosen optimizer.", rich_help_panel=TRAINING)
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the data.", rich_help_panel=TRAINING)
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images per step.", rich_help_panel=TRAINING)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="All randomness follows from it.", rich_help_panel=TRAINING)
+    ] = None,
+    device: Annotated[
+        Device, typer.Option(help="What to compute on.", rich_help_panel=TRAINING)
+    ] = Device.auto,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the run directory; by default one like mnist-z20-adam-s0.",
+            show_default=False,
+            rich_help_panel=PLACE,
+        ),
+    ] = None,
+    runs_dir: RunsDir = Path("runs"),
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a run of that name.", rich_help_panel=PLACE)
+    ] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    debug: Debug = False,  # noqa: ARG001  # its callback acts
+) -> None:
+    """Train a model: from a YAML file to checkpoints, metrics and curves.
+
+    Example: vaectl train configs/mnist-z20.yaml --optimizer sgd --epochs 10
+    """
+    from vaectl import configfile
+
+    settings = configfile.load(
+        file,
+        assignments=assignments or (),
+        options={
+            "model.code_size": code_size,
+            "model.hidden_size": hidden_size,
+            "optimizer.name": optimizer,
+            "optimizer.learning_rate": learning_rate,
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "seed": seed,
+        },
+    )
+    from vaectl import experiment, progress
+
+    with progress.watching(quiet=quiet) as watch:
+        result = experiment.run(
+            settings,
+            runs_dir=runs_dir,
+            name=name,
+            force=force,
+            device_kind=device.value,
+            watch=watch,
+        )
+    print(result.as_json() if as_json else result.summary())

@@ -1,0 +1,105 @@
+"""The runs of a directory: find one, list all."""
+
+from __future__ import annotations
+
+import fnmatch
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from vaectl import configfile
+from vaectl.errors import ConfigError, RunError
+from vaectl.rundir import RunDir
+
+Order = Literal["start", "name", "elbo"]
+
+
+class Summary(NamedTuple):
+    """One row of `vaectl runs`; what is not known is None."""
+
+    name: str
+    status: str
+    data: str | None = None
+    model: str | None = None
+    optimizer: str | None = None
+    epoch: int | None = None
+    epochs: int | None = None
+    best_validation_elbo: float | None = None
+    start: str | None = None
+    problem: str | None = None
+
+
+def find(run: str, runs_dir: Path) -> RunDir:
+    """Find a run.
+
+    Args:
+        run: a path, a name in `runs_dir`, or `latest`: the one that started last.
+        runs_dir: where runs are kept.
+
+    Raises:
+        RunError: there is none.
+    """
+    if run == "latest":
+        known = [row for row in summaries(runs_dir) if row.start is not None]
+        if not known:
+            raise RunError(f"{runs_dir}: no runs in it", hint="vaectl train makes one")
+        return RunDir(runs_dir / max(known, key=lambda row: row.start or "").name)
+    for path in (runs_dir / run, Path(run)):
+        if (path / "run.json").is_file():
+            return RunDir(path)
+    raise RunError(
+        f"{run}: no run of that name in {runs_dir}, and no run at that path",
+        hint="vaectl runs lists what there is",
+    )
+
+
+def summaries(runs_dir: Path, pattern: str = "*") -> list[Summary]:
+    """Summarize every directory whose name fits a glob, by name; a broken one says so."""
+    if not runs_dir.is_dir():
+        return []
+    names = sorted(path.name for path in runs_dir.iterdir() if path.is_dir())
+    return [_summary(runs_dir / name) for name in names if fnmatch.fnmatch(name, pattern)]
+
+
+def ordered(rows: list[Summary], by: Order) -> list[Summary]:
+    """Sort rows: the newest, the first by name, or the best validation ELBO on top."""
+    if by == "name":
+        return rows
+    if by == "elbo":
+        worst = float("-inf")
+        return sorted(
+            rows, key=lambda r: worst if r.best_validation_elbo is None else r.best_validation_elbo
+        )[::-1]
+    return sorted(rows, key=lambda row: row.start or "", reverse=True)
+
+
+def age(start: str, now: datetime) -> str:
+    """How long ago a run started, in its largest unit."""
+    seconds = (now - datetime.fromisoformat(start)).total_seconds()
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def _summary(path: Path) -> Summary:
+    run = RunDir(path)
+    try:
+        record = run.read_record()
+        settings = configfile.load(path / "config.yaml")
+    except (RunError, ConfigError) as error:
+        return Summary(path.name, "not a run", problem=error.message.splitlines()[0])
+    # a process that died could not say so, but it holds no lock
+    killed = record.status == "running" and not run.is_locked()
+    model, optimizer = settings.model, settings.optimizer
+    return Summary(
+        name=path.name,
+        status="killed" if killed else record.status,
+        data=settings.data.source,
+        model=f"{model.hidden_size}-{model.code_size} {model.activation}",
+        optimizer=f"{optimizer.name} {optimizer.chosen.learning_rate:g}",
+        epoch=record.epoch,
+        epochs=record.epochs,
+        best_validation_elbo=record.best.validation_elbo if record.best else None,
+        start=record.start,
+    )

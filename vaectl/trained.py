@@ -1,0 +1,198 @@
+"""A trained model, loaded from its run."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, UInt8
+
+from vaectl import config, configfile, data, devices, evaluation, model, streams, training
+from vaectl.checkpoints import Checkpoints, Info, best
+from vaectl.data.arrays import Split
+from vaectl.data.binarization import SplitName
+from vaectl.errors import ConfigError, DataError, RunError
+from vaectl.model import VAE, Params
+from vaectl.objective import elbo
+from vaectl.rundir import RunDir
+
+Images = UInt8[np.ndarray, "*images"] | Float[np.ndarray, "*images"]
+
+
+def load(run: RunDir | Path | str, checkpoint: str | int = "best") -> Trained:
+    """Load the model of a run.
+
+    Args:
+        run: a run directory.
+        checkpoint: `best` by validation ELBO, `latest`, or the number of an epoch.
+
+    Raises:
+        RunError: not a run, no such checkpoint, or a damaged one.
+    """
+    rundir = run if isinstance(run, RunDir) else RunDir(Path(run))
+    record = rundir.read_record()
+    try:
+        settings = configfile.load(rundir.path / "config.yaml")
+    except ConfigError as error:
+        raise RunError(error.message) from None
+    devices.select("auto")
+    height, width = record.data["image_shape"]
+    program = training.program(settings, images=1, pixels=height * width)
+    like = jax.eval_shape(lambda: training.init(program, training.member(settings)))
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    like = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),  # type: ignore[no-untyped-call]
+        like,
+    )
+    with Checkpoints(rundir.checkpoints) as checkpoints:
+        info = _choose(rundir, checkpoints.list(), checkpoint)
+        state = checkpoints.restore(info, like)
+    return Trained(rundir, settings, info, state.params, (height, width))
+
+
+def _choose(rundir: RunDir, infos: list[Info], wanted: str | int) -> Info:
+    if not infos:
+        raise RunError(
+            f"{rundir.path}: no checkpoint in it",
+            hint="the run ended before its first one, or it was deleted; train it again",
+        )
+    if wanted == "best":
+        return best(infos)
+    if wanted == "latest":
+        return infos[-1]
+    for info in infos:
+        if str(info.epoch) == str(wanted):
+            return info
+    epochs = ", ".join(str(info.epoch) for info in infos)
+    raise RunError(
+        f"{rundir.path}: no checkpoint {wanted}",
+        hint=f"best, latest, or one of the epochs {epochs}",
+    )
+
+
+@final
+class Trained:
+    """A trained VAE. Arrays come and go as NumPy; images are in [0, 1], or bytes from 0 to 255.
+
+    An image may have the shape of the data (height, width) or be flat; what comes back has the
+    shape of the data.
+    """
+
+    def __init__(
+        self,
+        rundir: RunDir,
+        settings: config.Config,
+        info: Info,
+        params: Params,
+        image_shape: tuple[int, int],
+    ) -> None:
+        self.rundir = rundir
+        self.settings = settings
+        self.checkpoint = info
+        self.params = params
+        self.image_shape = image_shape
+        self.graph = model.graph(settings.model, image_shape[0] * image_shape[1])
+
+    @property
+    def code_size(self) -> int:
+        """Dimensions of the latent code."""
+        return self.settings.model.code_size
+
+    @property
+    def title(self) -> str:
+        """Name run and epoch, for all that shows or quotes something."""
+        return f"{self.rundir.name}, epoch {self.checkpoint.epoch}"
+
+    def encode(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and log-variance of q(z|x), each of shape [images, code]."""
+        mu, log_var = _encode(self.graph, self.params, self._flat(images))
+        return np.asarray(mu), np.asarray(log_var)
+
+    def decode(self, z: Float[np.ndarray, "*batch code"]) -> Float[np.ndarray, "*batch h w"]:
+        """Return the probability of each pixel to be 1, given codes."""
+        z = np.asarray(z, np.float32)
+        if z.shape[-1:] != (self.code_size,):
+            raise ValueError(f"codes of shape {z.shape}; the last axis must be {self.code_size}")
+        return np.asarray(_decode(self.graph, self.params, z)).reshape(
+            *z.shape[:-1], *self.image_shape
+        )
+
+    def sample(
+        self, count: int, *, seed: int = 0, temperature: float = 1.0
+    ) -> Float[np.ndarray, "count h w"]:
+        """Decode codes from the prior, their standard deviation scaled by a temperature."""
+        return self.decode(self.prior(count, seed=seed, temperature=temperature))
+
+    def prior(
+        self, count: int, *, seed: int = 0, temperature: float = 1.0
+    ) -> Float[np.ndarray, "count code"]:
+        """Draw codes from N(0, temperature^2)."""
+        noise = jax.random.normal(streams.key(seed, "sample"), (count, self.code_size))
+        return temperature * np.asarray(noise)
+
+    def elbo(
+        self, images: Images, *, samples: int = 1, seed: int = 0
+    ) -> Float[np.ndarray, " images"]:
+        """Return the ELBO of each image in nats, with L samples of z."""
+        x = self._flat(images)
+        noise = jax.random.normal(streams.key(seed, "evaluate"), (samples, len(x), self.code_size))
+        return np.asarray(_elbo(self.graph, self.params, x, noise))
+
+    def split(self, name: SplitName) -> Split:
+        """Load a split of the data that the run was trained on, binarized as the run has it.
+
+        Raises:
+            DataError: the data set is gone, or is another one now.
+        """
+        dataset = data.load(self.settings.data)
+        expected = self.rundir.read_record().data["fingerprint"]
+        if dataset.fingerprint != expected:
+            raise DataError(
+                f"{self.settings.data.source} is not the data set that {self.rundir.name} was "
+                f"trained on: its fingerprint is {dataset.fingerprint[:12]}..., "
+                f"not {expected[:12]}...",
+                hint="put the old files back, or train again on the new ones",
+            )
+        split: Split = getattr(dataset, name)
+        return split
+
+    def _flat(self, images: Images) -> Float[Array, "images pixels"]:
+        array = np.asarray(images)
+        pixels = self.image_shape[0] * self.image_shape[1]
+        if array.size % pixels or (
+            array.shape[-2:] != self.image_shape and array.shape[-1:] != (pixels,)
+        ):
+            raise ValueError(f"images of shape {array.shape}; {self.image_shape} was trained on")
+        flat = array.reshape(-1, pixels)
+        if flat.dtype == np.uint8:
+            return evaluation.unit(jnp.asarray(flat))
+        return jnp.asarray(flat, jnp.float32)
+
+
+@partial(jax.jit, static_argnames="graph")
+def _encode(
+    graph: nnx.GraphDef[VAE], params: Params, x: Float[Array, "images pixels"]
+) -> tuple[Float[Array, "images code"], Float[Array, "images code"]]:
+    return nnx.merge(graph, params).encoder(x)
+
+
+@partial(jax.jit, static_argnames="graph")
+def _decode(
+    graph: nnx.GraphDef[VAE], params: Params, z: Float[Array, "*batch code"]
+) -> Float[Array, "*batch pixels"]:
+    return jax.nn.sigmoid(nnx.merge(graph, params).decoder(z))
+
+
+@partial(jax.jit, static_argnames="graph")
+def _elbo(
+    graph: nnx.GraphDef[VAE],
+    params: Params,
+    x: Float[Array, "images pixels"],
+    noise: Float[Array, "samples images code"],
+) -> Float[Array, " images"]:
+    return elbo(nnx.merge(graph, params), x, noise).elbo

@@ -1,0 +1,3 @@
+"""The version of vaectl."""
+
+VERSION = "0.1.0"
