@@ -93,3 +93,59 @@ def test_more_samples_average_the_log_likelihood(rng: np.random.Generator) -> No
     np.testing.assert_allclose(together.nll, np.mean([b.nll for b in alone], axis=0), rtol=1e-5)
     np.testing.assert_allclose(together.kl, alone[0].kl)
     np.testing.assert_allclose(together.elbo, -(together.kl + together.nll))
+
+
+class TestImportanceWeights:
+    """The estimator on a linear Gaussian model, where log p(x) is known."""
+
+    SIZE, NOISE = 3, 0.5
+
+    def _model(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Orthogonal columns, so that the exact posterior is diagonal."""
+        directions, _ = np.linalg.qr(rng.normal(size=(6, self.SIZE)))
+        return directions * [2.0, 1.0, 0.5], rng.normal(size=(4, 6))
+
+    def _log_weights(
+        self, w: np.ndarray, x: np.ndarray, mu: np.ndarray, variance: np.ndarray, samples: int
+    ) -> np.ndarray:
+        def log_likelihood(z: jax.Array) -> jax.Array:
+            squares = jnp.sum(jnp.square(jnp.float32(x) - z @ jnp.float32(w.T)), axis=-1)
+            constant = 3 * np.log(2 * np.pi * self.NOISE**2)
+            value: jax.Array = -squares / (2 * self.NOISE**2) - constant
+            return value
+
+        noise = jax.random.normal(jax.random.key(1), (samples, 4, self.SIZE))
+        log_var = jnp.float32(np.broadcast_to(np.log(variance), mu.shape))
+        weights = objective.log_importance_weights(log_likelihood, jnp.float32(mu), log_var, noise)
+        return np.asarray(weights, np.float64)
+
+    def _exact(self, w: np.ndarray, x: np.ndarray) -> np.ndarray:
+        covariance = w @ w.T + self.NOISE**2 * np.eye(6)
+        exact: np.ndarray = stats.multivariate_normal(np.zeros(6), covariance).logpdf(x)
+        return exact
+
+    def test_under_the_exact_posterior_every_weight_is_the_likelihood(
+        self, rng: np.random.Generator
+    ) -> None:
+        w, x = self._model(rng)
+        precision = 1 + np.sum(w**2, axis=0) / self.NOISE**2
+        mu = x @ w / self.NOISE**2 / precision
+        log_weights = self._log_weights(w, x, mu, 1 / precision, samples=5)
+        np.testing.assert_allclose(
+            log_weights, np.broadcast_to(self._exact(w, x), (5, 4)), rtol=1e-4
+        )
+
+    def test_under_another_posterior_their_mean_is_the_likelihood(
+        self, rng: np.random.Generator
+    ) -> None:
+        w, x = self._model(rng)
+        precision = 1 + np.sum(w**2, axis=0) / self.NOISE**2
+        mu = x @ w / self.NOISE**2 / precision + 0.1
+        # wider than the exact posterior, so that the weights have a variance
+        log_weights = self._log_weights(w, x, mu, 1.5 / precision, samples=100_000)
+        exact = self._exact(w, x)
+        relative = np.exp(log_weights - exact)
+        error = relative.std(axis=0) / np.sqrt(len(relative))
+        assert (error < 0.01).all()
+        np.testing.assert_array_less(np.abs(relative.mean(axis=0) - 1), 4 * error)
+        assert (log_weights.mean(axis=0) < exact - 0.05).all()  # while the ELBO stays below

@@ -17,7 +17,12 @@ from jaxtyping import Array, Float, Int, Int32, Key, UInt8, UInt32
 
 from vaectl import streams
 from vaectl.model import VAE, Params
-from vaectl.objective import elbo, gaussian_kl, log_importance_weights
+from vaectl.objective import (
+    bernoulli_log_likelihood,
+    elbo,
+    gaussian_kl,
+    log_importance_weights,
+)
 
 IMPORTANCE_BATCH = 250
 IMPORTANCE_CHUNK = 4
@@ -186,10 +191,13 @@ def importance_weighted_bound(
     x = unit(images)
     mu, log_var = model.encoder(x)
 
+    def log_likelihood(z: Float[Array, "chunk batch code"]) -> Float[Array, "chunk batch"]:
+        return bernoulli_log_likelihood(model.decoder(z), x)
+
     def add_chunk(chunk: Int[Array, ""], total: Float[Array, " batch"]) -> Float[Array, " batch"]:
         shape = (IMPORTANCE_CHUNK, len(images), model.code_size)
         noise = jax.random.normal(jax.random.fold_in(key, chunk), shape)
-        log_w = log_importance_weights(model.decoder, x, mu, log_var, noise)
+        log_w = log_importance_weights(log_likelihood, mu, log_var, noise)
         index = chunk * IMPORTANCE_CHUNK + jnp.arange(IMPORTANCE_CHUNK)
         log_w = jnp.where(index[:, None] < importance_samples, log_w, -jnp.inf)
         return jnp.logaddexp(total, jax.nn.logsumexp(log_w, axis=0))

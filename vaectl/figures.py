@@ -141,7 +141,8 @@ def _scatter(
 def _aggregate(
     axes: Axes, samples: Float[np.ndarray, "images code"], dims: tuple[int, int]
 ) -> None:
-    edges = np.linspace(-4, 4, 81)
+    limit = max(4.0, float(np.quantile(np.abs(samples[:, dims]), 0.999)))
+    edges = np.linspace(-limit, limit, 81)
     for dim, style in zip(dict.fromkeys(dims), ("-", "--"), strict=False):
         axes.hist(
             samples[:, dim],
@@ -154,7 +155,7 @@ def _aggregate(
         )
     prior = np.exp(-(edges**2) / 2) / np.sqrt(2 * np.pi)
     axes.plot(edges, prior, color="0.45", lw=1.0, ls=":", label="prior")
-    axes.set_xlim(-4, 4)
+    axes.set_xlim(-limit, limit)
     axes.set_xlabel("z")
     axes.set_ylabel("density")
     axes.set_title("aggregate posterior and prior", loc="left")

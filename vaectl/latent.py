@@ -49,13 +49,13 @@ def way(
         spherical   (sin((1 - t) w) a + sin(t w) b) / sin w,  w the angle between a and b
 
     `spherical` keeps the length of codes, which in many dimensions lie close to a sphere; where the
-    angle is close to 0 or pi it is not defined, and linear.
+    angle is close to 0 or pi, or a code is zero, it is not defined, and linear.
     """
     t = np.linspace(0, 1, steps).reshape(-1, *[1] * start.ndim)
     weights = 1 - t, t
     if path == "spherical":
-        cosine = np.sum(start * end) / max(np.linalg.norm(start) * np.linalg.norm(end), 1e-12)
-        angle = np.arccos(np.clip(cosine, -1, 1))
+        lengths = np.linalg.norm(start) * np.linalg.norm(end)
+        angle = np.arccos(np.clip(np.sum(start * end) / lengths, -1, 1)) if lengths > 0 else 0.0
         if np.sin(angle) > 1e-3:
             weights = np.sin((1 - t) * angle) / np.sin(angle), np.sin(t * angle) / np.sin(angle)
     points: np.ndarray = weights[0] * start + weights[1] * end

@@ -82,8 +82,7 @@ def elbo(
 
 
 def log_importance_weights(
-    decoder: Callable[[Array], Array],
-    x: Float[Array, "batch pixels"],
+    log_likelihood: Callable[[Array], Array],
     mu: Float[Array, "batch code"],
     log_var: Float[Array, "batch code"],
     noise: Float[Array, "samples batch code"],
@@ -93,8 +92,16 @@ def log_importance_weights(
         log p(z) - log q(z|x) = 1/2 sum_j (noise_j^2 + log_var_j - z_j^2),
         z = mu + exp(log_var / 2) * noise
 
-    The constants of the two Gaussians cancel. Burda et al. 2016, below eq. 8.
+    The constants of the two Gaussians cancel.
+
+    Args:
+        log_likelihood: log p(x|z) of each image in nats, of codes [samples, batch, code].
+        mu: mean of the posterior.
+        log_var: log-variance of the posterior.
+        noise: standard normal; its first axis is K.
+
+    Burda et al. 2016, below eq. 8.
     """
     z = mu + jnp.exp(0.5 * log_var) * noise
     ratio = 0.5 * jnp.sum(jnp.square(noise) + log_var - jnp.square(z), axis=-1)
-    return bernoulli_log_likelihood(decoder(z), x) + ratio
+    return log_likelihood(z) + ratio

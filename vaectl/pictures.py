@@ -59,7 +59,7 @@ def sheet(panels: Sequence[Sequence[Panel]], *, title: str) -> Figure:
     widest = max(sum(tile.shape[1] for tile in row) for row in tiles)
     scale = max(2, round(_TARGET / widest))
     width = max(sum(left + scale * tile.shape[1] for tile in row) for row in tiles) + _MARGIN
-    width = max(width, 2 * _MARGIN + _CHARACTER * max(map(len, title.splitlines())))
+    width = max(width, 2 * _MARGIN + _CHARACTER * max(map(len, title.splitlines()), default=0))
     heights = [above + scale * max(tile.shape[0] for tile in row) + below for row in tiles]
     height = _TITLE + sum(heights)
 

@@ -88,7 +88,8 @@ def _summary(path: Path) -> Summary:
         record = run.read_record()
         settings = configfile.load(path / "config.yaml")
     except (RunError, ConfigError) as error:
-        return Summary(path.name, "not a run", problem=error.message.splitlines()[0])
+        problem = error.message.splitlines()[0].removeprefix(f"{path}/")
+        return Summary(path.name, "not a run", problem=problem)
     # a process that died could not say so, but it holds no lock
     killed = record.status == "running" and not run.is_locked()
     model, optimizer = settings.model, settings.optimizer

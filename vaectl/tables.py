@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -14,8 +15,11 @@ from vaectl.runs import Summary, age
 _WIDTH_WITHOUT_TERMINAL = 140
 
 
-def show_runs(rows: Sequence[Summary]) -> None:
+def show_runs(rows: Sequence[Summary], runs_dir: Path) -> None:
     """Print one row a run; a directory that is none says why."""
+    if not rows:
+        print(f"no runs in {runs_dir}")
+        return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("name", "status", "data", "model", "optimizer"):
         table.add_column(heading, overflow="fold")
@@ -24,7 +28,7 @@ def show_runs(rows: Sequence[Summary]) -> None:
     now = datetime.now(UTC)
     for row in rows:
         if row.problem is not None:
-            table.add_row(Text(row.name), Text(row.status), Text(row.problem))
+            table.add_row(Text(row.name), Text(f"{row.status}: {row.problem}"))
             continue
         known = (row.name, row.status, row.data, row.model, row.optimizer)
         best = "" if row.best_validation_elbo is None else f"{row.best_validation_elbo:.2f}"

@@ -1,0 +1,325 @@
+"""Looking at a trained model by the command line: one small run on the embedded digits."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vaectl as package
+from tests.conftest import Vaectl
+from vaectl import config, experiment, latent
+from vaectl.errors import DataError, RunError
+
+
+@pytest.fixture(scope="session")
+def trained_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A runs directory with two small runs: z2, and z5 which has two checkpoints."""
+    runs = tmp_path_factory.mktemp("trained") / "runs"
+    for name, code, epochs in (("z2", 2, 3), ("z5", 5, 4)):
+        settings = config.Config.model_validate(
+            {
+                "epochs": epochs,
+                "data": {"train_size": 1000, "validation_size": 100, "test_size": 120},
+                "model": {"code_size": code, "hidden_size": 32},
+                # the rate falls to nothing in the end, so that the last epoch is not the best one
+                "optimizer": {"adam": {"learning_rate": 3e-3}},
+            }
+        )
+        experiment.run(settings, runs_dir=runs, name=name)
+    return runs
+
+
+@pytest.fixture
+def runs(trained_runs: Path, tmp_path: Path) -> Path:
+    """A copy that a test may break, where the command line finds it."""
+    return Path(shutil.copytree(trained_runs, tmp_path / "runs"))
+
+
+def _png(path: str) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("L"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("sample", "z2", "--count", "9"),
+        ("sample", "z5", "--draw", "binary", "--temperature", "0.5", "--seed", "3"),
+        ("manifold", "z2", "--grid", "4"),
+        ("manifold", "z5", "--grid", "3", "--spacing", "quantile", "--range", "2"),
+        ("manifold", "z5", "--grid", "3", "--dims", "4", "1", "--anchor", "7"),
+        ("morph", "z2", "--rows", "2", "--steps", "4"),
+        ("morph", "z5", "--pairs", "0:1", "--pairs", "1:5", "--path", "spherical", "--from-mean"),
+        ("morph", "z5", "--rows", "1", "--space", "latent"),
+        ("reconstruct", "z2", "--count", "11", "--split", "validation"),
+        ("inspect", "z2"),
+        ("inspect", "z5", "--split", "train"),
+    ],
+    ids=" ".join,
+)
+def test_every_picture_is_black_on_white_and_in_the_runs_figures(
+    vaectl: Vaectl, runs: Path, command: tuple[str, ...]
+) -> None:
+    code, out, err = vaectl(*command)
+    assert (code, err) == (0, "")
+    assert out == f"runs/{command[1]}/figures/{command[0]}.png\n"
+    pixels = _png(out.strip())
+    assert pixels.max() == 255
+    assert pixels.min() < 60
+    assert (pixels > 200).mean() > 0.5
+    assert min(pixels.shape) > 100
+    assert (runs / command[1] / "figures" / f"{command[0]}.png").is_file()
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_pictures_go_where_they_are_wanted_in_every_format(
+    vaectl: Vaectl, runs: Path, suffix: str
+) -> None:
+    assert runs.is_dir()
+    assert vaectl("sample", "z2", "--out", f"picture.{suffix}").out == f"picture.{suffix}\n"
+    start = Path(f"picture.{suffix}").read_bytes()[:5]
+    assert start == {"png": b"\x89PNG\r", "svg": b"<?xml", "pdf": b"%PDF-"}[suffix]
+
+
+def test_samples_are_decoded_codes_from_the_prior(vaectl: Vaectl, runs: Path) -> None:
+    vaectl("sample", "z2", "--count", 50, "--seed", 4, "--save-arrays", "a.npz")
+    arrays = np.load("a.npz")
+    model = package.load(runs / "z2")
+    assert arrays["z"].shape == (50, 2)
+    np.testing.assert_allclose(arrays["images"], model.decode(arrays["z"]), rtol=1e-5)
+    np.testing.assert_allclose(arrays["images"], model.sample(50, seed=4), rtol=1e-5)
+    assert arrays["images"].min() >= 0
+    assert arrays["images"].max() <= 1
+    vaectl("sample", "z2", "--count", 50, "--seed", 4, "--temperature", 0.1, "--save-arrays", "b")
+    np.testing.assert_allclose(np.load("b")["z"], 0.1 * arrays["z"], rtol=1e-6)
+
+
+def test_binary_draws_are_binary_and_have_the_means(vaectl: Vaectl, runs: Path) -> None:
+    assert runs.is_dir()
+    vaectl("sample", "z2", "--count", 500, "--draw", "binary", "--save-arrays", "a.npz")
+    vaectl("sample", "z2", "--count", 500, "--save-arrays", "b.npz")
+    binary, means = np.load("a.npz")["images"], np.load("b.npz")["images"]
+    assert set(np.unique(binary)) == {0, 1}
+    assert abs(binary.mean() - means.mean()) < 0.01
+
+
+def test_the_manifold_has_the_coordinates_that_it_says(vaectl: Vaectl, runs: Path) -> None:
+    vaectl("manifold", "z5", "--grid", 3, "--dims", 3, 1, "--save-arrays", "a.npz")
+    arrays = np.load("a.npz")
+    assert arrays["coordinates"].tolist() == [-3, 0, 3]
+    assert arrays["z"][0, 2].tolist() == [0, 3, 0, 3, 0]
+    assert arrays["z"][2, 0].tolist() == [0, -3, 0, -3, 0]
+    model = package.load(runs / "z5")
+    np.testing.assert_allclose(arrays["images"][0, 2], model.decode(arrays["z"][0, 2]), rtol=1e-5)
+    vaectl("manifold", "z5", "--grid", 1, "--anchor", 2, "--save-arrays", "b.npz")
+    mu, _ = model.encode(model.split("test").images[2:3])
+    found = np.load("b.npz")["z"][0, 0]
+    assert np.isclose(found, mu[0], rtol=1e-4).sum() == 3  # all but the two that the plane moves
+
+
+def test_the_default_plane_is_that_of_the_most_active_dimensions(
+    vaectl: Vaectl, runs: Path
+) -> None:
+    vaectl("manifold", "z5", "--grid", 2, "--save-arrays", "a.npz")
+    moved = set(np.flatnonzero(np.load("a.npz")["z"].std(axis=(0, 1))).tolist())
+    model = package.load(runs / "z5")
+    mu, log_var = model.encode(model.split("validation").images)
+    kl = 0.5 * (mu**2 + np.exp(log_var) - 1 - log_var).mean(axis=0)
+    assert moved == set(latent.most_active(kl))
+
+
+@pytest.mark.parametrize("ends", [(), ("--from-mean",)])
+def test_morphs_start_and_end_at_their_images_and_chain(
+    vaectl: Vaectl, runs: Path, ends: tuple[str, ...]
+) -> None:
+    vaectl("morph", "z5", "--rows", 4, "--steps", 5, *ends, "--save-arrays", "a.npz")
+    arrays = np.load("a.npz")
+    pairs = arrays["pairs"]
+    assert pairs.shape == (4, 2)
+    assert (pairs[:-1, 1] == pairs[1:, 0]).all()
+    model = package.load(runs / "z5")
+    split = model.split("test")
+    assert split.labels is not None
+    assert (split.labels[pairs[:, 0]] != split.labels[pairs[:, 1]]).all()
+    images = split.images.reshape(-1, 28, 28) / 255
+    np.testing.assert_allclose(arrays["image_space"][:, 0], images[pairs[:, 0]], atol=1e-6)
+    np.testing.assert_allclose(arrays["image_space"][:, -1], images[pairs[:, 1]], atol=1e-6)
+    # the same code ends a row and starts the next one
+    np.testing.assert_array_equal(arrays["z"][:-1, -1], arrays["z"][1:, 0])
+    np.testing.assert_allclose(
+        arrays["latent_space"], model.decode(arrays["z"]), rtol=1e-4, atol=1e-6
+    )
+    if ends:
+        mu, _ = model.encode(split.images[pairs[:, 0]])
+        np.testing.assert_allclose(arrays["z"][:, 0], mu, rtol=1e-4, atol=1e-5)
+
+
+def test_evaluate_prints_a_table_and_keeps_the_numbers(vaectl: Vaectl, runs: Path) -> None:
+    code, out, err = vaectl("evaluate", "z5", "--importance-samples", 20, "--samples", 3)
+    assert (code, err) == (0, "")
+    assert "z5, epoch 4: test split, 120 images, binarized at 0.5" in out
+    assert "ELBO, 3 samples" in out
+    assert "log p(x), lower bound IW-20" in out
+    assert "active units" in out
+    assert out.splitlines()[-1] == "runs/z5/evaluation.json"
+    kept = json.loads((runs / "z5" / "evaluation.json").read_text())["test"]
+    assert kept["log_likelihood"]["mean"] > kept["elbo"]["mean"]
+    assert kept["elbo"]["mean"] == pytest.approx(-kept["kl"]["mean"] - kept["nll"]["mean"])
+    assert kept["elbo"]["standard_error"] > 0
+    assert sum(kept["kl_by_dimension"]) == pytest.approx(kept["kl"]["mean"], rel=1e-4)
+    # another split is kept beside it, the same one in its place
+    as_json = json.loads(vaectl("evaluate", "z5", "--split", "validation", "--json").out)
+    vaectl("evaluate", "z5", "--importance-samples", 0)
+    evaluations = json.loads((runs / "z5" / "evaluation.json").read_text())
+    assert evaluations["validation"] == as_json
+    assert evaluations["test"]["log_likelihood"] is None
+
+
+def test_the_elbo_that_is_evaluated_is_the_one_that_training_saw(runs: Path) -> None:
+    from vaectl import assessment
+
+    model = package.load(runs / "z5", "latest")
+    found = assessment.assess(model, "validation", samples=200, importance_samples=0, seed=1)
+    assert found.elbo.mean == pytest.approx(model.checkpoint.validation_elbo, abs=0.5)
+
+
+def test_a_collapsed_posterior_is_warned_of(vaectl: Vaectl) -> None:
+    """Weight decay takes all weights away, and with them what the code carries."""
+    vaectl("train", "--epochs", 1, "--set", "optimizer.weight_decay=1000", "--name", "d")
+    out = vaectl("evaluate", "d", "--importance-samples", 0).out
+    assert "warning: posterior collapse" in out
+    assert "active units: 0 of 20" in out
+
+
+def test_runs_are_listed_newest_first_with_broken_ones_named(vaectl: Vaectl, runs: Path) -> None:
+    (runs / "thesis").mkdir()
+    (runs / "broken").mkdir()
+    (runs / "broken" / "run.json").write_text("{")
+    record = json.loads((runs / "z2" / "run.json").read_text())
+    record.update(status="running", start="2020-01-01T00:00:00+00:00")
+    (runs / "z2" / "run.json").write_text(json.dumps(record))
+    code, out, _ = vaectl("runs")
+    assert code == 0
+    lines = [line for line in out.splitlines() if line.strip()]
+    assert [line.split()[0] for line in lines[2:]] == ["z5", "z2", "broken", "thesis"]
+    assert "finished" in lines[2]
+    assert "4/4" in lines[2]
+    assert "killed" in lines[3]
+    assert "not a run" in out
+    rows = json.loads(vaectl("runs", "z*", "--json", "--sort", "name").out)["runs"]
+    assert [row["name"] for row in rows] == ["z2", "z5"]
+    assert rows[1]["best_validation_elbo"] < 0
+    best = json.loads(vaectl("runs", "z*", "--json", "--sort", "elbo").out)["runs"]
+    assert best[0]["best_validation_elbo"] > best[1]["best_validation_elbo"]
+
+
+def test_no_runs_are_an_empty_table(vaectl: Vaectl) -> None:
+    code, out, _ = vaectl("runs")
+    assert code == 0
+    assert "no runs in runs" in out
+
+
+def test_a_run_is_found_by_name_by_path_and_as_the_latest(vaectl: Vaectl, runs: Path) -> None:
+    assert runs.is_dir()
+    for run in ("z5", "runs/z5", runs / "z5", "latest"):
+        assert vaectl("sample", run, "--count", 1).out.endswith("z5/figures/sample.png\n")
+    assert vaectl("sample", "z5", "--runs-dir", runs, "--count", 1).code == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "message"),
+    [
+        (("sample", "nothing"), 4, "nothing: no run of that name in runs"),
+        (("sample", "z2", "--checkpoint", "77"), 4, "no checkpoint 77"),
+        (("sample", "z2", "--out", "a.jpg"), 2, "--out a.jpg: no format that can be written"),
+        (("sample", "z2", "--out", "gone/a.png"), 4, "gone/a.png: cannot be written"),
+        (("sample", "z2", "--save-arrays", "gone/a"), 4, "gone/a: cannot be written"),
+        (("manifold", "z5", "--dims", "1", "5"), 2, "--dims 5: out of range"),
+        (("manifold", "z5", "--dims", "1", "1"), 2, "a plane has two different dimensions"),
+        (("manifold", "z5", "--anchor", "120"), 2, "--anchor 120: out of range"),
+        (("morph", "z5", "--pairs", "0:120"), 2, "--pairs 120: out of range"),
+        (("morph", "z5", "--pairs", "0-1"), 2, "--pairs 0-1: not two indices"),
+        (("reconstruct", "z2", "--count", "121"), 2, "--count 121: there are 120 images"),
+        (("evaluate", "latest", "--runs-dir", "empty"), 4, "empty: no runs in it"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_what_cannot_be_shown_is_answered_with_what_to_try(
+    vaectl: Vaectl, runs: Path, command: tuple[str, ...], code: int, message: str
+) -> None:
+    assert runs.is_dir()
+    answer = vaectl(*command)
+    assert (answer.code, answer.out) == (code, "")
+    assert f"error: {message}" in answer.err or message in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_a_run_without_checkpoints_says_so(vaectl: Vaectl, runs: Path) -> None:
+    shutil.rmtree(runs / "z2" / "checkpoints")
+    answer = vaectl("sample", "z2")
+    assert answer.code == 4
+    assert "runs/z2: no checkpoint in it" in answer.err
+
+
+def test_a_damaged_checkpoint_is_named(vaectl: Vaectl, runs: Path) -> None:
+    (file,) = [p for p in (runs / "z2/checkpoints").rglob("*") if p.name == "_METADATA"]
+    file.write_bytes(file.read_bytes()[:-1])
+    answer = vaectl("sample", "z2")
+    assert answer.code == 4
+    assert "the checkpoint is damaged" in answer.err
+
+
+def test_a_data_set_that_is_gone_or_another_one_is_refused(
+    vaectl: Vaectl, runs: Path, tmp_path: Path
+) -> None:
+    record = json.loads((runs / "z2" / "run.json").read_text())
+    record["data"]["fingerprint"] = "0" * 64
+    (runs / "z2" / "run.json").write_text(json.dumps(record))
+    answer = vaectl("evaluate", "z2")
+    assert answer.code == 3
+    assert "digits-5k is not the data set that z2 was trained on" in answer.err
+    text = (runs / "z5" / "config.yaml").read_text()
+    (runs / "z5" / "config.yaml").write_text(text.replace("digits-5k", f"idx:{tmp_path}/gone"))
+    answer = vaectl("evaluate", "z5")
+    assert answer.code == 3
+    assert "gone: no such directory" in answer.err
+    # what needs no data still works
+    assert vaectl("sample", "z5", "--count", 1).code == 0
+
+
+class TestApi:
+    """`vaectl.load`, as the README shows it."""
+
+    def test_a_model_encodes_decodes_samples_and_bounds(self, runs: Path) -> None:
+        model = package.load(runs / "z5")
+        images = model.split("test").images[:7]
+        mu, log_var = model.encode(images)
+        assert mu.shape == log_var.shape == (7, 5)
+        assert model.decode(mu).shape == (7, 28, 28)
+        assert model.decode(mu.reshape(7, 1, 5)).shape == (7, 1, 28, 28)
+        assert model.sample(3).shape == (3, 28, 28)
+        bound = model.elbo(images, samples=2)
+        assert bound.shape == (7,)
+        assert (bound < 0).all()
+
+    def test_images_come_as_bytes_or_as_numbers_flat_or_not(self, runs: Path) -> None:
+        model = package.load(runs / "z5")
+        images = model.split("test").images[:4]
+        expected = model.encode(images)[0]
+        for same in (images / 255, images.reshape(4, 28, 28), (images / 255).reshape(4, 28, 28)):
+            np.testing.assert_allclose(model.encode(same)[0], expected, rtol=1e-4, atol=1e-6)
+
+    def test_shapes_that_do_not_fit_are_refused(self, runs: Path) -> None:
+        model = package.load(runs / "z5")
+        with pytest.raises(ValueError, match="images of shape"):
+            model.encode(np.zeros((3, 27, 28)))
+        with pytest.raises(ValueError, match="the last axis must be 5"):
+            model.decode(np.zeros((3, 4)))
+
+    def test_errors_are_vaectls_own(self, runs: Path) -> None:
+        with pytest.raises(RunError, match="cannot be read"):
+            package.load(runs / "nothing")
+        assert issubclass(DataError, Exception)
+        assert package.load(runs / "z5", 4).checkpoint.epoch == 4
