@@ -28,7 +28,7 @@ def show_runs(rows: Sequence[Summary], runs_dir: Path) -> None:
     now = datetime.now(UTC)
     for row in rows:
         if row.problem is not None:
-            table.add_row(Text(row.name), Text(f"{row.status}: {row.problem}"))
+            table.add_row(Text(row.name), Text(row.status))
             continue
         known = (row.name, row.status, row.data, row.model, row.optimizer)
         best = "" if row.best_validation_elbo is None else f"{row.best_validation_elbo:.2f}"
@@ -40,6 +40,9 @@ def show_runs(rows: Sequence[Summary], runs_dir: Path) -> None:
             age(row.start, now) if row.start else "",
         )
     _print(table)
+    for row in rows:
+        if row.problem is not None:
+            print(f"{row.name}: {row.problem}")
 
 
 def show_evaluation(e: Evaluation) -> None:
