@@ -37,11 +37,12 @@ def main(paths: list[str]) -> bool:
     runs = [RunDir(Path(path)) for path in paths]
     named = {configfile.load(run.path / "config.yaml").optimizer.name: run for run in runs}
     for name in sorted(named, key=order.index):
-        values = {(row.split, row.epoch): row.elbo for row in named[name].read_metrics()}
+        rows = named[name].read_metrics()
+        values: dict[tuple[str, int], float] = {(row.split, row.epoch): row.elbo for row in rows}
         cells = []
         for split, tolerance in TOLERANCE.items():
             for epoch, paper in zip(EPOCHS, PAPER[name][split], strict=True):
-                ours = sum(values[split, e] for e in range(epoch - 4, epoch + 1)) / 5  # type: ignore[index]
+                ours = sum(values[split, e] for e in range(epoch - 4, epoch + 1)) / 5
                 close &= abs(ours - paper) <= tolerance
                 cells.append(f"{ours:.2f} ({paper:.2f})")
         print(f"| {name} | " + " | ".join(cells) + " |")
