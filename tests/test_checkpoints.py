@@ -106,5 +106,5 @@ def test_a_checkpoint_of_other_shapes_is_refused(tmp_path: Path) -> None:
     with Checkpoints(tmp_path) as kept:
         kept.save(_state("adam"), _info(1))
         kept.commit()
-        with pytest.raises(RunError, match="does not load"):
+        with pytest.raises(RunError, match=r"does not fit config\.yaml"):
             kept.restore(kept.list()[0], _like(_state("sgd")))

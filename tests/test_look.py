@@ -92,8 +92,10 @@ def test_samples_are_decoded_codes_from_the_prior(vaectl: Vaectl, runs: Path) ->
     np.testing.assert_allclose(arrays["images"], model.sample(50, seed=4), rtol=1e-5)
     assert arrays["images"].min() >= 0
     assert arrays["images"].max() <= 1
-    vaectl("sample", "z2", "--count", 50, "--seed", 4, "--temperature", 0.1, "--save-arrays", "b")
-    np.testing.assert_allclose(np.load("b")["z"], 0.1 * arrays["z"], rtol=1e-6)
+    vaectl(
+        "sample", "z2", "--count", 50, "--seed", 4, "--temperature", 0.1, "--save-arrays", "b.npz"
+    )
+    np.testing.assert_allclose(np.load("b.npz")["z"], 0.1 * arrays["z"], rtol=1e-6)
 
 
 def test_binary_draws_are_binary_and_have_the_means(vaectl: Vaectl, runs: Path) -> None:
@@ -236,7 +238,8 @@ def test_a_run_is_found_by_name_by_path_and_as_the_latest(vaectl: Vaectl, runs: 
         (("sample", "z2", "--checkpoint", "77"), 4, "no checkpoint 77"),
         (("sample", "z2", "--out", "a.jpg"), 2, "--out a.jpg: no format that can be written"),
         (("sample", "z2", "--out", "gone/a.png"), 4, "gone/a.png: cannot be written"),
-        (("sample", "z2", "--save-arrays", "gone/a"), 4, "gone/a: cannot be written"),
+        (("sample", "z2", "--save-arrays", "gone/a.npz"), 4, "gone/a.npz: cannot be written"),
+        (("sample", "z2", "--save-arrays", "a.txt"), 2, "--save-arrays a.txt: not a NumPy"),
         (("manifold", "z5", "--dims", "1", "5"), 2, "--dims 5: out of range"),
         (("manifold", "z5", "--dims", "1", "1"), 2, "a plane has two different dimensions"),
         (("manifold", "z5", "--anchor", "120"), 2, "--anchor 120: out of range"),
@@ -262,6 +265,15 @@ def test_a_run_without_checkpoints_says_so(vaectl: Vaectl, runs: Path) -> None:
     answer = vaectl("sample", "z2")
     assert answer.code == 4
     assert "runs/z2: no checkpoint in it" in answer.err
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(vaectl: Vaectl, runs: Path) -> None:
+    file = runs / "z5" / "config.yaml"
+    file.write_text(file.read_text().replace("code_size: 5", "code_size: 3"))
+    answer = vaectl("sample", "z5")
+    assert answer.code == 4
+    assert "the checkpoint does not fit config.yaml" in answer.err
+    assert "\ntry:   " in answer.err
 
 
 def test_a_damaged_checkpoint_is_named(vaectl: Vaectl, runs: Path) -> None:
@@ -318,6 +330,12 @@ class TestApi:
             model.encode(np.zeros((3, 27, 28)))
         with pytest.raises(ValueError, match="the last axis must be 5"):
             model.decode(np.zeros((3, 4)))
+        with pytest.raises(ValueError, match=r"outside \[0, 1\]"):
+            model.encode(np.full((3, 28, 28), 255.0))
+        with pytest.raises(ValueError, match="0 samples"):
+            model.elbo(np.zeros((3, 28, 28)), samples=0)
+        with pytest.raises(ValueError, match="-1 codes"):
+            model.sample(-1)
 
     def test_errors_are_vaectls_own(self, runs: Path) -> None:
         with pytest.raises(RunError, match="cannot be read"):

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, final
 
+import jax
 import orbax.checkpoint as ocp
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -36,6 +37,8 @@ class Info(BaseModel):
     step: int
     validation_elbo: float
     """In nats per image, of this state."""
+    layout: str = ""
+    """SHA-256 of the names, types and shapes of the arrays."""
     digest: str = ""
     """SHA-256 of the files."""
 
@@ -75,7 +78,7 @@ class Checkpoints:
         self.commit()
         self._directory.mkdir(exist_ok=True)
         self._orbax.save(self._directory / str(info.step), state, force=True)
-        self._pending = info
+        self._pending = info.model_copy(update={"layout": layout(state)})
 
     def commit(self) -> None:
         """Wait for the save under way, make it count, and drop those that it supersedes."""
@@ -122,7 +125,15 @@ class Checkpoints:
         except OSError as error:
             raise RunError(f"{path}: the checkpoint cannot be read: {error.strerror}") from None
         if not intact:
-            raise RunError(f"{path}: the checkpoint is damaged: its files are not those saved")
+            raise RunError(
+                f"{path}: the checkpoint is damaged: its files are not those that were saved",
+                hint="--checkpoint latest, or another epoch's number",
+            )
+        if layout(like) != info.layout:
+            raise RunError(
+                f"{path}: the checkpoint does not fit config.yaml: its arrays have other shapes",
+                hint="was config.yaml changed after training? Put the old one back",
+            )
         try:
             state: TrainState = self._orbax.restore(path, like)
         except Exception as error:  # Orbax and its backends raise whatever they meet
@@ -134,6 +145,14 @@ class Checkpoints:
 def best(infos: list[Info]) -> Info:
     """The checkpoint of the highest validation ELBO, the earliest of equals."""
     return max(infos, key=lambda info: (info.validation_elbo, -info.step))
+
+
+def layout(state: TrainState) -> str:
+    """SHA-256 of the path, type and shape of each array of a state."""
+    result = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        result.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}\n".encode())
+    return result.hexdigest()
 
 
 def digest(directory: Path) -> str:

@@ -56,7 +56,9 @@ def save(model: Trained, view: View, out: Path | None, arrays: Path | None) -> P
     return path
 
 
-def open_run(run: str, runs_dir: Path, checkpoint: str, out: Path | None) -> Trained:
+def open_run(
+    run: str, runs_dir: Path, checkpoint: str, out: Path | None, arrays: Path | None
+) -> Trained:
     """Load the model to look at, and refuse a format before anything is computed for it.
 
     Raises:
@@ -67,6 +69,8 @@ def open_run(run: str, runs_dir: Path, checkpoint: str, out: Path | None) -> Tra
         raise ConfigError(
             f"--out {out}: no format that can be written", hint="end it in .png, .svg or .pdf"
         )
+    if arrays is not None and arrays.suffix != ".npz":
+        raise ConfigError(f"--save-arrays {arrays}: not a NumPy archive", hint="end it in .npz")
     return load(find(run, runs_dir), checkpoint)
 
 

@@ -184,7 +184,10 @@ class RunDir:
         except OSError as error:
             raise RunError(f"{file}: cannot be read: {error.strerror}") from None
         except ValidationError:
-            raise RunError(f"{file}: not the record of a run of this vaectl") from None
+            raise RunError(
+                f"{file}: not the record of a run of this vaectl",
+                hint="metrics.csv and checkpoints/ beside it may still be whole",
+            ) from None
         if record.format_version > FORMAT_VERSION:
             raise RunError(
                 f"{file}: format {record.format_version} is newer than this vaectl reads",

@@ -15,10 +15,10 @@ from vaectl.runs import Summary, age
 _WIDTH_WITHOUT_TERMINAL = 140
 
 
-def show_runs(rows: Sequence[Summary], runs_dir: Path) -> None:
+def show_runs(rows: Sequence[Summary], runs_dir: Path, pattern: str) -> None:
     """Print one row a run; a directory that is none says why."""
     if not rows:
-        print(f"no runs in {runs_dir}")
+        print(f"no runs in {runs_dir}" + (f" fit {pattern}" if pattern != "*" else ""))
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("name", "status", "data", "model", "optimizer"):

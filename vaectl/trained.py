@@ -132,6 +132,8 @@ class Trained:
         self, count: int, *, seed: int = 0, temperature: float = 1.0
     ) -> Float[np.ndarray, "count code"]:
         """Draw codes from N(0, temperature^2)."""
+        if count < 0:
+            raise ValueError(f"{count} codes cannot be drawn")
         noise = jax.random.normal(streams.key(seed, "sample"), (count, self.code_size))
         return temperature * np.asarray(noise)
 
@@ -139,6 +141,8 @@ class Trained:
         self, images: Images, *, samples: int = 1, seed: int = 0
     ) -> Float[np.ndarray, " images"]:
         """Return the ELBO of each image in nats, with L samples of z."""
+        if samples < 1:
+            raise ValueError(f"{samples} samples; at least one is needed")
         x = self._flat(images)
         noise = jax.random.normal(streams.key(seed, "evaluate"), (samples, len(x), self.code_size))
         return np.asarray(_elbo(self.graph, self.params, x, noise))
@@ -171,6 +175,8 @@ class Trained:
         flat = array.reshape(-1, pixels)
         if flat.dtype == np.uint8:
             return evaluation.unit(jnp.asarray(flat))
+        if flat.size and not (flat.min() >= 0 and flat.max() <= 1):
+            raise ValueError("images outside [0, 1]; give bytes as uint8, or divide by 255")
         return jnp.asarray(flat, jnp.float32)
 
 

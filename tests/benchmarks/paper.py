@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from vaectl import configfile
+from vaectl.errors import VaectlError
 from vaectl.rundir import RunDir
 
 EPOCHS = (10, 50, 150)
@@ -50,4 +51,9 @@ def main(paths: list[str]) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(not main(sys.argv[1:]))
+    try:
+        sys.exit(not main(sys.argv[1:]))
+    except VaectlError as error:
+        sys.exit(f"error: {error.message}")
+    except KeyError as error:
+        sys.exit(f"error: a run of 150 epochs is wanted; {error} is missing")

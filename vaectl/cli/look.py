@@ -92,7 +92,7 @@ def sample(
     """
     from vaectl import look
 
-    model = look.open_run(run, runs_dir, checkpoint, out)
+    model = look.open_run(run, runs_dir, checkpoint, out, save_arrays)
     view = look.sample(model, count=count, temperature=temperature, draw=draw.value, seed=seed)
     print(look.save(model, view, out, save_arrays))
 
@@ -137,7 +137,7 @@ def manifold(
     """
     from vaectl import look
 
-    model = look.open_run(run, runs_dir, checkpoint, out)
+    model = look.open_run(run, runs_dir, checkpoint, out, save_arrays)
     view = look.manifold(
         model, grid=grid, limit=limit, spacing=spacing.value, dims=dims, anchor=anchor
     )
@@ -177,7 +177,7 @@ def morph(
     from vaectl import look
 
     chosen = look.parse_pairs(pairs or ())
-    model = look.open_run(run, runs_dir, checkpoint, out)
+    model = look.open_run(run, runs_dir, checkpoint, out, save_arrays)
     view = look.morph(
         model,
         rows=rows,
@@ -209,7 +209,7 @@ def reconstruct(
     """
     from vaectl import look
 
-    model = look.open_run(run, runs_dir, checkpoint, out)
+    model = look.open_run(run, runs_dir, checkpoint, out, save_arrays)
     view = look.reconstruct(model, count=count, split_name=split.value, seed=seed)
     print(look.save(model, view, out, save_arrays))
 
@@ -231,6 +231,6 @@ def inspect(
     """
     from vaectl import look
 
-    model = look.open_run(run, runs_dir, checkpoint, out)
+    model = look.open_run(run, runs_dir, checkpoint, out, save_arrays)
     view = look.inspect(model, split_name=split.value, seed=seed)
     print(look.save(model, view, out, save_arrays))

@@ -38,4 +38,4 @@ def runs(
     if as_json:
         print(json.dumps({"runs": [row._asdict() for row in rows]}))
     else:
-        tables.show_runs(rows, runs_dir)
+        tables.show_runs(rows, runs_dir, pattern)

@@ -30,8 +30,8 @@ def entries() -> list[Entry]:
         found.append(Entry(f"tfds:{name}", state, what))
     return [
         *found,
-        Entry("tfds:emnist/balanced", "prepared by pip install 'vaectl[tfds]'", "letters, digits"),
-        Entry("tfds:NAME", "prepared by pip install 'vaectl[tfds]'", "any set of one channel"),
+        Entry("tfds:emnist/balanced", "to prepare: pip install 'vaectl[tfds]'", "letters, digits"),
+        Entry("tfds:NAME", "to prepare: pip install 'vaectl[tfds]'", "any set of one channel"),
         Entry("idx:DIR", "local", "the four IDX files of MNIST's layout, plain or .gz"),
         Entry("npz:FILE", "local", "x_train, x_test, y_train, y_test, as in Keras's mnist.npz"),
     ]
