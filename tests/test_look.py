@@ -276,6 +276,15 @@ def test_a_checkpoint_of_another_configuration_is_refused(vaectl: Vaectl, runs: 
     assert "\ntry:   " in answer.err
 
 
+def test_a_record_that_lost_the_shape_of_the_images_is_refused(vaectl: Vaectl, runs: Path) -> None:
+    record = json.loads((runs / "z2" / "run.json").read_text())
+    record["data"] = {}
+    (runs / "z2" / "run.json").write_text(json.dumps(record))
+    answer = vaectl("sample", "z2")
+    assert answer.code == 4
+    assert "run.json: it does not say the shape of the images" in answer.err
+
+
 def test_a_damaged_checkpoint_is_named(vaectl: Vaectl, runs: Path) -> None:
     (file,) = [p for p in (runs / "z2/checkpoints").rglob("*") if p.name == "_METADATA"]
     file.write_bytes(file.read_bytes()[:-1])

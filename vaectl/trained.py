@@ -41,7 +41,10 @@ def load(run: RunDir | Path | str, checkpoint: str | int = "best") -> Trained:
     except ConfigError as error:
         raise RunError(error.message) from None
     devices.select("auto")
-    height, width = record.data["image_shape"]
+    try:
+        height, width = map(int, record.data["image_shape"])
+    except (KeyError, TypeError, ValueError):
+        raise RunError(f"{rundir.path}/run.json: it does not say the shape of the images") from None
     program = training.program(settings, images=1, pixels=height * width)
     like = jax.eval_shape(lambda: training.init(program, training.member(settings)))
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -154,7 +157,7 @@ class Trained:
             DataError: the data set is gone, or is another one now.
         """
         dataset = data.load(self.settings.data)
-        expected = self.rundir.read_record().data["fingerprint"]
+        expected = str(self.rundir.read_record().data.get("fingerprint"))
         if dataset.fingerprint != expected:
             raise DataError(
                 f"{self.settings.data.source} is not the data set that {self.rundir.name} was "
