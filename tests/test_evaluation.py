@@ -17,12 +17,26 @@ def test_every_image_counts_once_whatever_the_batches(count: int, rng: np.random
     params = model.init(SETTINGS, 6, jax.random.key(0))
     graph = model.graph(SETTINGS, 6)
     images = jnp.asarray(255 * rng.integers(0, 2, size=(count, 6)), jnp.uint8)
-    sums = evaluation.bound_sums(graph, 1, params, images, jnp.uint32(0), jnp.int32(0))
+    means = evaluation.split_means(graph, 1, params, images, jnp.uint32(0), 0)
     mu, log_var = nnx.merge(graph, params).encoder(evaluation.unit(images))
     expected = np.mean(objective.gaussian_kl(mu, log_var))
-    means = evaluation.means(sums, count)
     np.testing.assert_allclose(means.kl, expected, rtol=1e-5)
     assert means.elbo == -(means.kl + means.nll)
+
+
+def test_a_split_in_host_memory_has_the_same_means(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = model.init(SETTINGS, 6, jax.random.key(0))
+    graph = model.graph(SETTINGS, 6)
+    images = np.asarray(255 * rng.integers(0, 2, size=(43, 6)), np.uint8)
+    monkeypatch.setattr(evaluation, "BATCH_SIZE", 5)
+    monkeypatch.setattr(evaluation, "PART_SIZE", 10)
+    there, here = (
+        evaluation.split_means(graph, 1, params, split, jnp.uint32(0), 0)
+        for split in (images, jnp.asarray(images))
+    )
+    np.testing.assert_allclose(there, here, rtol=1e-6)
 
 
 def test_noise_differs_from_step_to_step_and_only_then(rng: np.random.Generator) -> None:
@@ -31,8 +45,7 @@ def test_noise_differs_from_step_to_step_and_only_then(rng: np.random.Generator)
     images = jnp.asarray(255 * rng.integers(0, 2, size=(50, 6)), jnp.uint8)
 
     def nll(step: int) -> float:
-        sums = evaluation.bound_sums(graph, 1, params, images, jnp.uint32(0), jnp.int32(step))
-        return evaluation.means(sums, 50).nll
+        return evaluation.split_means(graph, 1, params, images, jnp.uint32(0), step).nll
 
     assert nll(1) == nll(1)
     assert nll(1) != nll(2)
@@ -45,12 +58,7 @@ def test_more_samples_have_less_variance(rng: np.random.Generator) -> None:
 
     def spread(samples: int) -> float:
         nlls = [
-            evaluation.means(
-                evaluation.bound_sums(
-                    graph, samples, params, images, jnp.uint32(0), jnp.int32(step)
-                ),
-                5,
-            ).nll
+            evaluation.split_means(graph, samples, params, images, jnp.uint32(0), step).nll
             for step in range(40)
         ]
         return float(np.std(nlls))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax.test_util import check_grads
-from scipy import integrate, stats
+from scipy import integrate, special, stats
 
 from vaectl import config, model, objective
 
@@ -149,3 +149,28 @@ class TestImportanceWeights:
         assert (error < 0.01).all()
         np.testing.assert_array_less(np.abs(relative.mean(axis=0) - 1), 4 * error)
         assert (log_weights.mean(axis=0) < exact - 0.05).all()  # while the ELBO stays below
+
+
+def test_softplus_and_its_slope_are_exact_to_rounding() -> None:
+    logits = np.linspace(-110, 110, 2001)
+    x = jnp.asarray(logits, jnp.float32)
+    # float32 has no numbers between 0 and 1e-38
+    np.testing.assert_allclose(
+        objective.softplus(x), np.logaddexp(0, logits), rtol=1e-5, atol=2e-38
+    )
+    np.testing.assert_allclose(objective.softplus(x), jax.nn.softplus(x), rtol=1e-6, atol=2e-38)
+    slope = jax.vmap(jax.grad(objective.softplus))
+    np.testing.assert_allclose(slope(x), special.expit(logits), atol=2e-7)
+    np.testing.assert_array_equal(slope(jnp.asarray([-1e38, 1e38])), [0, 1])
+
+
+def test_the_bound_and_its_gradient_take_one_exponential_for_each_logit() -> None:
+    """Counted in the program that is compiled."""
+    logits, x = jnp.ones((3, 5)), jnp.ones((3, 5))
+
+    def total(logits: jax.Array) -> jax.Array:
+        return objective.bernoulli_log_likelihood(logits, x).sum()
+
+    text = jax.jit(jax.value_and_grad(total)).lower(logits).as_text()
+    assert text.count("stablehlo.exponential ") == 1
+    assert text.count("stablehlo.log_plus_one ") == 1

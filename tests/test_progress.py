@@ -2,7 +2,8 @@ import pytest
 
 from vaectl import progress
 from vaectl.evaluation import Means
-from vaectl.training import Epoch, TrainState
+from vaectl.fitting import Epoch
+from vaectl.training import TrainState
 
 
 def _epoch(number: int) -> Epoch:
@@ -14,7 +15,7 @@ def _watch_all(epochs: int, *, quiet: bool = False) -> None:
     with progress.watching(quiet=quiet) as watch:
         watch(progress.Phase("reading digits-5k"))
         watch(progress.Note("note: something"))
-        watch(progress.Training(epochs, 50_000))
+        watch(progress.Training(epochs, 50_000, 10))
         for number in range(1, epochs + 1):
             watch(_epoch(number))
 

@@ -3,9 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vaectl import config, evaluation, streams, training
+from vaectl import config, evaluation, fitting, streams, training
 from vaectl.configfile import OPTIMIZERS
 from vaectl.errors import DivergedError
+from vaectl.fitting import Chunk, Epoch, fit
 
 PIXELS = 16
 step = jax.jit(training.step, static_argnames="program")
@@ -25,13 +26,17 @@ def _images(count: int, seed: int = 0) -> jax.Array:
     return jnp.asarray(255 * binary, jnp.uint8)
 
 
-def _fit(settings: config.Config, count: int = 40) -> list[training.Epoch]:
+def _fit(settings: config.Config, count: int = 40) -> list[Epoch]:
     """All epochs, with copies of their states, which `fit` donates."""
     program = training.program(settings, images=count, pixels=PIXELS)
     member = training.member(settings)
     state = training.init(program, member)
-    epochs = training.fit(program, member, state, _images(count), _images(12, 1))
-    return [epoch._replace(state=jax.tree.map(jnp.copy, epoch.state)) for epoch in epochs]
+    epochs = fit(program, member, state, _images(count), _images(12, 1))
+    return [
+        epoch._replace(state=jax.tree.map(jnp.copy, epoch.state))
+        for epoch in epochs
+        if isinstance(epoch, Epoch)
+    ]
 
 
 def _bytes(tree: object) -> list[bytes]:
@@ -60,25 +65,103 @@ def test_a_run_taken_up_in_the_middle_ends_in_the_same_bits() -> None:
     whole = _fit(settings)
     program = training.program(settings, images=40, pixels=PIXELS)
     state = jax.tree.map(jnp.copy, whole[0].state)
-    rest = training.fit(program, training.member(settings), state, _images(40), _images(12, 1))
+    rest = fit(program, training.member(settings), state, _images(40), _images(12, 1))
     last = [(epoch, _bytes(epoch.state)) for epoch in rest][-1]
+    assert isinstance(last[0], Epoch)
     assert last[0].epoch == 3
     assert last[1] == _bytes(whole[-1].state)
     assert last[0].validation == whole[-1].validation
 
 
+def _pieces(settings: config.Config, train: evaluation.Images) -> list[tuple[object, ...]]:
+    """All that a fit yields, with the bytes of its states; times apart."""
+    program = training.program(settings, images=len(train), pixels=PIXELS)
+    member = training.member(settings)
+    state = training.init(program, member)
+    pieces: list[tuple[object, ...]] = []
+    for piece in fit(program, member, state, train, _images(12, 1)):
+        results = piece.sums.tolist() if isinstance(piece, Chunk) else (piece.train, *piece[3:4])
+        pieces.append((type(piece), piece.epoch, piece.step, results, _bytes(piece.state)))
+    return pieces
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_where_an_epoch_is_cut_changes_no_bit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = _settings(optimizer={"name": name, "sgd": {"reset_each_epoch": True}})
+    monkeypatch.setattr(fitting, "FIRST_CHUNK", 100)
+    whole = _pieces(settings, _images(40))
+    assert [piece[:3] for piece in whole] == [(Epoch, 1, 4), (Epoch, 2, 8), (Epoch, 3, 12)]
+    monkeypatch.setattr(fitting, "FIRST_CHUNK", 1)
+    monkeypatch.setattr(fitting, "CHUNK_SECONDS", 0.0)
+    cut = _pieces(settings, _images(40))
+    steps = [(Chunk, 1, 1), (Chunk, 1, 2), (Chunk, 1, 3), (Epoch, 1, 4)]
+    assert [piece[:3] for piece in cut[:4]] == steps
+    assert [piece for piece in cut if piece[0] is Epoch] == whole
+
+
+def test_a_run_taken_up_inside_an_epoch_ends_in_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = _settings()
+    whole = _fit(settings)
+    monkeypatch.setattr(fitting, "FIRST_CHUNK", 3)
+    program = training.program(settings, images=40, pixels=PIXELS)
+    member = training.member(settings)
+    state = training.init(program, member)
+    started = fit(program, member, state, _images(40), _images(12, 1))
+    chunk = next(started)
+    assert isinstance(chunk, Chunk)
+    assert chunk.step == 2
+    state = jax.tree.map(jnp.copy, chunk.state)
+    rest = [
+        (epoch._replace(state=jax.tree.map(jnp.copy, epoch.state)))
+        for epoch in fit(
+            program, member, state, _images(40), _images(12, 1), sums=chunk.sums, seconds=7.0
+        )
+        if isinstance(epoch, Epoch)
+    ]
+    assert [epoch.train for epoch in rest] == [epoch.train for epoch in whole]
+    assert _bytes(rest[-1].state) == _bytes(whole[-1].state)
+    assert rest[0].train_seconds > 7.0 > rest[1].train_seconds
+
+
+@pytest.mark.parametrize("binarization", ["threshold", "stochastic"])
+def test_images_streamed_from_host_memory_train_the_same(
+    binarization: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same batches in the same order: to rounding, for it is another program."""
+    settings = _settings(batch_size=7, data={"binarization": binarization})
+    resident = _fit(settings)
+    monkeypatch.setattr(fitting, "CHUNK_BYTES", 2 * 7 * PIXELS)
+    program = training.program(settings, images=40, pixels=PIXELS)
+    member = training.member(settings)
+    pieces = fit(
+        program,
+        member,
+        training.init(program, member),
+        np.asarray(_images(40)),
+        np.asarray(_images(12, 1)),
+    )
+    streamed = [(type(piece), piece) for piece in pieces]
+    assert [piece.step for kind, piece in streamed if kind is Chunk] == [2, 4, 8, 10, 14, 16]
+    ends = [piece for _, piece in streamed if isinstance(piece, Epoch)]
+    for one, other in zip(resident, ends, strict=True):
+        np.testing.assert_allclose(one.train, other.train, rtol=1e-5)
+        np.testing.assert_allclose(one.validation, other.validation, rtol=1e-5)
+
+
 def test_seeds_and_learning_rates_compile_no_new_program() -> None:
     settings = _settings()
     _fit(settings)
-    before = training.train_epoch._cache_size()  # type: ignore[attr-defined]
+    before = training.train_steps._cache_size()  # type: ignore[attr-defined]
     _fit(_settings(seed=9, optimizer={"adam": {"learning_rate": 0.3}}))
-    assert training.train_epoch._cache_size() == before  # type: ignore[attr-defined]
+    assert training.train_steps._cache_size() == before  # type: ignore[attr-defined]
 
 
 def test_an_epoch_compiles_once_though_its_last_batch_is_short() -> None:
-    before = training.train_epoch._cache_size()  # type: ignore[attr-defined]
+    before = training.train_steps._cache_size()  # type: ignore[attr-defined]
     epochs = _fit(_settings(batch_size=7), count=33)
-    assert training.train_epoch._cache_size() == before + 1  # type: ignore[attr-defined]
+    assert training.train_steps._cache_size() == before + 1  # type: ignore[attr-defined]
     assert epochs[0].step == 5
 
 
@@ -93,12 +176,10 @@ def test_every_image_trains_once_an_epoch() -> None:
     member = training.member(settings)
     start = training.init(program, member)
     params = jax.tree.map(jnp.copy, start.params)
-    _, sums = training.train_epoch(program, member, start, images)
+    _, sums = training.train_steps(program, member, start, images, 0, 5)
     # the KL, because it depends on no noise
-    expected = evaluation.bound_sums(
-        program.graph, 1, params, images, member.seed, jnp.zeros((), jnp.int32)
-    )
-    np.testing.assert_allclose(sums[:, 0].sum(), expected[:, 0].sum(), rtol=1e-5)
+    expected = evaluation.split_means(program.graph, 1, params, images, member.seed, 0)
+    np.testing.assert_allclose(sums[:, 0].sum() / count, expected.kl, rtol=1e-5)
 
 
 def test_a_short_batch_counts_only_its_images() -> None:
@@ -125,7 +206,7 @@ def test_the_scan_equals_a_loop_of_steps() -> None:
     state = training.init(program, member)
     for rows in order:
         state, _ = step(program, member, state, images[rows], jnp.ones(10))
-    scanned, _ = training.train_epoch(program, member, training.init(program, member), images)
+    scanned, _ = training.train_steps(program, member, training.init(program, member), images, 0, 4)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), scanned, state
     )

@@ -5,7 +5,7 @@ a person asks for in the end: values of each image, for standard errors, and the
 bound.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -28,7 +28,13 @@ IMPORTANCE_BATCH = 250
 IMPORTANCE_CHUNK = 4
 """Images and samples of z that are decoded at once; memory follows their product, never K."""
 
+PART_SIZE = 50_000
+"""Images of a split that are on the device at once where it is kept in host memory."""
+
 BATCH_SIZE = 1000  # fixed, so that the noise, and with it the numbers, never depend on a setting
+
+
+Images = UInt8[Array, "images pixels"] | UInt8[np.ndarray, "images pixels"]
 
 
 class Means(NamedTuple):
@@ -49,10 +55,29 @@ def unit(pixels: UInt8[Array, "*shape"]) -> Float[Array, "*shape"]:
     return scaled
 
 
-def means(sums: Float[np.ndarray | Array, "parts 2"], images: int) -> Means:
-    """Add up (KL, NLL) sums of the parts of a split in float64, and divide by its images."""
-    kl, nll = (np.asarray(sums, np.float64).sum(axis=0) / images).tolist()
+def means(sums: Float[np.ndarray, "2"], images: int) -> Means:
+    """Divide the sums of KL and NLL by the number of images."""
+    kl, nll = (sums / images).tolist()
     return Means(kl, nll)
+
+
+def split_means(
+    graph: nnx.GraphDef[VAE],
+    samples: int,
+    params: Params,
+    images: Images,
+    seed: UInt32[Array, ""],
+    step: int,
+) -> Means:
+    """The bound of a split, whole: its arguments are those of `bound_sums`.
+
+    Images in host memory are brought to the device part by part.
+    """
+    sums = np.zeros(2)
+    for first, count, part in _parts(images):
+        batches = bound_sums(graph, samples, params, part, seed, step, first, count)
+        sums += np.asarray(batches, np.float64).sum(axis=0)
+    return means(sums, len(images))
 
 
 @partial(jax.jit, static_argnames=("graph", "samples"))
@@ -62,9 +87,11 @@ def bound_sums(
     params: Params,
     images: UInt8[Array, "images pixels"],
     seed: UInt32[Array, ""],
-    step: Int[Array, ""],
+    step: Int[Array, ""] | int,
+    first: Int[Array, ""] | int,
+    count: Int[Array, ""] | int,
 ) -> Float[Array, "batches 2"]:
-    """The bound of a split, batch by batch.
+    """The bound of a part of a split, batch by batch.
 
     Args:
         graph: of the model.
@@ -73,26 +100,51 @@ def bound_sums(
         images: 0 to 255.
         seed: of the run.
         step: of the run; its noise differs from that of other steps.
+        first: where in the split the part begins; its noise depends on it.
+        count: how many of the images count; those after them fill up.
 
     Returns:
         (KL, NLL) summed over the images of each batch, in nats.
     """
     model = nnx.merge(graph, params)
-    count = images.shape[0]
-    size = min(BATCH_SIZE, count)
+    size = min(BATCH_SIZE, len(images))
     stream = streams.key(seed, "evaluate", step)
 
     def batch_sums(start: Int[Array, ""]) -> Float[Array, "2"]:
         rows = start + jnp.arange(size)
-        key = jax.random.fold_in(stream, start)
+        key = jax.random.fold_in(stream, first + start)
         noise = jax.random.normal(key, (samples, size, model.code_size))
         # past the end the last image stands in, with weight zero
         bound = elbo(model, unit(images[jnp.minimum(rows, count - 1)]), noise)
         weights = (rows < count).astype(jnp.float32)
         return jnp.stack([bound.kl @ weights, bound.nll @ weights])
 
-    sums: Array = jax.lax.map(batch_sums, jnp.arange(0, count, size))
+    sums: Array = jax.lax.map(batch_sums, jnp.arange(0, len(images), size))
     return sums
+
+
+def compile_ahead(
+    graph: nnx.GraphDef[VAE],
+    samples: int,
+    params: Params,
+    images: Images,
+    seed: UInt32[Array, ""],
+) -> None:
+    """Compile what `split_means` runs."""
+    first, count, part = next(_parts(images))
+    bound_sums.lower(graph, samples, params, part, seed, 0, first, count).compile()
+
+
+def _parts(images: Images) -> Iterator[tuple[int, int, UInt8[Array, "part pixels"]]]:
+    """Where each part of a split begins, how many images count, and these, on the device."""
+    if not isinstance(images, np.ndarray):
+        yield 0, len(images), images
+        return
+    size = min(PART_SIZE, len(images))
+    for first in range(0, len(images), size):
+        part = images[first : first + size]
+        filled = np.pad(part, ((0, size - len(part)), (0, 0)))
+        yield first, len(part), jnp.asarray(filled)
 
 
 class Likelihoods(NamedTuple):

@@ -14,16 +14,17 @@ from typing import Literal, NamedTuple, final
 import jax
 import jax.numpy as jnp
 
-from vaectl import config, configfile, data, devices, environment, figures, training
+from vaectl import config, configfile, data, devices, environment, figures, fitting, training
 from vaectl.checkpoints import Checkpoints, Info
 from vaectl.data.binarization import meaning
 from vaectl.devices import DeviceKind
 from vaectl.errors import DivergedError, InterruptedRunError, RunError
+from vaectl.fitting import Chunk, Epoch
 from vaectl.interrupts import asked_to_stop
 from vaectl.progress import Note, Phase, Training, Watch, ignore
 from vaectl.record import Best, Record, Row, now
 from vaectl.rundir import RunDir, check_name
-from vaectl.training import Epoch, TrainState
+from vaectl.training import TrainState
 
 
 class Result(NamedTuple):
@@ -144,13 +145,15 @@ def _train(
     # all on the device from the start: a state that moves there later would compile again
     member = jax.device_put(training.member(settings), device)
     state = training.init(program, member)
-    training.compile_ahead(program, member, state, *images)
-    watch(Training(settings.epochs, program.images))
+    fitting.compile_ahead(program, member, state, *images)
+    watch(Training(settings.epochs, program.images, program.steps_per_epoch))
     with Checkpoints(recorder.rundir.checkpoints) as checkpoints:
         try:
-            for epoch in training.fit(program, member, state, *images):
-                recorder.epoch(epoch)
+            for epoch in fitting.fit(program, member, state, *images):
                 watch(epoch)
+                if isinstance(epoch, Chunk):
+                    continue
+                recorder.epoch(epoch)
                 stop = stopping() or epoch.epoch == settings.epochs
                 if stop or epoch.epoch % settings.checkpoint.every == 0:
                     recorder.save(checkpoints, epoch)

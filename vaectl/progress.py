@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from vaectl.training import Epoch
+from vaectl.fitting import Chunk, Epoch
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -38,9 +38,10 @@ class Training(NamedTuple):
 
     epochs: int
     images: int
+    steps_per_epoch: int
 
 
-Event = Note | Phase | Training | Epoch
+Event = Note | Phase | Training | Chunk | Epoch
 Watch = Callable[[Event], None]
 
 
@@ -77,26 +78,27 @@ def _bar(console: Console) -> Iterator[Watch]:
         transient=True,
     )
     task = bar.add_task("starting", total=None, numbers="")
-    images = 0
+    training = Training(0, 0, 1)
 
     def watch(event: Event) -> None:
-        nonlocal images
+        nonlocal training
         match event:
             case Note(text):
                 bar.console.print(text, markup=False)
             case Phase(text):
                 bar.update(task, description=text)
             case Training():
-                images = event.images
+                training = event
                 bar.reset(task, total=event.epochs)
                 bar.update(task, description=f"epoch 0/{event.epochs}", numbers="")
+            case Chunk():
+                bar.update(task, completed=event.step / training.steps_per_epoch)
             case Epoch():
-                total = bar.tasks[0].total
                 bar.update(
                     task,
                     completed=event.epoch,
-                    description=f"epoch {event.epoch}/{total:.0f}",
-                    numbers=_numbers(event, images),
+                    description=f"epoch {event.epoch}/{training.epochs}",
+                    numbers=_numbers(event, training.images),
                 )
 
     with bar:
@@ -105,7 +107,7 @@ def _bar(console: Console) -> Iterator[Watch]:
 
 def _lines() -> Watch:
     written = 0.0
-    training = Training(0, 0)
+    training = Training(0, 0, 1)
 
     def watch(event: Event) -> None:
         nonlocal written, training

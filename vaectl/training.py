@@ -1,25 +1,20 @@
-"""Training: one member's step, an epoch as one compiled scan, and `fit`, which yields epochs.
+"""Training as pure functions: one member's step, and many steps as one loop on the device.
 
-A `Program` is what is compiled; a `Member` is what may differ without compiling again. Nothing here
-writes or prints.
+A `Program` is what is compiled; a `Member` is what may differ without compiling again.
 """
 
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int, Int32, UInt8, UInt32
 
 from vaectl import config, evaluation, model, optimizers, streams
-from vaectl.errors import DivergedError
-from vaectl.evaluation import Means
 from vaectl.model import VAE, Params
 from vaectl.objective import elbo
 
@@ -64,18 +59,6 @@ class Program:
         return model.graph(self.model, self.pixels)
 
 
-class Epoch(NamedTuple):
-    """One epoch's results. The state is donated when the next epoch is asked for."""
-
-    epoch: int
-    step: int
-    train: Means
-    validation: Means
-    train_seconds: float
-    validation_seconds: float
-    state: TrainState
-
-
 def program(settings: config.Config, *, images: int, pixels: int) -> Program:
     """Build the program of a configuration for so many training images of so many pixels."""
     optimizer = settings.optimizer
@@ -85,7 +68,8 @@ def program(settings: config.Config, *, images: int, pixels: int) -> Program:
         optimizer=optimizer.model_copy(update={optimizer.name: unit_rate}),
         samples=settings.objective.samples,
         stochastic=settings.data.binarization == "stochastic",
-        batch_size=settings.batch_size,
+        # no more than there are: a larger batch would be padding
+        batch_size=min(settings.batch_size, images),
         epochs=settings.epochs,
         images=images,
         pixels=pixels,
@@ -157,98 +141,98 @@ def step(
     return TrainState(params, optimizer, state.step + 1), sums
 
 
-@partial(jax.jit, static_argnames="program", donate_argnames="state")
-def train_epoch(
-    program: Program, member: Member, state: TrainState, images: UInt8[Array, "images pixels"]
-) -> tuple[TrainState, Float[Array, "steps 2"]]:
-    """One pass over all images in a new order, without replacement, as one scan.
+@partial(jax.jit, static_argnames="program")
+def order(
+    program: Program, member: Member, epoch: Int[Array, ""] | int
+) -> Int32[Array, "steps batch"]:
+    """The images of each step of an epoch: all of them in a new order, without replacement.
 
-    A last short batch is padded with images of weight zero, so that no image is lost and every step
-    has one shape.
-
-    Returns:
-        The state after the epoch, and for each step (KL, NLL) summed over its images.
+    A last short batch is filled up with the first image, at weight zero, so that no image is lost
+    and every step has one shape.
     """
     steps, count = program.steps_per_epoch, program.images
-    key = streams.key(member.seed, "shuffle", state.step // steps)
-    order = jnp.zeros(steps * program.batch_size, jnp.int32)
-    order = order.at[:count].set(jax.random.permutation(key, count))
-    weights = (jnp.arange(order.size) < count).astype(jnp.float32)
+    key = streams.key(member.seed, "shuffle", epoch)
+    rows = jnp.zeros(steps * program.batch_size, jnp.int32)
+    rows = rows.at[:count].set(jax.random.permutation(key, count))
+    return rows.reshape(steps, program.batch_size)
+
+
+Batch = Callable[[Int[Array, ""]], UInt8[Array, "batch pixels"]]
+
+
+def run_steps(
+    program: Program,
+    member: Member,
+    state: TrainState,
+    first: Int[Array, ""] | int,
+    stop: Int[Array, ""] | int,
+    batch: Batch,
+) -> tuple[TrainState, Float[Array, "steps 2"]]:
+    """Run the steps `first` to `stop - 1` of a run, all of one epoch, in one loop on the device.
+
+    Both are traced: one program serves a whole epoch and every part of it, and so the bits do not
+    depend on where an epoch was cut. They are not taken from the state, which is of many members
+    where this is vmapped.
+
+    Args:
+        program: what is compiled.
+        member: seed and learning rate.
+        state: before the step `first`.
+        first: counted over the run.
+        stop: likewise.
+        batch: gives the images of a step, counted over the epoch.
+
+    Returns:
+        The state after these steps, and (KL, NLL) of each step of the epoch, summed over its
+        images in nats; zero for the steps that did not run here.
+    """
+    steps, size = program.steps_per_epoch, program.batch_size
     optimizer = program.optimizer
     if optimizer.name == "sgd" and optimizer.sgd.reset_each_epoch:
-        state = state._replace(optimizer=optimizers.direction(optimizer).init(state.params))
-
-    def body(
-        state: TrainState, batch: tuple[Int[Array, " batch"], Float[Array, " batch"]]
-    ) -> tuple[TrainState, Float[Array, "2"]]:
-        rows, weights = batch
-        return step(program, member, state, images[rows], weights)
-
-    shape = (steps, program.batch_size)
-    return jax.lax.scan(body, state, (order.reshape(shape), weights.reshape(shape)))
-
-
-def compile_ahead(
-    program: Program,
-    member: Member,
-    state: TrainState,
-    train: UInt8[Array, "images pixels"],
-    validation: UInt8[Array, "held_out pixels"],
-) -> None:
-    """Compile all that `fit` runs, so that no epoch's time includes it. Done again, it is free."""
-    train_epoch.lower(program, member, state, train).compile()
-    evaluation.bound_sums.lower(*_validation(program, member, state, validation)).compile()
-
-
-def fit(
-    program: Program,
-    member: Member,
-    state: TrainState,
-    train: UInt8[Array, "images pixels"],
-    validation: UInt8[Array, "held_out pixels"],
-) -> Iterator[Epoch]:
-    """Train from a state to the program's last epoch, and yield each epoch as it ends.
-
-    The training numbers are means over the epoch, each batch under the parameters that it met (as
-    in the paper's Fig. 3); the validation numbers are exact means under the parameters at its end.
-
-    Raises:
-        DivergedError: a NaN or an infinity in the bound; names the epoch and the step.
-    """
-    compile_ahead(program, member, state, train, validation)
-    steps = program.steps_per_epoch
-    for epoch in range(int(state.step) // steps + 1, program.epochs + 1):
-        start = time.perf_counter()
-        state, device_sums = train_epoch(program, member, state, train)
-        sums = np.asarray(device_sums, np.float64)
-        trained = time.perf_counter()
-        bad = np.flatnonzero(~np.isfinite(sums).all(axis=1))
-        if bad.size:
-            raise _diverged(f"epoch {epoch}, step {(epoch - 1) * steps + int(bad[0]) + 1}")
-        validation_sums = evaluation.bound_sums(*_validation(program, member, state, validation))
-        means = evaluation.means(validation_sums, len(validation))
-        if not np.isfinite(means.elbo):
-            raise _diverged(f"epoch {epoch}, step {epoch * steps}, on the validation split")
-        yield Epoch(
-            epoch=epoch,
-            step=epoch * steps,
-            train=evaluation.means(sums, len(train)),
-            validation=means,
-            train_seconds=trained - start,
-            validation_seconds=time.perf_counter() - trained,
-            state=state,
+        fresh = optimizers.direction(optimizer).init(state.params)
+        state = state._replace(
+            optimizer=jax.tree.map(partial(jnp.where, first % steps == 0), fresh, state.optimizer)
         )
 
+    def body(
+        number: Int[Array, ""], carry: tuple[TrainState, Float[Array, "steps 2"]]
+    ) -> tuple[TrainState, Float[Array, "steps 2"]]:
+        state, sums = carry
+        place = number % steps
+        weights = (place * size + jnp.arange(size) < program.images).astype(jnp.float32)
+        state, of_step = step(program, member, state, batch(place), weights)
+        return state, sums.at[place].set(of_step)
 
-def _validation(
-    program: Program, member: Member, state: TrainState, images: UInt8[Array, "images pixels"]
-) -> tuple[Any, ...]:
-    """The arguments of `evaluation.bound_sums` after an epoch."""
-    return program.graph, program.samples, state.params, images, member.seed, state.step
-
-
-def _diverged(where: str) -> DivergedError:
-    return DivergedError(
-        f"training diverged: the ELBO is not finite at {where}",
-        hint="try a smaller --learning-rate, or --set optimizer.clip_norm=100",
+    nothing: Float[Array, "steps 2"] = jnp.zeros((steps, 2))
+    end: tuple[TrainState, Float[Array, "steps 2"]] = jax.lax.fori_loop(
+        first, stop, body, (state, nothing)
     )
+    return end
+
+
+@partial(jax.jit, static_argnames="program", donate_argnames="state")
+def train_steps(
+    program: Program,
+    member: Member,
+    state: TrainState,
+    images: UInt8[Array, "images pixels"],
+    first: Int[Array, ""] | int,
+    stop: Int[Array, ""] | int,
+) -> tuple[TrainState, Float[Array, "steps 2"]]:
+    """`run_steps` over images that live on the device: a batch is gathered inside the loop."""
+    rows = order(program, member, first // program.steps_per_epoch)
+    return run_steps(program, member, state, first, stop, lambda place: images[rows[place]])
+
+
+@partial(jax.jit, static_argnames="program", donate_argnames="state")
+def train_streamed_steps(
+    program: Program,
+    member: Member,
+    state: TrainState,
+    batches: UInt8[Array, "chunk batch pixels"],
+    first: Int[Array, ""] | int,
+    stop: Int[Array, ""] | int,
+) -> tuple[TrainState, Float[Array, "steps 2"]]:
+    """`run_steps` over batches that were brought to the device for it, that of `first` first."""
+    start = first % program.steps_per_epoch
+    return run_steps(program, member, state, first, stop, lambda place: batches[place - start])

@@ -1,0 +1,61 @@
+import jax
+import numpy as np
+import pytest
+
+from tests.test_training import PIXELS, _bytes, _fit, _images, _settings
+from vaectl import config, population, training
+from vaectl.errors import DivergedError
+from vaectl.fitting import Epoch
+
+# a seed, a learning rate that diverges, and another of each
+MEMBERS = [(0, 1e-2), (0, 1e9), (1, 3e-2)]
+
+
+def _member_settings(seed: int, learning_rate: float) -> config.Config:
+    optimizer = {"name": "sgd", "sgd": {"learning_rate": learning_rate}}
+    return _settings(seed=seed, optimizer=optimizer)
+
+
+@pytest.mark.parametrize("how", ["together", "in turn"])
+def test_a_member_equals_the_same_run_alone_and_one_that_diverges_stops_nobody(
+    how: population.Strategy,
+) -> None:
+    settings = [_member_settings(*each) for each in MEMBERS]
+    program = training.program(settings[0], images=40, pixels=PIXELS)
+    members = [training.member(each) for each in settings]
+    epochs: dict[int, list[tuple[Epoch, list[bytes]]]] = {0: [], 1: [], 2: []}
+    diverged = []
+    for index, event in population.fit(program, members, _images(40), _images(12, 1), how):
+        if isinstance(event, Epoch):
+            epochs[index].append((event, _bytes(event.state)))
+        elif isinstance(event, DivergedError):
+            diverged.append((index, str(event)))
+    assert [index for index, _ in diverged] == [1]
+    with pytest.raises(DivergedError) as alone:
+        _fit(settings[1])
+    assert diverged[0][1] == str(alone.value)
+    for index in (0, 2):
+        solo = _fit(settings[index])
+        assert len(solo) == len(epochs[index]) == 3
+        for one, (epoch, state) in zip(solo, epochs[index], strict=True):
+            if how == "in turn":
+                assert state == _bytes(one.state)
+            # vmap multiplies matrices in batches, which adds in another order
+            np.testing.assert_allclose(epoch.train, one.train, rtol=1e-5)
+            np.testing.assert_allclose(epoch.validation, one.validation, rtol=1e-5)
+
+
+def test_members_compile_nothing_new() -> None:
+    settings = [_member_settings(seed, 1e-2) for seed in range(3)]
+    program = training.program(settings[0], images=40, pixels=PIXELS)
+    members = [training.member(each) for each in settings]
+    list(population.fit(program, members[:1], _images(40), _images(12, 1), "in turn"))
+    before = training.train_steps._cache_size()  # type: ignore[attr-defined]
+    list(population.fit(program, members, _images(40), _images(12, 1), "in turn"))
+    assert training.train_steps._cache_size() == before  # type: ignore[attr-defined]
+
+
+def test_a_cpu_takes_members_in_turn_and_so_does_all_that_streams() -> None:
+    cpu = jax.devices("cpu")[0]
+    assert population.strategy(cpu, _images(4)) == "in turn"
+    assert population.strategy(cpu, np.asarray(_images(4))) == "in turn"

@@ -1,0 +1,202 @@
+"""Fitting: training from a state to the last epoch, chunk by chunk, as a generator.
+
+The images of the training split are on the device, or, as a NumPy array, in host memory: then each
+chunk's batches are brought to the device while it computes the chunk before. Nothing here writes or
+prints.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import NamedTuple, final
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from vaectl import evaluation, training
+from vaectl.errors import DivergedError
+from vaectl.evaluation import Images, Means
+from vaectl.training import Member, Program, TrainState
+
+CHUNK_SECONDS = 2.0
+"""A long epoch is cut about here, so that it can be watched, saved and stopped."""
+FIRST_CHUNK = 8
+"""Steps of the first chunk, which tells how long a step takes."""
+CHUNK_BYTES = 32 * 2**20
+"""So much is brought to the device at once where images stay in host memory."""
+
+
+class Chunk(NamedTuple):
+    """A part of an epoch, not its last. The state is donated when more is asked for."""
+
+    epoch: int
+    """The one under way."""
+    step: int
+    sums: Float[np.ndarray, "2"]
+    """KL and NLL over the images so far, in nats."""
+    seconds: float
+    """That the epoch took so far."""
+    state: TrainState
+
+
+class Epoch(NamedTuple):
+    """One epoch's results. The state is donated when more is asked for."""
+
+    epoch: int
+    step: int
+    train: Means
+    validation: Means
+    train_seconds: float
+    validation_seconds: float
+    state: TrainState
+
+
+def compile_ahead(
+    program: Program, member: Member, state: TrainState, train: Images, validation: Images
+) -> None:
+    """Compile all that `fit` runs, so that no epoch's time includes it. Done again, it is free."""
+    if isinstance(train, np.ndarray):
+        batches = jnp.zeros((streamed_steps(program), program.batch_size, program.pixels), "uint8")
+        training.order.lower(program, member, 0).compile()
+        training.train_streamed_steps.lower(program, member, state, batches, 0, 1).compile()
+    else:
+        training.train_steps.lower(program, member, state, train, 0, 1).compile()
+    evaluation.compile_ahead(program.graph, program.samples, state.params, validation, member.seed)
+
+
+def fit(
+    program: Program,
+    member: Member,
+    state: TrainState,
+    train: Images,
+    validation: Images,
+    *,
+    sums: Float[np.ndarray, "2"] | None = None,
+    seconds: float = 0.0,
+) -> Iterator[Chunk | Epoch]:
+    """Train from a state to the program's last epoch; yield each chunk, and each epoch as it ends.
+
+    The training numbers are means over the epoch, each batch under the parameters that it met (as
+    in the paper's Fig. 3); the validation numbers are exact means under the parameters at its end.
+
+    Args:
+        program: what is compiled.
+        member: seed and learning rate.
+        state: where to start, perhaps inside an epoch.
+        train: on the device, or in host memory.
+        validation: likewise.
+        sums: KL and NLL over the images that this epoch trained on before.
+        seconds: that it took before.
+
+    Raises:
+        DivergedError: a NaN or an infinity in the bound; names the epoch and the step.
+    """
+    compile_ahead(program, member, state, train, validation)
+    sums = np.zeros(2) if sums is None else sums
+    stream = _Stream(program, member, train) if isinstance(train, np.ndarray) else None
+    steps = program.steps_per_epoch
+    limit = steps if stream is None else stream.steps
+    done, most = int(state.step), min(FIRST_CHUNK, limit)
+    for epoch in range(done // steps + 1, program.epochs + 1):
+        end = epoch * steps
+        while done < end:
+            start = time.perf_counter()
+            # in equal parts, none longer than the pace so far allows
+            stop = done + -(-(end - done) // -(-(end - done) // most))
+            if stream is not None:
+                state, sums_of_steps = stream.train(state, done, stop)
+            else:
+                state, sums_of_steps = training.train_steps(
+                    program, member, state, train, done, stop
+                )
+            of_steps = np.asarray(sums_of_steps, np.float64)
+            check_steps(of_steps, end - steps, epoch)
+            taken = time.perf_counter() - start
+            # exact in float64, and so the same however the epoch is cut
+            sums, seconds = sums + of_steps.sum(axis=0), seconds + taken
+            most = min(max(int((stop - done) * CHUNK_SECONDS / taken), 1), limit)
+            done = stop
+            if done < end:
+                yield Chunk(epoch, done, sums, seconds, state)
+        start = time.perf_counter()
+        held_out = evaluation.split_means(
+            program.graph, program.samples, state.params, validation, member.seed, end
+        )
+        check_held_out(held_out, end, epoch)
+        yield Epoch(
+            epoch=epoch,
+            step=end,
+            train=evaluation.means(sums, len(train)),
+            validation=held_out,
+            train_seconds=seconds,
+            validation_seconds=time.perf_counter() - start,
+            state=state,
+        )
+        sums, seconds = np.zeros(2), 0.0
+
+
+@final
+class _Stream:
+    """Batches from host memory: the next ones travel while the device computes."""
+
+    def __init__(
+        self, program: Program, member: Member, images: UInt8[np.ndarray, "images pixels"]
+    ) -> None:
+        self._program, self._member, self._images = program, member, images
+        self._order: tuple[int, np.ndarray] = -1, np.empty(0)
+        self._ahead: tuple[int, Array] = -1, jnp.empty(0)
+        self.steps = streamed_steps(program)
+
+    def train(
+        self, state: TrainState, first: int, stop: int
+    ) -> tuple[TrainState, Float[Array, "steps 2"]]:
+        """Run steps, and bring the batches of those that follow while they run."""
+        at, batches = self._ahead
+        if at != first:
+            batches = self._fetch(first)
+        result: tuple[TrainState, Float[Array, "steps 2"]] = training.train_streamed_steps(
+            self._program, self._member, state, batches, first, stop
+        )
+        if stop < self._program.epochs * self._program.steps_per_epoch:
+            self._ahead = stop, self._fetch(stop)
+        return result
+
+    def _fetch(self, first: int) -> UInt8[Array, "chunk batch pixels"]:
+        epoch, place = divmod(first, self._program.steps_per_epoch)
+        if self._order[0] != epoch:
+            self._order = epoch, np.asarray(training.order(self._program, self._member, epoch))
+        rows = self._order[1][place : place + self.steps]
+        missing = self.steps - len(rows)  # one shape, so that there is one program
+        return jnp.asarray(self._images[np.pad(rows, ((0, missing), (0, 0)))])
+
+
+def streamed_steps(program: Program) -> int:
+    """How many steps' batches travel at once."""
+    size = program.batch_size * program.pixels
+    return min(max(CHUNK_BYTES // size, 1), program.steps_per_epoch)
+
+
+def check_steps(sums: Float[np.ndarray, "steps 2"], before: int, epoch: int) -> None:
+    """Raise a DivergedError that names the first of an epoch's steps that is not finite.
+
+    Args:
+        sums: KL and NLL of each step.
+        before: how many steps ran before this epoch.
+        epoch: its number.
+    """
+    bad = np.flatnonzero(~np.isfinite(sums).all(axis=1))
+    if bad.size:
+        raise _diverged(f"epoch {epoch}, step {before + int(bad[0]) + 1}")
+
+
+def check_held_out(means: Means, step: int, epoch: int) -> None:
+    """Raise a DivergedError if the bound of the validation split is not finite."""
+    if not np.isfinite(means.elbo):
+        raise _diverged(f"epoch {epoch}, step {step}, on the validation split")
+
+
+def _diverged(where: str) -> DivergedError:
+    return DivergedError(
+        f"training diverged: the ELBO is not finite at {where}",
+        hint="try a smaller --learning-rate, or --set optimizer.clip_norm=100",
+    )
