@@ -1,3 +1,5 @@
+import types
+
 import jax
 import numpy as np
 import pytest
@@ -55,7 +57,13 @@ def test_members_compile_nothing_new() -> None:
     assert training.train_steps._cache_size() == before  # type: ignore[attr-defined]
 
 
-def test_a_cpu_takes_members_in_turn_and_so_does_all_that_streams() -> None:
+def test_members_train_together_where_the_device_holds_the_images_and_is_no_cpu() -> None:
     cpu = jax.devices("cpu")[0]
-    assert population.strategy(cpu, _images(4)) == "in turn"
-    assert population.strategy(cpu, np.asarray(_images(4))) == "in turn"
+    gpu = types.SimpleNamespace(platform="gpu")
+    for device, images, how in (
+        (cpu, _images(4), "in turn"),
+        (cpu, np.asarray(_images(4)), "in turn"),
+        (gpu, np.asarray(_images(4)), "in turn"),
+        (gpu, _images(4), "together"),
+    ):
+        assert population.strategy(device, images)[0] == how

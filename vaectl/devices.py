@@ -12,16 +12,18 @@ from vaectl.errors import ConfigError
 DeviceKind = Literal["auto", "cpu", "gpu"]
 
 
-def select(kind: DeviceKind) -> jax.Device:
+def select(kind: DeviceKind, *, keep_programs: bool = True) -> jax.Device:
     """Choose a device, and keep compiled programs from one start to the next.
 
     Args:
         kind: `auto` takes the best that JAX finds.
+        keep_programs: False to compile anew, and to leave nothing behind.
 
     Raises:
         ConfigError: a GPU was asked for and JAX sees none.
     """
-    _keep_compiled_programs()
+    if keep_programs:
+        _keep_compiled_programs()
     if kind == "auto":
         return jax.devices()[0]
     try:

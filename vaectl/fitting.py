@@ -93,7 +93,7 @@ def fit(
     """
     compile_ahead(program, member, state, train, validation)
     sums = np.zeros(2) if sums is None else sums
-    stream = _Stream(program, member, train) if isinstance(train, np.ndarray) else None
+    stream = Stream(program, member, train) if isinstance(train, np.ndarray) else None
     steps = program.steps_per_epoch
     limit = steps if stream is None else stream.steps
     done, most = int(state.step), min(FIRST_CHUNK, limit)
@@ -136,8 +136,11 @@ def fit(
 
 
 @final
-class _Stream:
+class Stream:
     """Batches from host memory: the next ones travel while the device computes."""
+
+    steps: int
+    """At most so many at a time."""
 
     def __init__(
         self, program: Program, member: Member, images: UInt8[np.ndarray, "images pixels"]

@@ -24,10 +24,13 @@ from vaectl.training import Member, Program, TrainState
 Strategy = Literal["together", "in turn"]
 
 
-def strategy(device: jax.Device, train: Images) -> Strategy:
-    """Choose how members train: together on an accelerator that holds the images, else in turn."""
-    together = device.platform != "cpu" and not isinstance(train, np.ndarray)
-    return "together" if together else "in turn"
+def strategy(device: jax.Device, train: Images) -> tuple[Strategy, str]:
+    """Choose how members train, and say why."""
+    if device.platform == "cpu":
+        return "in turn", "one member keeps a CPU busy"
+    if isinstance(train, np.ndarray):
+        return "in turn", "each member's batches come from host memory"
+    return "together", "one member leaves an accelerator mostly idle"
 
 
 def fit(
@@ -61,14 +64,13 @@ def _in_turn(
 def _together(
     program: Program, members: Sequence[Member], train: Images, validation: Images
 ) -> Iterator[tuple[int, Epoch | DivergedError]]:
-    everyone: Member = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
-    states = _init(program, everyone)
+    everyone, states = start(program, members)
     going = list(range(len(members)))
     for epoch in range(1, program.epochs + 1):
         end = epoch * program.steps_per_epoch
         before = end - program.steps_per_epoch
-        start = time.perf_counter()
-        states, device_sums = _train_steps(program, everyone, states, train, before, end)
+        began = time.perf_counter()
+        states, device_sums = train_steps(program, everyone, states, train, before, end)
         sums = np.asarray(device_sums, np.float64)
         trained = time.perf_counter()
         held_out = _bound_sums(program, everyone, states, validation, end)
@@ -90,21 +92,22 @@ def _together(
                     step=end,
                     train=evaluation.means(sums[index].sum(axis=0), len(train)),
                     validation=means,
-                    train_seconds=(trained - start) / len(members),
+                    train_seconds=(trained - began) / len(members),
                     validation_seconds=(evaluated - trained) / len(members),
                     state=_one_of(states, index),
                 ),
             )
 
 
-@partial(jax.jit, static_argnames="program")
-def _init(program: Program, members: Member) -> TrainState:
-    states: TrainState = jax.vmap(partial(training.init, program))(members)
-    return states
+def start(program: Program, members: Sequence[Member]) -> tuple[Member, TrainState]:
+    """Stack members that train together, and their states before the first step."""
+    everyone: Member = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
+    states: TrainState = jax.jit(jax.vmap(partial(training.init, program)))(everyone)
+    return everyone, states
 
 
 @partial(jax.jit, static_argnames="program", donate_argnames="states")
-def _train_steps(
+def train_steps(
     program: Program,
     members: Member,
     states: TrainState,
@@ -112,6 +115,8 @@ def _train_steps(
     first: int,
     stop: int,
 ) -> tuple[TrainState, Float[Array, "members steps 2"]]:
+    """`training.train_steps` of all members at once."""
+
     def one(member: Member, state: TrainState) -> tuple[TrainState, Float[Array, "steps 2"]]:
         end: tuple[TrainState, Float[Array, "steps 2"]] = training.train_steps(
             program, member, state, images, first, stop

@@ -148,3 +148,16 @@ def counting(text: str, *, quiet: bool = False) -> Iterator[Callable[[int, int],
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(text, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def saying(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
+    """Show what is being done: with a spinner on a terminal, else a line each."""
+    console = Console(stderr=True, highlight=False)
+    if quiet:
+        yield lambda _what: None
+    elif console.is_terminal:
+        with console.status("starting") as status:
+            yield lambda what: status.update(what)
+    else:
+        yield lambda what: print(what, file=sys.stderr, flush=True)

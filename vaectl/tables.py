@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vaectl.bench import Bench, Work
 from vaectl.record import ACTIVE, Evaluation
 from vaectl.runs import Summary, age
 
@@ -68,6 +69,47 @@ def show_evaluation(e: Evaluation) -> None:
     print(f"KL by dimension, largest first: {shown}{' ...' * (len(largest) > 20)}")
     if 2 * e.active_units < e.code_size:
         print("warning: posterior collapse: most dimensions of the code carry nothing")
+
+
+def show_bench(b: Bench) -> None:
+    """Print speeds beside their floors, the parts of the step, and what members cost."""
+    threads = f", {b.device['cpu_threads']} threads" if b.device["platform"] == "cpu" else ""
+    print(f"{b.device['kind']} ({b.device['platform']}{threads}), medians of {b.rounds} rounds")
+    _print(_work_table("work", b.work))
+    parts = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    parts.add_column("a training step")
+    for heading in ("ms", "share"):
+        parts.add_column(heading, justify="right")
+    for part in b.parts:
+        parts.add_row(part.name, f"{part.milliseconds:.3f}", f"{part.share:.0%}")
+    _print(parts)
+    if b.scaling:
+        _print(_work_table("training with", b.scaling))
+    p = b.population
+    print(f"compilation without a cache: {b.compile_seconds:.1f} s")
+    print(f"peak memory: {b.peak_memory / 2**20:,.0f} MiB")
+    print(f"images streamed from host memory: {b.streamed:.0%} of the speed")
+    print(
+        f"each of {p.members} members costs {p.together:.2f} of a run alone together, "
+        f"{p.in_turn:.2f} in turn"
+    )
+    print(f"populations train {p.chosen} here: {p.reason}")
+
+
+def _work_table(heading: str, rows: Sequence[Work]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(heading)
+    for name in ("images/s", "seconds", "matrix products alone", "ratio"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(
+            row.name,
+            f"{row.images_per_second:,.0f}",
+            f"{row.seconds:.3f}",
+            f"{row.floor:.3f}",
+            f"{row.ratio:.2f}",
+        )
+    return table
 
 
 def _print(table: Table) -> None:

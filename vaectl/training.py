@@ -92,6 +92,15 @@ def init(program: Program, member: Member) -> TrainState:
     return TrainState(params, optimizer, jnp.zeros((), jnp.int32))
 
 
+def noise(
+    program: Program, member: Member, step: Int[Array, ""] | int
+) -> Float[Array, "samples batch code"]:
+    """The standard normal numbers that a step samples z by."""
+    shape = program.samples, program.batch_size, program.model.code_size
+    drawn: Array = jax.random.normal(streams.key(member.seed, "noise", step), shape)
+    return drawn
+
+
 def step(
     program: Program,
     member: Member,
@@ -118,11 +127,10 @@ def step(
     if program.stochastic:
         key = streams.key(member.seed, "binarize", state.step)
         x = jax.random.bernoulli(key, x).astype(jnp.float32)
-    key = streams.key(member.seed, "noise", state.step)
-    noise = jax.random.normal(key, (program.samples, len(pixels), program.model.code_size))
+    eps = noise(program, member, state.step)
 
     def loss(params: Params) -> tuple[Float[Array, ""], Float[Array, "2"]]:
-        bound = elbo(nnx.merge(program.graph, params), x, noise)
+        bound = elbo(nnx.merge(program.graph, params), x, eps)
         sums = jnp.stack([bound.kl @ weights, bound.nll @ weights])
         summed = program.optimizer.chosen.gradient == "sum"
         return jnp.sum(sums) / (1.0 if summed else jnp.sum(weights)), sums

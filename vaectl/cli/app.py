@@ -19,7 +19,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-TRAIN, LOOK, KEEP = "Train", "Look at a trained model", "Keep track"
+TRAIN, LOOK, KEEP, MEASURE = (
+    "Train",
+    "Look at a trained model",
+    "Keep track",
+    "Measure this machine",
+)
 PLACE, OUTPUT = "Where it goes", "Output"
 
 

@@ -1,0 +1,46 @@
+"""`vaectl bench`: what this machine gives."""
+
+from typing import Annotated
+
+import typer
+
+from vaectl.cli.app import MEASURE, AsJson, Debug, Quiet, app
+from vaectl.cli.config import Assignments, ConfigFile
+from vaectl.cli.train import Device
+
+
+@app.command(rich_help_panel=MEASURE)
+def bench(
+    file: ConfigFile = None,
+    assignments: Assignments = None,
+    rounds: Annotated[
+        int, typer.Option(min=1, max=1000, help="How often each piece of work runs.")
+    ] = 5,
+    scaling: Annotated[
+        bool, typer.Option("--scaling", help="Larger batches, layers and codes too.")
+    ] = False,
+    device: Annotated[Device, typer.Option(help="What to compute on.")] = Device.auto,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    debug: Debug = False,  # noqa: ARG001  # its callback acts
+) -> None:
+    """Measure this machine: training, evaluation, sampling, each against its matrix products.
+
+    Example: vaectl bench configs/mnist-z20.yaml --scaling
+    """
+    import json
+
+    from vaectl import configfile
+
+    settings = configfile.load(file, assignments=assignments or ())
+    from vaectl import bench as library
+    from vaectl import progress, tables
+
+    with progress.saying(quiet=quiet) as watch:
+        found = library.run(
+            settings, rounds=rounds, scaling=scaling, device_kind=device.value, watch=watch
+        )
+    if as_json:
+        print(json.dumps(found.as_json()))
+    else:
+        tables.show_bench(found)
