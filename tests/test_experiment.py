@@ -66,6 +66,22 @@ def test_a_signal_in_the_last_epoch_leaves_a_finished_run(tmp_path: Path) -> Non
     assert result.record.status == "finished"
 
 
+def test_a_second_signal_in_the_last_epoch_leaves_at_once_and_as_interrupted(
+    tmp_path: Path,
+) -> None:
+    def watch(event: progress.Event) -> None:
+        import os
+        import signal
+
+        if getattr(event, "epoch", None) == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(InterruptedRunError, match="interrupted after epoch 4 of 4"):
+        experiment.run(_settings(), runs_dir=tmp_path, name="a", watch=watch)
+    assert RunDir(tmp_path / "a").read_record().status == "interrupted"
+
+
 def test_a_run_that_diverges_keeps_its_best_state_and_says_where(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

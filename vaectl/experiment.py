@@ -100,8 +100,14 @@ def run(
                 _train(settings, dataset, device, recorder, watch, stopping)
                 watch(Phase("drawing curves"))
                 recorder.draw()
+            if recorder.record.epoch < settings.epochs:
+                raise KeyboardInterrupt  # the first signal only asked to stop
         except KeyboardInterrupt:
             recorder.end("interrupted")
+            raise InterruptedRunError(
+                f"interrupted after epoch {recorder.record.epoch} of {settings.epochs}",
+                hint=f"what it came to is in {rundir.path}",
+            ) from None
         except OSError as error:
             recorder.end("failed", str(error))
             raise RunError(
@@ -111,12 +117,6 @@ def run(
         except BaseException as error:
             recorder.end("failed", str(error) or type(error).__name__)
             raise
-        if recorder.record.epoch < settings.epochs:
-            recorder.end("interrupted")
-            raise InterruptedRunError(
-                f"interrupted after epoch {recorder.record.epoch} of {settings.epochs}",
-                hint=f"what it came to is in {rundir.path}",
-            )
         recorder.end("finished")
         return Result(rundir.path, recorder.record, *recorder.rows[-2:])
 
