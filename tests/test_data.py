@@ -1,4 +1,5 @@
 import gzip
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,13 @@ class TestBinarization:
         assert np.array_equal(validation, binarize(grey, settings, "validation"))
         assert not np.array_equal(validation, test)
         assert np.array_equal(validation[:7], binarize(grey[:7], settings, "validation"))
+
+    def test_draws_stay_what_they_were(self) -> None:
+        """Numbers that were published stand on these very images."""
+        dataset = data.load(config.Data(binarization="stochastic"))
+        assert [
+            zlib.crc32(part.images.tobytes()) for part in (dataset.validation, dataset.test)
+        ] == [1125626138, 4166266925]
 
     def test_stochastic_training_images_and_none_stay_grey(self) -> None:
         grey = np.arange(256, dtype=np.uint8)

@@ -10,7 +10,8 @@ from PIL import Image
 
 import vaectl as package
 from tests.conftest import Vaectl
-from vaectl import config, experiment, latent
+from vaectl import config, data, experiment, latent
+from vaectl.data.binarization import draw
 from vaectl.errors import DataError, RunError
 
 
@@ -185,6 +186,18 @@ def test_the_elbo_that_is_evaluated_is_the_one_that_training_saw(runs: Path) -> 
     model = package.load(runs / "z5", "latest")
     found = assessment.assess(model, "validation", samples=200, importance_samples=0, seed=1)
     assert found.elbo.mean == pytest.approx(model.checkpoint.validation_elbo, abs=0.5)
+
+
+def test_the_train_split_is_binary_wherever_it_is_looked_at(runs: Path) -> None:
+    model = package.load(runs / "z2")
+    grey = model.settings.data.model_copy(update={"binarization": "stochastic"})
+    model.settings = model.settings.model_copy(update={"data": grey})
+    for split in ("train", "validation", "test"):
+        images = model.split(split).images
+        assert set(np.unique(images)) == {0, 255}
+        np.testing.assert_array_equal(images, model.split(split).images)
+    expected = draw(data.load(grey).train.images, "train")
+    np.testing.assert_array_equal(model.split("train").images, expected)
 
 
 def test_a_collapsed_posterior_is_warned_of(vaectl: Vaectl) -> None:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, UInt8
 from vaectl import config, configfile, data, devices, evaluation, model, streams, training
 from vaectl.checkpoints import Checkpoints, Info, best
 from vaectl.data.arrays import Split
-from vaectl.data.binarization import SplitName
+from vaectl.data.binarization import SplitName, draw
 from vaectl.errors import ConfigError, DataError, RunError
 from vaectl.model import VAE, Params
 from vaectl.objective import elbo
@@ -151,7 +151,7 @@ class Trained:
         return np.asarray(_elbo(self.graph, self.params, x, noise))
 
     def split(self, name: SplitName) -> Split:
-        """Load a split of the data that the run was trained on, binarized as the run has it.
+        """Load a split of the data that the run was trained on, binarized as for evaluation.
 
         Raises:
             DataError: the data set is gone, or is another one now.
@@ -166,6 +166,9 @@ class Trained:
                 hint="put the old files back, or train again on the new ones",
             )
         split: Split = getattr(dataset, name)
+        if name == "train" and self.settings.data.binarization == "stochastic":
+            # training draws them anew in each epoch; whoever looks at them wants one draw
+            return split._replace(images=draw(split.images, name))
         return split
 
     def _flat(self, images: Images) -> Float[Array, "images pixels"]:

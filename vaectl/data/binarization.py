@@ -37,10 +37,15 @@ def binarize(
         lowest = np.uint8(np.argmax(np.arange(256) / 255 >= settings.threshold))
         return (images >= lowest).astype(np.uint8) * np.uint8(255)
     if settings.binarization == "stochastic" and split != "train":
-        # image by image: the draw of the first n images does not depend on how many follow
-        rng = np.random.Generator(np.random.Philox(key=zlib.crc32(split.encode())))
-        binary = np.empty_like(images)
-        for image, out in zip(images, binary, strict=True):
-            out[...] = np.where(255 * rng.random(image.shape) < image, 255, 0)
-        return binary
+        return draw(images, split)
     return images
+
+
+def draw(images: UInt8[np.ndarray, "*shape"], split: SplitName) -> UInt8[np.ndarray, "*shape"]:
+    """Draw each pixel as 255 with its intensity as probability, else as 0; a split's are fixed."""
+    # image by image: the draw of the first n images does not depend on how many follow
+    rng = np.random.Generator(np.random.Philox(key=zlib.crc32(split.encode())))
+    binary = np.empty_like(images)
+    for image, out in zip(images, binary, strict=True):
+        out[...] = np.where(255 * rng.random(image.shape) < image, 255, 0)
+    return binary
