@@ -8,7 +8,7 @@ import pytest
 from vaectl import checkpoints, config, training
 from vaectl.checkpoints import Checkpoints, Info
 from vaectl.configfile import OPTIMIZERS
-from vaectl.errors import RunError
+from vaectl.errors import DivergedError, RunError
 
 
 def _state(optimizer: str = "adam", seed: int = 0) -> training.TrainState:
@@ -108,3 +108,58 @@ def test_a_checkpoint_of_other_shapes_is_refused(tmp_path: Path) -> None:
         kept.commit()
         with pytest.raises(RunError, match=r"does not fit config\.yaml"):
             kept.restore(kept.list()[0], _like(_state("sgd")))
+
+
+def _fill_the_disk(kept: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a save end as it does on a full disk: by a long word of TensorStore's."""
+
+    finished = kept._orbax.wait_until_finished
+    words = [
+        'OUT_OF_RANGE: Error opening "zarr" driver: Failed to write 689737 bytes to file 11: '
+        "No space left on device [tensorstore_spec='{...}'] [os_error_code='28']"
+    ]
+
+    def wait() -> None:
+        finished()
+        if words:
+            raise ValueError(words.pop())
+
+    monkeypatch.setattr(kept._orbax, "wait_until_finished", wait)
+
+
+def test_a_save_that_fails_is_an_error_and_what_was_saved_before_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Checkpoints(tmp_path) as kept:
+        kept.save(_state(), _info(1))
+        kept.commit()
+        kept.save(_state(), _info(2))
+        _fill_the_disk(kept, monkeypatch)
+        with pytest.raises(RunError) as error:
+            kept.commit()
+    assert error.value.message == (
+        f"{tmp_path}/20: the checkpoint cannot be written: No space left on device"
+    )
+    assert [info.epoch for info in Checkpoints(tmp_path).list()] == [1]
+
+
+def test_a_place_for_checkpoints_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with Checkpoints(tmp_path / "file" / "c") as kept, pytest.raises(RunError, match="Not a dir"):
+        kept.save(_state(), _info(1))
+
+
+def test_leaving_the_context_tells_of_a_failed_save_unless_a_worse_error_is_on_its_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leave(error: Exception | None) -> None:
+        with Checkpoints(tmp_path) as kept:
+            kept.save(_state(), _info(1))
+            _fill_the_disk(kept, monkeypatch)
+            if error:
+                raise error
+
+    with pytest.raises(RunError, match="cannot be written"):
+        leave(None)
+    with pytest.raises(DivergedError):
+        leave(DivergedError("a NaN"))

@@ -12,6 +12,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self, final
@@ -54,7 +56,9 @@ class Checkpoints:
         self._directory = directory.absolute()  # Orbax takes no relative paths
         self._orbax = ocp.StandardCheckpointer()
         self._pending: Info | None = None
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        # what Orbax logs as an error, with a traceback, it raises too
+        for logger in ("absl", "asyncio"):
+            logging.getLogger(logger).setLevel(logging.CRITICAL)
 
     def __enter__(self) -> Self:
         return self
@@ -65,8 +69,14 @@ class Checkpoints:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.commit()
-        self._orbax.close()
+        try:
+            self.commit()
+        except RunError:
+            # an error on its way out says more than that the last save failed too
+            if error is None:
+                raise
+        finally:
+            self._orbax.close()
 
     def __contains__(self, step: int) -> bool:
         """Whether a step is saved, or being saved."""
@@ -74,21 +84,36 @@ class Checkpoints:
         return pending or any(info.step == step for info in self.list())
 
     def save(self, state: TrainState, info: Info) -> None:
-        """Save a state; it may be donated as soon as this returns."""
+        """Save a state; it may be donated as soon as this returns.
+
+        Raises:
+            RunError: it, or the one before it, cannot be written.
+        """
         self.commit()
-        self._directory.mkdir(exist_ok=True)
-        self._orbax.save(self._directory / str(info.step), state, force=True)
+        path = self._directory / str(info.step)
+        with _writing(path):
+            self._directory.mkdir(exist_ok=True)
+            self._orbax.save(path, state, force=True)
         self._pending = info.model_copy(update={"layout": layout(state)})
 
     def commit(self) -> None:
-        """Wait for the save under way, make it count, and drop those that it supersedes."""
+        """Wait for the save under way, make it count, and drop those that it supersedes.
+
+        Raises:
+            RunError: it cannot be written; those before it still count.
+        """
         if self._pending is None:
             return
         info, self._pending = self._pending, None
-        self._orbax.wait_until_finished()
-        info = info.model_copy(update={"digest": digest(self._directory / str(info.step))})
-        with replacing(self._directory / f"{info.step}.json") as file:
-            file.write(info.model_dump_json(indent=2).encode() + b"\n")
+        path = self._directory / str(info.step)
+        with _writing(path):
+            self._orbax.wait_until_finished()
+            info = info.model_copy(update={"digest": digest(path)})
+            with replacing(self._directory / f"{info.step}.json") as file:
+                file.write(info.model_dump_json(indent=2).encode() + b"\n")
+            self._drop_superseded()
+
+    def _drop_superseded(self) -> None:
         infos = self.list()
         keep = {infos[-1].step, best(infos).step}
         for old in infos:
@@ -140,6 +165,20 @@ class Checkpoints:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise RunError(f"{path}: the checkpoint does not load: {reason}") from error
         return state
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # Orbax and its backends raise whatever they meet
+        # TensorStore strings causes together, then its settings; the last cause is the system's
+        causes = str(error).partition(" [")[0]
+        reason = error.strerror if isinstance(error, OSError) else causes.rpartition(": ")[2]
+        raise RunError(
+            f"{path}: the checkpoint cannot be written: {reason or type(error).__name__}",
+            hint=f"what was saved before is intact in {path.parent}",
+        ) from error
 
 
 def best(infos: list[Info]) -> Info:

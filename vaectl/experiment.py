@@ -160,7 +160,8 @@ def _train(
                 if stop:
                     return
         except DivergedError:
-            recorder.save_best(checkpoints)
+            with contextlib.suppress(RunError):  # that it diverged is the greater news
+                recorder.save_best(checkpoints)
             raise
 
 
