@@ -189,6 +189,12 @@ class TestIdx:
         with pytest.raises(DataError, match=f"train-images-idx3-ubyte: .*{message}"):
             idx.load(tmp_path)
 
+    def test_images_of_two_sizes_are_refused(self, tmp_path: Path) -> None:
+        _write_idx(tmp_path, _source())
+        (tmp_path / "t10k-images-idx3-ubyte").write_bytes(_idx(np.zeros((10, 5, 3))))
+        with pytest.raises(DataError, match=r"images of \(4, 3\), t10k-images.* of \(5, 3\)"):
+            idx.load(tmp_path)
+
     def test_a_broken_gzip_file_is_refused(self, tmp_path: Path) -> None:
         _write_idx(tmp_path, _source(), zipped=True)
         file = tmp_path / "t10k-images-idx3-ubyte.gz"

@@ -28,9 +28,13 @@ def load(directory: Path) -> Source:
             f"{directory}: no such directory",
             hint="idx:DIR wants the directory that holds " + ", ".join(FILES["train"]) + ", ...",
         )
-    return Source(
-        train=_images(directory, *FILES["train"]), test=_images(directory, *FILES["test"])
-    )
+    train, test = (_images(directory, *FILES[split]) for split in ("train", "test"))
+    if train.images.shape[1:] != test.images.shape[1:]:
+        raise DataError(
+            f"{directory}: {FILES['train'][0]} has images of {train.images.shape[1:]}, "
+            f"{FILES['test'][0]} of {test.images.shape[1:]}"
+        )
+    return Source(train, test)
 
 
 def read(path: Path, dimensions: int) -> UInt8[np.ndarray, "..."]:
