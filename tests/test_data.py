@@ -1,4 +1,5 @@
 import gzip
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -266,6 +267,28 @@ class TestNpz:
     ) -> None:
         with pytest.raises(DataError, match=message):
             npz.load(self._save(tmp_path, **changes))
+
+    def test_members_that_are_no_arrays_do_not_count(self, tmp_path: Path) -> None:
+        file = self._save(tmp_path, x_train=None)
+        with zipfile.ZipFile(file, "a") as archive:
+            archive.writestr("x_train", "not an array")
+        with pytest.raises(DataError, match="no array x_train, only x_test"):
+            npz.load(file)
+
+    @pytest.mark.parametrize(
+        ("offset", "value", "reason"), [(6, 1, "encrypted"), (8, 99, "compression method")]
+    )
+    def test_archives_that_cannot_be_unpacked_are_refused(
+        self, offset: int, value: int, reason: str, tmp_path: Path
+    ) -> None:
+        """Flags and method stand in the header of a member, and again in the directory."""
+        file = self._save(tmp_path)
+        content = bytearray(file.read_bytes())
+        content[content.index(b"PK\3\4") + offset] = value
+        content[content.index(b"PK\1\2") + offset + 2] = value
+        file.write_bytes(content)
+        with pytest.raises(DataError, match=f"not a readable NumPy archive: .*{reason}"):
+            npz.load(file)
 
     def test_files_that_are_no_archives_are_refused(self, tmp_path: Path) -> None:
         file = tmp_path / "images.npz"

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-ERRORS = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error)
-"""What reading a broken archive raises."""
+ERRORS = (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
+"""What reading a broken archive raises; RuntimeError: it is encrypted, or oddly packed."""
 
 
 def read(path: Path) -> dict[str, np.ndarray[Any, Any]]:
@@ -23,4 +23,6 @@ def read(path: Path) -> dict[str, np.ndarray[Any, Any]]:
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError("one array, not an archive")
         with archive:
-            return {name: archive[name] for name in archive.files}
+            members = {name: archive[name] for name in archive.files}
+    # a member that is no .npy file comes as bytes
+    return {name: array for name, array in members.items() if isinstance(array, np.ndarray)}
