@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -79,6 +80,45 @@ def test_force_replaces_a_run_and_nothing_else(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is not a run"):
         _create(tmp_path, "thesis", force=True)
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
+
+
+def test_a_run_that_was_killed_before_it_wrote_anything_is_replaced(tmp_path: Path) -> None:
+    with _create(tmp_path, "a"):
+        pass
+    with _create(tmp_path, "a", force=True) as run:
+        assert run.name == "a"
+
+
+@pytest.mark.parametrize("name", ["file", "thesis"])
+def test_force_is_refused_before_anything_is_computed(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("years of work")
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
+    with pytest.raises(RunError, match=f"{name} is not a run, so --force does not replace it"):
+        check_name(tmp_path, name, force=True)
+
+
+def test_a_run_that_cannot_be_deleted_is_an_error_and_stays_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with _create(tmp_path, "a") as run:
+        run.write_record(RECORD)
+        run.write_metrics(ROWS)
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    unlink = Path.unlink
+    for refused in ("metrics.csv", "run.json"):
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                Path, "unlink", lambda p, n=refused: refuse(p) if p.name == n else unlink(p)
+            )
+            with pytest.raises(RunError, match=f"{refused}: cannot be written: Permission denied"):
+                _create(tmp_path, "a", force=True)
+        assert RunDir(tmp_path / "a").read_record() == RECORD
+    # the record goes last
+    assert not (tmp_path / "a" / "metrics.csv").exists()
 
 
 def test_a_run_that_is_being_written_is_not_replaced(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def save_figure(path: Path, figure: Figure) -> None:
         with replacing(path) as file:
             figure.savefig(file, format=kind, metadata=metadata)
     except OSError as error:
-        raise RunError(f"{path}: cannot be written: {error.strerror}") from None
+        raise _unwritable(path, error) from None
 
 
 def check_name(runs_dir: Path, name: str | None, *, force: bool) -> None:
@@ -64,14 +64,30 @@ def check_name(runs_dir: Path, name: str | None, *, force: bool) -> None:
             hint="letters, digits, '.', '_' and '-', up to 100, beginning with a letter or digit; "
             "'latest' is reserved",
         )
-    if (runs_dir / name).exists() and not force:
-        raise _taken(runs_dir / name)
+    path = runs_dir / name
+    try:
+        if path.exists():
+            _check_replaceable(path, force)
+    except OSError as error:
+        raise _unwritable(path, error) from None
 
 
-def _taken(path: Path) -> RunError:
-    return RunError(
-        f"{path} exists already", hint="choose another --name, or replace it by --force"
-    )
+def _unwritable(path: Path, error: OSError, hint: str = "") -> RunError:
+    return RunError(f"{path}: cannot be written: {error.strerror}", hint=hint)
+
+
+def _check_replaceable(path: Path, force: bool) -> None:
+    if not force:
+        raise RunError(
+            f"{path} exists already", hint="choose another --name, or replace it by --force"
+        )
+    # a process that was killed at once leaves its lock alone
+    if not path.is_dir() or (
+        any(child.name != _LOCK for child in path.iterdir()) and not (path / "run.json").is_file()
+    ):
+        raise RunError(
+            f"{path} is not a run, so --force does not replace it", hint="choose another --name"
+        )
 
 
 @final
@@ -102,13 +118,11 @@ class RunDir:
             path, replaced = _claim(runs_dir, name or default_name, name is not None, force)
             run = cls(path)
             run._acquire()
+            if replaced:
+                run._clear()
         except OSError as error:
-            raise RunError(
-                f"{error.filename or runs_dir}: cannot be written: {error.strerror}",
-                hint="choose another place by --runs-dir",
-            ) from None
-        if replaced:
-            run._clear()
+            place = Path(error.filename or runs_dir)
+            raise _unwritable(place, error, "choose another place by --runs-dir") from None
         return run
 
     def __enter__(self) -> Self:
@@ -246,7 +260,8 @@ class RunDir:
             ) from None
 
     def _clear(self) -> None:
-        for child in self.path.iterdir():
+        # the record goes last: until then, and if this fails half way, it is a run
+        for child in sorted(self.path.iterdir(), key=lambda child: child.name == "run.json"):
             if child.name == _LOCK:
                 continue
             if child.is_dir() and not child.is_symlink():
@@ -264,14 +279,8 @@ def _claim(runs_dir: Path, name: str, fixed: bool, force: bool) -> tuple[Path, b
             path.mkdir()
             return path, False
         except FileExistsError:
-            if force:
-                break
-            if fixed:
-                raise _taken(path) from None
+            if fixed or force:
+                _check_replaceable(path, force)
+                return path, True
             number += 1
             path = runs_dir / f"{name}-{number}"
-    if not path.is_dir() or (any(path.iterdir()) and not (path / "run.json").is_file()):
-        raise RunError(
-            f"{path} is not a run, so --force does not replace it", hint="choose another --name"
-        )
-    return path, True
