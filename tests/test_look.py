@@ -180,6 +180,17 @@ def test_evaluate_prints_a_table_and_keeps_the_numbers(vaectl: Vaectl, runs: Pat
     assert evaluations["test"]["log_likelihood"] is None
 
 
+def test_an_evaluation_that_cannot_be_kept_is_printed_all_the_same(
+    vaectl: Vaectl, runs: Path
+) -> None:
+    (runs / "z2" / "evaluation.json").write_text("{")
+    for more in ((), ("--json",)):
+        code, out, err = vaectl("evaluate", "z2", "--importance-samples", 0, *more)
+        assert code == 4
+        assert "ELBO, 1 sample" in out or json.loads(out)["samples"] == 1
+        assert err.startswith("error: runs/z2/evaluation.json: not evaluations of this vaectl\ntry")
+
+
 def test_the_elbo_that_is_evaluated_is_the_one_that_training_saw(runs: Path) -> None:
     from vaectl import assessment
 

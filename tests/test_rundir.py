@@ -3,14 +3,16 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from matplotlib.figure import Figure
 
 from vaectl import files
 from vaectl.errors import ConfigError, RunError
-from vaectl.record import FORMAT_VERSION, Record, Row
+from vaectl.record import FORMAT_VERSION, Estimate, Evaluation, Record, Row
 from vaectl.rundir import RunDir, check_name
 
 RECORD = Record(
@@ -191,6 +193,75 @@ def test_broken_records_are_refused(content: str | None, message: str, tmp_path:
     with pytest.raises(RunError, match=message) as error:
         RunDir(tmp_path).read_record()
     assert error.value.exit_code == 4
+
+
+def _evaluation(split: Literal["train", "validation", "test"]) -> Evaluation:
+    some = Estimate(mean=-100.0, standard_error=1.0)
+    return Evaluation(
+        run="a",
+        epoch=1,
+        split=split,
+        images=10,
+        binarization="binarized at 0.5",
+        seed=0,
+        samples=1,
+        elbo=some,
+        kl=some,
+        nll=some,
+        importance_samples=0,
+        log_likelihood=None,
+        code_size=1,
+        active_units=1,
+        activity=[1.0],
+        kl_by_dimension=[1.0],
+        seconds=0.5,
+    )
+
+
+def test_evaluations_that_end_at_once_are_all_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = RunDir._write
+
+    def write_slowly(run: RunDir, name: str, text: str) -> None:
+        time.sleep(0.05)
+        write(run, name, text)
+
+    monkeypatch.setattr(RunDir, "_write", write_slowly)
+    evaluations = [_evaluation("train"), _evaluation("validation"), _evaluation("test")]
+    threads = [
+        threading.Thread(target=RunDir(tmp_path).write_evaluation, args=(evaluation,))
+        for evaluation in evaluations
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(RunDir(tmp_path).read_evaluations()) == {"train", "validation", "test"}
+
+
+def test_evaluations_that_cannot_be_read_are_not_written_over(tmp_path: Path) -> None:
+    RunDir(tmp_path).write_evaluation(_evaluation("train"))
+    file = tmp_path / "evaluation.json"
+    broken = file.read_text().replace('"epoch": 1', '"epoch": "one"')
+    file.write_text(broken)
+    with pytest.raises(
+        RunError, match=r"evaluation\.json: not evaluations of this vaectl"
+    ) as error:
+        RunDir(tmp_path).write_evaluation(_evaluation("test"))
+    assert error.value.hint
+    assert file.read_text() == broken
+
+
+@pytest.mark.parametrize("place", ["evaluation.json", "figures"])
+def test_what_cannot_be_written_into_a_run_is_an_error(place: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    run = RunDir(tmp_path / "file")
+    with pytest.raises(RunError, match=f"{place}: cannot be written"):
+        if place == "figures":
+            run.write_figure("elbo", Figure(), ["png"])
+        else:
+            run.write_evaluation(_evaluation("test"))
 
 
 @pytest.mark.parametrize("content", [None, "epoch,step\n1,2\n", "x\n", "epoch,step,split\na,b,c\n"])

@@ -165,26 +165,55 @@ class RunDir:
         self._write("metrics.csv", text.getvalue())
 
     def write_figure(self, name: str, figure: Figure, formats: Sequence[str]) -> list[Path]:
-        """Write a figure as figures/NAME.FORMAT, for each format."""
+        """Write a figure as figures/NAME.FORMAT, for each format.
+
+        Raises:
+            RunError: it cannot be written.
+        """
         folder = self.path / "figures"
-        folder.mkdir(exist_ok=True)
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise _unwritable(folder, error) from None
         paths = [folder / f"{name}.{kind}" for kind in formats]
         for path in paths:
             save_figure(path, figure)
         return paths
 
     def write_evaluation(self, evaluation: Evaluation) -> Path:
-        """Put an evaluation into evaluation.json, in the place of an older one of its split."""
-        evaluations = self.read_evaluations() | {evaluation.split: evaluation}
-        self._write("evaluation.json", _EVALUATIONS.dump_json(evaluations, indent=2).decode())
-        return self.path / "evaluation.json"
+        """Put an evaluation into evaluation.json, in the place of an older one of its split.
+
+        Raises:
+            RunError: it cannot be written, or others in it cannot be read and would be lost.
+        """
+        file = self.path / "evaluation.json"
+        try:
+            # evaluations may end at once; the run's own lock may be with a training that goes on
+            with FileLock(self.path / ".evaluation.lock"):
+                evaluations = self.read_evaluations() | {evaluation.split: evaluation}
+                self._write(file.name, _EVALUATIONS.dump_json(evaluations, indent=2).decode())
+        except OSError as error:
+            raise _unwritable(file, error) from None
+        return file
 
     def read_evaluations(self) -> dict[str, Evaluation]:
-        """Read evaluation.json: by split; nothing where there is none, or none that can be read."""
+        """Read evaluation.json: by split; nothing where there is none.
+
+        Raises:
+            RunError: it cannot be read, or is broken.
+        """
+        file = self.path / "evaluation.json"
         try:
-            return _EVALUATIONS.validate_json((self.path / "evaluation.json").read_bytes())
-        except (OSError, ValidationError):
+            return _EVALUATIONS.validate_json(file.read_bytes())
+        except FileNotFoundError:
             return {}
+        except OSError as error:
+            raise RunError(f"{file}: cannot be read: {error.strerror}") from None
+        except ValidationError:
+            raise RunError(
+                f"{file}: not evaluations of this vaectl",
+                hint="move it away, and evaluate again: vaectl does not write over it",
+            ) from None
 
     def read_record(self) -> Record:
         """Read run.json.

@@ -42,9 +42,11 @@ def evaluate(
             seed=seed,
             watch=watch,
         )
-    path = model.rundir.write_evaluation(result)
+    # first to the person who waited for it, then to a disk that may be full
     if as_json:
         print(result.model_dump_json())
     else:
         tables.show_evaluation(result)
+    path = model.rundir.write_evaluation(result)
+    if not as_json:
         print(path)
