@@ -220,7 +220,9 @@ def test_a_collapsed_posterior_is_warned_of(vaectl: Vaectl) -> None:
 
 
 def test_runs_are_listed_newest_first_with_broken_ones_named(vaectl: Vaectl, runs: Path) -> None:
-    (runs / "thesis").mkdir()
+    (runs / "reference").mkdir()
+    (runs / "reference" / "manifold.png").write_bytes(b"")
+    (runs / "without-record" / "checkpoints").mkdir(parents=True)
     (runs / "broken").mkdir()
     (runs / "broken" / "run.json").write_text("{")
     record = json.loads((runs / "z2" / "run.json").read_text())
@@ -229,7 +231,13 @@ def test_runs_are_listed_newest_first_with_broken_ones_named(vaectl: Vaectl, run
     code, out, _ = vaectl("runs")
     assert code == 0
     lines = [line for line in out.splitlines() if line.strip()]
-    assert [line.split()[0] for line in lines[2:6]] == ["z5", "z2", "broken", "thesis"]
+    assert [line.split()[0] for line in lines[2:6]] == [
+        "z5",
+        "z2",
+        "broken",
+        "without-record",
+    ]
+    assert "reference" not in out
     assert "finished" in lines[2]
     assert "4/4" in lines[2]
     assert "killed" in lines[3]
@@ -248,6 +256,22 @@ def test_no_runs_are_an_empty_table(vaectl: Vaectl) -> None:
     assert "no runs in runs" in out
 
 
+def test_a_file_is_no_place_for_runs(vaectl: Vaectl) -> None:
+    Path("file").write_text("")
+    code, out, err = vaectl("runs", "--runs-dir", "file")
+    assert (code, out) == (4, "")
+    assert err.startswith("error: file: cannot be read: Not a directory\ntry:   ")
+
+
+def test_a_run_has_a_name_from_inside_too(
+    vaectl: Vaectl, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(runs / "z2")
+    code, out, _ = vaectl("evaluate", ".", "--importance-samples", 0)
+    assert code == 0
+    assert out.startswith("z2, epoch 3: test split")
+
+
 def test_a_run_is_found_by_name_by_path_and_as_the_latest(vaectl: Vaectl, runs: Path) -> None:
     assert runs.is_dir()
     for run in ("z5", "runs/z5", runs / "z5", "latest"):
@@ -259,6 +283,7 @@ def test_a_run_is_found_by_name_by_path_and_as_the_latest(vaectl: Vaectl, runs: 
     ("command", "code", "message"),
     [
         (("sample", "nothing"), 4, "nothing: no run of that name in runs"),
+        (("sample", 300 * "a"), 4, "aaa: no run of that name in runs"),
         (("sample", "z2", "--checkpoint", "77"), 4, "no checkpoint 77"),
         (("sample", "z2", "--out", "a.jpg"), 2, "--out a.jpg: no format that can be written"),
         (("sample", "z2", "--out", "gone/a.png"), 4, "gone/a.png: cannot be written"),
@@ -371,7 +396,8 @@ class TestApi:
             model.sample(-1)
 
     def test_errors_are_vaectls_own(self, runs: Path) -> None:
-        with pytest.raises(RunError, match="cannot be read"):
+        with pytest.raises(RunError, match="cannot be read") as error:
             package.load(runs / "nothing")
+        assert "vaectl runs" in error.value.hint
         assert issubclass(DataError, Exception)
         assert package.load(runs / "z5", 4).checkpoint.epoch == 4

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from filelock import FileLock
 from matplotlib.figure import Figure
 
 from vaectl import files
@@ -143,6 +144,20 @@ def test_a_dead_process_holds_no_lock(tmp_path: Path) -> None:
         assert run.name == "a"
 
 
+def test_a_lock_that_cannot_be_tried_counts_as_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of another user's run, which may well be going on."""
+
+    def refuse(_lock: FileLock) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    run = RunDir(tmp_path)
+    assert not run.is_locked()
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    assert run.is_locked()
+
+
 @pytest.mark.parametrize(
     "name", ["", "a/b", "..", ".hidden", "-x", "latest", "a b", "é", "<script>", "a" * 101, "a\n"]
 )
@@ -181,6 +196,14 @@ def test_records_read_back(tmp_path: Path) -> None:
         (None, "cannot be read"),
         ("{", "not the record of a run"),
         ('{"name": "a"}', "not the record of a run"),
+        (
+            RECORD.model_copy(update={"start": "2026-01-01T00:00:00"}).model_dump_json(),
+            "not the record of a run",
+        ),
+        (
+            RECORD.model_copy(update={"start": "yesterday"}).model_dump_json(),
+            "not the record of a run",
+        ),
         (
             RECORD.model_copy(update={"format_version": FORMAT_VERSION + 1}).model_dump_json(),
             "newer",
@@ -253,15 +276,13 @@ def test_evaluations_that_cannot_be_read_are_not_written_over(tmp_path: Path) ->
     assert file.read_text() == broken
 
 
-@pytest.mark.parametrize("place", ["evaluation.json", "figures"])
-def test_what_cannot_be_written_into_a_run_is_an_error(place: str, tmp_path: Path) -> None:
+def test_what_cannot_be_written_into_a_run_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     run = RunDir(tmp_path / "file")
-    with pytest.raises(RunError, match=f"{place}: cannot be written"):
-        if place == "figures":
-            run.write_figure("elbo", Figure(), ["png"])
-        else:
-            run.write_evaluation(_evaluation("test"))
+    with pytest.raises(RunError, match="figures: cannot be written"):
+        run.write_figure("elbo", Figure(), ["png"])
+    with pytest.raises(RunError, match=r"evaluation\.json: cannot be written"):
+        run.write_evaluation(_evaluation("test"))
 
 
 @pytest.mark.parametrize("content", [None, "epoch,step\n1,2\n", "x\n", "epoch,step,split\na,b,c\n"])

@@ -1,13 +1,23 @@
 """What a run directory records: one row per epoch and split, and one account of the run."""
 
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 FORMAT_VERSION = 1
 ACTIVE = 0.01
 """Burda et al. 2016, section 5.2: a unit is active if Cov_x(E_q[z]) is above this."""
+
+
+def _with_zone(time: str) -> str:
+    if datetime.fromisoformat(time).tzinfo is None:
+        raise ValueError("a time without its zone")
+    return time
+
+
+Time = Annotated[str, AfterValidator(_with_zone)]
+"""In ISO 8601, with its zone: without one it names no moment."""
 
 
 class Row(NamedTuple):
@@ -46,8 +56,8 @@ class Record(BaseModel):
     epochs: int
     """As many as were asked for."""
     best: Best | None = None
-    start: str
-    end: str | None = None
+    start: Time
+    end: Time | None = None
     command: list[str]
     git_commit: str | None
     """Of the working directory, with `-dirty` where files differ from it."""

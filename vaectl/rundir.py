@@ -28,6 +28,9 @@ from vaectl.record import FORMAT_VERSION, Evaluation, Record, Row
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+PARTS = ("run.json", "config.yaml", "metrics.csv", "checkpoints")
+"""By any of these a run is known, though others be lost."""
+
 _LOCK = ".lock"
 _EVALUATIONS = TypeAdapter(dict[str, Evaluation])
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -138,8 +141,8 @@ class RunDir:
 
     @property
     def name(self) -> str:
-        """The directory's name."""
-        return self.path.name
+        """The directory's name, from inside it too."""
+        return self.path.resolve().name
 
     @property
     def checkpoints(self) -> Path:
@@ -225,7 +228,10 @@ class RunDir:
         try:
             record = Record.model_validate_json(file.read_bytes())
         except OSError as error:
-            raise RunError(f"{file}: cannot be read: {error.strerror}") from None
+            raise RunError(
+                f"{file}: cannot be read: {error.strerror}",
+                hint="give the path of a run; vaectl runs lists what there is",
+            ) from None
         except ValidationError:
             raise RunError(
                 f"{file}: not the record of a run of this vaectl",
@@ -265,13 +271,11 @@ class RunDir:
             raise RunError(f"{file}: not the metrics of a run") from None
 
     def is_locked(self) -> bool:
-        """Whether a process writes in it."""
+        """Whether a process writes in it, as far as can be known."""
         try:
             self._lock.acquire()
-        except Timeout:
+        except OSError:  # Timeout is one too; another user's lock may not even be tried
             return True
-        except OSError:
-            return False
         self._lock.release()
         return False
 

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from vaectl import configfile
 from vaectl.errors import ConfigError, RunError
-from vaectl.rundir import RunDir
+from vaectl.rundir import PARTS, RunDir
 
 Order = Literal["start", "name", "elbo"]
 
@@ -45,7 +45,7 @@ def find(run: str, runs_dir: Path) -> RunDir:
             raise RunError(f"{runs_dir}: no runs in it", hint="vaectl train makes one")
         return RunDir(runs_dir / max(known, key=lambda row: row.start or "").name)
     for path in (runs_dir / run, Path(run)):
-        if (path / "run.json").is_file():
+        if _exists(path / "run.json"):
             return RunDir(path)
     raise RunError(
         f"{run}: no run of that name in {runs_dir}, and no run at that path",
@@ -54,10 +54,22 @@ def find(run: str, runs_dir: Path) -> RunDir:
 
 
 def summaries(runs_dir: Path, pattern: str = "*") -> list[Summary]:
-    """Summarize every directory whose name fits a glob, by name; a broken one says so."""
-    if not runs_dir.is_dir():
+    """Summarize every run whose name fits a glob, by name; a broken one says so.
+
+    Raises:
+        RunError: `runs_dir` is there, but is no directory that can be read.
+    """
+    try:
+        directories = sorted(runs_dir.iterdir())
+    except FileNotFoundError:
         return []
-    names = sorted(path.name for path in runs_dir.iterdir() if path.is_dir())
+    except OSError as error:
+        raise RunError(
+            f"{runs_dir}: cannot be read: {error.strerror}",
+            hint="--runs-dir wants the directory that holds runs",
+        ) from None
+    # what holds nothing that vaectl makes is none of its business
+    names = [path.name for path in directories if any(_exists(path / part) for part in PARTS)]
     return [_summary(runs_dir / name) for name in names if fnmatch.fnmatch(name, pattern)]
 
 
@@ -80,6 +92,14 @@ def age(start: str, now: datetime) -> str:
         if seconds >= length:
             return f"{seconds // length:.0f} {unit}"
     return f"{max(seconds, 0):.0f} s"
+
+
+def _exists(path: Path) -> bool:
+    """Whether a path is there, for us: not where it is too long, or in another's private place."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _summary(path: Path) -> Summary:
