@@ -1,9 +1,14 @@
+import contextlib
 import json
+import os
+import re
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from vaectl import config, configfile, training
@@ -90,6 +95,16 @@ def test_an_unknown_key_is_answered_with_that_of_the_chosen_optimizer(tmp_path: 
         ("model: 3\n", "c.yaml:1: model: should be a mapping of keys to values, not 3"),
         ("data: {source: cifar}\n", "c.yaml:1: data.source: should be digits-5k, tfds:NAME"),
         ("seed: !!python/object/apply:os.getcwd []\n", "c.yaml:1: seed: should be a valid integer"),
+        ("seed: &x true\n", "c.yaml:1: seed: should be a valid integer, not True"),
+        ("seed: 0x" + 4000 * "f", "c.yaml:1: seed: should be less than 4294967296, not a number"),
+        ("seed: !!bool 7\n", "c.yaml: not valid YAML"),
+        ("!!omap\n- seed: -1\n", "c.yaml:1: seed: should be greater than or equal to 0, not -1"),
+        ("&a {model: *a}\n", "c.yaml: nested too deeply, or an alias inside of what it names"),
+        (1000 * "[", "c.yaml: nested too deeply"),
+        (
+            "optimizer: &x {name: sgd}\nmodel:\n  <<: *x\n",
+            "c.yaml:3: unknown key model.name; did you mean optimizer.name?",
+        ),
     ],
 )
 def test_bad_files_are_answered_with_reason_and_line(
@@ -131,8 +146,9 @@ def test_a_problem_of_an_override_names_the_option() -> None:
     ]
     with pytest.raises(ConfigError, match="not of the form key=value"):
         configfile.load(assignments=["epochs"])
-    with pytest.raises(ConfigError, match="the value is not valid YAML"):
-        configfile.load(assignments=["epochs=[1"])
+    for value in ("[1", "!!bool 7"):
+        with pytest.raises(ConfigError, match="the value is not valid YAML"):
+            configfile.load(assignments=[f"epochs={value}"])
 
 
 def test_empty_files_are_the_default(tmp_path: Path) -> None:
@@ -156,6 +172,7 @@ def test_file_sources_do_not_depend_on_the_directory(
     monkeypatch.chdir(tmp_path)
     assert config.Data(source="npz:a/b.npz").source == f"npz:{tmp_path}/a/b.npz"
     assert config.Data(source="idx:/a").source == "idx:/a"
+    assert config.Data(source="idx:~nobody-here/a").source == f"idx:{tmp_path}/~nobody-here/a"
 
 
 def test_configurations_are_frozen() -> None:
@@ -168,3 +185,57 @@ def test_the_schema_knows_every_key_and_refuses_others() -> None:
     assert set(schema["properties"]) == set(config.Config.model_fields)
     assert schema["additionalProperties"] is False
     assert schema["$defs"]["Model"]["properties"]["code_size"]["description"]
+
+
+ANY = settings(
+    max_examples=int(os.environ.get("VAECTL_EXAMPLES", "300")),
+    deadline=None,
+    derandomize=True,
+    database=None,
+)
+TOKENS = [
+    *("&a ", "*a", "<<: *a\n", "<<: ", "[*a]", "{a: *a}", "&a {model: *a}", "? ", "- ", ": "),
+    *("!!python/object/apply:os.system [ls]", "!!omap\n", "!!set {a}", "!!bool 7", "!!float "),
+    *("!!timestamp ", "!!binary ", "!a ", "---\n", "...\n", "%YAML 9.9\n", "|\n", "'", '"', "\t"),
+    *(".nan", "-.inf", "1e999", "0x" + 4000 * "f", 4300 * "9", "2001-02-30", "1:60", "null", "yes"),
+    *("idx:~nobody/a", "\0", "\ufeff", "\u2028", "\x85", 400 * "[", 400 * "{a: ", 4000 * "- "),
+]
+WORDS = st.sampled_from(TOKENS)
+BYTES = [*map(str.encode, TOKENS), b"\xe9", b"\xff\xfe"]
+
+
+@ANY
+@given(
+    file=st.sampled_from(CONFIGS),
+    flips=st.lists(st.tuples(st.integers(0, 10**4), st.integers(1, 255)), max_size=2),
+    words=st.lists(
+        st.tuples(st.integers(0, 10**4), st.booleans(), st.sampled_from(BYTES)), max_size=3
+    ),
+)
+def test_a_file_changed_anywhere_loads_or_is_refused(
+    file: Path,
+    flips: list[tuple[int, int]],
+    words: list[tuple[int, bool, bytes]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    content = bytearray(re.sub(rb"(?m)^#.*\n", b"", file.read_bytes()))
+    for place, replace, word in words:
+        found = list(re.finditer(rb"[\w.-]+", content))
+        here = found[place % len(found)]
+        content[here.start() : here.end() if replace else here.start()] = word
+    for place, bits in flips:
+        content[place % len(content)] ^= bits
+    changed = tmp_path_factory.getbasetemp() / "changed.yaml"
+    changed.write_bytes(content)
+    with contextlib.suppress(ConfigError):
+        configfile.load(changed)
+
+
+@ANY
+@given(
+    key=st.sampled_from([*configfile._keys(config.Config)]) | st.text(max_size=9),
+    value=WORDS | st.lists(WORDS | st.text(max_size=9), max_size=5).map("".join),
+)
+def test_any_assignment_loads_or_is_refused(key: str, value: str) -> None:
+    with contextlib.suppress(ConfigError):
+        configfile.load(assignments=[f"{key}={value}"])

@@ -5,6 +5,7 @@ computed on (`--device`) are not part of it, so that the same configuration is t
 everywhere.
 """
 
+import contextlib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -32,7 +33,10 @@ def _absolute(source: str) -> str:
     """Make a file source independent of the directory that the command is started in."""
     scheme, separator, rest = source.partition(":")
     if scheme in ("idx", "npz") and rest:
-        return f"{scheme}{separator}{Path(rest).expanduser().absolute()}"
+        path = Path(rest)
+        with contextlib.suppress(RuntimeError):  # the ~ of nobody is a name like any other
+            path = path.expanduser()
+        return f"{scheme}{separator}{path.absolute()}"
     return source
 
 

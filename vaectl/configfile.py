@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.scalarbool import ScalarBoolean
 
 from vaectl.config import Config, Hyperparameters, Optimizer, Section
 from vaectl.errors import ConfigError
@@ -114,11 +115,15 @@ def _read(file: Path, origins: _Origins) -> dict[str, Any]:
         ) from None
     try:
         # the round-trip loader constructs plain data only, and knows the line of each key
-        document = YAML(typ="rt").load(text)
+        document = _plain(YAML(typ="rt").load(text), (), str(file), origins)
     except MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{file}{line}: not valid YAML: {error.problem}") from None
-    except (YAMLError, ValueError, RecursionError) as error:
+    except RecursionError:
+        raise ConfigError(
+            f"{file}: nested too deeply, or an alias inside of what it names"
+        ) from None
+    except Exception as error:  # the loader raises whatever it meets in tags and scalars
         raise ConfigError(f"{file}: not valid YAML: {error}") from None
     if document is None:
         return {}
@@ -127,21 +132,25 @@ def _read(file: Path, origins: _Origins) -> dict[str, Any]:
             f"{file}: must be a mapping of keys to values, not {_kind(document)}",
             hint="vaectl config show prints an example",
         )
-    values: dict[str, Any] = _plain(document, (), str(file), origins)
-    return values
+    return document
 
 
 def _plain(node: Any, path: _Path, file: str, origins: _Origins) -> Any:
     """Turn the loader's types into plain ones, and note the line of each key."""
     if isinstance(node, CommentedMap):
         plain = {}
+        lines = node.lc.data or {}
         for key, value in node.items():
             place = (*path, str(key))
-            origins[place] = f"{file}:{node.lc.key(key)[0] + 1}"
+            # a key that came by an alias has no line: the one of its mapping then
+            line = lines[key][0] if key in lines else node.lc.line
+            origins[place] = f"{file}:{line + 1}"
             plain[str(key)] = _plain(value, place, file, origins)
         return plain
     if isinstance(node, list):
         return [_plain(value, (*path, i), file, origins) for i, value in enumerate(node)]
+    if isinstance(node, ScalarBoolean):  # no bool, since none can be derived from
+        return bool(node)
     for kind in (bool, int, float, str):
         if isinstance(node, kind):
             return kind(node)
@@ -151,7 +160,7 @@ def _plain(node: Any, path: _Path, file: str, origins: _Origins) -> Any:
 def _parse(text: str, assignment: str) -> object:
     try:
         return YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, ValueError, RecursionError):
+    except Exception:  # as above
         raise ConfigError(
             f"--set {assignment}: the value is not valid YAML",
             hint="quote it for the shell, for example --set 'data.source=idx:my digits'",
@@ -228,7 +237,10 @@ def _shown(value: object) -> str:
         return "null"
     if isinstance(value, float) and not math.isfinite(value):
         return "a number that is not finite"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no more than 4300 digits
+        return "a number of thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."
 
 
