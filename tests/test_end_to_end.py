@@ -178,6 +178,26 @@ def test_version_and_usage(vaectl: Vaectl) -> None:
     assert vaectl("no-such-command").code == 2
 
 
+@pytest.mark.parametrize("command", [["--version"], ["config", "schema"], ["runs"]])
+def test_a_reader_that_has_seen_enough_is_no_error(command: list[str], tmp_path: Path) -> None:
+    """As `head`; a short answer meets the closed pipe only when it is flushed."""
+    for name in range(100):
+        (tmp_path / "runs" / f"{name}-{100 * 'a'}" / "checkpoints").mkdir(parents=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vaectl", *command],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(package.__file__).parent.parent)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (141, "")
+
+
 def test_ctrl_c_saves_the_state_and_exits_130(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vaectl", "train", "--epochs", "100000", "--name", "a"]
     process = subprocess.Popen(

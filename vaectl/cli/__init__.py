@@ -1,5 +1,6 @@
 """The command line: parses, calls one function, prints. Nothing imports it."""
 
+import os
 import sys
 
 # isort: off: importing registers commands, in the order in which the help lists them
@@ -17,9 +18,27 @@ from vaectl.cli import (  # noqa: F401  # noqa: F401
 from vaectl.cli.app import Tracebacks, app
 from vaectl.errors import VaectlError
 
+CLOSED_PIPE = 141
+"""What a shell says of a command that SIGPIPE ended."""
+
 
 def main() -> None:
     """Run the command line; the one place where errors become messages and exit codes."""
+    try:
+        try:
+            _run()
+        finally:
+            print(end="", flush=True)  # else a short answer meets a closed pipe as Python exits
+    except (BrokenPipeError, SystemExit) as error:
+        # Typer and Rich make an exit of it, with 1
+        if BrokenPipeError not in (type(error), type(error.__context__)):
+            raise
+        # who read it, `head` perhaps, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(CLOSED_PIPE)
+
+
+def _run() -> None:
     try:
         app()
     except VaectlError as error:
