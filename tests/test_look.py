@@ -296,6 +296,8 @@ def test_a_run_is_found_by_name_by_path_and_as_the_latest(vaectl: Vaectl, runs: 
         (("morph", "z5", "--pairs", "0-1"), 2, "--pairs 0-1: not two indices"),
         (("reconstruct", "z2", "--count", "121"), 2, "--count 121: there are 120 images"),
         (("evaluate", "latest", "--runs-dir", "empty"), 4, "empty: no runs in it"),
+        (("evaluate", "z2", "--importance-samples", "3000000000"), 2, "--importance-samples"),
+        (("evaluate", "z2", "--samples", "3000000000"), 2, "--samples"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )

@@ -13,9 +13,14 @@ from vaectl.cli.look import Checkpoint, Run, Seed, Split, SplitChoice
 def evaluate(
     run: Run,
     split: SplitChoice = Split.test,
-    samples: Annotated[int, typer.Option(min=1, help="L, samples of z for the ELBO.")] = 1,
+    samples: Annotated[
+        int, typer.Option(min=1, max=1000, help="L, samples of z for the ELBO.")
+    ] = 1,
     importance_samples: Annotated[
-        int, typer.Option(min=0, help="K, samples of z for log p(x) by IW-K; 0: leave it out.")
+        int,
+        typer.Option(
+            min=0, max=10**6, help="K, samples of z for log p(x) by IW-K; 0: leave it out."
+        ),
     ] = 100,
     checkpoint: Checkpoint = "best",
     seed: Seed = 0,
