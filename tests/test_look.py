@@ -10,7 +10,7 @@ from PIL import Image
 
 import vaectl as package
 from tests.conftest import Vaectl
-from vaectl import config, data, experiment, latent
+from vaectl import config, data, experiment, latent, look
 from vaectl.data.binarization import draw
 from vaectl.errors import DataError, RunError
 
@@ -157,6 +157,27 @@ def test_morphs_start_and_end_at_their_images_and_chain(
     if ends:
         mu, _ = model.encode(split.images[pairs[:, 0]])
         np.testing.assert_allclose(arrays["z"][:, 0], mu, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "chains"), [([], True), ([(0, 1), (1, 5)], True), ([(0, 1), (2, 3)], False)]
+)
+def test_morphs_say_that_they_chain_if_they_do(
+    runs: Path, pairs: list[tuple[int, int]], chains: bool
+) -> None:
+    view = look.morph(
+        package.load(runs / "z2"),
+        rows=2,
+        steps=2,
+        pairs=pairs,
+        space="both",
+        path="linear",
+        from_mean=True,
+        seed=0,
+    )
+    title = view.figure.texts[0].get_text()
+    assert ("each row starts where the last one ended" in title) == chains
+    assert title.splitlines()[1].startswith("morphing test images, posterior means")
 
 
 def test_evaluate_prints_a_table_and_keeps_the_numbers(vaectl: Vaectl, runs: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -167,7 +168,8 @@ def morph(
 ) -> View:
     """Morph from image to image, in image space and in latent space (Fig. 6 of the paper).
 
-    Rows chain: each starts where the last one ended, at the same sample of the posterior.
+    Without pairs, rows chain: each starts where the last one ended. An image that stands in several
+    rows is the same sample of its posterior in all of them.
 
     Raises:
         ConfigError: an index out of range.
@@ -176,23 +178,25 @@ def morph(
     for pair in pairs:
         for index in pair:
             _check_index("--pairs", index, len(split.images), "test images")
-    chained = list(pairs) or latent.chain(rows, len(split.images), split.labels, seed)
-    used = sorted({index for pair in chained for index in pair})
+    chosen = list(pairs) or latent.chain(rows, len(split.images), split.labels, seed)
+    used = sorted({index for pair in chosen for index in pair})
     images = dict(zip(used, _in_unit(model, split.images[used]), strict=True))
     codes = dict(zip(used, _codes(model, split.images[used], from_mean, seed), strict=True))
-    z = np.stack([latent.way(codes[a], codes[b], steps, path) for a, b in chained])
-    arrays: Arrays = {"pairs": np.asarray(chained), "z": z}
+    z = np.stack([latent.way(codes[a], codes[b], steps, path) for a, b in chosen])
+    arrays: Arrays = {"pairs": np.asarray(chosen), "z": z}
     panels = []
     if space in ("both", "image"):
         arrays["image_space"] = np.stack(
-            [latent.way(images[a], images[b], steps, "linear") for a, b in chained]
+            [latent.way(images[a], images[b], steps, "linear") for a, b in chosen]
         )
         panels.append(Panel(arrays["image_space"], heading="image space"))
     if space in ("both", "latent"):
         arrays["latent_space"] = model.decode(z)
         panels.append(Panel(arrays["latent_space"], heading=f"latent space, {path}"))
     ends = "posterior means" if from_mean else "posterior samples"
-    title = f"{model.title}\nmorphing test images, {ends}; each row starts where the last one ended"
+    chain = all(before[1] == after[0] for before, after in pairwise(chosen))
+    how = "; each row starts where the last one ended" if chain and len(chosen) > 1 else ""
+    title = f"{model.title}\nmorphing test images, {ends}{how}"
     return View("morph", pictures.sheet([panels], title=title), arrays)
 
 
