@@ -204,7 +204,7 @@ class _Trainer:
     def __init__(
         self, program: Program, member: Member, run: Callable[[TrainState], TrainState]
     ) -> None:
-        self._state = training.init(program, member)
+        self._state: TrainState = training.init(program, member)
         self._run = run
 
     def __call__(self) -> TrainState:
@@ -322,6 +322,7 @@ def _in_order(
         rows: Array = jax.lax.dynamic_slice_in_dim(images, start, size)
         return rows
 
+    end: TrainState
     end, _ = training.run_steps(program, member, state, 0, program.steps_per_epoch, batch)
     return end
 
@@ -376,7 +377,7 @@ def _population(
     steps = program.steps_per_epoch
     alone = [_epochs(program, member, images) for member in members]
 
-    def together() -> Float[Array, "members steps 2"]:
+    def together() -> object:
         nonlocal states
         states, sums = population.train_steps(program, everyone, states, images, 0, steps)
         return sums
