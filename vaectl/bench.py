@@ -140,8 +140,7 @@ def run(
     with jax.default_device(device):
         watch("compiling")
         start = time.perf_counter()
-        state = training.init(program, member)
-        fitting.compile_ahead(program, member, state, train, validation)
+        fitting.compile_ahead(program, member, train, validation)
         compiled = time.perf_counter() - start
         watch("training, evaluating, sampling")
         work = _work(program, member, train, validation, rounds)

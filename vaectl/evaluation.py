@@ -7,7 +7,7 @@ bound.
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -123,16 +123,16 @@ def bound_sums(
     return sums
 
 
-def compile_ahead(
+def lowered(
     graph: nnx.GraphDef[VAE],
     samples: int,
     params: Params,
     images: Images,
     seed: UInt32[Array, ""],
-) -> None:
-    """Compile what `split_means` runs."""
+) -> Any:
+    """What `split_means` runs, to be compiled; of the parameters, shapes are enough."""
     first, count, part = next(_parts(images))
-    bound_sums.lower(graph, samples, params, part, seed, 0, first, count).compile()
+    return bound_sums.lower(graph, samples, params, part, seed, 0, first, count)
 
 
 def _parts(images: Images) -> Iterator[tuple[int, int, UInt8[Array, "part pixels"]]]:

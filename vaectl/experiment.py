@@ -144,16 +144,17 @@ def _train(
     program = training.program(settings, images=len(images[0]), pixels=dataset.pixels)
     # all on the device from the start: a state that moves there later would compile again
     member = jax.device_put(training.member(settings), device)
+    fitting.compile_ahead(program, member, *images)
     state = training.init(program, member)
-    fitting.compile_ahead(program, member, state, *images)
     watch(Training(settings.epochs, program.images, program.steps_per_epoch))
     with Checkpoints(recorder.rundir.checkpoints) as checkpoints:
         try:
             for epoch in fitting.fit(program, member, state, *images):
-                watch(epoch)
                 if isinstance(epoch, Chunk):
+                    watch(epoch)
                     continue
                 recorder.epoch(epoch)
+                watch(epoch)
                 stop = stopping() or epoch.epoch == settings.epochs
                 if stop or epoch.epoch % settings.checkpoint.every == 0:
                     recorder.save(checkpoints, epoch)

@@ -7,6 +7,7 @@ prints.
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, final
 
 import jax.numpy as jnp
@@ -51,17 +52,24 @@ class Epoch(NamedTuple):
     state: TrainState
 
 
-def compile_ahead(
-    program: Program, member: Member, state: TrainState, train: Images, validation: Images
-) -> None:
-    """Compile all that `fit` runs, so that no epoch's time includes it. Done again, it is free."""
+def compile_ahead(program: Program, member: Member, train: Images, validation: Images) -> None:
+    """Compile all that training runs, side by side. Done again, it is free."""
+    state = training.shapes(program, member)
     if isinstance(train, np.ndarray):
         batches = jnp.zeros((streamed_steps(program), program.batch_size, program.pixels), "uint8")
-        training.order.lower(program, member, 0).compile()
-        training.train_streamed_steps.lower(program, member, state, batches, 0, 1).compile()
+        steps = [
+            training.train_streamed_steps.lower(program, member, state, batches, 0, 1),
+            training.order.lower(program, member, 0),
+        ]
     else:
-        training.train_steps.lower(program, member, state, train, 0, 1).compile()
-    evaluation.compile_ahead(program.graph, program.samples, state.params, validation, member.seed)
+        steps = [training.train_steps.lower(program, member, state, train, 0, 1)]
+    lowered = [
+        *steps,
+        training.init.lower(program, member),
+        evaluation.lowered(program.graph, program.samples, state.params, validation, member.seed),
+    ]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda part: part.compile(), lowered))
 
 
 def fit(
@@ -91,7 +99,7 @@ def fit(
     Raises:
         DivergedError: a NaN or an infinity in the bound; names the epoch and the step.
     """
-    compile_ahead(program, member, state, train, validation)
+    compile_ahead(program, member, train, validation)
     sums = np.zeros(2) if sums is None else sums
     stream = Stream(program, member, train) if isinstance(train, np.ndarray) else None
     steps = program.steps_per_epoch

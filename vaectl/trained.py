@@ -40,18 +40,14 @@ def load(run: RunDir | Path | str, checkpoint: str | int = "best") -> Trained:
         settings = configfile.load(rundir.path / "config.yaml")
     except ConfigError as error:
         raise RunError(error.message) from None
-    devices.select("auto")
+    device = devices.select("auto")
     try:
         height, width = map(int, record.data["image_shape"])
     except (KeyError, TypeError, ValueError):
         raise RunError(f"{rundir.path}/run.json: it does not say the shape of the images") from None
     program = training.program(settings, images=1, pixels=height * width)
-    like = jax.eval_shape(lambda: training.init(program, training.member(settings)))
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    like = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),  # type: ignore[no-untyped-call]
-        like,
-    )
+    member = jax.device_put(training.member(settings), device)
+    like = training.shapes(program, member)
     with Checkpoints(rundir.checkpoints) as checkpoints:
         info = _choose(rundir, checkpoints.list(), checkpoint)
         state = checkpoints.restore(info, like)

@@ -92,6 +92,16 @@ def init(program: Program, member: Member) -> TrainState:
     return TrainState(params, optimizer, jnp.zeros((), jnp.int32))
 
 
+def shapes(program: Program, member: Member) -> TrainState:
+    """Shapes, types and places of the arrays of a state, without computing one."""
+    place = member.seed.sharding if member.seed.committed else None
+    like: TrainState = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),  # type: ignore[no-untyped-call]
+        jax.eval_shape(lambda: init(program, member)),
+    )
+    return like
+
+
 def noise(
     program: Program, member: Member, step: Int[Array, ""] | int
 ) -> Float[Array, "samples batch code"]:
