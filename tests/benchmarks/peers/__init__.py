@@ -1,0 +1,1 @@
+"""vaectl's training beside the same training in other software; see `__main__`."""

@@ -1,0 +1,89 @@
+"""A peer in a process of its own, which trains one epoch whenever it is asked to.
+
+A peer is a module of this package with one function, `train(settings, dataset)`, that yields each
+epoch as it ends. It trains when the next one is asked for and waits otherwise, so that peers take
+turns and never run at the same time.
+"""
+
+import contextlib
+import importlib
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NamedTuple
+
+from vaectl import config, data
+from vaectl.errors import VaectlError
+
+QUIET = 0.05
+"""The part of the cores' time up to which other programs do not count."""
+
+
+class Epoch(NamedTuple):
+    """What a peer tells of an epoch."""
+
+    seconds: float
+    """Of training alone."""
+    elbo: float
+    """Of the validation split after it, 1 sample, in nats per image."""
+
+
+class Turn(NamedTuple):
+    """An epoch, and whether it had the cores to itself."""
+
+    epoch: Epoch
+    quiet: bool
+
+
+@contextlib.contextmanager
+def started(
+    peer: str, settings: config.Config, dataset: data.Dataset
+) -> Iterator[Callable[[], Turn]]:
+    """Start a peer, and give the function that asks it for its next epoch."""
+    # spawned, not forked: thread pools do not survive a fork
+    context = multiprocessing.get_context("spawn")
+    pipe, other_end = context.Pipe()
+    process = context.Process(target=_work, args=(peer, settings, dataset, other_end), daemon=True)
+    process.start()
+    other_end.close()  # else a dead peer would be waited for
+
+    def turn() -> Turn:
+        try:
+            pipe.send(None)
+            answer: Turn = pipe.recv()
+            return answer
+        except (EOFError, OSError):
+            raise VaectlError(f"{peer} ended; leave it out by --only") from None
+
+    try:
+        yield turn
+    finally:
+        pipe.close()
+        process.join()
+
+
+def _work(peer: str, settings: config.Config, dataset: data.Dataset, pipe: Connection) -> None:
+    epochs = importlib.import_module(f"{__package__}.{peer}").train(settings, dataset)
+    cores = os.sched_getaffinity(0)
+    with contextlib.suppress(EOFError):  # nobody asks any more
+        while True:
+            pipe.recv()
+            start, own, all_programs = time.perf_counter(), time.process_time(), _used(cores)
+            epoch = next(epochs)
+            others = _used(cores) - all_programs - (time.process_time() - own)
+            available = len(cores) * (time.perf_counter() - start)
+            pipe.send(Turn(epoch, quiet=others < QUIET * available))
+
+
+def _used(cores: set[int]) -> float:
+    """Seconds for which any program has used these cores, or a hypervisor has taken them."""
+    ticks = 0
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *fields = line.split()
+        if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in cores:
+            user, nice, system, _idle, _wait, *interrupts_and_stolen = map(int, fields[:8])
+            ticks += user + nice + system + sum(interrupts_and_stolen)
+    return ticks / os.sysconf("SC_CLK_TCK")
