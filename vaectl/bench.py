@@ -64,6 +64,10 @@ class Work(NamedTuple):
         """Or samples."""
         return self.images / self.seconds
 
+    def as_json(self) -> dict[str, object]:
+        """For a program."""
+        return {**self._asdict(), "images_per_second": self.images_per_second}
+
 
 class Part(NamedTuple):
     """A part of the training step."""
@@ -102,11 +106,13 @@ class Bench(NamedTuple):
 
     def as_json(self) -> dict[str, object]:
         """For a program."""
-        listed = {name: [row._asdict() for row in getattr(self, name)] for name in _LISTS}
-        return {**self._asdict(), **listed, "population": self.population._asdict()}
-
-
-_LISTS = ("work", "parts", "scaling")
+        return {
+            **self._asdict(),
+            "work": [row.as_json() for row in self.work],
+            "parts": [part._asdict() for part in self.parts],
+            "population": self.population._asdict(),
+            "scaling": [row.as_json() for row in self.scaling],
+        }
 
 
 def run(

@@ -72,7 +72,7 @@ class Floor:
 
         self._times = times
         self._transposed = tuple(p.transposed for p in products)
-        self._host = [
+        self.operands = [
             (
                 matrix(p.rows, p.inner, p.transposed == "left"),
                 matrix(p.inner, p.columns, p.transposed == "right"),
@@ -80,7 +80,7 @@ class Floor:
             for p in products
         ]
         self._on_cpu = jax.devices()[0].platform == "cpu"
-        self._device = jax.device_put(self._host)
+        self._device = jax.device_put(self.operands)
         self.seconds()  # compiles
 
     def seconds(self) -> float:
@@ -89,13 +89,13 @@ class Floor:
 
     def _xla(self) -> float:
         start = time.perf_counter()
-        _repeat(self._transposed, self._device, self._times).block_until_ready()
+        repeat(self._transposed, self._device, self._times).block_until_ready()
         return time.perf_counter() - start
 
     def _numpy(self) -> float:
         start = time.perf_counter()
         for _ in range(self._times):
-            for transposed, (left, right) in zip(self._transposed, self._host, strict=True):
+            for transposed, (left, right) in zip(self._transposed, self.operands, strict=True):
                 np.dot(
                     left.T if transposed == "left" else left,
                     right.T if transposed == "right" else right,
@@ -107,11 +107,13 @@ _barrier: Callable[[Any], Any] = jax.lax.optimization_barrier  # JAX does not an
 
 
 @partial(jax.jit, static_argnames="transposed")
-def _repeat(
+def repeat(
     transposed: tuple[str, ...],
     operands: Sequence[tuple[Float[Array, "m k"], Float[Array, "k n"]]],
     times: int,
 ) -> Float[Array, ""]:
+    """Sum the first entries of all products, over as many repetitions."""
+
     def once(_: int, total: Float[Array, ""]) -> Float[Array, ""]:
         # barriers: else XLA takes the products out of the loop, or computes only what is asked for
         these, _ = _barrier((operands, total))

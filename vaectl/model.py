@@ -79,7 +79,10 @@ class Decoder(nnx.Module):
 
     def __call__(self, z: Float[Array, "*batch code"]) -> Float[Array, "*batch pixels"]:
         """Return the log-odds of each pixel."""
-        return self.logits(self.activation(self.hidden(z)))
+        # flat, because XLA transposes matrices for the gradient of products with more axes
+        flat = z.reshape(-1, z.shape[-1])
+        logits = self.logits(self.activation(self.hidden(flat)))
+        return logits.reshape(*z.shape[:-1], logits.shape[-1])
 
 
 @final

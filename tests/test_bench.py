@@ -1,0 +1,61 @@
+import json
+
+import numpy as np
+import pytest
+
+from tests.conftest import Vaectl
+from vaectl import bench, config, floor, training
+
+SMALL = ("--set", "data.train_size=300", "--set", "model.hidden_size=20", "--quiet")
+
+
+def test_the_products_of_a_step_are_those_of_a_network_of_its_shape() -> None:
+    settings = config.Config(batch_size=250)
+    program = training.program(settings, images=50_000, pixels=784)
+    wide, heads, narrow = 784 * 500, 500 * 40, 20 * 500
+    # forward, gradient by the weights, gradient by the inputs; the images need none
+    uses = 2 * wide + 3 * heads + 3 * narrow + 3 * wide
+    assert sum(product.operations for product in floor.step(program)) == 2 * 250 * uses
+
+
+@pytest.mark.parametrize("transposed", ["", "left", "right"])
+def test_products_repeat_on_the_device_as_often_as_asked(transposed: str) -> None:
+    product = floor.Product(3, 4, 5, transposed)
+    least = floor.Floor([product], times=7)
+    [(left, right)] = least.operands
+    corner = (left.T if transposed == "left" else left)[0] @ (
+        right.T if transposed == "right" else right
+    )[:, 0]
+    total = floor.repeat((transposed,), [(left, right)], 7)
+    np.testing.assert_allclose(total, 7 * corner, rtol=1e-5)
+    assert least.seconds() > 0
+
+
+def test_bench_prints_each_piece_of_work_beside_its_floor(vaectl: Vaectl) -> None:
+    answer = vaectl("bench", "--rounds", "1", *SMALL)
+    assert answer.code == 0, answer.err
+    for word in ("training", "validation", "IW-100", "sampling", "matrix products", "in turn here"):
+        assert word in answer.out
+
+
+def test_bench_gives_a_program_the_same_numbers(
+    vaectl: Vaectl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "SCALING", {"hidden_size": (30,), "batch_size": (70,)})
+    monkeypatch.setattr(bench, "SCALING_OPERATIONS", 10**8)
+    answer = vaectl("bench", "--rounds", "1", "--scaling", "--json", *SMALL)
+    found = json.loads(answer.out)
+    assert [row["name"] for row in found["work"]] == [
+        "training",
+        "validation",
+        "IW-100",
+        "sampling",
+    ]
+    assert [row["name"] for row in found["scaling"]] == ["hidden_size 30", "batch_size 70"]
+    for row in found["work"] + found["scaling"]:
+        assert row["ratio"] == pytest.approx(row["seconds"] / row["floor"])
+        assert row["images_per_second"] == pytest.approx(row["images"] / row["seconds"])
+    assert sum(part["share"] for part in found["parts"]) == pytest.approx(1)
+    assert found["population"]["chosen"] == "in turn"
+    assert found["compile_seconds"] > 0
+    assert found["peak_memory"] > 2**20
