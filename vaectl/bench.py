@@ -37,7 +37,7 @@ from vaectl.training import Member, Program, TrainState
 
 IMPORTANCE_SAMPLES = 100
 SAMPLES = 10_000
-MEMBERS = 4
+MEMBERS, MEMBERS_ON_CPU = 16, 4
 SCALING: Mapping[str, tuple[int, ...]] = {
     "batch_size": (1000, 5000),
     "hidden_size": (1000, 4096),
@@ -155,7 +155,7 @@ def run(
         parts = _parts(program, member, train, rounds)
         watch("streaming from host memory")
         streamed = _streamed(program, member, train, host, rounds)
-        watch(f"training {MEMBERS} members together, and in turn")
+        watch("training populations together, and in turn")
         members = _population(program, settings, device, train, rounds)
         table = []
         if scaling:
@@ -376,7 +376,8 @@ def _population(
     rounds: int,
 ) -> Population:
     """What a member costs among others."""
-    seeds = [settings.model_copy(update={"seed": seed}) for seed in range(MEMBERS)]
+    count = MEMBERS_ON_CPU if device.platform == "cpu" else MEMBERS
+    seeds = [settings.model_copy(update={"seed": seed}) for seed in range(count)]
     members = [jax.device_put(training.member(each), device) for each in seeds]
     everyone, states = population.start(program, members)
     steps = program.steps_per_epoch
@@ -397,9 +398,9 @@ def _population(
     )
     chosen, reason = population.strategy(device, images)
     return Population(
-        members=MEMBERS,
-        together=float(np.median(times["together"] / times["alone"])) / MEMBERS,
-        in_turn=float(np.median(times["in turn"] / times["alone"])) / MEMBERS,
+        members=count,
+        together=float(np.median(times["together"] / times["alone"])) / count,
+        in_turn=float(np.median(times["in turn"] / times["alone"])) / count,
         chosen=chosen,
         reason=reason,
     )
