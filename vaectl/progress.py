@@ -39,6 +39,8 @@ class Training(NamedTuple):
     epochs: int
     images: int
     steps_per_epoch: int
+    step: int = 0
+    """After which it begins."""
 
 
 Event = Note | Phase | Training | Chunk | Epoch
@@ -89,8 +91,10 @@ def _bar(console: Console) -> Iterator[Watch]:
                 bar.update(task, description=text)
             case Training():
                 training = event
+                done = event.step / event.steps_per_epoch
                 bar.reset(task, total=event.epochs)
-                bar.update(task, description=f"epoch 0/{event.epochs}", numbers="")
+                text = f"epoch {int(done)}/{event.epochs}"
+                bar.update(task, completed=done, description=text, numbers="")
             case Chunk():
                 bar.update(task, completed=event.step / training.steps_per_epoch)
             case Epoch():

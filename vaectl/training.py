@@ -92,6 +92,16 @@ def init(program: Program, member: Member) -> TrainState:
     return TrainState(params, optimizer, jnp.zeros((), jnp.int32))
 
 
+def blank(program: Program, member: Member, device: jax.Device) -> TrainState:
+    """Shapes and types of a state on a device, without numbers: what a checkpoint fills."""
+    there = jax.sharding.SingleDeviceSharding(device)
+    shapes: TrainState = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=there),  # type: ignore[no-untyped-call]
+        jax.eval_shape(lambda: init(program, member)),
+    )
+    return shapes
+
+
 def noise(
     program: Program, member: Member, step: Int[Array, ""] | int
 ) -> Float[Array, "samples batch code"]:
