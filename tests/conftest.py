@@ -73,3 +73,18 @@ def vaectl(
         return Answer(code or 0, out, err)
 
     return run
+
+
+def assert_equal_runs(ours: Path, theirs: Path) -> None:
+    """Parameters bit for bit, metrics byte for byte but for the times."""
+    import vaectl as package
+
+    metrics = (
+        [line.rpartition(",")[0] for line in (run / "metrics.csv").read_text().splitlines()]
+        for run in (ours, theirs)
+    )
+    assert next(metrics) == next(metrics)
+    for checkpoint in ("latest", "best"):
+        a, b = (package.load(run, checkpoint) for run in (ours, theirs))
+        assert a.checkpoint.step == b.checkpoint.step
+        jax.tree.map(np.testing.assert_array_equal, a.params, b.params)

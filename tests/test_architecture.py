@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "vaectl"
 
 # each may import what stands above it; those in one line do not import each other
 LAYERS = [
-    {"errors", "version"},
+    {"errors", "stderr", "version"},
     {"config", "files", "formats", "streams", "interrupts", "record"},
     {"configfile", "data", "environment", "latent"},
     {"devices", "model", "figures"},

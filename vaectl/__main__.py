@@ -1,5 +1,15 @@
-"""`python -m vaectl` is `vaectl`."""
+"""The process: `vaectl`, and `python -m vaectl`."""
 
-from vaectl.cli import main
+from vaectl.interrupts import leave_at_once
 
-main()
+
+def main() -> None:
+    """Answer signals before anything is imported that takes time, then run the command line."""
+    leave_at_once()
+    from vaectl import cli
+
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

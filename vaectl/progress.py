@@ -1,6 +1,5 @@
 """What a person sees while a run trains: a bar on a terminal, else a plain line now and then."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from rich.progress import (
 )
 
 from vaectl.fitting import Chunk, Epoch
+from vaectl.stderr import say
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -106,6 +106,7 @@ def _bar(console: Console) -> Iterator[Watch]:
                 )
 
     with bar:
+        console.show_cursor(True)  # a process that is killed could not bring it back
         yield watch
 
 
@@ -117,7 +118,7 @@ def _lines() -> Watch:
         nonlocal written, training
         match event:
             case Note(text) | Phase(text):
-                print(text, file=sys.stderr, flush=True)
+                say(text)
             case Training():
                 training = event
             case Epoch():
@@ -125,11 +126,7 @@ def _lines() -> Watch:
                 if first_or_last or time.monotonic() - written >= _SECONDS_BETWEEN_LINES:
                     written = time.monotonic()
                     numbers = _numbers(event, training.images)
-                    print(
-                        f"epoch {event.epoch}/{training.epochs}  {numbers}",
-                        file=sys.stderr,
-                        flush=True,
-                    )
+                    say(f"epoch {event.epoch}/{training.epochs}  {numbers}")
 
     return watch
 
@@ -164,4 +161,4 @@ def saying(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
         with console.status("starting") as status:
             yield lambda what: status.update(what)
     else:
-        yield lambda what: print(what, file=sys.stderr, flush=True)
+        yield say
