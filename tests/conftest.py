@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -39,6 +40,30 @@ def strict_types() -> Iterator[None]:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+class Fault(NamedTuple):
+    """A row of the table of faults: what was done, and when, or to what."""
+
+    what: str
+    when: str
+
+
+Table = Counter[Fault]
+FAULTS = pytest.StashKey[Table]()
+
+
+@pytest.fixture
+def faults(request: pytest.FixtureRequest) -> Table:
+    """How often what was done; a test that adds to it has asserted that nothing was lost."""
+    return request.config.stash.setdefault(FAULTS, Counter())
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    for (what, when), times in sorted(config.stash.get(FAULTS, Counter()).items()):
+        terminalreporter.write_line(f"{what:22} {when:32} {times:4} times, lost: nothing")
 
 
 class Answer(NamedTuple):

@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import logging
 import shutil
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -97,6 +98,7 @@ class Checkpoints:
         # what Orbax logs as an error, with a traceback, it raises too
         for logger in ("absl", "asyncio"):
             logging.getLogger(logger).setLevel(logging.CRITICAL)
+        sys.unraisablehook = _show_unraisable
 
     def __enter__(self) -> Self:
         return self
@@ -281,6 +283,18 @@ def _is_intact(directory: Path, info: Info) -> bool:
         return digest(directory / str(info.step)) == info.digest
     except OSError:
         return False
+
+
+_unraisablehook = sys.unraisablehook
+
+
+def _show_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """Show what nobody can catch, but for what follows a write that failed.
+
+    Orbax closes its event loop then, into which TensorStore calls as other writes end.
+    """
+    if str(unraisable.exc_value) != "Event loop is closed":
+        _unraisablehook(unraisable)
 
 
 @contextlib.contextmanager
