@@ -42,15 +42,6 @@ def test_other_threads_leave_signals_alone() -> None:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_work_that_leaves_nothing_to_save_is_cut_at_once(number: int) -> None:
-    with asked_to_stop() as asked:
-        with pytest.raises(KeyboardInterrupt), asked.at_once():
-            signal.raise_signal(number)
-        with pytest.raises(KeyboardInterrupt), asked.at_once():
-            pytest.fail("it was asked before this began")
-
-
-@pytest.mark.parametrize("number", SIGNALS)
 def test_a_command_leaves_at_once_and_without_a_traceback(number: int) -> None:
     """In a process of its own, since this one is to go on."""
     code = (

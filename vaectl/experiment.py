@@ -9,6 +9,7 @@ import math
 import re
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,12 +22,15 @@ from vaectl.data.binarization import meaning
 from vaectl.devices import DeviceKind
 from vaectl.errors import ConfigError, DivergedError, InterruptedRunError, RunError
 from vaectl.fitting import Epoch
-from vaectl.interrupts import Stopping, asked_to_stop
+from vaectl.interrupts import asked_to_stop
 from vaectl.progress import Note, Phase, Training, Watch, ignore
 from vaectl.record import Best, Record, Resumption, Row, now
 from vaectl.recorder import Recorder
 from vaectl.rundir import RunDir, check_name
 from vaectl.training import Program, TrainState
+
+Stopping = Callable[[], bool]
+"""Whether a signal has asked to stop."""
 
 
 class Result(NamedTuple):
@@ -220,15 +224,16 @@ def _train(
     info, state = start or (BEGINNING, None)
     if info.step == program.epochs * program.steps_per_epoch:
         return
-    with stopping.at_once():
-        task.watch(Phase("compiling"))
-        train, validation = task.dataset.train.images, task.dataset.validation.images
-        images = jax.device_put((train, validation), device)
-        # all on the device from the start: a state that moves there later would compile again
-        member = jax.device_put(training.member(settings), device)
-        if state is None:
-            state = training.init(program, member)
-        fitting.compile_ahead(program, member, state, *images)
+    task.watch(Phase("compiling"))
+    train, validation = task.dataset.train.images, task.dataset.validation.images
+    images = jax.device_put((train, validation), device)
+    # all on the device from the start: a state that moves there later would compile again
+    member = jax.device_put(training.member(settings), device)
+    if state is None:
+        state = training.init(program, member)
+    fitting.compile_ahead(program, member, state, *images, stopping=stopping)
+    if stopping():
+        return
     task.watch(Training(settings.epochs, program.images, program.steps_per_epoch, info.step))
     sums, saved = np.array(info.sums), time.monotonic()
     with Checkpoints(recorder.rundir.checkpoints) as checkpoints:

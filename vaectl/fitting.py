@@ -6,7 +6,7 @@ prints.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, final
 
 import jax.numpy as jnp
@@ -54,15 +54,27 @@ class Epoch(NamedTuple):
 
 
 def compile_ahead(
-    program: Program, member: Member, state: TrainState, train: Images, validation: Images
+    program: Program,
+    member: Member,
+    state: TrainState,
+    train: Images,
+    validation: Images,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Compile all that `fit` runs, so that no epoch's time includes it. Done again, it is free."""
+    """Compile all that `fit` runs, so that no epoch's time includes it. Done again, it is free.
+
+    Each program takes seconds; before each it is asked whether to stop.
+    """
+    if stopping():
+        return
     if isinstance(train, np.ndarray):
         batches = jnp.zeros((streamed_steps(program), program.batch_size, program.pixels), "uint8")
         training.order.lower(program, member, 0).compile()
         training.train_streamed_steps.lower(program, member, state, batches, 0, 1).compile()
     else:
         training.train_steps.lower(program, member, state, train, 0, 1).compile()
+    if stopping():
+        return
     evaluation.compile_ahead(program.graph, program.samples, state.params, validation, member.seed)
 
 

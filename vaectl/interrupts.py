@@ -3,10 +3,9 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import final
 
 from vaectl.errors import InterruptedRunError
 from vaectl.stderr import say
@@ -28,46 +27,18 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
     os._exit(InterruptedRunError.exit_code)
 
 
-@final
-class Stopping:
-    """Whether a signal has asked to stop: what a loop asks between two pieces of work."""
-
-    def __init__(self) -> None:
-        self._asked = self._at_once = False
-
-    def __call__(self) -> bool:
-        """Say it."""
-        return self._asked
-
-    def ask(self) -> None:
-        """Take note of a signal."""
-        self._asked = True
-        if self._at_once:
-            raise KeyboardInterrupt
-
-    @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """Within, a signal raises KeyboardInterrupt: for work that leaves nothing to save."""
-        if self._asked:
-            raise KeyboardInterrupt
-        self._at_once = True
-        try:
-            yield
-        finally:
-            self._at_once = False
-
-
 @contextmanager
-def asked_to_stop() -> Iterator[Stopping]:
+def asked_to_stop() -> Iterator[Callable[[], bool]]:
     """Take over both signals, and tell on request whether one has come.
 
     The first signal is noted and the old handlers are put back, so that a second one does what it
-    always did: leave at once. Outside the main thread nothing is taken over.
+    always did: leave at once. An exception is never raised out of nowhere: within JAX it can end
+    the process. Outside the main thread nothing is taken over.
     """
-    stopping = Stopping()
     if threading.current_thread() is not threading.main_thread():
-        yield stopping
+        yield lambda: False
         return
+    asked = False
     previous = {number: signal.getsignal(number) for number in SIGNALS}
 
     def restore() -> None:
@@ -75,12 +46,13 @@ def asked_to_stop() -> Iterator[Stopping]:
             signal.signal(number, handler)
 
     def note(_number: int, _frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
         restore()
-        stopping.ask()
 
     for number in SIGNALS:
         signal.signal(number, note)
     try:
-        yield stopping
+        yield lambda: asked
     finally:
         restore()
