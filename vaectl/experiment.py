@@ -1,4 +1,4 @@
-"""Run an experiment: from a configuration to a run directory.
+"""Run an experiment: from a configuration to a run directory; resume one.
 
 The one place where training meets the disk.
 """
@@ -225,13 +225,13 @@ def _train(
     if info.step == program.epochs * program.steps_per_epoch:
         return
     task.watch(Phase("compiling"))
-    train, validation = task.dataset.train.images, task.dataset.validation.images
-    images = jax.device_put((train, validation), device)
+    images = task.dataset.train.images, task.dataset.validation.images
+    train, validation = jax.device_put(images, device)
     # all on the device from the start: a state that moves there later would compile again
     member = jax.device_put(training.member(settings), device)
     if state is None:
         state = training.init(program, member)
-    fitting.compile_ahead(program, member, state, *images, stopping=stopping)
+    fitting.compile_ahead(program, member, state, train, validation, stopping)
     if stopping():
         return
     task.watch(Training(settings.epochs, program.images, program.steps_per_epoch, info.step))
@@ -239,7 +239,7 @@ def _train(
     with Checkpoints(recorder.rundir.checkpoints) as checkpoints:
         try:
             for event in fitting.fit(
-                program, member, state, *images, sums=sums, seconds=info.seconds
+                program, member, state, train, validation, sums=sums, seconds=info.seconds
             ):
                 if isinstance(event, Epoch):
                     recorder.epoch(event)

@@ -1,7 +1,7 @@
 """A run directory: the only owner of its paths and formats.
 
 config.yaml    the resolved configuration; `vaectl train config.yaml` repeats the run
-run.json       status, seed, versions, device, data set, times
+run.json       status, seed, versions, device, data set, times, resumptions
 metrics.csv    one row per epoch and split
 checkpoints/   see `vaectl.checkpoints`
 figures/       curves, and what other commands draw
