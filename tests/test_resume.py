@@ -3,6 +3,8 @@
 import json
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -216,3 +218,19 @@ def test_a_run_that_another_process_writes_in_is_not_resumed(tmp_path: Path) -> 
         pytest.raises(RunError, match="another process writes in it"),
     ):
         experiment.resume(RunDir(run.path), _settings())
+
+
+def test_a_run_goes_on_on_another_device(whole: RunDir, tmp_path: Path) -> None:
+    """Two devices of a CPU stand for a CPU and a GPU; in a process of its own, to have two."""
+    run = _interrupted(tmp_path, lambda event: getattr(event, "epoch", None) == 2)
+    code = (
+        "import sys, jax; jax.config.update('jax_num_cpu_devices', 2)\n"
+        "from pathlib import Path; from vaectl import devices, experiment\n"
+        "from vaectl.rundir import RunDir; run = RunDir(Path(sys.argv[1]))\n"
+        "devices.select = lambda kind: jax.devices()[1]\n"
+        "print(experiment.resume(run, run.read_config()).record.status)"
+    )
+    command = [sys.executable, "-W", "error", "-c", code, str(run.path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("finished\n", "")
+    assert_equal_runs(run.path, whole.path)
