@@ -105,7 +105,7 @@ def test_more_epochs_extend_a_finished_run_to_that_of_so_many_epochs(
     assert (result.record.epochs, result.record.status) == (4, "finished")
     assert run.read_config().epochs == 4
     assert_equal_runs(run.path, whole.path)
-    with pytest.raises(ConfigError, match="--epochs 2: a has trained epoch 4 already"):
+    with pytest.raises(ConfigError, match="--epochs 2: a is at epoch 4 already"):
         experiment.resume(run, _settings(epochs=2), extend=True)
 
 

@@ -156,7 +156,8 @@ def resume(
             at = found.intact[-1] if found.intact else BEGINNING
             if settings.epochs * task.program.steps_per_epoch < at.step:
                 raise ConfigError(
-                    f"--epochs {settings.epochs}: {rundir.name} has trained {at.where} already"
+                    f"--epochs {settings.epochs}: {rundir.name} is at {at.where} already",
+                    hint="ask for more, or train another run",
                 )
             rows = rundir.read_metrics(until=at.epoch)
             state = _restore(task, rundir, found.intact)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ def leave_at_once() -> None:
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
+    if sys.stderr is not None and sys.stderr.isatty():
+        say("\033[?25h")  # a bar that was being drawn hid the cursor
     say("error: interrupted")
     os._exit(InterruptedRunError.exit_code)
 

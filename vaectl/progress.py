@@ -106,7 +106,6 @@ def _bar(console: Console) -> Iterator[Watch]:
                 )
 
     with bar:
-        console.show_cursor(True)  # a process that is killed could not bring it back
         yield watch
 
 
