@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -49,21 +49,23 @@ class Fault(NamedTuple):
     when: str
 
 
-Table = Counter[Fault]
+Table = defaultdict[Fault, list[float]]
+"""For each time it was done, the seconds from a signal to the exit, or 0."""
 FAULTS = pytest.StashKey[Table]()
 
 
 @pytest.fixture
 def faults(request: pytest.FixtureRequest) -> Table:
-    """How often what was done; a test that adds to it has asserted that nothing was lost."""
-    return request.config.stash.setdefault(FAULTS, Counter())
+    """What was done; a test that adds to it has asserted that nothing was lost."""
+    return request.config.stash.setdefault(FAULTS, defaultdict(list))
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    for (what, when), times in sorted(config.stash.get(FAULTS, Counter()).items()):
-        terminalreporter.write_line(f"{what:22} {when:32} {times:4} times, lost: nothing")
+    for (what, when), seconds in sorted(config.stash.get(FAULTS, {}).items()):
+        exit_ = f", out within {max(seconds):.1f} s" if any(seconds) else ""
+        terminalreporter.write_line(f"{what:22} {when:32} {len(seconds):4} x, lost: nothing{exit_}")
 
 
 class Answer(NamedTuple):
