@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -41,6 +42,32 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
+class Fault(NamedTuple):
+    """A row of the table of faults: what was done, and when, or to what."""
+
+    what: str
+    when: str
+
+
+Table = defaultdict[Fault, list[float]]
+"""For each time it was done, the seconds from a signal to the exit, or 0."""
+FAULTS = pytest.StashKey[Table]()
+
+
+@pytest.fixture
+def faults(request: pytest.FixtureRequest) -> Table:
+    """What was done; a test that adds to it has asserted that nothing was lost."""
+    return request.config.stash.setdefault(FAULTS, defaultdict(list))
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    for (what, when), seconds in sorted(config.stash.get(FAULTS, {}).items()):
+        exit_ = f", out within {max(seconds):.1f} s" if any(seconds) else ""
+        terminalreporter.write_line(f"{what:22} {when:32} {len(seconds):4} x, lost: nothing{exit_}")
+
+
 class Answer(NamedTuple):
     """What a command left behind."""
 
@@ -73,3 +100,18 @@ def vaectl(
         return Answer(code or 0, out, err)
 
     return run
+
+
+def assert_equal_runs(ours: Path, theirs: Path) -> None:
+    """Parameters bit for bit, metrics byte for byte but for the times."""
+    import vaectl as package
+
+    metrics = (
+        [line.rpartition(",")[0] for line in (run / "metrics.csv").read_text().splitlines()]
+        for run in (ours, theirs)
+    )
+    assert next(metrics) == next(metrics)
+    for checkpoint in ("latest", "best"):
+        a, b = (package.load(run, checkpoint) for run in (ours, theirs))
+        assert a.checkpoint.step == b.checkpoint.step
+        jax.tree.map(np.testing.assert_array_equal, a.params, b.params)

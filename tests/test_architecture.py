@@ -11,8 +11,8 @@ PACKAGE = Path(__file__).parent.parent / "vaectl"
 
 # each may import what stands above it; those in one line do not import each other
 LAYERS = [
-    {"errors", "version"},
-    {"config", "files", "streams", "interrupts", "record"},
+    {"errors", "stderr", "version"},
+    {"config", "files", "formats", "streams", "interrupts", "record"},
     {"configfile", "data", "environment", "latent"},
     {"devices", "model", "figures"},
     {"objective", "optimizers", "pictures"},
@@ -22,7 +22,8 @@ LAYERS = [
     {"population", "progress"},
     {"bench"},
     {"tables"},
-    {"experiment", "trained"},
+    {"recorder", "resumption", "trained"},
+    {"experiment"},
     {"assessment", "look", "__init__"},
     {"cli"},
     {"__main__"},

@@ -208,6 +208,7 @@ def test_records_read_back(tmp_path: Path) -> None:
             RECORD.model_copy(update={"format_version": FORMAT_VERSION + 1}).model_dump_json(),
             "newer",
         ),
+        ('{"format_version": 2, "of": "other fields"}', "format 2 is newer than this vaectl reads"),
     ],
 )
 def test_broken_records_are_refused(content: str | None, message: str, tmp_path: Path) -> None:

@@ -199,6 +199,9 @@ class Checkpoint(Section):
     every: Count = 10
     """Epochs between saves; the last epoch is always saved. The best epoch by validation ELBO
     is remembered at every epoch and written at the next save."""
+    every_seconds: Positive | None = 600.0
+    """Seconds after which the state is saved though no such epoch ended, inside a long epoch too;
+    null: only as `every` says."""
 
 
 class Config(Section):

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import platform
 from typing import Literal
 
 import jax
@@ -37,12 +38,17 @@ def select(kind: DeviceKind, *, keep_programs: bool = True) -> jax.Device:
 
 
 def describe(device: jax.Device) -> dict[str, object]:
-    """What results depend on beside the configuration: the kind of device, and CPU threads.
+    """What results depend on beside the configuration: the machine, its device, its CPU threads.
 
     The number of threads changes the order of additions on a CPU, and with it the last bits.
     """
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"platform": device.platform, "kind": device.device_kind, "cpu_threads": threads}
+    return {
+        "platform": device.platform,
+        "kind": device.device_kind,
+        "cpu_threads": threads,
+        "host": platform.node(),
+    }
 
 
 def _keep_compiled_programs() -> None:

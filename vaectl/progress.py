@@ -1,6 +1,5 @@
 """What a person sees while a run trains: a bar on a terminal, else a plain line now and then."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from rich.progress import (
 )
 
 from vaectl.fitting import Chunk, Epoch
+from vaectl.stderr import say
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -39,6 +39,8 @@ class Training(NamedTuple):
     epochs: int
     images: int
     steps_per_epoch: int
+    step: int = 0
+    """After which it begins."""
 
 
 Event = Note | Phase | Training | Chunk | Epoch
@@ -89,8 +91,10 @@ def _bar(console: Console) -> Iterator[Watch]:
                 bar.update(task, description=text)
             case Training():
                 training = event
+                done = event.step / event.steps_per_epoch
                 bar.reset(task, total=event.epochs)
-                bar.update(task, description=f"epoch 0/{event.epochs}", numbers="")
+                text = f"epoch {int(done)}/{event.epochs}"
+                bar.update(task, completed=done, description=text, numbers="")
             case Chunk():
                 bar.update(task, completed=event.step / training.steps_per_epoch)
             case Epoch():
@@ -113,7 +117,7 @@ def _lines() -> Watch:
         nonlocal written, training
         match event:
             case Note(text) | Phase(text):
-                print(text, file=sys.stderr, flush=True)
+                say(text)
             case Training():
                 training = event
             case Epoch():
@@ -121,11 +125,7 @@ def _lines() -> Watch:
                 if first_or_last or time.monotonic() - written >= _SECONDS_BETWEEN_LINES:
                     written = time.monotonic()
                     numbers = _numbers(event, training.images)
-                    print(
-                        f"epoch {event.epoch}/{training.epochs}  {numbers}",
-                        file=sys.stderr,
-                        flush=True,
-                    )
+                    say(f"epoch {event.epoch}/{training.epochs}  {numbers}")
 
     return watch
 
@@ -160,4 +160,4 @@ def saying(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
         with console.status("starting") as status:
             yield lambda what: status.update(what)
     else:
-        yield lambda what: print(what, file=sys.stderr, flush=True)
+        yield say

@@ -17,6 +17,7 @@ from vaectl.cli import (  # noqa: F401  # noqa: F401
 # isort: on
 from vaectl.cli.app import Tracebacks, app
 from vaectl.errors import VaectlError
+from vaectl.stderr import say
 
 CLOSED_PIPE = 141
 """What a shell says of a command that SIGPIPE ended."""
@@ -48,5 +49,5 @@ def _run() -> None:
         lines = [f"error: {first}", *(f"       {line}" for line in more)]
         if error.hint:
             lines.append(f"try:   {error.hint}")
-        print("\n".join(lines), file=sys.stderr)
+        say("\n".join(lines))
         sys.exit(error.exit_code)
