@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "vaectl"
 # each may import what stands above it; those in one line do not import each other
 LAYERS = [
     {"errors", "version"},
-    {"config", "files", "streams", "interrupts", "record"},
+    {"config", "files", "memory", "streams", "interrupts", "record"},
     {"configfile", "data", "environment", "latent"},
     {"devices", "model", "figures"},
     {"objective", "optimizers", "pictures"},

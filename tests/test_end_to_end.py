@@ -124,7 +124,7 @@ def test_a_name_that_exists_is_refused_before_training_and_replaced_by_force(
         (["--device", "gpu"], 2, "error: --device gpu: JAX sees no GPU here"),
         (["--name", "a/b"], 2, "error: --name a/b: not usable"),
         (["nothing.yaml"], 2, "error: nothing.yaml: cannot be read"),
-        (["--set", "data.source=idx:gone"], 3, "gone: no such directory"),
+        (["--set", "data.source=idx:gone"], 3, "gone: cannot be read: No such file or directory"),
         (["--set", "data.train_size=5000"], 3, "5000 to train and 500 to validate are too many"),
         (["--optimizer", "sgd", "--learning-rate", "1e9"], 5, "not finite at epoch 1, step"),
     ],

@@ -378,7 +378,7 @@ def test_a_data_set_that_is_gone_or_another_one_is_refused(
     (runs / "z5" / "config.yaml").write_text(text.replace("digits-5k", f"idx:{tmp_path}/gone"))
     answer = vaectl("evaluate", "z5")
     assert answer.code == 3
-    assert "gone: no such directory" in answer.err
+    assert "gone: cannot be read: No such file or directory" in answer.err
     # what needs no data still works
     assert vaectl("sample", "z5", "--count", 1).code == 0
 

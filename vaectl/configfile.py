@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning
 from ruamel.yaml.scalarbool import ScalarBoolean
 
@@ -162,7 +162,7 @@ def _plain(node: Any, path: _Path, file: str, origins: _Origins) -> Any:
             origins[place] = f"{file}:{line + 1}"
             plain[str(key)] = _plain(value, place, file, origins)
         return plain
-    if isinstance(node, list):
+    if isinstance(node, CommentedSeq):
         items = []
         for i, value in enumerate(node):
             origins[*path, i] = f"{file}:{node.lc.line + 1}"
