@@ -18,7 +18,7 @@ LAYERS = [
     {"objective", "optimizers", "pictures"},
     {"evaluation", "rundir"},
     {"training", "runs"},
-    {"checkpoints", "fitting", "floor"},
+    {"checkpoints", "fitting", "floor", "footprint"},
     {"population", "progress"},
     {"bench"},
     {"tables"},

@@ -14,7 +14,17 @@ from typing import Literal, NamedTuple, final
 import jax
 import jax.numpy as jnp
 
-from vaectl import config, configfile, data, devices, environment, figures, fitting, training
+from vaectl import (
+    config,
+    configfile,
+    data,
+    devices,
+    environment,
+    figures,
+    fitting,
+    footprint,
+    training,
+)
 from vaectl.checkpoints import Checkpoints, Info
 from vaectl.data.binarization import meaning
 from vaectl.devices import DeviceKind
@@ -80,7 +90,7 @@ def run(
         watch: told of what goes on.
 
     Raises:
-        ConfigError: no such device, or an unusable name.
+        ConfigError: no such device, an unusable name, or more than the memory holds.
         DataError: the data set is missing or broken.
         RunError: the run directory exists or cannot be written.
         DivergedError: a NaN or an infinity; the last good checkpoint stays.
@@ -90,6 +100,7 @@ def run(
     device = devices.select(device_kind)
     watch(Phase(f"reading {settings.data.source}"))
     dataset = data.load(settings.data)
+    footprint.check_training(settings, dataset, device)
     if settings.data.binarization == "none":
         watch(Note(f"note: {meaning(settings.data)}"))
     with RunDir.create(runs_dir, name, default_name(settings), force=force) as rundir:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+_MINE = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
 _LIMITS = {
     "": (_GROUPS, "memory.max"),
@@ -34,7 +35,7 @@ def excess(need: int, there: int | None = None) -> str:
 
 def _limits() -> Iterator[int]:
     with suppress(OSError):  # only Linux has them
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
+        for line in _MINE.read_text().splitlines():
             _, kind, path = line.split(":", 2)
             if kind in _LIMITS:
                 root, name = _LIMITS[kind]
