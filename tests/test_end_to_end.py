@@ -198,6 +198,16 @@ def test_a_reader_that_has_seen_enough_is_no_error(command: list[str], tmp_path:
     assert (process.returncode, err) == (141, "")
 
 
+@pytest.mark.parametrize("command", [["config", "show"], ["runs"], ["--help"]])
+def test_a_full_disk_behind_stdout_is_an_error_without_a_traceback(command: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.run(
+            [sys.executable, "-m", "vaectl", *command], stdout=full, stderr=subprocess.PIPE
+        )
+    assert process.stderr == b"error: stdout: cannot be written: No space left on device\n"
+    assert process.returncode == 1
+
+
 def test_ctrl_c_saves_the_state_and_exits_130(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vaectl", "train", "--epochs", "100000", "--name", "a"]
     process = subprocess.Popen(

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vaectl.figures import STYLE
+from vaectl.figures import STYLE, plain
 
 _DPI = 200
 _TARGET = 1100
@@ -65,7 +65,13 @@ def sheet(panels: Sequence[Sequence[Panel]], *, title: str) -> Figure:
 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
-        figure.text(_MARGIN / width, 1 - 18 / height, title, va="top", fontsize=8, linespacing=1.3)
+        figure.text(
+            *(_MARGIN / width, 1 - 18 / height, plain(title)),
+            va="top",
+            fontsize=8,
+            linespacing=1.3,
+            parse_math=False,
+        )
         top = _TITLE
         for row, row_tiles, row_height in zip(panels, tiles, heights, strict=True):
             x = 0

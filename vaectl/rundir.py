@@ -13,6 +13,7 @@ import csv
 import io
 import re
 import shutil
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -46,7 +47,9 @@ def save_figure(path: Path, figure: Figure) -> None:
     # no date, so that the same figure gives the same file
     metadata = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
     try:
-        with replacing(path) as file:
+        with replacing(path) as file, warnings.catch_warnings():
+            # names of runs may be in scripts that the font lacks
+            warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
             figure.savefig(file, format=kind, metadata=metadata)
     except OSError as error:
         raise _unwritable(path, error) from None
@@ -83,6 +86,11 @@ def _check_replaceable(path: Path, force: bool) -> None:
     if not force:
         raise RunError(
             f"{path} exists already", hint="choose another --name, or replace it by --force"
+        )
+    if path.is_symlink():
+        raise RunError(
+            f"{path} is a link, and --force deletes nothing behind one",
+            hint="choose another --name, or remove the link",
         )
     # a process that was killed at once leaves its lock alone
     if not path.is_dir() or (

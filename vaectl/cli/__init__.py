@@ -1,5 +1,7 @@
 """The command line: parses, calls one function, prints. Nothing imports it."""
 
+import errno
+import io
 import os
 import sys
 
@@ -22,20 +24,28 @@ CLOSED_PIPE = 141
 """What a shell says of a command that SIGPIPE ended."""
 
 
+LOST = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What writing to stdout ends in."""
+
+
 def main() -> None:
     """Run the command line; the one place where errors become messages and exit codes."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # not every file's name is text
     try:
         try:
             _run()
         finally:
             print(end="", flush=True)  # else a short answer meets a closed pipe as Python exits
-    except (BrokenPipeError, SystemExit) as error:
-        # Typer and Rich make an exit of it, with 1
-        if BrokenPipeError not in (type(error), type(error.__context__)):
+    except (OSError, SystemExit) as error:
+        # Typer and Rich make an exit of a closed pipe, with 1
+        cause = error.__context__ if isinstance(error, SystemExit) else error
+        if not isinstance(cause, OSError) or cause.filename or cause.errno not in LOST:
             raise
-        # who read it, `head` perhaps, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(CLOSED_PIPE)
+        if cause.errno == errno.EPIPE:
+            sys.exit(CLOSED_PIPE)  # who read it, `head` perhaps, has seen enough
+        sys.exit(f"error: stdout: cannot be written: {cause.strerror}")
 
 
 def _run() -> None:
