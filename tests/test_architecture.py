@@ -84,6 +84,16 @@ def test_libraries_have_one_home(package: str, home: str | tuple[str, ...]) -> N
     assert users - {"rundir.py", "look.py"} <= set(homes)
 
 
+def test_nothing_that_could_be_code_is_loaded() -> None:
+    for file in MODULES:
+        names = {module.split(".")[0] for module in _imports(file)}
+        assert not names & {"pickle", "marshal", "shelve", "dill", "joblib", "yaml"}, file
+        calls = [
+            node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)
+        ]
+        assert not {ast.unparse(call.func) for call in calls} & {"eval", "exec", "np.load"}, file
+
+
 NO_JAX = ("data", "config.py", "configfile.py", "rundir.py", "figures.py", "pictures.py")
 
 

@@ -1,8 +1,9 @@
 """Data files that are broken, hostile or no files: refused with a reason, in bounded time and room.
 
-All random edits, of data here and of configurations in test_config.py, at full scale:
+All random edits, of data here and of configurations in test_config.py, ten thousand of each, and
+all odd arguments of test_bad_arguments.py:
 
-    VAECTL_EXAMPLES=10000 pytest tests/test_bad_data.py tests/test_config.py -k "changed or any"
+    VAECTL_EXAMPLES=10000 pytest tests/test_bad_*.py tests/test_config.py -k "changed or any or odd"
 """
 
 import contextlib

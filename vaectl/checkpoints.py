@@ -54,6 +54,11 @@ class Checkpoints:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory.absolute()  # Orbax takes no relative paths
+        if "\\" in str(self._directory):
+            raise RunError(
+                f"{self._directory}: a backslash in its path, which Orbax takes for a slash",
+                hint="rename what it stands in, or choose another --runs-dir",
+            )
         self._orbax = ocp.StandardCheckpointer()
         self._pending: Info | None = None
         # what Orbax logs as an error, with a traceback, it raises too

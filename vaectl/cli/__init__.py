@@ -18,7 +18,7 @@ from vaectl.cli import (  # noqa: F401  # noqa: F401
 
 # isort: on
 from vaectl.cli.app import Tracebacks, app
-from vaectl.errors import VaectlError
+from vaectl.errors import ConfigError, VaectlError
 
 CLOSED_PIPE = 141
 """What a shell says of a command that SIGPIPE ended."""
@@ -30,8 +30,9 @@ LOST = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 def main() -> None:
     """Run the command line; the one place where errors become messages and exit codes."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # not every file's name is text
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # not every file's name is text
     try:
         try:
             _run()
@@ -50,6 +51,7 @@ def main() -> None:
 
 def _run() -> None:
     try:
+        _check_text(sys.argv)
         app()
     except VaectlError as error:
         if Tracebacks.shown:
@@ -60,3 +62,13 @@ def _run() -> None:
             lines.append(f"try:   {error.hint}")
         print("\n".join(lines), file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+def _check_text(arguments: list[str]) -> None:
+    """Refuse bytes that are no text: config.yaml, run.json and titles could not hold them."""
+    try:
+        "".join(arguments).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            "an argument is not UTF-8 text", hint="give the file another name"
+        ) from None
