@@ -13,7 +13,8 @@ from typer.core import TyperArgument, TyperGroup, TyperOption
 from tests.conftest import Vaectl
 from vaectl import config, data
 from vaectl.cli.app import app
-from vaectl.errors import DataError
+from vaectl.errors import DataError, RunError
+from vaectl.rundir import RunDir
 
 TEXTS = [
     *("", " ", "-", "--", ".", "..", "../..", "/", "//", "a/b", "a b", "~", "~nobody-here/x"),
@@ -93,6 +94,38 @@ def test_a_run_may_be_called_anything(vaectl: Vaectl, runs: Path) -> None:
     assert vaectl("evaluate", ODD_NAME, "--importance-samples", 0).code == 0
     assert "\\udcff" in vaectl("runs").out
     assert vaectl("runs", "--json").code == 0
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.yaml", "evaluation.json", "metrics.csv"])
+@pytest.mark.parametrize("end", ["pipe", "device"])
+def test_files_of_a_run_that_never_end_are_refused_at_once(
+    name: str, end: str, vaectl: Vaectl, runs: Path
+) -> None:
+    file = runs / "z2" / name
+    file.unlink(missing_ok=True)
+    if end == "pipe":
+        os.mkfifo(file)
+    else:
+        file.symlink_to("/dev/zero")
+    assert vaectl("runs").code == 0
+    code, _, err = vaectl("evaluate", "z2", "--importance-samples", 0)
+    assert code == (0 if name == "metrics.csv" else 4)
+    assert ("Not a regular file" in err) == (code == 4)
+    if name == "metrics.csv":
+        with pytest.raises(RunError, match="Not a regular file"):
+            RunDir(runs / "z2").read_metrics()
+
+
+@pytest.mark.parametrize("error", [MemoryError("Unable"), RuntimeError("RESOURCE_EXHAUSTED: no")])
+def test_a_full_memory_is_told_without_a_traceback(
+    error: Exception, vaectl: Vaectl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(_: config.Data) -> data.Dataset:
+        raise error
+
+    monkeypatch.setattr(data, "load", load)
+    code, _, err = vaectl("train", "-q")
+    assert (code, err.splitlines()[0]) == (2, f"error: the memory is full: {error}")
 
 
 def test_a_backslash_is_refused_before_orbax_writes_elsewhere(vaectl: Vaectl, runs: Path) -> None:

@@ -21,7 +21,7 @@ import pooch.core
 import pytest
 
 from tests.test_data import _idx, _source
-from vaectl import data
+from vaectl import data, memory
 from vaectl.data import cache, catalogue, idx, tfds
 from vaectl.errors import DataError
 
@@ -219,6 +219,15 @@ def test_prepared_data_sets_are_read_without_tensorflow(prepared: Path) -> None:
         (row,) = np.flatnonzero(image.any(axis=1)) if image.any() else (0,)
         assert np.array_equal(image[row], 9 * np.arange(28))
         assert label in {number % 5 for number in range(30) if number % 28 == row}
+
+
+def test_prepared_data_sets_that_do_not_fit_are_refused(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert prepared.is_dir()
+    monkeypatch.setattr(memory, "total", lambda: 1000)
+    with pytest.raises(DataError, match=r"tfds:emnist/balanced: 30 images: that needs about"):
+        data.source("tfds:emnist/balanced")
 
 
 def test_what_was_read_is_cached(prepared: Path) -> None:

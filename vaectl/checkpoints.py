@@ -23,7 +23,7 @@ import orbax.checkpoint as ocp
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vaectl.errors import RunError
-from vaectl.files import replacing
+from vaectl.files import read, replacing
 from vaectl.training import TrainState
 
 FORMAT_VERSION = 1
@@ -132,7 +132,7 @@ class Checkpoints:
         infos = []
         for file in self._directory.glob("*.json"):
             try:
-                info = Info.model_validate_json(file.read_bytes())
+                info = Info.model_validate_json(read(file, 2**16))
             except (OSError, ValidationError):
                 continue
             if (self._directory / str(info.step)).is_dir():

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from vaectl.errors import ConfigError, RunError
-from vaectl.files import replacing
+from vaectl.files import read, regular, replacing
 from vaectl.record import FORMAT_VERSION, Evaluation, Record, Row
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 PARTS = ("run.json", "config.yaml", "metrics.csv", "checkpoints")
 """By any of these a run is known, though others be lost."""
+
+MOST_BYTES = 2**26
+"""Of run.json and evaluation.json; the largest code there can be fills a fifth of it."""
 
 _LOCK = ".lock"
 _EVALUATIONS = TypeAdapter(dict[str, Evaluation])
@@ -215,7 +218,7 @@ class RunDir:
         """
         file = self.path / "evaluation.json"
         try:
-            return _EVALUATIONS.validate_json(file.read_bytes())
+            return _EVALUATIONS.validate_json(read(file, MOST_BYTES))
         except FileNotFoundError:
             return {}
         except OSError as error:
@@ -234,7 +237,7 @@ class RunDir:
         """
         file = self.path / "run.json"
         try:
-            record = Record.model_validate_json(file.read_bytes())
+            record = Record.model_validate_json(read(file, MOST_BYTES))
         except OSError as error:
             raise RunError(
                 f"{file}: cannot be read: {error.strerror}",
@@ -260,7 +263,7 @@ class RunDir:
         """
         file = self.path / "metrics.csv"
         try:
-            with file.open(newline="", encoding="utf-8") as lines:
+            with io.TextIOWrapper(regular(file), "utf-8", newline="") as lines:
                 header, *rows = csv.reader(lines)
             if tuple(header) != Row._fields:
                 raise ValueError(header)

@@ -53,8 +53,9 @@ def _run() -> None:
     try:
         _check_text(sys.argv)
         app()
-    except VaectlError as error:
-        if Tracebacks.shown:
+    except Exception as reason:
+        error = _told(reason)
+        if error is None or Tracebacks.shown:
             raise
         first, *more = error.message.splitlines()
         lines = [f"error: {first}", *(f"       {line}" for line in more)]
@@ -62,6 +63,18 @@ def _run() -> None:
             lines.append(f"try:   {error.hint}")
         print("\n".join(lines), file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+def _told(reason: Exception) -> VaectlError | None:
+    """What a user can mend of an error; None if that is nothing, and it is a bug."""
+    # NumPy's and JAX's ways to say it; an estimate may be short, or others may fill the memory
+    if isinstance(reason, MemoryError) or "RESOURCE_EXHAUSTED" in str(reason):
+        first = (str(reason).strip().splitlines() or [""])[0]
+        return ConfigError(
+            f"the memory is full: {first}",
+            hint="lower batch_size, objective.samples or model.hidden_size",
+        )
+    return reason if isinstance(reason, VaectlError) else None
 
 
 def _check_text(arguments: list[str]) -> None:
