@@ -1,6 +1,7 @@
 """NumPy archives: read whole, without pickles, and never more than there is memory for."""
 
 import math
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,12 @@ def read(path: Path) -> dict[str, np.ndarray[Any, Any]]:
 
 def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray[Any, Any]:
     """Read an array; NumPy's own reader would make room for all that a header says."""
-    with archive.open(info) as member:
-        shape, by_columns, dtype = _HEADERS[np.lib.format.read_magic(member)](member)
+    # Python has things to say about headers that are no Python, and NumPy about old ones
+    with archive.open(info) as member, warnings.catch_warnings(action="ignore"):
+        version = np.lib.format.read_magic(member)
+        if version not in _HEADERS:
+            raise ValueError(f"{info.filename} is in version {version} of NumPy's format")
+        shape, by_columns, dtype = _HEADERS[version](member)
         content = member.read()
     if dtype.hasobject:
         raise ValueError(f"{info.filename} holds objects, which could be code")
