@@ -22,8 +22,6 @@ from vaectl.errors import ConfigError, VaectlError
 
 CLOSED_PIPE = 141
 """What a shell says of a command that SIGPIPE ended."""
-
-
 LOST = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What writing to stdout ends in."""
 
