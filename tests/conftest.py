@@ -1,6 +1,7 @@
 """What all tests share: shapes checked at every call, strict dtypes, and small data."""
 
 import os
+import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -115,3 +116,29 @@ def assert_equal_runs(ours: Path, theirs: Path) -> None:
         a, b = (package.load(run, checkpoint) for run in (ours, theirs))
         assert a.checkpoint.step == b.checkpoint.step
         jax.tree.map(np.testing.assert_array_equal, a.params, b.params)
+
+
+@pytest.fixture(scope="session")
+def trained_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A runs directory with two small runs: z2, and z5 which has two checkpoints."""
+    from vaectl import config, experiment
+
+    runs = tmp_path_factory.mktemp("trained") / "runs"
+    for name, code, epochs in (("z2", 2, 3), ("z5", 5, 4)):
+        settings = config.Config.model_validate(
+            {
+                "epochs": epochs,
+                "data": {"train_size": 1000, "validation_size": 100, "test_size": 120},
+                "model": {"code_size": code, "hidden_size": 32},
+                # the rate falls to nothing in the end, so that the last epoch is not the best one
+                "optimizer": {"adam": {"learning_rate": 3e-3}},
+            }
+        )
+        experiment.run(settings, runs_dir=runs, name=name)
+    return runs
+
+
+@pytest.fixture
+def runs(trained_runs: Path, tmp_path: Path) -> Path:
+    """A copy that a test may break, where the command line finds it."""
+    return Path(shutil.copytree(trained_runs, tmp_path / "runs"))

@@ -28,6 +28,7 @@ from vaectl import (
     evaluation,
     fitting,
     floor,
+    footprint,
     population,
     training,
 )
@@ -133,12 +134,13 @@ def run(
         watch: told of what goes on.
 
     Raises:
-        ConfigError: no such device.
+        ConfigError: no such device, or more than the memory holds.
         DataError: the data set is missing or broken.
     """
     device = devices.select(device_kind, keep_programs=False)
     watch(f"reading {settings.data.source}")
     dataset = data.load(settings.data)
+    footprint.check_training(settings, dataset, device)
     host = dataset.train.images
     train, validation = jax.device_put((host, dataset.validation.images), device)
     program = training.program(settings, images=len(train), pixels=dataset.pixels)

@@ -28,7 +28,7 @@ import orbax.checkpoint as ocp
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vaectl.errors import RunError
-from vaectl.files import replacing
+from vaectl.files import read, replacing
 from vaectl.formats import refuse_newer
 from vaectl.training import TrainState
 
@@ -92,6 +92,11 @@ class Checkpoints:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory.absolute()  # Orbax takes no relative paths
+        if "\\" in str(self._directory):
+            raise RunError(
+                f"{self._directory}: a backslash in its path, which Orbax takes for a slash",
+                hint="rename what it stands in, or choose another --runs-dir",
+            )
         self._orbax = ocp.StandardCheckpointer()
         self._thread = ThreadPoolExecutor(1)
         self._saving: Future[None] | None = None
@@ -194,7 +199,7 @@ def kept(directory: Path) -> list[Info]:
     infos = []
     for file in directory.glob("*.json"):
         try:
-            content = file.read_bytes()
+            content = read(file, 2**16)
             refuse_newer(file, content, FORMAT_VERSION)
             info = Info.model_validate_json(content)
         except (OSError, ValidationError):

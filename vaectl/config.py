@@ -44,7 +44,7 @@ class Data(Section):
     """Which images, and how they become the x of the model."""
 
     source: Annotated[str, AfterValidator(_absolute)] = Field(
-        "digits-5k", pattern=r"^(digits-5k|(tfds|idx|npz):.+)$"
+        "digits-5k", pattern=r"^(digits-5k|(tfds|idx|npz):[^\x00\n]+)$"
     )
     """`digits-5k` (embedded), `tfds:NAME`, `idx:DIR` or `npz:FILE`."""
     binarization: Literal["threshold", "stochastic", "none"] = "threshold"

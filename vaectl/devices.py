@@ -7,6 +7,7 @@ from typing import Literal
 
 import jax
 
+from vaectl import memory
 from vaectl.data import cache
 from vaectl.errors import ConfigError
 
@@ -49,6 +50,12 @@ def describe(device: jax.Device) -> dict[str, object]:
         "cpu_threads": threads,
         "host": platform.node(),
     }
+
+
+def memory_of(device: jax.Device) -> int:
+    """Bytes that JAX may fill: a GPU's share that it was given, or what there is beside a CPU."""
+    stats = device.memory_stats() or {}
+    return int(stats.get("bytes_limit") or memory.total())
 
 
 def _keep_compiled_programs() -> None:

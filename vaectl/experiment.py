@@ -16,7 +16,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from vaectl import config, data, devices, environment, fitting, resumption, training
+from vaectl import config, data, devices, environment, fitting, footprint, resumption, training
 from vaectl.checkpoints import BEGINNING, Checkpoints, Found, Info, best, find_intact, keep_only
 from vaectl.data.binarization import meaning
 from vaectl.devices import DeviceKind
@@ -101,7 +101,7 @@ def run(
         watch: told of what goes on.
 
     Raises:
-        ConfigError: no such device, or an unusable name.
+        ConfigError: no such device, an unusable name, or more than the memory holds.
         DataError: the data set is missing or broken.
         RunError: the run directory exists or cannot be written.
         DivergedError: a NaN or an infinity; the last good checkpoint stays.
@@ -181,6 +181,7 @@ def _task(settings: config.Config, device_kind: DeviceKind, watch: Watch) -> _Ta
     device = devices.select(device_kind)
     watch(Phase(f"reading {settings.data.source}"))
     task = _Task(settings, data.load(settings.data), device, watch)
+    footprint.check_training(settings, task.dataset, device)
     if settings.data.binarization == "none":
         watch(Note(f"note: {meaning(settings.data)}"))
     return task

@@ -14,11 +14,13 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from vaectl.fitting import Chunk, Epoch
 from vaectl.stderr import say
 
 _SECONDS_BETWEEN_LINES = 10.0
+_DESCRIPTION = TextColumn("{task.description}", markup=False)  # names may hold what would be markup
 
 
 class Note(NamedTuple):
@@ -72,7 +74,7 @@ def watching(*, quiet: bool = False) -> Iterator[Watch]:
 def _bar(console: Console) -> Iterator[Watch]:
     bar = Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        _DESCRIPTION,
         BarColumn(bar_width=24),
         TextColumn("{task.fields[numbers]}"),
         TimeRemainingColumn(),
@@ -144,7 +146,7 @@ def counting(text: str, *, quiet: bool = False) -> Iterator[Callable[[int, int],
     if quiet or not console.is_terminal:
         yield lambda _done, _total: None
         return
-    columns = TextColumn(text), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    columns = _DESCRIPTION, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(text, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
@@ -158,6 +160,6 @@ def saying(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
         yield lambda _what: None
     elif console.is_terminal:
         with console.status("starting") as status:
-            yield lambda what: status.update(what)
+            yield lambda what: status.update(Text(what))
     else:
         yield say

@@ -13,6 +13,7 @@ import csv
 import io
 import re
 import shutil
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 from vaectl import configfile
 from vaectl.config import Config
 from vaectl.errors import ConfigError, RunError
-from vaectl.files import replacing
+from vaectl.files import read, regular, replacing
 from vaectl.formats import refuse_newer
 from vaectl.record import FORMAT_VERSION, Evaluation, Record, Row
 
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 PARTS = ("run.json", "config.yaml", "metrics.csv", "checkpoints")
 """By any of these a run is known, though others be lost."""
+
+MOST_BYTES = 2**26
+"""Of run.json and evaluation.json; the largest code there can be fills a fifth of it."""
 
 _LOCK = ".lock"
 _HALF_WRITTEN = re.compile(
@@ -53,7 +57,9 @@ def save_figure(path: Path, figure: Figure) -> None:
     # no date, so that the same figure gives the same file
     metadata = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
     try:
-        with replacing(path) as file:
+        with replacing(path) as file, warnings.catch_warnings():
+            # names of runs may be in scripts that the font lacks
+            warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
             figure.savefig(file, format=kind, metadata=metadata)
     except OSError as error:
         raise _unwritable(path, error) from None
@@ -106,6 +112,11 @@ def _check_replaceable(path: Path, force: bool) -> None:
     if not force:
         raise RunError(
             f"{path} exists already", hint="choose another --name, or replace it by --force"
+        )
+    if path.is_symlink():
+        raise RunError(
+            f"{path} is a link, and --force deletes nothing behind one",
+            hint="choose another --name, or remove the link",
         )
     if not path.is_dir() or not (is_run(path) or _is_bare(path)):
         raise RunError(
@@ -242,7 +253,7 @@ class RunDir:
         """
         file = self.path / "evaluation.json"
         try:
-            return _EVALUATIONS.validate_json(file.read_bytes())
+            return _EVALUATIONS.validate_json(read(file, MOST_BYTES))
         except FileNotFoundError:
             return {}
         except OSError as error:
@@ -266,7 +277,7 @@ class RunDir:
         """
         file = self.path / "run.json"
         try:
-            content = file.read_bytes()
+            content = read(file, MOST_BYTES)
             refuse_newer(file, content, FORMAT_VERSION)
             return Record.model_validate_json(content)
         except OSError as error:
@@ -307,7 +318,7 @@ class RunDir:
                 )
             return found
         try:
-            with file.open(newline="", encoding="utf-8") as lines:
+            with io.TextIOWrapper(regular(file), "utf-8", newline="") as lines:
                 header, *rows = csv.reader(lines)
             if tuple(header) != Row._fields:
                 raise ValueError(header)

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
-from vaectl import config, data, devices, evaluation, model, streams, training
+from vaectl import config, data, devices, evaluation, footprint, model, streams, training
 from vaectl.checkpoints import Checkpoints, Info, best, kept
 from vaectl.data.arrays import Split
 from vaectl.data.binarization import SplitName, draw
@@ -116,6 +116,7 @@ class Trained:
         z = np.asarray(z, np.float32)
         if z.shape[-1:] != (self.code_size,):
             raise ValueError(f"codes of shape {z.shape}; the last axis must be {self.code_size}")
+        self._check_room(z.size // self.code_size)
         return np.asarray(_decode(self.graph, self.params, z)).reshape(
             *z.shape[:-1], *self.image_shape
         )
@@ -159,6 +160,10 @@ class Trained:
             return split._replace(images=draw(split.images, name))
         return split
 
+    def _check_room(self, count: int) -> None:
+        height, width = self.image_shape
+        footprint.check_images(self.settings.model, height * width, count)
+
     def _flat(self, images: Images) -> Float[Array, "images pixels"]:
         array = np.asarray(images)
         pixels = self.image_shape[0] * self.image_shape[1]
@@ -167,6 +172,7 @@ class Trained:
         ):
             raise ValueError(f"images of shape {array.shape}; {self.image_shape} was trained on")
         flat = array.reshape(-1, pixels)
+        self._check_room(len(flat))
         if flat.dtype == np.uint8:
             return evaluation.unit(jnp.asarray(flat))
         if flat.size and not (flat.min() >= 0 and flat.max() <= 1):
