@@ -1,6 +1,7 @@
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from vaectl import config, experiment, progress
@@ -137,3 +138,14 @@ def test_grey_levels_as_probabilities_are_explained(tmp_path: Path) -> None:
     result = experiment.run(settings, runs_dir=tmp_path, watch=watch)
     assert "cross-entropy" in notes[0]
     assert "cross-entropy" in result.record.metrics["binarization"]
+
+
+def test_a_run_may_keep_its_images_in_host_memory_and_says_so(tmp_path: Path) -> None:
+    here, there = (
+        experiment.run(_settings(), runs_dir=tmp_path, name=f"stream-{stream}", stream=stream)
+        for stream in (False, True)
+    )
+    assert here.record.device["images"] == "on the device"
+    assert there.record.device["images"] == "streamed from host memory"
+    np.testing.assert_allclose(here.train[3:6], there.train[3:6], rtol=1e-4)
+    np.testing.assert_allclose(here.validation[3:6], there.validation[3:6], rtol=1e-4)

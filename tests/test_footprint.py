@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 
 from tests.conftest import Vaectl
 from vaectl import config, devices, footprint, memory, training
+from vaectl.errors import ConfigError
 
 
 def _bytes(**changes: object) -> int:
@@ -153,3 +155,19 @@ def test_a_machine_has_memory_and_a_container_less(
         monkeypatch.setattr(memory, "_MINE", tmp_path / "mine")
         monkeypatch.setattr(memory, "_LIMITS", {version: (tmp_path, "limit")})
         assert memory.total() == 12345678
+
+
+def test_images_are_streamed_to_a_device_that_holds_all_but_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = config.Config.model_validate({"model": {"hidden_size": 8}})
+    program = training.program(settings, images=200_000, pixels=784)
+    cpu = jax.devices("cpu")[0]
+    gpu = types.SimpleNamespace(platform="gpu")
+    for device, there, streamed in ((gpu, 2**30, False), (gpu, 2**27, True), (cpu, 2**30, False)):
+        monkeypatch.setattr(devices, "memory_of", lambda _, there=there: there)
+        assert footprint.check_training(program, 1000, device) is streamed
+    for device, there in ((gpu, 2**26), (cpu, 2**27)):
+        monkeypatch.setattr(devices, "memory_of", lambda _, there=there: there)
+        with pytest.raises(ConfigError, match="needs about 15"):
+            footprint.check_training(program, 1000, device)

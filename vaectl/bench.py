@@ -33,6 +33,7 @@ from vaectl import (
     training,
 )
 from vaectl.devices import DeviceKind
+from vaectl.errors import ConfigError
 from vaectl.floor import Floor
 from vaectl.training import Member, Program, TrainState
 
@@ -140,10 +141,13 @@ def run(
     device = devices.select(device_kind, keep_programs=False)
     watch(f"reading {settings.data.source}")
     dataset = data.load(settings.data)
-    footprint.check_training(settings, dataset, device)
     host = dataset.train.images
+    program = training.program(settings, images=len(host), pixels=dataset.pixels)
+    if footprint.check_training(program, len(dataset.validation.images), device):
+        raise ConfigError(
+            f"{settings.data.source} does not fit on the device", hint="lower data.train_size"
+        )
     train, validation = jax.device_put((host, dataset.validation.images), device)
-    program = training.program(settings, images=len(train), pixels=dataset.pixels)
     member = jax.device_put(training.member(settings), device)
     with jax.default_device(device):
         watch("compiling")

@@ -13,6 +13,7 @@ one that it goes with. So many are kept that any one of them may be damaged.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import logging
 import shutil
@@ -21,10 +22,9 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self, final
+from typing import Any, NamedTuple, Self, final
 
 import jax
-import orbax.checkpoint as ocp
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vaectl.errors import RunError
@@ -97,13 +97,18 @@ class Checkpoints:
                 f"{self._directory}: a backslash in its path, which Orbax takes for a slash",
                 hint="rename what it stands in, or choose another --runs-dir",
             )
-        self._orbax = ocp.StandardCheckpointer()
         self._thread = ThreadPoolExecutor(1)
         self._saving: Future[None] | None = None
         # what Orbax logs as an error, with a traceback, it raises too
         for logger in ("absl", "asyncio"):
             logging.getLogger(logger).setLevel(logging.CRITICAL)
         sys.unraisablehook = _show_unraisable
+
+    @functools.cached_property
+    def _orbax(self) -> Any:
+        import orbax.checkpoint  # takes half a second, which the first epoch need not wait for
+
+        return orbax.checkpoint.StandardCheckpointer()
 
     def __enter__(self) -> Self:
         return self
@@ -122,7 +127,8 @@ class Checkpoints:
                 raise
         finally:
             self._thread.shutdown()
-            self._orbax.close()
+            if "_orbax" in vars(self):
+                self._orbax.close()
 
     def save(self, state: TrainState, info: Info) -> None:
         """Save a state; it may be donated as soon as this returns.

@@ -72,6 +72,8 @@ class _Task(NamedTuple):
     settings: config.Config
     dataset: data.Dataset
     device: jax.Device
+    streamed: bool
+    """Whether the images stay in host memory."""
     watch: Watch
 
     @property
@@ -79,6 +81,12 @@ class _Task(NamedTuple):
         """What it compiles to."""
         images = len(self.dataset.train.images)
         return training.program(self.settings, images=images, pixels=self.dataset.pixels)
+
+    @property
+    def place(self) -> dict[str, object]:
+        """What results depend on beside the configuration, to the last bits."""
+        images = "streamed from host memory" if self.streamed else "on the device"
+        return {**devices.describe(self.device), "images": images}
 
 
 def run(
@@ -88,6 +96,7 @@ def run(
     name: str | None = None,
     force: bool = False,
     device_kind: DeviceKind = "auto",
+    stream: bool = False,
     watch: Watch = ignore,
 ) -> Result:
     """Train a model and leave a complete run directory.
@@ -98,6 +107,7 @@ def run(
         name: of the directory; None for one made from the settings.
         force: whether an existing run of that name is replaced.
         device_kind: `auto`, `cpu` or `gpu`.
+        stream: whether images stay in host memory though the device could hold them.
         watch: told of what goes on.
 
     Raises:
@@ -108,7 +118,7 @@ def run(
         InterruptedRunError: SIGINT or SIGTERM; the state is saved.
     """
     check_name(runs_dir, name, force=force)
-    task = _task(settings, device_kind, watch)
+    task = _task(settings, device_kind, stream, watch)
     with (
         asked_to_stop() as stopping,
         RunDir.create(runs_dir, name, default_name(settings), force=force) as rundir,
@@ -123,6 +133,7 @@ def resume(
     *,
     extend: bool = False,
     device_kind: DeviceKind = "auto",
+    stream: bool = False,
     watch: Watch = ignore,
 ) -> Result:
     """Go on with a run, in place, from its last good checkpoint to what it would have come to.
@@ -132,6 +143,7 @@ def resume(
         settings: what is asked for; it must be what the run is.
         extend: whether it may ask for another number of epochs.
         device_kind: `auto`, `cpu` or `gpu`, whatever the run began on.
+        stream: as for `run`.
         watch: told of what goes on.
 
     Raises:
@@ -148,7 +160,7 @@ def resume(
         if record and record.status == "finished" and record.epochs == settings.epochs:
             watch(Note(f"{rundir.name} is finished; --epochs N trains it further"))
             return Result(rundir.path, record, *rundir.read_metrics()[-2:])
-        task = _task(settings, device_kind, watch)
+        task = _task(settings, device_kind, stream, watch)
         record = record or _first_record(task, rundir)
         record.check_data(settings.data.source, task.dataset.fingerprint)
         with asked_to_stop() as stopping:
@@ -176,12 +188,14 @@ def default_name(settings: config.Config) -> str:
     return f"{source}-z{size}-{optimizer}-s{settings.seed}"
 
 
-def _task(settings: config.Config, device_kind: DeviceKind, watch: Watch) -> _Task:
+def _task(settings: config.Config, device_kind: DeviceKind, stream: bool, watch: Watch) -> _Task:
     """Choose the device and read the data, before anything is written."""
     device = devices.select(device_kind)
     watch(Phase(f"reading {settings.data.source}"))
-    task = _Task(settings, data.load(settings.data), device, watch)
-    footprint.check_training(settings, task.dataset, device)
+    task = _Task(settings, data.load(settings.data), device, streamed=False, watch=watch)
+    held_out = len(task.dataset.validation.images)
+    must_stream = footprint.check_training(task.program, held_out, device)
+    task = task._replace(streamed=must_stream or stream)
     if settings.data.binarization == "none":
         watch(Note(f"note: {meaning(settings.data)}"))
     return task
@@ -227,8 +241,9 @@ def _train(
     if info.step == program.epochs * program.steps_per_epoch:
         return
     task.watch(Phase("compiling"))
-    images = task.dataset.train.images, task.dataset.validation.images
-    train, validation = jax.device_put(images, device)
+    train, validation = task.dataset.train.images, task.dataset.validation.images
+    if not task.streamed:
+        train, validation = jax.device_put((train, validation), device)
     # all on the device from the start: a state that moves there later would compile again
     member = jax.device_put(training.member(settings), device)
     fitting.compile_ahead(program, member, train, validation)
@@ -273,7 +288,7 @@ def _restore(task: _Task, rundir: RunDir, intact: list[Info]) -> TrainState | No
 
 def _resumed(task: _Task, record: Record, found: Found, at: Info) -> Record:
     """The record of a run that goes on from here, and a word on where and under what."""
-    versions, device = environment.versions(), devices.describe(task.device)
+    versions, device = environment.versions(), task.place
     warnings = found.warnings + resumption.differences(record, versions, device)
     for warning in warnings:
         task.watch(Note(f"warning: {warning}"))
@@ -316,7 +331,7 @@ def _first_record(task: _Task, rundir: RunDir) -> Record:
         command=sys.argv,
         git_commit=environment.git_commit(),
         versions=environment.versions(),
-        device=devices.describe(task.device),
+        device=task.place,
         data={
             "source": settings.data.source,
             "fingerprint": dataset.fingerprint,

@@ -9,24 +9,36 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 
-from vaectl import config, data, devices, memory, training
+from vaectl import config, devices, memory, training
 from vaectl.errors import ConfigError
 from vaectl.evaluation import BATCH_SIZE, IMPORTANCE_BATCH
+from vaectl.fitting import CHUNK_BYTES
 from vaectl.training import Member, Program
 
 
-def check_training(settings: config.Config, dataset: data.Dataset, device: jax.Device) -> None:
-    """Refuse a run that does not fit.
+def check_training(program: Program, held_out: int, device: jax.Device) -> bool:
+    """Refuse a run that does not fit; say whether it fits if its images stay in host memory.
+
+    Args:
+        program: what is to be trained.
+        held_out: images to validate on.
+        device: where.
+
+    Returns:
+        Whether the images must be streamed: never to a CPU, which shares their memory.
 
     Raises:
         ConfigError: with the estimate, and the key that is best lowered.
     """
-    program = training.program(settings, images=len(dataset.train.images), pixels=dataset.pixels)
-    held_out = len(dataset.validation.images)
-    if too_much := memory.excess(of_training(program, held_out), devices.memory_of(device)):
+    there, images = devices.memory_of(device), (program.images + held_out) * program.pixels
+    need = of_training(program, held_out)
+    if device.platform != "cpu" and need > there >= need - images + 2 * CHUNK_BYTES:
+        return True
+    if too_much := memory.excess(need, there):
         smaller = _halves(program)
         key = min(smaller, key=lambda key: of_training(smaller[key], held_out))
         raise ConfigError(f"this run {too_much}", hint=f"lower {key}")
+    return False
 
 
 def check_evaluation(model: config.Model, pixels: int, samples: int) -> None:

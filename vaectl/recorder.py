@@ -6,7 +6,7 @@ from typing import Literal, final
 import jax
 import jax.numpy as jnp
 
-from vaectl import config, configfile, figures
+from vaectl import config, configfile
 from vaectl.checkpoints import Checkpoints, Info
 from vaectl.errors import RunError
 from vaectl.fitting import Chunk, Epoch
@@ -76,6 +76,8 @@ class Recorder:
 
     def draw(self) -> None:
         """Draw the curves."""
+        from vaectl import figures  # matplotlib takes half a second, which the first epoch need not
+
         if self.rows:
             metrics = self.record.metrics
             title = f"{self.rundir.name}\n{metrics['estimator']}, {metrics['binarization']}"

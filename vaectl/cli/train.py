@@ -49,6 +49,14 @@ def train(
     device: Annotated[
         Device, typer.Option(help="What to compute on.", rich_help_panel=TRAINING)
     ] = Device.auto,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream",
+            help="Keep the images in host memory, as for a device that cannot hold them.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = False,
     name: Annotated[
         str | None,
         typer.Option(
@@ -115,6 +123,7 @@ def train(
                 name=name,
                 force=force,
                 device_kind=device.value,
+                stream=stream,
                 watch=watch,
             )
         else:
@@ -123,6 +132,7 @@ def train(
                 settings,
                 extend=epochs is not None,
                 device_kind=device.value,
+                stream=stream,
                 watch=watch,
             )
     print(result.as_json() if as_json else result.summary())
