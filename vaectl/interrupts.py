@@ -24,7 +24,7 @@ def leave_at_once() -> None:
 
 
 def ignore() -> None:
-    """From now on neither signal does anything: all is done, and Python's own end would die of it."""
+    """From now on neither signal does anything: all is done but for the end of Python itself."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
