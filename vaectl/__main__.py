@@ -3,7 +3,7 @@
 import os
 import sys
 
-from vaectl.interrupts import leave_at_once
+from vaectl.interrupts import ignore, leave_at_once
 
 
 def main() -> None:
@@ -13,7 +13,10 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     from vaectl import cli
 
-    cli.main()
+    try:
+        cli.main()
+    finally:
+        ignore()
 
 
 if __name__ == "__main__":

@@ -23,6 +23,12 @@ def leave_at_once() -> None:
         signal.signal(number, _leave)
 
 
+def ignore() -> None:
+    """From now on neither signal does anything: all is done but for the end of Python itself."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _leave(_number: int, _frame: FrameType | None) -> None:
     if sys.stderr is not None and sys.stderr.isatty():
         say("\033[?25h")  # a bar that was being drawn hid the cursor
