@@ -31,7 +31,7 @@ def test_a_split_in_host_memory_has_the_same_means(
     graph = model.graph(SETTINGS, 6)
     images = np.asarray(255 * rng.integers(0, 2, size=(43, 6)), np.uint8)
     monkeypatch.setattr(evaluation, "BATCH_SIZE", 5)
-    monkeypatch.setattr(evaluation, "PART_SIZE", 10)
+    monkeypatch.setattr(evaluation, "PART_BYTES", 10 * 6)
     there, here = (
         evaluation.split_means(graph, 1, params, split, jnp.uint32(0), 0)
         for split in (images, jnp.asarray(images))

@@ -132,6 +132,7 @@ def test_images_streamed_from_host_memory_train_the_same(
     """The same batches in the same order: to rounding, for it is another program."""
     settings = _settings(batch_size=7, data={"binarization": binarization})
     resident = _fit(settings)
+    monkeypatch.setattr(fitting, "FIRST_CHUNK", 8)
     monkeypatch.setattr(fitting, "CHUNK_BYTES", 2 * 7 * PIXELS)
     program = training.program(settings, images=40, pixels=PIXELS)
     member = training.member(settings)

@@ -6,8 +6,6 @@ a ratio is the median of the ratios of the rounds.
 
 import itertools
 import math
-import resource
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -29,6 +27,7 @@ from vaectl import (
     fitting,
     floor,
     footprint,
+    memory,
     population,
     training,
 )
@@ -45,7 +44,7 @@ SCALING: Mapping[str, tuple[int, ...]] = {
     "hidden_size": (1000, 4096),
     "code_size": (200, 1000),
 }
-SCALING_OPERATIONS = 2 * 10**11
+SCALING_OPERATIONS, SCALING_IMAGES = 2 * 10**11, 10**5
 """Of the products of one measure in the table of sizes: a second or so on two cores."""
 
 
@@ -343,7 +342,11 @@ def _noise(program: Program, member: Member) -> Float[Array, ""]:
     """The random numbers of an epoch's steps."""
 
     def draw(step: int, total: Float[Array, ""]) -> Float[Array, ""]:
-        return total + training.noise(program, member, step)[0, 0, 0]
+        total += training.noise(program, member, step)[0, 0, 0]
+        if program.stochastic:
+            grey = jnp.full((program.batch_size, program.pixels), 0.5)
+            total += training.binarized(member, step, grey)[0, 0]
+        return total
 
     total: Float[Array, ""] = jax.lax.fori_loop(0, program.steps_per_epoch, draw, jnp.zeros(()))
     return total
@@ -420,6 +423,7 @@ def _scaled(settings: config.Config, program: Program, key: str, size: int, roun
         program = replace(program, model=program.model.model_copy(update={key: size}))
     products = floor.step(program)
     steps = math.ceil(SCALING_OPERATIONS / sum(product.operations for product in products))
+    steps = min(steps, max(SCALING_IMAGES // program.batch_size, 1))
     program = replace(program, images=steps * program.batch_size)
     noise = np.random.default_rng(0).integers(0, 2, (program.images, program.pixels), np.uint8)
     member = training.member(settings)
@@ -434,7 +438,5 @@ def _scaled(settings: config.Config, program: Program, key: str, size: int, roun
 
 
 def _peak_memory(device: jax.Device) -> int:
-    if device.platform != "cpu":
-        return int(device.memory_stats()["peak_bytes_in_use"])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
+    stats = device.memory_stats()
+    return int(stats["peak_bytes_in_use"]) if stats else memory.peak()

@@ -28,8 +28,8 @@ IMPORTANCE_BATCH = 250
 IMPORTANCE_CHUNK = 4
 """Images and samples of z that are decoded at once; memory follows their product, never K."""
 
-PART_SIZE = 50_000
-"""Images of a split that are on the device at once where it is kept in host memory."""
+PART_BYTES = 32 * 2**20
+"""Of a split so much is on the device at once where it is kept in host memory."""
 
 BATCH_SIZE = 1000  # fixed, so that the noise, and with it the numbers, never depend on a setting
 
@@ -140,7 +140,9 @@ def _parts(images: Images) -> Iterator[tuple[int, int, UInt8[Array, "part pixels
     if not isinstance(images, np.ndarray):
         yield 0, len(images), images
         return
-    size = min(PART_SIZE, len(images))
+    # whole batches, which have the noise that they would have among all
+    batches = max(PART_BYTES // (BATCH_SIZE * images.shape[1]), 1)
+    size = min(batches * BATCH_SIZE, len(images))
     for first in range(0, len(images), size):
         part = images[first : first + size]
         filled = np.pad(part, ((0, size - len(part)), (0, 0)))

@@ -12,7 +12,7 @@ from typing import NamedTuple, final
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int32, UInt8
 
 from vaectl import evaluation, training
 from vaectl.errors import DivergedError
@@ -21,8 +21,8 @@ from vaectl.training import Member, Program, TrainState
 
 CHUNK_SECONDS = 2.0
 """A long epoch is cut about here, so that it can be watched, saved and stopped."""
-FIRST_CHUNK = 8
-"""Steps of the first chunk, which tells how long a step takes."""
+FIRST_CHUNK = 1
+"""Steps of the first chunk, which tells how long a step takes, and may be a minute."""
 CHUNK_BYTES = 32 * 2**20
 """So much is brought to the device at once where images stay in host memory."""
 
@@ -166,21 +166,26 @@ class Stream:
         """Run steps, and bring the batches of those that follow while they run."""
         at, batches = self._ahead
         if at != first:
-            batches = self._fetch(first)
+            batches = self._brought(self._rows(first))
+        rows = self._rows(stop)  # before the steps: on the device an order would wait for them
         result: tuple[TrainState, Float[Array, "steps 2"]] = training.train_streamed_steps(
             self._program, self._member, state, batches, first, stop
         )
-        if stop < self._program.epochs * self._program.steps_per_epoch:
-            self._ahead = stop, self._fetch(stop)
+        self._ahead = stop, self._brought(rows)
         return result
 
-    def _fetch(self, first: int) -> UInt8[Array, "chunk batch pixels"]:
+    def _rows(self, first: int) -> Int32[np.ndarray, "chunk batch"]:
         epoch, place = divmod(first, self._program.steps_per_epoch)
         if self._order[0] != epoch:
             self._order = epoch, np.asarray(training.order(self._program, self._member, epoch))
         rows = self._order[1][place : place + self.steps]
-        missing = self.steps - len(rows)  # one shape, so that there is one program
-        return jnp.asarray(self._images[np.pad(rows, ((0, missing), (0, 0)))])
+        # one shape, so that there is one program
+        return np.pad(rows, ((0, self.steps - len(rows)), (0, 0)))
+
+    def _brought(
+        self, rows: Int32[np.ndarray, "chunk batch"]
+    ) -> UInt8[Array, "chunk batch pixels"]:
+        return jnp.asarray(self._images[rows])
 
 
 def streamed_steps(program: Program) -> int:

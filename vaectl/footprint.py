@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from vaectl import config, devices, memory, training
 from vaectl.errors import ConfigError
-from vaectl.evaluation import BATCH_SIZE, IMPORTANCE_BATCH
+from vaectl.evaluation import BATCH_SIZE, IMPORTANCE_BATCH, PART_BYTES
 from vaectl.fitting import CHUNK_BYTES
 from vaectl.training import Member, Program
 
@@ -32,7 +32,10 @@ def check_training(program: Program, held_out: int, device: jax.Device) -> bool:
     """
     there, images = devices.memory_of(device), (program.images + held_out) * program.pixels
     need = of_training(program, held_out)
-    if device.platform != "cpu" and need > there >= need - images + 2 * CHUNK_BYTES:
+    # two chunks of batches, and a part of the validation split
+    parts = 2 * max(CHUNK_BYTES, program.batch_size * program.pixels)
+    parts += max(PART_BYTES, BATCH_SIZE * program.pixels)
+    if device.platform != "cpu" and need > there >= need - images + parts:
         return True
     if too_much := memory.excess(need, there):
         smaller = _halves(program)

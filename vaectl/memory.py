@@ -1,10 +1,13 @@
 """How much memory there is, and what does not fit into it."""
 
 import os
+import resource
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+_STATUS = Path("/proc/self/status")
 _MINE = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
 _LIMITS = {
@@ -18,6 +21,16 @@ def total() -> int:
     """Bytes that this process may fill: the machine's, or less where a container allows less."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([machine, *_limits()])
+
+
+def peak() -> int:
+    """Bytes that this process has filled at most."""
+    with suppress(OSError):  # only Linux tells it; what getrusage says a process may inherit
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most
 
 
 def excess(need: int, there: int | None = None) -> str:

@@ -115,6 +115,15 @@ def noise(
     return drawn
 
 
+def binarized(
+    member: Member, step: Int[Array, ""] | int, x: Float[Array, "batch pixels"]
+) -> Float[Array, "batch pixels"]:
+    """Draw each pixel of a step's batch, anew, by its intensity as the probability of 1."""
+    drawn = jax.random.bernoulli(streams.key(member.seed, "binarize", step), x)
+    pixels: Array = drawn.astype(jnp.float32)
+    return pixels
+
+
 def step(
     program: Program,
     member: Member,
@@ -139,8 +148,7 @@ def step(
     """
     x = _once(evaluation.unit(pixels))
     if program.stochastic:
-        key = streams.key(member.seed, "binarize", state.step)
-        x = jax.random.bernoulli(key, x).astype(jnp.float32)
+        x = binarized(member, state.step, x)
     eps = noise(program, member, state.step)
 
     def loss(params: Params) -> tuple[Float[Array, ""], Float[Array, "2"]]:

@@ -22,12 +22,12 @@ def main(paths: list[str]) -> bool:
     within = True
     for run in (RunDir(Path(path)) for path in paths):
         record = run.read_record()
-        if record.end is None:
-            sys.exit(f"error: {run.name} has not ended")
+        if record.end is None or record.resumed:
+            sys.exit(f"error: {run.name} has not ended, or stood still in between")
         whole = datetime.fromisoformat(record.end) - datetime.fromisoformat(record.start)
         seconds = whole.total_seconds()
         work = sum(row.seconds for row in run.read_metrics())
-        share = (seconds - work) / seconds
+        share = (seconds - work) / max(seconds, 1.0)
         within &= share <= MOST
         rest = seconds - work
         print(f"| {run.name} | {seconds:.0f} | {work:.1f} | {rest:.1f} | {share:.1%} |")

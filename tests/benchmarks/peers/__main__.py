@@ -5,8 +5,8 @@
     python -m tests.benchmarks.peers --data idx:DIR --only vaectl,pytorch
 
 The work: the VAE of configs/mnist-z20.yaml (784-500-20, tanh, Bernoulli decoder, analytic KL, one
-sample), batches of 250 in a new order each epoch, Adam at 1e-3, the same distribution of initial
-weights, float32, on all CPU cores that the process may use. Validation is not timed, and no
+sample), batches of 250 in a new order each epoch, Adam at 1e-3, initial weights of the same
+variance, float32, on all CPU cores that the process may use. Validation is not timed, and no
 checkpoints are written.
 
 A round starts every peer in a process of its own, all from one new seed. The peers then take turns,
