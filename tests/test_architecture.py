@@ -21,9 +21,10 @@ LAYERS = [
     {"checkpoints", "fitting", "floor"},
     {"population", "progress"},
     {"bench"},
-    {"tables"},
     {"experiment", "trained"},
     {"assessment", "look", "__init__"},
+    {"comparison"},
+    {"tables"},
     {"cli"},
     {"__main__"},
 ]
