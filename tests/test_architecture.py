@@ -15,7 +15,7 @@ LAYERS = [
     {"config", "files", "streams", "interrupts", "record"},
     {"configfile", "data", "environment", "latent"},
     {"devices", "model", "figures"},
-    {"objective", "optimizers", "pictures"},
+    {"objective", "optimizers", "pictures", "charts"},
     {"evaluation", "rundir"},
     {"training", "runs"},
     {"checkpoints", "fitting", "floor"},
@@ -69,7 +69,7 @@ def test_imports_point_one_way(file: Path) -> None:
         ("tensorflow_datasets", "data"),
         ("orbax", "checkpoints.py"),
         ("typer", "cli"),
-        ("matplotlib", ("figures.py", "pictures.py")),
+        ("matplotlib", ("figures.py", "pictures.py", "charts.py")),
         ("ruamel", "configfile.py"),
         ("optax", ("optimizers.py", "training.py")),
     ],
@@ -85,7 +85,15 @@ def test_libraries_have_one_home(package: str, home: str | tuple[str, ...]) -> N
     assert users - {"rundir.py", "look.py"} <= set(homes)
 
 
-NO_JAX = ("data", "config.py", "configfile.py", "rundir.py", "figures.py", "pictures.py")
+NO_JAX = (
+    "data",
+    "config.py",
+    "configfile.py",
+    "rundir.py",
+    "figures.py",
+    "pictures.py",
+    "charts.py",
+)
 
 
 @pytest.mark.parametrize("home", NO_JAX)

@@ -62,9 +62,10 @@ def test_a_tie_is_half_a_win_and_a_diverged_member_loses() -> None:
     assert statistics.probability_of_beating(both, both) == 0.5
 
 
-def test_ranks_are_means_over_seeds() -> None:
+def test_each_seed_ranks_its_scores_and_equals_share_a_place() -> None:
     scores = np.array([[3.0, 1.0], [2.0, 1.0], [-np.inf, 0.0]])
-    np.testing.assert_array_equal(statistics.mean_ranks(scores), [1.25, 1.75, 3.0])
+    expected = [[1, 1.5], [2, 1.5], [3, 3]]
+    np.testing.assert_array_equal(statistics.ranks(scores), expected)
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])

@@ -93,7 +93,7 @@ def run(
     if settings.data.binarization == "none":
         watch(Note(f"note: {meaning(settings.data)}"))
     with RunDir.create(runs_dir, name, default_name(settings), force=force) as rundir:
-        recorder = _Recorder(rundir, settings, _first_record(settings, rundir, device, dataset))
+        recorder = _Recorder(rundir, settings, first_record(settings, rundir, device, dataset))
         try:
             with asked_to_stop() as stopping, jax.default_device(device):
                 recorder.begin()
@@ -235,9 +235,10 @@ def _info(epoch: Epoch) -> Info:
     return Info(epoch=epoch.epoch, step=epoch.step, validation_elbo=epoch.validation.elbo)
 
 
-def _first_record(
+def first_record(
     settings: config.Config, rundir: RunDir, device: jax.Device, dataset: data.Dataset
 ) -> Record:
+    """What is known of a run before it trains."""
     samples = settings.objective.samples
     splits = {name: len(getattr(dataset, name).images) for name in ("train", "validation", "test")}
     return Record(

@@ -7,10 +7,13 @@ all that did not, and enters no mean.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
 from scipy import stats
+
+When = TypeVar("When", int, float)
 
 CONFIDENCE = 0.95
 RESAMPLES = 9_999
@@ -62,10 +65,12 @@ def probability_of_beating(a: Float[np.ndarray, " seeds"], b: Float[np.ndarray, 
     return float(np.mean((a > b) + 0.5 * (a == b)))
 
 
-def mean_ranks(scores: Float[np.ndarray, "optimizers seeds"]) -> Float[np.ndarray, " optimizers"]:
-    """Rank each seed's scores, 1 for the highest, equals in the middle; the mean over seeds."""
-    mean: Float[np.ndarray, " optimizers"] = stats.rankdata(-scores, axis=0).mean(axis=1)
-    return mean
+def ranks(
+    scores: Float[np.ndarray, "optimizers seeds"],
+) -> Float[np.ndarray, "optimizers seeds"]:
+    """Rank the scores of each seed: 1 for the highest, equals in the middle of their places."""
+    found: Float[np.ndarray, "optimizers seeds"] = stats.rankdata(-scores, axis=0)
+    return found
 
 
 def expected_best(scores: Float[np.ndarray, " trials"]) -> Float[np.ndarray, " budgets"]:
@@ -86,6 +91,6 @@ def expected_best(scores: Float[np.ndarray, " trials"]) -> Float[np.ndarray, " b
     return best
 
 
-def reached(target: float, scores: Sequence[float], when: Sequence[float]) -> float | None:
+def reached(target: float, scores: Sequence[float], when: Sequence[When]) -> When | None:
     """When scores first came up to a target: an epoch, or seconds; None if they never did."""
     return next((at for score, at in zip(scores, when, strict=True) if score >= target), None)
