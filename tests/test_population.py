@@ -47,6 +47,28 @@ def test_a_member_equals_the_same_run_alone_and_one_that_diverges_stops_nobody(
             np.testing.assert_allclose(epoch.validation, one.validation, rtol=1e-5)
 
 
+def test_members_that_do_not_fit_on_the_device_train_in_groups(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = [_member_settings(seed, 1e-2) for seed in range(3)]
+    program = training.program(settings[0], images=40, pixels=PIXELS)
+    members = [training.member(each) for each in settings]
+
+    def fit() -> list[tuple[int, int, float]]:
+        events = population.fit(program, members, _images(40), _images(12, 1), "together")
+        return [(i, e.epoch, e.validation.elbo) for i, e in events if isinstance(e, Epoch)]
+
+    at_once = fit()
+    room = 2.5 * population.member_bytes(program, members[0])
+    monkeypatch.setattr(population, "_free_bytes", lambda _images: room)
+    in_groups = fit()
+    assert [i for i, _, _ in at_once] == [0, 1, 2] * 3
+    assert [i for i, _, _ in in_groups] == [0, 1] * 3 + [2] * 3
+    for (*one, elbo), (*other, elbo_too) in zip(sorted(at_once), sorted(in_groups), strict=True):
+        assert one == other
+        assert elbo == pytest.approx(elbo_too, rel=1e-5)
+
+
 def test_members_compile_nothing_new() -> None:
     settings = [_member_settings(seed, 1e-2) for seed in range(3)]
     program = training.program(settings[0], images=40, pixels=PIXELS)
