@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from filelock import FileLock
 
 import vaectl
 from vaectl import configfile, data, population, trained, training
@@ -274,6 +275,15 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "c" / "thesis.txt").exists()
     with pytest.raises(ConfigError, match="--name a/b: not usable"):
         run(_small(), runs_dir=tmp_path, name="a/b")
+
+
+def test_two_processes_do_not_write_in_one_comparison(tmp_path: Path) -> None:
+    (tmp_path / "c").mkdir()
+    with (
+        FileLock(tmp_path / "c" / ".lock"),
+        pytest.raises(RunError, match="another process writes in it"),
+    ):
+        run(_small(), runs_dir=tmp_path, name="c")
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

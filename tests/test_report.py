@@ -15,7 +15,9 @@ from tests.test_comparison import SMALL
 from vaectl import charts
 from vaectl.charts import Trace
 from vaectl.comparison import plan, publish
+from vaectl.comparison import summary as summarizing
 from vaectl.comparison.run import run
+from vaectl.comparison.statistics import Interval
 from vaectl.comparison.summary import Summary
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
@@ -81,6 +83,17 @@ def test_a_member_that_diverges_makes_the_exit_code_5_after_all_is_done(vaectl: 
     assert json.loads((path / "summary.json").read_text())["sides"][0]["diverged"] == 1
 
 
+def test_an_optimizer_that_no_learning_rate_trains_is_named_and_shown(vaectl: Vaectl) -> None:
+    command = ("compare-optimizers", "--optimizers", "sgd", "--learning-rates", "1e9", *SETS)
+    code, out, err = vaectl(*command, "--seeds", 1)
+    assert code == 5
+    assert "sgd: the grid grows by 3.333e+08: all of it diverged\n" in err
+    assert "error: sgd: every learning rate that was tried diverged\n" in err
+    assert "none trains" in out
+    assert "No member finished: every one diverged." in out
+    assert Path("runs/compare-digits-5k-z2-tuned/report.html").is_file()
+
+
 def test_the_summary_says_what_the_trials_say(compared: tuple[Path, Summary]) -> None:
     _, summary = compared
     first, second = summary.sides
@@ -98,6 +111,22 @@ def test_the_summary_says_what_the_trials_say(compared: tuple[Path, Summary]) ->
     sgd = next(side for side in summary.sides if side.label == "sgd")
     assert sgd.relative_time == 1
     assert sgd.tried[-1].elbo is None
+
+
+def test_the_verdict_is_as_sure_as_the_seeds_allow(compared: tuple[Path, Summary]) -> None:
+    _, summary = compared
+
+    def verdict(low: float | None, high: float | None, seeds: int) -> str:
+        gap = Interval(2.0, low, high, seeds)
+        pair = summary.pairs[0].model_copy(update={"difference": gap})
+        return summarizing.verdict(summary.sides, [pair])
+
+    assert " is best: its validation ELBO exceeds " in verdict(1.0, 3.0, 5)
+    assert " is ahead of " in verdict(1.0, 3.0, 4)
+    assert " cannot be told apart: they differ by 2.00 nats" in verdict(-1.0, 3.0, 5)
+    assert verdict(None, None, 1).startswith("At the one seed that was run ")
+    alone = summarizing.verdict(summary.sides[:1], [])
+    assert "reaches a validation ELBO of" in alone
 
 
 def test_figures_are_drawn_and_the_page_refers_to_nothing_outside(

@@ -131,10 +131,14 @@ def default_name(settings: Comparison) -> str:
 def _check(settings: Comparison, path: Path, *, force: bool) -> None:
     """Refuse a directory that is not of this comparison."""
     file = path / "comparison.yaml"
-    if not file.exists():
-        if path.exists() and not (path.is_dir() and {*path.iterdir()} <= {path / ".lock"}):
-            raise ConfigError(f"{path} is not a comparison", hint="choose another --name")
-    elif not force and (differing := plan.differing(settings, plan.load(file))):
+    try:
+        known, there = file.exists(), path.exists()
+        empty = path.is_dir() and {*path.iterdir()} <= {path / ".lock"}
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}") from None
+    if there and not known and not empty:
+        raise ConfigError(f"{path} is not a comparison", hint="choose another --name")
+    if known and not force and (differing := plan.differing(settings, plan.load(file))):
         raise ConfigError(
             f"{path} holds a comparison by other settings: {', '.join(differing)}",
             hint="choose another --name, or begin it again by --force",

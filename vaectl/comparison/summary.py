@@ -18,6 +18,8 @@ from vaectl.record import Evaluation, Row
 from vaectl.rundir import RunDir
 
 FORMAT_VERSION = 1
+ENOUGH = 5
+"""Seeds that a verdict wants: of two, both agree by chance in half of all cases."""
 
 
 class Tried(BaseModel):
@@ -249,7 +251,7 @@ def summarize(result: Result) -> Summary:
     return Summary(
         name=result.path.name,
         path=str(result.path),
-        verdict=_verdict(sides, pairs),
+        verdict=verdict(sides, pairs),
         protocol=settings.protocol,
         seeds=settings.seeds,
         epochs=settings.base.epochs,
@@ -331,7 +333,7 @@ def _pace(found: list[Member]) -> float | None:
     return median(seconds) if seconds else None
 
 
-def _verdict(sides: list[Side], pairs: list[Pair]) -> str:
+def verdict(sides: list[Side], pairs: list[Pair]) -> str:
     """One sentence: who is best, by how much, and how sure that is."""
     first = sides[0]
     if first.best_elbo is None:
@@ -351,8 +353,8 @@ def _verdict(sides: list[Side], pairs: list[Pair]) -> str:
         f"{gap.mean:.2f} nats (95% interval {gap.low:.2f} to {gap.high:.2f}, {gap.seeds} paired "
         f"seeds; higher at {pair.probability:.0%} of them)"
     )
-    if gap.low > 0:
-        return (
-            f"{first.label} is best: its validation ELBO exceeds {pair.b}'s, the next, by {known}."
-        )
-    return f"{first.label} and {pair.b} cannot be told apart: they differ by {known}."
+    if gap.low <= 0:
+        return f"{first.label} and {pair.b} cannot be told apart: they differ by {known}."
+    if gap.seeds < ENOUGH:
+        return f"{first.label} is ahead of {pair.b}, the next, by {known}: too few to be sure."
+    return f"{first.label} is best: its validation ELBO exceeds {pair.b}'s, the next, by {known}."
