@@ -138,6 +138,7 @@ def test_grids_are_alike_and_grow_where_the_best_is_at_an_edge() -> None:
     assert tuning.grown({3.0: -1}) == [1.0, 9.0]
     # where all diverged, smaller ones are next
     assert tuning.grown({3.0: -np.inf, 9.0: -np.inf}) == [1.0]
+    assert tuning.grown({3.0: -np.inf}) == [1.0]
 
 
 def test_optimizers_meet_the_same_weights_and_batches_at_a_seed() -> None:

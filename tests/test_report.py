@@ -65,10 +65,13 @@ def test_the_command_continues_what_is_there_and_prints_table_verdict_and_path(
     code, out, err = vaectl(*command, "--epochs", 3)
     assert (code, out) == (2, "")
     assert "c holds a comparison by other settings: base.epochs was 2, is 3\n" in err
-    code, out, err = vaectl("compare-optimizers", "--optimizers", "adm", "--seeds", 0)
+    code, out, err = vaectl(
+        "compare-optimizers", "--optimizers", "adm", "--seeds", 0, "--learning-rates", ","
+    )
     assert code == 2
     assert "--seeds: seeds: should be a number" in err
     assert "tag 'adm'" in err
+    assert "--learning-rates: tuning.learning_rates: should be a list of at least one" in err
     assert not Path("runs").exists()
 
 

@@ -70,8 +70,7 @@ def compare_optimizers(
 ) -> None:
     """Compare optimizers: paired seeds, equal tuning, statistics, and a page that shows them.
 
-    The same command continues a comparison that was interrupted, and adds optimizers or seeds to
-    one that is finished.
+    The same command continues what was interrupted, and adds optimizers or seeds to what is there.
 
     Example: vaectl compare-optimizers --optimizers adam,sgd --seeds 3
     """
@@ -82,9 +81,11 @@ def compare_optimizers(
         assignments=assignments or (),
         options={
             "protocol": protocol,
-            "optimizers": optimizers and optimizers.split(","),
+            "optimizers": None if optimizers is None else plan.words(optimizers),
             "seeds": seeds,
-            "tuning.learning_rates": learning_rates and plan.numbers(learning_rates),
+            "tuning.learning_rates": None
+            if learning_rates is None
+            else plan.numbers(learning_rates),
             "base.epochs": epochs,
             "base.model.code_size": code_size,
         },

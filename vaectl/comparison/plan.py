@@ -113,7 +113,8 @@ class Tuning(Section):
         rates = sorted(scores)
         best = max(rates, key=lambda rate: scores[rate])
         below = [_rounded(best / self.ratio)] * (best == rates[0])
-        return below + [_rounded(best * self.ratio)] * (best == rates[-1])
+        trains = scores[best] > -math.inf
+        return below + [_rounded(best * self.ratio)] * (best == rates[-1] and trains)
 
 
 class Comparison(Section):
@@ -295,10 +296,15 @@ def best_rate(scores: Mapping[float, float]) -> list[float]:
     return [best] if scores[best] > -math.inf else []
 
 
+def words(text: str) -> list[str]:
+    """Read words between commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def numbers(text: str) -> list[object]:
     """Read numbers between commas; what is none stays as it is, to be told with the rest."""
     found: list[object] = []
-    for part in filter(None, text.split(",")):
+    for part in words(text):
         try:
             found.append(float(part))
         except ValueError:
