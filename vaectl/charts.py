@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from vaectl.figures import LABELS, STYLE, Quantity
 
@@ -54,7 +54,7 @@ def curves(traces: Sequence[Trace], by: Literal["epoch", "seconds"], *, title: s
             if by == "epoch":
                 axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             else:
-                axes.set_xscale("log")
+                _logarithmic(axes)
             axes.set_xlabel("epoch" if by == "epoch" else "seconds of training")
             axes.set_title(LABELS[quantity], loc="left")
         handles, names = figure.axes[0].get_legend_handles_labels()
@@ -119,7 +119,7 @@ def sensitivity(tried: Mapping[str, Sequence[tuple[float, float | None]]], *, ti
                 transform=axes.get_xaxis_transform(),
                 label=f"{label}, diverged" if bad else "_",
             )
-        axes.set_xscale("log")
+        _logarithmic(axes)
         axes.set_xlabel("learning rate")
         axes.set_ylabel("best validation ELBO (nats per image)")
         axes.legend()
@@ -161,6 +161,14 @@ def ranks(found: Mapping[str, Sequence[float]], *, title: str) -> Figure:
         axes.grid(visible=False, axis="x")
         axes.set_ylabel("rank at each seed (1: the best); line: mean")
     return figure
+
+
+def _logarithmic(axes: Axes) -> None:
+    """Label 1, 2 and 5 of each decade, in plain numbers."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _panel(title: str) -> tuple[Figure, Axes]:
