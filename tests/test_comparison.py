@@ -250,6 +250,18 @@ def test_a_diverging_member_is_named_and_the_others_go_on(tmp_path: Path) -> Non
     assert record.status == "finished"
 
 
+def test_a_label_that_changed_its_meaning_and_changed_back_leaves_the_right_run(
+    tmp_path: Path,
+) -> None:
+    for b1 in (0.9, 0.5, 0.9):
+        entries = [{"name": "adam", "label": "a", "b1": b1}]
+        settings = _small(protocol="paper", optimizers=entries, seeds=1)
+        result = run(settings, runs_dir=tmp_path, name="c")
+        model = vaectl.load(tmp_path / "c" / "a-s0")
+        assert model.settings == result.trials[0].settings
+        assert model.checkpoint.validation_elbo == pytest.approx(result.outcomes[0].best_elbo)
+
+
 def test_members_that_train_together_come_to_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,8 +60,8 @@ class Result(NamedTuple):
         """
         pairs = list(zip(self.trials, self.outcomes, strict=True))
         bad = [f"{t}: {o.error}" for t, o in pairs if (t.stage, o.status) == ("result", "diverged")]
-        trained = {trial.label for trial in self.trials if trial.stage == "result"}
-        none = [label for label in self.settings.entries if label not in trained]
+        with_result = {trial.label for trial in self.trials if trial.stage == "result"}
+        none = [label for label in self.settings.entries if label not in with_result]
         bad += [f"{label}: every learning rate that was tried diverged" for label in none]
         if bad:
             raise DivergedError("\n".join(bad), hint=f"all else is done: {self.path}")
@@ -133,7 +133,8 @@ def _check(settings: Comparison, path: Path, *, force: bool) -> None:
     file = path / "comparison.yaml"
     try:
         known, there = file.exists(), path.exists()
-        empty = path.is_dir() and {*path.iterdir()} <= {path / ".lock"}
+        # a process that was killed at once leaves its lock, or a file half written
+        empty = path.is_dir() and all(child.name.startswith(".") for child in path.iterdir())
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}") from None
     if there and not known and not empty:
@@ -170,7 +171,8 @@ def _locked(path: Path, *, force: bool) -> Iterator[None]:
 
 def _write_settings(path: Path, settings: Comparison) -> None:
     header = f"the resolved configuration of {path.name}; to continue it:\n"
-    header += f"vaectl compare-optimizers {path / 'comparison.yaml'} --name {path.name}"
+    header += f"vaectl compare-optimizers {path / 'comparison.yaml'}"
+    header += f" --runs-dir {path.parent} --name {path.name}"
     with replacing(path / "comparison.yaml") as file:
         file.write(configfile.dump(settings, header).encode())
 
@@ -194,7 +196,6 @@ class _Running:
             (dataset.train.images, dataset.validation.images), device
         )
         self._how, _ = population.strategy(device, self._train)
-        self._epochs = 0
 
     def key(self, trial: Trial) -> str:
         """Of its line in the ledger."""
@@ -245,12 +246,14 @@ class _Running:
             self._fit(added)
             tried += added
             scores = self._scores(tried)
-            rates = tuning.grown(scores)[: tuning.growth - (len(scores) - len(first))]
-            if rates:
+            wanted = tuning.grown(scores)
+            rates = wanted[: tuning.growth - (len(scores) - len(first))]
+            if wanted:
                 best = plan.best_rate(scores)
                 why = f"{best[0]:g} is best, at its edge" if best else "all of it diverged"
                 more = " and ".join(f"{rate:g}" for rate in rates)
-                self._watch(Note(f"{label}: the grid grows by {more}: {why}"))
+                grows = f"grows by {more}" if more else "has grown by all that tuning.growth allows"
+                self._watch(Note(f"{label}: the grid {grows}: {why}"))
         return tried
 
     def _scores(self, tried: Sequence[Trial]) -> dict[float, float]:
@@ -282,8 +285,15 @@ class _Running:
                     self._end(track)
 
     def _done(self, trial: Trial) -> bool:
-        run = self._path / trial.run_name / "run.json"
-        return self.key(trial) in self.ledger.outcomes and (trial.stage == "tuning" or run.exists())
+        if self.key(trial) not in self.ledger.outcomes:
+            return False
+        if trial.stage == "tuning":
+            return True
+        try:
+            # its label may have been that of other hyperparameters in between
+            return configfile.load(self._path / trial.run_name / "config.yaml") == trial.settings
+        except ConfigError:
+            return False
 
     def _end(self, track: _Track, error: str = "") -> None:
         """Write down a member that ended; one of the result leaves a run."""
