@@ -51,6 +51,7 @@ def _not_empty(rates: object) -> object:
 class Entry(Section):
     """An optimizer of the comparison; what it leaves out is as in the base experiment."""
 
+    name: str
     label: _Label | None = None
     """What tables and directories call it; null: its name, and what it sets where that repeats."""
     weight_decay: NonNegative = 0.0
@@ -314,7 +315,7 @@ def numbers(text: str) -> list[object]:
 
 def labels(entries: Sequence[Entry]) -> list[str]:
     """What each is called: its label, else its name, else name and hyperparameters."""
-    names = [entry.name for entry in entries]  # type: ignore[attr-defined]
+    names = [entry.name for entry in entries]
     found = []
     for entry, name in zip(entries, names, strict=True):
         own = [f"{key} {value}" for key, value in _given(entry).items()]
@@ -330,7 +331,7 @@ def _given(entry: Entry) -> dict[str, Any]:
 
 def _resolved(base: Config, entry: Entry) -> Config:
     """The base experiment with the optimizer of an entry."""
-    given, name = _given(entry), entry.name  # type: ignore[attr-defined]
+    given, name = _given(entry), entry.name
     shared = {key: value for key, value in given.items() if key in Optimizer.model_fields}
     own = {key: value for key, value in given.items() if key not in shared}
     # of the other optimizers' sections nothing depends on what they hold
