@@ -1,7 +1,9 @@
 """What all tests share: shapes checked at every call, strict dtypes, and small data."""
 
 import os
+import shutil
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -41,6 +43,32 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
+class Fault(NamedTuple):
+    """A row of the table of faults: what was done, and when, or to what."""
+
+    what: str
+    when: str
+
+
+Table = defaultdict[Fault, list[float]]
+"""For each time it was done, the seconds from a signal to the exit, or 0."""
+FAULTS = pytest.StashKey[Table]()
+
+
+@pytest.fixture
+def faults(request: pytest.FixtureRequest) -> Table:
+    """What was done; a test that adds to it has asserted that nothing was lost."""
+    return request.config.stash.setdefault(FAULTS, defaultdict(list))
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    for (what, when), seconds in sorted(config.stash.get(FAULTS, {}).items()):
+        exit_ = f", out within {max(seconds):.1f} s" if any(seconds) else ""
+        terminalreporter.write_line(f"{what:22} {when:32} {len(seconds):4} x, lost: nothing{exit_}")
+
+
 class Answer(NamedTuple):
     """What a command left behind."""
 
@@ -73,3 +101,44 @@ def vaectl(
         return Answer(code or 0, out, err)
 
     return run
+
+
+def assert_equal_runs(ours: Path, theirs: Path) -> None:
+    """Parameters bit for bit, metrics byte for byte but for the times."""
+    import vaectl as package
+
+    metrics = (
+        [line.rpartition(",")[0] for line in (run / "metrics.csv").read_text().splitlines()]
+        for run in (ours, theirs)
+    )
+    assert next(metrics) == next(metrics)
+    for checkpoint in ("latest", "best"):
+        a, b = (package.load(run, checkpoint) for run in (ours, theirs))
+        assert a.checkpoint.step == b.checkpoint.step
+        jax.tree.map(np.testing.assert_array_equal, a.params, b.params)
+
+
+@pytest.fixture(scope="session")
+def trained_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A runs directory with two small runs: z2, and z5 which has two checkpoints."""
+    from vaectl import config, experiment
+
+    runs = tmp_path_factory.mktemp("trained") / "runs"
+    for name, code, epochs in (("z2", 2, 3), ("z5", 5, 4)):
+        settings = config.Config.model_validate(
+            {
+                "epochs": epochs,
+                "data": {"train_size": 1000, "validation_size": 100, "test_size": 120},
+                "model": {"code_size": code, "hidden_size": 32},
+                # the rate falls to nothing in the end, so that the last epoch is not the best one
+                "optimizer": {"adam": {"learning_rate": 3e-3}},
+            }
+        )
+        experiment.run(settings, runs_dir=runs, name=name)
+    return runs
+
+
+@pytest.fixture
+def runs(trained_runs: Path, tmp_path: Path) -> Path:
+    """A copy that a test may break, where the command line finds it."""
+    return Path(shutil.copytree(trained_runs, tmp_path / "runs"))

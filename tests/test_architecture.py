@@ -11,17 +11,19 @@ PACKAGE = Path(__file__).parent.parent / "vaectl"
 
 # each may import what stands above it; those in one line do not import each other
 LAYERS = [
-    {"errors", "version"},
-    {"config", "files", "streams", "interrupts", "record"},
+    {"errors", "stderr", "version"},
+    {"config", "files", "formats", "memory", "streams", "interrupts", "record"},
     {"configfile", "data", "environment", "latent"},
     {"devices", "model", "figures"},
     {"objective", "optimizers", "pictures", "charts"},
     {"evaluation", "rundir"},
     {"training", "runs"},
     {"checkpoints", "fitting", "floor"},
-    {"population", "progress"},
+    {"footprint", "progress"},
+    {"population"},
     {"bench"},
-    {"experiment", "trained"},
+    {"recorder", "resumption", "trained"},
+    {"experiment"},
     {"assessment", "look", "__init__"},
     {"comparison"},
     {"tables"},
@@ -83,6 +85,16 @@ def test_libraries_have_one_home(package: str, home: str | tuple[str, ...]) -> N
     }
     # to name a type is no use: these take or hand on a figure that somebody else draws
     assert users - {"rundir.py", "look.py"} <= set(homes)
+
+
+def test_nothing_that_could_be_code_is_loaded() -> None:
+    for file in MODULES:
+        names = {module.split(".")[0] for module in _imports(file)}
+        assert not names & {"pickle", "marshal", "shelve", "dill", "joblib", "yaml"}, file
+        calls = [
+            node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)
+        ]
+        assert not {ast.unparse(call.func) for call in calls} & {"eval", "exec", "np.load"}, file
 
 
 NO_JAX = (

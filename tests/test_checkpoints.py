@@ -1,3 +1,4 @@
+import threading
 from pathlib import Path
 
 import jax
@@ -5,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vaectl import checkpoints, config, training
-from vaectl.checkpoints import Checkpoints, Info
+from vaectl import config, training
+from vaectl.checkpoints import Checkpoints, Info, best, find_intact, keep_only, kept
 from vaectl.configfile import OPTIMIZERS
 from vaectl.errors import DivergedError, RunError
 
@@ -29,18 +30,17 @@ def _like(state: training.TrainState) -> training.TrainState:
     return like
 
 
-def _info(epoch: int, elbo: float = -100.0) -> Info:
-    return Info(epoch=epoch, step=10 * epoch, validation_elbo=elbo)
+def _info(epoch: int, elbo: float = -100.0, best: int = 1) -> Info:
+    return Info(epoch=epoch, step=10 * epoch, validation_elbo=elbo, best=10 * best)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_state_comes_back_bit_for_bit(optimizer: str, tmp_path: Path) -> None:
     state = _state(optimizer)
-    with Checkpoints(tmp_path / "c") as kept:
-        kept.save(state, _info(1))
-        assert 10 in kept
-        kept.commit()
-        back = kept.restore(kept.list()[0], _like(state))
+    with Checkpoints(tmp_path) as saved:
+        saved.save(state, _info(1))
+        saved.commit()
+        back = saved.restore(kept(tmp_path)[0], _like(state))
     assert isinstance(back, training.TrainState)
     for ours, theirs in zip(jax.tree.leaves(back), jax.tree.leaves(state), strict=True):
         assert ours.dtype == theirs.dtype
@@ -52,42 +52,114 @@ def test_a_state_may_be_donated_as_soon_as_it_is_being_saved(tmp_path: Path) -> 
     expected = jax.tree.map(np.array, state)
     spoil = jax.jit(lambda s: jax.tree.map(lambda leaf: leaf * 0, s), donate_argnums=0)
     like = _like(state)
-    with Checkpoints(tmp_path) as kept:
-        kept.save(state, _info(1))
+    with Checkpoints(tmp_path) as saved:
+        saved.save(state, _info(1))
         spoil(state)
-        kept.commit()
-        jax.tree.map(np.testing.assert_array_equal, kept.restore(kept.list()[0], like), expected)
+        saved.commit()
+        jax.tree.map(
+            np.testing.assert_array_equal, saved.restore(kept(tmp_path)[0], like), expected
+        )
 
 
-def test_the_latest_and_the_best_are_kept(tmp_path: Path) -> None:
-    with Checkpoints(tmp_path) as kept:
-        for epoch, elbo in enumerate([-120.0, -100.0, -110.0, -105.0], start=1):
-            kept.save(_state(seed=epoch), _info(epoch, elbo))
-        kept.commit()
-        assert [info.epoch for info in kept.list()] == [2, 4]
-        assert checkpoints.best(kept.list()).epoch == 2
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["20", "20.json", "40", "40.json"]
+def _save_epochs(directory: Path, *elbos: float) -> None:
+    top = 1
+    with Checkpoints(directory) as saved:
+        for epoch, elbo in enumerate(elbos, start=1):
+            top = epoch if elbo > elbos[top - 1] else top
+            saved.save(_state(seed=epoch), _info(epoch, elbo, top))
+
+
+def test_the_latest_and_the_best_are_kept_and_what_stands_in_for_each(tmp_path: Path) -> None:
+    _save_epochs(tmp_path, -130.0, -120.0, -100.0, -110.0, -105.0, -104.0)
+    assert [info.epoch for info in kept(tmp_path)] == [2, 3, 5, 6]
+    top = best(kept(tmp_path))
+    assert top is not None
+    assert top.epoch == 3
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"{step}{suffix}" for step in (20, 30, 50, 60) for suffix in ("", ".json")
+    }
+
+
+@pytest.mark.parametrize(
+    ("damaged", "resumes_from", "best_epoch"), [(2, 6, 3), (3, 2, 2), (5, 6, 3), (6, 5, 3)]
+)
+def test_any_one_checkpoint_may_be_damaged_and_a_run_resumes_exactly(
+    damaged: int, resumes_from: int, best_epoch: int, tmp_path: Path
+) -> None:
+    """With the best of the epochs before it: without, the best in the end might be another one."""
+    _save_epochs(tmp_path, -130.0, -120.0, -100.0, -110.0, -105.0, -104.0)
+    (tmp_path / f"{damaged}0.json").unlink()
+    found = find_intact(tmp_path)
+    top = best(found.intact)
+    assert top is not None
+    assert (found.intact[-1].epoch, top.epoch) == (resumes_from, best_epoch)
+    (warning,) = found.warnings
+    assert warning.startswith(f"{tmp_path}/{damaged}0: the checkpoint is damaged or half written")
+
+
+def test_a_best_state_that_is_lost_is_told_of(tmp_path: Path) -> None:
+    _save_epochs(tmp_path, -100.0, -110.0)
+    (tmp_path / "10.json").write_text("{")
+    found = find_intact(tmp_path)
+    assert [info.epoch for info in found.intact] == [2]
+    assert found.warnings[1] == "the best state so far, of step 10, is lost with it"
+
+
+def test_where_no_checkpoint_is_good_nothing_is_deleted(tmp_path: Path) -> None:
+    _save_epochs(tmp_path, -100.0, -110.0)
+    for step in (10, 20):
+        (tmp_path / f"{step}.json").write_text("{")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(RunError, match="none of the checkpoints is good"):
+        find_intact(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_a_kill_left_of_a_first_save_is_no_checkpoint_and_goes(tmp_path: Path) -> None:
+    for name in ("10", "10.orbax-checkpoint-tmp"):
+        (tmp_path / name).mkdir()
+    found = find_intact(tmp_path)
+    assert found.intact == []
+    keep_only(tmp_path, set())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_newer_format_is_refused_with_a_hint(tmp_path: Path) -> None:
+    _save_epochs(tmp_path, -100.0)
+    (tmp_path / "10.json").write_text('{"format_version": 2}')
+    with pytest.raises(RunError, match=r"10\.json: format 2 is newer") as error:
+        find_intact(tmp_path)
+    assert "upgrade" in error.value.hint
+
+
+def test_the_sums_of_an_epoch_under_way_come_back_bit_for_bit(tmp_path: Path) -> None:
+    info = Info(epoch=0, step=3, beyond=3, sums=(1 / 3, 5e300 / 7), validation_elbo=None)
+    with Checkpoints(tmp_path) as saved:
+        saved.save(_state(), info)
+    (back,) = kept(tmp_path)
+    assert back.sums == info.sums
+    assert (back.where, best([back])) == ("epoch 0 + 3 steps", None)
 
 
 def test_leaving_the_context_finishes_the_save_under_way(tmp_path: Path) -> None:
-    with Checkpoints(tmp_path) as kept:
-        kept.save(_state(), _info(3))
-    assert [info.epoch for info in Checkpoints(tmp_path).list()] == [3]
+    with Checkpoints(tmp_path) as saved:
+        saved.save(_state(), _info(3))
+    assert [info.epoch for info in kept(tmp_path)] == [3]
 
 
 def test_a_checkpoint_without_its_json_does_not_count(tmp_path: Path) -> None:
-    with Checkpoints(tmp_path) as kept:
-        kept.save(_state(), _info(1))
+    with Checkpoints(tmp_path) as saved:
+        saved.save(_state(), _info(1))
     (tmp_path / "10.json").write_text("{")
-    assert Checkpoints(tmp_path).list() == []
+    assert kept(tmp_path) == []
 
 
 def test_one_flipped_byte_in_any_file_is_noticed(tmp_path: Path) -> None:
     state = _state()
-    with Checkpoints(tmp_path) as kept:
-        kept.save(state, _info(1))
-        kept.commit()
-        (info,) = kept.list()
+    with Checkpoints(tmp_path) as saved:
+        saved.save(state, _info(1))
+        saved.commit()
+        (info,) = kept(tmp_path)
         files = [path for path in (tmp_path / "10").rglob("*") if path.is_file()]
         assert len(files) > 5
         for file in files:
@@ -97,23 +169,23 @@ def test_one_flipped_byte_in_any_file_is_noticed(tmp_path: Path) -> None:
             for content in (bytes(broken), good[:-1] or b"y", None):
                 file.unlink() if content is None else file.write_bytes(content)
                 with pytest.raises(RunError, match=f"{tmp_path}/10: the checkpoint is damaged"):
-                    kept.restore(info, _like(state))
+                    saved.restore(info, _like(state))
             file.write_bytes(good)
-        kept.restore(info, _like(state))
+        saved.restore(info, _like(state))
 
 
 def test_a_checkpoint_of_other_shapes_is_refused(tmp_path: Path) -> None:
-    with Checkpoints(tmp_path) as kept:
-        kept.save(_state("adam"), _info(1))
-        kept.commit()
+    with Checkpoints(tmp_path) as saved:
+        saved.save(_state("adam"), _info(1))
+        saved.commit()
         with pytest.raises(RunError, match=r"does not fit config\.yaml"):
-            kept.restore(kept.list()[0], _like(_state("sgd")))
+            saved.restore(kept(tmp_path)[0], _like(_state("sgd")))
 
 
-def _fill_the_disk(kept: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
+def _fill_the_disk(saved: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a save end as it does on a full disk: by a long word of TensorStore's."""
 
-    finished = kept._orbax.wait_until_finished
+    finished = saved._orbax.wait_until_finished
     words = [
         'OUT_OF_RANGE: Error opening "zarr" driver: Failed to write 689737 bytes to file 11: '
         "No space left on device [tensorstore_spec='{...}'] [os_error_code='28']"
@@ -121,41 +193,41 @@ def _fill_the_disk(kept: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def wait() -> None:
         finished()
-        if words:
+        if words and threading.current_thread() is not threading.main_thread():
             raise ValueError(words.pop())
 
-    monkeypatch.setattr(kept._orbax, "wait_until_finished", wait)
+    monkeypatch.setattr(saved._orbax, "wait_until_finished", wait)
 
 
 def test_a_save_that_fails_is_an_error_and_what_was_saved_before_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Checkpoints(tmp_path) as kept:
-        kept.save(_state(), _info(1))
-        kept.commit()
-        kept.save(_state(), _info(2))
-        _fill_the_disk(kept, monkeypatch)
+    with Checkpoints(tmp_path) as saved:
+        saved.save(_state(), _info(1))
+        saved.commit()
+        _fill_the_disk(saved, monkeypatch)
+        saved.save(_state(), _info(2))
         with pytest.raises(RunError) as error:
-            kept.commit()
+            saved.commit()
     assert error.value.message == (
         f"{tmp_path}/20: the checkpoint cannot be written: No space left on device"
     )
-    assert [info.epoch for info in Checkpoints(tmp_path).list()] == [1]
+    assert [info.epoch for info in kept(tmp_path)] == [1]
 
 
 def test_a_place_for_checkpoints_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with Checkpoints(tmp_path / "file" / "c") as kept, pytest.raises(RunError, match="Not a dir"):
-        kept.save(_state(), _info(1))
+    with Checkpoints(tmp_path / "file" / "c") as saved, pytest.raises(RunError, match="Not a dir"):
+        saved.save(_state(), _info(1))
 
 
 def test_leaving_the_context_tells_of_a_failed_save_unless_a_worse_error_is_on_its_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def leave(error: Exception | None) -> None:
-        with Checkpoints(tmp_path) as kept:
-            kept.save(_state(), _info(1))
-            _fill_the_disk(kept, monkeypatch)
+        with Checkpoints(tmp_path) as saved:
+            _fill_the_disk(saved, monkeypatch)
+            saved.save(_state(), _info(1))
             if error:
                 raise error
 

@@ -81,7 +81,7 @@ def test_all_problems_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
     )
     assert _problems(text, tmp_path) == [
         "line 1: base.epochs: should be greater than or equal to 1, not 0",
-        "line 2: seeds: should be a number from 1 to 1000, or a list of different seeds, not 0",
+        "line 2: seeds: should be a number from 1 to 200, or a list of different seeds, not 0",
         "line 3: optimizers.0: tag 'adm' found using 'name' does not match any of the expected "
         "tags: 'adam', 'rmsprop', 'adagrad', 'sgd', not a mapping",
         "line 3: unknown key optimizers.1.sgd.momentun; did you mean base.optimizer.sgd.momentum?",
@@ -97,7 +97,7 @@ def test_all_problems_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
         ("optimizers: []", "optimizers: should be a list of at least one name"),
         ("optimizers: [sgd, sgd]", "optimizers: sgd comes twice: give one of them a label"),
         ("optimizers: [{momentum: 0.5}]", "optimizers: should be a list of at least one name"),
-        ("seeds: [1, 1]", "seeds: should be a number from 1 to 1000, or a list of different"),
+        ("seeds: [1, 1]", "seeds: should be a number from 1 to 200, or a list of different"),
         ("protocol: paper\ntuning: {grid: 3}", "tuning: the protocol paper tunes nothing"),
         ("seeds: [5, 1001]", "tuning: seed 1001 is one of the result's seeds"),
         ("base: gone.yaml", "gone.yaml: cannot be read"),

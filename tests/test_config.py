@@ -2,6 +2,7 @@ import contextlib
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -125,6 +126,61 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"# caf\xe9\n")
     with pytest.raises(ConfigError, match="not UTF-8"):
         configfile.load(tmp_path / "latin.yaml")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        os.mkfifo,
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.write_bytes(bytes(10**5)),
+    ],
+    ids=["a pipe", "a device", "a large file"],
+)
+def test_files_that_may_never_end_are_refused_at_once(
+    make: Callable[[Path], object], tmp_path: Path
+) -> None:
+    make(tmp_path / "c.yaml")
+    with pytest.raises(ConfigError, match=r"c\.yaml: cannot be read \((Not a reg|File too large)"):
+        configfile.load(tmp_path / "c.yaml")
+
+
+BOMB = "".join(f"a{i + 1}: &a{i + 1} [*a{i}, *a{i}]\n" for i in range(64))
+
+
+@pytest.mark.parametrize("key", ["epochs: *a64", "? *a64\n: 1", "? {a: *a64}\n: 1"])
+def test_aliases_of_aliases_are_refused_before_they_fill_the_memory(
+    key: str, tmp_path: Path
+) -> None:
+    (answer,) = _problems(f"a0: &a0 1\n{BOMB}{key}\n", tmp_path)
+    assert "not valid YAML" in answer
+    flow = ", ".join(f"a{i + 1}: &a{i + 1} [*a{i}, *a{i}]" for i in range(64))
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        configfile.load(assignments=[f"epochs={{a0: &a0 1, {flow}}}"])
+
+
+def test_an_anchor_may_be_used_again(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("seed: &x 1\nepochs: &x 2\nbatch_size: *x\n")
+    assert configfile.load(file).batch_size == 2
+
+
+def test_nothing_in_a_file_or_an_assignment_is_executed(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    for tag in ("apply:os.mkdir", "new:os.mkdir", "object/apply:os.mkdir"):
+        value = f"!!python/object/{tag} ['{made}']"
+        _problems(f"seed: {value}\n", tmp_path)
+        with pytest.raises(ConfigError):
+            configfile.load(assignments=[f"seed={value}"])
+    assert not made.exists()
+
+
+@pytest.mark.parametrize("value", ["[1]", "3", "null"])
+def test_a_key_inside_of_what_is_no_section_is_an_error(value: str) -> None:
+    with pytest.raises(ConfigError, match="not a mapping of keys to values"):
+        configfile.load(
+            assignments=[f"optimizer={value}"], options={"optimizer.learning_rate": 0.1}
+        )
 
 
 def test_overrides_apply_in_order_after_the_file_and_options_last(tmp_path: Path) -> None:

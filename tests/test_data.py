@@ -176,10 +176,10 @@ class TestIdx:
             (b"\x89PNG", "not an IDX file"),
             (_idx(np.zeros((2, 2, 2)))[:-1], "truncated: 7 bytes of data, .* 2x2x2 = 8"),
             (_idx(np.zeros((2, 2, 2)))[:9], "truncated in its header"),
-            (_idx(np.zeros((2, 2, 2))) + b"x", "too long: 9 bytes"),
+            (_idx(np.zeros((2, 2, 2))) + b"x", "too long: at least 9 bytes"),
             (_idx(np.zeros((2, 2))), "2 dimensions, where 3 belong"),
             (b"\0\0\x0d\3" + bytes(12), "type 0x0d, where unsigned bytes"),
-            (b"\0\0\x08\3" + b"\xff" * 12, "truncated"),
+            (b"\0\0\x08\3" + b"\xff" * 12, "needs about .* TiB of memory, and there are"),
         ],
     )
     def test_broken_files_are_refused_with_the_reason(
@@ -205,7 +205,7 @@ class TestIdx:
                 idx.load(tmp_path)
 
     def test_missing_files_and_unequal_counts_are_named(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match="no such directory"):
+        with pytest.raises(DataError, match="nowhere: cannot be read: No such file or directory"):
             idx.load(tmp_path / "nowhere")
         _write_idx(tmp_path, _source())
         (tmp_path / "train-labels-idx1-ubyte").write_bytes(_idx(np.zeros(59)))
@@ -292,7 +292,7 @@ class TestNpz:
 
     def test_files_that_are_no_archives_are_refused(self, tmp_path: Path) -> None:
         file = tmp_path / "images.npz"
-        with pytest.raises(DataError, match="no such file"):
+        with pytest.raises(DataError, match="cannot be read: No such file"):
             npz.load(file)
         good = self._save(tmp_path).read_bytes()
         for content in (b"", b"text", good[:-100]):
@@ -301,7 +301,7 @@ class TestNpz:
                 npz.load(file)
         with file.open("wb") as out:
             np.save(out, np.zeros(3))
-        with pytest.raises(DataError, match="one array, not an archive"):
+        with pytest.raises(DataError, match="not a readable NumPy archive: File is not a zip file"):
             npz.load(file)
 
 

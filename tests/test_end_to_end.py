@@ -124,7 +124,7 @@ def test_a_name_that_exists_is_refused_before_training_and_replaced_by_force(
         (["--device", "gpu"], 2, "error: --device gpu: JAX sees no GPU here"),
         (["--name", "a/b"], 2, "error: --name a/b: not usable"),
         (["nothing.yaml"], 2, "error: nothing.yaml: cannot be read"),
-        (["--set", "data.source=idx:gone"], 3, "gone: no such directory"),
+        (["--set", "data.source=idx:gone"], 3, "gone: cannot be read: No such file or directory"),
         (["--set", "data.train_size=5000"], 3, "5000 to train and 500 to validate are too many"),
         (["--optimizer", "sgd", "--learning-rate", "1e9"], 5, "not finite at epoch 1, step"),
     ],
@@ -196,6 +196,16 @@ def test_a_reader_that_has_seen_enough_is_no_error(command: list[str], tmp_path:
     process.stdout = None
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (141, "")
+
+
+@pytest.mark.parametrize("command", [["config", "show"], ["runs"], ["--help"]])
+def test_a_full_disk_behind_stdout_is_an_error_without_a_traceback(command: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.run(
+            [sys.executable, "-m", "vaectl", *command], stdout=full, stderr=subprocess.PIPE
+        )
+    assert process.stderr == b"error: stdout: cannot be written: No space left on device\n"
+    assert process.returncode == 1
 
 
 def test_ctrl_c_saves_the_state_and_exits_130(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
+import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from vaectl import config, experiment, progress
-from vaectl.checkpoints import Checkpoints, best
+from vaectl.checkpoints import kept
 from vaectl.errors import DivergedError, InterruptedRunError
 from vaectl.rundir import RunDir
 
@@ -36,11 +38,8 @@ def test_default_names_say_data_code_optimizer_and_seed(source: str, name: str) 
 
 def test_an_interrupt_saves_the_state_and_the_figures(tmp_path: Path) -> None:
     def watch(event: progress.Event) -> None:
-        import os
-        import signal
-
         if getattr(event, "epoch", None) == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
     # the signal comes while epoch 3 is being told of, so the run stops there
     with pytest.raises(InterruptedRunError, match="interrupted after epoch 3 of 100") as error:
@@ -50,32 +49,29 @@ def test_an_interrupt_saves_the_state_and_the_figures(tmp_path: Path) -> None:
     assert run.read_record().status == "interrupted"
     assert run.read_record().epoch == 3
     assert [row.epoch for row in run.read_metrics()] == [1, 1, 2, 2, 3, 3]
-    assert Checkpoints(run.checkpoints).list()[-1].epoch == 3
+    assert kept(run.checkpoints)[-1].epoch == 3
     assert (run.path / "figures" / "elbo.png").is_file()
 
 
-def test_a_signal_in_the_last_epoch_leaves_a_finished_run(tmp_path: Path) -> None:
+def test_a_signal_in_the_last_epoch_interrupts_too_and_a_resume_finishes(tmp_path: Path) -> None:
     def watch(event: progress.Event) -> None:
-        import os
-        import signal
-
         if getattr(event, "epoch", None) == 4:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
-    result = experiment.run(_settings(), runs_dir=tmp_path, name="a", watch=watch)
+    with pytest.raises(InterruptedRunError, match="interrupted after epoch 4 of 4"):
+        experiment.run(_settings(), runs_dir=tmp_path, name="a", watch=watch)
+    result = experiment.resume(RunDir(tmp_path / "a"), _settings())
     assert result.record.status == "finished"
+    assert result.record.epoch == 4
 
 
 def test_a_second_signal_in_the_last_epoch_leaves_at_once_and_as_interrupted(
     tmp_path: Path,
 ) -> None:
     def watch(event: progress.Event) -> None:
-        import os
-        import signal
-
         if getattr(event, "epoch", None) == 4:
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(InterruptedRunError, match="interrupted after epoch 4 of 4"):
         experiment.run(_settings(), runs_dir=tmp_path, name="a", watch=watch)
@@ -100,8 +96,7 @@ def test_a_run_that_diverges_keeps_its_best_state_and_says_where(
     assert record.status == "failed"
     assert record.error == error.value.message
     assert record.best is not None
-    kept = Checkpoints(run.checkpoints).list()
-    assert [info.epoch for info in kept] == [record.best.epoch]
+    assert [info.epoch for info in kept(run.checkpoints)] == [record.best.epoch]
 
 
 def test_the_best_epoch_is_kept_though_it_falls_between_saves(tmp_path: Path) -> None:
@@ -112,9 +107,9 @@ def test_the_best_epoch_is_kept_though_it_falls_between_saves(tmp_path: Path) ->
     rows = [row for row in RunDir(result.path).read_metrics() if row.split == "validation"]
     top = max(rows, key=lambda row: row.elbo)
     assert 1 < top.epoch < 40
-    infos = Checkpoints(RunDir(result.path).checkpoints).list()
+    infos = kept(RunDir(result.path).checkpoints)
     assert [info.epoch for info in infos] == [top.epoch, 40]
-    assert best(infos).validation_elbo == pytest.approx(top.elbo, abs=1e-5)
+    assert infos[0].validation_elbo == pytest.approx(top.elbo, abs=1e-5)
     assert result.record.best is not None
     assert result.record.best.epoch == top.epoch
 
@@ -143,3 +138,14 @@ def test_grey_levels_as_probabilities_are_explained(tmp_path: Path) -> None:
     result = experiment.run(settings, runs_dir=tmp_path, watch=watch)
     assert "cross-entropy" in notes[0]
     assert "cross-entropy" in result.record.metrics["binarization"]
+
+
+def test_a_run_may_keep_its_images_in_host_memory_and_says_so(tmp_path: Path) -> None:
+    here, there = (
+        experiment.run(_settings(), runs_dir=tmp_path, name=f"stream-{stream}", stream=stream)
+        for stream in (False, True)
+    )
+    assert here.record.device["images"] == "on the device"
+    assert there.record.device["images"] == "streamed from host memory"
+    np.testing.assert_allclose(here.train[3:6], there.train[3:6], rtol=1e-4)
+    np.testing.assert_allclose(here.validation[3:6], there.validation[3:6], rtol=1e-4)

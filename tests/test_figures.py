@@ -1,13 +1,17 @@
 import io
+from pathlib import Path
 from typing import get_args
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
-from vaectl import figures
+from vaectl import figures, pictures
 from vaectl.figures import Quantity
 from vaectl.record import Row
+from vaectl.rundir import save_figure
 
 
 def _rows(epochs: int) -> list[Row]:
@@ -52,3 +56,31 @@ def test_short_runs_are_drawn_too(epochs: int) -> None:
     assert pixels.shape == (680, 1000, 3)
     assert pixels.min() < 100
     assert (pixels == 255).mean() > 0.5
+
+
+ODD_NAME = "$x$ $\\frac{ <script>alert(1)</script> &amp; 🎲 數 \x1b[31m \udcff _^%"
+
+
+def _drawings() -> list[Figure]:
+    rng = np.random.default_rng(0)
+    mu, kl = rng.normal(size=(9, 2)), np.ones(2)
+    panel = pictures.Panel(np.zeros((1, 1, 4, 4)))
+    return [
+        figures.curves(_rows(2), "elbo", title=ODD_NAME),
+        figures.inspection(mu, mu, kl, None, (0, 1), title=ODD_NAME),
+        pictures.sheet([[panel]], title=ODD_NAME),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+@pytest.mark.parametrize("number", range(3), ids=["curves", "inspection", "sheet"])
+def test_names_in_titles_are_neither_mathematics_nor_markup(
+    number: int, kind: str, tmp_path: Path
+) -> None:
+    file = tmp_path / f"a.{kind}"
+    save_figure(file, _drawings()[number])
+    if kind == "svg":
+        tree = ElementTree.parse(file)  # noqa: S314  # our own
+        tags = {element.tag.rpartition("}")[2] for element in tree.iter()}
+        assert "script" not in tags
+        assert "$x$ $\\frac{ &lt;script&gt;" in file.read_text()

@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -37,3 +39,14 @@ def test_other_threads_leave_signals_alone() -> None:
     thread.start()
     thread.join()
     assert handlers == [before, False]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_command_leaves_at_once_and_without_a_traceback(number: int) -> None:
+    """In a process of its own, since this one is to go on."""
+    code = (
+        "import signal; from vaectl.interrupts import leave_at_once; leave_at_once()\n"
+        f"signal.raise_signal({int(number)})\nprint('still here')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\n")

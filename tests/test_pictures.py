@@ -5,7 +5,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from vaectl import pictures
+from vaectl import memory, pictures
+from vaectl.errors import ConfigError
 from vaectl.pictures import Panel
 
 
@@ -63,6 +64,15 @@ def test_sheets_are_wide_enough_for_their_title() -> None:
     pixels = _pixels(pictures.sheet([[Panel(image)]], title=title))
     assert (pixels[:, -5:] == 255).all()
     assert (pixels < 128).any()
+
+
+def test_sheets_that_cannot_be_drawn_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    panel = Panel(np.zeros((1, 100, 2, 500)))
+    with pytest.raises(ConfigError, match=r"a sheet of 100\d\d\d x \d+ pixels is more than"):
+        pictures.sheet([[panel]], title="")
+    monkeypatch.setattr(memory, "total", lambda: 10**7)
+    with pytest.raises(ConfigError, match=r"a sheet of \d+ x \d+ pixels needs about .* MiB"):
+        pictures.sheet([[panel._replace(images=np.zeros((9, 9, 28, 28)))]], title="")
 
 
 def test_panels_have_headings_labels_and_axes() -> None:

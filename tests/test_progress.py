@@ -48,6 +48,22 @@ def test_on_a_terminal_there_is_a_bar(
     assert "note: something" in err
 
 
+def test_names_are_no_markup(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    name = "npz:[/] [bold] {0} {x.npz"
+    with progress.watching() as watch:
+        watch(progress.Phase(name))
+        watch(progress.Note(name))
+    with progress.counting(name) as count:
+        count(1, 2)
+    with progress.saying() as say:
+        say(name)
+    assert capsys.readouterr().err.count(name) >= 4
+
+
 def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     _watch_all(3, quiet=True)
     assert capsys.readouterr() == ("", "")

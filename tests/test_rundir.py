@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import os
 import subprocess
@@ -99,6 +100,35 @@ def test_force_is_refused_before_anything_is_computed(name: str, tmp_path: Path)
     (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
     with pytest.raises(RunError, match=f"{name} is not a run, so --force does not replace it"):
         check_name(tmp_path, name, force=True)
+
+
+def test_force_deletes_nothing_through_a_link(tmp_path: Path) -> None:
+    with _create(tmp_path, "real") as run:
+        run.write_record(RECORD)
+    (tmp_path / "link").symlink_to("real")
+    with pytest.raises(RunError, match="link is a link, and --force deletes nothing behind one"):
+        _create(tmp_path, "link", force=True)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "precious").write_text("x")
+    for name in ("figures", "checkpoints", "nowhere"):
+        (run.path / name).symlink_to(elsewhere if name != "nowhere" else tmp_path / "gone")
+    (run.path / "metrics.csv").symlink_to(elsewhere / "precious")
+    with _create(tmp_path, "real", force=True) as run:
+        assert [path.name for path in run.path.iterdir()] == [".lock"]
+    assert (elsewhere / "precious").read_text() == "x"
+
+
+def test_a_lock_that_is_a_link_harms_nothing(tmp_path: Path) -> None:
+    with _create(tmp_path, "a") as run:
+        run.write_record(RECORD)
+    (tmp_path / "precious").write_text("x")
+    (run.path / ".lock").unlink(missing_ok=True)
+    (run.path / ".lock").symlink_to(tmp_path / "precious")
+    run.is_locked()
+    with contextlib.suppress(RunError):
+        _create(tmp_path, "a", force=True).__exit__(None, None, None)
+    assert (tmp_path / "precious").read_text() == "x"
 
 
 def test_a_run_that_cannot_be_deleted_is_an_error_and_stays_a_run(
@@ -208,6 +238,7 @@ def test_records_read_back(tmp_path: Path) -> None:
             RECORD.model_copy(update={"format_version": FORMAT_VERSION + 1}).model_dump_json(),
             "newer",
         ),
+        ('{"format_version": 2, "of": "other fields"}', "format 2 is newer than this vaectl reads"),
     ],
 )
 def test_broken_records_are_refused(content: str | None, message: str, tmp_path: Path) -> None:

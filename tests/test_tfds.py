@@ -3,20 +3,25 @@
 import gzip
 import hashlib
 import http.server
+import json
+import os
+import subprocess
 import sys
 import tarfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pooch.core
 import pytest
 
 from tests.test_data import _idx, _source
-from vaectl import data
+from vaectl import data, memory
 from vaectl.data import cache, catalogue, idx, tfds
 from vaectl.errors import DataError
 
@@ -78,6 +83,72 @@ def test_a_file_of_another_checksum_is_refused_and_not_kept(served: Path) -> Non
     with pytest.raises(DataError, match="its SHA-256 differs"):
         data.source("tfds:mnist")
     assert not list((cache.directory() / "downloads").rglob("t10k-labels*"))
+
+
+PREPARE = """
+import json, sys
+from types import SimpleNamespace
+from vaectl import data
+from vaectl.data import tfds
+
+infos = {url: SimpleNamespace(**info) for url, info in json.loads(sys.argv[1]).items()}
+tfds._builder = lambda name: SimpleNamespace(url_infos=infos)
+print("ready", flush=True)
+sys.stdin.readline()
+print(data.source("tfds:mnist").fingerprint())
+"""
+
+
+def test_processes_that_prepare_at_once_leave_one_whole_cache(served: Path) -> None:
+    assert served
+    infos = {url: vars(info) for url, info in tfds._builder("mnist").url_infos.items()}
+    command = [sys.executable, "-c", PREPARE, json.dumps(infos)]
+    processes = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:  # only now, so that they start together
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in processes:
+        assert process.communicate(timeout=60)[0] == f"{_source().fingerprint()}\n"
+        assert process.returncode == 0
+    left = [path.name for path in cache.directory().rglob("*") if path.is_file()]
+    assert sorted(left) == sorted(
+        [cache.path(tfds.idx_key("mnist")).name, *(path.name for path in served.iterdir())]
+    )
+    for file in served.iterdir():
+        file.unlink()
+    assert data.source("tfds:mnist").fingerprint() == _source().fingerprint()
+
+
+def test_files_are_private_while_they_are_written(
+    served: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert served
+    modes: set[int] = set()
+
+    def watched(function: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: Any, **more: Any) -> object:
+            # no file of the cache is there yet but those that are being written
+            files = [path for path in cache.directory().rglob("*") if path.is_file()]
+            modes.update(path.stat().st_mode & 0o777 for path in files)
+            return function(*arguments, **more)
+
+        return call
+
+    monkeypatch.setattr(np, "savez", watched(np.savez))
+    monkeypatch.setattr(pooch.core, "hash_matches", watched(pooch.core.hash_matches))
+    old = os.umask(0)
+    try:
+        data.source("tfds:mnist")
+    finally:
+        os.umask(old)
+    assert modes == {0o600}
 
 
 def test_a_missing_file_says_so_with_what_to_do_instead(served: Path) -> None:
@@ -148,6 +219,15 @@ def test_prepared_data_sets_are_read_without_tensorflow(prepared: Path) -> None:
         (row,) = np.flatnonzero(image.any(axis=1)) if image.any() else (0,)
         assert np.array_equal(image[row], 9 * np.arange(28))
         assert label in {number % 5 for number in range(30) if number % 28 == row}
+
+
+def test_prepared_data_sets_that_do_not_fit_are_refused(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert prepared.is_dir()
+    monkeypatch.setattr(memory, "total", lambda: 1000)
+    with pytest.raises(DataError, match=r"tfds:emnist/balanced: 30 images: that needs about"):
+        data.source("tfds:emnist/balanced")
 
 
 def test_what_was_read_is_cached(prepared: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from vaectl import footprint
 from vaectl.data.binarization import meaning
 from vaectl.evaluation import likelihoods
 from vaectl.record import ACTIVE, Estimate, Evaluation
@@ -33,8 +34,11 @@ def assess(
         watch: told how many images are done, of how many.
 
     Raises:
+        ConfigError: more samples than the memory holds.
         DataError: the data set is gone, or another one than the run's.
     """
+    height, width = model.image_shape
+    footprint.check_evaluation(model.settings.model, height * width, samples)
     split = model.split(split_name)
     start = time.perf_counter()
     found = likelihoods(

@@ -28,16 +28,18 @@ from vaectl import (
     evaluation,
     fitting,
     floor,
+    footprint,
     population,
     training,
 )
 from vaectl.devices import DeviceKind
+from vaectl.errors import ConfigError
 from vaectl.floor import Floor
 from vaectl.training import Member, Program, TrainState
 
 IMPORTANCE_SAMPLES = 100
 SAMPLES = 10_000
-MEMBERS = 4
+MEMBERS, MEMBERS_ON_CPU = 16, 4
 SCALING: Mapping[str, tuple[int, ...]] = {
     "batch_size": (1000, 5000),
     "hidden_size": (1000, 4096),
@@ -133,15 +135,19 @@ def run(
         watch: told of what goes on.
 
     Raises:
-        ConfigError: no such device.
+        ConfigError: no such device, or more than the memory holds.
         DataError: the data set is missing or broken.
     """
     device = devices.select(device_kind, keep_programs=False)
     watch(f"reading {settings.data.source}")
     dataset = data.load(settings.data)
     host = dataset.train.images
+    program = training.program(settings, images=len(host), pixels=dataset.pixels)
+    if footprint.check_training(program, len(dataset.validation.images), device):
+        raise ConfigError(
+            f"{settings.data.source} does not fit on the device", hint="lower data.train_size"
+        )
     train, validation = jax.device_put((host, dataset.validation.images), device)
-    program = training.program(settings, images=len(train), pixels=dataset.pixels)
     member = jax.device_put(training.member(settings), device)
     with jax.default_device(device):
         watch("compiling")
@@ -155,7 +161,7 @@ def run(
         parts = _parts(program, member, train, rounds)
         watch("streaming from host memory")
         streamed = _streamed(program, member, train, host, rounds)
-        watch(f"training {MEMBERS} members together, and in turn")
+        watch("training populations together, and in turn")
         members = _population(program, settings, device, train, rounds)
         table = []
         if scaling:
@@ -376,7 +382,8 @@ def _population(
     rounds: int,
 ) -> Population:
     """What a member costs among others."""
-    seeds = [settings.model_copy(update={"seed": seed}) for seed in range(MEMBERS)]
+    count = MEMBERS_ON_CPU if device.platform == "cpu" else MEMBERS
+    seeds = [settings.model_copy(update={"seed": seed}) for seed in range(count)]
     members = [jax.device_put(training.member(each), device) for each in seeds]
     everyone, states = population.start(program, members)
     steps = program.steps_per_epoch
@@ -397,9 +404,9 @@ def _population(
     )
     chosen, reason = population.strategy(device, images)
     return Population(
-        members=MEMBERS,
-        together=float(np.median(times["together"] / times["alone"])) / MEMBERS,
-        in_turn=float(np.median(times["in turn"] / times["alone"])) / MEMBERS,
+        members=count,
+        together=float(np.median(times["together"] / times["alone"])) / count,
+        in_turn=float(np.median(times["in turn"] / times["alone"])) / count,
         chosen=chosen,
         reason=reason,
     )

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from vaectl.figures import LABELS, STYLE, Quantity
+from vaectl.figures import LABELS, STYLE, Quantity, plain
 
 # Okabe & Ito's colours, which most people tell apart; markers for those who cannot, and for paper
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -36,7 +36,7 @@ def curves(traces: Sequence[Trace], by: Literal["epoch", "seconds"], *, title: s
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10.5, 3.9), layout="constrained")
-        figure.suptitle(title, x=0.01, ha="left", fontsize=9)
+        figure.suptitle(plain(title), x=0.01, ha="left", fontsize=9, parse_math=False)
         for axes, quantity in zip(figure.subplots(1, 3), QUANTITIES, strict=True):
             settled: list[float] = []
             for number, trace in enumerate(traces):
@@ -174,5 +174,5 @@ def _logarithmic(axes: Axes) -> None:
 def _panel(title: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(5.0, 3.4), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(title, loc="left")
+    axes.set_title(plain(title), loc="left", parse_math=False)
     return figure, axes

@@ -5,25 +5,31 @@
 
 A checkpoint counts only once its JSON stands beside it, and that is written last. The digest is
 ours: Orbax loads flipped bytes without noticing.
+
+To resume exactly takes the state and, of the epochs before it, the best: a checkpoint names the
+one that it goes with. So many are kept that any one of them may be damaged.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import logging
 import shutil
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Self, final
+from typing import Any, NamedTuple, Self, final
 
 import jax
-import orbax.checkpoint as ocp
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vaectl.errors import RunError
-from vaectl.files import replacing
+from vaectl.files import read, replacing
+from vaectl.formats import refuse_newer
 from vaectl.training import TrainState
 
 FORMAT_VERSION = 1
@@ -36,29 +42,73 @@ class Info(BaseModel):
 
     format_version: int = FORMAT_VERSION
     epoch: int
+    """The last one that ended."""
     step: int
-    validation_elbo: float
-    """In nats per image, of this state."""
+    beyond: int = 0
+    """Steps since that epoch's end."""
+    sums: tuple[float, float] = (0.0, 0.0)
+    """KL and NLL over the images of those steps, in nats; JSON keeps every bit of them."""
+    seconds: float = 0.0
+    """That those steps took."""
+    validation_elbo: float | None
+    """In nats per image, of this state; None inside an epoch."""
+    best: int | None = None
+    """The step of the best state so far; None before the first epoch's end."""
     layout: str = ""
     """SHA-256 of the names, types and shapes of the arrays."""
     digest: str = ""
     """SHA-256 of the files."""
 
+    @property
+    def where(self) -> str:
+        """Where in the training it is, for a person."""
+        return f"epoch {self.epoch}" + (f" + {self.beyond} steps" if self.beyond else "")
+
+    @property
+    def needs(self) -> set[int]:
+        """The steps of the checkpoints that are needed to resume from this one exactly."""
+        return {self.step} | ({self.best} if self.best is not None else set())
+
+
+BEGINNING = Info(epoch=0, step=0, validation_elbo=None)
+"""What would stand beside the state before the first step."""
+
+
+class Found(NamedTuple):
+    """What there is to resume from."""
+
+    intact: list[Info]
+    """Checkpoints to keep, by step; the last is the one to resume from, if there is any."""
+    warnings: list[str]
+    """One for each that is no good, and for what is lost with it."""
+
 
 @final
 class Checkpoints:
-    """The checkpoints of one run: the latest, and the best by validation ELBO.
+    """The checkpoints of one run: the latest, the best by validation ELBO, and what guards them.
 
     Saving happens in the background; leaving the context waits for it.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory.absolute()  # Orbax takes no relative paths
-        self._orbax = ocp.StandardCheckpointer()
-        self._pending: Info | None = None
+        if "\\" in str(self._directory):
+            raise RunError(
+                f"{self._directory}: a backslash in its path, which Orbax takes for a slash",
+                hint="rename what it stands in, or choose another --runs-dir",
+            )
+        self._thread = ThreadPoolExecutor(1)
+        self._saving: Future[None] | None = None
         # what Orbax logs as an error, with a traceback, it raises too
         for logger in ("absl", "asyncio"):
             logging.getLogger(logger).setLevel(logging.CRITICAL)
+        sys.unraisablehook = _show_unraisable
+
+    @functools.cached_property
+    def _orbax(self) -> Any:
+        import orbax.checkpoint  # takes half a second, which the first epoch need not wait for
+
+        return orbax.checkpoint.StandardCheckpointer()
 
     def __enter__(self) -> Self:
         return self
@@ -76,12 +126,9 @@ class Checkpoints:
             if error is None:
                 raise
         finally:
-            self._orbax.close()
-
-    def __contains__(self, step: int) -> bool:
-        """Whether a step is saved, or being saved."""
-        pending = self._pending is not None and self._pending.step == step
-        return pending or any(info.step == step for info in self.list())
+            self._thread.shutdown()
+            if "_orbax" in vars(self):
+                self._orbax.close()
 
     def save(self, state: TrainState, info: Info) -> None:
         """Save a state; it may be donated as soon as this returns.
@@ -90,55 +137,37 @@ class Checkpoints:
             RunError: it, or the one before it, cannot be written.
         """
         self.commit()
-        path = self._directory / str(info.step)
-        with _writing(path):
+        with _writing(self._directory / str(info.step)) as path:
             self._directory.mkdir(exist_ok=True)
-            self._orbax.save(path, state, force=True)
-        self._pending = info.model_copy(update={"layout": layout(state)})
+            self._orbax.save(path, state)
+        info = info.model_copy(update={"layout": layout(state)})
+        self._saving = self._thread.submit(self._finish, info)
 
     def commit(self) -> None:
-        """Wait for the save under way, make it count, and drop those that it supersedes.
+        """Wait for the save under way.
 
         Raises:
             RunError: it cannot be written; those before it still count.
         """
-        if self._pending is None:
-            return
-        info, self._pending = self._pending, None
-        path = self._directory / str(info.step)
-        with _writing(path):
+        if self._saving is not None:
+            saving, self._saving = self._saving, None
+            saving.result()
+
+    def _finish(self, info: Info) -> None:
+        """Make a save count once it is whole, and drop those that it supersedes."""
+        with _writing(self._directory / str(info.step)) as path:
             self._orbax.wait_until_finished()
             info = info.model_copy(update={"digest": digest(path)})
-            with replacing(self._directory / f"{info.step}.json") as file:
+            with replacing(_json(path)) as file:
                 file.write(info.model_dump_json(indent=2).encode() + b"\n")
-            self._drop_superseded()
-
-    def _drop_superseded(self) -> None:
-        infos = self.list()
-        keep = {infos[-1].step, best(infos).step}
-        for old in infos:
-            if old.step not in keep:
-                # first it stops counting, then it goes
-                (self._directory / f"{old.step}.json").unlink()
-                shutil.rmtree(self._directory / str(old.step))
-
-    def list(self) -> list[Info]:
-        """All checkpoints that count, by step."""
-        infos = []
-        for file in self._directory.glob("*.json"):
-            try:
-                info = Info.model_validate_json(file.read_bytes())
-            except (OSError, ValidationError):
-                continue
-            if (self._directory / str(info.step)).is_dir():
-                infos.append(info)
-        return sorted(infos, key=lambda info: info.step)
+        with contextlib.suppress(RunError):  # what is too much does no harm
+            keep_only(self._directory, _needed(kept(self._directory)))
 
     def restore(self, info: Info, like: TrainState) -> TrainState:
         """Check a checkpoint against its digest, and load it.
 
         Args:
-            info: one of `list()`.
+            info: one of `kept`.
             like: shapes, types and shardings of the state, as `jax.ShapeDtypeStruct`s.
 
         Raises:
@@ -167,11 +196,125 @@ class Checkpoints:
         return state
 
 
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def kept(directory: Path) -> list[Info]:
+    """All checkpoints that count, by step.
+
+    Raises:
+        RunError: one is of a newer format.
+    """
+    infos = []
+    for file in directory.glob("*.json"):
+        try:
+            content = read(file, 2**16)
+            refuse_newer(file, content, FORMAT_VERSION)
+            info = Info.model_validate_json(content)
+        except (OSError, ValidationError):
+            continue
+        if file.stem == str(info.step) and (directory / file.stem).is_dir():
+            infos.append(info)
+    return sorted(infos, key=lambda info: info.step)
+
+
+def best(infos: list[Info]) -> Info | None:
+    """The checkpoint of the highest validation ELBO, the earliest of equals."""
+    ends = [info for info in infos if info.validation_elbo is not None]
+    return max(ends, key=lambda info: (info.validation_elbo or 0.0, -info.step), default=None)
+
+
+def find_intact(directory: Path) -> Found:
+    """Find the checkpoint to resume from: the last that is intact, and the best before it too.
+
+    Raises:
+        RunError: there are checkpoints, but none is good, or one is of a newer format.
+    """
+    intact = [info for info in kept(directory) if _is_intact(directory, info)]
+    good = {info.step for info in intact}
+    bad = {step for step, _ in _parts(directory)} - good
+    warnings = [
+        f"{directory / str(step)}: the checkpoint is damaged or half written, and skipped"
+        for step in sorted(bad)
+    ]
+    if not intact:
+        # without its JSON a checkpoint never counted: the run was killed before the first one did
+        if any(file.suffix == ".json" for _, file in _parts(directory)):
+            raise RunError(
+                f"{directory}: none of the checkpoints is good",
+                hint="put them back from a copy, or train again under another --name",
+            )
+        return Found([], warnings)
+    exact = [info for info in intact if info.needs <= good]
+    last = exact[-1] if exact else intact[-1]
+    if not exact:
+        warnings.append(f"the best state so far, of step {last.best}, is lost with it")
+    return Found([info for info in intact if info.step <= last.step], warnings)
+
+
+def keep_only(directory: Path, steps: set[int]) -> None:
+    """Delete what is not of these steps: checkpoints, damaged ones, and what kills left behind.
+
+    Raises:
+        RunError: it cannot be deleted.
+    """
     try:
-        yield
+        # first it stops counting, then it goes
+        for step, path in sorted(_parts(directory), key=lambda part: part[1].suffix != ".json"):
+            if step not in steps:
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+    except OSError as error:
+        raise RunError(f"{error.filename}: cannot be deleted: {error.strerror}") from None
+
+
+def _parts(directory: Path) -> list[tuple[int, Path]]:
+    """All that belongs to some step: its JSON, its directory, and what Orbax began to write."""
+    if not directory.is_dir():
+        return []
+    split = ((path.name.partition(".")[0], path) for path in directory.iterdir())
+    return [(int(step), path) for step, path in split if step.isdecimal()]
+
+
+def _json(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
+
+
+def _needed(infos: list[Info]) -> set[int]:
+    """The steps that let any one checkpoint be damaged, and the run still be resumed exactly."""
+    last = infos[-1]
+    without = (
+        next((info.needs for info in reversed(infos) if step not in info.needs), set())
+        for step in last.needs
+    )
+    return last.needs.union(*without)
+
+
+def _is_intact(directory: Path, info: Info) -> bool:
+    try:
+        return digest(directory / str(info.step)) == info.digest
+    except OSError:
+        return False
+
+
+_unraisablehook = sys.unraisablehook
+
+
+def _show_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """Show what nobody can catch, but for what follows a write that failed.
+
+    Orbax closes its event loop then, into which TensorStore calls as other writes end.
+    """
+    if str(unraisable.exc_value) != "Event loop is closed":
+        _unraisablehook(unraisable)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[Path]:
+    try:
+        yield path
     except Exception as error:  # Orbax and its backends raise whatever they meet
+        for half in (path, *path.parent.glob(f"{path.name}.*")):
+            shutil.rmtree(half, ignore_errors=True)  # on a full disk, room to say what happened
         # TensorStore strings causes together, then its settings; the last cause is the system's
         causes = str(error).partition(" [")[0]
         reason = error.strerror if isinstance(error, OSError) else causes.rpartition(": ")[2]
@@ -179,11 +322,6 @@ def _writing(path: Path) -> Iterator[None]:
             f"{path}: the checkpoint cannot be written: {reason or type(error).__name__}",
             hint=f"what was saved before is intact in {path.parent}",
         ) from error
-
-
-def best(infos: list[Info]) -> Info:
-    """The checkpoint of the highest validation ELBO, the earliest of equals."""
-    return max(infos, key=lambda info: (info.validation_elbo, -info.step))
 
 
 def layout(state: TrainState) -> str:

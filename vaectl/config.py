@@ -44,7 +44,7 @@ class Data(Section):
     """Which images, and how they become the x of the model."""
 
     source: Annotated[str, AfterValidator(_absolute)] = Field(
-        "digits-5k", pattern=r"^(digits-5k|(tfds|idx|npz):.+)$"
+        "digits-5k", pattern=r"^(digits-5k|(tfds|idx|npz):[^\x00\n]+)$"
     )
     """`digits-5k` (embedded), `tfds:NAME`, `idx:DIR` or `npz:FILE`."""
     binarization: Literal["threshold", "stochastic", "none"] = "threshold"
@@ -199,6 +199,9 @@ class Checkpoint(Section):
     every: Count = 10
     """Epochs between saves; the last epoch is always saved. The best epoch by validation ELBO
     is remembered at every epoch and written at the next save."""
+    every_seconds: Positive | None = 600.0
+    """Seconds after which the state is saved though no such epoch ended, inside a long epoch too;
+    null: only as `every` says."""
 
 
 class Config(Section):

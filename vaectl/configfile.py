@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import io
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,12 +16,13 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning
 from ruamel.yaml.scalarbool import ScalarBoolean
 
 from vaectl.config import Config, Hyperparameters, Optimizer, Section
 from vaectl.errors import ConfigError
+from vaectl.files import read
 
 OPTIMIZERS = tuple(
     name
@@ -28,10 +30,15 @@ OPTIMIZERS = tuple(
     if isinstance(field.default, Hyperparameters)
 )
 
-Kind = TypeVar("Kind", bound=Section)
+MOST_BYTES = 2**16
+"""Of a file: ten times a configuration, and two seconds of parsing."""
+MOST_VALUES = 1000
+"""Each alias counts as all that it stands for: aliases of aliases can fill any memory."""
 
 CONFLICT = "conflict"
 """The type of a `PydanticCustomError` whose message says all."""
+
+Kind = TypeVar("Kind", bound=Section)
 
 _Path = tuple[str | int, ...]
 Origins = dict[_Path, str]
@@ -58,7 +65,7 @@ def load(
     values: dict[str, Any] = {}
     origins: Origins = {}
     if file is not None:
-        values = read(file, origins)
+        values = read_mapping(file, origins)
     assign(values, origins, assignments)
     given = {key: value for key, value in (options or {}).items() if value is not None}
     learning_rate = given.pop("optimizer.learning_rate", None)
@@ -121,10 +128,10 @@ def _represent_null(representer: Any, _: None) -> Any:
     return representer.represent_scalar("tag:yaml.org,2002:null", "null")
 
 
-def read(file: Path, origins: Origins, below: _Path = ()) -> dict[str, Any]:
+def read_mapping(file: Path, origins: Origins, below: _Path = ()) -> dict[str, Any]:
     """Read a mapping, and note where each of its keys stands; `below` is where it will go."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read(file, MOST_BYTES).decode()
     except UnicodeDecodeError:
         raise ConfigError(f"{file}: not UTF-8 text", hint="a configuration is YAML text") from None
     except OSError as error:
@@ -133,8 +140,7 @@ def read(file: Path, origins: Origins, below: _Path = ()) -> dict[str, Any]:
             hint="give a YAML file, or none at all for the built-in default",
         ) from None
     try:
-        # the round-trip loader constructs plain data only, and knows the line of each key
-        document = _plain(YAML(typ="rt").load(text), below, str(file), origins)
+        document = _plain(_loaded(text), below, str(file), origins)
     except MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{file}{line}: not valid YAML: {error.problem}") from None
@@ -154,8 +160,17 @@ def read(file: Path, origins: Origins, below: _Path = ()) -> dict[str, Any]:
     return document
 
 
+def _loaded(text: str) -> Any:
+    """Load YAML; the round-trip loader constructs plain data only, and knows where each key is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ReusedAnchorWarning)  # which YAML allows
+        return YAML(typ="rt").load(text)
+
+
 def _plain(node: Any, path: _Path, file: str, origins: Origins) -> Any:
     """Turn the loader's types into plain ones, and note the line of each key."""
+    if len(origins) > MOST_VALUES:
+        raise ValueError(f"more than {MOST_VALUES} values, those behind aliases included")
     if isinstance(node, CommentedMap):
         plain = {}
         lines = node.lc.data or {}
@@ -166,8 +181,12 @@ def _plain(node: Any, path: _Path, file: str, origins: Origins) -> Any:
             origins[place] = f"{file}:{line + 1}"
             plain[str(key)] = _plain(value, place, file, origins)
         return plain
-    if isinstance(node, list):
-        return [_plain(value, (*path, i), file, origins) for i, value in enumerate(node)]
+    if isinstance(node, CommentedSeq):
+        items = []
+        for i, value in enumerate(node):
+            origins[*path, i] = f"{file}:{node.lc.line + 1}"
+            items.append(_plain(value, (*path, i), file, origins))
+        return items
     if isinstance(node, ScalarBoolean):  # no bool, since none can be derived from
         return bool(node)
     for kind in (bool, int, float, str):
@@ -178,7 +197,7 @@ def _plain(node: Any, path: _Path, file: str, origins: Origins) -> Any:
 
 def _parse(text: str, assignment: str) -> object:
     try:
-        return YAML(typ="safe", pure=True).load(text)
+        return _plain(_loaded(text), (), "", {})
     except Exception:  # as above
         raise ConfigError(
             f"--set {assignment}: the value is not valid YAML",
@@ -191,9 +210,12 @@ def put(values: dict[str, Any], origins: Origins, dotted: str, value: object, or
     *parents, last = dotted.split(".")
     section = values
     for parent in parents:
-        below = section.get(parent)
+        below = section.setdefault(parent, {})
         if not isinstance(below, dict):
-            section[parent] = below = {}
+            raise ConfigError(
+                f"{origin}: {dotted}: {parent} is {_shown(below)}, not a mapping of keys to values",
+                hint="vaectl config show prints every key with its default",
+            )
         section = below
     section[last] = value
     path = tuple(dotted.split("."))

@@ -2,10 +2,12 @@
 
 import logging
 import os
+import platform
 from typing import Literal
 
 import jax
 
+from vaectl import memory
 from vaectl.data import cache
 from vaectl.errors import ConfigError
 
@@ -37,12 +39,23 @@ def select(kind: DeviceKind, *, keep_programs: bool = True) -> jax.Device:
 
 
 def describe(device: jax.Device) -> dict[str, object]:
-    """What results depend on beside the configuration: the kind of device, and CPU threads.
+    """What results depend on beside the configuration: the machine, its device, its CPU threads.
 
     The number of threads changes the order of additions on a CPU, and with it the last bits.
     """
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"platform": device.platform, "kind": device.device_kind, "cpu_threads": threads}
+    return {
+        "platform": device.platform,
+        "kind": device.device_kind,
+        "cpu_threads": threads,
+        "host": platform.node(),
+    }
+
+
+def memory_of(device: jax.Device) -> int:
+    """Bytes that JAX may fill: a GPU's share that it was given, or what there is beside a CPU."""
+    stats = device.memory_stats() or {}
+    return int(stats.get("bytes_limit") or memory.total())
 
 
 def _keep_compiled_programs() -> None:

@@ -1,30 +1,36 @@
-"""Run an experiment: from a configuration to a run directory.
+"""Run an experiment: from a configuration to a run directory; resume one.
 
 The one place where training meets the disk.
 """
 
 import contextlib
 import json
+import math
 import re
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple, final
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
-from vaectl import config, configfile, data, devices, environment, figures, fitting, training
-from vaectl.checkpoints import Checkpoints, Info
+from vaectl import config, data, devices, environment, fitting, footprint, resumption, training
+from vaectl.checkpoints import BEGINNING, Checkpoints, Found, Info, best, find_intact, keep_only
 from vaectl.data.binarization import meaning
 from vaectl.devices import DeviceKind
-from vaectl.errors import DivergedError, InterruptedRunError, RunError
-from vaectl.fitting import Chunk, Epoch
+from vaectl.errors import ConfigError, DivergedError, InterruptedRunError, RunError
+from vaectl.fitting import Epoch
 from vaectl.interrupts import asked_to_stop
 from vaectl.progress import Note, Phase, Training, Watch, ignore
-from vaectl.record import Best, Record, Row, now
+from vaectl.record import Best, Record, Resumption, Row, now
+from vaectl.recorder import Recorder
 from vaectl.rundir import RunDir, check_name
-from vaectl.training import TrainState
+from vaectl.training import Program, TrainState
+
+Stopping = Callable[[], bool]
+"""Whether a signal has asked to stop."""
 
 
 class Result(NamedTuple):
@@ -60,6 +66,29 @@ class Result(NamedTuple):
         return json.dumps(result)
 
 
+class Task(NamedTuple):
+    """What is trained, on what, and who is told of it."""
+
+    settings: config.Config
+    dataset: data.Dataset
+    device: jax.Device
+    streamed: bool
+    """Whether the images stay in host memory."""
+    watch: Watch
+
+    @property
+    def program(self) -> Program:
+        """What it compiles to."""
+        images = len(self.dataset.train.images)
+        return training.program(self.settings, images=images, pixels=self.dataset.pixels)
+
+    @property
+    def place(self) -> dict[str, object]:
+        """What results depend on beside the configuration, to the last bits."""
+        images = "streamed from host memory" if self.streamed else "on the device"
+        return {**devices.describe(self.device), "images": images}
+
+
 def run(
     settings: config.Config,
     *,
@@ -67,6 +96,7 @@ def run(
     name: str | None = None,
     force: bool = False,
     device_kind: DeviceKind = "auto",
+    stream: bool = False,
     watch: Watch = ignore,
 ) -> Result:
     """Train a model and leave a complete run directory.
@@ -77,48 +107,76 @@ def run(
         name: of the directory; None for one made from the settings.
         force: whether an existing run of that name is replaced.
         device_kind: `auto`, `cpu` or `gpu`.
+        stream: whether images stay in host memory though the device could hold them.
         watch: told of what goes on.
 
     Raises:
-        ConfigError: no such device, or an unusable name.
+        ConfigError: no such device, an unusable name, or more than the memory holds.
         DataError: the data set is missing or broken.
         RunError: the run directory exists or cannot be written.
         DivergedError: a NaN or an infinity; the last good checkpoint stays.
         InterruptedRunError: SIGINT or SIGTERM; the state is saved.
     """
     check_name(runs_dir, name, force=force)
-    device = devices.select(device_kind)
-    watch(Phase(f"reading {settings.data.source}"))
-    dataset = data.load(settings.data)
-    if settings.data.binarization == "none":
-        watch(Note(f"note: {meaning(settings.data)}"))
-    with RunDir.create(runs_dir, name, default_name(settings), force=force) as rundir:
-        recorder = _Recorder(rundir, settings, first_record(settings, rundir, device, dataset))
-        try:
-            with asked_to_stop() as stopping, jax.default_device(device):
-                recorder.begin()
-                _train(settings, dataset, device, recorder, watch, stopping)
-                watch(Phase("drawing curves"))
-                recorder.draw()
-            if recorder.record.epoch < settings.epochs:
-                raise KeyboardInterrupt  # the first signal only asked to stop
-        except KeyboardInterrupt:
-            recorder.end("interrupted")
-            raise InterruptedRunError(
-                f"interrupted after epoch {recorder.record.epoch} of {settings.epochs}",
-                hint=f"what it came to is in {rundir.path}",
-            ) from None
-        except OSError as error:
-            recorder.end("failed", str(error))
-            raise RunError(
-                f"{error.filename or rundir.path}: cannot be written: {error.strerror}",
-                hint=f"what was saved before is intact in {rundir.path}",
-            ) from error
-        except BaseException as error:
-            recorder.end("failed", str(error) or type(error).__name__)
-            raise
-        recorder.end("finished")
-        return Result(rundir.path, recorder.record, *recorder.rows[-2:])
+    task = _task(settings, device_kind, stream, watch)
+    with (
+        asked_to_stop() as stopping,
+        RunDir.create(runs_dir, name, default_name(settings), force=force) as rundir,
+    ):
+        recorder = Recorder(rundir, settings, first_record(task, rundir), [], None)
+        return _carry_out(task, recorder, None, stopping)
+
+
+def resume(
+    rundir: RunDir,
+    settings: config.Config,
+    *,
+    extend: bool = False,
+    device_kind: DeviceKind = "auto",
+    stream: bool = False,
+    watch: Watch = ignore,
+) -> Result:
+    """Go on with a run, in place, from its last good checkpoint to what it would have come to.
+
+    Args:
+        rundir: of the run.
+        settings: what is asked for; it must be what the run is.
+        extend: whether it may ask for another number of epochs.
+        device_kind: `auto`, `cpu` or `gpu`, whatever the run began on.
+        stream: as for `run`.
+        watch: told of what goes on.
+
+    Raises:
+        ConfigError: other settings than the run's, or epochs that cannot be.
+        DataError: the data set is missing, broken, or another one.
+        RunError: another process writes in it, or it has checkpoints and none is good.
+        DivergedError: as for `run`.
+        InterruptedRunError: as for `run`.
+    """
+    with rundir.lock():
+        stored = rundir.read_config()
+        resumption.check_settings(rundir.name, stored, settings, extend=extend)
+        record = rundir.read_record() if rundir.has_record else None
+        if record and record.status == "finished" and record.epochs == settings.epochs:
+            watch(Note(f"{rundir.name} is finished; --epochs N trains it further"))
+            return Result(rundir.path, record, *rundir.read_metrics()[-2:])
+        task = _task(settings, device_kind, stream, watch)
+        record = record or first_record(task, rundir)
+        record.check_data(settings.data.source, task.dataset.fingerprint)
+        with asked_to_stop() as stopping:
+            found = find_intact(rundir.checkpoints)
+            at = found.intact[-1] if found.intact else BEGINNING
+            if settings.epochs * task.program.steps_per_epoch < at.step:
+                raise ConfigError(
+                    f"--epochs {settings.epochs}: {rundir.name} is at {at.where} already",
+                    hint="ask for more, or train another run",
+                )
+            rows = rundir.read_metrics(until=at.epoch)
+            state = _restore(task, rundir, found.intact)
+            recorder = Recorder(
+                rundir, settings, _resumed(task, record, found, at), rows, best(found.intact)
+            )
+            return _carry_out(task, recorder, (at, state) if state else None, stopping)
 
 
 def default_name(settings: config.Config) -> str:
@@ -130,34 +188,84 @@ def default_name(settings: config.Config) -> str:
     return f"{source}-z{size}-{optimizer}-s{settings.seed}"
 
 
+def _task(settings: config.Config, device_kind: DeviceKind, stream: bool, watch: Watch) -> Task:
+    """Choose the device and read the data, before anything is written."""
+    device = devices.select(device_kind)
+    watch(Phase(f"reading {settings.data.source}"))
+    task = Task(settings, data.load(settings.data), device, streamed=False, watch=watch)
+    held_out = len(task.dataset.validation.images)
+    must_stream = footprint.check_training(task.program, held_out, device)
+    task = task._replace(streamed=must_stream or stream)
+    if settings.data.binarization == "none":
+        watch(Note(f"note: {meaning(settings.data)}"))
+    return task
+
+
+def _carry_out(
+    task: Task, recorder: Recorder, start: tuple[Info, TrainState] | None, stopping: Stopping
+) -> Result:
+    """Train and draw; however that ends, the record says how."""
+    path, goes_on = recorder.rundir.path, f"vaectl train --resume {recorder.rundir.path}"
+    try:
+        with jax.default_device(task.device):
+            recorder.begin()
+            _train(task, recorder, start, stopping)
+            task.watch(Phase("drawing curves"))
+            recorder.draw()
+        if stopping():
+            raise KeyboardInterrupt  # the first signal only asked to stop
+    except KeyboardInterrupt:
+        recorder.end("interrupted")
+        raise InterruptedRunError(
+            f"interrupted after epoch {recorder.record.epoch} of {task.settings.epochs}",
+            hint=f"{goes_on} goes on from there",
+        ) from None
+    except RunError as error:
+        recorder.end("failed", error.message)
+        raise RunError(
+            error.message, hint=f"what was saved before is intact; once mended: {goes_on}"
+        ) from error
+    except BaseException as error:
+        recorder.end("failed", str(error) or type(error).__name__)
+        raise
+    recorder.end("finished")
+    return Result(path, recorder.record, *recorder.rows[-2:])
+
+
 def _train(
-    settings: config.Config,
-    dataset: data.Dataset,
-    device: jax.Device,
-    recorder: "_Recorder",
-    watch: Watch,
-    stopping: Callable[[], bool],
+    task: Task, recorder: Recorder, start: tuple[Info, TrainState] | None, stopping: Stopping
 ) -> None:
     """Train until the last epoch, or until asked to stop."""
-    watch(Phase("compiling"))
-    images = jax.device_put((dataset.train.images, dataset.validation.images), device)
-    program = training.program(settings, images=len(images[0]), pixels=dataset.pixels)
+    settings, device, program = task.settings, task.device, task.program
+    info, state = start or (BEGINNING, None)
+    if info.step == program.epochs * program.steps_per_epoch:
+        return
+    task.watch(Phase("compiling"))
+    train, validation = task.dataset.train.images, task.dataset.validation.images
+    if not task.streamed:
+        train, validation = jax.device_put((train, validation), device)
     # all on the device from the start: a state that moves there later would compile again
     member = jax.device_put(training.member(settings), device)
-    fitting.compile_ahead(program, member, *images)
-    state = training.init(program, member)
-    watch(Training(settings.epochs, program.images, program.steps_per_epoch))
+    fitting.compile_ahead(program, member, train, validation)
+    if stopping():
+        return
+    state = training.init(program, member) if state is None else state
+    task.watch(Training(settings.epochs, program.images, program.steps_per_epoch, info.step))
+    sums, saved = np.array(info.sums), time.monotonic()
     with Checkpoints(recorder.rundir.checkpoints) as checkpoints:
         try:
-            for epoch in fitting.fit(program, member, state, *images):
-                if isinstance(epoch, Chunk):
-                    watch(epoch)
-                    continue
-                recorder.epoch(epoch)
-                watch(epoch)
-                stop = stopping() or epoch.epoch == settings.epochs
-                if stop or epoch.epoch % settings.checkpoint.every == 0:
-                    recorder.save(checkpoints, epoch)
+            for event in fitting.fit(
+                program, member, state, train, validation, sums=sums, seconds=info.seconds
+            ):
+                if isinstance(event, Epoch):
+                    recorder.epoch(event)
+                task.watch(event)
+                ended = event.epoch if isinstance(event, Epoch) else None
+                stop = stopping() or ended == settings.epochs
+                due = time.monotonic() - saved >= (settings.checkpoint.every_seconds or math.inf)
+                if stop or due or (ended and ended % settings.checkpoint.every == 0):
+                    recorder.save(checkpoints, event)
+                    saved = time.monotonic()
                 if stop:
                     return
         except DivergedError:
@@ -166,79 +274,53 @@ def _train(
             raise
 
 
-@final
-class _Recorder:
-    """Writes what a run comes to, as it comes."""
-
-    def __init__(self, rundir: RunDir, settings: config.Config, record: Record) -> None:
-        self.rundir = rundir
-        self.record = record
-        self.rows: list[Row] = []
-        self._settings = settings
-        self._best: tuple[Info, TrainState] | None = None
-
-    def begin(self) -> None:
-        """Write what is known before training."""
-        header = f"the resolved configuration of {self.rundir.name}; to repeat it:\n"
-        header += f"vaectl train {self.rundir.path / 'config.yaml'}"
-        self.rundir.write_config(configfile.dump(self._settings, header))
-        self.rundir.write_record(self.record)
-
-    def epoch(self, epoch: Epoch) -> None:
-        """Write an epoch's metrics, and remember its state if it is the best so far."""
-        at, train, validation = (epoch.epoch, epoch.step), epoch.train, epoch.validation
-        self.rows += [
-            Row(*at, "train", train.elbo, *train, epoch.train_seconds),
-            Row(*at, "validation", validation.elbo, *validation, epoch.validation_seconds),
-        ]
-        self.rundir.write_metrics(self.rows)
-        info = _info(epoch)
-        if self._best is None or info.validation_elbo > self._best[0].validation_elbo:
-            # a copy: the state itself is donated to the next epoch
-            self._best = info, jax.tree.map(jnp.copy, epoch.state)
-            best = Best(epoch=info.epoch, validation_elbo=info.validation_elbo)
-            self.record = self.record.model_copy(update={"best": best})
-        self.record = self.record.model_copy(update={"epoch": epoch.epoch})
-
-    def save(self, checkpoints: Checkpoints, epoch: Epoch) -> None:
-        """Save the best state and the latest, which may be the same."""
-        if self._best is not None and self._best[0].step != epoch.step:
-            self.save_best(checkpoints)
-        checkpoints.save(epoch.state, _info(epoch))
-        self.rundir.write_record(self.record)
-
-    def save_best(self, checkpoints: Checkpoints) -> None:
-        """Save the best state, unless it is on disk."""
-        if self._best is not None and self._best[0].step not in checkpoints:
-            info, state = self._best
-            checkpoints.save(state, info)
-
-    def draw(self) -> None:
-        """Draw the curves."""
-        if self.rows:
-            metrics = self.record.metrics
-            title = f"{self.rundir.name}\n{metrics['estimator']}, {metrics['binarization']}"
-            for quantity in figures.LABELS:
-                figure = figures.curves(self.rows, quantity, title=title)
-                self.rundir.write_figure(quantity, figure, ("png", "svg"))
-
-    def end(self, status: Literal["finished", "interrupted", "failed"], error: str = "") -> None:
-        """Write the last record, if that can be done at all."""
-        self.record = self.record.model_copy(
-            update={"status": status, "error": error or None, "end": now()}
-        )
-        with contextlib.suppress(OSError):
-            self.rundir.write_record(self.record)
+def _restore(task: Task, rundir: RunDir, intact: list[Info]) -> TrainState | None:
+    """Load the last of the checkpoints onto the device, and delete all but these."""
+    state = None
+    if intact:
+        member = jax.device_put(training.member(task.settings), task.device)
+        like = training.shapes(task.program, member)
+        with Checkpoints(rundir.checkpoints) as checkpoints:
+            state = checkpoints.restore(intact[-1], like)
+    keep_only(rundir.checkpoints, {info.step for info in intact})
+    return state
 
 
-def _info(epoch: Epoch) -> Info:
-    return Info(epoch=epoch.epoch, step=epoch.step, validation_elbo=epoch.validation.elbo)
+def _resumed(task: Task, record: Record, found: Found, at: Info) -> Record:
+    """The record of a run that goes on from here, and a word on where and under what."""
+    versions, device = environment.versions(), task.place
+    warnings = found.warnings + resumption.differences(record, versions, device)
+    for warning in warnings:
+        task.watch(Note(f"warning: {warning}"))
+    where = f"after {at.where}" if at.step else "from the beginning: it has no checkpoint yet"
+    task.watch(Note(f"{record.name} goes on {where}"))
+    top = best(found.intact)
+    resumption_ = Resumption(
+        time=now(),
+        epoch=at.epoch,
+        step=at.step,
+        command=sys.argv,
+        git_commit=environment.git_commit(),
+        versions=versions,
+        device=device,
+        warnings=warnings,
+    )
+    return record.model_copy(
+        update={
+            "status": "running",
+            "error": None,
+            "end": None,
+            "epoch": at.epoch,
+            "epochs": task.settings.epochs,
+            "best": top and Best(**top.model_dump(include={"epoch", "validation_elbo"})),
+            "resumed": [*record.resumed, resumption_],
+        }
+    )
 
 
-def first_record(
-    settings: config.Config, rundir: RunDir, device: jax.Device, dataset: data.Dataset
-) -> Record:
+def first_record(task: Task, rundir: RunDir) -> Record:
     """What is known of a run before it trains."""
+    settings, dataset = task.settings, task.dataset
     samples = settings.objective.samples
     splits = {name: len(getattr(dataset, name).images) for name in ("train", "validation", "test")}
     return Record(
@@ -250,7 +332,7 @@ def first_record(
         command=sys.argv,
         git_commit=environment.git_commit(),
         versions=environment.versions(),
-        device=devices.describe(device),
+        device=task.place,
         data={
             "source": settings.data.source,
             "fingerprint": dataset.fingerprint,

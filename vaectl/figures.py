@@ -40,6 +40,11 @@ STYLE: dict[Any, Any] = {
 _INK = "#1f3a5f"
 
 
+def plain(title: str) -> str:
+    """A title that may hold names which users chose, without what no font has."""
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in title)
+
+
 def curves(rows: Sequence[Row], quantity: Quantity, *, title: str) -> Figure:
     """Plot one quantity by epoch: training dashed, validation solid, as in the paper's Fig. 3.
 
@@ -65,7 +70,8 @@ def curves(rows: Sequence[Row], quantity: Quantity, *, title: str) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("epoch")
         axes.set_ylabel(LABELS[quantity])
-        axes.set_title(title, loc="left")
+        # a $ in a name is no mathematics
+        axes.set_title(plain(title), loc="left", parse_math=False)
         axes.legend()
     return figure
 
@@ -91,7 +97,7 @@ def inspection(
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10.5, 3.7), layout="constrained")
-        figure.suptitle(title, x=0.01, ha="left", fontsize=9)
+        figure.suptitle(plain(title), x=0.01, ha="left", fontsize=9, parse_math=False)
         bars, scatter, histogram = figure.subplots(1, 3, width_ratios=[1, 1.25, 1])
         _bars(bars, kl_by_dimension)
         _scatter(scatter, mu, labels, dims)

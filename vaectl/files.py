@@ -1,6 +1,8 @@
-"""Files that are either the old ones or the new ones, never half of either."""
+"""Files that end, and files that are the old ones or the new ones, never half of either."""
 
+import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +11,30 @@ from typing import IO
 
 _umask = os.umask(0o022)
 os.umask(_umask)  # the only way to learn it is to set it; once, before there are threads
+
+
+def regular(path: Path) -> IO[bytes]:
+    """Open a file to read: no pipe and no device, which may never begin, or never end.
+
+    Raises:
+        OSError: it is one of these, is missing, or cannot be read.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    return path.open("rb")
+
+
+def read(path: Path, most: int) -> bytes:
+    """Read a file of at most so many bytes.
+
+    Raises:
+        OSError: it is larger, no file that ends, missing, or cannot be read.
+    """
+    with regular(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return content
 
 
 @contextmanager

@@ -33,6 +33,8 @@ class Chunk(NamedTuple):
     epoch: int
     """The one under way."""
     step: int
+    beyond: int
+    """Steps of this epoch so far."""
     sums: Float[np.ndarray, "2"]
     """KL and NLL over the images so far, in nats."""
     seconds: float
@@ -125,7 +127,7 @@ def fit(
             most = min(max(int((stop - done) * CHUNK_SECONDS / taken), 1), limit)
             done = stop
             if done < end:
-                yield Chunk(epoch, done, sums, seconds, state)
+                yield Chunk(epoch, done, done - (end - steps), sums, seconds, state)
         start = time.perf_counter()
         held_out = evaluation.split_means(
             program.graph, program.samples, state.params, validation, member.seed, end

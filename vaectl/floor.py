@@ -79,8 +79,9 @@ class Floor:
             )
             for p in products
         ]
-        self._on_cpu = jax.devices()[0].platform == "cpu"
         self._device = jax.device_put(self.operands)
+        [device] = self._device[0][0].devices()
+        self._on_cpu = device.platform == "cpu"
         self.seconds()  # compiles
 
     def seconds(self) -> float:

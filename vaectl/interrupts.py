@@ -1,12 +1,39 @@
-"""SIGINT and SIGTERM as a question that a loop asks between two pieces of work."""
+"""SIGINT and SIGTERM: a question that a loop asks between two pieces of work; else, the end."""
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from vaectl.errors import InterruptedRunError
+from vaectl.stderr import say
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def leave_at_once() -> None:
+    """From now on both signals end the process: no traceback, wherever it is, and exit code 130.
+
+    Nothing is lost by it: what counts on disk is whole at every moment.
+    """
+    for number in SIGNALS:
+        signal.signal(number, _leave)
+
+
+def ignore() -> None:
+    """From now on neither signal does anything: all is done but for the end of Python itself."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    if sys.stderr is not None and sys.stderr.isatty():
+        say("\033[?25h")  # a bar that was being drawn hid the cursor
+    say("error: interrupted")
+    os._exit(InterruptedRunError.exit_code)
 
 
 @contextmanager
@@ -14,7 +41,8 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
     """Take over both signals, and tell on request whether one has come.
 
     The first signal is noted and the old handlers are put back, so that a second one does what it
-    always did: leave at once. Outside the main thread nothing is taken over.
+    always did: leave at once. An exception is never raised out of nowhere: within JAX it can end
+    the process. Outside the main thread nothing is taken over.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False

@@ -9,11 +9,17 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vaectl.figures import STYLE
+from vaectl import memory
+from vaectl.errors import ConfigError
+from vaectl.figures import STYLE, plain
 
 _DPI = 200
 _TARGET = 1100
 """Pixels that a sheet is to be wide, about; images are enlarged by a whole number."""
+_MOST = 2**16
+"""Pixels each way that Agg, which draws, can count."""
+_BYTES = 90
+"""Of a pixel, while it is drawn; measured."""
 _GAP = 2
 """Image pixels between two images."""
 _MARGIN, _TITLE, _HEADING = 24, 70, 36
@@ -62,10 +68,22 @@ def sheet(panels: Sequence[Sequence[Panel]], *, title: str) -> Figure:
     width = max(width, 2 * _MARGIN + _CHARACTER * max(map(len, title.splitlines()), default=0))
     heights = [above + scale * max(tile.shape[0] for tile in row) + below for row in tiles]
     height = _TITLE + sum(heights)
+    too_much = memory.excess(_BYTES * width * height)
+    if too_much or max(width, height) >= _MOST:
+        raise ConfigError(
+            f"a sheet of {width} x {height} pixels {too_much or 'is more than can be drawn'}",
+            hint="take fewer images",
+        )
 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
-        figure.text(_MARGIN / width, 1 - 18 / height, title, va="top", fontsize=8, linespacing=1.3)
+        figure.text(
+            *(_MARGIN / width, 1 - 18 / height, plain(title)),
+            va="top",
+            fontsize=8,
+            linespacing=1.3,
+            parse_math=False,
+        )
         top = _TITLE
         for row, row_tiles, row_height in zip(panels, tiles, heights, strict=True):
             x = 0

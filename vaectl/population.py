@@ -5,7 +5,6 @@ fills: together each member costs 1.1 to 1.3 times what it costs alone, so there
 through the one compiled program, and each ends in the very bits of a run alone.
 """
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from vaectl import evaluation, fitting, training
+from vaectl import devices, evaluation, fitting, footprint, training
 from vaectl.errors import DivergedError
 from vaectl.evaluation import Images
 from vaectl.fitting import Chunk, Epoch
@@ -47,35 +46,22 @@ def fit(
     the time of an epoch equally, and equal runs alone to rounding; more of them than the device has
     memory for train in groups.
     """
-    if how == "in turn":
+    if how == "in turn" or isinstance(train, np.ndarray):
         yield from _in_turn(program, members, train, validation)
         return
-    room = _free_bytes(train) / member_bytes(program, members[0])
-    size = max(int(min(room, len(members))), 1)
+    size = at_once(program, len(members), len(validation), next(iter(train.devices())))
     for first in range(0, len(members), size):
         group = members[first : first + size]
         for index, event in _together(program, group, train, validation):
             yield first + index, event
 
 
-def member_bytes(program: Program, member: Member) -> int:
-    """Estimate, rather too high, what a member needs on the device beside the images.
-
-    Its state six times (as it is, as it becomes, gradient, direction, the best one, one handed
-    out), and what a batch of training or of validation leaves for the gradient.
-    """
-    leaves = jax.tree.leaves(training.shapes(program, member))
-    state = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
-    images = max(program.batch_size, evaluation.BATCH_SIZE) * (1 + program.samples)
-    numbers = 3 * program.pixels + 4 * program.model.hidden_size + 6 * program.model.code_size
-    return int(6 * state + 4 * images * numbers)
-
-
-def _free_bytes(images: Images) -> float:
-    """Of the device that holds the images, as far as it tells."""
-    device = next(iter(images.devices())) if isinstance(images, jax.Array) else None
-    stats = (device.memory_stats() if device else None) or {}
-    return float(stats.get("bytes_limit", math.inf)) - float(stats.get("bytes_in_use", 0))
+def at_once(program: Program, members: int, held_out: int, device: jax.Device) -> int:
+    """How many of the members a device has memory for, beside the images: one at least."""
+    images = (program.images + held_out) * program.pixels
+    # each also has the state that its last epoch handed out
+    each = 2 * (footprint.of_training(program, held_out) - images)
+    return min(max((devices.memory_of(device) - images) // each, 1), members)
 
 
 def _in_turn(

@@ -1,6 +1,5 @@
 """What a person sees while a run trains: a bar on a terminal, else a plain line now and then."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,10 +14,13 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from vaectl.fitting import Chunk, Epoch
+from vaectl.stderr import say
 
 _SECONDS_BETWEEN_LINES = 10.0
+_DESCRIPTION = TextColumn("{task.description}", markup=False)  # names may hold what would be markup
 
 
 class Note(NamedTuple):
@@ -39,6 +41,8 @@ class Training(NamedTuple):
     epochs: int
     images: int
     steps_per_epoch: int
+    step: int = 0
+    """After which it begins."""
 
 
 Event = Note | Phase | Training | Chunk | Epoch
@@ -70,7 +74,7 @@ def watching(*, quiet: bool = False) -> Iterator[Watch]:
 def _bar(console: Console) -> Iterator[Watch]:
     bar = Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        _DESCRIPTION,
         BarColumn(bar_width=24),
         TextColumn("{task.fields[numbers]}"),
         TimeRemainingColumn(),
@@ -89,8 +93,10 @@ def _bar(console: Console) -> Iterator[Watch]:
                 bar.update(task, description=text)
             case Training():
                 training = event
+                done = event.step / event.steps_per_epoch
                 bar.reset(task, total=event.epochs)
-                bar.update(task, description=f"epoch 0/{event.epochs}", numbers="")
+                text = f"epoch {int(done)}/{event.epochs}"
+                bar.update(task, completed=done, description=text, numbers="")
             case Chunk():
                 bar.update(task, completed=event.step / training.steps_per_epoch)
             case Epoch():
@@ -113,7 +119,7 @@ def _lines() -> Watch:
         nonlocal written, training
         match event:
             case Note(text) | Phase(text):
-                print(text, file=sys.stderr, flush=True)
+                say(text)
             case Training():
                 training = event
             case Epoch():
@@ -121,11 +127,7 @@ def _lines() -> Watch:
                 if first_or_last or time.monotonic() - written >= _SECONDS_BETWEEN_LINES:
                     written = time.monotonic()
                     numbers = _numbers(event, training.images)
-                    print(
-                        f"epoch {event.epoch}/{training.epochs}  {numbers}",
-                        file=sys.stderr,
-                        flush=True,
-                    )
+                    say(f"epoch {event.epoch}/{training.epochs}  {numbers}")
 
     return watch
 
@@ -144,7 +146,7 @@ def counting(text: str, *, quiet: bool = False) -> Iterator[Callable[[int, int],
     if quiet or not console.is_terminal:
         yield lambda _done, _total: None
         return
-    columns = TextColumn(text), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    columns = _DESCRIPTION, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(text, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
@@ -158,6 +160,6 @@ def saying(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
         yield lambda _what: None
     elif console.is_terminal:
         with console.status("starting") as status:
-            yield lambda what: status.update(what)
+            yield lambda what: status.update(Text(what))
     else:
-        yield lambda what: print(what, file=sys.stderr, flush=True)
+        yield say

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
+from vaectl.errors import DataError
+
 FORMAT_VERSION = 1
 ACTIVE = 0.01
 """Burda et al. 2016, section 5.2: a unit is active if Cov_x(E_q[z]) is above this."""
@@ -41,6 +43,23 @@ class Best(BaseModel):
     validation_elbo: float
 
 
+class Resumption(BaseModel):
+    """One time that a run was resumed: from where, and by what."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    time: Time
+    epoch: int
+    """The last one that had ended."""
+    step: int
+    command: list[str]
+    git_commit: str | None
+    versions: dict[str, str]
+    device: dict[str, Any]
+    warnings: list[str]
+    """Why its numbers may differ in the last bits, and what of the run was damaged."""
+
+
 class Record(BaseModel):
     """run.json: what happened, on what, from what."""
 
@@ -66,6 +85,21 @@ class Record(BaseModel):
     data: dict[str, Any]
     metrics: dict[str, str]
     """What the numbers of metrics.csv are: unit, estimator, binarization."""
+    resumed: list[Resumption] = []
+
+    def check_data(self, source: str, fingerprint: str) -> None:
+        """Refuse data other than those of the run.
+
+        Raises:
+            DataError: the fingerprint is another one.
+        """
+        expected = str(self.data.get("fingerprint"))
+        if fingerprint != expected:
+            raise DataError(
+                f"{source} is not the data set that {self.name} was trained on: its fingerprint "
+                f"is {fingerprint[:12]}..., not {expected[:12]}...",
+                hint="put the old files back, or train again on the new ones",
+            )
 
 
 class Estimate(BaseModel):

@@ -1,7 +1,7 @@
 """A run directory: the only owner of its paths and formats.
 
 config.yaml    the resolved configuration; `vaectl train config.yaml` repeats the run
-run.json       status, seed, versions, device, data set, times
+run.json       status, seed, versions, device, data set, times, resumptions
 metrics.csv    one row per epoch and split
 checkpoints/   see `vaectl.checkpoints`
 figures/       curves, and what other commands draw
@@ -13,6 +13,7 @@ import csv
 import io
 import re
 import shutil
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -21,8 +22,11 @@ from typing import TYPE_CHECKING, Self, final
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
+from vaectl import configfile
+from vaectl.config import Config
 from vaectl.errors import ConfigError, RunError
-from vaectl.files import replacing
+from vaectl.files import read, regular, replacing
+from vaectl.formats import refuse_newer
 from vaectl.record import FORMAT_VERSION, Evaluation, Record, Row
 
 if TYPE_CHECKING:
@@ -31,7 +35,14 @@ if TYPE_CHECKING:
 PARTS = ("run.json", "config.yaml", "metrics.csv", "checkpoints")
 """By any of these a run is known, though others be lost."""
 
+MOST_BYTES = 2**26
+"""Of run.json and evaluation.json; the largest code there can be fills a fifth of it."""
+
 _LOCK = ".lock"
+_HALF_WRITTEN = re.compile(
+    r"\.(config\.yaml|run\.json|metrics\.csv|\d+\.json|(elbo|kl|nll)\.(png|svg))\.\w{8}"
+)
+"""Temporary files of training; those of other commands may be in the making."""
 _EVALUATIONS = TypeAdapter(dict[str, Evaluation])
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -46,7 +57,9 @@ def save_figure(path: Path, figure: Figure) -> None:
     # no date, so that the same figure gives the same file
     metadata = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
     try:
-        with replacing(path) as file:
+        with replacing(path) as file, warnings.catch_warnings():
+            # names of runs may be in scripts that the font lacks
+            warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
             figure.savefig(file, format=kind, metadata=metadata)
     except OSError as error:
         raise _unwritable(path, error) from None
@@ -75,6 +88,22 @@ def check_name(runs_dir: Path, name: str | None, *, force: bool) -> None:
         raise _unwritable(path, error) from None
 
 
+def is_run(path: Path) -> bool:
+    """Whether a run is there; one that was killed at once has its lock and its configuration."""
+    try:
+        killed = (path / _LOCK).exists() and (path / "config.yaml").exists() and _is_bare(path)
+        return (path / "run.json").exists() or killed
+    except OSError:  # a path that is too long, or in another's private place, is none for us
+        return False
+
+
+def _is_bare(path: Path) -> bool:
+    """Whether nothing is there but what a process writes first."""
+    names = [child.name for child in path.iterdir()]
+    ours = all(name in (_LOCK, "config.yaml") or _HALF_WRITTEN.fullmatch(name) for name in names)
+    return ours and (_LOCK in names or not names)
+
+
 def _unwritable(path: Path, error: OSError, hint: str = "") -> RunError:
     return RunError(f"{path}: cannot be written: {error.strerror}", hint=hint)
 
@@ -84,10 +113,12 @@ def _check_replaceable(path: Path, force: bool) -> None:
         raise RunError(
             f"{path} exists already", hint="choose another --name, or replace it by --force"
         )
-    # a process that was killed at once leaves its lock alone
-    if not path.is_dir() or (
-        any(child.name != _LOCK for child in path.iterdir()) and not (path / "run.json").is_file()
-    ):
+    if path.is_symlink():
+        raise RunError(
+            f"{path} is a link, and --force deletes nothing behind one",
+            hint="choose another --name, or remove the link",
+        )
+    if not path.is_dir() or not (is_run(path) or _is_bare(path)):
         raise RunError(
             f"{path} is not a run, so --force does not replace it", hint="choose another --name"
         )
@@ -127,6 +158,21 @@ class RunDir:
             place = Path(error.filename or runs_dir)
             raise _unwritable(place, error, "choose another place by --runs-dir") from None
         return run
+
+    def lock(self) -> Self:
+        """Lock a directory that is there, and clear away what a killed process left half written.
+
+        Raises:
+            RunError: another process holds the lock, or the directory cannot be written.
+        """
+        try:
+            self._acquire()
+            for file in self.path.rglob(".*"):
+                if _HALF_WRITTEN.fullmatch(file.name):
+                    file.unlink()
+        except OSError as error:
+            raise _unwritable(self.path, error) from None
+        return self
 
     def __enter__(self) -> Self:
         return self
@@ -207,7 +253,7 @@ class RunDir:
         """
         file = self.path / "evaluation.json"
         try:
-            return _EVALUATIONS.validate_json(file.read_bytes())
+            return _EVALUATIONS.validate_json(read(file, MOST_BYTES))
         except FileNotFoundError:
             return {}
         except OSError as error:
@@ -218,6 +264,11 @@ class RunDir:
                 hint="move it away, and evaluate again: vaectl does not write over it",
             ) from None
 
+    @property
+    def has_record(self) -> bool:
+        """Whether run.json is there: not where a run was killed at once."""
+        return (self.path / "run.json").exists()
+
     def read_record(self) -> Record:
         """Read run.json.
 
@@ -226,7 +277,9 @@ class RunDir:
         """
         file = self.path / "run.json"
         try:
-            record = Record.model_validate_json(file.read_bytes())
+            content = read(file, MOST_BYTES)
+            refuse_newer(file, content, FORMAT_VERSION)
+            return Record.model_validate_json(content)
         except OSError as error:
             raise RunError(
                 f"{file}: cannot be read: {error.strerror}",
@@ -237,22 +290,35 @@ class RunDir:
                 f"{file}: not the record of a run of this vaectl",
                 hint="metrics.csv and checkpoints/ beside it may still be whole",
             ) from None
-        if record.format_version > FORMAT_VERSION:
-            raise RunError(
-                f"{file}: format {record.format_version} is newer than this vaectl reads",
-                hint="pip install --upgrade vaectl",
-            )
-        return record
 
-    def read_metrics(self) -> list[Row]:
-        """Read metrics.csv.
+    def read_config(self) -> Config:
+        """Read config.yaml.
 
         Raises:
             RunError: it is missing or broken.
         """
-        file = self.path / "metrics.csv"
         try:
-            with file.open(newline="", encoding="utf-8") as lines:
+            return configfile.load(self.path / "config.yaml")
+        except ConfigError as error:
+            raise RunError(error.message) from None
+
+    def read_metrics(self, *, until: int | None = None) -> list[Row]:
+        """Read metrics.csv, all of it or all epochs until one.
+
+        Raises:
+            RunError: it is missing or broken, or lacks one of those epochs.
+        """
+        file = self.path / "metrics.csv"
+        if until is not None:
+            found = [row for row in self.read_metrics() if row.epoch <= until] if until else []
+            if [row.epoch for row in found] != sorted([*range(1, until + 1)] * 2):
+                raise RunError(
+                    f"{file}: not all of the epochs 1 to {until}, which the checkpoint follows",
+                    hint="put it back from a copy, or train again under another --name",
+                )
+            return found
+        try:
+            with io.TextIOWrapper(regular(file), "utf-8", newline="") as lines:
                 header, *rows = csv.reader(lines)
             if tuple(header) != Row._fields:
                 raise ValueError(header)
@@ -280,8 +346,11 @@ class RunDir:
         return False
 
     def _write(self, name: str, text: str) -> None:
-        with replacing(self.path / name) as file:
-            file.write(text.encode())
+        try:
+            with replacing(self.path / name) as file:
+                file.write(text.encode())
+        except OSError as error:
+            raise _unwritable(self.path / name, error) from None
 
     def _acquire(self) -> None:
         try:

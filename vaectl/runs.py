@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from vaectl import configfile
 from vaectl.errors import ConfigError, RunError
-from vaectl.rundir import PARTS, RunDir
+from vaectl.rundir import PARTS, RunDir, is_run
 
 Order = Literal["start", "name", "elbo"]
 
@@ -45,7 +45,7 @@ def find(run: str, runs_dir: Path) -> RunDir:
             raise RunError(f"{runs_dir}: no runs in it", hint="vaectl train makes one")
         return RunDir(runs_dir / max(known, key=lambda row: row.start or "").name)
     for path in (runs_dir / run, Path(run)):
-        if _exists(path / "run.json"):
+        if is_run(path):
             return RunDir(path)
     raise RunError(
         f"{run}: no run of that name in {runs_dir}, and no run at that path",

@@ -12,11 +12,11 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
-from vaectl import config, configfile, data, devices, evaluation, model, streams, training
-from vaectl.checkpoints import Checkpoints, Info, best
+from vaectl import config, data, devices, evaluation, footprint, model, streams, training
+from vaectl.checkpoints import Checkpoints, Info, best, kept
 from vaectl.data.arrays import Split
 from vaectl.data.binarization import SplitName, draw
-from vaectl.errors import ConfigError, DataError, RunError
+from vaectl.errors import RunError
 from vaectl.model import VAE, Params
 from vaectl.objective import elbo
 from vaectl.rundir import RunDir
@@ -36,10 +36,7 @@ def load(run: RunDir | Path | str, checkpoint: str | int = "best") -> Trained:
     """
     rundir = run if isinstance(run, RunDir) else RunDir(Path(run))
     record = rundir.read_record()
-    try:
-        settings = configfile.load(rundir.path / "config.yaml")
-    except ConfigError as error:
-        raise RunError(error.message) from None
+    settings = rundir.read_config()
     device = devices.select("auto")
     try:
         height, width = map(int, record.data["image_shape"])
@@ -48,8 +45,8 @@ def load(run: RunDir | Path | str, checkpoint: str | int = "best") -> Trained:
     program = training.program(settings, images=1, pixels=height * width)
     member = jax.device_put(training.member(settings), device)
     like = training.shapes(program, member)
+    info = _choose(rundir, kept(rundir.checkpoints), checkpoint)
     with Checkpoints(rundir.checkpoints) as checkpoints:
-        info = _choose(rundir, checkpoints.list(), checkpoint)
         state = checkpoints.restore(info, like)
     return Trained(rundir, settings, info, state.params, (height, width))
 
@@ -60,17 +57,19 @@ def _choose(rundir: RunDir, infos: list[Info], wanted: str | int) -> Info:
             f"{rundir.path}: no checkpoint in it",
             hint="the run ended before its first one, or it was deleted; train it again",
         )
-    if wanted == "best":
-        return best(infos)
     if wanted == "latest":
         return infos[-1]
-    for info in infos:
-        if str(info.epoch) == str(wanted):
-            return info
-    epochs = ", ".join(str(info.epoch) for info in infos)
+    ends = [info for info in infos if not info.beyond]
+    if wanted == "best":
+        found = best(infos)
+    else:
+        found = next((info for info in ends if str(info.epoch) == str(wanted)), None)
+    if found is not None:
+        return found
+    choices = ["best", "latest"] if ends else ["latest"]
     raise RunError(
         f"{rundir.path}: no checkpoint {wanted}",
-        hint=f"best, latest, or one of the epochs {epochs}",
+        hint=f"there is {', '.join([*choices, *(f'{info.epoch}' for info in ends)])}",
     )
 
 
@@ -105,7 +104,7 @@ class Trained:
     @property
     def title(self) -> str:
         """Name run and epoch, for all that shows or quotes something."""
-        return f"{self.rundir.name}, epoch {self.checkpoint.epoch}"
+        return f"{self.rundir.name}, {self.checkpoint.where}"
 
     def encode(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and log-variance of q(z|x), each of shape [images, code]."""
@@ -117,6 +116,7 @@ class Trained:
         z = np.asarray(z, np.float32)
         if z.shape[-1:] != (self.code_size,):
             raise ValueError(f"codes of shape {z.shape}; the last axis must be {self.code_size}")
+        self._check_room(z.size // self.code_size)
         return np.asarray(_decode(self.graph, self.params, z)).reshape(
             *z.shape[:-1], *self.image_shape
         )
@@ -153,19 +153,16 @@ class Trained:
             DataError: the data set is gone, or is another one now.
         """
         dataset = data.load(self.settings.data)
-        expected = str(self.rundir.read_record().data.get("fingerprint"))
-        if dataset.fingerprint != expected:
-            raise DataError(
-                f"{self.settings.data.source} is not the data set that {self.rundir.name} was "
-                f"trained on: its fingerprint is {dataset.fingerprint[:12]}..., "
-                f"not {expected[:12]}...",
-                hint="put the old files back, or train again on the new ones",
-            )
+        self.rundir.read_record().check_data(self.settings.data.source, dataset.fingerprint)
         split: Split = getattr(dataset, name)
         if name == "train" and self.settings.data.binarization == "stochastic":
             # training draws them anew in each epoch; whoever looks at them wants one draw
             return split._replace(images=draw(split.images, name))
         return split
+
+    def _check_room(self, count: int) -> None:
+        height, width = self.image_shape
+        footprint.check_images(self.settings.model, height * width, count)
 
     def _flat(self, images: Images) -> Float[Array, "images pixels"]:
         array = np.asarray(images)
@@ -175,6 +172,7 @@ class Trained:
         ):
             raise ValueError(f"images of shape {array.shape}; {self.image_shape} was trained on")
         flat = array.reshape(-1, pixels)
+        self._check_room(len(flat))
         if flat.dtype == np.uint8:
             return evaluation.unit(jnp.asarray(flat))
         if flat.size and not (flat.min() >= 0 and flat.max() <= 1):

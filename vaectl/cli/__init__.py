@@ -1,5 +1,7 @@
 """The command line: parses, calls one function, prints. Nothing imports it."""
 
+import errno
+import io
 import os
 import sys
 
@@ -17,37 +19,69 @@ from vaectl.cli import (  # noqa: F401  # noqa: F401
 
 # isort: on
 from vaectl.cli.app import Tracebacks, app
-from vaectl.errors import VaectlError
+from vaectl.errors import ConfigError, VaectlError
+from vaectl.stderr import say
 
 CLOSED_PIPE = 141
 """What a shell says of a command that SIGPIPE ended."""
+LOST = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What writing to stdout ends in."""
 
 
 def main() -> None:
     """Run the command line; the one place where errors become messages and exit codes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # not every file's name is text
     try:
         try:
             _run()
         finally:
             print(end="", flush=True)  # else a short answer meets a closed pipe as Python exits
-    except (BrokenPipeError, SystemExit) as error:
-        # Typer and Rich make an exit of it, with 1
-        if BrokenPipeError not in (type(error), type(error.__context__)):
+    except (OSError, SystemExit) as error:
+        # Typer and Rich make an exit of a closed pipe, with 1
+        cause = error.__context__ if isinstance(error, SystemExit) else error
+        if not isinstance(cause, OSError) or cause.filename or cause.errno not in LOST:
             raise
-        # who read it, `head` perhaps, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(CLOSED_PIPE)
+        if cause.errno == errno.EPIPE:
+            sys.exit(CLOSED_PIPE)  # who read it, `head` perhaps, has seen enough
+        sys.exit(f"error: stdout: cannot be written: {cause.strerror}")
 
 
 def _run() -> None:
     try:
+        _check_text(sys.argv)
         app()
-    except VaectlError as error:
-        if Tracebacks.shown:
+    except Exception as reason:
+        error = _told(reason)
+        if error is None or Tracebacks.shown:
             raise
         first, *more = error.message.splitlines()
         lines = [f"error: {first}", *(f"       {line}" for line in more)]
         if error.hint:
             lines.append(f"try:   {error.hint}")
-        print("\n".join(lines), file=sys.stderr)
+        say("\n".join(lines))
         sys.exit(error.exit_code)
+
+
+def _told(reason: Exception) -> VaectlError | None:
+    """What a user can mend of an error; None if that is nothing, and it is a bug."""
+    # NumPy's and JAX's ways to say it; an estimate may be short, or others may fill the memory
+    if isinstance(reason, MemoryError) or "RESOURCE_EXHAUSTED" in str(reason):
+        first = (str(reason).strip().splitlines() or [""])[0]
+        return ConfigError(
+            f"the memory is full: {first}",
+            hint="lower batch_size, objective.samples or model.hidden_size",
+        )
+    return reason if isinstance(reason, VaectlError) else None
+
+
+def _check_text(arguments: list[str]) -> None:
+    """Refuse bytes that are no text: config.yaml, run.json and titles could not hold them."""
+    try:
+        "".join(arguments).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            "an argument is not UTF-8 text", hint="give the file another name"
+        ) from None

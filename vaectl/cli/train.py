@@ -49,6 +49,14 @@ def train(
     device: Annotated[
         Device, typer.Option(help="What to compute on.", rich_help_panel=TRAINING)
     ] = Device.auto,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream",
+            help="Keep the images in host memory, as for a device that cannot hold them.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = False,
     name: Annotated[
         str | None,
         typer.Option(
@@ -58,6 +66,15 @@ def train(
         ),
     ] = None,
     runs_dir: RunsDir = Path("runs"),
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Go on with a run: a path, a name, or latest; --epochs N trains it further.",
+            show_default=False,
+            rich_help_panel=PLACE,
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a run of that name.", rich_help_panel=PLACE)
     ] = False,
@@ -68,9 +85,21 @@ def train(
     """Train a model: from a YAML file to checkpoints, metrics and curves.
 
     Example: vaectl train configs/mnist-z20.yaml --optimizer sgd --epochs 10
-    """
-    from vaectl import configfile
 
+    Example: vaectl train --resume latest
+    """
+    from vaectl import configfile, runs
+    from vaectl.errors import ConfigError
+
+    run = None
+    if resume is not None:
+        if name is not None or force:
+            raise ConfigError(
+                "--resume goes on in the run's own directory",
+                hint="leave out --name and --force",
+            )
+        run = runs.find(resume, runs_dir)
+        file = file or run.path / "config.yaml"
     settings = configfile.load(
         file,
         assignments=assignments or (),
@@ -87,12 +116,23 @@ def train(
     from vaectl import experiment, progress
 
     with progress.watching(quiet=quiet) as watch:
-        result = experiment.run(
-            settings,
-            runs_dir=runs_dir,
-            name=name,
-            force=force,
-            device_kind=device.value,
-            watch=watch,
-        )
+        if run is None:
+            result = experiment.run(
+                settings,
+                runs_dir=runs_dir,
+                name=name,
+                force=force,
+                device_kind=device.value,
+                stream=stream,
+                watch=watch,
+            )
+        else:
+            result = experiment.resume(
+                run,
+                settings,
+                extend=epochs is not None,
+                device_kind=device.value,
+                stream=stream,
+                watch=watch,
+            )
     print(result.as_json() if as_json else result.summary())

@@ -20,6 +20,7 @@ from vaectl.errors import ConfigError
 
 FIRST_TUNING_SEED = 1000
 """Where tuning seeds given by their number begin, so that those of the result stay fresh."""
+MOST_SEEDS = 200
 
 _Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
 _Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -31,11 +32,11 @@ def _conflict(message: str) -> PydanticCustomError:
 
 def _seeds(first: int) -> BeforeValidator:
     def listed(value: object) -> object:
-        if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1000:
+        if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_SEEDS:
             return list(range(first, first + value))
         if not isinstance(value, list) or not value or len({*map(repr, value)}) < len(value):
             raise PydanticCustomError(
-                "seeds", "should be a number from 1 to 1000, or a list of different seeds"
+                "seeds", f"should be a number from 1 to {MOST_SEEDS}, or a list of different seeds"
             )
         return value
 
@@ -242,10 +243,10 @@ def load(
         ConfigError: with all problems at once, each with its place and what to try.
     """
     origins: configfile.Origins = {}
-    values: dict[str, Any] = {} if file is None else configfile.read(file, origins)
+    values: dict[str, Any] = {} if file is None else configfile.read_mapping(file, origins)
     base = values.get("base")
     if file is not None and isinstance(base, str):
-        values["base"] = configfile.read(file.parent / base, origins, ("base",))
+        values["base"] = configfile.read_mapping(file.parent / base, origins, ("base",))
     elif base is None:
         values["base"] = Comparison().base.model_dump()
     configfile.assign(values, origins, assignments, below="base.")

@@ -22,7 +22,17 @@ import jax
 import jax.numpy as jnp
 from filelock import FileLock, Timeout
 
-from vaectl import assessment, configfile, data, devices, experiment, population, trained, training
+from vaectl import (
+    assessment,
+    configfile,
+    data,
+    devices,
+    experiment,
+    footprint,
+    population,
+    trained,
+    training,
+)
 from vaectl.checkpoints import Checkpoints, Info
 from vaectl.comparison import plan
 from vaectl.comparison.ledger import Ledger, Outcome
@@ -30,12 +40,14 @@ from vaectl.comparison.plan import Comparison, Trial, trials
 from vaectl.config import Config
 from vaectl.devices import DeviceKind
 from vaectl.errors import ConfigError, DivergedError, InterruptedRunError, RunError
+from vaectl.experiment import Stopping, Task
 from vaectl.files import replacing
 from vaectl.fitting import Epoch
+from vaectl.interrupts import asked_to_stop
 from vaectl.progress import Note, Phase, Training, Watch, ignore
 from vaectl.record import Best, Evaluation, Row, now
 from vaectl.rundir import RunDir, check_name
-from vaectl.training import TrainState
+from vaectl.training import Program
 
 
 class Result(NamedTuple):
@@ -87,10 +99,11 @@ def run(
         watch: told of what goes on.
 
     Raises:
-        ConfigError: no such device, an unusable name, or one of a comparison by other settings.
+        ConfigError: no such device, more than its memory holds, an unusable name, or that of a
+            comparison by other settings.
         DataError: the data set is missing or broken.
         RunError: the directory cannot be written, or another process writes in it.
-        InterruptedRunError: Ctrl-C; the same command continues.
+        InterruptedRunError: SIGINT or SIGTERM; the same command continues.
     """
     check_name(runs_dir / "-", name, force=False)  # only the name: what has it is judged below
     path = runs_dir / (name or default_name(settings))
@@ -98,9 +111,13 @@ def run(
     device = devices.select(device_kind)
     watch(Phase(f"reading {settings.base.data.source}"))
     dataset = data.load(settings.base.data)
-    with _locked(path, force=force):
+    held_out = len(dataset.validation.images)
+    programs = {_program(one, dataset) for one in settings.entries.values()}
+    # each is checked, whatever another one needs
+    streamed = {footprint.check_training(each, held_out, device) for each in programs}
+    with asked_to_stop() as stopping, _locked(path, force=force):
+        running = _Running(path, settings, dataset, device, any(streamed), watch, stopping)
         _write_settings(path, settings)
-        running = _Running(path, settings, dataset, device, watch)
         try:
             with jax.default_device(device):
                 planned = running.run()
@@ -187,14 +204,17 @@ class _Running:
         settings: Comparison,
         dataset: data.Dataset,
         device: jax.Device,
+        streamed: bool,
         watch: Watch,
+        stopping: Stopping,
     ) -> None:
         self.ledger = Ledger(path)
         self._path, self._settings, self._dataset = path, settings, dataset
-        self._device, self._watch = device, watch
-        self._train, self._validation = jax.device_put(
-            (dataset.train.images, dataset.validation.images), device
-        )
+        self._device, self._streamed = device, streamed
+        self._watch, self._stopping = watch, stopping
+        self._train, self._validation = dataset.train.images, dataset.validation.images
+        if not streamed:
+            self._train, self._validation = jax.device_put((self._train, self._validation), device)
         self._how, _ = population.strategy(device, self._train)
 
     def key(self, trial: Trial) -> str:
@@ -220,6 +240,7 @@ class _Running:
         """Evaluate the best epoch of a trial of the result on the test split, if never done."""
         if trial.stage == "tuning" or self._outcome(trial).status == "diverged":
             return None
+        self._leave_if_asked()
         rundir = RunDir(self._path / trial.run_name)
         found = rundir.read_evaluations().get("test")
         if found is None:
@@ -264,8 +285,7 @@ class _Running:
         missing = [trial for trial in wanted if not self._done(trial)]
         if not missing:
             return
-        pixels = self._dataset.pixels
-        program = training.program(missing[0].settings, images=len(self._train), pixels=pixels)
+        program = _program(missing[0].settings, self._dataset)
         members = jax.device_put([training.member(t.settings) for t in missing], self._device)
         tracks = [_Track(trial) for trial in missing]
         epochs = program.epochs * len(missing)
@@ -275,6 +295,7 @@ class _Running:
             program, members, self._train, self._validation, self._how
         ):
             track = tracks[index]
+            self._leave_if_asked()
             if isinstance(event, DivergedError):
                 self._end(track, str(event))
             elif isinstance(event, Epoch):
@@ -283,6 +304,10 @@ class _Running:
                 self._watch(event._replace(epoch=done))
                 if event.epoch == program.epochs:
                     self._end(track)
+
+    def _leave_if_asked(self) -> None:
+        if self._stopping():
+            raise KeyboardInterrupt  # the first signal only asked to stop
 
     def _done(self, trial: Trial) -> bool:
         if self.key(trial) not in self.ledger.outcomes:
@@ -310,7 +335,8 @@ class _Running:
         # there only if its trial was cut off before the ledger had it
         shutil.rmtree(self._path / name, ignore_errors=True)
         with RunDir.create(self._path, name, name, force=False) as rundir:
-            record = experiment.first_record(settings, rundir, self._device, self._dataset)
+            task = Task(settings, self._dataset, self._device, self._streamed, self._watch)
+            record = experiment.first_record(task, rundir)
             update: dict[str, object] = {
                 "status": "failed" if error else "finished",
                 "error": error or None,
@@ -318,15 +344,20 @@ class _Running:
                 "start": track.start,
                 "end": now(),
             }
-            if track.best:
-                info = track.best[0]
-                update["best"] = Best(epoch=info.epoch, validation_elbo=info.validation_elbo)
+            if (best := track.best) is not None:
+                epoch, elbo = best.epoch, best.validation.elbo
+                update["best"] = Best(epoch=epoch, validation_elbo=elbo)
+                info = Info(epoch=epoch, step=best.step, validation_elbo=elbo, best=best.step)
                 with Checkpoints(rundir.checkpoints) as checkpoints:
-                    checkpoints.save(track.best[1], info)
+                    checkpoints.save(best.state, info)
             header = f"the resolved configuration of {name}"
             rundir.write_config(configfile.dump(settings, header))
             rundir.write_metrics(track.rows)
             rundir.write_record(record.model_copy(update=update))
+
+
+def _program(settings: Config, dataset: data.Dataset) -> Program:
+    return training.program(settings, images=len(dataset.train.images), pixels=dataset.pixels)
 
 
 @final
@@ -336,7 +367,7 @@ class _Track:
     def __init__(self, trial: Trial) -> None:
         self.trial = trial
         self.rows: list[Row] = []
-        self.best: tuple[Info, TrainState] | None = None
+        self.best: Epoch | None = None
         self.start = now()
 
     def add(self, epoch: Epoch) -> None:
@@ -352,13 +383,10 @@ class _Track:
                 epoch.validation_seconds,
             ),
         ]
-        elbo = epoch.validation.elbo
-        if self.trial.stage == "result" and (
-            self.best is None or elbo > self.best[0].validation_elbo
-        ):
-            info = Info(epoch=epoch.epoch, step=epoch.step, validation_elbo=elbo)
+        better = self.best is None or epoch.validation.elbo > self.best.validation.elbo
+        if self.trial.stage == "result" and better:
             # a copy: the state itself is donated to the next epoch
-            self.best = info, jax.tree.map(jnp.copy, epoch.state)
+            self.best = epoch._replace(state=jax.tree.map(jnp.copy, epoch.state))
 
     def outcome(self, key: str, error: str) -> Outcome:
         """Its line of the ledger."""

@@ -7,6 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+COPIES = 4
+"""Of its images that reading and binarizing a data set may hold at once."""
+
 
 class Images(NamedTuple):
     """Images of one channel, 0 to 255, and their classes where these are known."""

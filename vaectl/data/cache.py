@@ -60,7 +60,7 @@ def _read(file: Path) -> Source | None:
             test=Images(arrays["x_test"], arrays.get("y_test")),
         )
         return source if source.fingerprint() == str(arrays["fingerprint"]) else None
-    except (KeyError, *archive.ERRORS):
+    except (KeyError, OSError, ValueError):
         return None
 
 

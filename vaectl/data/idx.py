@@ -1,14 +1,20 @@
 """IDX files, the format in which MNIST and its kin are published, plain or gzipped."""
 
 import gzip
+import math
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import UInt8
 
-from vaectl.data.arrays import Images, Source
+from vaectl import memory
+from vaectl.data.arrays import COPIES, Images, Source
 from vaectl.errors import DataError
+from vaectl.files import regular
 
 FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -23,12 +29,14 @@ def load(directory: Path) -> Source:
     Raises:
         DataError: a file is missing, or is not what its name says.
     """
-    if not directory.is_dir():
+    try:
+        there = {path.name for path in directory.iterdir()}
+    except OSError as error:
         raise DataError(
-            f"{directory}: no such directory",
+            f"{directory}: cannot be read: {error.strerror}",
             hint="idx:DIR wants the directory that holds " + ", ".join(FILES["train"]) + ", ...",
-        )
-    train, test = (_images(directory, *FILES[split]) for split in ("train", "test"))
+        ) from None
+    train, test = (_images(directory, there, *FILES[split]) for split in ("train", "test"))
     if train.images.shape[1:] != test.images.shape[1:]:
         raise DataError(
             f"{directory}: {FILES['train'][0]} has images of {train.images.shape[1:]}, "
@@ -43,61 +51,69 @@ def read(path: Path, dimensions: int) -> UInt8[np.ndarray, "..."]:
     Sizes are big-endian unsigned 32-bit integers.
 
     Raises:
-        DataError: truncated, too long, not of bytes, or of another number of dimensions.
+        DataError: truncated, too long, not of bytes, of another number of dimensions, or of more
+            data than there is memory for.
     """
-    content = _content(path)
-    if len(content) < 4 or content[:2] != b"\0\0":
-        raise DataError(f"{path}: not an IDX file: it does not start with two zero bytes")
-    if content[2] != _UNSIGNED_BYTES:
+    with _open(path) as file:
+        shape = _shape(path, file.read(4 + 4 * dimensions), dimensions)
+        expected = math.prod(shape)
+        says = f"its header says {'x'.join(map(str, shape))} = {expected}"
+        if too_much := memory.excess(COPIES * expected):
+            raise DataError(f"{path}: {says}, and that {too_much}", hint="fetch the file again")
+        # one byte more tells a file that is too long, and does not unpack all of it
+        content = file.read(expected + 1)
+    if len(content) != expected:
+        state = "truncated:" if len(content) < expected else "too long: at least"
         raise DataError(
-            f"{path}: elements of type 0x{content[2]:02x}, where unsigned bytes (0x08) belong"
-        )
-    if content[3] != dimensions:
-        raise DataError(f"{path}: {content[3]} dimensions, where {dimensions} belong")
-    start = 4 + 4 * dimensions
-    if len(content) < start:
-        raise DataError(f"{path}: truncated in its header", hint="fetch the file again")
-    shape = np.frombuffer(content, ">u4", dimensions, offset=4).tolist()
-    expected = int(np.prod(shape, dtype=object))
-    if len(content) - start != expected:
-        state = "truncated" if len(content) - start < expected else "too long"
-        raise DataError(
-            f"{path}: {state}: {len(content) - start} bytes of data, "
-            f"where its header says {'x'.join(map(str, shape))} = {expected}",
+            f"{path}: {state} {len(content)} bytes of data, where {says}",
             hint="fetch the file again",
         )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
-def _images(directory: Path, images_name: str, labels_name: str) -> Images:
-    images = read(_find(directory, images_name), 3)
+def _shape(path: Path, header: bytes, dimensions: int) -> list[int]:
+    if len(header) < 4 or header[:2] != b"\0\0":
+        raise DataError(f"{path}: not an IDX file: it does not start with two zero bytes")
+    if header[2] != _UNSIGNED_BYTES:
+        raise DataError(
+            f"{path}: elements of type 0x{header[2]:02x}, where unsigned bytes (0x08) belong"
+        )
+    if header[3] != dimensions:
+        raise DataError(f"{path}: {header[3]} dimensions, where {dimensions} belong")
+    if len(header) < 4 + 4 * dimensions:
+        raise DataError(f"{path}: truncated in its header", hint="fetch the file again")
+    shape: list[int] = np.frombuffer(header, ">u4", offset=4).tolist()
+    return shape
+
+
+def _images(directory: Path, there: set[str], images_name: str, labels_name: str) -> Images:
+    images = read(_find(directory, there, images_name), 3)
     if images.size == 0:
         raise DataError(f"{directory / images_name}: no images in it")
-    labels: Int32[np.ndarray, " images"] = read(_find(directory, labels_name), 1).astype(np.int32)
+    labels = read(_find(directory, there, labels_name), 1)
     if len(images) != len(labels):
         raise DataError(
             f"{directory}: {len(images)} images in {images_name}, "
             f"but {len(labels)} labels in {labels_name}"
         )
-    return Images(images, labels)
+    return Images(images, labels.astype(np.int32))
 
 
-def _find(directory: Path, name: str) -> Path:
-    for path in (directory / name, directory / f"{name}.gz"):
-        if path.is_file():
-            return path
+def _find(directory: Path, there: set[str], name: str) -> Path:
+    for variant in (name, f"{name}.gz"):
+        if variant in there:
+            return directory / variant
     raise DataError(
         f"{directory}: neither {name} nor {name}.gz is there",
         hint="idx:DIR wants four files: " + ", ".join(FILES["train"] + FILES["test"]),
     )
 
 
-def _content(path: Path) -> bytes:
+@contextmanager
+def _open(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
     try:
-        if path.suffix == ".gz":
-            with gzip.open(path) as file:
-                return file.read()
-        return path.read_bytes()
+        with regular(path) as file:
+            yield gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: broken gzip file: {error}", hint="fetch the file again") from None
     except OSError as error:

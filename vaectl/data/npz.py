@@ -18,11 +18,13 @@ def load(path: Path) -> Source:
     Raises:
         DataError: not an archive, an array missing, of another type or of another shape.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file", hint=f"npz:FILE wants {_LAYOUT}")
     try:
         arrays = archive.read(path)
-    except archive.ERRORS as error:
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read: {error.strerror}", hint=f"npz:FILE wants {_LAYOUT}"
+        ) from None
+    except ValueError as error:
         raise DataError(
             f"{path}: not a readable NumPy archive: {error}", hint=f"npz:FILE wants {_LAYOUT}"
         ) from None

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from vaectl import memory
 from vaectl.data import cache, idx
-from vaectl.data.arrays import Images, Source
+from vaectl.data.arrays import COPIES, Images, Source
 from vaectl.errors import DataError
 
 IDX_NAMES = ("mnist", "fashion_mnist", "kmnist")
@@ -162,6 +163,9 @@ def _prepare(name: str, builder: Any) -> None:
 def _collect(name: str, records: Any) -> Images:
     if not len(records):
         raise DataError(f"tfds:{name}: a split without images")
+    size = len(records) * np.asarray(records[0]["image"]).size
+    if too_much := memory.excess(COPIES * size):
+        raise DataError(f"tfds:{name}: {len(records):,} images: that {too_much}")
     images, labels = [], []
     for record in records:
         images.append(np.asarray(record["image"], np.uint8)[..., 0])

@@ -1,0 +1,384 @@
+"""Faults of every kind against short runs: nothing is lost.
+
+The suite runs a few of each. All of them, with a table in the end:
+
+    python -m pytest -m full tests/test_faults.py
+"""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import vaectl as package
+from tests.conftest import Fault, Table, Vaectl, assert_equal_runs
+from vaectl import experiment
+from vaectl.checkpoints import find_intact, kept
+from vaectl.rundir import RunDir, is_run
+
+EPOCHS = 40
+SHORT = (
+    *("--epochs", str(EPOCHS), "--hidden-size", "8", "--code-size", "2", "--batch-size", "20"),
+    *("--learning-rate", "0.01"),
+    *("--set", "data.train_size=300", "--set", "data.validation_size=50"),
+    *("--set", "checkpoint.every=1"),
+)
+"""A few seconds, most of which go into saving."""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("whole")
+    process, _ = _start(folder, "train", *SHORT, "--name", "whole")
+    assert process.wait(300) == 0
+    return folder / "runs" / "whole"
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(package.__file__).parent.parent)}
+
+
+def _start(folder: Path, *arguments: str) -> tuple[subprocess.Popen[str], Path]:
+    """Start the command line in a folder, as a process with its stderr in a file."""
+    log = folder / "stderr.txt"
+    with log.open("w") as err:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vaectl", *arguments],
+            cwd=folder,
+            env=_environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=err,
+            text=True,
+        )
+    return process, log
+
+
+def _finish(run: Path) -> None:
+    """Resume a run, in this process: it saves the time of a start."""
+    rundir = RunDir(run)
+    assert experiment.resume(rundir, rundir.read_config()).record.status == "finished"
+    left = {path.name for path in run.rglob("*")}
+    assert not [name for name in left if "tmp" in name or name.startswith((".run", ".metrics"))]
+    for info in kept(rundir.checkpoints):
+        assert f"{info.step}.json" in left
+
+
+PHASES = {"epoch": "training and saving", "drawing": "drawing", "compiling": "compiling"}
+AFTER_THE_END = "after the end"
+
+
+def _phase(log: Path) -> str:
+    """What a process was at, by the last that it said."""
+    last = log.read_text().splitlines()[-1:] or [""]
+    return PHASES.get(last[0].partition(" ")[0], "starting")
+
+
+def _strike(
+    folder: Path, number: signal.Signals, delay: float, when: str = ""
+) -> tuple[subprocess.Popen[str], str, float]:
+    """Train in a folder, or go on there, and send a signal; say at what, and how long it took.
+
+    Args:
+        folder: of the process.
+        number: of the signal.
+        delay: how long to wait, in seconds.
+        when: for what word on stderr to wait before that.
+    """
+    goes_on = is_run(folder / "runs" / "a")
+    arguments = ("--resume", "a") if goes_on else (*SHORT, "--name", "a", "--force")
+    process, log = _start(folder, "train", *arguments)
+    while when and process.poll() is None and when not in log.read_text():
+        time.sleep(0.005)
+    time.sleep(delay)
+    phase, start = _phase(log), time.monotonic()
+    if process.poll() is not None:
+        phase = AFTER_THE_END
+    process.send_signal(number)
+    process.wait(60)
+    return process, phase, time.monotonic() - start
+
+
+def _kill(folder: Path, whole: Path, faults: Table, delay: float, when: str) -> bool:
+    """Kill a run; a copy of what is left must finish in the right bits. Say if it was in time."""
+    process, phase, _ = _strike(folder, signal.SIGKILL, delay, when)
+    run = folder / "runs" / "a"
+    assert process.returncode in (0, -signal.SIGKILL)
+    checkpoints = run / "checkpoints"
+    names = {path.name for path in checkpoints.iterdir()} if checkpoints.is_dir() else set()
+    if any("tmp" in name or f"{name}.json" not in names for name in names if "json" not in name):
+        phase += ", in a save"
+    if is_run(run):
+        copy = folder / "copy"
+        shutil.copytree(run, copy)
+        _finish(copy)
+        assert_equal_runs(copy, whole)
+        shutil.rmtree(copy)
+    if process.returncode == 0:
+        shutil.rmtree(run)  # and from the beginning again
+        return False
+    faults[Fault("kill -9", phase)].append(0.0)
+    return True
+
+
+def test_killed_runs_end_in_the_right_bits(tmp_path: Path, whole: Path, faults: Table) -> None:
+    for delay, when in ((0.0, "compiling"), (0.2, "epoch 1/")):
+        _kill(tmp_path, whole, faults, delay, when)
+
+
+@pytest.mark.full
+def test_a_hundred_kills_lose_nothing(tmp_path: Path, whole: Path, faults: Table) -> None:
+    chance = random.Random(0)  # noqa: S311
+    killed = 0
+    while killed < 100:
+        # most of them where there is something to lose
+        when, most = chance.choice(
+            [("", 3.0), ("compiling", 3.0), ("epoch", 2.0), ("drawing", 0.5)]
+        )
+        killed += _kill(tmp_path, whole, faults, chance.uniform(0, most), when)
+
+
+def _signal(
+    folder: Path,
+    whole: Path,
+    faults: Table,
+    number: signal.Signals,
+    delay: float,
+    when: str,
+) -> None:
+    process, phase, seconds = _strike(folder, number, delay, when)
+    run = folder / "runs" / "a"
+    said = (folder / "stderr.txt").read_text()
+    assert "Traceback" not in said
+    assert seconds < 10  # 5, and a chunk of work; the machine may be busy
+    if phase != AFTER_THE_END:
+        assert process.returncode in ((130, -number) if not said else (130, 0)), said
+    if is_run(run) and (run / "run.json").exists():
+        status = RunDir(run).read_record().status
+        if process.returncode == 130 and phase not in ("starting", AFTER_THE_END):
+            assert status in ("interrupted", "finished")
+        copy = folder / "copy"
+        shutil.copytree(run, copy)
+        _finish(copy)
+        assert_equal_runs(copy, whole)
+        shutil.rmtree(copy)
+        if status == "finished":
+            shutil.rmtree(run)
+    faults[Fault(number.name, phase)].append(seconds)
+
+
+def test_signals_save_and_leave_with_130(tmp_path: Path, whole: Path, faults: Table) -> None:
+    for number, delay, when in (
+        (signal.SIGTERM, 0.6, ""),
+        (signal.SIGINT, 0.0, "compiling"),
+        (signal.SIGTERM, 0.05, "epoch"),
+        (signal.SIGTERM, 0.0, "drawing"),
+    ):
+        _signal(tmp_path, whole, faults, number, delay, when)
+
+
+@pytest.mark.full
+def test_signals_at_random_moments(tmp_path: Path, whole: Path, faults: Table) -> None:
+    chance = random.Random(1)  # noqa: S311
+    for number in range(40):
+        when = ("", "compiling", "epoch", "epoch", "drawing")[number % 5]
+        kind = (signal.SIGINT, signal.SIGTERM)[number % 2]
+        _signal(tmp_path, whole, faults, kind, chance.uniform(0.1, 1.5), when)
+
+
+def test_a_second_signal_leaves_at_once_and_does_no_harm(
+    tmp_path: Path, whole: Path, faults: Table
+) -> None:
+    process, log = _start(tmp_path, "train", *SHORT, "--name", "a")
+    while process.poll() is None and "epoch 1/" not in log.read_text():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 130
+    _finish(tmp_path / "runs" / "a")
+    assert_equal_runs(tmp_path / "runs" / "a", whole)
+    faults[Fault("SIGTERM twice", "training and saving")].append(0.0)
+
+
+def _flip(file: Path) -> None:
+    content = bytearray(file.read_bytes() or b"x")
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+DAMAGE: dict[str, Callable[[Path], None]] = {
+    "a flipped byte": lambda path: _flip(_largest(path)),
+    "a truncated file": lambda path: os.truncate(_largest(path), 10),
+    "a missing file": lambda path: _largest(path).unlink(),
+    "garbage": lambda path: _write_garbage(_largest(path)),
+    "no directory": shutil.rmtree,
+    "no JSON": lambda path: path.with_name(f"{path.name}.json").unlink(),
+    "half a JSON": lambda path: os.truncate(path.with_name(f"{path.name}.json"), 40),
+    "another digest": lambda path: _flip_digest(path.with_name(f"{path.name}.json")),
+}
+
+
+def _largest(path: Path) -> Path:
+    return max((f for f in path.rglob("*") if f.is_file()), key=lambda file: file.stat().st_size)
+
+
+def _write_garbage(file: Path) -> None:
+    file.write_bytes(os.urandom(100))
+
+
+def _flip_digest(file: Path) -> None:
+    text = file.read_text()
+    at = text.index('"digest": "') + 11
+    file.write_text(text[:at] + ("1" if text[at] == "0" else "0") + text[at + 1 :])
+
+
+def _damage(kind: str, index: int, folder: Path, whole: Path, faults: Table) -> None:
+    """Damage one of a finished run's checkpoints, by its place from the end; resume."""
+    run = folder / "a"
+    shutil.copytree(whole, run)
+    rundir = RunDir(run)
+    record = rundir.read_record()
+    rundir.write_record(record.model_copy(update={"status": "running"}))
+    step = kept(rundir.checkpoints)[index].step
+    damaged = rundir.checkpoints / str(step)
+    DAMAGE[kind](damaged)
+    (warning,) = find_intact(rundir.checkpoints).warnings
+    assert warning.startswith(f"{damaged}: the checkpoint is damaged")
+    _finish(run)
+    assert_equal_runs(run, whole)
+    shutil.rmtree(run)
+    faults[Fault("a damaged checkpoint", kind)].append(0.0)
+
+
+def test_a_damaged_checkpoint_is_skipped_for_one_before_it(
+    tmp_path: Path, whole: Path, faults: Table
+) -> None:
+    for kind in ("a flipped byte", "half a JSON"):
+        _damage(kind, -1, tmp_path, whole, faults)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_of_every_kind_to_every_checkpoint(
+    kind: str, tmp_path: Path, whole: Path, faults: Table
+) -> None:
+    for index in range(len(kept(whole / "checkpoints"))):
+        _damage(kind, index, tmp_path, whole, faults)
+
+
+@contextmanager
+def _small_disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
+    """Mount a disk of its own on a folder; yield what remounts it by other options."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a small disk takes the right to mount one")
+
+    def remount(options: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)  # noqa: S607
+
+    try:
+        yield remount
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)  # noqa: S607
+
+
+FULL = [pytest.param(f"{size}k", marks=pytest.mark.full) for size in range(100, 1300, 100)]
+
+
+@pytest.mark.parametrize("size", ["350k", *FULL])
+def test_a_full_disk_is_an_error_and_with_room_the_run_goes_on(
+    size: str, vaectl: Vaectl, tmp_path: Path, whole: Path, faults: Table
+) -> None:
+    with _small_disk(tmp_path / "runs", size) as remount:
+        answer = vaectl("train", *SHORT, "--name", "a", "--quiet")
+        assert answer.code == 4
+        assert "No space left on device" in answer.err
+        assert answer.err.count("\n") == 2, answer.err
+        assert RunDir(tmp_path / "runs/a").read_record().status == "failed"
+        remount("size=20m")
+        assert vaectl("train", "--resume", "a", "--quiet").code == 0
+        assert_equal_runs(tmp_path / "runs" / "a", whole)
+    faults[Fault("a full disk", f"of {size}")].append(0.0)
+
+
+def test_a_read_only_disk_is_an_error_and_the_run_goes_on_later(
+    vaectl: Vaectl, tmp_path: Path, whole: Path, faults: Table
+) -> None:
+    with _small_disk(tmp_path / "runs", "20m") as remount:
+        process, _, _ = _strike(tmp_path, signal.SIGKILL, 0.0, "epoch 1/")
+        process.wait()
+        remount("ro")
+        for arguments in (("--resume", "a"), (*SHORT, "--name", "b")):
+            answer = vaectl("train", *arguments)
+            assert answer.code == 4
+            assert "Read-only file system" in answer.err
+        remount("rw")
+        assert vaectl("train", "--resume", "a", "--quiet").code == 0
+        assert_equal_runs(tmp_path / "runs" / "a", whole)
+    faults[Fault("a read-only disk", "after a kill")].append(0.0)
+
+
+def test_a_limit_on_the_size_of_files_is_an_error(
+    vaectl: Vaectl, tmp_path: Path, whole: Path, faults: Table
+) -> None:
+    """As a quota: checkpoints meet it."""
+    command = ["bash", "-c", 'ulimit -f 6; exec "$@"', "-", sys.executable, "-m", "vaectl"]
+    done = subprocess.run(
+        [*command, "train", *SHORT, "--name", "a", "--quiet"],
+        cwd=tmp_path,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 4
+    assert "File too large" in done.stderr
+    assert done.stderr.count("\n") == 2, done.stderr
+    assert vaectl("train", "--resume", "a", "--quiet").code == 0
+    assert_equal_runs(tmp_path / "runs" / "a", whole)
+    faults[Fault("a limit on file sizes", "saving")].append(0.0)
+
+
+def test_nobody_reading_fails_no_run(tmp_path: Path) -> None:
+    """As `vaectl train 2>&1 | head -1`."""
+    command = (
+        f"{sys.executable} -m vaectl train {' '.join(SHORT)} --epochs 1 --name a 2>&1 | head -1"
+    )
+    subprocess.run(  # noqa: S602
+        command,
+        shell=True,
+        cwd=tmp_path,
+        env=_environment(),
+        capture_output=True,
+        check=True,
+    )
+    assert RunDir(tmp_path / "runs" / "a").read_record().status == "finished"
+
+
+def test_two_processes_never_write_in_one_run(tmp_path: Path, vaectl: Vaectl) -> None:
+    long = (*SHORT, "--epochs", "100000")
+    first, log = _start(tmp_path, "train", *long)
+    while first.poll() is None and "epoch 1/" not in log.read_text():
+        time.sleep(0.01)
+    try:
+        name = "digits-5k-z2-adam-s0"
+        for arguments in (("--resume", name), ("--name", name, "--force")):
+            answer = vaectl("train", *arguments)
+            assert (answer.code, "another process writes in it" in answer.err) == (4, True)
+        second = vaectl("train", *SHORT, "--epochs", 1)
+        assert second.out.splitlines()[-1] == f"runs/{name}-2"
+    finally:
+        first.kill()
+        first.wait()
+    assert vaectl("train", "--resume", name, "--epochs", 1).code == 2
+    assert vaectl("train", *SHORT, "--epochs", 1, "--name", name, "--force").code == 0

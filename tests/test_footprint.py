@@ -1,0 +1,173 @@
+"""Runs that need more memory than there is."""
+
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import jax
+import pytest
+
+from tests.conftest import Vaectl
+from vaectl import config, devices, footprint, memory, training
+from vaectl.errors import ConfigError
+
+
+def _bytes(**changes: object) -> int:
+    settings = config.Config.model_validate(changes)
+    return footprint.of_training(training.program(settings, images=1000, pixels=784), 1000)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "size", "key"),
+    [
+        (("model.hidden_size=1000000", "model.code_size=100000"), "TiB", "model.hidden_size"),
+        (("model.hidden_size=1000000",), "GiB", "model.hidden_size"),
+        (("objective.samples=100000",), "GiB", "objective.samples"),
+        (("objective.samples=1000", "batch_size=10000000"), "GiB", "batch_size"),
+    ],
+)
+def test_a_run_that_does_not_fit_is_refused_with_the_estimate_and_leaves_nothing(
+    assignments: tuple[str, ...],
+    size: str,
+    key: str,
+    vaectl: Vaectl,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "total", lambda: 16 * 2**30)
+    monkeypatch.setattr(jax, "device_put", None)  # nothing is made before the estimate
+    code, out, err = vaectl("train", "-q", *(f"--set={text}" for text in assignments))
+    assert (code, out) == (2, "")
+    assert err.startswith("error: this run needs about ")
+    assert f" {size} of memory, and there are 16.0 GiB\ntry:   lower {key}\n" in err
+    assert not Path("runs").exists()
+
+
+def test_the_key_to_lower_is_the_one_that_helps_most(
+    vaectl: Vaectl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "total", lambda: 20 * 2**20)
+    answer = vaectl("train", "-q", "--batch-size", 4000, "--hidden-size", 4)
+    assert answer.err == (
+        "error: this run needs about 65.8 MiB of memory, and there are 20.0 MiB\n"
+        "try:   lower batch_size\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (("evaluate", "z2", "--samples", "9"), "--samples 9: this needs about"),
+        (("sample", "z2"), "100 images at once: this needs about"),
+        (("inspect", "z2"), "120 images at once: this needs about"),
+    ],
+)
+def test_what_looks_at_a_run_is_refused_too(
+    command: tuple[str, ...],
+    message: str,
+    vaectl: Vaectl,
+    runs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert runs.is_dir()
+    monkeypatch.setattr(devices, "memory_of", lambda _: 2**18)
+    code, out, err = vaectl(*command)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {message}")
+    assert "and there are 256.0 KiB\ntry:   " in err
+
+
+def test_the_memory_of_a_device_of_its_own_is_what_counts() -> None:
+    class Gpu:
+        def memory_stats(self) -> dict[str, int]:
+            return {"bytes_limit": 100}
+
+    assert devices.memory_of(Gpu()) == 100
+    assert devices.memory_of(jax.devices("cpu")[0]) == memory.total()
+
+
+def test_weights_count_with_optimizer_gradient_and_best_copy() -> None:
+    """SGD has one slot and Adam two, which the best copy doubles."""
+    model = {"hidden_size": 2000}
+    weights = 4 * (784 * 2000 + 2000 + 2000 * 40 + 40 + 20 * 2000 + 2000 + 2000 * 784 + 784)
+    adam = _bytes(model=model)
+    assert adam - _bytes(model=model, optimizer={"name": "sgd"}) == pytest.approx(
+        2 * weights, rel=1e-3
+    )
+    assert adam > 7 * weights
+
+
+MEASURE = r"""
+import re
+from pathlib import Path
+import jax
+import jax.numpy as jnp
+from vaectl import config, evaluation, footprint, training
+
+settings = config.Config.model_validate({settings})
+program = training.program(settings, images=1000, pixels=784)
+member = training.member(settings)
+images = jnp.zeros((1000, 784), jnp.uint8)
+state = jax.eval_shape(lambda: training.init(program, member))
+init = training.init.lower(program, member).compile()
+steps = training.train_steps.lower(program, member, state, images, 0, 1).compile()
+sums = evaluation.bound_sums.lower(
+    program.graph, program.samples, state.params, images, member.seed, 0, 0, 1000
+).compile()
+
+def peak():
+    # not ru_maxrss, which a process inherits
+    return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+
+before = peak()
+state = init(member)
+best = jax.tree.map(jnp.copy, state)
+state, _ = steps(member, state, images, 0, 2)
+jax.block_until_ready(sums(state.params, images, member.seed, 0, 0, 1000))
+print((peak() - before) / footprint.of_training(program, 1000))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"model": {"hidden_size": 8000}},
+        {"batch_size": 1000, "objective": {"samples": 10}, "model": {"hidden_size": 20}},
+    ],
+    ids=["wide", "many logits"],
+)
+def test_the_estimate_is_about_what_a_process_grows_by(settings: dict[str, object]) -> None:
+    code = MEASURE.replace("{settings}", repr(settings))
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+    assert 0.5 < float(out) < 1.3
+
+
+def test_a_machine_has_memory_and_a_container_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 2**28 < memory.total() < 2**50
+    for version, line in (("", "0::/a/b"), ("memory", "7:memory:/a/b")):
+        (tmp_path / "mine").write_text(f"3:cpu:/\n{line}\n")
+        (tmp_path / "a" / "b").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "a" / "b" / "limit").write_text("max\n")
+        (tmp_path / "a" / "limit").write_text("12345678\n")
+        monkeypatch.setattr(memory, "_MINE", tmp_path / "mine")
+        monkeypatch.setattr(memory, "_LIMITS", {version: (tmp_path, "limit")})
+        assert memory.total() == 12345678
+
+
+def test_images_are_streamed_to_a_device_that_holds_all_but_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = config.Config.model_validate({"model": {"hidden_size": 8}})
+    program = training.program(settings, images=200_000, pixels=784)
+    cpu = jax.devices("cpu")[0]
+    gpu = types.SimpleNamespace(platform="gpu")
+    for device, there, streamed in ((gpu, 2**30, False), (gpu, 2**27, True), (cpu, 2**30, False)):
+        monkeypatch.setattr(devices, "memory_of", lambda _, there=there: there)
+        assert footprint.check_training(program, 1000, device) is streamed
+    for device, there in ((gpu, 2**26), (cpu, 2**27)):
+        monkeypatch.setattr(devices, "memory_of", lambda _, there=there: there)
+        with pytest.raises(ConfigError, match="needs about 15"):
+            footprint.check_training(program, 1000, device)

@@ -1,0 +1,236 @@
+"""A run that was stopped and resumed is the run that never stopped."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import vaectl as package
+from tests.conftest import Vaectl, assert_equal_runs
+from vaectl import config, configfile, experiment, fitting, progress
+from vaectl.checkpoints import best, kept
+from vaectl.errors import ConfigError, DataError, InterruptedRunError, RunError
+from vaectl.fitting import Chunk, Epoch
+from vaectl.rundir import RunDir
+
+
+def _settings(**changes: object) -> config.Config:
+    small: dict[str, object] = {
+        "epochs": 4,
+        "batch_size": 20,
+        "data": {"train_size": 300, "validation_size": 50, "test_size": 10},
+        "model": {"code_size": 2, "hidden_size": 8},
+        "optimizer": {"adam": {"learning_rate": 0.01}},
+        "checkpoint": {"every": 2},
+    }
+    return config.Config.model_validate({**small, **changes})
+
+
+def _stop_at(found: Callable[[progress.Event], bool]) -> progress.Watch:
+    """Be a person who presses Ctrl-C when something happens."""
+
+    def watch(event: progress.Event) -> None:
+        if found(event):
+            signal.raise_signal(signal.SIGINT)
+
+    return watch
+
+
+def _interrupted(runs: Path, found: Callable[[progress.Event], bool], **changes: object) -> RunDir:
+    with pytest.raises(InterruptedRunError):
+        experiment.run(_settings(**changes), runs_dir=runs, name="a", watch=_stop_at(found))
+    return RunDir(runs / "a")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """The run that never stopped."""
+    return RunDir(experiment.run(_settings(), runs_dir=tmp_path_factory.mktemp("whole")).path)
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_a_resumed_run_equals_one_that_never_stopped(
+    epoch: int, whole: RunDir, tmp_path: Path
+) -> None:
+    run = _interrupted(tmp_path, lambda event: getattr(event, "epoch", None) == epoch)
+    result = experiment.resume(run, _settings())
+    assert result.record.status == "finished"
+    (resumption,) = result.record.resumed
+    assert resumption.warnings == []
+    assert_equal_runs(run.path, whole.path)
+    assert result.record.best == whole.read_record().best
+
+
+def test_an_epoch_is_saved_inside_and_goes_on_inside(
+    whole: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "CHUNK_SECONDS", 1e-9)  # each step a chunk
+    run = _interrupted(tmp_path, lambda event: isinstance(event, Chunk) and event.step == 33)
+    info = kept(run.checkpoints)[-1]
+    assert (info.step, info.where) == (33, "epoch 2 + 3 steps")
+    assert package.load(run.path, "latest").title == "a, epoch 2 + 3 steps"
+    assert package.load(run.path).title == "a, epoch 2"
+    experiment.resume(run, _settings())
+    assert_equal_runs(run.path, whole.path)
+
+
+def test_every_seconds_saves_inside_an_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "CHUNK_SECONDS", 1e-9)
+    steps: list[int] = []
+
+    def watch(event: progress.Event) -> None:
+        if isinstance(event, Chunk | Epoch):
+            steps.extend(info.step for info in kept(tmp_path / "a" / "checkpoints"))
+
+    settings = _settings(epochs=1, checkpoint={"every_seconds": 1e-6})
+    experiment.run(settings, runs_dir=tmp_path, name="a", watch=watch)
+    assert {step for step in steps if step % 15}
+    infos = kept(tmp_path / "a" / "checkpoints")
+    assert (infos[-1].step, best(infos)) == (15, infos[-1])
+
+
+def test_more_epochs_extend_a_finished_run_to_that_of_so_many_epochs(
+    whole: RunDir, tmp_path: Path
+) -> None:
+    experiment.run(_settings(epochs=1), runs_dir=tmp_path, name="a")
+    run = RunDir(tmp_path / "a")
+    result = experiment.resume(run, _settings(), extend=True)
+    assert (result.record.epochs, result.record.status) == (4, "finished")
+    assert run.read_config().epochs == 4
+    assert_equal_runs(run.path, whole.path)
+    with pytest.raises(ConfigError, match="--epochs 2: a is at epoch 4 already"):
+        experiment.resume(run, _settings(epochs=2), extend=True)
+
+
+def test_a_run_whose_schedule_follows_from_its_epochs_is_not_extended(tmp_path: Path) -> None:
+    cosine = {"schedule": {"name": "cosine"}}
+    experiment.run(_settings(epochs=1, optimizer=cosine), runs_dir=tmp_path, name="a")
+    with pytest.raises(ConfigError, match=r"under optimizer\.schedule\.name cosine"):
+        experiment.resume(RunDir(tmp_path / "a"), _settings(optimizer=cosine), extend=True)
+
+
+def test_a_finished_run_has_nothing_to_resume(whole: RunDir) -> None:
+    notes: list[progress.Event] = []
+    result = experiment.resume(whole, _settings(), watch=notes.append)
+    assert notes == [progress.Note(f"{whole.name} is finished; --epochs N trains it further")]
+    assert result.record == whole.read_record()
+
+
+def test_another_configuration_is_refused_by_its_keys(
+    vaectl: Vaectl, whole: RunDir, tmp_path: Path
+) -> None:
+    shutil.copytree(whole.path, tmp_path / "runs" / "a")
+    answer = vaectl("train", "--resume", "a", "--seed", 1, "--set", "model.hidden_size=9")
+    assert answer.code == 2
+    assert answer.err == (
+        "error: a cannot be resumed under another configuration\n"
+        "       seed: 0 in the run, 1 asked for\n"
+        "       model.hidden_size: 8 in the run, 9 asked for\n"
+        "try:   --epochs alone may change; for the rest train another run\n"
+    )
+    Path("same.yaml").write_text(configfile.dump(_settings()))
+    assert vaectl("train", "same.yaml", "--resume", "a", "--seed", 0).code == 0
+    Path("other.yaml").write_text(configfile.dump(_settings(epochs=5)))
+    answer = vaectl("train", "other.yaml", "--resume", "latest")
+    assert (answer.code, "epochs: 4 in the run, 5 asked for" in answer.err) == (2, True)
+    assert vaectl("train", "--resume", "a", "--force").code == 2
+    assert vaectl("train", "--resume", "b").code == 4
+    answer = vaectl("train", "other.yaml", "--epochs", 6, "--resume", "runs/a", "--json")
+    assert json.loads(answer.out)["epoch"] == 6
+
+
+def test_another_data_set_is_refused(whole: RunDir, tmp_path: Path) -> None:
+    shutil.copytree(whole.path, tmp_path / "a")
+    run = RunDir(tmp_path / "a")
+    record = run.read_record()
+    run.write_record(record.model_copy(update={"data": record.data | {"fingerprint": "0" * 64}}))
+    with pytest.raises(DataError, match="is not the data set"):
+        experiment.resume(run, _settings(epochs=5), extend=True)
+
+
+def test_another_machine_or_version_is_a_warning(whole: RunDir, tmp_path: Path) -> None:
+    shutil.copytree(whole.path, tmp_path / "a")
+    run = RunDir(tmp_path / "a")
+    record = run.read_record()
+    changes = {
+        "versions": record.versions | {"jax": "0.0.1"},
+        "device": record.device | {"host": "elsewhere"},
+    }
+    run.write_record(record.model_copy(update=changes))
+    notes: list[progress.Event] = []
+    result = experiment.resume(run, _settings(epochs=5), extend=True, watch=notes.append)
+    (resumption,) = result.record.resumed
+    assert [warning.split(",")[0] for warning in resumption.warnings] == [
+        "jax was 0.0.1",
+        "host was elsewhere",
+    ]
+    assert progress.Note(f"warning: {resumption.warnings[0]}") in notes
+    again = experiment.resume(run, _settings(epochs=6), extend=True)
+    assert again.record.resumed[1].warnings == []
+
+
+def test_a_run_without_a_checkpoint_starts_from_the_beginning(
+    whole: RunDir, tmp_path: Path
+) -> None:
+    run = _interrupted(tmp_path, lambda event: event == progress.Phase("compiling"))
+    assert kept(run.checkpoints) == []
+    notes: list[progress.Event] = []
+    experiment.resume(run, _settings(), watch=notes.append)
+    assert progress.Note("a goes on from the beginning: it has no checkpoint yet") in notes
+    assert_equal_runs(run.path, whole.path)
+
+
+@pytest.mark.parametrize("left", [("config.yaml",), ("config.yaml", ".run.json.abcd1234")])
+def test_a_run_that_was_killed_before_its_record_is_resumed_and_replaced(
+    left: tuple[str, ...], vaectl: Vaectl, tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        with RunDir.create(tmp_path / "runs", name, "", force=False) as run:
+            for file in left:
+                (run.path / file).write_text(configfile.dump(_settings(epochs=1)))
+    assert vaectl("train", "--resume", "a", "--quiet").code == 0
+    assert vaectl("train", "runs/a/config.yaml", "--name", "b", "--force", "--quiet").code == 0
+    assert not list((tmp_path / "runs").rglob("*.abcd1234"))
+
+
+def test_metrics_that_lack_epochs_are_refused_and_nothing_is_touched(
+    whole: RunDir, tmp_path: Path
+) -> None:
+    shutil.copytree(whole.path, tmp_path / "a")
+    run = RunDir(tmp_path / "a")
+    run.write_metrics(run.read_metrics()[:-1])
+    before = (run.path / "run.json").read_bytes()
+    with pytest.raises(RunError, match=r"metrics\.csv: not all of the epochs 1 to 4"):
+        experiment.resume(run, _settings(epochs=5), extend=True)
+    assert (run.path / "run.json").read_bytes() == before
+
+
+def test_a_run_that_another_process_writes_in_is_not_resumed(tmp_path: Path) -> None:
+    with (
+        RunDir.create(tmp_path, "a", "", force=False) as run,
+        pytest.raises(RunError, match="another process writes in it"),
+    ):
+        experiment.resume(RunDir(run.path), _settings())
+
+
+def test_a_run_goes_on_on_another_device(whole: RunDir, tmp_path: Path) -> None:
+    """Two devices of a CPU stand for a CPU and a GPU; in a process of its own, to have two."""
+    run = _interrupted(tmp_path, lambda event: getattr(event, "epoch", None) == 2)
+    code = (
+        "import sys, jax; jax.config.update('jax_num_cpu_devices', 2)\n"
+        "from pathlib import Path; from vaectl import devices, experiment\n"
+        "from vaectl.rundir import RunDir; run = RunDir(Path(sys.argv[1]))\n"
+        "devices.select = lambda kind: jax.devices()[1]\n"
+        "print(experiment.resume(run, run.read_config()).record.status)"
+    )
+    command = [sys.executable, "-W", "error", "-c", code, str(run.path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("finished\n", "")
+    assert_equal_runs(run.path, whole.path)

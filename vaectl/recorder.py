@@ -1,0 +1,109 @@
+"""Writes what a run comes to, as it comes."""
+
+import contextlib
+from typing import Literal, final
+
+import jax
+import jax.numpy as jnp
+
+from vaectl import config, configfile
+from vaectl.checkpoints import Checkpoints, Info
+from vaectl.errors import RunError
+from vaectl.fitting import Chunk, Epoch
+from vaectl.record import Best, Record, Row, now
+from vaectl.rundir import RunDir
+from vaectl.training import TrainState
+
+
+@final
+class Recorder:
+    """The account of a run that goes on: its record, its metrics, its best state."""
+
+    def __init__(
+        self,
+        rundir: RunDir,
+        settings: config.Config,
+        record: Record,
+        rows: list[Row],
+        best: Info | None,
+    ) -> None:
+        self.rundir = rundir
+        self.record = record
+        self.rows = rows
+        self._settings = settings
+        self._best = best
+        self._unsaved: TrainState | None = None
+        """The best state, until it is on disk."""
+
+    def begin(self) -> None:
+        """Write what is known before training."""
+        header = f"the resolved configuration of {self.rundir.name}; to repeat it:\n"
+        header += f"vaectl train {self.rundir.path / 'config.yaml'}"
+        self.rundir.write_config(configfile.dump(self._settings, header))
+        self.rundir.write_record(self.record)
+        if self.record.resumed:
+            self.rundir.write_metrics(self.rows)
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Write an epoch's metrics, and remember its state if it is the best so far."""
+        at, train, validation = (epoch.epoch, epoch.step), epoch.train, epoch.validation
+        self.rows += [
+            Row(*at, "train", train.elbo, *train, epoch.train_seconds),
+            Row(*at, "validation", validation.elbo, *validation, epoch.validation_seconds),
+        ]
+        self.rundir.write_metrics(self.rows)
+        best = self.record.best
+        if best is None or validation.elbo > best.validation_elbo:
+            best = Best(epoch=epoch.epoch, validation_elbo=validation.elbo)
+            # a copy: the state itself is donated to the next epoch
+            self._best, self._unsaved = _info(epoch), jax.tree.map(jnp.copy, epoch.state)
+        self.record = self.record.model_copy(update={"best": best, "epoch": epoch.epoch})
+
+    def save(self, checkpoints: Checkpoints, event: Chunk | Epoch) -> None:
+        """Save the best state and the latest, which may be the same."""
+        if self._best is not None and self._best.step == event.step:
+            self._unsaved = None
+        self.save_best(checkpoints)
+        best = self._best.step if self._best else None
+        checkpoints.save(event.state, _info(event).model_copy(update={"best": best}))
+        self.rundir.write_record(self.record)
+
+    def save_best(self, checkpoints: Checkpoints) -> None:
+        """Save the best state, unless it is on disk."""
+        if self._best is not None and self._unsaved is not None:
+            checkpoints.save(self._unsaved, self._best)
+            self._unsaved = None
+
+    def draw(self) -> None:
+        """Draw the curves."""
+        from vaectl import figures  # matplotlib takes half a second, which the first epoch need not
+
+        if self.rows:
+            metrics = self.record.metrics
+            title = f"{self.rundir.name}\n{metrics['estimator']}, {metrics['binarization']}"
+            for quantity in figures.LABELS:
+                figure = figures.curves(self.rows, quantity, title=title)
+                self.rundir.write_figure(quantity, figure, ("png", "svg"))
+
+    def end(self, status: Literal["finished", "interrupted", "failed"], error: str = "") -> None:
+        """Write the last record, if that can be done at all."""
+        self.record = self.record.model_copy(
+            update={"status": status, "error": error or None, "end": now()}
+        )
+        with contextlib.suppress(RunError):
+            self.rundir.write_record(self.record)
+
+
+def _info(event: Chunk | Epoch) -> Info:
+    if isinstance(event, Epoch):
+        elbo = event.validation.elbo
+        return Info(epoch=event.epoch, step=event.step, validation_elbo=elbo, best=event.step)
+    kl, nll = event.sums.tolist()
+    return Info(
+        epoch=event.epoch - 1,
+        step=event.step,
+        beyond=event.beyond,
+        sums=(kl, nll),
+        seconds=event.seconds,
+        validation_elbo=None,
+    )

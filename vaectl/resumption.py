@@ -1,0 +1,62 @@
+"""What must be the same, what may differ, and what is said of it when a run is resumed."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+
+from vaectl.config import Config
+from vaectl.errors import ConfigError
+from vaectl.record import Record
+
+
+def check_settings(name: str, stored: Config, wanted: Config, *, extend: bool) -> None:
+    """Refuse other settings than those of the run.
+
+    Args:
+        name: of the run.
+        stored: its settings.
+        wanted: those that are asked for.
+        extend: whether the number of epochs may be another.
+
+    Raises:
+        ConfigError: they differ, or another number of epochs would change those before it.
+    """
+    asked = dict(_keys(wanted))
+    differing = [
+        f"{key}: {value} in the run, {asked[key]} asked for"
+        for key, value in _keys(stored)
+        if asked[key] != value and not (extend and key == "epochs")
+    ]
+    if differing:
+        raise ConfigError(
+            "\n".join([f"{name} cannot be resumed under another configuration", *differing]),
+            hint="--epochs alone may change; for the rest train another run",
+        )
+    schedule = stored.optimizer.schedule.name
+    if wanted.epochs != stored.epochs and schedule != "constant":
+        raise ConfigError(
+            f"--epochs {wanted.epochs}: under optimizer.schedule.name {schedule} the learning "
+            f"rate of every epoch follows from their number, which was {stored.epochs}",
+            hint="train another run, from the beginning",
+        )
+
+
+def differences(record: Record, versions: dict[str, str], device: dict[str, Any]) -> list[str]:
+    """What is not as it was when the run last trained, and may change the last bits."""
+    last = record.resumed[-1] if record.resumed else record
+    before, now = last.versions | last.device, versions | device
+    return [
+        f"{key} was {value}, is {now.get(key)}: the last bits may differ"
+        for key, value in before.items()
+        if now.get(key) != value
+    ]
+
+
+def _keys(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Every key by its dotted path, with its value."""
+    for name, value in section:
+        if isinstance(value, BaseModel):
+            yield from _keys(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
