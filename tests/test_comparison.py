@@ -290,6 +290,19 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path: Path) -> None:
         run(_small(), runs_dir=tmp_path, name="a/b")
 
 
+def test_force_begins_again_but_deletes_nothing_behind_a_link(tmp_path: Path) -> None:
+    settings = _small(protocol="paper", optimizers=["sgd"], seeds=1)
+    result = run(settings, runs_dir=tmp_path, name="c")
+    (tmp_path / "c" / ".trials.csv.abcdefgh").write_text("half")
+    again = run(settings, runs_dir=tmp_path, name="c", force=True)
+    assert _trained_seconds(again) != _trained_seconds(result)
+    assert not (tmp_path / "c" / ".trials.csv.abcdefgh").exists()
+    (tmp_path / "link").symlink_to(tmp_path / "c")
+    with pytest.raises(RunError, match="link is a link"):
+        run(settings, runs_dir=tmp_path, name="link", force=True)
+    assert (tmp_path / "c" / "trials.csv").exists()
+
+
 def test_two_processes_do_not_write_in_one_comparison(tmp_path: Path) -> None:
     (tmp_path / "c").mkdir()
     with (

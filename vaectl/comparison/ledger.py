@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple, final
 from pydantic import TypeAdapter
 
 from vaectl.errors import RunError
-from vaectl.files import replacing
+from vaectl.files import regular, replacing
 from vaectl.record import Row
 
 
@@ -94,7 +94,7 @@ class Ledger:
         """
         path = self._path(kind)
         try:
-            with path.open(newline="", encoding="utf-8") as lines:
+            with io.TextIOWrapper(regular(path), "utf-8", newline="") as lines:
                 table = csv.DictReader(lines)
                 rows = [
                     {key: value or (None if key != "error" else "") for key, value in row.items()}

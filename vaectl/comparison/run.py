@@ -156,6 +156,11 @@ def _check(settings: Comparison, path: Path, *, force: bool) -> None:
         raise RunError(f"{path}: cannot be read: {error.strerror}") from None
     if there and not known and not empty:
         raise ConfigError(f"{path} is not a comparison", hint="choose another --name")
+    if known and force and path.is_symlink():
+        raise RunError(
+            f"{path} is a link, and --force deletes nothing behind one",
+            hint="choose another --name, or remove the link",
+        )
     if known and not force and (differing := plan.differing(settings, plan.load(file))):
         raise ConfigError(
             f"{path} holds a comparison by other settings: {', '.join(differing)}",
@@ -169,8 +174,10 @@ def _locked(path: Path, *, force: bool) -> Iterator[None]:
     try:
         path.mkdir(parents=True, exist_ok=True)
         with FileLock(path / ".lock", timeout=0):
+            for half in path.glob(".*.????????"):  # what a killed process was writing
+                half.unlink()
             for child in path.iterdir() if force else ():
-                if child.is_dir():
+                if child.is_dir() and not child.is_symlink():
                     shutil.rmtree(child)
                 elif child.name != ".lock":
                     child.unlink()
