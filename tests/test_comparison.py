@@ -15,7 +15,7 @@ import pytest
 from filelock import FileLock
 
 import vaectl
-from vaectl import configfile, data, population, trained, training
+from vaectl import assessment, configfile, data, population, trained, training
 from vaectl.comparison import plan
 from vaectl.comparison.ledger import Ledger, Outcome
 from vaectl.comparison.plan import Comparison, Tuning
@@ -217,6 +217,11 @@ def test_a_result_is_ordinary_runs_of_the_best_rate_on_fresh_seeds(tmp_path: Pat
     again = run(settings, runs_dir=tmp_path, name="c")
     assert _trained_seconds(again) == _trained_seconds(result)
     assert again.evaluations == result.evaluations
+    # nor does it take over what somebody else asked of a run
+    other = assessment.assess(model, "test", samples=3, importance_samples=0, seed=5)
+    model.rundir.write_evaluation(other)
+    again = run(settings, runs_dir=tmp_path, name="c")
+    assert [e and e.elbo for e in again.evaluations] == [e and e.elbo for e in result.evaluations]
     more = _small(
         optimizers=["adam", "sgd", "adagrad"],
         seeds=3,
@@ -226,9 +231,9 @@ def test_a_result_is_ordinary_runs_of_the_best_rate_on_fresh_seeds(tmp_path: Pat
     assert _trained_seconds(result).items() <= added.items()
     assert len(added) == len(result.outcomes) + 2 + 4 + 3
 
-    other = more.model_copy(update={"importance_samples": 3})
+    changed = more.model_copy(update={"importance_samples": 3})
     with pytest.raises(ConfigError, match="other settings: importance_samples was 2, is 3"):
-        run(other, runs_dir=tmp_path, name="c")
+        run(changed, runs_dir=tmp_path, name="c")
 
 
 def test_a_member_equals_the_same_run_alone(tmp_path: Path) -> None:

@@ -250,14 +250,16 @@ class _Running:
         self._leave_if_asked()
         rundir = RunDir(self._path / trial.run_name)
         found = rundir.read_evaluations().get("test")
-        if found is None:
+        wanted = 1, self._settings.importance_samples, 0
+        # somebody may have evaluated it otherwise since
+        if found is None or (found.samples, found.importance_samples, found.seed) != wanted:
             self._watch(Phase(f"evaluating {trial.run_name} on the test split"))
             found = assessment.assess(
                 trained.load(rundir),
                 "test",
-                samples=1,
-                importance_samples=self._settings.importance_samples,
-                seed=0,
+                samples=wanted[0],
+                importance_samples=wanted[1],
+                seed=wanted[2],
             )
             rundir.write_evaluation(found)
         return found
