@@ -132,6 +132,19 @@ def test_the_verdict_is_as_sure_as_the_seeds_allow(compared: tuple[Path, Summary
     assert "reaches a validation ELBO of" in alone
 
 
+def test_a_target_that_most_seeds_do_not_reach_is_not_reached(
+    compared: tuple[Path, Summary],
+) -> None:
+    def shown(epochs: list[int | None]) -> str:
+        side = compared[1].sides[0].model_copy(update={"epochs_to_target": epochs})
+        row = dict(zip(summarizing.headings(compared[1]), summarizing.cells(side), strict=True))
+        return next(cell for heading, cell in row.items() if heading.startswith("epochs to "))
+
+    assert shown([3, 9, 4]) == "4"
+    assert shown([3, None, 4]) == "4 (1 of 3 did not)"
+    assert shown([3, None, None]) == "not reached (2 of 3 did not)"
+
+
 def test_figures_are_drawn_and_the_page_refers_to_nothing_outside(
     compared: tuple[Path, Summary],
 ) -> None:

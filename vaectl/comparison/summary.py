@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -119,6 +120,7 @@ def headings(summary: Summary) -> list[str]:
     """Of what `cells` gives."""
     target = "" if summary.target is None else f" {summary.target:.2f}"
     return [
+        "learning rates tried",
         "learning rate",
         "validation ELBO, last epoch",
         "validation ELBO, best epoch",
@@ -138,6 +140,7 @@ def cells(side: Side) -> list[str]:
     active = "" if side.active_units is None else f"{side.active_units.mean:.1f}"
     diverged = f" ({side.diverged} of {side.seeds} diverged)" if side.diverged else ""
     return [
+        f"{len(side.tried) or 'its own'}",
         "none trains" if side.learning_rate is None else f"{side.learning_rate:g}",
         interval(side.final_elbo),
         interval(side.best_elbo) + diverged,
@@ -162,19 +165,15 @@ def interval(found: Interval | None) -> str:
 
 
 def _reached(values: Sequence[float | None], form: str) -> str:
-    """The median over seeds that reached the target, and how many did not."""
-    known = [value for value in values if value is not None]
-    missing = len(values) - len(known)
-    note = f"{missing} of {len(values)} not reached" if missing else ""
-    if not known:
-        return "not reached"
-    return form.format(median(known)) + (f" ({note})" if note else "")
+    """The median over seeds, where not to reach the target is later than all, and who did not."""
+    missing = sum(value is None for value in values)
+    middle = median([math.inf if value is None else value for value in values] or [math.inf])
+    known = form.format(middle) if middle < math.inf else "not reached"
+    return known + (f" ({missing} of {len(values)} did not)" if missing else "")
 
 
-class Member(BaseModel):
+class Member(NamedTuple):
     """A trial of the result, all that is known of it."""
-
-    model_config = ConfigDict(frozen=True)
 
     outcome: Outcome
     run_name: str
@@ -200,14 +199,10 @@ class Member(BaseModel):
 def members(result: Result) -> dict[str, list[Member]]:
     """The trials of the result by label, in the order of the seeds; none where no rate trained."""
     found: dict[str, list[Member]] = {label: [] for label in result.settings.entries}
-    for trial, *rest in zip(
-        result.trials, result.outcomes, result.curves, result.evaluations, strict=True
-    ):
+    each = zip(result.trials, result.outcomes, result.curves, result.evaluations, strict=True)
+    for trial, outcome, curve, test in each:
         if trial.stage == "result":
-            outcome, curve, test = rest
-            found[trial.label].append(
-                Member(outcome=outcome, run_name=trial.run_name, curve=curve, test=test)
-            )
+            found[trial.label].append(Member(outcome, trial.run_name, curve, test))
     return found
 
 
