@@ -54,6 +54,7 @@ def test_quick_yaml_is_the_built_in_default() -> None:
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
 def test_committed_comparisons_load_and_survive_being_written(file: Path, tmp_path: Path) -> None:
+    assert f"vaectl compare-optimizers configs/compare/{file.name}" in file.read_text()
     settings = plan.load(file)
     copy = tmp_path / "comparison.yaml"
     copy.write_text(configfile.dump(settings))
