@@ -15,16 +15,18 @@ LAYERS = [
     {"config", "files", "formats", "memory", "streams", "interrupts", "record"},
     {"configfile", "data", "environment", "latent"},
     {"devices", "model", "figures"},
-    {"objective", "optimizers", "pictures"},
+    {"objective", "optimizers", "pictures", "charts"},
     {"evaluation", "rundir"},
     {"training", "runs"},
     {"checkpoints", "fitting", "floor"},
-    {"footprint", "population", "progress"},
+    {"footprint", "progress"},
+    {"population"},
     {"bench"},
-    {"tables"},
     {"recorder", "resumption", "trained"},
     {"experiment"},
     {"assessment", "look", "__init__"},
+    {"comparison"},
+    {"tables"},
     {"cli"},
     {"__main__"},
 ]
@@ -69,7 +71,7 @@ def test_imports_point_one_way(file: Path) -> None:
         ("tensorflow_datasets", "data"),
         ("orbax", "checkpoints.py"),
         ("typer", "cli"),
-        ("matplotlib", ("figures.py", "pictures.py")),
+        ("matplotlib", ("figures.py", "pictures.py", "charts.py")),
         ("ruamel", "configfile.py"),
         ("optax", ("optimizers.py", "training.py")),
     ],
@@ -95,7 +97,15 @@ def test_nothing_that_could_be_code_is_loaded() -> None:
         assert not {ast.unparse(call.func) for call in calls} & {"eval", "exec", "np.load"}, file
 
 
-NO_JAX = ("data", "config.py", "configfile.py", "rundir.py", "figures.py", "pictures.py")
+NO_JAX = (
+    "data",
+    "config.py",
+    "configfile.py",
+    "rundir.py",
+    "figures.py",
+    "pictures.py",
+    "charts.py",
+)
 
 
 @pytest.mark.parametrize("home", NO_JAX)

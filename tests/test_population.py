@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.test_training import PIXELS, _bytes, _fit, _images, _settings
-from vaectl import config, population, training
+from vaectl import config, devices, footprint, population, training
 from vaectl.errors import DivergedError
 from vaectl.fitting import Epoch
 
@@ -45,6 +45,39 @@ def test_a_member_equals_the_same_run_alone_and_one_that_diverges_stops_nobody(
             # vmap multiplies matrices in batches, which adds in another order
             np.testing.assert_allclose(epoch.train, one.train, rtol=1e-5)
             np.testing.assert_allclose(epoch.validation, one.validation, rtol=1e-5)
+
+
+def test_members_that_do_not_fit_on_the_device_train_in_groups(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = [_member_settings(seed, 1e-2) for seed in range(3)]
+    program = training.program(settings[0], images=40, pixels=PIXELS)
+    members = [training.member(each) for each in settings]
+
+    def fit() -> list[tuple[int, int, float]]:
+        events = population.fit(program, members, _images(40), _images(12, 1), "together")
+        return [(i, e.epoch, e.validation.elbo) for i, e in events if isinstance(e, Epoch)]
+
+    at_once = fit()
+    monkeypatch.setattr(population, "at_once", lambda *_: 2)
+    in_groups = fit()
+    assert [i for i, _, _ in at_once] == [0, 1, 2] * 3
+    assert [i for i, _, _ in in_groups] == [0, 1] * 3 + [2] * 3
+    for (*one, elbo), (*other, elbo_too) in zip(sorted(at_once), sorted(in_groups), strict=True):
+        assert one == other
+        assert elbo == pytest.approx(elbo_too, rel=1e-5)
+
+
+def test_as_many_members_train_at_once_as_there_is_memory_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    program = training.program(_member_settings(0, 1e-2), images=40, pixels=PIXELS)
+    cpu = jax.devices("cpu")[0]
+    images = 52 * PIXELS
+    one = footprint.of_training(program, 12) - images
+    for room, expected in ((images + 6 * one, 3), (images + 5 * one, 2), (images, 1), (10**12, 5)):
+        monkeypatch.setattr(devices, "memory_of", lambda _device, room=room: room)
+        assert population.at_once(program, 5, 12, cpu) == expected
 
 
 def test_members_compile_nothing_new() -> None:

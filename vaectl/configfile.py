@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -35,9 +35,14 @@ MOST_BYTES = 2**16
 MOST_VALUES = 1000
 """Each alias counts as all that it stands for: aliases of aliases can fill any memory."""
 
-# Where a value came from, "file:line" or the option, by its path of keys.
+CONFLICT = "conflict"
+"""The type of a `PydanticCustomError` whose message says all."""
+
+Kind = TypeVar("Kind", bound=Section)
+
 _Path = tuple[str | int, ...]
-_Origins = dict[_Path, str]
+Origins = dict[_Path, str]
+"""Where a value came from, "file:line" or the option, by its path of keys."""
 
 
 def load(
@@ -58,9 +63,24 @@ def load(
         ConfigError: with all problems at once, each with its place and what to try.
     """
     values: dict[str, Any] = {}
-    origins: _Origins = {}
+    origins: Origins = {}
     if file is not None:
-        values = _read(file, origins)
+        values = read_mapping(file, origins)
+    assign(values, origins, assignments)
+    given = {key: value for key, value in (options or {}).items() if value is not None}
+    learning_rate = given.pop("optimizer.learning_rate", None)
+    for key, value in given.items():
+        put(values, origins, key, value, _flag(key))
+    if learning_rate is not None:
+        key = f"optimizer.{_chosen(values)}.learning_rate"
+        put(values, origins, key, learning_rate, "--learning-rate")
+    return build(Config, values, origins)
+
+
+def assign(
+    values: dict[str, Any], origins: Origins, assignments: Sequence[str], *, below: str = ""
+) -> None:
+    """Apply `dotted.key=value` in order, to the keys below a prefix such as `base.`."""
     for assignment in assignments:
         key, separator, text = assignment.partition("=")
         if not separator or not key.strip():
@@ -68,25 +88,23 @@ def load(
                 f"--set {assignment}: not of the form key=value",
                 hint="for example --set model.code_size=2",
             )
-        _put(values, origins, key.strip(), _parse(text, assignment), f"--set {assignment}")
-    given = {key: value for key, value in (options or {}).items() if value is not None}
-    learning_rate = given.pop("optimizer.learning_rate", None)
-    for key, value in given.items():
-        _put(values, origins, key, value, _flag(key))
-    if learning_rate is not None:
-        key = f"optimizer.{_chosen(values)}.learning_rate"
-        _put(values, origins, key, learning_rate, "--learning-rate")
+        value = _parse(text, assignment)
+        put(values, origins, below + key.strip(), value, f"--set {assignment}")
+
+
+def build(model: type[Kind], values: dict[str, Any], origins: Origins) -> Kind:
+    """Validate, and tell all problems at once, each with its place and what to try."""
     try:
-        return Config.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
         problems = sorted(error.errors(), key=lambda details: _rank(details, origins))
         raise ConfigError(
-            "\n".join(_explain(details, origins, values) for details in problems),
+            "\n".join(_explain(details, origins, values, model) for details in problems),
             hint="vaectl config show prints every key with its default",
         ) from None
 
 
-def dump(config: Config, header: str = "") -> str:
+def dump(config: Section, header: str = "") -> str:
     """Write the whole configuration as YAML under an optional comment."""
     yaml = YAML()
     yaml.representer.add_representer(type(None), _represent_null)
@@ -110,7 +128,8 @@ def _represent_null(representer: Any, _: None) -> Any:
     return representer.represent_scalar("tag:yaml.org,2002:null", "null")
 
 
-def _read(file: Path, origins: _Origins) -> dict[str, Any]:
+def read_mapping(file: Path, origins: Origins, below: _Path = ()) -> dict[str, Any]:
+    """Read a mapping, and note where each of its keys stands; `below` is where it will go."""
     try:
         text = read(file, MOST_BYTES).decode()
     except UnicodeDecodeError:
@@ -121,7 +140,7 @@ def _read(file: Path, origins: _Origins) -> dict[str, Any]:
             hint="give a YAML file, or none at all for the built-in default",
         ) from None
     try:
-        document = _plain(_loaded(text), (), str(file), origins)
+        document = _plain(_loaded(text), below, str(file), origins)
     except MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{file}{line}: not valid YAML: {error.problem}") from None
@@ -148,7 +167,7 @@ def _loaded(text: str) -> Any:
         return YAML(typ="rt").load(text)
 
 
-def _plain(node: Any, path: _Path, file: str, origins: _Origins) -> Any:
+def _plain(node: Any, path: _Path, file: str, origins: Origins) -> Any:
     """Turn the loader's types into plain ones, and note the line of each key."""
     if len(origins) > MOST_VALUES:
         raise ValueError(f"more than {MOST_VALUES} values, those behind aliases included")
@@ -186,9 +205,8 @@ def _parse(text: str, assignment: str) -> object:
         ) from None
 
 
-def _put(
-    values: dict[str, Any], origins: _Origins, dotted: str, value: object, origin: str
-) -> None:
+def put(values: dict[str, Any], origins: Origins, dotted: str, value: object, origin: str) -> None:
+    """Set a key by its dotted path, and note where that came from."""
     *parents, last = dotted.split(".")
     section = values
     for parent in parents:
@@ -219,23 +237,27 @@ def _flag(key: str) -> str:
     return f"--{name}"
 
 
-def _rank(details: ErrorDetails, origins: _Origins) -> int:
+def _rank(details: ErrorDetails, origins: Origins) -> int:
     """Order problems as the file and the options have them."""
     place = _known_place(details, origins)
     return list(origins).index(place) if place in origins else len(origins)
 
 
-def _known_place(details: ErrorDetails, origins: _Origins) -> _Path:
+def _known_place(details: ErrorDetails, origins: Origins) -> _Path:
     """Find the deepest key on the way to a problem that the file or an option gave."""
     path = details["loc"]
     return next((path[:n] for n in range(len(path), 0, -1) if path[:n] in origins), path)
 
 
-def _explain(details: ErrorDetails, origins: _Origins, values: dict[str, Any]) -> str:
+def _explain(
+    details: ErrorDetails, origins: Origins, values: dict[str, Any], model: type[Section]
+) -> str:
     dotted = ".".join(str(part) for part in details["loc"])
     if details["type"] == "extra_forbidden":
-        nearest = _nearest(dotted, values)
+        nearest = _nearest(dotted, values, model)
         what = f"unknown key {dotted}" + (f"; did you mean {nearest}?" if nearest else "")
+    elif details["type"] == CONFLICT:
+        what = f"{dotted}: {details['msg']}"
     else:
         reason = details["msg"].removeprefix("Input ")
         if details["type"] == "model_type":
@@ -273,9 +295,9 @@ def _keys(section: type[Section], prefix: str = "") -> Iterator[str]:
             yield from _keys(field.annotation, f"{prefix}{name}.")
 
 
-def _nearest(dotted: str, values: dict[str, Any]) -> str | None:
+def _nearest(dotted: str, values: dict[str, Any], model: type[Section]) -> str | None:
     """Find the known key most like an unknown one: by its last part, then as a whole."""
-    known = list(_keys(Config))
+    known = list(_keys(model))
     last = dotted.rpartition(".")[2]
     by_last: dict[str, list[str]] = {}
     for key in known:

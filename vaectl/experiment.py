@@ -66,7 +66,7 @@ class Result(NamedTuple):
         return json.dumps(result)
 
 
-class _Task(NamedTuple):
+class Task(NamedTuple):
     """What is trained, on what, and who is told of it."""
 
     settings: config.Config
@@ -123,7 +123,7 @@ def run(
         asked_to_stop() as stopping,
         RunDir.create(runs_dir, name, default_name(settings), force=force) as rundir,
     ):
-        recorder = Recorder(rundir, settings, _first_record(task, rundir), [], None)
+        recorder = Recorder(rundir, settings, first_record(task, rundir), [], None)
         return _carry_out(task, recorder, None, stopping)
 
 
@@ -161,7 +161,7 @@ def resume(
             watch(Note(f"{rundir.name} is finished; --epochs N trains it further"))
             return Result(rundir.path, record, *rundir.read_metrics()[-2:])
         task = _task(settings, device_kind, stream, watch)
-        record = record or _first_record(task, rundir)
+        record = record or first_record(task, rundir)
         record.check_data(settings.data.source, task.dataset.fingerprint)
         with asked_to_stop() as stopping:
             found = find_intact(rundir.checkpoints)
@@ -188,11 +188,11 @@ def default_name(settings: config.Config) -> str:
     return f"{source}-z{size}-{optimizer}-s{settings.seed}"
 
 
-def _task(settings: config.Config, device_kind: DeviceKind, stream: bool, watch: Watch) -> _Task:
+def _task(settings: config.Config, device_kind: DeviceKind, stream: bool, watch: Watch) -> Task:
     """Choose the device and read the data, before anything is written."""
     device = devices.select(device_kind)
     watch(Phase(f"reading {settings.data.source}"))
-    task = _Task(settings, data.load(settings.data), device, streamed=False, watch=watch)
+    task = Task(settings, data.load(settings.data), device, streamed=False, watch=watch)
     held_out = len(task.dataset.validation.images)
     must_stream = footprint.check_training(task.program, held_out, device)
     task = task._replace(streamed=must_stream or stream)
@@ -202,7 +202,7 @@ def _task(settings: config.Config, device_kind: DeviceKind, stream: bool, watch:
 
 
 def _carry_out(
-    task: _Task, recorder: Recorder, start: tuple[Info, TrainState] | None, stopping: Stopping
+    task: Task, recorder: Recorder, start: tuple[Info, TrainState] | None, stopping: Stopping
 ) -> Result:
     """Train and draw; however that ends, the record says how."""
     path, goes_on = recorder.rundir.path, f"vaectl train --resume {recorder.rundir.path}"
@@ -233,7 +233,7 @@ def _carry_out(
 
 
 def _train(
-    task: _Task, recorder: Recorder, start: tuple[Info, TrainState] | None, stopping: Stopping
+    task: Task, recorder: Recorder, start: tuple[Info, TrainState] | None, stopping: Stopping
 ) -> None:
     """Train until the last epoch, or until asked to stop."""
     settings, device, program = task.settings, task.device, task.program
@@ -274,7 +274,7 @@ def _train(
             raise
 
 
-def _restore(task: _Task, rundir: RunDir, intact: list[Info]) -> TrainState | None:
+def _restore(task: Task, rundir: RunDir, intact: list[Info]) -> TrainState | None:
     """Load the last of the checkpoints onto the device, and delete all but these."""
     state = None
     if intact:
@@ -286,7 +286,7 @@ def _restore(task: _Task, rundir: RunDir, intact: list[Info]) -> TrainState | No
     return state
 
 
-def _resumed(task: _Task, record: Record, found: Found, at: Info) -> Record:
+def _resumed(task: Task, record: Record, found: Found, at: Info) -> Record:
     """The record of a run that goes on from here, and a word on where and under what."""
     versions, device = environment.versions(), task.place
     warnings = found.warnings + resumption.differences(record, versions, device)
@@ -318,7 +318,8 @@ def _resumed(task: _Task, record: Record, found: Found, at: Info) -> Record:
     )
 
 
-def _first_record(task: _Task, rundir: RunDir) -> Record:
+def first_record(task: Task, rundir: RunDir) -> Record:
+    """What is known of a run before it trains."""
     settings, dataset = task.settings, task.dataset
     samples = settings.objective.samples
     splits = {name: len(getattr(dataset, name).images) for name in ("train", "validation", "test")}

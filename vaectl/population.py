@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from vaectl import evaluation, fitting, training
+from vaectl import devices, evaluation, fitting, footprint, training
 from vaectl.errors import DivergedError
 from vaectl.evaluation import Images
 from vaectl.fitting import Chunk, Epoch
@@ -43,10 +43,25 @@ def fit(
     """Train each member from its start to the last epoch; yield what happens, and to which.
 
     A member that diverges ends with the error; the others go on. Members that train together share
-    the time of an epoch equally, and equal runs alone to rounding.
+    the time of an epoch equally, and equal runs alone to rounding; more of them than the device has
+    memory for train in groups.
     """
-    run = _together if how == "together" else _in_turn
-    yield from run(program, members, train, validation)
+    if how == "in turn" or isinstance(train, np.ndarray):
+        yield from _in_turn(program, members, train, validation)
+        return
+    size = at_once(program, len(members), len(validation), next(iter(train.devices())))
+    for first in range(0, len(members), size):
+        group = members[first : first + size]
+        for index, event in _together(program, group, train, validation):
+            yield first + index, event
+
+
+def at_once(program: Program, members: int, held_out: int, device: jax.Device) -> int:
+    """How many of the members a device has memory for, beside the images: one at least."""
+    images = (program.images + held_out) * program.pixels
+    # each also has the state that its last epoch handed out
+    each = 2 * (footprint.of_training(program, held_out) - images)
+    return min(max((devices.memory_of(device) - images) // each, 1), members)
 
 
 def _in_turn(

@@ -10,6 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from vaectl.bench import Bench, Work
+from vaectl.comparison.summary import Summary as Comparison
+from vaectl.comparison.summary import cells, headings, interval
 from vaectl.record import ACTIVE, Evaluation
 from vaectl.runs import Summary, age
 
@@ -110,6 +112,29 @@ def _work_table(heading: str, rows: Sequence[Work]) -> Table:
             f"{row.ratio:.2f}",
         )
     return table
+
+
+def show_comparison(c: Comparison) -> None:
+    """Print one row an optimizer, the paired differences, and the verdict."""
+    seeds = len(c.seeds)
+    print(
+        f"{c.name}: protocol {c.protocol}, {seeds} seed{'s' * (seeds > 1)}, {c.epochs} epochs, "
+        f"{c.trials} trials; ELBO in nats per image [{c.intervals}]"
+    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    for side in c.sides:
+        table.add_column(Text(side.label), justify="right", overflow="fold")
+    columns = [cells(side) for side in c.sides]
+    for heading, *row in zip(headings(c), *columns, strict=True):
+        table.add_row(heading, *map(Text, row))
+    _print(table)
+    for pair in c.pairs:
+        found = interval(pair.difference)
+        print(f"{pair.a} - {pair.b}: {found}; higher at {pair.probability:.0%} of seeds")
+    for trial in c.diverged:
+        print(f"diverged: {trial}")
+    print(c.verdict)
 
 
 def _print(table: Table) -> None:

@@ -8,6 +8,7 @@ import sys
 # isort: off: importing registers commands, in the order in which the help lists them
 from vaectl.cli import (  # noqa: F401  # noqa: F401
     bench,
+    compare,
     config,
     data,
     evaluate,

@@ -1,0 +1,375 @@
+"""Plan, ledger and runs of a comparison, on the embedded digits."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from filelock import FileLock
+
+import vaectl
+from vaectl import assessment, configfile, data, population, trained, training
+from vaectl.comparison import plan
+from vaectl.comparison.ledger import Ledger, Outcome
+from vaectl.comparison.plan import Comparison, Tuning
+from vaectl.comparison.run import Result, run
+from vaectl.errors import ConfigError, DivergedError, InterruptedRunError, RunError
+from vaectl.progress import Note
+from vaectl.record import Row
+
+CONFIGS = Path(__file__).parent.parent / "configs" / "compare"
+SMALL = [
+    "epochs=2",
+    "model.hidden_size=8",
+    "model.code_size=2",
+    "data.train_size=200",
+    "data.validation_size=50",
+    "data.test_size=50",
+]
+
+
+def _small(**options: object) -> Comparison:
+    options = {"importance_samples": 2, "seeds": 2, "optimizers": ["adam", "sgd"], **options}
+    return plan.load(assignments=SMALL, options=options)
+
+
+def _problems(text: str, tmp_path: Path, **options: object) -> list[str]:
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as problem:
+        plan.load(file, options=options)
+    return [line.replace(f"{file}:", "line ") for line in problem.value.message.splitlines()]
+
+
+def test_quick_yaml_is_the_built_in_default() -> None:
+    assert plan.load(CONFIGS / "quick.yaml") == Comparison()
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
+def test_committed_comparisons_load_and_survive_being_written(file: Path, tmp_path: Path) -> None:
+    assert f"vaectl compare-optimizers configs/compare/{file.name}" in file.read_text()
+    settings = plan.load(file)
+    copy = tmp_path / "comparison.yaml"
+    copy.write_text(configfile.dump(settings))
+    assert plan.load(copy) == settings
+    assert plan.differing(plan.load(copy), settings) == []
+
+
+def test_the_base_may_be_a_file_beside_and_is_set_by_its_own_keys(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("epochs: 7\noptimizer: {sgd: {learning_rate: 0.5}}\n")
+    (tmp_path / "c.yaml").write_text("base: base.yaml\nprotocol: paper\n")
+    settings = plan.load(tmp_path / "c.yaml", assignments=["model.code_size=3"])
+    assert (settings.base.epochs, settings.base.model.code_size) == (7, 3)
+    assert settings.entries["sgd"].optimizer.chosen.learning_rate == 0.5
+    (tmp_path / "base.yaml").write_text("epoch: 7\n")
+    with pytest.raises(ConfigError, match=r"base.yaml:1: unknown key base.epoch; did you mean"):
+        plan.load(tmp_path / "c.yaml")
+
+
+def test_all_problems_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
+    text = (
+        "base: {epochs: 0}\n"
+        "seeds: 0\n"
+        "optimizers: [adm, {name: sgd, momentun: 0.3}, {name: adam, learning_rate: .nan}]\n"
+        "tuning: {learning_rates: []}\n"
+    )
+    assert _problems(text, tmp_path) == [
+        "line 1: base.epochs: should be greater than or equal to 1, not 0",
+        "line 2: seeds: should be a number from 1 to 200, or a list of different seeds, not 0",
+        "line 3: optimizers.0: tag 'adm' found using 'name' does not match any of the expected "
+        "tags: 'adam', 'rmsprop', 'adagrad', 'sgd', not a mapping",
+        "line 3: unknown key optimizers.1.sgd.momentun; did you mean base.optimizer.sgd.momentum?",
+        "line 3: optimizers.2.adam.learning_rate: should be a finite number, "
+        "not a number that is not finite",
+        "line 4: tuning.learning_rates: should be a list of at least one learning rate, not []",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("optimizers: []", "optimizers: should be a list of at least one name"),
+        ("optimizers: [sgd, sgd]", "optimizers: sgd comes twice: give one of them a label"),
+        ("optimizers: [{momentum: 0.5}]", "optimizers: should be a list of at least one name"),
+        ("seeds: [1, 1]", "seeds: should be a number from 1 to 200, or a list of different"),
+        ("protocol: paper\ntuning: {grid: 3}", "tuning: the protocol paper tunes nothing"),
+        ("seeds: [5, 1001]", "tuning: seed 1001 is one of the result's seeds"),
+        ("base: gone.yaml", "gone.yaml: cannot be read"),
+        ("base: 3", "base: should be a mapping of keys to values, not 3"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(text: str, problem: str, tmp_path: Path) -> None:
+    assert any(problem in line for line in _problems(text, tmp_path))
+
+
+def test_names_repeat_with_other_hyperparameters_which_then_make_the_label() -> None:
+    settings = _small(optimizers=["sgd", {"name": "sgd", "momentum": 0.5, "clip_norm": 2.0}])
+    plain, other = settings.entries.values()
+    assert list(settings.entries) == ["sgd", "sgd-clip_norm-2.0-momentum-0.5"]
+    assert (other.optimizer.sgd.momentum, other.optimizer.clip_norm) == (0.5, 2.0)
+    assert (plain.optimizer.sgd.momentum, plain.optimizer.clip_norm) == (0.9, None)
+
+
+def test_a_trial_does_not_depend_on_the_settings_of_other_optimizers() -> None:
+    one, two = (
+        plan.load(assignments=[*SMALL, f"optimizer.sgd.momentum={momentum}"]).entries
+        for momentum in (0.1, 0.2)
+    )
+    keys = [
+        [plan.trials(label, "result", e[label], [1e-3], [0])[0].key("data") for label in e]
+        for e in (one, two)
+    ]
+    assert [a == b for a, b in zip(*keys, strict=True)] == [True, True, True, False]
+
+
+def test_grids_are_alike_and_grow_where_the_best_is_at_an_edge() -> None:
+    tuning = Tuning()
+    assert tuning.rates(1e-3) == [3.333e-4, 1e-3, 3e-3]
+    assert tuning.rates(5e-4) == [1.667e-4, 5e-4, 1.5e-3]
+    assert tuning.grown({1.0: -3, 3.0: -2, 9.0: -4}) == []
+    assert tuning.grown({1.0: -3, 3.0: -2}) == [9.0]
+    assert tuning.grown({3.0: -1, 9.0: -2, 27.0: -np.inf}) == [1.0]
+    assert tuning.grown({3.0: -1}) == [1.0, 9.0]
+    # where all diverged, smaller ones are next
+    assert tuning.grown({3.0: -np.inf, 9.0: -np.inf}) == [1.0]
+    assert tuning.grown({3.0: -np.inf}) == [1.0]
+
+
+def test_optimizers_meet_the_same_weights_and_batches_at_a_seed() -> None:
+    found = []
+    for label, experiment in _small(optimizers=["adam", "sgd"]).entries.items():
+        trial = plan.trials(label, "result", experiment, [1e-3], [7])[0]
+        program = training.program(trial.settings, images=200, pixels=784)
+        member = training.member(trial.settings)
+        params = training.init(program, member).params
+        drawn = params, training.order(program, member, 3), training.noise(program, member, 5)
+        found.append([np.asarray(leaf) for leaf in jax.tree.leaves(drawn)])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def _outcome(key: str, **update: Any) -> Outcome:
+    row = Outcome(key, "adam", "result", "adam", 1e-3, 0, "finished", 1, -3.5, -3.25, 1, 0.5, "")
+    return row._replace(**update)
+
+
+def test_the_ledger_reads_what_it_wrote(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    curve = [Row(1, 10, "train", -4.0, 1.0, 3.0, 0.5), Row(1, 10, "validation", -3.5, 1, 2.5, 0.1)]
+    bad = {"status": "diverged", "epochs": 0, "final_elbo": None, "best_elbo": None}
+    ledger.add(_outcome("a" * 16), curve)
+    ledger.add(_outcome("1" * 16, **bad, best_epoch=None, error="not finite, at once"), [])
+    again = Ledger(tmp_path)
+    assert again.outcomes == ledger.outcomes
+    assert again.curves == ledger.curves
+
+
+def test_a_curve_without_its_trial_does_not_count(tmp_path: Path) -> None:
+    """What a kill between the two files leaves."""
+    ledger = Ledger(tmp_path)
+    ledger.add(_outcome("a"), [Row(1, 10, "train", -4.0, 1.0, 3.0, 0.5)])
+    (tmp_path / "trials.csv").unlink()
+    assert Ledger(tmp_path).curves == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["key,label\na,b\n", "\x00", "", ",".join(Outcome._fields) + "\na"]
+)
+def test_a_broken_ledger_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "trials.csv").write_text(text)
+    with pytest.raises(RunError, match=r"trials.csv: not the trials of a comparison"):
+        Ledger(tmp_path)
+
+
+def _trained_seconds(result: Result) -> dict[str, float]:
+    """By key; no two trainings take the same time."""
+    return {outcome.key: outcome.train_seconds for outcome in result.outcomes}
+
+
+def test_a_result_is_ordinary_runs_of_the_best_rate_on_fresh_seeds(tmp_path: Path) -> None:
+    settings = _small(**{"tuning.learning_rates": [1e-3, 1e9], "tuning.growth": 0})
+    result = run(settings, runs_dir=tmp_path, name="c")
+    tuning = [o for o in result.outcomes if o.stage == "tuning"]
+    assert {(o.learning_rate, o.seed) for o in tuning} == {
+        (rate, seed) for rate in (1e-3, 1e9) for seed in (1000, 1001)
+    }
+    # Adam bounds its steps: a rate of 1e9 spoils it all the same
+    assert {o.label for o in tuning if o.status == "diverged"} >= {"sgd"}
+    final = [o for o in result.outcomes if o.stage == "result"]
+    assert [(o.label, o.learning_rate, o.seed) for o in final] == [
+        (label, 1e-3, seed) for label in ("adam", "sgd") for seed in (0, 1)
+    ]
+    result.check()  # a rate of the grid that diverges is no failure
+    model = trained.load(tmp_path / "c" / "adam-s1")
+    assert model.settings.seed == 1
+    assert model.checkpoint.validation_elbo == final[1].best_elbo
+    assert [e is not None for e in result.evaluations] == [
+        o.stage == "result" for o in result.outcomes
+    ]
+
+    # a second time repeats nothing, and another optimizer and seed run alone
+    again = run(settings, runs_dir=tmp_path, name="c")
+    assert _trained_seconds(again) == _trained_seconds(result)
+    assert again.evaluations == result.evaluations
+    # nor does it take over what somebody else asked of a run
+    other = assessment.assess(model, "test", samples=3, importance_samples=0, seed=5)
+    model.rundir.write_evaluation(other)
+    again = run(settings, runs_dir=tmp_path, name="c")
+    assert [e and e.elbo for e in again.evaluations] == [e and e.elbo for e in result.evaluations]
+    more = _small(
+        optimizers=["adam", "sgd", "adagrad"],
+        seeds=3,
+        **{"tuning.learning_rates": [1e-3, 1e9], "tuning.growth": 0},
+    )
+    added = _trained_seconds(run(more, runs_dir=tmp_path, name="c"))
+    assert _trained_seconds(result).items() <= added.items()
+    assert len(added) == len(result.outcomes) + 2 + 4 + 3
+
+    changed = more.model_copy(update={"importance_samples": 3})
+    with pytest.raises(ConfigError, match="other settings: importance_samples was 2, is 3"):
+        run(changed, runs_dir=tmp_path, name="c")
+
+
+def test_a_member_equals_the_same_run_alone(tmp_path: Path) -> None:
+    from vaectl import experiment
+
+    settings = _small(protocol="paper", optimizers=["adam"])
+    result = run(settings, runs_dir=tmp_path, name="c")
+    alone = experiment.run(result.trials[1].settings, runs_dir=tmp_path, name="alone")
+    assert [row[:-1] for row in result.curves[1][-2:]] == [alone.train[:-1], alone.validation[:-1]]
+
+
+def test_a_diverging_member_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    entries = [{"name": "sgd", "learning_rate": 1e9, "label": "wild"}, "adam"]
+    result = run(_small(protocol="paper", optimizers=entries), runs_dir=tmp_path, name="c")
+    assert [o.status for o in result.outcomes] == ["diverged"] * 2 + ["finished"] * 2
+    with pytest.raises(DivergedError, match="wild, learning rate 1e\\+09, seed 0: training div"):
+        result.check()
+    record = vaectl.load(tmp_path / "c" / "adam-s0").rundir.read_record()
+    assert record.status == "finished"
+
+
+def test_a_label_that_changed_its_meaning_and_changed_back_leaves_the_right_run(
+    tmp_path: Path,
+) -> None:
+    for b1 in (0.9, 0.5, 0.9):
+        entries = [{"name": "adam", "label": "a", "b1": b1}]
+        settings = _small(protocol="paper", optimizers=entries, seeds=1)
+        result = run(settings, runs_dir=tmp_path, name="c")
+        model = vaectl.load(tmp_path / "c" / "a-s0")
+        assert model.settings == result.trials[0].settings
+        assert model.checkpoint.validation_elbo == pytest.approx(result.outcomes[0].best_elbo)
+
+
+def test_members_that_train_together_come_to_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU; to rounding, since vmap multiplies matrices in batches."""
+    settings = _small(protocol="paper", optimizers=["sgd"])
+    in_turn = run(settings, runs_dir=tmp_path, name="a")
+    monkeypatch.setattr(population, "strategy", lambda *_: ("together", ""))
+    together = run(settings, runs_dir=tmp_path, name="b")
+    for one, other in zip(in_turn.outcomes, together.outcomes, strict=True):
+        assert (one.key, one.seed) == (other.key, other.seed)
+        assert one.best_elbo == pytest.approx(other.best_elbo, rel=1e-5)
+    for a, b in zip(in_turn.evaluations, together.evaluations, strict=True):
+        assert a is not None
+        assert b is not None
+        assert a.elbo.mean == pytest.approx(b.elbo.mean, rel=1e-5)
+
+
+def test_a_directory_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "thesis.txt").write_text("all of it")
+    for force in (False, True):
+        with pytest.raises(ConfigError, match="c is not a comparison"):
+            run(_small(), runs_dir=tmp_path, name="c", force=force)
+    assert (tmp_path / "c" / "thesis.txt").exists()
+    with pytest.raises(ConfigError, match="--name a/b: not usable"):
+        run(_small(), runs_dir=tmp_path, name="a/b")
+
+
+def test_force_begins_again_but_deletes_nothing_behind_a_link(tmp_path: Path) -> None:
+    settings = _small(protocol="paper", optimizers=["sgd"], seeds=1)
+    result = run(settings, runs_dir=tmp_path, name="c")
+    (tmp_path / "c" / ".trials.csv.abcdefgh").write_text("half")
+    again = run(settings, runs_dir=tmp_path, name="c", force=True)
+    assert _trained_seconds(again) != _trained_seconds(result)
+    assert not (tmp_path / "c" / ".trials.csv.abcdefgh").exists()
+    (tmp_path / "link").symlink_to(tmp_path / "c")
+    with pytest.raises(RunError, match="link is a link"):
+        run(settings, runs_dir=tmp_path, name="link", force=True)
+    assert (tmp_path / "c" / "trials.csv").exists()
+
+
+def test_two_processes_do_not_write_in_one_comparison(tmp_path: Path) -> None:
+    (tmp_path / "c").mkdir()
+    with (
+        FileLock(tmp_path / "c" / ".lock"),
+        pytest.raises(RunError, match="another process writes in it"),
+    ):
+        run(_small(), runs_dir=tmp_path, name="c")
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
+        return []
+
+
+def test_a_comparison_that_was_killed_continues_and_repeats_nothing(tmp_path: Path) -> None:
+    settings = plan.load(
+        assignments=[*SMALL, "epochs=40"],
+        options={"protocol": "paper", "optimizers": ["adam", "sgd"], "importance_samples": 2},
+    )
+    (tmp_path / "c.yaml").write_text(configfile.dump(settings))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vaectl", "compare-optimizers", "c.yaml", "--name", "c"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(vaectl.__file__).parent.parent)},
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    table = tmp_path / "runs" / "c" / "trials.csv"
+    deadline = time.monotonic() + 120
+    while len(_rows(table)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=60)
+    before = _rows(table)
+    assert 2 <= len(before) < 10
+    run(settings, runs_dir=tmp_path / "runs", name="c")
+    after = _rows(table)
+    # the times too: had one run again, they would differ
+    assert after[: len(before)] == before
+    assert len(after) == len({row["key"] for row in after}) == 10
+    assert len(_rows(table.with_name("curves.csv"))) == 10 * 40 * 2
+
+
+def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
+    def press(event: object) -> None:
+        if isinstance(event, Note):
+            raise KeyboardInterrupt
+
+    settings = _small(protocol="paper")
+    with pytest.raises(InterruptedRunError, match="interrupted with 1 trials done"):
+        run(settings, runs_dir=tmp_path, name="c", watch=press)
+    before = _rows(tmp_path / "c" / "trials.csv")
+    assert len(before) == 1
+    run(settings, runs_dir=tmp_path, name="c")
+    assert _rows(tmp_path / "c" / "trials.csv")[:1] == before
+
+
+def test_data_of_another_content_make_other_trials() -> None:
+    trial = plan.trials("adam", "result", data_settings := _small().entries["adam"], [1e-3], [0])[0]
+    fingerprint = data.load(data_settings.data).fingerprint
+    assert trial.key(fingerprint) != trial.key("another")

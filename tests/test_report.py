@@ -1,0 +1,229 @@
+"""What a comparison leaves for people: tables, figures, a page; and its command."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import Vaectl
+from tests.test_comparison import SMALL
+from vaectl import charts
+from vaectl.charts import Trace
+from vaectl.comparison import plan, publish
+from vaectl.comparison import summary as summarizing
+from vaectl.comparison.run import run
+from vaectl.comparison.statistics import Interval
+from vaectl.comparison.summary import Summary
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+SETS = tuple(part for each in SMALL for part in ("--set", each))
+OPTIONS = ("--optimizers", "sgd,adam", "--seeds", 2, "--learning-rates", "1e-3,1e9")
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary]:
+    runs_dir = tmp_path_factory.mktemp("runs")
+    settings = plan.load(
+        assignments=SMALL,
+        options={
+            "optimizers": ["sgd", "adam"],
+            "seeds": 2,
+            "tuning.learning_rates": [1e-3, 1e9],
+        },
+    )
+    result = run(settings, runs_dir=runs_dir, name="c")
+    return result.path, publish.publish(result)
+
+
+def test_the_command_continues_what_is_there_and_prints_table_verdict_and_path(
+    vaectl: Vaectl, compared: tuple[Path, Summary]
+) -> None:
+    path, summary = compared
+    sets = [part for each in SMALL for part in ("--set", each)]
+    command = (
+        "compare-optimizers",
+        *OPTIONS,
+        *sets,
+        "--runs-dir",
+        path.parent,
+        "--name",
+        path.name,
+    )
+    code, out, err = vaectl(*command, "--quiet")
+    assert (code, err) == (0, "")
+    assert summary.verdict in out
+    assert out.splitlines()[-1] == str(path)
+    assert "diverged: sgd, learning rate 1e+09, seed 1000: training diverged" in out
+    code, out, _ = vaectl(*command, "--quiet", "--json")
+    assert code == 0
+    assert Summary.model_validate_json(out) == summary
+    code, out, err = vaectl(*command, "--epochs", 3)
+    assert (code, out) == (2, "")
+    assert "c holds a comparison by other settings: base.epochs was 2, is 3\n" in err
+    code, out, err = vaectl(
+        "compare-optimizers", "--optimizers", "adm", "--seeds", 0, "--learning-rates", ","
+    )
+    assert code == 2
+    assert "--seeds: seeds: should be a number" in err
+    assert "tag 'adm'" in err
+    assert "--learning-rates: tuning.learning_rates: should be a list of at least one" in err
+    assert not Path("runs").exists()
+
+
+def test_a_member_that_diverges_makes_the_exit_code_5_after_all_is_done(vaectl: Vaectl) -> None:
+    sets = (*SETS, "--set", "optimizer.sgd.learning_rate=1e9")
+    command = ("compare-optimizers", "--optimizers", "sgd", "--protocol", "paper", "--seeds", 1)
+    code, out, err = vaectl(*command, *sets, "--quiet")
+    assert code == 5
+    assert err.startswith("error: sgd, learning rate 1e+09, seed 0: training diverged")
+    path = Path(out.splitlines()[-1])
+    assert path == Path("runs/compare-digits-5k-z2-paper")
+    assert json.loads((path / "summary.json").read_text())["sides"][0]["diverged"] == 1
+
+
+def test_an_optimizer_that_no_learning_rate_trains_is_named_and_shown(vaectl: Vaectl) -> None:
+    command = ("compare-optimizers", "--optimizers", "sgd", "--learning-rates", "1e9", *SETS)
+    code, out, err = vaectl(*command, "--seeds", 1)
+    assert code == 5
+    assert "sgd: the grid grows by 3.333e+08: all of it diverged\n" in err
+    assert "error: sgd: every learning rate that was tried diverged\n" in err
+    assert "none trains" in out
+    assert "No member finished: every one diverged." in out
+    assert Path("runs/compare-digits-5k-z2-tuned/report.html").is_file()
+
+
+def test_the_summary_says_what_the_trials_say(compared: tuple[Path, Summary]) -> None:
+    _, summary = compared
+    first, second = summary.sides
+    assert {first.label, second.label} == {"adam", "sgd"}
+    assert first.best_elbo is not None
+    assert second.best_elbo is not None
+    assert first.mean_rank <= second.mean_rank
+    gap = summary.pairs[0].difference
+    assert gap is not None
+    assert gap.mean == pytest.approx(first.best_elbo.mean - second.best_elbo.mean)
+    # by default the target is what the worst of the members reached: all do
+    assert all(epoch is not None for side in summary.sides for epoch in side.epochs_to_target)
+    assert summary.target is not None
+    assert summary.target <= second.best_elbo.mean
+    sgd = next(side for side in summary.sides if side.label == "sgd")
+    assert sgd.relative_time == 1
+    assert sgd.tried[-1].elbo is None
+
+
+def test_the_verdict_is_as_sure_as_the_seeds_allow(compared: tuple[Path, Summary]) -> None:
+    _, summary = compared
+
+    def verdict(low: float | None, high: float | None, seeds: int) -> str:
+        gap = Interval(2.0, low, high, seeds)
+        pair = summary.pairs[0].model_copy(update={"difference": gap})
+        return summarizing.verdict(summary.sides, [pair])
+
+    assert " is best: its validation ELBO exceeds " in verdict(1.0, 3.0, 5)
+    assert " is ahead of " in verdict(1.0, 3.0, 4)
+    assert " cannot be told apart: they differ by 2.00 nats" in verdict(-1.0, 3.0, 5)
+    assert verdict(None, None, 1).startswith("At the one seed that was run ")
+    alone = summarizing.verdict(summary.sides[:1], [])
+    assert "reaches a validation ELBO of" in alone
+
+
+def test_a_target_that_most_seeds_do_not_reach_is_not_reached(
+    compared: tuple[Path, Summary],
+) -> None:
+    def shown(epochs: list[int | None]) -> str:
+        side = compared[1].sides[0].model_copy(update={"epochs_to_target": epochs})
+        row = dict(zip(summarizing.headings(compared[1]), summarizing.cells(side), strict=True))
+        return next(cell for heading, cell in row.items() if heading.startswith("epochs to "))
+
+    assert shown([3, 9, 4]) == "4"
+    assert shown([3, None, 4]) == "4 (1 of 3 did not)"
+    assert shown([3, None, None]) == "not reached (2 of 3 did not)"
+
+
+def test_figures_are_drawn_and_the_page_refers_to_nothing_outside(
+    compared: tuple[Path, Summary],
+) -> None:
+    path, summary = compared
+    names = ("budget", "curves", "curves-seconds", "learning-rates", "ranks")
+    assert {file.name for file in (path / "figures").iterdir()} == {
+        f"{name}.{kind}" for name in names for kind in ("png", "svg")
+    }
+    page = (path / "report.html").read_text()
+    assert re.findall(r'(?:src|href)="(?!data:)[^"]*"', page) == []
+    assert not re.search(r"@import|url\(\s*['\"]?http", page)
+    assert summary.verdict.replace("'", "&#39;") in page
+
+
+def test_train_is_dashed_and_the_band_reaches_from_the_lowest_to_the_highest_seed() -> None:
+    elbo = np.array([[-5.0, -3.0, -2.0], [-7.0, -5.0, np.nan]])
+    values = dict.fromkeys(charts.QUANTITIES, elbo)
+    seconds = np.where(np.isfinite(elbo), [[1.0, 2.0, 3.0]], np.nan)
+    figure = charts.curves([Trace("adam", seconds, values, values)], "epoch", title="")
+    axes = figure.axes[0]
+    assert [line.get_linestyle() for line in axes.lines] == ["--", "-"]
+    np.testing.assert_allclose(np.asarray(axes.lines[1].get_ydata()), [-6.0, -4.0, -2.0])
+    corners = axes.collections[1].get_paths()[0].get_extents()
+    assert (corners.ymin, corners.ymax) == (-7, -2)
+    assert "lowest to highest of 2 seeds" in figure.legends[0].get_title().get_text()
+
+
+PROBE = """
+<script>
+(async () => {
+  const lines = () => document.querySelectorAll("polyline").length;
+  const found = { before: lines() };
+  const legend = document.querySelector("#legend button");
+  legend.click();
+  found.without = lines();
+  found.pressed = legend.getAttribute("aria-pressed");
+  legend.click();
+  found.again = lines();
+  for (const button of document.querySelectorAll("#axis button")) {
+    button.click();
+    found[button.dataset.axis] = document.querySelector("#charts").innerHTML;
+  }
+  document.querySelector("[data-axis=epoch]").click();
+  const svg = document.querySelector("svg"), box = svg.getBoundingClientRect();
+  svg.dispatchEvent(new PointerEvent("pointermove",
+    { clientX: box.left + 0.7 * box.width, clientY: box.top + 50 }));
+  found.tip = document.querySelector(".tip").textContent;
+  document.documentElement.style.width = "360px";
+  found.overflow = document.body.scrollWidth - 360;
+  found.errors = errors;
+  document.body.innerHTML = "";
+  document.body.append("RESULT" + JSON.stringify(found) + "END");
+})();
+</script>
+"""
+CATCH = """<script>
+const errors = [];
+addEventListener("error", event => errors.push(event.message));
+console.error = console.warn = (...parts) => errors.push(parts.join(" "));
+</script>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found, to open the report in")
+def test_the_page_works_in_a_browser(compared: tuple[Path, Summary], tmp_path: Path) -> None:
+    page = (compared[0] / "report.html").read_text()
+    page = page.replace("<head>", f"<head>{CATCH}").replace("</body>", f"{PROBE}</body>")
+    (tmp_path / "page.html").write_text(page)
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", (tmp_path / "page.html").as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    answer = re.search(r"RESULT(.*)END", done.stdout, re.DOTALL)
+    assert answer, done.stderr
+    found = json.loads(html.unescape(answer[1]))
+    assert found["errors"] == []
+    # three charts, two optimizers, two splits
+    assert (found["before"], found["without"], found["again"]) == (12, 6, 12)
+    assert found["pressed"] == "false"
+    drawn = [found[axis] for axis in ("epoch", "seconds", "log")]
+    assert len({*drawn}) == 3
+    assert "NaN" not in "".join(drawn)
+    assert "adam epoch 2" in found["tip"]
+    assert found["overflow"] <= 0

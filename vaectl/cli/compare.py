@@ -1,0 +1,111 @@
+"""`vaectl compare-optimizers`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vaectl.cli.app import PLACE, TRAIN, AsJson, Debug, Quiet, RunsDir, app
+from vaectl.cli.config import ConfigFile
+from vaectl.cli.train import Device
+
+WHAT = "What is compared"
+
+
+@app.command("compare-optimizers", rich_help_panel=TRAIN)
+def compare_optimizers(
+    file: ConfigFile = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Set any key of the base experiment, by its dotted path; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    optimizers: Annotated[
+        str | None,
+        typer.Option(help="Some of adam,rmsprop,adagrad,sgd.", rich_help_panel=WHAT),
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="paper: each at its own learning rate; tuned: at the best of a grid.",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="How many, of the result.", rich_help_panel=WHAT)
+    ] = None,
+    learning_rates: Annotated[
+        str | None,
+        typer.Option(help="A grid for every optimizer, like 1e-4,3e-4,1e-3.", rich_help_panel=WHAT),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the data.", rich_help_panel=WHAT)
+    ] = None,
+    code_size: Annotated[
+        int | None, typer.Option(help="Dimensions of the latent code.", rich_help_panel=WHAT)
+    ] = None,
+    device: Annotated[Device, typer.Option(help="What to compute on.")] = Device.auto,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="Of its directory; by default one like compare-mnist-z20-tuned.",
+            show_default=False,
+            rich_help_panel=PLACE,
+        ),
+    ] = None,
+    runs_dir: RunsDir = Path("runs"),
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Begin a comparison of that name again.", rich_help_panel=PLACE
+        ),
+    ] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    debug: Debug = False,  # noqa: ARG001  # its callback acts
+) -> None:
+    """Compare optimizers: paired seeds, equal tuning, statistics, and a page that shows them.
+
+    The same command continues what was interrupted, and adds optimizers or seeds to what is there.
+
+    Example: vaectl compare-optimizers --optimizers adam,sgd --seeds 3
+    """
+    from vaectl.comparison import plan
+
+    settings = plan.load(
+        file,
+        assignments=assignments or (),
+        options={
+            "protocol": protocol,
+            "optimizers": None if optimizers is None else plan.words(optimizers),
+            "seeds": seeds,
+            "tuning.learning_rates": None
+            if learning_rates is None
+            else plan.numbers(learning_rates),
+            "base.epochs": epochs,
+            "base.model.code_size": code_size,
+        },
+    )
+    from vaectl import progress, tables
+    from vaectl.comparison import publish, run
+
+    with progress.watching(quiet=quiet) as watch:
+        result = run.run(
+            settings,
+            runs_dir=runs_dir,
+            name=name,
+            force=force,
+            device_kind=device.value,
+            watch=watch,
+        )
+        summary = publish.publish(result, watch)
+    if as_json:
+        print(summary.model_dump_json())
+    else:
+        tables.show_comparison(summary)
+        print(result.path)
+    result.check()

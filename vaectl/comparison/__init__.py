@@ -1,0 +1,1 @@
+"""Comparisons of optimizers: plan, trials, ledger, statistics, report."""

@@ -1,0 +1,352 @@
+"""What is compared: a frozen configuration, and the trials that it asks for. No JAX."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_serializer, field_validator
+from pydantic_core import PydanticCustomError
+
+from vaectl import config, configfile
+from vaectl.comparison.ledger import Outcome
+from vaectl.config import Config, Count, NonNegative, Optimizer, Positive, Schedule, Section
+from vaectl.errors import ConfigError
+
+FIRST_TUNING_SEED = 1000
+"""Where tuning seeds given by their number begin, so that those of the result stay fresh."""
+MOST_SEEDS = 200
+
+_Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+_Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+def _conflict(message: str) -> PydanticCustomError:
+    return PydanticCustomError(configfile.CONFLICT, "{message}", {"message": message})
+
+
+def _seeds(first: int) -> BeforeValidator:
+    def listed(value: object) -> object:
+        if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_SEEDS:
+            return list(range(first, first + value))
+        if not isinstance(value, list) or not value or len({*map(repr, value)}) < len(value):
+            raise PydanticCustomError(
+                "seeds", f"should be a number from 1 to {MOST_SEEDS}, or a list of different seeds"
+            )
+        return value
+
+    return BeforeValidator(listed)
+
+
+def _not_empty(rates: object) -> object:
+    if rates == []:
+        raise PydanticCustomError("rates", "should be a list of at least one learning rate")
+    return rates
+
+
+class Entry(Section):
+    """An optimizer of the comparison; what it leaves out is as in the base experiment."""
+
+    name: str
+    label: _Label | None = None
+    """What tables and directories call it; null: its name, and what it sets where that repeats."""
+    weight_decay: NonNegative = 0.0
+    clip_norm: Positive | None = None
+    bias_learning_rate_scale: NonNegative = 1.0
+    schedule: Schedule = Schedule()
+
+
+class AdamEntry(Entry, config.Adam):
+    """With any key of `optimizer.adam`."""
+
+    name: Literal["adam"]
+
+
+class RMSPropEntry(Entry, config.RMSProp):
+    """With any key of `optimizer.rmsprop`."""
+
+    name: Literal["rmsprop"]
+
+
+class AdaGradEntry(Entry, config.AdaGrad):
+    """With any key of `optimizer.adagrad`."""
+
+    name: Literal["adagrad"]
+
+
+class SGDEntry(Entry, config.SGD):
+    """With any key of `optimizer.sgd`."""
+
+    name: Literal["sgd"]
+
+
+_AnyEntry = Annotated[
+    AdamEntry | RMSPropEntry | AdaGradEntry | SGDEntry, Field(discriminator="name")
+]
+
+
+class Tuning(Section):
+    """How each optimizer's learning rate is chosen: by mean best validation ELBO over seeds."""
+
+    grid: Annotated[int, Field(ge=2, le=100)] = 3
+    """So many learning rates, `ratio` apart, around each optimizer's own."""
+    learning_rates: Annotated[list[Positive] | None, BeforeValidator(_not_empty)] = None
+    """These for every optimizer, in the place of `grid`."""
+    ratio: float = Field(3.0, gt=1, le=1000)
+    """Between neighbours."""
+    growth: Annotated[int, Field(ge=0, le=100)] = 4
+    """While the best lies on the grid's edge, up to so many learning rates are added there."""
+    seeds: Annotated[list[_Seed], _seeds(FIRST_TUNING_SEED)] = Field(2, validate_default=True)
+    """A number or a list; none of those that the result is of."""
+
+    def rates(self, around: float) -> list[float]:
+        """The learning rates to begin with, in order."""
+        if self.learning_rates is not None:
+            return sorted(set(self.learning_rates))
+        return [_rounded(around * self.ratio ** (i - self.grid // 2)) for i in range(self.grid)]
+
+    def grown(self, scores: Mapping[float, float]) -> list[float]:
+        """The learning rates beyond the edge that the best of these lies on; none if inside."""
+        rates = sorted(scores)
+        best = max(rates, key=lambda rate: scores[rate])
+        below = [_rounded(best / self.ratio)] * (best == rates[0])
+        trains = scores[best] > -math.inf
+        return below + [_rounded(best * self.ratio)] * (best == rates[-1] and trains)
+
+
+class Comparison(Section):
+    """Optimizers on one experiment."""
+
+    protocol: Literal["paper", "tuned"] = "tuned"
+    """`paper`: every optimizer at its learning rate in `base`. `tuned`: at the best of a grid of
+    them, then on fresh seeds. Results of the two are never mixed."""
+    base: Config = Config(epochs=15)
+    """The experiment: its keys, or the path of its file, relative to this one."""
+    optimizers: list[_AnyEntry] = Field(list(configfile.OPTIMIZERS), validate_default=True)
+    """Names, or mappings of `name` and hyperparameters; names may repeat with different ones."""
+    seeds: Annotated[list[_Seed], _seeds(0)] = Field(5, validate_default=True)
+    """A number or a list; each optimizer meets the same weights, batches and noise at a seed."""
+    tuning: Tuning | None = Field(None, validate_default=True)
+    """For `tuned`."""
+    target: float | None = None
+    """A validation ELBO that epochs and seconds are counted to; null: what the worst of the
+    finished members reached, so that all of them do."""
+    importance_samples: Count = 100
+    """K of the bound on log p(x) of the test split."""
+
+    @field_validator("optimizers", mode="before")
+    @classmethod
+    def _named(cls, value: object) -> object:
+        if isinstance(value, list) and value:
+            entries = [{"name": entry} if isinstance(entry, str) else entry for entry in value]
+            if all(isinstance(entry, dict) and "name" in entry for entry in entries):
+                return entries
+        raise PydanticCustomError(
+            "optimizers", "should be a list of at least one name, or mapping with a name"
+        )
+
+    @field_validator("optimizers")
+    @classmethod
+    def _told_apart(cls, entries: list[Entry]) -> list[Entry]:
+        known = labels(entries)
+        for label in known:
+            if known.count(label) > 1:
+                raise _conflict(f"{label} comes twice: give one of them a label of its own")
+        return entries
+
+    @field_validator("tuning")
+    @classmethod
+    def _on_its_track(cls, tuning: Tuning | None, info: ValidationInfo) -> Tuning | None:
+        if info.data.get("protocol") == "paper":
+            if tuning is not None:
+                raise _conflict("the protocol paper tunes nothing; set protocol: tuned")
+            return None
+        tuning = tuning or Tuning()
+        used = {*tuning.seeds} & {*info.data.get("seeds", ())}
+        if used:
+            raise _conflict(f"seed {min(used)} is one of the result's seeds: tune on others")
+        return tuning
+
+    @field_serializer("optimizers")
+    def _as_given(self, entries: list[Entry]) -> list[dict[str, Any]]:
+        return [entry.model_dump(mode="json", exclude_unset=True) for entry in entries]
+
+    @property
+    def entries(self) -> dict[str, Config]:
+        """The experiment of each optimizer, by its label."""
+        pairs = zip(labels(self.optimizers), self.optimizers, strict=True)
+        return {label: _resolved(self.base, entry) for label, entry in pairs}
+
+
+class Trial(NamedTuple):
+    """One member of the comparison."""
+
+    label: str
+    stage: Literal["tuning", "result"]
+    settings: Config
+
+    @property
+    def learning_rate(self) -> float:
+        """Of its optimizer."""
+        return self.settings.optimizer.chosen.learning_rate
+
+    @property
+    def run_name(self) -> str:
+        """Of the run that it leaves, in the comparison's directory."""
+        return f"{self.label}-s{self.settings.seed}"
+
+    def key(self, fingerprint: str) -> str:
+        """A hash of all that its numbers depend on: the configuration, and the data themselves."""
+        text = self.settings.model_dump_json(exclude={"checkpoint"}) + fingerprint
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def __str__(self) -> str:
+        return f"{self.label}, learning rate {self.learning_rate:g}, seed {self.settings.seed}"
+
+
+def trials(
+    label: str,
+    stage: Literal["tuning", "result"],
+    settings: Config,
+    rates: Sequence[float],
+    seeds: Sequence[int],
+) -> list[Trial]:
+    """Every learning rate at every seed."""
+    found = []
+    for rate in rates:
+        optimizer = _with_chosen(settings.optimizer, {"learning_rate": rate})
+        for seed in seeds:
+            one = settings.model_copy(update={"seed": seed, "optimizer": optimizer})
+            found.append(Trial(label, stage, one))
+    return found
+
+
+def load(
+    file: Path | None = None,
+    *,
+    assignments: Sequence[str] = (),
+    options: Mapping[str, object] | None = None,
+) -> Comparison:
+    """Read a comparison (or the default), apply overrides, validate everything once.
+
+    Args:
+        file: a YAML file; None for the built-in default.
+        assignments: `dotted.key=value` for the base experiment.
+        options: dotted key of the comparison to value; None: not given.
+
+    Raises:
+        ConfigError: with all problems at once, each with its place and what to try.
+    """
+    origins: configfile.Origins = {}
+    values: dict[str, Any] = {} if file is None else configfile.read_mapping(file, origins)
+    base = values.get("base")
+    if file is not None and isinstance(base, str):
+        values["base"] = configfile.read_mapping(file.parent / base, origins, ("base",))
+    elif base is None:
+        values["base"] = Comparison().base.model_dump()
+    configfile.assign(values, origins, assignments, below="base.")
+    for key, value in (options or {}).items():
+        if value is not None:
+            option = f"--{key.rpartition('.')[2].replace('_', '-')}"
+            configfile.put(values, origins, key, value, option)
+    try:
+        return configfile.build(Comparison, values, origins)
+    except ConfigError as error:
+        raise ConfigError(
+            error.message, hint="configs/compare holds comparisons to begin with"
+        ) from None
+
+
+def differing(new: Comparison, old: Comparison) -> list[str]:
+    """Name the settings by which trials of one are no trials of the other, with both values.
+
+    Which optimizers and seeds there are may differ, and what the result is measured against.
+    """
+    free = {"optimizers", "seeds", "target"}
+    here, there = (dict(_flat(one.model_dump(exclude=free))) for one in (new, old))
+    return [
+        f"{key} was {there.get(key)}, is {here.get(key)}"
+        for key in {**there, **here}
+        if there.get(key) != here.get(key)
+    ]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def scores(outcomes: Sequence[Outcome]) -> dict[float, float]:
+    """Mean best validation ELBO of each learning rate over seeds; -inf if one of them diverged."""
+    found: dict[float, list[float]] = {}
+    for row in outcomes:
+        found.setdefault(row.learning_rate, []).append(row.score)
+    return {rate: fmean(values) for rate, values in sorted(found.items())}
+
+
+def best_rate(scores: Mapping[float, float]) -> list[float]:
+    """The learning rate of the highest score, alone; none if all diverged."""
+    best = max(scores, key=lambda rate: scores[rate])
+    return [best] if scores[best] > -math.inf else []
+
+
+def words(text: str) -> list[str]:
+    """Read words between commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def numbers(text: str) -> list[object]:
+    """Read numbers between commas; what is none stays as it is, to be told with the rest."""
+    found: list[object] = []
+    for part in words(text):
+        try:
+            found.append(float(part))
+        except ValueError:
+            found.append(part)
+    return found
+
+
+def labels(entries: Sequence[Entry]) -> list[str]:
+    """What each is called: its label, else its name, else name and hyperparameters."""
+    names = [entry.name for entry in entries]
+    found = []
+    for entry, name in zip(entries, names, strict=True):
+        own = [f"{key} {value}" for key, value in _given(entry).items()]
+        told = " ".join([name, *(own if names.count(name) > 1 else ())])
+        found.append(entry.label or re.sub(r"[^A-Za-z0-9._-]+", "-", told)[:80])
+    return found
+
+
+def _given(entry: Entry) -> dict[str, Any]:
+    names = sorted(entry.model_fields_set - {"name", "label"})
+    return {name: getattr(entry, name) for name in names}
+
+
+def _resolved(base: Config, entry: Entry) -> Config:
+    """The base experiment with the optimizer of an entry."""
+    given, name = _given(entry), entry.name
+    shared = {key: value for key, value in given.items() if key in Optimizer.model_fields}
+    own = {key: value for key, value in given.items() if key not in shared}
+    # of the other optimizers' sections nothing depends on what they hold
+    others = {other: Optimizer.model_fields[other].default for other in configfile.OPTIMIZERS}
+    others[name] = getattr(base.optimizer, name)
+    optimizer = base.optimizer.model_copy(update={**others, **shared, "name": name})
+    return base.model_copy(update={"optimizer": _with_chosen(optimizer, own)})
+
+
+def _with_chosen(optimizer: Optimizer, update: Mapping[str, object]) -> Optimizer:
+    chosen = optimizer.chosen.model_copy(update=update)
+    return optimizer.model_copy(update={optimizer.name: chosen})
+
+
+def _rounded(rate: float) -> float:
+    """To four digits, so that neighbours of neighbours are equal, and labels short."""
+    return float(f"{rate:.4g}")

@@ -1,0 +1,87 @@
+"""Leave what a comparison came to in its directory: summary.json, figures/, report.html."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from vaectl import charts
+from vaectl.charts import Trace
+from vaectl.comparison import report
+from vaectl.comparison.run import Result
+from vaectl.comparison.summary import Member, Summary, members, summarize
+from vaectl.errors import RunError
+from vaectl.files import replacing
+from vaectl.progress import Phase, Watch, ignore
+from vaectl.rundir import RunDir
+
+CAPTIONS = {
+    "ranks": "Rank of each optimizer at each seed",
+    "learning-rates": "Best validation ELBO by learning rate",
+    "budget": "Expected best validation ELBO by tuning budget",
+}
+"""Of the figures that the page shows as they are."""
+
+
+def publish(result: Result, watch: Watch = ignore) -> Summary:
+    """Write the summary, draw the figures, and put all of it on one page.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    watch(Phase("drawing curves"))
+    summary = summarize(result)
+    by_label = members(result)
+    traces = [_trace(side.label, by_label[side.label]) for side in summary.sides]
+    what = [summary.metrics[key] for key in ("estimator", "binarization") if summary.metrics]
+    title = "\n".join([summary.name, ", ".join(what)]).strip()
+    figures = {
+        "curves": charts.curves(traces, "epoch", title=title),
+        "curves-seconds": charts.curves(traces, "seconds", title=title),
+        "ranks": charts.ranks({side.label: side.ranks for side in summary.sides}, title=title),
+    }
+    if result.settings.tuning:
+        tried = {
+            side.label: [(rate.learning_rate, rate.elbo) for rate in side.tried]
+            for side in summary.sides
+        }
+        expected = {side.label: side.expected_best for side in summary.sides}
+        figures["learning-rates"] = charts.sensitivity(tried, title=title)
+        figures["budget"] = charts.budget(expected, title=title)
+    rundir = RunDir(result.path)
+    written = {name: rundir.write_figure(name, f, ("png", "svg")) for name, f in figures.items()}
+    images = {CAPTIONS[name]: written[name][1].read_bytes() for name in CAPTIONS if name in written}
+    files = {
+        "summary.json": summary.model_dump_json(indent=2) + "\n",
+        "report.html": report.render(summary, result.settings, traces, images),
+    }
+    for name, text in files.items():
+        try:
+            with replacing(result.path / name) as file:
+                file.write(text.encode())
+        except OSError as error:
+            raise RunError(
+                f"{result.path / name}: cannot be written: {error.strerror}",
+                hint="the trials are kept; the same command tries again",
+            ) from None
+    return summary
+
+
+def _trace(label: str, found: Sequence[Member]) -> Trace:
+    epochs = max((len(m.curve_of("train")) for m in found), default=0)
+
+    def stacked(split: str, field: str) -> Float[np.ndarray, "seeds epochs"]:
+        values = np.full((len(found), epochs), np.nan)
+        for row, member in zip(values, found, strict=True):
+            known = [getattr(point, field) for point in member.curve_of(split)]
+            row[: len(known)] = known
+        return values
+
+    return Trace(
+        label=label,
+        seconds=stacked("train", "seconds").cumsum(axis=1),
+        train={quantity: stacked("train", quantity) for quantity in charts.QUANTITIES},
+        validation={quantity: stacked("validation", quantity) for quantity in charts.QUANTITIES},
+    )

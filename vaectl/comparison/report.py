@@ -1,0 +1,76 @@
+"""report.html: a comparison on one page that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from vaectl import configfile
+from vaectl.charts import COLOURS, QUANTITIES, Trace
+from vaectl.comparison.plan import Comparison
+from vaectl.comparison.summary import Summary, cells, headings, interval
+from vaectl.figures import LABELS
+
+
+def render(
+    summary: Summary,
+    settings: Comparison,
+    traces: Sequence[Trace],
+    images: Mapping[str, bytes],
+) -> str:
+    """Put verdict, table, curves, figures, settings and environment on one page.
+
+    Args:
+        summary: what is said.
+        settings: what was asked for.
+        traces: the curves, drawn by the page itself.
+        images: by title, in SVG.
+    """
+    environment = Environment(
+        loader=PackageLoader("vaectl.comparison", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    seeds = len(summary.seeds)
+    drawn = {
+        "quantities": LABELS,
+        "band": f"lowest to highest of {seeds} seeds" if seeds > 1 else "",
+        "traces": [_plain(trace, number) for number, trace in enumerate(traces)],
+    }
+    return environment.get_template("report.html.j2").render(
+        summary=summary,
+        rows=list(zip(headings(summary), *map(cells, summary.sides), strict=True)),
+        interval=interval,
+        drawn=drawn,
+        images={title: base64.b64encode(image).decode() for title, image in images.items()},
+        settings=configfile.dump(settings),
+    )
+
+
+def _plain(trace: Trace, number: int) -> dict[str, object]:
+    """Means and ranges over seeds, epoch by epoch, as far as any seed came."""
+    epochs = int(np.isfinite(trace.seconds).any(axis=0).sum())
+
+    def over_seeds(values: Float[np.ndarray, "seeds epochs"]) -> dict[str, list[float]]:
+        known = values[:, :epochs]
+        found: dict[str, np.ndarray] = {
+            "mean": np.nanmean(known, axis=0),
+            "low": np.nanmin(known, axis=0),
+            "high": np.nanmax(known, axis=0),
+        }
+        return {name: np.round(curve, 4).tolist() for name, curve in found.items()}
+
+    return {
+        "label": trace.label,
+        "colour": COLOURS[number % len(COLOURS)],
+        "epoch": list(range(1, epochs + 1)),
+        "seconds": over_seeds(trace.seconds)["mean"] if epochs else [],
+        "train": {q: over_seeds(trace.train[q]) for q in QUANTITIES} if epochs else {},
+        "validation": {q: over_seeds(trace.validation[q]) for q in QUANTITIES} if epochs else {},
+    }

@@ -1,0 +1,419 @@
+"""Run a comparison: the trials that are missing, then the test split, once.
+
+runs/<name>/
+  comparison.yaml    the resolved configuration; `vaectl compare-optimizers` on it continues
+  trials.csv         one row per trial; see `vaectl.comparison.ledger`
+  curves.csv         one row per trial, epoch and split
+  <label>-s<seed>/   an ordinary run per optimizer and seed of the result
+  summary.json       statistics
+  figures/           curves and statistics, drawn
+  report.html        all of it on one page
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, final
+
+import jax
+import jax.numpy as jnp
+from filelock import FileLock, Timeout
+
+from vaectl import (
+    assessment,
+    configfile,
+    data,
+    devices,
+    experiment,
+    footprint,
+    population,
+    trained,
+    training,
+)
+from vaectl.checkpoints import Checkpoints, Info
+from vaectl.comparison import plan
+from vaectl.comparison.ledger import Ledger, Outcome
+from vaectl.comparison.plan import Comparison, Trial, trials
+from vaectl.config import Config
+from vaectl.devices import DeviceKind
+from vaectl.errors import ConfigError, DivergedError, InterruptedRunError, RunError
+from vaectl.experiment import Stopping, Task
+from vaectl.files import replacing
+from vaectl.fitting import Epoch
+from vaectl.interrupts import asked_to_stop
+from vaectl.progress import Note, Phase, Training, Watch, ignore
+from vaectl.record import Best, Evaluation, Row, now
+from vaectl.rundir import RunDir, check_name
+from vaectl.training import Program
+
+
+class Result(NamedTuple):
+    """A comparison whose trials have all ended."""
+
+    path: Path
+    settings: Comparison
+    trials: list[Trial]
+    """In the order of the configuration."""
+    outcomes: list[Outcome]
+    """Of each trial."""
+    curves: list[list[Row]]
+    """Of each trial."""
+    evaluations: list[Evaluation | None]
+    """Of each trial: of its best epoch, on the test split, where it is one of the result."""
+
+    def check(self) -> None:
+        """Raise a DivergedError that names the members of the result that diverged, if any did.
+
+        A learning rate of a grid that diverges is what a search is for; that none of them trains
+        is not.
+        """
+        pairs = list(zip(self.trials, self.outcomes, strict=True))
+        bad = [f"{t}: {o.error}" for t, o in pairs if (t.stage, o.status) == ("result", "diverged")]
+        with_result = {trial.label for trial in self.trials if trial.stage == "result"}
+        none = [label for label in self.settings.entries if label not in with_result]
+        bad += [f"{label}: every learning rate that was tried diverged" for label in none]
+        if bad:
+            raise DivergedError("\n".join(bad), hint=f"all else is done: {self.path}")
+
+
+def run(
+    settings: Comparison,
+    *,
+    runs_dir: Path,
+    name: str | None = None,
+    force: bool = False,
+    device_kind: DeviceKind = "auto",
+    watch: Watch = ignore,
+) -> Result:
+    """Train all members that have not been trained, and evaluate the best models.
+
+    Args:
+        settings: what is compared.
+        runs_dir: where the comparison's directory goes.
+        name: of the directory; None for one made from the settings.
+        force: whether a comparison of that name is begun again.
+        device_kind: `auto`, `cpu` or `gpu`.
+        watch: told of what goes on.
+
+    Raises:
+        ConfigError: no such device, more than its memory holds, an unusable name, or that of a
+            comparison by other settings.
+        DataError: the data set is missing or broken.
+        RunError: the directory cannot be written, or another process writes in it.
+        InterruptedRunError: SIGINT or SIGTERM; the same command continues.
+    """
+    check_name(runs_dir / "-", name, force=False)  # only the name: what has it is judged below
+    path = runs_dir / (name or default_name(settings))
+    _check(settings, path, force=force)
+    device = devices.select(device_kind)
+    watch(Phase(f"reading {settings.base.data.source}"))
+    dataset = data.load(settings.base.data)
+    held_out = len(dataset.validation.images)
+    programs = {_program(one, dataset) for one in settings.entries.values()}
+    # each is checked, whatever another one needs
+    streamed = {footprint.check_training(each, held_out, device) for each in programs}
+    with asked_to_stop() as stopping, _locked(path, force=force):
+        running = _Running(path, settings, dataset, device, any(streamed), watch, stopping)
+        _write_settings(path, settings)
+        try:
+            with jax.default_device(device):
+                planned = running.run()
+                evaluations = [running.evaluated(trial) for trial in planned]
+        except KeyboardInterrupt:
+            raise InterruptedRunError(
+                f"interrupted with {len(running.ledger.outcomes)} trials done",
+                hint="the same command continues after them",
+            ) from None
+        keys = [running.key(trial) for trial in planned]
+        return Result(
+            path,
+            settings,
+            planned,
+            [running.ledger.outcomes[key] for key in keys],
+            [running.ledger.curves[key] for key in keys],
+            evaluations,
+        )
+
+
+def default_name(settings: Comparison) -> str:
+    """A readable name: data, code size, protocol."""
+    base = settings.base
+    stem = experiment.default_name(base).removesuffix(f"-{base.optimizer.name}-s{base.seed}")
+    return f"compare-{stem}-{settings.protocol}"
+
+
+def _check(settings: Comparison, path: Path, *, force: bool) -> None:
+    """Refuse a directory that is not of this comparison."""
+    file = path / "comparison.yaml"
+    try:
+        known, there = file.exists(), path.exists()
+        # a process that was killed at once leaves its lock, or a file half written
+        empty = path.is_dir() and all(child.name.startswith(".") for child in path.iterdir())
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}") from None
+    if there and not known and not empty:
+        raise ConfigError(f"{path} is not a comparison", hint="choose another --name")
+    if known and force and path.is_symlink():
+        raise RunError(
+            f"{path} is a link, and --force deletes nothing behind one",
+            hint="choose another --name, or remove the link",
+        )
+    if known and not force and (differing := plan.differing(settings, plan.load(file))):
+        raise ConfigError(
+            f"{path} holds a comparison by other settings: {', '.join(differing)}",
+            hint="choose another --name, or begin it again by --force",
+        )
+
+
+@contextmanager
+def _locked(path: Path, *, force: bool) -> Iterator[None]:
+    """Make the directory, hold its lock, and empty it where it is to begin again."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with FileLock(path / ".lock", timeout=0):
+            for half in path.glob(".*.????????"):  # what a killed process was writing
+                half.unlink()
+            for child in path.iterdir() if force else ():
+                if child.is_dir() and not child.is_symlink():
+                    shutil.rmtree(child)
+                elif child.name != ".lock":
+                    child.unlink()
+            yield
+    except Timeout:
+        raise RunError(
+            f"{path}: another process writes in it", hint="wait for it, or choose another --name"
+        ) from None
+    except OSError as error:
+        raise RunError(
+            f"{error.filename or path}: cannot be written: {error.strerror}",
+            hint="what was written before is intact; the same command continues after it",
+        ) from None
+
+
+def _write_settings(path: Path, settings: Comparison) -> None:
+    header = f"the resolved configuration of {path.name}; to continue it:\n"
+    header += f"vaectl compare-optimizers {path / 'comparison.yaml'}"
+    header += f" --runs-dir {path.parent} --name {path.name}"
+    with replacing(path / "comparison.yaml") as file:
+        file.write(configfile.dump(settings, header).encode())
+
+
+@final
+class _Running:
+    """A comparison under way."""
+
+    def __init__(
+        self,
+        path: Path,
+        settings: Comparison,
+        dataset: data.Dataset,
+        device: jax.Device,
+        streamed: bool,
+        watch: Watch,
+        stopping: Stopping,
+    ) -> None:
+        self.ledger = Ledger(path)
+        self._path, self._settings, self._dataset = path, settings, dataset
+        self._device, self._streamed = device, streamed
+        self._watch, self._stopping = watch, stopping
+        self._train, self._validation = dataset.train.images, dataset.validation.images
+        if not streamed:
+            self._train, self._validation = jax.device_put((self._train, self._validation), device)
+        self._how, _ = population.strategy(device, self._train)
+
+    def key(self, trial: Trial) -> str:
+        """Of its line in the ledger."""
+        return trial.key(self._dataset.fingerprint)
+
+    def run(self) -> list[Trial]:
+        """Run what is missing; return all trials, those that tuning added among them."""
+        settings = self._settings
+        planned = []
+        for label, experiment_ in settings.entries.items():
+            rates = [experiment_.optimizer.chosen.learning_rate]
+            if settings.tuning:
+                tried = self._tuned(label, experiment_, settings.tuning)
+                planned += tried
+                rates = plan.best_rate(self._scores(tried))
+            result = trials(label, "result", experiment_, rates, settings.seeds)
+            self._fit(result)
+            planned += result
+        return planned
+
+    def evaluated(self, trial: Trial) -> Evaluation | None:
+        """Evaluate the best epoch of a trial of the result on the test split, if never done."""
+        if trial.stage == "tuning" or self._outcome(trial).status == "diverged":
+            return None
+        self._leave_if_asked()
+        rundir = RunDir(self._path / trial.run_name)
+        found = rundir.read_evaluations().get("test")
+        wanted = 1, self._settings.importance_samples, 0
+        # somebody may have evaluated it otherwise since
+        if found is None or (found.samples, found.importance_samples, found.seed) != wanted:
+            self._watch(Phase(f"evaluating {trial.run_name} on the test split"))
+            found = assessment.assess(
+                trained.load(rundir),
+                "test",
+                samples=wanted[0],
+                importance_samples=wanted[1],
+                seed=wanted[2],
+            )
+            rundir.write_evaluation(found)
+        return found
+
+    def _outcome(self, trial: Trial) -> Outcome:
+        return self.ledger.outcomes[self.key(trial)]
+
+    def _tuned(self, label: str, settings: Config, tuning: plan.Tuning) -> list[Trial]:
+        """Try learning rates until the best of them lies between two others."""
+        rates = first = tuning.rates(settings.optimizer.chosen.learning_rate)
+        tried: list[Trial] = []
+        while rates:
+            added = trials(label, "tuning", settings, rates, tuning.seeds)
+            self._fit(added)
+            tried += added
+            scores = self._scores(tried)
+            wanted = tuning.grown(scores)
+            rates = wanted[: tuning.growth - (len(scores) - len(first))]
+            if wanted:
+                best = plan.best_rate(scores)
+                why = f"{best[0]:g} is best, at its edge" if best else "all of it diverged"
+                more = " and ".join(f"{rate:g}" for rate in rates)
+                grows = f"grows by {more}" if more else "has grown by all that tuning.growth allows"
+                self._watch(Note(f"{label}: the grid {grows}: {why}"))
+        return tried
+
+    def _scores(self, tried: Sequence[Trial]) -> dict[float, float]:
+        return plan.scores([self._outcome(trial) for trial in tried])
+
+    def _fit(self, wanted: Sequence[Trial]) -> None:
+        """Train those of one optimizer's members that are not in the ledger."""
+        missing = [trial for trial in wanted if not self._done(trial)]
+        if not missing:
+            return
+        program = _program(missing[0].settings, self._dataset)
+        members = jax.device_put([training.member(t.settings) for t in missing], self._device)
+        tracks = [_Track(trial) for trial in missing]
+        epochs = program.epochs * len(missing)
+        self._watch(Phase(f"{missing[0].label}: {len(missing)} members"))
+        self._watch(Training(epochs, program.images, program.steps_per_epoch))
+        for index, event in population.fit(
+            program, members, self._train, self._validation, self._how
+        ):
+            track = tracks[index]
+            self._leave_if_asked()
+            if isinstance(event, DivergedError):
+                self._end(track, str(event))
+            elif isinstance(event, Epoch):
+                track.add(event)
+                done = sum(len(one.rows) // 2 for one in tracks)
+                self._watch(event._replace(epoch=done))
+                if event.epoch == program.epochs:
+                    self._end(track)
+
+    def _leave_if_asked(self) -> None:
+        if self._stopping():
+            raise KeyboardInterrupt  # the first signal only asked to stop
+
+    def _done(self, trial: Trial) -> bool:
+        if self.key(trial) not in self.ledger.outcomes:
+            return False
+        if trial.stage == "tuning":
+            return True
+        try:
+            # its label may have been that of other hyperparameters in between
+            return configfile.load(self._path / trial.run_name / "config.yaml") == trial.settings
+        except ConfigError:
+            return False
+
+    def _end(self, track: _Track, error: str = "") -> None:
+        """Write down a member that ended; one of the result leaves a run."""
+        trial = track.trial
+        if trial.stage == "result":
+            self._save(track, error)
+        outcome = track.outcome(self.key(trial), error)
+        self.ledger.add(outcome, track.rows)
+        came_to = error or f"best validation ELBO {outcome.best_elbo:.2f}"
+        self._watch(Note(f"{trial}: {came_to}"))
+
+    def _save(self, track: _Track, error: str) -> None:
+        settings, name = track.trial.settings, track.trial.run_name
+        # there only if its trial was cut off before the ledger had it
+        shutil.rmtree(self._path / name, ignore_errors=True)
+        with RunDir.create(self._path, name, name, force=False) as rundir:
+            task = Task(settings, self._dataset, self._device, self._streamed, self._watch)
+            record = experiment.first_record(task, rundir)
+            update: dict[str, object] = {
+                "status": "failed" if error else "finished",
+                "error": error or None,
+                "epoch": len(track.rows) // 2,
+                "start": track.start,
+                "end": now(),
+            }
+            if (best := track.best) is not None:
+                epoch, elbo = best.epoch, best.validation.elbo
+                update["best"] = Best(epoch=epoch, validation_elbo=elbo)
+                info = Info(epoch=epoch, step=best.step, validation_elbo=elbo, best=best.step)
+                with Checkpoints(rundir.checkpoints) as checkpoints:
+                    checkpoints.save(best.state, info)
+            header = f"the resolved configuration of {name}"
+            rundir.write_config(configfile.dump(settings, header))
+            rundir.write_metrics(track.rows)
+            rundir.write_record(record.model_copy(update=update))
+
+
+def _program(settings: Config, dataset: data.Dataset) -> Program:
+    return training.program(settings, images=len(dataset.train.images), pixels=dataset.pixels)
+
+
+@final
+class _Track:
+    """A member as it trains."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
+        self.rows: list[Row] = []
+        self.best: Epoch | None = None
+        self.start = now()
+
+    def add(self, epoch: Epoch) -> None:
+        """Keep an epoch's numbers, and its state if it is the best so far."""
+        at = epoch.epoch, epoch.step
+        self.rows += [
+            Row(*at, "train", epoch.train.elbo, *epoch.train, epoch.train_seconds),
+            Row(
+                *at,
+                "validation",
+                epoch.validation.elbo,
+                *epoch.validation,
+                epoch.validation_seconds,
+            ),
+        ]
+        better = self.best is None or epoch.validation.elbo > self.best.validation.elbo
+        if self.trial.stage == "result" and better:
+            # a copy: the state itself is donated to the next epoch
+            self.best = epoch._replace(state=jax.tree.map(jnp.copy, epoch.state))
+
+    def outcome(self, key: str, error: str) -> Outcome:
+        """Its line of the ledger."""
+        validation = [row for row in self.rows if row.split == "validation"]
+        best = max(validation, key=lambda row: row.elbo, default=None)
+        settings = self.trial.settings
+        return Outcome(
+            key=key,
+            label=self.trial.label,
+            stage=self.trial.stage,
+            optimizer=settings.optimizer.name,
+            learning_rate=self.trial.learning_rate,
+            seed=settings.seed,
+            status="diverged" if error else "finished",
+            epochs=len(validation),
+            final_elbo=validation[-1].elbo if validation else None,
+            best_elbo=best.elbo if best else None,
+            best_epoch=best.epoch if best else None,
+            train_seconds=sum(row.seconds for row in self.rows if row.split == "train"),
+            error=error,
+        )

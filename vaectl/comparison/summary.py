@@ -1,0 +1,355 @@
+"""From the trials of a comparison to what is said of it: summary.json."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from itertools import combinations
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from vaectl.comparison import plan, statistics
+from vaectl.comparison.ledger import Outcome
+from vaectl.comparison.run import Result
+from vaectl.comparison.statistics import Interval
+from vaectl.record import Evaluation, Row
+from vaectl.rundir import RunDir
+
+FORMAT_VERSION = 1
+ENOUGH = 5
+"""Seeds that a verdict wants: of two, both agree by chance in half of all cases."""
+
+
+class Tried(BaseModel):
+    """A learning rate of the grid."""
+
+    model_config = ConfigDict(frozen=True)
+
+    learning_rate: float
+    elbo: float | None
+    """Mean best validation ELBO over the tuning seeds; None if one of them diverged."""
+
+
+class Side(BaseModel):
+    """What one optimizer came to; ELBOs in nats per image, intervals over seeds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    label: str
+    optimizer: str
+    learning_rate: float | None
+    """None where none of the grid trained."""
+    best_run: str | None
+    """The run with the best validation ELBO."""
+    seeds: int
+    diverged: int
+    """Of these seeds."""
+    final_elbo: Interval | None
+    """Validation, last epoch."""
+    best_elbo: Interval | None
+    """Validation, best epoch."""
+    test_elbo: Interval | None
+    test_log_likelihood: Interval | None
+    """IW-K."""
+    test_kl: Interval | None
+    active_units: Interval | None
+    collapsed: bool
+    """Fewer than half of the units are active."""
+    ranks: list[float]
+    """Of each seed, 1 for the best, by best validation ELBO."""
+    mean_rank: float
+    epochs_to_target: list[int | None]
+    """Of each seed; None: not reached."""
+    seconds_to_target: list[float | None]
+    """Of training, without compilation and validation."""
+    seconds_per_epoch: float | None
+    """Median."""
+    relative_time: float | None
+    """Of an epoch, to SGD's."""
+    tried: list[Tried]
+    expected_best: list[float | None]
+    """Of the best of 1, 2, ... learning rates drawn from those tried; None while it may be none."""
+
+
+class Pair(BaseModel):
+    """Two optimizers at the same seeds, by best validation ELBO."""
+
+    model_config = ConfigDict(frozen=True)
+
+    a: str
+    b: str
+    difference: Interval | None
+    """Mean of a - b over the seeds at which both finished."""
+    probability: float
+    """Share of the seeds at which a is higher, a tie counted half."""
+
+
+class Summary(BaseModel):
+    """summary.json."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format_version: int = FORMAT_VERSION
+    name: str
+    path: str
+    verdict: str
+    protocol: str
+    seeds: list[int]
+    epochs: int
+    code_size: int
+    trials: int
+    diverged: list[str]
+    """The trials that did."""
+    target: float | None
+    importance_samples: int
+    intervals: str
+    metrics: dict[str, str]
+    data: dict[str, Any]
+    device: dict[str, Any]
+    versions: dict[str, str]
+    git_commit: str | None
+    sides: list[Side]
+    """The best mean rank first."""
+    pairs: list[Pair]
+
+
+def headings(summary: Summary) -> list[str]:
+    """Of what `cells` gives."""
+    target = "" if summary.target is None else f" {summary.target:.2f}"
+    return [
+        "learning rates tried",
+        "learning rate",
+        "validation ELBO, last epoch",
+        "validation ELBO, best epoch",
+        "test ELBO",
+        f"test IW-{summary.importance_samples}",
+        "test KL",
+        "active units",
+        f"epochs to{target}",
+        f"seconds to{target}",
+        "time of an epoch, of SGD's",
+        "mean rank",
+    ]
+
+
+def cells(side: Side) -> list[str]:
+    """A row of the table, for a terminal as for a page."""
+    active = "" if side.active_units is None else f"{side.active_units.mean:.1f}"
+    diverged = f" ({side.diverged} of {side.seeds} diverged)" if side.diverged else ""
+    return [
+        f"{len(side.tried) or 'its own'}",
+        "none trains" if side.learning_rate is None else f"{side.learning_rate:g}",
+        interval(side.final_elbo),
+        interval(side.best_elbo) + diverged,
+        interval(side.test_elbo),
+        interval(side.test_log_likelihood),
+        interval(side.test_kl),
+        active + " (collapsed)" * side.collapsed,
+        _reached(side.epochs_to_target, "{:.0f}"),
+        _reached(side.seconds_to_target, "{:.1f}"),
+        "" if side.relative_time is None else f"{side.relative_time:.2f}",
+        f"{side.mean_rank:.1f}",
+    ]
+
+
+def interval(found: Interval | None) -> str:
+    """A mean, and where it may lie."""
+    if found is None:
+        return "none"
+    if found.low is None or found.high is None:
+        return f"{found.mean:.2f}"
+    return f"{found.mean:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
+def _reached(values: Sequence[float | None], form: str) -> str:
+    """The median over seeds, where not to reach the target is later than all, and who did not."""
+    missing = sum(value is None for value in values)
+    middle = median([math.inf if value is None else value for value in values] or [math.inf])
+    known = form.format(middle) if middle < math.inf else "not reached"
+    return known + (f" ({missing} of {len(values)} did not)" if missing else "")
+
+
+class Member(NamedTuple):
+    """A trial of the result, all that is known of it."""
+
+    outcome: Outcome
+    run_name: str
+    curve: list[Row]
+    test: Evaluation | None
+
+    def curve_of(self, split: str) -> list[Row]:
+        """Its rows of a split, by epoch."""
+        return [row for row in self.curve if row.split == split]
+
+    def reached(self, target: float) -> tuple[int | None, float | None]:
+        """At which epoch, and after how many seconds of training."""
+        elbos = [row.elbo for row in self.curve_of("validation")]
+        train = self.curve_of("train")[: len(elbos)]
+        seconds = np.cumsum([row.seconds for row in train]).tolist()
+        epochs = [row.epoch for row in train]
+        return (
+            statistics.reached(target, elbos, epochs),
+            statistics.reached(target, elbos, seconds),
+        )
+
+
+def members(result: Result) -> dict[str, list[Member]]:
+    """The trials of the result by label, in the order of the seeds; none where no rate trained."""
+    found: dict[str, list[Member]] = {label: [] for label in result.settings.entries}
+    each = zip(result.trials, result.outcomes, result.curves, result.evaluations, strict=True)
+    for trial, outcome, curve, test in each:
+        if trial.stage == "result":
+            found[trial.label].append(Member(outcome, trial.run_name, curve, test))
+    return found
+
+
+def summarize(result: Result) -> Summary:
+    """Say what the trials say."""
+    settings = result.settings
+    by_label = members(result)
+    seeds = len(settings.seeds)
+    scores = np.array(
+        [[m.outcome.score for m in found] or [-np.inf] * seeds for found in by_label.values()]
+    )
+    finished = [m for found in by_label.values() for m in found if np.isfinite(m.outcome.score)]
+    target = settings.target
+    if target is None and finished:
+        target = min(m.outcome.score for m in finished)
+    pace = {label: _pace(found) for label, found in by_label.items()}
+    sgd = next(
+        (pace[label] for label, e in settings.entries.items() if e.optimizer.name == "sgd"), None
+    )
+    ranks = statistics.ranks(scores)
+    sides = sorted(
+        (
+            _side(result, label, found, ranks[i].tolist(), target, pace[label], sgd)
+            for i, (label, found) in enumerate(by_label.items())
+        ),
+        key=lambda side: side.mean_rank,
+    )
+    score = dict(zip(by_label, scores, strict=True))
+    pairs = [
+        Pair(
+            a=a.label,
+            b=b.label,
+            difference=statistics.difference(score[a.label], score[b.label]),
+            probability=statistics.probability_of_beating(score[a.label], score[b.label]),
+        )
+        for a, b in combinations(sides, 2)
+    ]
+    known = next((m for found in by_label.values() for m in found), None)
+    record = RunDir(result.path / known.run_name).read_record() if known else None
+    each = zip(result.trials, result.outcomes, strict=True)
+    return Summary(
+        name=result.path.name,
+        path=str(result.path),
+        verdict=verdict(sides, pairs),
+        protocol=settings.protocol,
+        seeds=settings.seeds,
+        epochs=settings.base.epochs,
+        code_size=settings.base.model.code_size,
+        trials=len(result.trials),
+        diverged=[f"{trial}: {o.error}" for trial, o in each if o.status == "diverged"],
+        target=target,
+        importance_samples=settings.importance_samples,
+        intervals=f"{statistics.CONFIDENCE:.0%} percentile bootstrap over seeds, "
+        f"{statistics.RESAMPLES} resamples; of few seeds too narrow",
+        metrics=record.metrics if record else {},
+        data=record.data if record else {},
+        device=record.device if record else {},
+        versions=record.versions if record else {},
+        git_commit=record.git_commit if record else None,
+        sides=sides,
+        pairs=pairs,
+    )
+
+
+def _side(
+    result: Result,
+    label: str,
+    found: list[Member],
+    ranks: list[float],
+    target: float | None,
+    pace: float | None,
+    sgd: float | None,
+) -> Side:
+    tests = [m.test for m in found if m.test is not None]
+    tuned = [
+        outcome
+        for trial, outcome in zip(result.trials, result.outcomes, strict=True)
+        if trial.label == label and trial.stage == "tuning"
+    ]
+    tried = plan.scores(tuned)
+    best_of = statistics.expected_best(np.array(list(tried.values()))) if tried else np.empty(0)
+    reached = [m.reached(target) if target is not None else (None, None) for m in found]
+    alive = [m for m in found if np.isfinite(m.outcome.score)]
+    best = max(alive, key=lambda m: m.outcome.score, default=None)
+    active = _interval(tests, lambda test: test.active_units)
+    return Side(
+        label=label,
+        optimizer=result.settings.entries[label].optimizer.name,
+        learning_rate=found[0].outcome.learning_rate if found else None,
+        best_run=str(result.path / best.run_name) if best else None,
+        seeds=len(result.settings.seeds),
+        diverged=len(result.settings.seeds) - len(alive),
+        final_elbo=_interval(alive, lambda m: m.outcome.final_elbo or -np.inf),
+        best_elbo=_interval(alive, lambda m: m.outcome.score),
+        test_elbo=_interval(tests, lambda test: test.elbo.mean),
+        test_log_likelihood=_interval(
+            tests, lambda test: test.log_likelihood.mean if test.log_likelihood else -np.inf
+        ),
+        test_kl=_interval(tests, lambda test: test.kl.mean),
+        active_units=active,
+        collapsed=active is not None and 2 * active.mean < result.settings.base.model.code_size,
+        ranks=ranks,
+        mean_rank=float(np.mean(ranks)),
+        epochs_to_target=[epoch for epoch, _ in reached],
+        seconds_to_target=[seconds for _, seconds in reached],
+        seconds_per_epoch=pace,
+        relative_time=pace / sgd if pace and sgd else None,
+        tried=[
+            Tried(learning_rate=rate, elbo=elbo if np.isfinite(elbo) else None)
+            for rate, elbo in tried.items()
+        ],
+        expected_best=[value if np.isfinite(value) else None for value in best_of.tolist()],
+    )
+
+
+def _interval(items: Iterable[Any], value: Callable[[Any], float]) -> Interval | None:
+    return statistics.interval(np.array([value(item) for item in items], np.float64))
+
+
+def _pace(found: list[Member]) -> float | None:
+    """Median seconds of an epoch's training."""
+    seconds = [row.seconds for m in found for row in m.curve_of("train")]
+    return median(seconds) if seconds else None
+
+
+def verdict(sides: list[Side], pairs: list[Pair]) -> str:
+    """One sentence: who is best, by how much, and how sure that is."""
+    first = sides[0]
+    if first.best_elbo is None:
+        return "No member finished: every one diverged."
+    if len(sides) == 1:
+        return f"{first.label} reaches a validation ELBO of {first.best_elbo.mean:.2f}."
+    pair = pairs[0]
+    gap = pair.difference
+    if gap is None:
+        return f"{first.label} is best: no member of {pair.b}, the next, finished."
+    if gap.low is None or gap.high is None:
+        return (
+            f"At the one seed that was run {first.label} ends {gap.mean:.2f} nats above "
+            f"{pair.b}, the next; what another seed would give is not known."
+        )
+    known = (
+        f"{gap.mean:.2f} nats (95% interval {gap.low:.2f} to {gap.high:.2f}, {gap.seeds} paired "
+        f"seeds; higher at {pair.probability:.0%} of them)"
+    )
+    if gap.low <= 0:
+        return f"{first.label} and {pair.b} cannot be told apart: they differ by {known}."
+    if gap.seeds < ENOUGH:
+        return f"{first.label} is ahead of {pair.b}, the next, by {known}: too few to be sure."
+    return f"{first.label} is best: its validation ELBO exceeds {pair.b}'s, the next, by {known}."
