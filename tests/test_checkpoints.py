@@ -147,6 +147,32 @@ def test_leaving_the_context_finishes_the_save_under_way(tmp_path: Path) -> None
     assert [info.epoch for info in kept(tmp_path)] == [3]
 
 
+@pytest.mark.parametrize(
+    ("was", "is_"),
+    [
+        ('"validation_elbo": -100.0', '"validation_elbo": 100.0'),
+        ('"epoch": 3', '"epoch": 2'),
+        ('"beyond": 0', '"beyond": 1'),
+        ('"best": 10', '"best": 30'),
+        ('"seconds": 0.0', '"seconds": 8.0'),
+        ('"sums": [', '"summs": ['),
+        ('"beyond": 0', '"beyond": 0, "unheard": 1'),
+        ('"seal": "', '"seal": "0'),
+    ],
+)
+def test_whatever_is_changed_beside_a_checkpoint_is_noticed(
+    was: str, is_: str, tmp_path: Path
+) -> None:
+    with Checkpoints(tmp_path) as saved:
+        saved.save(_state(), _info(3))
+    file = tmp_path / "30.json"
+    assert was in file.read_text()
+    file.write_text(file.read_text().replace(was, is_))
+    assert kept(tmp_path) == []
+    with pytest.raises(RunError, match="none of the checkpoints is good"):
+        find_intact(tmp_path)
+
+
 def test_a_checkpoint_without_its_json_does_not_count(tmp_path: Path) -> None:
     with Checkpoints(tmp_path) as saved:
         saved.save(_state(), _info(1))

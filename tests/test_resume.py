@@ -212,6 +212,14 @@ def test_metrics_that_lack_epochs_are_refused_and_nothing_is_touched(
     assert (run.path / "run.json").read_bytes() == before
 
 
+def test_a_checkpoint_of_another_batch_size_is_refused(whole: RunDir, tmp_path: Path) -> None:
+    shutil.copytree(whole.path, tmp_path / "a")
+    run, settings = RunDir(tmp_path / "a"), _settings(epochs=9, batch_size=30)
+    run.write_config(configfile.dump(settings))
+    with pytest.raises(RunError, match="epoch 4 is another step there"):
+        experiment.resume(run, settings)
+
+
 def test_a_run_that_another_process_writes_in_is_not_resumed(tmp_path: Path) -> None:
     with (
         RunDir.create(tmp_path, "a", "", force=False) as run,

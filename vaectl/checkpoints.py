@@ -1,10 +1,10 @@
 """Checkpoints of a run, by Orbax; nothing else knows Orbax.
 
     checkpoints/2000/      the state after step 2000, as Orbax writes it
-    checkpoints/2000.json  what it is, and the digest of its files
+    checkpoints/2000.json  what it is, the digest of its files, and a seal on all of that
 
 A checkpoint counts only once its JSON stands beside it, and that is written last. The digest is
-ours: Orbax loads flipped bytes without noticing.
+ours: Orbax loads flipped bytes without noticing. So is the seal: a flipped digit is a number too.
 
 To resume exactly takes the state and, of the epochs before it, the best: a checkpoint names the
 one that it goes with. So many are kept that any one of them may be damaged.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import json
 import logging
 import shutil
 import sys
@@ -25,7 +26,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self, final
 
 import jax
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from vaectl.errors import RunError
 from vaectl.files import read, replacing
@@ -158,8 +159,9 @@ class Checkpoints:
         with _writing(self._directory / str(info.step)) as path:
             self._orbax.wait_until_finished()
             info = info.model_copy(update={"digest": digest(path)})
+            fields = info.model_dump(mode="json")
             with replacing(_json(path)) as file:
-                file.write(info.model_dump_json(indent=2).encode() + b"\n")
+                file.write(json.dumps({**fields, "seal": _seal(fields)}, indent=2).encode() + b"\n")
         with contextlib.suppress(RunError):  # what is too much does no harm
             keep_only(self._directory, _needed(kept(self._directory)))
 
@@ -208,7 +210,10 @@ def kept(directory: Path) -> list[Info]:
             content = read(file, 2**16)
             refuse_newer(file, content, FORMAT_VERSION)
             info = Info.model_validate_json(content)
-        except (OSError, ValidationError):
+            fields = json.loads(content)  # with those that a later vaectl may have added
+        except (OSError, ValueError):
+            continue
+        if fields.pop("seal", "") != _seal(fields):
             continue
         if file.stem == str(info.step) and (directory / file.stem).is_dir():
             infos.append(info)
@@ -287,6 +292,11 @@ def _needed(infos: list[Info]) -> set[int]:
         for step in last.needs
     )
     return last.needs.union(*without)
+
+
+def _seal(fields: dict[str, Any]) -> str:
+    """SHA-256 of what stands beside a checkpoint, in whatever order."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def _is_intact(directory: Path, info: Info) -> bool:

@@ -171,6 +171,12 @@ def resume(
                     f"--epochs {settings.epochs}: {rundir.name} is at {at.where} already",
                     hint="ask for more, or train another run",
                 )
+            if at.step != at.epoch * task.program.steps_per_epoch + at.beyond:
+                raise RunError(
+                    f"{rundir.checkpoints / str(at.step)}: the checkpoint does not fit config.yaml: "
+                    f"{at.where} is another step there",
+                    hint="was config.yaml changed after training? Put the old one back",
+                )
             rows = rundir.read_metrics(until=at.epoch)
             state = _restore(task, rundir, found.intact)
             recorder = Recorder(
