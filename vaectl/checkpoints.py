@@ -13,10 +13,12 @@ one that it goes with. So many are kept that any one of them may be damaged.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import json
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -29,11 +31,14 @@ import jax
 from pydantic import BaseModel, ConfigDict
 
 from vaectl.errors import RunError
-from vaectl.files import read, replacing
+from vaectl.files import read, regular, replacing
 from vaectl.formats import refuse_newer
 from vaectl.training import TrainState
 
 FORMAT_VERSION = 1
+
+DAMAGED = (errno.ENOENT, errno.ENOTDIR, errno.EFBIG, errno.EINVAL)
+"""What reading ends in where a file is gone, too large, or none: no other time will help."""
 
 
 class Info(BaseModel):
@@ -202,21 +207,31 @@ def kept(directory: Path) -> list[Info]:
     """All checkpoints that count, by step.
 
     Raises:
-        RunError: one is of a newer format.
+        RunError: one cannot be read, or all that there are, are of a newer format.
     """
-    infos = []
-    for file in directory.glob("*.json"):
+    infos, newer = [], None
+    for _, file in _parts(directory):
+        if file.suffix != ".json":
+            continue
         try:
             content = read(file, 2**16)
             refuse_newer(file, content, FORMAT_VERSION)
             info = Info.model_validate_json(content)
             fields = json.loads(content)  # with those that a later vaectl may have added
-        except (OSError, ValueError):
+        except RunError as error:
+            newer = error
+            continue
+        except OSError as error:
+            _refuse_unreadable(file, error)
+            continue
+        except ValueError:
             continue
         if fields.pop("seal", "") != _seal(fields):
             continue
         if file.stem == str(info.step) and (directory / file.stem).is_dir():
             infos.append(info)
+    if newer and not infos:
+        raise newer
     return sorted(infos, key=lambda info: info.step)
 
 
@@ -230,13 +245,14 @@ def find_intact(directory: Path) -> Found:
     """Find the checkpoint to resume from: the last that is intact, and the best before it too.
 
     Raises:
-        RunError: there are checkpoints, but none is good, or one is of a newer format.
+        RunError: there are checkpoints, but none is good, or one cannot be read.
     """
     intact = [info for info in kept(directory) if _is_intact(directory, info)]
     good = {info.step for info in intact}
     bad = {step for step, _ in _parts(directory)} - good
     warnings = [
-        f"{directory / str(step)}: the checkpoint is damaged or half written, and skipped"
+        f"{directory / str(step)}: the checkpoint is damaged, half written or of a newer vaectl, "
+        "and skipped"
         for step in sorted(bad)
     ]
     if not intact:
@@ -273,10 +289,17 @@ def keep_only(directory: Path, steps: set[int]) -> None:
 
 
 def _parts(directory: Path) -> list[tuple[int, Path]]:
-    """All that belongs to some step: its JSON, its directory, and what Orbax began to write."""
-    if not directory.is_dir():
+    """All that belongs to some step: its JSON, its directory, and what Orbax began to write.
+
+    Raises:
+        RunError: it cannot be known.
+    """
+    try:
+        paths = list(directory.iterdir())
+    except OSError as error:
+        _refuse_unreadable(directory, error)
         return []
-    split = ((path.name.partition(".")[0], path) for path in directory.iterdir())
+    split = ((path.name.partition(".")[0], path) for path in paths)
     return [(int(step), path) for step, path in split if step.isdecimal()]
 
 
@@ -302,8 +325,22 @@ def _seal(fields: dict[str, Any]) -> str:
 def _is_intact(directory: Path, info: Info) -> bool:
     try:
         return digest(directory / str(info.step)) == info.digest
-    except OSError:
+    except OSError as error:
+        _refuse_unreadable(directory / str(info.step), error)
         return False
+
+
+def _refuse_unreadable(path: Path, error: OSError) -> None:
+    """Tell what is damaged or gone from what another time, or another user, may read.
+
+    Raises:
+        RunError: it is of the second kind; to delete it would be to lose it.
+    """
+    if error.errno not in DAMAGED:
+        raise RunError(
+            f"{error.filename or path}: cannot be read: {error.strerror}",
+            hint="nothing is lost by waiting: mend the disk or the permissions, and try again",
+        ) from None
 
 
 _unraisablehook = sys.unraisablehook
@@ -345,8 +382,15 @@ def layout(state: TrainState) -> str:
 def digest(directory: Path) -> str:
     """SHA-256 of a directory: of the path, size and bytes of each file, in order of paths."""
     result = hashlib.sha256()
-    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
-        content = path.read_bytes()
-        result.update(f"{path.relative_to(directory).as_posix()} {len(content)}\n".encode())
-        result.update(content)
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    # not rglob: it passes over what it may not read
+    walk = os.walk(directory, onerror=refuse)
+    for path in sorted(Path(folder, name) for folder, _, names in walk for name in names):
+        with regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            result.update(f"{path.relative_to(directory).as_posix()} {size}\n".encode())
+            hashlib.file_digest(file, lambda: result)  # in blocks: a file may be of gigabytes
     return result.hexdigest()

@@ -173,8 +173,8 @@ def resume(
                 )
             if at.step != at.epoch * task.program.steps_per_epoch + at.beyond:
                 raise RunError(
-                    f"{rundir.checkpoints / str(at.step)}: the checkpoint does not fit config.yaml: "
-                    f"{at.where} is another step there",
+                    f"{rundir.checkpoints / str(at.step)}: the checkpoint does not fit "
+                    f"config.yaml: {at.where} is another step there",
                     hint="was config.yaml changed after training? Put the old one back",
                 )
             rows = rundir.read_metrics(until=at.epoch)
