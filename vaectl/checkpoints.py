@@ -7,7 +7,7 @@ A checkpoint counts only once its JSON stands beside it, and that is written las
 ours: Orbax loads flipped bytes without noticing. So is the seal: a flipped digit is a number too.
 
 To resume exactly takes the state and, of the epochs before it, the best: a checkpoint names the
-one that it goes with. So many are kept that any one of them may be damaged.
+one that it goes with. Once there are two save points, any one of those kept may be damaged.
 """
 
 from __future__ import annotations

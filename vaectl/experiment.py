@@ -157,7 +157,11 @@ def resume(
         stored = rundir.read_config()
         resumption.check_settings(rundir.name, stored, settings, extend=extend)
         record = rundir.read_record() if rundir.has_record else None
-        if record and record.status == "finished" and record.epochs == settings.epochs:
+        if record:
+            resumption.check_unchanged(rundir.name, stored, record)
+        unmoved = settings.data.source == stored.data.source
+        done = record and record.status == "finished" and record.epochs == settings.epochs
+        if record and done and unmoved:
             watch(Note(f"{rundir.name} is finished; --epochs N trains it further"))
             return Result(rundir.path, record, *rundir.read_metrics()[-2:])
         task = _task(settings, device_kind, stream, watch)
@@ -319,6 +323,7 @@ def _resumed(task: _Task, record: Record, found: Found, at: Info) -> Record:
             "epoch": at.epoch,
             "epochs": task.settings.epochs,
             "best": top and Best(**top.model_dump(include={"epoch", "validation_elbo"})),
+            "data": record.data | {"source": task.settings.data.source},
             "resumed": [*record.resumed, resumption_],
         }
     )
@@ -344,6 +349,7 @@ def _first_record(task: _Task, rundir: RunDir) -> Record:
             "image_shape": list(dataset.image_shape),
             "images": splits,
         },
+        settings=resumption.settled(settings),
         metrics={
             "unit": "nats per image",
             "estimator": f"ELBO, {samples} sample{'s' * (samples > 1)}",

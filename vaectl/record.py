@@ -83,6 +83,8 @@ class Record(BaseModel):
     versions: dict[str, str]
     device: dict[str, Any]
     data: dict[str, Any]
+    settings: dict[str, Any] = {}
+    """What config.yaml said in the beginning, by dotted path: a resume compares them."""
     metrics: dict[str, str]
     """What the numbers of metrics.csv are: unit, estimator, binarization."""
     resumed: list[Resumption] = []
