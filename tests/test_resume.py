@@ -278,6 +278,17 @@ def test_a_checkpoint_of_another_batch_size_is_refused(whole: RunDir, tmp_path: 
         experiment.resume(run, settings)
 
 
+@pytest.mark.parametrize("lines", [0, 1, 8])
+def test_metrics_that_a_finished_run_lost_are_missed(
+    lines: int, whole: RunDir, tmp_path: Path
+) -> None:
+    shutil.copytree(whole.path, tmp_path / "a")
+    file = tmp_path / "a" / "metrics.csv"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:lines]))
+    with pytest.raises(RunError, match=r"metrics\.csv: not "):
+        experiment.resume(RunDir(tmp_path / "a"), _settings())
+
+
 def test_a_run_that_another_process_writes_in_is_not_resumed(tmp_path: Path) -> None:
     with (
         RunDir.create(tmp_path, "a", "", force=False) as run,

@@ -316,7 +316,17 @@ def test_what_cannot_be_written_into_a_run_is_an_error(tmp_path: Path) -> None:
         run.write_evaluation(_evaluation("test"))
 
 
-@pytest.mark.parametrize("content", [None, "epoch,step\n1,2\n", "x\n", "epoch,step,split\na,b,c\n"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        "epoch,step\n1,2\n",
+        "x\n",
+        "epoch,step,split\na,b,c\n",
+        f"{','.join(Row._fields)}\n1,2,{'t' * 200_000},1,1,1,1\n",
+        f"{','.join(Row._fields)}\n1,2,trian,1,1,1,1\n",
+    ],
+)
 def test_broken_metrics_are_refused(content: str | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "metrics.csv").write_text(content)

@@ -163,7 +163,8 @@ def resume(
         done = record and record.status == "finished" and record.epochs == settings.epochs
         if record and done and unmoved:
             watch(Note(f"{rundir.name} is finished; --epochs N trains it further"))
-            return Result(rundir.path, record, *rundir.read_metrics()[-2:])
+            rows = rundir.read_metrics(until=settings.epochs)
+            return Result(rundir.path, record, *rows[-2:])
         task = _task(settings, device_kind, stream, watch)
         record = record or _first_record(task, rundir)
         record.check_data(settings.data.source, task.dataset.fingerprint)
