@@ -6,7 +6,7 @@ import pytest
 
 from vaectl import config, experiment, progress
 from vaectl.checkpoints import kept
-from vaectl.errors import DivergedError, InterruptedRunError
+from vaectl.errors import ConfigError, DivergedError, InterruptedRunError
 from vaectl.rundir import RunDir
 
 
@@ -34,6 +34,22 @@ def _settings(**changes: object) -> config.Config:
 def test_default_names_say_data_code_optimizer_and_seed(source: str, name: str) -> None:
     settings = _settings(seed=7, data={"source": source}, optimizer={"name": "sgd"})
     assert experiment.default_name(settings) == name
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"optimizer": {"schedule": {"warmup_epochs": 1e9}}}, "optimizer.schedule.warmup_epochs"),
+        ({"epochs": 10**6}, "epochs"),
+    ],
+)
+def test_more_steps_than_can_be_counted_are_refused_before_anything_is_written(
+    changes: dict[str, object], key: str, tmp_path: Path
+) -> None:
+    data = {"train_size": 3000, "validation_size": 50}
+    with pytest.raises(ConfigError, match=f"^{key} .* steps, at 3,000 an epoch"):
+        experiment.run(_settings(**changes, data=data, batch_size=1), runs_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_interrupt_saves_the_state_and_the_figures(tmp_path: Path) -> None:

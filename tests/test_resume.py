@@ -289,6 +289,14 @@ def test_metrics_that_a_finished_run_lost_are_missed(
         experiment.resume(RunDir(tmp_path / "a"), _settings())
 
 
+def test_a_run_that_was_renamed_goes_on_under_its_new_name(whole: RunDir, tmp_path: Path) -> None:
+    run = RunDir(Path(shutil.copytree(whole.path, tmp_path / "new")))
+    notes: list[progress.Event] = []
+    result = experiment.resume(run, _settings(epochs=5), extend=True, watch=notes.append)
+    assert progress.Note("new goes on after epoch 4") in notes
+    assert (result.record.name, run.read_record().name) == ("new", "new")
+
+
 def test_a_run_that_another_process_writes_in_is_not_resumed(tmp_path: Path) -> None:
     with (
         RunDir.create(tmp_path, "a", "", force=False) as run,

@@ -185,7 +185,11 @@ def resume(
             rows = rundir.read_metrics(until=at.epoch)
             state = _restore(task, rundir, found.intact)
             recorder = Recorder(
-                rundir, settings, _resumed(task, record, found, at), rows, best(found.intact)
+                rundir,
+                settings,
+                _resumed(task, rundir, record, found, at),
+                rows,
+                best(found.intact),
             )
             return _carry_out(task, recorder, (at, state) if state else None, stopping)
 
@@ -204,6 +208,7 @@ def _task(settings: config.Config, device_kind: DeviceKind, stream: bool, watch:
     device = devices.select(device_kind)
     watch(Phase(f"reading {settings.data.source}"))
     task = _Task(settings, data.load(settings.data), device, streamed=False, watch=watch)
+    training.check_steps(task.program)
     held_out = len(task.dataset.validation.images)
     must_stream = footprint.check_training(task.program, held_out, device)
     task = task._replace(streamed=must_stream or stream)
@@ -297,14 +302,14 @@ def _restore(task: _Task, rundir: RunDir, intact: list[Info]) -> TrainState | No
     return state
 
 
-def _resumed(task: _Task, record: Record, found: Found, at: Info) -> Record:
+def _resumed(task: _Task, rundir: RunDir, record: Record, found: Found, at: Info) -> Record:
     """The record of a run that goes on from here, and a word on where and under what."""
     versions, device = environment.versions(), task.place
     warnings = found.warnings + resumption.differences(record, versions, device)
     for warning in warnings:
         task.watch(Note(f"warning: {warning}"))
     where = f"after {at.where}" if at.step else "from the beginning: it has no checkpoint yet"
-    task.watch(Note(f"{record.name} goes on {where}"))
+    task.watch(Note(f"{rundir.name} goes on {where}"))
     top = best(found.intact)
     resumption_ = Resumption(
         time=now(),
@@ -318,6 +323,7 @@ def _resumed(task: _Task, record: Record, found: Found, at: Info) -> Record:
     )
     return record.model_copy(
         update={
+            "name": rundir.name,
             "status": "running",
             "error": None,
             "end": None,
