@@ -6,7 +6,7 @@ import pytest
 
 from vaectl import config, experiment, progress
 from vaectl.checkpoints import kept
-from vaectl.errors import ConfigError, DivergedError, InterruptedRunError
+from vaectl.errors import ConfigError, DivergedError, InterruptedRunError, RunError
 from vaectl.rundir import RunDir
 
 
@@ -139,6 +139,19 @@ def test_a_bug_leaves_the_run_as_failed(tmp_path: Path) -> None:
         experiment.run(_settings(), runs_dir=tmp_path, name="a", watch=watch)
     record = RunDir(tmp_path / "a").read_record()
     assert (record.status, record.error) == ("failed", "a bug")
+
+
+def test_an_error_of_the_disk_keeps_its_hint_and_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RunError("no room", hint="make some")
+
+    monkeypatch.setattr(RunDir, "write_metrics", fail)
+    with pytest.raises(RunError, match="no room") as error:
+        experiment.run(_settings(), runs_dir=tmp_path / "my runs", name="a")
+    path = tmp_path / "my runs" / "a"
+    assert error.value.hint == f"make some; once mended: vaectl train --resume '{path}'"
 
 
 def test_grey_levels_as_probabilities_are_explained(tmp_path: Path) -> None:

@@ -97,12 +97,8 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path) -> None:
+        check_place(directory)
         self._directory = directory.absolute()  # Orbax takes no relative paths
-        if "\\" in str(self._directory):
-            raise RunError(
-                f"{self._directory}: a backslash in its path, which Orbax takes for a slash",
-                hint="rename what it stands in, or choose another --runs-dir",
-            )
         self._thread = ThreadPoolExecutor(1)
         self._saving: Future[None] | None = None
         # what Orbax logs as an error, with a traceback, it raises too
@@ -201,6 +197,19 @@ class Checkpoints:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise RunError(f"{path}: the checkpoint does not load: {reason}") from error
         return state
+
+
+def check_place(directory: Path) -> None:
+    """Refuse a place where Orbax would write elsewhere.
+
+    Raises:
+        RunError: it is one.
+    """
+    if "\\" in str(directory.absolute()):
+        raise RunError(
+            f"{directory.absolute()}: a backslash in its path, which Orbax takes for a slash",
+            hint="rename what it stands in, or choose another --runs-dir",
+        )
 
 
 def kept(directory: Path) -> list[Info]:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import math
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -17,7 +18,16 @@ import jax
 import numpy as np
 
 from vaectl import config, data, devices, environment, fitting, footprint, resumption, training
-from vaectl.checkpoints import BEGINNING, Checkpoints, Found, Info, best, find_intact, keep_only
+from vaectl.checkpoints import (
+    BEGINNING,
+    Checkpoints,
+    Found,
+    Info,
+    best,
+    check_place,
+    find_intact,
+    keep_only,
+)
 from vaectl.data.binarization import meaning
 from vaectl.devices import DeviceKind
 from vaectl.errors import ConfigError, DivergedError, InterruptedRunError, RunError
@@ -118,6 +128,7 @@ def run(
         InterruptedRunError: SIGINT or SIGTERM; the state is saved.
     """
     check_name(runs_dir, name, force=force)
+    check_place(runs_dir)
     task = _task(settings, device_kind, stream, watch)
     with (
         asked_to_stop() as stopping,
@@ -153,6 +164,7 @@ def resume(
         DivergedError: as for `run`.
         InterruptedRunError: as for `run`.
     """
+    check_place(rundir.checkpoints)
     with rundir.lock():
         stored = rundir.read_config()
         resumption.check_settings(rundir.name, stored, settings, extend=extend)
@@ -221,7 +233,8 @@ def _carry_out(
     task: _Task, recorder: Recorder, start: tuple[Info, TrainState] | None, stopping: Stopping
 ) -> Result:
     """Train and draw; however that ends, the record says how."""
-    path, goes_on = recorder.rundir.path, f"vaectl train --resume {recorder.rundir.path}"
+    path = recorder.rundir.path
+    goes_on = f"vaectl train --resume {shlex.quote(str(path))}"
     try:
         with jax.default_device(task.device):
             recorder.begin()
@@ -238,9 +251,8 @@ def _carry_out(
         ) from None
     except RunError as error:
         recorder.end("failed", error.message)
-        raise RunError(
-            error.message, hint=f"what was saved before is intact; once mended: {goes_on}"
-        ) from error
+        hints = [error.hint or "what was saved before is intact", f"once mended: {goes_on}"]
+        raise RunError(error.message, hint="; ".join(hints)) from error
     except BaseException as error:
         recorder.end("failed", str(error) or type(error).__name__)
         raise
