@@ -14,6 +14,7 @@ import pytest
 import vaectl as package
 from tests.conftest import Vaectl, assert_equal_runs
 from vaectl import config, configfile, experiment, fitting, progress
+from vaectl.assessment import assess
 from vaectl.checkpoints import best, kept
 from vaectl.errors import ConfigError, DataError, InterruptedRunError, RunError
 from vaectl.fitting import Chunk, Epoch
@@ -76,6 +77,10 @@ def test_an_epoch_is_saved_inside_and_goes_on_inside(
     assert (info.step, info.where) == (33, "epoch 2 + 3 steps")
     assert package.load(run.path, "latest").title == "a, epoch 2 + 3 steps"
     assert package.load(run.path).title == "a, epoch 2"
+    model = package.load(run.path, "latest")
+    evaluation = assess(model, "test", samples=1, importance_samples=0, seed=0)
+    assert (evaluation.epoch, evaluation.step) == (2, 33)
+    assert evaluation.where == "epoch 2 + 3 steps"
     experiment.resume(run, _settings())
     assert_equal_runs(run.path, whole.path)
 

@@ -121,6 +121,10 @@ class Evaluation(BaseModel):
     format_version: int = FORMAT_VERSION
     run: str
     epoch: int
+    """The last one that had ended."""
+    step: int | None = None
+    where: str = ""
+    """In the training, for a person; a checkpoint may be inside an epoch."""
     split: Literal["train", "validation", "test"]
     images: int
     binarization: str

@@ -41,6 +41,9 @@ SPLITS: dict[str, Literal["train", "validation"]] = {"train": "train", "validati
 MOST_BYTES = 2**26
 """Of run.json and evaluation.json; the largest code there can be fills a fifth of it."""
 
+PATIENCE = 0.5
+"""Seconds to wait for a lock: who only asks whether it is held, holds it for a moment."""
+
 _LOCK = ".lock"
 _HALF_WRITTEN = re.compile(
     r"\.(config\.yaml|run\.json|metrics\.csv|\d+\.json|(elbo|kl|nll)\.(png|svg))\.\w{8}"
@@ -358,7 +361,7 @@ class RunDir:
 
     def _acquire(self) -> None:
         try:
-            self._lock.acquire()
+            self._lock.acquire(timeout=PATIENCE)
         except Timeout:
             raise RunError(
                 f"{self.path}: another process writes in it",
