@@ -348,7 +348,7 @@ def _refuse_unreadable(path: Path, error: OSError) -> None:
     if error.errno not in DAMAGED:
         raise RunError(
             f"{error.filename or path}: cannot be read: {error.strerror}",
-            hint="nothing is lost by waiting: mend the disk or the permissions, and try again",
+            hint="mend the disk or the permissions, and try again; if it is lost, delete it",
         ) from None
 
 
