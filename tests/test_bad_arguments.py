@@ -133,6 +133,10 @@ def test_a_backslash_is_refused_before_orbax_writes_elsewhere(vaectl: Vaectl, ru
     code, _, err = vaectl("sample", "z\\2")
     assert code == 4
     assert "z\\2/checkpoints: a backslash in its path, which Orbax takes for a slash\ntry" in err
+    code, _, err = vaectl("train", "--runs-dir", "r\\s")
+    assert (code, err.partition(":")[0], Path("r\\s").exists()) == (4, "error", False)
+    code, _, err = vaectl("train", "--resume", "z\\2")
+    assert (code, err.partition(":")[0]) == (4, "error")
 
 
 def test_places_may_be_called_anything(vaectl: Vaectl) -> None:
@@ -142,6 +146,8 @@ def test_places_may_be_called_anything(vaectl: Vaectl) -> None:
     run = f"{place}/digits-5k-z20-adam-s0"
     assert vaectl("sample", run, "--count", 1).out == f"{run}/figures/sample.png\n"
     assert vaectl("config", "show", f"{run}/config.yaml").code == 0
+    header = Path(run, "config.yaml").read_text().splitlines()[1]
+    assert header == f"# vaectl train '{run}/config.yaml'"
 
 
 def test_figures_that_are_links_are_replaced_and_folders_that_are_links_are_used(

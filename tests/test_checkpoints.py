@@ -1,5 +1,9 @@
+import errno
+import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -94,7 +98,7 @@ def test_any_one_checkpoint_may_be_damaged_and_a_run_resumes_exactly(
     assert top is not None
     assert (found.intact[-1].epoch, top.epoch) == (resumes_from, best_epoch)
     (warning,) = found.warnings
-    assert warning.startswith(f"{tmp_path}/{damaged}0: the checkpoint is damaged or half written")
+    assert warning.startswith(f"{tmp_path}/{damaged}0: the checkpoint is damaged, half written")
 
 
 def test_a_best_state_that_is_lost_is_told_of(tmp_path: Path) -> None:
@@ -124,6 +128,51 @@ def test_what_a_kill_left_of_a_first_save_is_no_checkpoint_and_goes(tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.EACCES, errno.EMFILE])
+@pytest.mark.parametrize("name", ["10.json", "manifest.ocdbt", "checkpoints"])
+def test_what_cannot_be_read_just_now_is_not_damaged(
+    code: int, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "checkpoints"
+    _save_epochs(directory, -100.0, -110.0)
+
+    def failing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(path: Any, *more: Any) -> Any:
+            if Path(path).name == name:
+                raise OSError(code, os.strerror(code), str(path))
+            return real(path, *more)
+
+        return call
+
+    monkeypatch.setattr(Path, "open", failing(Path.open))
+    monkeypatch.setattr(os, "listdir", failing(os.listdir))
+    with pytest.raises(RunError, match=f"{name}: cannot be read: {os.strerror(code)}"):
+        find_intact(directory)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _save_epochs(tmp_path, -100.0)
+
+    def scandir(path: Any) -> Any:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(RunError, match="10: cannot be read: Permission denied"):
+        find_intact(tmp_path)
+
+
+def test_one_checkpoint_of_a_newer_format_blocks_nothing(tmp_path: Path) -> None:
+    _save_epochs(tmp_path, -100.0, -90.0)
+    (tmp_path / "10.json").write_text('{"format_version": 2}')
+    assert [info.epoch for info in kept(tmp_path)] == [2]
+    found = find_intact(tmp_path)
+    assert [info.epoch for info in found.intact] == [2]
+    (warning,) = found.warnings
+    assert warning.startswith(f"{tmp_path}/10: ")
+
+
 def test_a_newer_format_is_refused_with_a_hint(tmp_path: Path) -> None:
     _save_epochs(tmp_path, -100.0)
     (tmp_path / "10.json").write_text('{"format_version": 2}')
@@ -145,6 +194,32 @@ def test_leaving_the_context_finishes_the_save_under_way(tmp_path: Path) -> None
     with Checkpoints(tmp_path) as saved:
         saved.save(_state(), _info(3))
     assert [info.epoch for info in kept(tmp_path)] == [3]
+
+
+@pytest.mark.parametrize(
+    ("was", "is_"),
+    [
+        ('"validation_elbo": -100.0', '"validation_elbo": 100.0'),
+        ('"epoch": 3', '"epoch": 2'),
+        ('"beyond": 0', '"beyond": 1'),
+        ('"best": 10', '"best": 30'),
+        ('"seconds": 0.0', '"seconds": 8.0'),
+        ('"sums": [', '"summs": ['),
+        ('"beyond": 0', '"beyond": 0, "unheard": 1'),
+        ('"seal": "', '"seal": "0'),
+    ],
+)
+def test_whatever_is_changed_beside_a_checkpoint_is_noticed(
+    was: str, is_: str, tmp_path: Path
+) -> None:
+    with Checkpoints(tmp_path) as saved:
+        saved.save(_state(), _info(3))
+    file = tmp_path / "30.json"
+    assert was in file.read_text()
+    file.write_text(file.read_text().replace(was, is_))
+    assert kept(tmp_path) == []
+    with pytest.raises(RunError, match="none of the checkpoints is good"):
+        find_intact(tmp_path)
 
 
 def test_a_checkpoint_without_its_json_does_not_count(tmp_path: Path) -> None:

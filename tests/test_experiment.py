@@ -6,7 +6,7 @@ import pytest
 
 from vaectl import config, experiment, progress
 from vaectl.checkpoints import kept
-from vaectl.errors import DivergedError, InterruptedRunError
+from vaectl.errors import ConfigError, DivergedError, InterruptedRunError, RunError
 from vaectl.rundir import RunDir
 
 
@@ -34,6 +34,22 @@ def _settings(**changes: object) -> config.Config:
 def test_default_names_say_data_code_optimizer_and_seed(source: str, name: str) -> None:
     settings = _settings(seed=7, data={"source": source}, optimizer={"name": "sgd"})
     assert experiment.default_name(settings) == name
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"optimizer": {"schedule": {"warmup_epochs": 1e9}}}, "optimizer.schedule.warmup_epochs"),
+        ({"epochs": 10**6}, "epochs"),
+    ],
+)
+def test_more_steps_than_can_be_counted_are_refused_before_anything_is_written(
+    changes: dict[str, object], key: str, tmp_path: Path
+) -> None:
+    data = {"train_size": 3000, "validation_size": 50}
+    with pytest.raises(ConfigError, match=f"^{key} .* steps, at 3,000 an epoch"):
+        experiment.run(_settings(**changes, data=data, batch_size=1), runs_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_interrupt_saves_the_state_and_the_figures(tmp_path: Path) -> None:
@@ -123,6 +139,19 @@ def test_a_bug_leaves_the_run_as_failed(tmp_path: Path) -> None:
         experiment.run(_settings(), runs_dir=tmp_path, name="a", watch=watch)
     record = RunDir(tmp_path / "a").read_record()
     assert (record.status, record.error) == ("failed", "a bug")
+
+
+def test_an_error_of_the_disk_keeps_its_hint_and_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RunError("no room", hint="make some")
+
+    monkeypatch.setattr(RunDir, "write_metrics", fail)
+    with pytest.raises(RunError, match="no room") as error:
+        experiment.run(_settings(), runs_dir=tmp_path / "my runs", name="a")
+    path = tmp_path / "my runs" / "a"
+    assert error.value.hint == f"make some; once mended: vaectl train --resume '{path}'"
 
 
 def test_grey_levels_as_probabilities_are_explained(tmp_path: Path) -> None:

@@ -224,6 +224,7 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     "no JSON": lambda path: path.with_name(f"{path.name}.json").unlink(),
     "half a JSON": lambda path: os.truncate(path.with_name(f"{path.name}.json"), 40),
     "another digest": lambda path: _flip_digest(path.with_name(f"{path.name}.json")),
+    "another ELBO": lambda path: _raise_elbo(path.with_name(f"{path.name}.json")),
 }
 
 
@@ -239,6 +240,11 @@ def _flip_digest(file: Path) -> None:
     text = file.read_text()
     at = text.index('"digest": "') + 11
     file.write_text(text[:at] + ("1" if text[at] == "0" else "0") + text[at + 1 :])
+
+
+def _raise_elbo(file: Path) -> None:
+    """By what would make a state the best for ever."""
+    file.write_text(file.read_text().replace('"validation_elbo": -', '"validation_elbo": '))
 
 
 def _damage(kind: str, index: int, folder: Path, whole: Path, faults: Table) -> None:
@@ -262,7 +268,7 @@ def _damage(kind: str, index: int, folder: Path, whole: Path, faults: Table) -> 
 def test_a_damaged_checkpoint_is_skipped_for_one_before_it(
     tmp_path: Path, whole: Path, faults: Table
 ) -> None:
-    for kind in ("a flipped byte", "half a JSON"):
+    for kind in ("a flipped byte", "half a JSON", "another ELBO"):
         _damage(kind, -1, tmp_path, whole, faults)
 
 

@@ -50,3 +50,32 @@ def test_a_command_leaves_at_once_and_without_a_traceback(number: int) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\n")
+
+
+def test_a_command_leaves_though_nobody_reads_what_it_says() -> None:
+    code = (
+        "import os, signal; from vaectl.interrupts import leave_at_once; leave_at_once()\n"
+        "os.set_blocking(2, False)\n"
+        "try:\n    while True: os.write(2, b' ' * 4096)\nexcept BlockingIOError: pass\n"
+        "os.set_blocking(2, True)\n"
+        "signal.raise_signal(signal.SIGTERM)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+    with process:
+        try:
+            assert process.wait(30) == 130
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_that_was_to_be_ignored_is(number: int) -> None:
+    """As SIGINT is in what a script puts into the background."""
+    code = (
+        "import signal, sys; from vaectl.interrupts import asked_to_stop, leave_at_once\n"
+        f"signal.signal({int(number)}, signal.SIG_IGN); leave_at_once()\n"
+        f"with asked_to_stop() as asked: signal.raise_signal({int(number)}); print(asked())\n"
+        f"signal.raise_signal({int(number)}); print('still here')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "False\nstill here\n", "")

@@ -10,9 +10,12 @@ from PIL import Image
 
 import vaectl as package
 from tests.conftest import Vaectl
-from vaectl import data, latent, look
+from vaectl import checkpoints, data, devices, experiment, latent, look
+from vaectl.checkpoints import Checkpoints, Info
 from vaectl.data.binarization import draw
-from vaectl.errors import DataError, RunError
+from vaectl.errors import ConfigError, DataError, RunError
+from vaectl.rundir import RunDir
+from vaectl.training import TrainState
 
 
 def _png(path: str) -> np.ndarray:
@@ -393,6 +396,36 @@ class TestApi:
             model.elbo(np.zeros((3, 28, 28)), samples=0)
         with pytest.raises(ValueError, match="-1 codes"):
             model.sample(-1)
+
+    def test_more_than_fits_is_refused_whichever_way_it_is_asked_for(
+        self, runs: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model = package.load(runs / "z5")
+        monkeypatch.setattr(devices, "memory_of", lambda _: 2**24)
+        with pytest.raises(ConfigError, match="3 images at once, 1,000,000 samples of each: this"):
+            model.elbo(np.zeros((3, 28, 28)), samples=10**6)
+        with pytest.raises(ConfigError, match="1,000,000,000 images at once: this"):
+            model.prior(10**9)
+
+    @pytest.mark.parametrize("wanted", ["latest", "best"])
+    def test_a_checkpoint_that_a_training_removes_just_now_is_not_damaged(
+        self, wanted: str, runs: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = RunDir(runs / "z5")
+        longer = run.read_config().model_copy(update={"epochs": 5})
+        experiment.resume(run, longer, extend=True)
+        kept, restore = checkpoints.kept(run.checkpoints), Checkpoints.restore
+        chosen: list[Info] = []
+
+        def remove_first(saved: Checkpoints, info: Info, like: TrainState) -> TrainState:
+            if not chosen:
+                others = {other.step for other in kept} - {info.step}
+                checkpoints.keep_only(run.checkpoints, others)
+            chosen.append(info)
+            return restore(saved, info, like)
+
+        monkeypatch.setattr(Checkpoints, "restore", remove_first)
+        assert package.load(run.path, wanted).checkpoint == chosen[1] != chosen[0]
 
     def test_errors_are_vaectls_own(self, runs: Path) -> None:
         with pytest.raises(RunError, match="cannot be read") as error:

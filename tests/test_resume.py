@@ -8,11 +8,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import vaectl as package
 from tests.conftest import Vaectl, assert_equal_runs
 from vaectl import config, configfile, experiment, fitting, progress
+from vaectl.assessment import assess
 from vaectl.checkpoints import best, kept
 from vaectl.errors import ConfigError, DataError, InterruptedRunError, RunError
 from vaectl.fitting import Chunk, Epoch
@@ -75,6 +77,10 @@ def test_an_epoch_is_saved_inside_and_goes_on_inside(
     assert (info.step, info.where) == (33, "epoch 2 + 3 steps")
     assert package.load(run.path, "latest").title == "a, epoch 2 + 3 steps"
     assert package.load(run.path).title == "a, epoch 2"
+    model = package.load(run.path, "latest")
+    evaluation = assess(model, "test", samples=1, importance_samples=0, seed=0)
+    assert (evaluation.epoch, evaluation.step) == (2, 33)
+    assert evaluation.where == "epoch 2 + 3 steps"
     experiment.resume(run, _settings())
     assert_equal_runs(run.path, whole.path)
 
@@ -133,7 +139,7 @@ def test_another_configuration_is_refused_by_its_keys(
         "error: a cannot be resumed under another configuration\n"
         "       seed: 0 in the run, 1 asked for\n"
         "       model.hidden_size: 8 in the run, 9 asked for\n"
-        "try:   --epochs alone may change; for the rest train another run\n"
+        "try:   --epochs and data.source alone may change; for the rest train another run\n"
     )
     Path("same.yaml").write_text(configfile.dump(_settings()))
     assert vaectl("train", "same.yaml", "--resume", "a", "--seed", 0).code == 0
@@ -153,6 +159,62 @@ def test_another_data_set_is_refused(whole: RunDir, tmp_path: Path) -> None:
     run.write_record(record.model_copy(update={"data": record.data | {"fingerprint": "0" * 64}}))
     with pytest.raises(DataError, match="is not the data set"):
         experiment.resume(run, _settings(epochs=5), extend=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"batch_size": 30}, "batch_size: 20 when it began, 30 now"),
+        ({"seed": 1}, "seed: 0 when it began, 1 now"),
+        ({"optimizer": {"adam": {"learning_rate": 0.02}}}, "adam.learning_rate: 0.01 when it"),
+    ],
+)
+def test_a_config_that_was_changed_after_training_is_refused(
+    changes: dict[str, object], said: str, whole: RunDir, tmp_path: Path
+) -> None:
+    shutil.copytree(whole.path, tmp_path / "a")
+    run = RunDir(tmp_path / "a")
+    run.write_config(configfile.dump(_settings(**changes)))
+    with pytest.raises(ConfigError, match=r"config\.yaml was changed after training") as error:
+        experiment.resume(run, run.read_config().model_copy(update={"epochs": 9}), extend=True)
+    assert said in error.value.message
+
+
+def test_a_changed_number_of_epochs_is_refused_where_the_schedule_follows_from_it(
+    tmp_path: Path,
+) -> None:
+    cosine = {"schedule": {"name": "cosine"}}
+    experiment.run(_settings(epochs=1, optimizer=cosine), runs_dir=tmp_path, name="a")
+    run = RunDir(tmp_path / "a")
+    run.write_config(configfile.dump(_settings(epochs=2, optimizer=cosine)))
+    with pytest.raises(ConfigError, match="epochs: 1 when it began, 2 now"):
+        experiment.resume(run, run.read_config())
+
+
+def test_a_run_goes_on_after_its_data_moved(
+    vaectl: Vaectl, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    images = rng.integers(0, 256, (60, 4, 4), np.uint8)
+    np.savez(tmp_path / "old.npz", x_train=images, x_test=images[:9])
+    sizes = ("--set", "data.validation_size=10", "--hidden-size", 4, "--code-size", 2)
+    begun = vaectl(
+        "train", "--set", "data.source=npz:old.npz", *sizes, "--name", "a", "--epochs", 1
+    )
+    assert begun.code == 0, begun.err
+    (tmp_path / "old.npz").rename("new.npz")
+    assert vaectl("train", "--resume", "a", "--epochs", 2).code == 3
+    moved = ("--resume", "a", "--set", f"data.source=npz:{tmp_path}/new.npz")
+    assert vaectl("train", *moved, "--epochs", 2).code == 0
+    run = RunDir(tmp_path / "runs" / "a")
+    source = f"npz:{tmp_path}/new.npz"
+    assert (run.read_config().data.source, run.read_record().data["source"]) == (source, source)
+    (tmp_path / "new.npz").rename("newest.npz")
+    newest = ("--resume", "a", "--set", f"data.source=npz:{tmp_path}/newest.npz")
+    assert vaectl("train", *newest).code == 0
+    assert vaectl("evaluate", "a", "--split", "test").code == 0
+    np.savez(tmp_path / "other.npz", x_train=images[::-1], x_test=images[:9])
+    other = ("--resume", "a", "--set", "data.source=npz:other.npz")
+    assert "is not the data set" in vaectl("train", *other).err
 
 
 def test_another_machine_or_version_is_a_warning(whole: RunDir, tmp_path: Path) -> None:
@@ -210,6 +272,34 @@ def test_metrics_that_lack_epochs_are_refused_and_nothing_is_touched(
     with pytest.raises(RunError, match=r"metrics\.csv: not all of the epochs 1 to 4"):
         experiment.resume(run, _settings(epochs=5), extend=True)
     assert (run.path / "run.json").read_bytes() == before
+
+
+def test_a_checkpoint_of_another_batch_size_is_refused(whole: RunDir, tmp_path: Path) -> None:
+    shutil.copytree(whole.path, tmp_path / "a")
+    run, settings = RunDir(tmp_path / "a"), _settings(epochs=9, batch_size=30)
+    run.write_config(configfile.dump(settings))
+    run.write_record(run.read_record().model_copy(update={"settings": {}, "status": "running"}))
+    with pytest.raises(RunError, match="epoch 4 is another step there"):
+        experiment.resume(run, settings)
+
+
+@pytest.mark.parametrize("lines", [0, 1, 8])
+def test_metrics_that_a_finished_run_lost_are_missed(
+    lines: int, whole: RunDir, tmp_path: Path
+) -> None:
+    shutil.copytree(whole.path, tmp_path / "a")
+    file = tmp_path / "a" / "metrics.csv"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:lines]))
+    with pytest.raises(RunError, match=r"metrics\.csv: not "):
+        experiment.resume(RunDir(tmp_path / "a"), _settings())
+
+
+def test_a_run_that_was_renamed_goes_on_under_its_new_name(whole: RunDir, tmp_path: Path) -> None:
+    run = RunDir(Path(shutil.copytree(whole.path, tmp_path / "new")))
+    notes: list[progress.Event] = []
+    result = experiment.resume(run, _settings(epochs=5), extend=True, watch=notes.append)
+    assert progress.Note("new goes on after epoch 4") in notes
+    assert (result.record.name, run.read_record().name) == ("new", "new")
 
 
 def test_a_run_that_another_process_writes_in_is_not_resumed(tmp_path: Path) -> None:

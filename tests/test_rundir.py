@@ -1,5 +1,6 @@
 import contextlib
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -316,7 +317,37 @@ def test_what_cannot_be_written_into_a_run_is_an_error(tmp_path: Path) -> None:
         run.write_evaluation(_evaluation("test"))
 
 
-@pytest.mark.parametrize("content", [None, "epoch,step\n1,2\n", "x\n", "epoch,step,split\na,b,c\n"])
+def test_a_lock_is_not_lost_to_one_who_only_asks_for_it(tmp_path: Path) -> None:
+    reader = FileLock(tmp_path / ".lock", thread_local=False)
+    reader.acquire()
+    moment = threading.Timer(0.1, reader.release, kwargs={"force": True})
+    moment.start()
+    with RunDir(tmp_path).lock():
+        moment.join()
+        assert RunDir(tmp_path).is_locked()
+
+
+def test_evaluations_of_before_they_knew_their_step_are_read(tmp_path: Path) -> None:
+    RunDir(tmp_path).write_evaluation(_evaluation("test"))
+    file = tmp_path / "evaluation.json"
+    evaluations = json.loads(file.read_text())
+    for key in ("step", "where"):
+        del evaluations["test"][key]
+    file.write_text(json.dumps(evaluations))
+    assert RunDir(tmp_path).read_evaluations() == {"test": _evaluation("test")}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        "epoch,step\n1,2\n",
+        "x\n",
+        "epoch,step,split\na,b,c\n",
+        f"{','.join(Row._fields)}\n1,2,{'t' * 200_000},1,1,1,1\n",
+        f"{','.join(Row._fields)}\n1,2,trian,1,1,1,1\n",
+    ],
+)
 def test_broken_metrics_are_refused(content: str | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "metrics.csv").write_text(content)

@@ -54,6 +54,8 @@ def assess(
     return Evaluation(
         run=model.rundir.name,
         epoch=model.checkpoint.epoch,
+        step=model.checkpoint.step,
+        where=model.checkpoint.where,
         split=split_name,
         images=len(split.images),
         binarization=meaning(model.settings.data),

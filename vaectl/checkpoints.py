@@ -1,21 +1,24 @@
 """Checkpoints of a run, by Orbax; nothing else knows Orbax.
 
     checkpoints/2000/      the state after step 2000, as Orbax writes it
-    checkpoints/2000.json  what it is, and the digest of its files
+    checkpoints/2000.json  what it is, the digest of its files, and a seal on all of that
 
 A checkpoint counts only once its JSON stands beside it, and that is written last. The digest is
-ours: Orbax loads flipped bytes without noticing.
+ours: Orbax loads flipped bytes without noticing. So is the seal: a flipped digit is a number too.
 
 To resume exactly takes the state and, of the epochs before it, the best: a checkpoint names the
-one that it goes with. So many are kept that any one of them may be damaged.
+one that it goes with. Once there are two save points, any one of those kept may be damaged.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
+import json
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -25,14 +28,17 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self, final
 
 import jax
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from vaectl.errors import RunError
-from vaectl.files import read, replacing
+from vaectl.files import read, regular, replacing
 from vaectl.formats import refuse_newer
 from vaectl.training import TrainState
 
 FORMAT_VERSION = 1
+
+DAMAGED = (errno.ENOENT, errno.ENOTDIR, errno.EFBIG, errno.EINVAL)
+"""What reading ends in where a file is gone, too large, or none: no other time will help."""
 
 
 class Info(BaseModel):
@@ -91,12 +97,8 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path) -> None:
+        check_place(directory)
         self._directory = directory.absolute()  # Orbax takes no relative paths
-        if "\\" in str(self._directory):
-            raise RunError(
-                f"{self._directory}: a backslash in its path, which Orbax takes for a slash",
-                hint="rename what it stands in, or choose another --runs-dir",
-            )
         self._thread = ThreadPoolExecutor(1)
         self._saving: Future[None] | None = None
         # what Orbax logs as an error, with a traceback, it raises too
@@ -158,8 +160,9 @@ class Checkpoints:
         with _writing(self._directory / str(info.step)) as path:
             self._orbax.wait_until_finished()
             info = info.model_copy(update={"digest": digest(path)})
+            fields = info.model_dump(mode="json")
             with replacing(_json(path)) as file:
-                file.write(info.model_dump_json(indent=2).encode() + b"\n")
+                file.write(json.dumps({**fields, "seal": _seal(fields)}, indent=2).encode() + b"\n")
         with contextlib.suppress(RunError):  # what is too much does no harm
             keep_only(self._directory, _needed(kept(self._directory)))
 
@@ -196,22 +199,48 @@ class Checkpoints:
         return state
 
 
+def check_place(directory: Path) -> None:
+    """Refuse a place where Orbax would write elsewhere.
+
+    Raises:
+        RunError: it is one.
+    """
+    if "\\" in str(directory.absolute()):
+        raise RunError(
+            f"{directory.absolute()}: a backslash in its path, which Orbax takes for a slash",
+            hint="rename what it stands in, or choose another --runs-dir",
+        )
+
+
 def kept(directory: Path) -> list[Info]:
     """All checkpoints that count, by step.
 
     Raises:
-        RunError: one is of a newer format.
+        RunError: one cannot be read, or all that there are, are of a newer format.
     """
-    infos = []
-    for file in directory.glob("*.json"):
+    infos, newer = [], None
+    for _, file in _parts(directory):
+        if file.suffix != ".json":
+            continue
         try:
             content = read(file, 2**16)
             refuse_newer(file, content, FORMAT_VERSION)
             info = Info.model_validate_json(content)
-        except (OSError, ValidationError):
+            fields = json.loads(content)  # with those that a later vaectl may have added
+        except RunError as error:
+            newer = error
+            continue
+        except OSError as error:
+            _refuse_unreadable(file, error)
+            continue
+        except ValueError:
+            continue
+        if fields.pop("seal", "") != _seal(fields):
             continue
         if file.stem == str(info.step) and (directory / file.stem).is_dir():
             infos.append(info)
+    if newer and not infos:
+        raise newer
     return sorted(infos, key=lambda info: info.step)
 
 
@@ -225,13 +254,14 @@ def find_intact(directory: Path) -> Found:
     """Find the checkpoint to resume from: the last that is intact, and the best before it too.
 
     Raises:
-        RunError: there are checkpoints, but none is good, or one is of a newer format.
+        RunError: there are checkpoints, but none is good, or one cannot be read.
     """
     intact = [info for info in kept(directory) if _is_intact(directory, info)]
     good = {info.step for info in intact}
     bad = {step for step, _ in _parts(directory)} - good
     warnings = [
-        f"{directory / str(step)}: the checkpoint is damaged or half written, and skipped"
+        f"{directory / str(step)}: the checkpoint is damaged, half written or of a newer vaectl, "
+        "and skipped"
         for step in sorted(bad)
     ]
     if not intact:
@@ -268,10 +298,17 @@ def keep_only(directory: Path, steps: set[int]) -> None:
 
 
 def _parts(directory: Path) -> list[tuple[int, Path]]:
-    """All that belongs to some step: its JSON, its directory, and what Orbax began to write."""
-    if not directory.is_dir():
+    """All that belongs to some step: its JSON, its directory, and what Orbax began to write.
+
+    Raises:
+        RunError: it cannot be known.
+    """
+    try:
+        paths = list(directory.iterdir())
+    except OSError as error:
+        _refuse_unreadable(directory, error)
         return []
-    split = ((path.name.partition(".")[0], path) for path in directory.iterdir())
+    split = ((path.name.partition(".")[0], path) for path in paths)
     return [(int(step), path) for step, path in split if step.isdecimal()]
 
 
@@ -289,11 +326,30 @@ def _needed(infos: list[Info]) -> set[int]:
     return last.needs.union(*without)
 
 
+def _seal(fields: dict[str, Any]) -> str:
+    """SHA-256 of what stands beside a checkpoint, in whatever order."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
 def _is_intact(directory: Path, info: Info) -> bool:
     try:
         return digest(directory / str(info.step)) == info.digest
-    except OSError:
+    except OSError as error:
+        _refuse_unreadable(directory / str(info.step), error)
         return False
+
+
+def _refuse_unreadable(path: Path, error: OSError) -> None:
+    """Tell what is damaged or gone from what another time, or another user, may read.
+
+    Raises:
+        RunError: it is of the second kind; to delete it would be to lose it.
+    """
+    if error.errno not in DAMAGED:
+        raise RunError(
+            f"{error.filename or path}: cannot be read: {error.strerror}",
+            hint="mend the disk or the permissions, and try again; if it is lost, delete it",
+        ) from None
 
 
 _unraisablehook = sys.unraisablehook
@@ -335,8 +391,15 @@ def layout(state: TrainState) -> str:
 def digest(directory: Path) -> str:
     """SHA-256 of a directory: of the path, size and bytes of each file, in order of paths."""
     result = hashlib.sha256()
-    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
-        content = path.read_bytes()
-        result.update(f"{path.relative_to(directory).as_posix()} {len(content)}\n".encode())
-        result.update(content)
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    # not rglob: it passes over what it may not read
+    walk = os.walk(directory, onerror=refuse)
+    for path in sorted(Path(folder, name) for folder, _, names in walk for name in names):
+        with regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            result.update(f"{path.relative_to(directory).as_posix()} {size}\n".encode())
+            hashlib.file_digest(file, lambda: result)  # in blocks: a file may be of gigabytes
     return result.hexdigest()

@@ -7,6 +7,7 @@ import contextlib
 import json
 import math
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -17,7 +18,16 @@ import jax
 import numpy as np
 
 from vaectl import config, data, devices, environment, fitting, footprint, resumption, training
-from vaectl.checkpoints import BEGINNING, Checkpoints, Found, Info, best, find_intact, keep_only
+from vaectl.checkpoints import (
+    BEGINNING,
+    Checkpoints,
+    Found,
+    Info,
+    best,
+    check_place,
+    find_intact,
+    keep_only,
+)
 from vaectl.data.binarization import meaning
 from vaectl.devices import DeviceKind
 from vaectl.errors import ConfigError, DivergedError, InterruptedRunError, RunError
@@ -118,6 +128,7 @@ def run(
         InterruptedRunError: SIGINT or SIGTERM; the state is saved.
     """
     check_name(runs_dir, name, force=force)
+    check_place(runs_dir)
     task = _task(settings, device_kind, stream, watch)
     with (
         asked_to_stop() as stopping,
@@ -153,13 +164,19 @@ def resume(
         DivergedError: as for `run`.
         InterruptedRunError: as for `run`.
     """
+    check_place(rundir.checkpoints)
     with rundir.lock():
         stored = rundir.read_config()
         resumption.check_settings(rundir.name, stored, settings, extend=extend)
         record = rundir.read_record() if rundir.has_record else None
-        if record and record.status == "finished" and record.epochs == settings.epochs:
+        if record:
+            resumption.check_unchanged(rundir.name, stored, record)
+        unmoved = settings.data.source == stored.data.source
+        done = record and record.status == "finished" and record.epochs == settings.epochs
+        if record and done and unmoved:
             watch(Note(f"{rundir.name} is finished; --epochs N trains it further"))
-            return Result(rundir.path, record, *rundir.read_metrics()[-2:])
+            rows = rundir.read_metrics(until=settings.epochs)
+            return Result(rundir.path, record, *rows[-2:])
         task = _task(settings, device_kind, stream, watch)
         record = record or first_record(task, rundir)
         record.check_data(settings.data.source, task.dataset.fingerprint)
@@ -171,10 +188,20 @@ def resume(
                     f"--epochs {settings.epochs}: {rundir.name} is at {at.where} already",
                     hint="ask for more, or train another run",
                 )
+            if at.step != at.epoch * task.program.steps_per_epoch + at.beyond:
+                raise RunError(
+                    f"{rundir.checkpoints / str(at.step)}: the checkpoint does not fit "
+                    f"config.yaml: {at.where} is another step there",
+                    hint="was config.yaml changed after training? Put the old one back",
+                )
             rows = rundir.read_metrics(until=at.epoch)
             state = _restore(task, rundir, found.intact)
             recorder = Recorder(
-                rundir, settings, _resumed(task, record, found, at), rows, best(found.intact)
+                rundir,
+                settings,
+                _resumed(task, rundir, record, found, at),
+                rows,
+                best(found.intact),
             )
             return _carry_out(task, recorder, (at, state) if state else None, stopping)
 
@@ -193,6 +220,7 @@ def _task(settings: config.Config, device_kind: DeviceKind, stream: bool, watch:
     device = devices.select(device_kind)
     watch(Phase(f"reading {settings.data.source}"))
     task = Task(settings, data.load(settings.data), device, streamed=False, watch=watch)
+    training.check_steps(task.program)
     held_out = len(task.dataset.validation.images)
     must_stream = footprint.check_training(task.program, held_out, device)
     task = task._replace(streamed=must_stream or stream)
@@ -205,7 +233,8 @@ def _carry_out(
     task: Task, recorder: Recorder, start: tuple[Info, TrainState] | None, stopping: Stopping
 ) -> Result:
     """Train and draw; however that ends, the record says how."""
-    path, goes_on = recorder.rundir.path, f"vaectl train --resume {recorder.rundir.path}"
+    path = recorder.rundir.path
+    goes_on = f"vaectl train --resume {shlex.quote(str(path))}"
     try:
         with jax.default_device(task.device):
             recorder.begin()
@@ -222,9 +251,8 @@ def _carry_out(
         ) from None
     except RunError as error:
         recorder.end("failed", error.message)
-        raise RunError(
-            error.message, hint=f"what was saved before is intact; once mended: {goes_on}"
-        ) from error
+        hints = [error.hint or "what was saved before is intact", f"once mended: {goes_on}"]
+        raise RunError(error.message, hint="; ".join(hints)) from error
     except BaseException as error:
         recorder.end("failed", str(error) or type(error).__name__)
         raise
@@ -286,14 +314,14 @@ def _restore(task: Task, rundir: RunDir, intact: list[Info]) -> TrainState | Non
     return state
 
 
-def _resumed(task: Task, record: Record, found: Found, at: Info) -> Record:
+def _resumed(task: Task, rundir: RunDir, record: Record, found: Found, at: Info) -> Record:
     """The record of a run that goes on from here, and a word on where and under what."""
     versions, device = environment.versions(), task.place
     warnings = found.warnings + resumption.differences(record, versions, device)
     for warning in warnings:
         task.watch(Note(f"warning: {warning}"))
     where = f"after {at.where}" if at.step else "from the beginning: it has no checkpoint yet"
-    task.watch(Note(f"{record.name} goes on {where}"))
+    task.watch(Note(f"{rundir.name} goes on {where}"))
     top = best(found.intact)
     resumption_ = Resumption(
         time=now(),
@@ -307,12 +335,14 @@ def _resumed(task: Task, record: Record, found: Found, at: Info) -> Record:
     )
     return record.model_copy(
         update={
+            "name": rundir.name,
             "status": "running",
             "error": None,
             "end": None,
             "epoch": at.epoch,
             "epochs": task.settings.epochs,
             "best": top and Best(**top.model_dump(include={"epoch", "validation_elbo"})),
+            "data": record.data | {"source": task.settings.data.source},
             "resumed": [*record.resumed, resumption_],
         }
     )
@@ -339,6 +369,7 @@ def first_record(task: Task, rundir: RunDir) -> Record:
             "image_shape": list(dataset.image_shape),
             "images": splits,
         },
+        settings=resumption.settled(settings),
         metrics={
             "unit": "nats per image",
             "estimator": f"ELBO, {samples} sample{'s' * (samples > 1)}",

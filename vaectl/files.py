@@ -6,6 +6,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
@@ -13,7 +14,7 @@ _umask = os.umask(0o022)
 os.umask(_umask)  # the only way to learn it is to set it; once, before there are threads
 
 
-def regular(path: Path) -> IO[bytes]:
+def regular(path: Path) -> BufferedReader:
     """Open a file to read: no pipe and no device, which may never begin, or never end.
 
     Raises:

@@ -55,15 +55,16 @@ def check_evaluation(model: config.Model, pixels: int, samples: int) -> None:
         raise ConfigError(f"--samples {samples}: this {too_much}", hint="lower --samples")
 
 
-def check_images(model: config.Model, pixels: int, count: int) -> None:
-    """Refuse to encode or decode more images at once than fit.
+def check_images(model: config.Model, pixels: int, count: int, samples: int = 1) -> None:
+    """Refuse to encode or decode more images at once than fit, with so many samples of z each.
 
     Raises:
         ConfigError: with the estimate.
     """
-    need = of_evaluation(model, pixels, count, 1)
+    need = of_evaluation(model, pixels, count, samples)
     if too_much := memory.excess(need, devices.memory_of(jax.devices()[0])):
-        raise ConfigError(f"{count:,} images at once: this {too_much}", hint="take fewer")
+        what = f"{count:,} images at once" + f", {samples:,} samples of each" * (samples > 1)
+        raise ConfigError(f"{what}: this {too_much}", hint="take fewer")
 
 
 def of_training(program: Program, held_out: int) -> int:

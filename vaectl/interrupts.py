@@ -1,6 +1,8 @@
 """SIGINT and SIGTERM: a question that a loop asks between two pieces of work; else, the end."""
 
+import contextlib
 import os
+import select
 import signal
 import sys
 import threading
@@ -9,9 +11,10 @@ from contextlib import contextmanager
 from types import FrameType
 
 from vaectl.errors import InterruptedRunError
-from vaectl.stderr import say
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+Handler = Callable[[int, FrameType | None], object] | int | None
 
 
 def leave_at_once() -> None:
@@ -19,7 +22,7 @@ def leave_at_once() -> None:
 
     Nothing is lost by it: what counts on disk is whole at every moment.
     """
-    for number in SIGNALS:
+    for number in _heeded():
         signal.signal(number, _leave)
 
 
@@ -29,10 +32,18 @@ def ignore() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def _heeded() -> dict[signal.Signals, Handler]:
+    """The signals that were not left to be ignored, as `nohup` or a shell's `&` does."""
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    return {number: old for number, old in handlers.items() if old not in (signal.SIG_IGN, None)}
+
+
 def _leave(_number: int, _frame: FrameType | None) -> None:
-    if sys.stderr is not None and sys.stderr.isatty():
-        say("\033[?25h")  # a bar that was being drawn hid the cursor
-    say("error: interrupted")
+    words = b"error: interrupted\n"
+    with contextlib.suppress(OSError):
+        if sys.stderr is not None and select.select([], [2], [], 0)[1]:  # else it would wait
+            # a bar that was being drawn hid the cursor
+            os.write(2, (b"\033[?25h\n" if os.isatty(2) else b"") + words)
     os._exit(InterruptedRunError.exit_code)
 
 
@@ -42,13 +53,13 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
 
     The first signal is noted and the old handlers are put back, so that a second one does what it
     always did: leave at once. An exception is never raised out of nowhere: within JAX it can end
-    the process. Outside the main thread nothing is taken over.
+    the process. Outside the main thread nothing is taken over, nor are signals that are ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
     asked = False
-    previous = {number: signal.getsignal(number) for number in SIGNALS}
+    previous = _heeded()
 
     def restore() -> None:
         for number, handler in previous.items():
@@ -59,7 +70,7 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
         asked = True
         restore()
 
-    for number in SIGNALS:
+    for number in previous:
         signal.signal(number, note)
     try:
         yield lambda: asked

@@ -83,6 +83,8 @@ class Record(BaseModel):
     versions: dict[str, str]
     device: dict[str, Any]
     data: dict[str, Any]
+    settings: dict[str, Any] = {}
+    """What config.yaml said in the beginning, by dotted path: a resume compares them."""
     metrics: dict[str, str]
     """What the numbers of metrics.csv are: unit, estimator, binarization."""
     resumed: list[Resumption] = []
@@ -119,6 +121,10 @@ class Evaluation(BaseModel):
     format_version: int = FORMAT_VERSION
     run: str
     epoch: int
+    """The last one that had ended."""
+    step: int | None = None
+    where: str = ""
+    """In the training, for a person; a checkpoint may be inside an epoch."""
     split: Literal["train", "validation", "test"]
     images: int
     binarization: str

@@ -1,6 +1,7 @@
 """Writes what a run comes to, as it comes."""
 
 import contextlib
+import shlex
 from typing import Literal, final
 
 import jax
@@ -38,7 +39,7 @@ class Recorder:
     def begin(self) -> None:
         """Write what is known before training."""
         header = f"the resolved configuration of {self.rundir.name}; to repeat it:\n"
-        header += f"vaectl train {self.rundir.path / 'config.yaml'}"
+        header += f"vaectl train {shlex.quote(str(self.rundir.path / 'config.yaml'))}"
         self.rundir.write_config(configfile.dump(self._settings, header))
         self.rundir.write_record(self.record)
         if self.record.resumed:

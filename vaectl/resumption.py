@@ -11,7 +11,7 @@ from vaectl.record import Record
 
 
 def check_settings(name: str, stored: Config, wanted: Config, *, extend: bool) -> None:
-    """Refuse other settings than those of the run.
+    """Refuse other settings than those of the run, but for where its data is.
 
     Args:
         name: of the run.
@@ -26,12 +26,12 @@ def check_settings(name: str, stored: Config, wanted: Config, *, extend: bool) -
     differing = [
         f"{key}: {value} in the run, {asked[key]} asked for"
         for key, value in _keys(stored)
-        if asked[key] != value and not (extend and key == "epochs")
+        if asked[key] != value and key != "data.source" and not (extend and key == "epochs")
     ]
     if differing:
         raise ConfigError(
             "\n".join([f"{name} cannot be resumed under another configuration", *differing]),
-            hint="--epochs alone may change; for the rest train another run",
+            hint="--epochs and data.source alone may change; for the rest train another run",
         )
     schedule = stored.optimizer.schedule.name
     if wanted.epochs != stored.epochs and schedule != "constant":
@@ -40,6 +40,38 @@ def check_settings(name: str, stored: Config, wanted: Config, *, extend: bool) -
             f"rate of every epoch follows from their number, which was {stored.epochs}",
             hint="train another run, from the beginning",
         )
+
+
+def check_unchanged(name: str, stored: Config, record: Record) -> None:
+    """Refuse a config.yaml that is not what the run began with.
+
+    Args:
+        name: of the run.
+        stored: its settings, by config.yaml.
+        record: of the run.
+
+    Raises:
+        ConfigError: they differ in what its numbers follow from.
+    """
+    there = settled(stored)
+    # those that the run knew: a later vaectl may have more
+    differing = [
+        f"{key}: {value} when it began, {there[key]} now"
+        for key, value in record.settings.items()
+        if key in there and there[key] != value
+    ]
+    if stored.epochs != record.epochs and stored.optimizer.schedule.name != "constant":
+        differing.append(f"epochs: {record.epochs} when it began, {stored.epochs} now")
+    if differing:
+        raise ConfigError(
+            "\n".join([f"{name}: its config.yaml was changed after training", *differing]),
+            hint="put the old values back, or train another run",
+        )
+
+
+def settled(settings: Config) -> dict[str, object]:
+    """What a run is from beginning to end, by dotted path: not how long, nor where its data is."""
+    return {key: value for key, value in _keys(settings) if key not in ("epochs", "data.source")}
 
 
 def differences(record: Record, versions: dict[str, str], device: dict[str, Any]) -> list[str]:

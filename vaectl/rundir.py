@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, final
+from typing import TYPE_CHECKING, Literal, Self, final
 
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
@@ -35,8 +35,14 @@ if TYPE_CHECKING:
 PARTS = ("run.json", "config.yaml", "metrics.csv", "checkpoints")
 """By any of these a run is known, though others be lost."""
 
+SPLITS: dict[str, Literal["train", "validation"]] = {"train": "train", "validation": "validation"}
+"""Of metrics.csv, in its order within an epoch."""
+
 MOST_BYTES = 2**26
 """Of run.json and evaluation.json; the largest code there can be fills a fifth of it."""
+
+PATIENCE = 0.5
+"""Seconds to wait for a lock: who only asks whether it is held, holds it for a moment."""
 
 _LOCK = ".lock"
 _HALF_WRITTEN = re.compile(
@@ -311,9 +317,10 @@ class RunDir:
         file = self.path / "metrics.csv"
         if until is not None:
             found = [row for row in self.read_metrics() if row.epoch <= until] if until else []
-            if [row.epoch for row in found] != sorted([*range(1, until + 1)] * 2):
+            pairs = [(epoch, split) for epoch in range(1, until + 1) for split in SPLITS]
+            if [(row.epoch, row.split) for row in found] != pairs:
                 raise RunError(
-                    f"{file}: not all of the epochs 1 to {until}, which the checkpoint follows",
+                    f"{file}: not all of the epochs 1 to {until}, which the run has had",
                     hint="put it back from a copy, or train again under another --name",
                 )
             return found
@@ -326,14 +333,14 @@ class RunDir:
                 Row(
                     int(epoch),
                     int(step),
-                    "train" if split == "train" else "validation",
+                    SPLITS[split],
                     *map(float, numbers),
                 )
                 for epoch, step, split, *numbers in rows
             ]
         except OSError as error:
             raise RunError(f"{file}: cannot be read: {error.strerror}") from None
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, KeyError, csv.Error):
             raise RunError(f"{file}: not the metrics of a run") from None
 
     def is_locked(self) -> bool:
@@ -354,7 +361,7 @@ class RunDir:
 
     def _acquire(self) -> None:
         try:
-            self._lock.acquire()
+            self._lock.acquire(timeout=PATIENCE)
         except Timeout:
             raise RunError(
                 f"{self.path}: another process writes in it",

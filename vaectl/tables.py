@@ -50,7 +50,8 @@ def show_runs(rows: Sequence[Summary], runs_dir: Path, pattern: str) -> None:
 
 def show_evaluation(e: Evaluation) -> None:
     """Print means and standard errors, with split, binarization and estimators."""
-    print(f"{e.run}, epoch {e.epoch}: {e.split} split, {e.images:,} images, {e.binarization}")
+    where = e.where or f"epoch {e.epoch}"
+    print(f"{e.run}, {where}: {e.split} split, {e.images:,} images, {e.binarization}")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("nats per image")
     table.add_column("mean", justify="right")

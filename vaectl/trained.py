@@ -45,10 +45,17 @@ def load(run: RunDir | Path | str, checkpoint: str | int = "best") -> Trained:
     program = training.program(settings, images=1, pixels=height * width)
     member = jax.device_put(training.member(settings), device)
     like = training.shapes(program, member)
-    info = _choose(rundir, kept(rundir.checkpoints), checkpoint)
     with Checkpoints(rundir.checkpoints) as checkpoints:
-        state = checkpoints.restore(info, like)
-    return Trained(rundir, settings, info, state.params, (height, width))
+        while True:
+            info = _choose(rundir, kept(rundir.checkpoints), checkpoint)
+            try:
+                state = checkpoints.restore(info, like)
+            except RunError:
+                if info in kept(rundir.checkpoints):
+                    raise
+                # a training that goes on has removed it, and kept a newer one
+            else:
+                return Trained(rundir, settings, info, state.params, (height, width))
 
 
 def _choose(rundir: RunDir, infos: list[Info], wanted: str | int) -> Info:
@@ -133,6 +140,7 @@ class Trained:
         """Draw codes from N(0, temperature^2)."""
         if count < 0:
             raise ValueError(f"{count} codes cannot be drawn")
+        self._check_room(count)
         noise = jax.random.normal(streams.key(seed, "sample"), (count, self.code_size))
         return temperature * np.asarray(noise)
 
@@ -143,6 +151,7 @@ class Trained:
         if samples < 1:
             raise ValueError(f"{samples} samples; at least one is needed")
         x = self._flat(images)
+        self._check_room(len(x), samples)
         noise = jax.random.normal(streams.key(seed, "evaluate"), (samples, len(x), self.code_size))
         return np.asarray(_elbo(self.graph, self.params, x, noise))
 
@@ -160,9 +169,9 @@ class Trained:
             return split._replace(images=draw(split.images, name))
         return split
 
-    def _check_room(self, count: int) -> None:
+    def _check_room(self, count: int, samples: int = 1) -> None:
         height, width = self.image_shape
-        footprint.check_images(self.settings.model, height * width, count)
+        footprint.check_images(self.settings.model, height * width, count, samples)
 
     def _flat(self, images: Images) -> Float[Array, "images pixels"]:
         array = np.asarray(images)

@@ -15,6 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Int32, UInt8, UInt32
 
 from vaectl import config, evaluation, model, optimizers, streams
+from vaectl.errors import ConfigError
 from vaectl.model import VAE, Params
 from vaectl.objective import elbo
 
@@ -74,6 +75,23 @@ def program(settings: config.Config, *, images: int, pixels: int) -> Program:
         images=images,
         pixels=pixels,
     )
+
+
+def check_steps(program: Program) -> None:
+    """Refuse more steps than the counter of a state can count.
+
+    Raises:
+        ConfigError: there are more, or the warm-up alone has more.
+    """
+    most = 2**31 - 1
+    warmup = program.optimizer.schedule.warmup_epochs
+    for key, epochs in (("epochs", program.epochs), ("optimizer.schedule.warmup_epochs", warmup)):
+        if epochs * program.steps_per_epoch > most:
+            raise ConfigError(
+                f"{key} {epochs:g}: more than {most:,} steps, "
+                f"at {program.steps_per_epoch:,} an epoch",
+                hint=f"lower {key}, or raise batch_size",
+            )
 
 
 def member(settings: config.Config) -> Member:
