@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int32, UInt8
 from vaectl import evaluation, training
 from vaectl.errors import DivergedError
 from vaectl.evaluation import Images, Means
+from vaectl.record import Row
 from vaectl.training import Member, Program, TrainState
 
 CHUNK_SECONDS = 2.0
@@ -52,6 +53,15 @@ class Epoch(NamedTuple):
     train_seconds: float
     validation_seconds: float
     state: TrainState
+
+    @property
+    def rows(self) -> tuple[Row, Row]:
+        """Its two lines of metrics.csv."""
+        at, train, validation = (self.epoch, self.step), self.train, self.validation
+        return (
+            Row(*at, "train", train.elbo, *train, self.train_seconds),
+            Row(*at, "validation", validation.elbo, *validation, self.validation_seconds),
+        )
 
 
 def compile_ahead(program: Program, member: Member, train: Images, validation: Images) -> None:

@@ -47,11 +47,8 @@ class Recorder:
 
     def epoch(self, epoch: Epoch) -> None:
         """Write an epoch's metrics, and remember its state if it is the best so far."""
-        at, train, validation = (epoch.epoch, epoch.step), epoch.train, epoch.validation
-        self.rows += [
-            Row(*at, "train", train.elbo, *train, epoch.train_seconds),
-            Row(*at, "validation", validation.elbo, *validation, epoch.validation_seconds),
-        ]
+        self.rows += epoch.rows
+        validation = epoch.validation
         self.rundir.write_metrics(self.rows)
         best = self.record.best
         if best is None or validation.elbo > best.validation_elbo:

@@ -381,17 +381,7 @@ class _Track:
 
     def add(self, epoch: Epoch) -> None:
         """Keep an epoch's numbers, and its state if it is the best so far."""
-        at = epoch.epoch, epoch.step
-        self.rows += [
-            Row(*at, "train", epoch.train.elbo, *epoch.train, epoch.train_seconds),
-            Row(
-                *at,
-                "validation",
-                epoch.validation.elbo,
-                *epoch.validation,
-                epoch.validation_seconds,
-            ),
-        ]
+        self.rows += epoch.rows
         better = self.best is None or epoch.validation.elbo > self.best.validation.elbo
         if self.trial.stage == "result" and better:
             # a copy: the state itself is donated to the next epoch
