@@ -15,13 +15,14 @@ import pytest
 from filelock import FileLock
 
 import vaectl
-from vaectl import assessment, configfile, data, population, trained, training
+from vaectl import assessment, configfile, data, population, runs, trained, training
 from vaectl.comparison import plan
 from vaectl.comparison.ledger import Ledger, Outcome
 from vaectl.comparison.plan import Comparison, Tuning
 from vaectl.comparison.run import Result, run
 from vaectl.errors import ConfigError, DivergedError, InterruptedRunError, RunError
-from vaectl.progress import Note
+from vaectl.fitting import Epoch
+from vaectl.progress import Event, Note, Training
 from vaectl.record import Row
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "compare"
@@ -73,6 +74,22 @@ def test_the_base_may_be_a_file_beside_and_is_set_by_its_own_keys(tmp_path: Path
         plan.load(tmp_path / "c.yaml")
 
 
+def test_the_base_may_be_a_file_and_keys_that_differ(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("epochs: 7\nmodel: {code_size: 3, hidden_size: 9}\n")
+    file = tmp_path / "c.yaml"
+    file.write_text("base:\n  file: base.yaml\n  epochs: 5\n  model: {code_size: 2}\n")
+    base = plan.load(file).base
+    assert (base.epochs, base.model.code_size, base.model.hidden_size) == (5, 2, 9)
+    # each problem at its own line
+    (tmp_path / "base.yaml").write_text("\n\nseed: -1\nepochs: 7\n")
+    file.write_text("base:\n  file: base.yaml\n  epochs: 0\n")
+    with pytest.raises(ConfigError) as problem:
+        plan.load(file)
+    first, second = problem.value.message.splitlines()
+    assert first.startswith(f"{file}:3: base.epochs: should be greater")
+    assert second.startswith(f"{tmp_path / 'base.yaml'}:3: base.seed: should be greater")
+
+
 def test_all_problems_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
     text = (
         "base: {epochs: 0}\n"
@@ -83,10 +100,9 @@ def test_all_problems_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
     assert _problems(text, tmp_path) == [
         "line 1: base.epochs: should be greater than or equal to 1, not 0",
         "line 2: seeds: should be a number from 1 to 200, or a list of different seeds, not 0",
-        "line 3: optimizers.0: tag 'adm' found using 'name' does not match any of the expected "
-        "tags: 'adam', 'rmsprop', 'adagrad', 'sgd', not a mapping",
-        "line 3: unknown key optimizers.1.sgd.momentun; did you mean base.optimizer.sgd.momentum?",
-        "line 3: optimizers.2.adam.learning_rate: should be a finite number, "
+        "line 3: optimizers.0: no 'adm' among adam, rmsprop, adagrad, sgd; did you mean adam?",
+        "line 3: unknown key optimizers.1.momentun; did you mean optimizers.momentum?",
+        "line 3: optimizers.2.learning_rate: should be a finite number, "
         "not a number that is not finite",
         "line 4: tuning.learning_rates: should be a list of at least one learning rate, not []",
     ]
@@ -353,6 +369,48 @@ def test_a_comparison_that_was_killed_continues_and_repeats_nothing(tmp_path: Pa
     assert after[: len(before)] == before
     assert len(after) == len({row["key"] for row in after}) == 10
     assert len(_rows(table.with_name("curves.csv"))) == 10 * 40 * 2
+
+
+def test_progress_is_told_over_all_members(tmp_path: Path) -> None:
+    settings = _small(**{"tuning.learning_rates": [1e-3, 1e9], "tuning.growth": 0})
+    events: list[Event] = []
+    run(settings, runs_dir=tmp_path, name="c", watch=events.append)
+    begun = [event for event in events if isinstance(event, Training)]
+    # two optimizers, each with 2 rates at 2 seeds and a result at 2 seeds, 2 epochs each
+    assert [event.epochs for event in begun] == [24] * 4
+    assert [event.what for event in begun] == ["adam", "adam", "sgd", "sgd"]
+    done = [event.epoch for event in events if isinstance(event, Epoch)]
+    assert done == sorted(done)
+    assert done[-1] == 24
+
+    # what is there counts as done
+    more = settings.model_copy(update={"seeds": [0, 1, 2]})
+    events.clear()
+    run(more, runs_dir=tmp_path, name="c", watch=events.append)
+    begun = [event for event in events if isinstance(event, Training)]
+    assert [(event.epochs, event.step // event.steps_per_epoch) for event in begun] == [
+        (28, 12),
+        (28, 26),
+    ]
+
+
+def test_a_grid_that_grows_adds_to_what_is_to_come(tmp_path: Path) -> None:
+    rates = {"tuning.learning_rates": [1e-5, 3e-5], "tuning.growth": 1}
+    settings = _small(optimizers=["sgd"], **rates)
+    events: list[Event] = []
+    run(settings, runs_dir=tmp_path, name="c", watch=events.append)
+    assert [event.epochs for event in events if isinstance(event, Training)] == [12, 16, 16]
+    assert [event.epoch for event in events if isinstance(event, Epoch)] == list(range(1, 17))
+
+
+def test_members_are_listed_with_the_runs_and_are_not_the_latest(tmp_path: Path) -> None:
+    run(_small(protocol="paper", optimizers=["sgd"], seeds=2), runs_dir=tmp_path, name="c")
+    names = [row.name for row in runs.summaries(tmp_path)]
+    assert names == ["c/sgd-s0", "c/sgd-s1"]
+    assert [row.name for row in runs.summaries(tmp_path, "c/*1")] == ["c/sgd-s1"]
+    assert runs.find("c/sgd-s1", tmp_path).path == tmp_path / "c" / "sgd-s1"
+    with pytest.raises(RunError, match="no runs in it"):
+        runs.find("latest", tmp_path)
 
 
 def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:

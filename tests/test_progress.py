@@ -34,6 +34,22 @@ def test_without_a_terminal_there_are_plain_lines_now_and_then(
     assert "\x1b" not in err
 
 
+def test_plain_lines_tell_the_time_that_is_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter(range(0, 2000, 20))
+    monkeypatch.setattr("time.monotonic", lambda: next(seconds))
+    with progress.watching() as watch:
+        # 20 seconds an epoch, of which 10 were done before
+        watch(progress.Training(200, 50_000, 10, 100, "adam"))
+        for number in (11, 12):
+            watch(_epoch(number))
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("adam, epoch 11/200  ELBO train -90.00")
+    assert first.endswith("images/s  1:03:00 left")
+    assert second.endswith("images/s  1:02:40 left")
+
+
 def test_on_a_terminal_there_is_a_bar(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

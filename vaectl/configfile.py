@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -252,10 +252,14 @@ def _known_place(details: ErrorDetails, origins: Origins) -> _Path:
 def _explain(
     details: ErrorDetails, origins: Origins, values: dict[str, Any], model: type[Section]
 ) -> str:
-    dotted = ".".join(str(part) for part in details["loc"])
+    dotted = ".".join(map(str, _given(details["loc"], values)))
     if details["type"] == "extra_forbidden":
         nearest = _nearest(dotted, values, model)
         what = f"unknown key {dotted}" + (f"; did you mean {nearest}?" if nearest else "")
+    elif details["type"] == "union_tag_invalid":
+        tag, known = str(details["ctx"]["tag"]), details["ctx"]["expected_tags"].replace("'", "")
+        near = difflib.get_close_matches(tag, known.split(", "), n=1)
+        what = f"{dotted}: no {tag!r} among {known}" + "".join(f"; did you mean {n}?" for n in near)
     elif details["type"] == CONFLICT:
         what = f"{dotted}: {details['msg']}"
     else:
@@ -267,6 +271,17 @@ def _explain(
         what = f"{dotted}: {reason}, not {_shown(details['input'])}"
     where = origins.get(_known_place(details, origins))
     return f"{where}: {what}" if where else what
+
+
+def _given(path: _Path, values: Any) -> Iterator[str | int]:
+    """Leave out what only the validator has on its way: which of several kinds a mapping is."""
+    for part in path[:-1]:
+        try:
+            values = values[part]
+        except (KeyError, IndexError, TypeError):
+            continue
+        yield part
+    yield from path[-1:]
 
 
 def _kind(value: object) -> str:
@@ -291,8 +306,16 @@ def _shown(value: object) -> str:
 def _keys(section: type[Section], prefix: str = "") -> Iterator[str]:
     for name, field in section.model_fields.items():
         yield prefix + name
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from _keys(field.annotation, f"{prefix}{name}.")
+        for part in _sections(field.annotation):
+            yield from _keys(part, f"{prefix}{name}.")
+
+
+def _sections(annotation: Any) -> Iterator[type[Section]]:
+    """Find the sections in a type: it, or those that it is a list or a choice of."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _sections(part)
 
 
 def _nearest(dotted: str, values: dict[str, Any], model: type[Section]) -> str | None:

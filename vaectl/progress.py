@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import NamedTuple
 
 from rich.console import Console
@@ -36,13 +37,16 @@ class Phase(NamedTuple):
 
 
 class Training(NamedTuple):
-    """Training begins."""
+    """Training begins: of a run, or of the next members of a comparison."""
 
     epochs: int
+    """Of all that is to come; a comparison counts those of every member."""
     images: int
     steps_per_epoch: int
     step: int = 0
     """After which it begins."""
+    what: str = ""
+    """What trains now, of several."""
 
 
 Event = Note | Phase | Training | Chunk | Epoch
@@ -95,15 +99,14 @@ def _bar(console: Console) -> Iterator[Watch]:
                 training = event
                 done = event.step / event.steps_per_epoch
                 bar.reset(task, total=event.epochs)
-                text = f"epoch {int(done)}/{event.epochs}"
-                bar.update(task, completed=done, description=text, numbers="")
+                bar.update(task, completed=done, description=_place(event, int(done)), numbers="")
             case Chunk():
                 bar.update(task, completed=event.step / training.steps_per_epoch)
             case Epoch():
                 bar.update(
                     task,
                     completed=event.epoch,
-                    description=f"epoch {event.epoch}/{training.epochs}",
+                    description=_place(training, event.epoch),
                     numbers=_numbers(event, training.images),
                 )
 
@@ -112,24 +115,40 @@ def _bar(console: Console) -> Iterator[Watch]:
 
 
 def _lines() -> Watch:
-    written = 0.0
+    written = began = 0.0
     training = Training(0, 0, 1)
 
     def watch(event: Event) -> None:
-        nonlocal written, training
+        nonlocal written, began, training
         match event:
             case Note(text) | Phase(text):
                 say(text)
             case Training():
-                training = event
+                training, began = event, time.monotonic()
             case Epoch():
+                now = time.monotonic()
                 first_or_last = event.epoch in (1, training.epochs)
-                if first_or_last or time.monotonic() - written >= _SECONDS_BETWEEN_LINES:
-                    written = time.monotonic()
+                if first_or_last or now - written >= _SECONDS_BETWEEN_LINES:
+                    written = now
                     numbers = _numbers(event, training.images)
-                    say(f"epoch {event.epoch}/{training.epochs}  {numbers}")
+                    left = _left(training, event.epoch, now - began)
+                    say(f"{_place(training, event.epoch)}  {numbers}{left}")
 
     return watch
+
+
+def _place(training: Training, epoch: int) -> str:
+    what = f"{training.what}, " if training.what else ""
+    return f"{what}epoch {epoch}/{training.epochs}"
+
+
+def _left(training: Training, epoch: int, seconds: float) -> str:
+    """The time that the other epochs will take, at the pace since training began."""
+    ran = epoch - training.step / training.steps_per_epoch
+    left = (training.epochs - epoch) * seconds / ran
+    if left < 1:
+        return ""
+    return f"  {timedelta(seconds=round(left))} left"
 
 
 def _numbers(epoch: Epoch, images: int) -> str:

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 PARTS = ("run.json", "config.yaml", "metrics.csv", "checkpoints")
 """By any of these a run is known, though others be lost."""
 
+COMPARISON = "comparison.yaml"
+"""By this a comparison is known, which holds runs."""
+
 SPLITS: dict[str, Literal["train", "validation"]] = {"train": "train", "validation": "validation"}
 """Of metrics.csv, in its order within an epoch."""
 

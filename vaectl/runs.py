@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from vaectl import configfile
 from vaectl.errors import ConfigError, RunError
-from vaectl.rundir import PARTS, RunDir, is_run
+from vaectl.rundir import COMPARISON, PARTS, RunDir, is_run
 
 Order = Literal["start", "name", "elbo"]
 
@@ -33,14 +33,16 @@ def find(run: str, runs_dir: Path) -> RunDir:
     """Find a run.
 
     Args:
-        run: a path, a name in `runs_dir`, or `latest`: the one that started last.
+        run: a path, a name in `runs_dir`, or `latest`: the one that started last, but for the
+            members of comparisons.
         runs_dir: where runs are kept.
 
     Raises:
         RunError: there is none.
     """
     if run == "latest":
-        known = [row for row in summaries(runs_dir) if row.start is not None]
+        rows = summaries(runs_dir)
+        known = [row for row in rows if row.start is not None and "/" not in row.name]
         if not known:
             raise RunError(f"{runs_dir}: no runs in it", hint="vaectl train makes one")
         return RunDir(runs_dir / max(known, key=lambda row: row.start or "").name)
@@ -56,11 +58,15 @@ def find(run: str, runs_dir: Path) -> RunDir:
 def summaries(runs_dir: Path, pattern: str = "*") -> list[Summary]:
     """Summarize every run whose name fits a glob, by name; a broken one says so.
 
+    Those of a comparison are named after it: NAME/LABEL-sSEED.
+
     Raises:
         RunError: `runs_dir` is there, but is no directory that can be read.
     """
     try:
         directories = sorted(runs_dir.iterdir())
+        for path in [path for path in directories if _exists(path / COMPARISON)]:
+            directories += sorted(path.iterdir())
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -69,8 +75,9 @@ def summaries(runs_dir: Path, pattern: str = "*") -> list[Summary]:
             hint="--runs-dir wants the directory that holds runs",
         ) from None
     # what holds nothing that vaectl makes is none of its business
-    names = [path.name for path in directories if any(_exists(path / part) for part in PARTS)]
-    return [_summary(runs_dir / name) for name in names if fnmatch.fnmatch(name, pattern)]
+    runs = [path for path in directories if any(_exists(path / part) for part in PARTS)]
+    named = {str(path.relative_to(runs_dir)): path for path in runs}
+    return [_summary(name, path) for name, path in named.items() if fnmatch.fnmatch(name, pattern)]
 
 
 def ordered(rows: list[Summary], by: Order) -> list[Summary]:
@@ -102,19 +109,19 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _summary(path: Path) -> Summary:
+def _summary(name: str, path: Path) -> Summary:
     run = RunDir(path)
     try:
         record = run.read_record()
         settings = configfile.load(path / "config.yaml")
     except (RunError, ConfigError) as error:
         problem = error.message.splitlines()[0].removeprefix(f"{path}/")
-        return Summary(path.name, "not a run", problem=problem)
+        return Summary(name, "not a run", problem=problem)
     # a process that died could not say so, but it holds no lock
     killed = record.status == "running" and not run.is_locked()
     model, optimizer = settings.model, settings.optimizer
     return Summary(
-        name=path.name,
+        name=name,
         status="killed" if killed else record.status,
         data=settings.data.source,
         model=f"{model.hidden_size}-{model.code_size} {model.activation}",

@@ -110,6 +110,12 @@ class Tuning(Section):
             return sorted(set(self.learning_rates))
         return [_rounded(around * self.ratio ** (i - self.grid // 2)) for i in range(self.grid)]
 
+    @property
+    def members(self) -> int:
+        """Of each optimizer, before its grid grows."""
+        rates = self.grid if self.learning_rates is None else len({*self.learning_rates})
+        return rates * len(self.seeds)
+
     def grown(self, scores: Mapping[float, float]) -> list[float]:
         """The learning rates beyond the edge that the best of these lies on; none if inside."""
         rates = sorted(scores)
@@ -126,7 +132,8 @@ class Comparison(Section):
     """`paper`: every optimizer at its learning rate in `base`. `tuned`: at the best of a grid of
     them, then on fresh seeds. Results of the two are never mixed."""
     base: Config = Config(epochs=15)
-    """The experiment: its keys, or the path of its file, relative to this one."""
+    """The experiment: its keys, or the path of its file, relative to this one; or both, that path
+    as `file` and the keys that differ."""
     optimizers: list[_AnyEntry] = Field(list(configfile.OPTIMIZERS), validate_default=True)
     """Names, or mappings of `name` and hyperparameters; names may repeat with different ones."""
     seeds: Annotated[list[_Seed], _seeds(0)] = Field(5, validate_default=True)
@@ -245,8 +252,12 @@ def load(
     origins: configfile.Origins = {}
     values: dict[str, Any] = {} if file is None else configfile.read_mapping(file, origins)
     base = values.get("base")
-    if file is not None and isinstance(base, str):
-        values["base"] = configfile.read_mapping(file.parent / base, origins, ("base",))
+    own = {"file": base} if isinstance(base, str) else base
+    if file is not None and isinstance(own, dict) and isinstance(own.get("file"), str):
+        lines = {path: line for path, line in origins.items() if path[0] == "base"}
+        of_file = configfile.read_mapping(file.parent / own.pop("file"), origins, ("base",))
+        values["base"] = _merged(of_file, own)
+        origins.update(lines)
     elif base is None:
         values["base"] = Comparison().base.model_dump()
     configfile.assign(values, origins, assignments, below="base.")
@@ -260,6 +271,15 @@ def load(
         raise ConfigError(
             error.message, hint="configs/compare holds comparisons to begin with"
         ) from None
+
+
+def _merged(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one nested mapping over another."""
+    both = {**values, **over}
+    for key in {*values} & {*over}:
+        if isinstance(values[key], dict) and isinstance(over[key], dict):
+            both[key] = _merged(values[key], over[key])
+    return both
 
 
 def differing(new: Comparison, old: Comparison) -> list[str]:

@@ -13,14 +13,12 @@ runs/<name>/
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, final
 
 import jax
 import jax.numpy as jnp
-from filelock import FileLock, Timeout
 
 from vaectl import (
     assessment,
@@ -34,15 +32,14 @@ from vaectl import (
     training,
 )
 from vaectl.checkpoints import Checkpoints, Info
-from vaectl.comparison import plan
+from vaectl.comparison import directory, plan
 from vaectl.comparison.ledger import Ledger, Outcome
 from vaectl.comparison.plan import Comparison, Trial, trials
 from vaectl.config import Config
 from vaectl.devices import DeviceKind
-from vaectl.errors import ConfigError, DivergedError, InterruptedRunError, RunError
+from vaectl.errors import ConfigError, DivergedError, InterruptedRunError
 from vaectl.experiment import Stopping, Task
-from vaectl.files import replacing
-from vaectl.fitting import Epoch
+from vaectl.fitting import Chunk, Epoch
 from vaectl.interrupts import asked_to_stop
 from vaectl.progress import Note, Phase, Training, Watch, ignore
 from vaectl.record import Best, Evaluation, Row, now
@@ -106,8 +103,8 @@ def run(
         InterruptedRunError: SIGINT or SIGTERM; the same command continues.
     """
     check_name(runs_dir / "-", name, force=False)  # only the name: what has it is judged below
-    path = runs_dir / (name or default_name(settings))
-    _check(settings, path, force=force)
+    path = runs_dir / (name or directory.default_name(settings))
+    directory.check(settings, path, force=force)
     device = devices.select(device_kind)
     watch(Phase(f"reading {settings.base.data.source}"))
     dataset = data.load(settings.base.data)
@@ -115,9 +112,9 @@ def run(
     programs = {_program(one, dataset) for one in settings.entries.values()}
     # each is checked, whatever another one needs
     streamed = {footprint.check_training(each, held_out, device) for each in programs}
-    with asked_to_stop() as stopping, _locked(path, force=force):
+    with asked_to_stop() as stopping, directory.locked(path, force=force):
         running = _Running(path, settings, dataset, device, any(streamed), watch, stopping)
-        _write_settings(path, settings)
+        directory.write_settings(path, settings)
         try:
             with jax.default_device(device):
                 planned = running.run()
@@ -138,69 +135,6 @@ def run(
         )
 
 
-def default_name(settings: Comparison) -> str:
-    """A readable name: data, code size, protocol."""
-    base = settings.base
-    stem = experiment.default_name(base).removesuffix(f"-{base.optimizer.name}-s{base.seed}")
-    return f"compare-{stem}-{settings.protocol}"
-
-
-def _check(settings: Comparison, path: Path, *, force: bool) -> None:
-    """Refuse a directory that is not of this comparison."""
-    file = path / "comparison.yaml"
-    try:
-        known, there = file.exists(), path.exists()
-        # a process that was killed at once leaves its lock, or a file half written
-        empty = path.is_dir() and all(child.name.startswith(".") for child in path.iterdir())
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read: {error.strerror}") from None
-    if there and not known and not empty:
-        raise ConfigError(f"{path} is not a comparison", hint="choose another --name")
-    if known and force and path.is_symlink():
-        raise RunError(
-            f"{path} is a link, and --force deletes nothing behind one",
-            hint="choose another --name, or remove the link",
-        )
-    if known and not force and (differing := plan.differing(settings, plan.load(file))):
-        raise ConfigError(
-            f"{path} holds a comparison by other settings: {', '.join(differing)}",
-            hint="choose another --name, or begin it again by --force",
-        )
-
-
-@contextmanager
-def _locked(path: Path, *, force: bool) -> Iterator[None]:
-    """Make the directory, hold its lock, and empty it where it is to begin again."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with FileLock(path / ".lock", timeout=0):
-            for half in path.glob(".*.????????"):  # what a killed process was writing
-                half.unlink()
-            for child in path.iterdir() if force else ():
-                if child.is_dir() and not child.is_symlink():
-                    shutil.rmtree(child)
-                elif child.name != ".lock":
-                    child.unlink()
-            yield
-    except Timeout:
-        raise RunError(
-            f"{path}: another process writes in it", hint="wait for it, or choose another --name"
-        ) from None
-    except OSError as error:
-        raise RunError(
-            f"{error.filename or path}: cannot be written: {error.strerror}",
-            hint="what was written before is intact; the same command continues after it",
-        ) from None
-
-
-def _write_settings(path: Path, settings: Comparison) -> None:
-    header = f"the resolved configuration of {path.name}; to continue it:\n"
-    header += f"vaectl compare-optimizers {path / 'comparison.yaml'}"
-    header += f" --runs-dir {path.parent} --name {path.name}"
-    with replacing(path / "comparison.yaml") as file:
-        file.write(configfile.dump(settings, header).encode())
-
-
 @final
 class _Running:
     """A comparison under way."""
@@ -219,6 +153,10 @@ class _Running:
         self._path, self._settings, self._dataset = path, settings, dataset
         self._device, self._streamed = device, streamed
         self._watch, self._stopping = watch, stopping
+        # epochs of members: how many have ended, and how many there will be
+        self._done_epochs = 0
+        of_each = len(settings.seeds) + (settings.tuning.members if settings.tuning else 0)
+        self._all_epochs = settings.base.epochs * of_each * len(settings.entries)
         self._train, self._validation = dataset.train.images, dataset.validation.images
         if not streamed:
             self._train, self._validation = jax.device_put((self._train, self._validation), device)
@@ -240,6 +178,8 @@ class _Running:
                 rates = plan.best_rate(self._scores(tried))
             result = trials(label, "result", experiment_, rates, settings.seeds)
             self._fit(result)
+            if not result:  # no learning rate trains
+                self._done_epochs += settings.base.epochs * len(settings.seeds)
             planned += result
         return planned
 
@@ -284,6 +224,7 @@ class _Running:
                 more = " and ".join(f"{rate:g}" for rate in rates)
                 grows = f"grows by {more}" if more else "has grown by all that tuning.growth allows"
                 self._watch(Note(f"{label}: the grid {grows}: {why}"))
+                self._all_epochs += settings.epochs * len(rates) * len(tuning.seeds)
         return tried
 
     def _scores(self, tried: Sequence[Trial]) -> dict[float, float]:
@@ -292,25 +233,31 @@ class _Running:
     def _fit(self, wanted: Sequence[Trial]) -> None:
         """Train those of one optimizer's members that are not in the ledger."""
         missing = [trial for trial in wanted if not self._done(trial)]
+        self._done_epochs += self._settings.base.epochs * (len(wanted) - len(missing))
         if not missing:
             return
+        label = missing[0].label
         program = _program(missing[0].settings, self._dataset)
         members = jax.device_put([training.member(t.settings) for t in missing], self._device)
         tracks = [_Track(trial) for trial in missing]
-        epochs = program.epochs * len(missing)
-        self._watch(Phase(f"{missing[0].label}: {len(missing)} members"))
-        self._watch(Training(epochs, program.images, program.steps_per_epoch))
+        steps = program.steps_per_epoch
+        before = self._done_epochs * steps
+        self._watch(Phase(f"{label}: {len(missing)} member{'s' * (len(missing) > 1)}"))
+        self._watch(Training(self._all_epochs, program.images, steps, before, label))
         for index, event in population.fit(
             program, members, self._train, self._validation, self._how
         ):
             track = tracks[index]
             self._leave_if_asked()
             if isinstance(event, DivergedError):
+                self._done_epochs += program.epochs - track.epochs
                 self._end(track, str(event))
-            elif isinstance(event, Epoch):
+            elif isinstance(event, Chunk):
+                self._watch(event._replace(step=self._done_epochs * steps + event.beyond))
+            else:
                 track.add(event)
-                done = sum(len(one.rows) // 2 for one in tracks)
-                self._watch(event._replace(epoch=done))
+                self._done_epochs += 1
+                self._watch(event._replace(epoch=self._done_epochs))
                 if event.epoch == program.epochs:
                     self._end(track)
 
@@ -349,7 +296,7 @@ class _Running:
             update: dict[str, object] = {
                 "status": "failed" if error else "finished",
                 "error": error or None,
-                "epoch": len(track.rows) // 2,
+                "epoch": track.epochs,
                 "start": track.start,
                 "end": now(),
             }
@@ -379,6 +326,11 @@ class _Track:
         self.best: Epoch | None = None
         self.start = now()
 
+    @property
+    def epochs(self) -> int:
+        """That ended."""
+        return len(self.rows) // 2
+
     def add(self, epoch: Epoch) -> None:
         """Keep an epoch's numbers, and its state if it is the best so far."""
         self.rows += epoch.rows
@@ -400,7 +352,7 @@ class _Track:
             learning_rate=self.trial.learning_rate,
             seed=settings.seed,
             status="diverged" if error else "finished",
-            epochs=len(validation),
+            epochs=self.epochs,
             final_elbo=validation[-1].elbo if validation else None,
             best_elbo=best.elbo if best else None,
             best_epoch=best.epoch if best else None,

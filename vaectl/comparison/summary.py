@@ -56,8 +56,8 @@ class Side(BaseModel):
     """IW-K."""
     test_kl: Interval | None
     active_units: Interval | None
-    collapsed: bool
-    """Fewer than half of the units are active."""
+    collapsed: int
+    """Of these seeds: fewer than half of the units are active."""
     ranks: list[float]
     """Of each seed, 1 for the best, by best validation ELBO."""
     mean_rank: float
@@ -139,6 +139,7 @@ def cells(side: Side) -> list[str]:
     """A row of the table, for a terminal as for a page."""
     active = "" if side.active_units is None else f"{side.active_units.mean:.1f}"
     diverged = f" ({side.diverged} of {side.seeds} diverged)" if side.diverged else ""
+    collapsed = f" ({side.collapsed} of {side.seeds} collapsed)" if side.collapsed else ""
     return [
         f"{len(side.tried) or 'its own'}",
         "none trains" if side.learning_rate is None else f"{side.learning_rate:g}",
@@ -147,7 +148,7 @@ def cells(side: Side) -> list[str]:
         interval(side.test_elbo),
         interval(side.test_log_likelihood),
         interval(side.test_kl),
-        active + " (collapsed)" * side.collapsed,
+        active + collapsed,
         _reached(side.epochs_to_target, "{:.0f}"),
         _reached(side.seconds_to_target, "{:.1f}"),
         "" if side.relative_time is None else f"{side.relative_time:.2f}",
@@ -287,7 +288,6 @@ def _side(
     reached = [m.reached(target) if target is not None else (None, None) for m in found]
     alive = [m for m in found if np.isfinite(m.outcome.score)]
     best = max(alive, key=lambda m: m.outcome.score, default=None)
-    active = _interval(tests, lambda test: test.active_units)
     return Side(
         label=label,
         optimizer=result.settings.entries[label].optimizer.name,
@@ -302,8 +302,8 @@ def _side(
             tests, lambda test: test.log_likelihood.mean if test.log_likelihood else -np.inf
         ),
         test_kl=_interval(tests, lambda test: test.kl.mean),
-        active_units=active,
-        collapsed=active is not None and 2 * active.mean < result.settings.base.model.code_size,
+        active_units=_interval(tests, lambda test: test.active_units),
+        collapsed=sum(2 * test.active_units < test.code_size for test in tests),
         ranks=ranks,
         mean_rank=float(np.mean(ranks)),
         epochs_to_target=[epoch for epoch, _ in reached],

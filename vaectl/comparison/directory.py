@@ -1,0 +1,90 @@
+"""The directory of a comparison: whose it is, and who writes in it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from vaectl import configfile, experiment
+from vaectl.comparison import plan
+from vaectl.comparison.plan import Comparison
+from vaectl.errors import ConfigError, RunError
+from vaectl.files import replacing
+from vaectl.rundir import COMPARISON
+
+
+def default_name(settings: Comparison) -> str:
+    """A readable name: data, code size, protocol."""
+    base = settings.base
+    stem = experiment.default_name(base).removesuffix(f"-{base.optimizer.name}-s{base.seed}")
+    return f"compare-{stem}-{settings.protocol}"
+
+
+def check(settings: Comparison, path: Path, *, force: bool) -> None:
+    """Refuse a directory that is not of this comparison.
+
+    Raises:
+        ConfigError: it holds something else, or a comparison by other settings.
+        RunError: it cannot be read, or is a link that `force` would empty.
+    """
+    file = path / COMPARISON
+    try:
+        known, there = file.exists(), path.exists()
+        # a process that was killed at once leaves its lock, or a file half written
+        empty = path.is_dir() and all(child.name.startswith(".") for child in path.iterdir())
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}") from None
+    if there and not known and not empty:
+        raise ConfigError(f"{path} is not a comparison", hint="choose another --name")
+    if known and force and path.is_symlink():
+        raise RunError(
+            f"{path} is a link, and --force deletes nothing behind one",
+            hint="choose another --name, or remove the link",
+        )
+    if known and not force and (differing := plan.differing(settings, plan.load(file))):
+        raise ConfigError(
+            f"{path} holds a comparison by other settings: {', '.join(differing)}",
+            hint="choose another --name, or begin it again by --force",
+        )
+
+
+@contextmanager
+def locked(path: Path, *, force: bool) -> Iterator[None]:
+    """Make the directory, hold its lock, and empty it where it is to begin again.
+
+    Raises:
+        RunError: another process writes in it, or it cannot be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with FileLock(path / ".lock", timeout=0):
+            for half in path.glob(".*.????????"):  # what a killed process was writing
+                half.unlink()
+            for child in path.iterdir() if force else ():
+                if child.is_dir() and not child.is_symlink():
+                    shutil.rmtree(child)
+                elif child.name != ".lock":
+                    child.unlink()
+            yield
+    except Timeout:
+        raise RunError(
+            f"{path}: another process writes in it", hint="wait for it, or choose another --name"
+        ) from None
+    except OSError as error:
+        raise RunError(
+            f"{error.filename or path}: cannot be written: {error.strerror}",
+            hint="what was written before is intact; the same command continues after it",
+        ) from None
+
+
+def write_settings(path: Path, settings: Comparison) -> None:
+    """Write comparison.yaml, whose head says how to go on."""
+    header = f"the resolved configuration of {path.name}; to continue it:\n"
+    header += f"vaectl compare-optimizers {path / COMPARISON}"
+    header += f" --runs-dir {path.parent} --name {path.name}"
+    with replacing(path / COMPARISON) as file:
+        file.write(configfile.dump(settings, header).encode())
