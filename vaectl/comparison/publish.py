@@ -40,8 +40,10 @@ def publish(result: Result, watch: Watch = ignore) -> Summary:
     figures = {
         "curves": charts.curves(traces, "epoch", title=title),
         "curves-seconds": charts.curves(traces, "seconds", title=title),
-        "ranks": charts.ranks({side.label: side.ranks for side in summary.sides}, title=title),
     }
+    if len(summary.seeds) > 1:
+        by_seed = {side.label: side.ranks for side in summary.sides}
+        figures["ranks"] = charts.ranks(by_seed, title=title)
     if result.settings.tuning:
         tried = {
             side.label: [(rate.learning_rate, rate.elbo) for rate in side.tried]
