@@ -21,6 +21,7 @@ LAYERS = [
     {"checkpoints", "fitting", "floor"},
     {"footprint", "progress"},
     {"population"},
+    {"measures"},
     {"bench"},
     {"recorder", "resumption", "trained"},
     {"experiment"},

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import Vaectl
-from vaectl import bench, config, floor, training
+from vaectl import bench, config, floor, measures, training
 
 SMALL = ("--set", "data.train_size=300", "--set", "model.hidden_size=20", "--quiet")
 
@@ -42,7 +42,7 @@ def test_bench_gives_a_program_the_same_numbers(
     vaectl: Vaectl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bench, "SCALING", {"hidden_size": (30,), "batch_size": (70,)})
-    monkeypatch.setattr(bench, "SCALING_OPERATIONS", 10**8)
+    monkeypatch.setattr(measures, "SCALING_OPERATIONS", 10**8)
     answer = vaectl("bench", "--rounds", "1", "--scaling", "--json", *SMALL)
     found = json.loads(answer.out)
     assert [row["name"] for row in found["work"]] == [

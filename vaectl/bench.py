@@ -1,91 +1,31 @@
-"""What this machine gives: how fast the work runs, and how far that is from its floor.
+"""What this machine gives: how fast the work runs, and how far that is from its floor."""
 
-All that is compared is measured in the same minute, in turns: each round runs everything once, and
-a ratio is the median of the ratios of the rounds.
-"""
-
-import itertools
-import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from functools import partial
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-from flax import nnx
-from jaxtyping import Array, Float, UInt8
 
 from vaectl import (
     config,
     data,
     devices,
     environment,
-    evaluation,
     fitting,
-    floor,
     footprint,
+    measures,
     memory,
-    population,
     training,
 )
 from vaectl.devices import DeviceKind
 from vaectl.errors import ConfigError
-from vaectl.floor import Floor
-from vaectl.training import Member, Program, TrainState
+from vaectl.measures import Part, Population, Work
 
-IMPORTANCE_SAMPLES = 100
-SAMPLES = 10_000
-MEMBERS, MEMBERS_ON_CPU = 16, 4
 SCALING: Mapping[str, tuple[int, ...]] = {
     "batch_size": (1000, 5000),
     "hidden_size": (1000, 4096),
     "code_size": (200, 1000),
 }
-SCALING_OPERATIONS, SCALING_IMAGES = 2 * 10**11, 10**5
-"""Of the products of one measure in the table of sizes: a second or so on two cores."""
-
-
-class Work(NamedTuple):
-    """Some work, and its matrix products alone."""
-
-    name: str
-    images: int
-    seconds: float
-    """Median."""
-    floor: float
-    """Median."""
-    ratio: float
-    """Median of the rounds' ratios to the floor."""
-
-    @property
-    def images_per_second(self) -> float:
-        """Or samples."""
-        return self.images / self.seconds
-
-    def as_json(self) -> dict[str, object]:
-        """For a program."""
-        return {**self._asdict(), "images_per_second": self.images_per_second}
-
-
-class Part(NamedTuple):
-    """A part of the training step."""
-
-    name: str
-    milliseconds: float
-    share: float
-
-
-class Population(NamedTuple):
-    """What members cost, each, as a multiple of a run alone."""
-
-    members: int
-    together: float
-    in_turn: float
-    chosen: population.Strategy
-    reason: str
 
 
 class Bench(NamedTuple):
@@ -154,19 +94,19 @@ def run(
         fitting.compile_ahead(program, member, train, validation)
         compiled = time.perf_counter() - start
         watch("training, evaluating, sampling")
-        work = _work(program, member, train, validation, rounds)
+        work = measures.work(program, member, train, validation, rounds)
         peak = _peak_memory(device)
         watch("taking the step apart")
-        parts = _parts(program, member, train, rounds)
+        parts = measures.parts(program, member, train, rounds)
         watch("streaming from host memory")
-        streamed = _streamed(program, member, train, host, rounds)
+        streamed = measures.streamed(program, member, train, host, rounds)
         watch("training populations together, and in turn")
-        members = _population(program, settings, device, train, rounds)
+        members = measures.members(program, settings, device, train, rounds)
         table = []
         if scaling:
             watch("larger batches, layers and codes")
             table = [
-                _scaled(settings, program, key, size, rounds)
+                measures.scaled(settings, program, key, size, rounds)
                 for key, sizes in SCALING.items()
                 for size in sizes
             ]
@@ -182,259 +122,6 @@ def run(
         population=members,
         scaling=table,
     )
-
-
-Seconds = Float[np.ndarray, " rounds"]
-
-
-_wait: Callable[[object], object] = jax.block_until_ready  # JAX does not annotate it
-
-
-def _interleaved(rounds: int, tasks: Mapping[str, Callable[[], object]]) -> dict[str, Seconds]:
-    """Run every task once a round, after once to warm up; a task may time itself."""
-    times: dict[str, list[float]] = {name: [] for name in tasks}
-    for number in range(rounds + 1):
-        for name, task in tasks.items():
-            start = time.perf_counter()
-            own = _wait(task())
-            taken = own if isinstance(own, float) else time.perf_counter() - start
-            if number:
-                times[name].append(taken)
-    return {name: np.asarray(values) for name, values in times.items()}
-
-
-def _against(name: str, images: int, seconds: Seconds, least: Seconds) -> Work:
-    ratio = float(np.median(seconds / least))
-    return Work(name, images, float(np.median(seconds)), float(np.median(least)), ratio)
-
-
-class _Trainer:
-    """A program that trains on and on, some steps a call."""
-
-    def __init__(
-        self, program: Program, member: Member, run: Callable[[TrainState], TrainState]
-    ) -> None:
-        self._state: TrainState = training.init(program, member)
-        self._run = run
-
-    def __call__(self) -> TrainState:
-        self._state = self._run(self._state)
-        return self._state
-
-
-def _epochs(program: Program, member: Member, images: UInt8[Array, "images pixels"]) -> _Trainer:
-    steps = program.steps_per_epoch
-    return _Trainer(
-        program,
-        member,
-        lambda state: training.train_steps(program, member, state, images, 0, steps)[0],
-    )
-
-
-def _work(
-    program: Program,
-    member: Member,
-    train: UInt8[Array, "images pixels"],
-    validation: UInt8[Array, "held_out pixels"],
-    rounds: int,
-) -> list[Work]:
-    settings, pixels = program.model, program.pixels
-    params = training.init(program, member).params
-    held_out, size = len(validation), min(evaluation.BATCH_SIZE, len(validation))
-    batch, k = evaluation.IMPORTANCE_BATCH, IMPORTANCE_SAMPLES
-    few = jnp.resize(validation, (batch, pixels))
-    key = jax.random.key(0)
-    decode = jax.jit(lambda params, z: nnx.merge(program.graph, params).decoder(z))
-    codes = jax.random.normal(key, (SAMPLES, settings.code_size))
-    chunk = floor.decoding(settings, pixels, batch * evaluation.IMPORTANCE_CHUNK)
-    tasks: dict[str, tuple[int, Callable[[], object], Floor]] = {
-        "training": (
-            program.images,
-            _epochs(program, member, train),
-            Floor(floor.step(program), program.steps_per_epoch),
-        ),
-        "validation": (
-            held_out,
-            lambda: evaluation.bound_sums(
-                program.graph, program.samples, params, validation, member.seed, 0, 0, held_out
-            ),
-            Floor(
-                [
-                    *floor.encoding(settings, pixels, size),
-                    *floor.decoding(settings, pixels, size * program.samples),
-                ],
-                -(-held_out // size),
-            ),
-        ),
-        f"IW-{k}": (
-            batch,
-            lambda: evaluation.importance_weighted_bound(
-                program.graph, params, few, key, jnp.asarray(k, jnp.int32)
-            ),
-            Floor(chunk, k // evaluation.IMPORTANCE_CHUNK),
-        ),
-        "sampling": (
-            SAMPLES,
-            lambda: decode(params, codes),
-            Floor(floor.decoding(settings, pixels, SAMPLES), 1),
-        ),
-    }
-    pairs: dict[str, Callable[[], object]] = {}
-    for name, (_, task, least) in tasks.items():
-        pairs |= {name: task, f"{name} floor": least.seconds}
-    times = _interleaved(rounds, pairs)
-    return [
-        _against(name, images, times[name], times[f"{name} floor"])
-        for name, (images, _, _) in tasks.items()
-    ]
-
-
-def _parts(
-    program: Program, member: Member, images: UInt8[Array, "images pixels"], rounds: int
-) -> list[Part]:
-    """What each part of the step adds, by leaving it out, but for random numbers, timed alone."""
-    steps = program.steps_per_epoch
-    plain = config.Optimizer(name="sgd", sgd=config.SGD(learning_rate=1.0, momentum=0.0))
-    bare = replace(program, optimizer=plain)
-    times = _interleaved(
-        rounds,
-        {
-            "all": _epochs(program, member, images),
-            "in order": _Trainer(program, member, partial(_in_order, program, member, images)),
-            "bare": _Trainer(bare, member, partial(_in_order, bare, member, images)),
-            "random numbers": lambda: _noise(program, member),
-            "matrix products": Floor(floor.step(program), steps).seconds,
-        },
-    )
-    medians = {
-        "matrix products": np.median(times["matrix products"]),
-        "optimizer": np.median(times["in order"] - times["bare"]),
-        "random numbers": np.median(times["random numbers"]),
-        "order and gather": np.median(times["all"] - times["in order"]),
-    }
-    whole = float(np.median(times["all"]))
-    medians["pointwise, and the rest"] = whole - sum(medians.values())
-    return [
-        Part(name, 1e3 * float(seconds) / steps, float(seconds) / whole)
-        for name, seconds in medians.items()
-    ]
-
-
-@partial(jax.jit, static_argnames="program", donate_argnames="state")
-def _in_order(
-    program: Program, member: Member, images: UInt8[Array, "images pixels"], state: TrainState
-) -> TrainState:
-    """An epoch whose batches lie side by side."""
-    size = program.batch_size
-
-    def batch(place: Array) -> Array:
-        start = jnp.minimum(place * size, program.images - size)
-        rows: Array = jax.lax.dynamic_slice_in_dim(images, start, size)
-        return rows
-
-    end: TrainState
-    end, _ = training.run_steps(program, member, state, 0, program.steps_per_epoch, batch)
-    return end
-
-
-@partial(jax.jit, static_argnames="program")
-def _noise(program: Program, member: Member) -> Float[Array, ""]:
-    """The random numbers of an epoch's steps."""
-
-    def draw(step: int, total: Float[Array, ""]) -> Float[Array, ""]:
-        total += training.noise(program, member, step)[0, 0, 0]
-        if program.stochastic:
-            grey = jnp.full((program.batch_size, program.pixels), 0.5)
-            total += training.binarized(member, step, grey)[0, 0]
-        return total
-
-    total: Float[Array, ""] = jax.lax.fori_loop(0, program.steps_per_epoch, draw, jnp.zeros(()))
-    return total
-
-
-def _streamed(
-    program: Program,
-    member: Member,
-    train: UInt8[Array, "images pixels"],
-    host: UInt8[np.ndarray, "images pixels"],
-    rounds: int,
-) -> float:
-    """Speed of an epoch from host memory, as a share of that of an epoch on the device."""
-    stream = fitting.Stream(program, member, host)
-    steps, most = program.steps_per_epoch, stream.steps
-    firsts = itertools.count(0, steps)
-
-    def epoch(state: TrainState) -> TrainState:
-        first = next(firsts)
-        for start in range(first, first + steps, most):
-            state, _ = stream.train(state, start, min(start + most, first + steps))
-        return state
-
-    times = _interleaved(
-        rounds,
-        {"held": _epochs(program, member, train), "streamed": _Trainer(program, member, epoch)},
-    )
-    return float(np.median(times["held"] / times["streamed"]))
-
-
-def _population(
-    program: Program,
-    settings: config.Config,
-    device: jax.Device,
-    images: UInt8[Array, "images pixels"],
-    rounds: int,
-) -> Population:
-    """What a member costs among others."""
-    count = MEMBERS_ON_CPU if device.platform == "cpu" else MEMBERS
-    seeds = [settings.model_copy(update={"seed": seed}) for seed in range(count)]
-    members = [jax.device_put(training.member(each), device) for each in seeds]
-    everyone, states = population.start(program, members)
-    steps = program.steps_per_epoch
-    alone = [_epochs(program, member, images) for member in members]
-
-    def together() -> object:
-        nonlocal states
-        states, sums = population.train_steps(program, everyone, states, images, 0, steps)
-        return sums
-
-    times = _interleaved(
-        rounds,
-        {
-            "alone": alone[0],
-            "together": together,
-            "in turn": lambda: [run() for run in alone],
-        },
-    )
-    chosen, reason = population.strategy(device, images)
-    return Population(
-        members=count,
-        together=float(np.median(times["together"] / times["alone"])) / count,
-        in_turn=float(np.median(times["in turn"] / times["alone"])) / count,
-        chosen=chosen,
-        reason=reason,
-    )
-
-
-def _scaled(settings: config.Config, program: Program, key: str, size: int, rounds: int) -> Work:
-    """Training with one size changed, on noise, for a second or so."""
-    if key == "batch_size":
-        program = replace(program, batch_size=size)
-    else:
-        program = replace(program, model=program.model.model_copy(update={key: size}))
-    products = floor.step(program)
-    steps = math.ceil(SCALING_OPERATIONS / sum(product.operations for product in products))
-    steps = min(steps, max(SCALING_IMAGES // program.batch_size, 1))
-    program = replace(program, images=steps * program.batch_size)
-    noise = np.random.default_rng(0).integers(0, 2, (program.images, program.pixels), np.uint8)
-    member = training.member(settings)
-    times = _interleaved(
-        rounds,
-        {
-            "training": _epochs(program, member, jnp.asarray(255 * noise)),
-            "floor": Floor(products, steps).seconds,
-        },
-    )
-    return _against(f"{key} {size:,}", program.images, times["training"], times["floor"])
 
 
 def _peak_memory(device: jax.Device) -> int:

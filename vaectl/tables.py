@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vaectl.bench import Bench, Work
+from vaectl.bench import Bench
 from vaectl.comparison.summary import Summary as Comparison
 from vaectl.comparison.summary import cells, headings, interval
+from vaectl.measures import Work
 from vaectl.record import ACTIVE, Evaluation
 from vaectl.runs import Summary, age
 
