@@ -118,10 +118,10 @@ def _work_table(heading: str, rows: Sequence[Work]) -> Table:
 
 def show_comparison(c: Comparison) -> None:
     """Print one row an optimizer, the paired differences, and the verdict."""
-    seeds = len(c.seeds)
+    seeds, brackets = len(c.seeds), f" [{c.intervals}]" if len(c.seeds) > 1 else ""
     print(
         f"{c.name}: protocol {c.protocol}, {seeds} seed{'s' * (seeds > 1)}, {c.epochs} epochs, "
-        f"{c.trials} trials; ELBO in nats per image [{c.intervals}]"
+        f"{c.trials} trials; ELBO in nats per image{brackets}"
     )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
