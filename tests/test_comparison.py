@@ -15,12 +15,13 @@ import pytest
 from filelock import FileLock
 
 import vaectl
-from vaectl import assessment, configfile, data, population, runs, trained, training
+from vaectl import assessment, configfile, data, experiment, population, runs, trained, training
 from vaectl.comparison import plan
 from vaectl.comparison.ledger import Ledger, Outcome
 from vaectl.comparison.plan import Comparison, Tuning
 from vaectl.comparison.run import Result, run
-from vaectl.errors import ConfigError, DivergedError, InterruptedRunError, RunError
+from vaectl.comparison.summary import cells, summarize
+from vaectl.errors import ConfigError, DataError, DivergedError, InterruptedRunError, RunError
 from vaectl.fitting import Epoch
 from vaectl.progress import Event, Note, Training
 from vaectl.record import Row
@@ -114,6 +115,15 @@ def test_all_problems_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
         ("optimizers: []", "optimizers: should be a list of at least one name"),
         ("optimizers: [sgd, sgd]", "optimizers: sgd comes twice: give one of them a label"),
         ("optimizers: [{momentum: 0.5}]", "optimizers: should be a list of at least one name"),
+        ("optimizers: [sgd, {name: sgd, label: twin}]", "sgd and twin are the same experiment"),
+        (
+            "optimizers: [sgd, {name: sgd, learning_rate: 1.0, label: b}]\n"
+            "tuning: {learning_rates: [1.0, 2.0]}",
+            "sgd and b are the same experiment",
+        ),
+        ("tuning: {grid: 100, ratio: 1000}", "its grid has a learning rate of 1e-153 for adam"),
+        ("base: gone.yaml\nseeds: 0", "line 1: base: "),
+        ("base: gone.yaml\nseeds: 0", "line 2: seeds: should be a number"),
         ("seeds: [1, 1]", "seeds: should be a number from 1 to 200, or a list of different"),
         ("protocol: paper\ntuning: {grid: 3}", "tuning: the protocol paper tunes nothing"),
         ("seeds: [5, 1001]", "tuning: seed 1001 is one of the result's seeds"),
@@ -125,10 +135,19 @@ def test_what_cannot_be_compared_is_refused(text: str, problem: str, tmp_path: P
     assert any(problem in line for line in _problems(text, tmp_path))
 
 
+def test_the_paper_protocol_overrules_a_files_tuning() -> None:
+    settings = plan.load(CONFIGS / "quick.yaml", options={"protocol": "paper"})
+    assert (settings.protocol, settings.tuning) == ("paper", None)
+    with pytest.raises(ConfigError, match="leave out tuning and --learning-rates"):
+        plan.load(options={"protocol": "paper", "tuning.learning_rates": [1.0]})
+
+
 def test_names_repeat_with_other_hyperparameters_which_then_make_the_label() -> None:
     settings = _small(optimizers=["sgd", {"name": "sgd", "momentum": 0.5, "clip_norm": 2.0}])
     plain, other = settings.entries.values()
     assert list(settings.entries) == ["sgd", "sgd-clip_norm-2.0-momentum-0.5"]
+    # whatever others there are, so that one more optimizer renames none
+    assert [*_small(optimizers=[{"name": "sgd", "momentum": 0.5}]).entries] == ["sgd-momentum-0.5"]
     assert (other.optimizer.sgd.momentum, other.optimizer.clip_norm) == (0.5, 2.0)
     assert (plain.optimizer.sgd.momentum, plain.optimizer.clip_norm) == (0.9, None)
 
@@ -160,8 +179,8 @@ def test_grids_are_alike_and_grow_where_the_best_is_at_an_edge() -> None:
 
 def test_optimizers_meet_the_same_weights_and_batches_at_a_seed() -> None:
     found = []
-    for label, experiment in _small(optimizers=["adam", "sgd"]).entries.items():
-        trial = plan.trials(label, "result", experiment, [1e-3], [7])[0]
+    for label, settings in _small(optimizers=["adam", "sgd"]).entries.items():
+        trial = plan.trials(label, "result", settings, [1e-3], [7])[0]
         program = training.program(trial.settings, images=200, pixels=784)
         member = training.member(trial.settings)
         params = training.init(program, member).params
@@ -254,8 +273,6 @@ def test_a_result_is_ordinary_runs_of_the_best_rate_on_fresh_seeds(tmp_path: Pat
 
 
 def test_a_member_equals_the_same_run_alone(tmp_path: Path) -> None:
-    from vaectl import experiment
-
     settings = _small(protocol="paper", optimizers=["adam"])
     result = run(settings, runs_dir=tmp_path, name="c")
     alone = experiment.run(result.trials[1].settings, runs_dir=tmp_path, name="alone")
@@ -282,6 +299,66 @@ def test_a_label_that_changed_its_meaning_and_changed_back_leaves_the_right_run(
         model = vaectl.load(tmp_path / "c" / "a-s0")
         assert model.settings == result.trials[0].settings
         assert model.checkpoint.validation_elbo == pytest.approx(result.outcomes[0].best_elbo)
+
+
+def test_a_run_that_stands_in_the_way_is_moved_aside(tmp_path: Path) -> None:
+    settings = _small(protocol="paper", optimizers=["sgd"], seeds=1)
+    result = run(settings, runs_dir=tmp_path, name="c")
+    member = runs.find("c/sgd-s0", tmp_path)
+    longer = result.trials[0].settings.model_copy(update={"epochs": 3})
+    experiment.resume(member, longer, extend=True)
+    notes: list[Event] = []
+    run(settings, runs_dir=tmp_path, name="c", watch=notes.append)
+    assert Note("sgd-s0 is there, and no trial of this comparison: now sgd-s0.1") in notes
+    epochs = [vaectl.load(tmp_path / "c" / name).settings.epochs for name in ("sgd-s0.1", "sgd-s0")]
+    assert epochs == [3, 2]
+
+
+def test_other_data_are_refused(tmp_path: Path) -> None:
+    def write(seed: int) -> None:
+        images = np.random.default_rng(seed).integers(0, 256, (60, 4, 4), np.uint8)
+        np.savez(tmp_path / "d.npz", x_train=images, x_test=images)
+
+    settings = plan.load(
+        assignments=["epochs=1", f"data.source=npz:{tmp_path / 'd.npz'}"],
+        options={"protocol": "paper", "optimizers": ["sgd"], "seeds": 1, "importance_samples": 2},
+    )
+    write(0)
+    run(settings, runs_dir=tmp_path, name="c")
+    before = (tmp_path / "c" / "trials.csv").read_bytes()
+    write(1)
+    with pytest.raises(DataError, match="is not the data set that sgd-s0 was trained on"):
+        run(settings, runs_dir=tmp_path, name="c")
+    assert (tmp_path / "c" / "trials.csv").read_bytes() == before
+
+
+def test_a_damaged_member_is_named_and_the_others_are_evaluated(tmp_path: Path) -> None:
+    settings = _small(protocol="paper", optimizers=["sgd"], seeds=2)
+    run(settings, runs_dir=tmp_path, name="c")
+    for member in ("sgd-s0", "sgd-s1"):
+        (tmp_path / "c" / member / "evaluation.json").unlink()
+    for file in (tmp_path / "c" / "sgd-s0" / "checkpoints").rglob("_METADATA"):
+        file.write_bytes(b"")
+    result = run(settings, runs_dir=tmp_path, name="c")
+    assert [e is not None for e in result.evaluations] == [False, True]
+    with pytest.raises(RunError, match=r"sgd-s0.*the checkpoint is damaged"):
+        result.check()
+    assert summarize(result).sides[0].test_elbo is not None
+
+
+def test_more_steps_than_can_be_counted_are_refused(tmp_path: Path) -> None:
+    settings = plan.load(assignments=["epochs=1000000", "batch_size=1"])
+    with pytest.raises(ConfigError, match="more than 2,147,483,647 steps"):
+        run(settings, runs_dir=tmp_path, name="c")
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_search_that_ends_at_the_grids_edge_says_so(tmp_path: Path) -> None:
+    rates = {"tuning.learning_rates": [1e-5, 3e-5], "tuning.growth": 0}
+    result = run(_small(optimizers=["sgd"], **rates), runs_dir=tmp_path, name="c")
+    (side,) = summarize(result).sides
+    assert side.at_edge
+    assert "3e-05 (the grid's edge)" in cells(side)
 
 
 def test_members_that_train_together_come_to_the_same(
@@ -425,6 +502,16 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
     assert len(before) == 1
     run(settings, runs_dir=tmp_path, name="c")
     assert _rows(tmp_path / "c" / "trials.csv")[:1] == before
+
+
+def test_a_signal_at_the_end_of_a_trial_does_not_cost_it(tmp_path: Path) -> None:
+    def press(event: object) -> None:
+        if isinstance(event, Epoch) and event.epoch == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    settings = _small(protocol="paper")
+    with pytest.raises(InterruptedRunError, match="interrupted with 1 trials done"):
+        run(settings, runs_dir=tmp_path, name="c", watch=press)
 
 
 def test_data_of_another_content_make_other_trials() -> None:

@@ -58,7 +58,7 @@ def test_the_command_continues_what_is_there_and_prints_table_verdict_and_path(
     assert (code, err) == (0, "")
     assert summary.verdict in out
     assert out.splitlines()[-1] == str(path)
-    assert "diverged: sgd, learning rate 1e+09, seed 1000: training diverged" in out
+    assert "diverged: sgd, learning rate 1e+09, seed 1000 (tuning): training diverged" in out
     code, out, _ = vaectl(*command, "--quiet", "--json")
     assert code == 0
     assert Summary.model_validate_json(out) == summary
@@ -119,15 +119,28 @@ def test_the_summary_says_what_the_trials_say(compared: tuple[Path, Summary]) ->
 def test_the_verdict_is_as_sure_as_the_seeds_allow(compared: tuple[Path, Summary]) -> None:
     _, summary = compared
 
-    def verdict(low: float | None, high: float | None, seeds: int) -> str:
-        gap = Interval(2.0, low, high, seeds)
-        pair = summary.pairs[0].model_copy(update={"difference": gap})
-        return summarizing.verdict(summary.sides, [pair])
+    def verdict(
+        low: float | None, high: float | None, paired: int, run: int = 0, lost: int = 0
+    ) -> str:
+        mean = 2.0 if high is None or high > 0 else -2.0
+        gap = Interval(mean, low, high, paired) if paired else None
+        pair = summary.pairs[0].model_copy(update={"difference": gap, "probability": 0.6})
+        first, second = (side.model_copy(update={"seeds": run or paired}) for side in summary.sides)
+        second = second.model_copy(update={"diverged": lost})
+        return summarizing.verdict([first, second], [pair])
 
-    assert " is best: its validation ELBO exceeds " in verdict(1.0, 3.0, 5)
+    a, b = (side.label for side in summary.sides)
+    assert f"{a} is best: its validation ELBO exceeds {b}'s" in verdict(1.0, 3.0, 5)
+    assert f"{a} is higher at 60% of them)" in verdict(1.0, 3.0, 5)
     assert " is ahead of " in verdict(1.0, 3.0, 4)
     assert " cannot be told apart: they differ by 2.00 nats" in verdict(-1.0, 3.0, 5)
     assert verdict(None, None, 1).startswith("At the one seed that was run ")
+    # the order is that of ranks, in which who diverged is last
+    worse = verdict(-3.0, -1.0, 4, 6, 2)
+    assert worse.startswith(f"{a} has the best mean rank, but on average {b} is above it by 2.00")
+    assert f"{a} is higher at 60% of all 6); {b} diverged at 2 of 6 seeds." in worse
+    assert "at the one seed at which both finished it comes +2.00" in verdict(None, None, 1, 5, 4)
+    assert "no seed at which it and" in verdict(None, None, 0, 2, 2)
     alone = summarizing.verdict(summary.sides[:1], [])
     assert "reaches a validation ELBO of" in alone
 
@@ -165,11 +178,31 @@ def test_train_is_dashed_and_the_band_reaches_from_the_lowest_to_the_highest_see
     seconds = np.where(np.isfinite(elbo), [[1.0, 2.0, 3.0]], np.nan)
     figure = charts.curves([Trace("adam", seconds, values, values)], "epoch", title="")
     axes = figure.axes[0]
-    assert [line.get_linestyle() for line in axes.lines] == ["--", "-"]
+    # and a cross where the one that diverged did
+    assert [line.get_linestyle() for line in axes.lines] == ["--", "-", "None"]
     np.testing.assert_allclose(np.asarray(axes.lines[1].get_ydata()), [-6.0, -4.0, -2.0])
     corners = axes.collections[1].get_paths()[0].get_extents()
     assert (corners.ymin, corners.ymax) == (-7, -2)
     assert "lowest to highest of 2 seeds" in figure.legends[0].get_title().get_text()
+
+
+def test_seeds_that_diverged_are_marked_and_time_runs_on() -> None:
+    """The one that goes on is the faster one."""
+    elbo = np.array([[-5.0, -4.0, -3.0], [-7.0, -5.0, np.nan]])
+    values = dict.fromkeys(charts.QUANTITIES, elbo)
+    seconds = np.array([[1.0, 2.0, 3.0], [5.0, 10.0, np.nan]])
+    trace = Trace("adam", seconds, values, values, diverged=1)
+    np.testing.assert_allclose(trace.elapsed, [3.0, 6.0, 7.0])
+    axes = charts.curves([trace], "seconds", title="").axes[0]
+    (cross,) = [line for line in axes.lines if line.get_marker() == "x"]
+    np.testing.assert_allclose(np.asarray(cross.get_xydata()), [[6.0, -5.0]])
+    assert axes.get_legend_handles_labels()[1] == ["adam (1 of 2 diverged)"]
+
+
+def test_a_rate_that_spoils_all_does_not_flatten_the_others() -> None:
+    tried = [(1e-3, -90.0), (3e-3, -85.0), (1e9, -1e6), (1e10, None)]
+    axes = charts.sensitivity({"adam": tried}, title="").axes[0]
+    assert axes.get_ylim()[0] > -200
 
 
 PROBE = """

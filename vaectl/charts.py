@@ -14,7 +14,7 @@ from vaectl.figures import LABELS, STYLE, Quantity, plain
 
 # Okabe & Ito's colours, which most people tell apart; markers for those who cannot, and for paper
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-_MARKERS = "os^Dv*P"
+_MARKERS = "os^Dv*PX"  # one more than there are colours, so that pairs repeat late
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 
 
@@ -26,13 +26,34 @@ class Trace(NamedTuple):
     """Of training, since its start."""
     train: Mapping[Quantity, Float[np.ndarray, "seeds epochs"]]
     validation: Mapping[Quantity, Float[np.ndarray, "seeds epochs"]]
+    diverged: int = 0
+    """Of the seeds."""
+
+    @property
+    def name(self) -> str:
+        """The label, and how many seeds diverged."""
+        lost = f" ({self.diverged} of {len(self.seconds)} diverged)" if self.diverged else ""
+        return self.label + lost
+
+    @property
+    def epochs(self) -> int:
+        """That any seed came to."""
+        return int(np.isfinite(self.seconds).any(axis=0).sum())
+
+    @property
+    def elapsed(self) -> Float[np.ndarray, " epochs"]:
+        """Seconds since the start, an epoch's being the mean over the seeds that trained in it."""
+        each = np.diff(self.seconds[:, : self.epochs], axis=1, prepend=0.0)
+        elapsed: Float[np.ndarray, " epochs"] = np.nanmean(each, axis=0).cumsum()
+        return elapsed
 
 
 def curves(traces: Sequence[Trace], by: Literal["epoch", "seconds"], *, title: str) -> Figure:
     """Plot ELBO, KL and NLL: training dashed, validation solid, as in the paper's Fig. 3.
 
-    Lines are means over seeds, bands reach from the lowest to the highest seed. Axes show what
-    follows the first steep tenth of the epochs.
+    Lines are means over seeds, bands reach from the lowest to the highest seed, both of those that
+    still train; a cross is where one diverged. Axes show what follows the first steep tenth of the
+    epochs.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10.5, 3.9), layout="constrained")
@@ -40,13 +61,13 @@ def curves(traces: Sequence[Trace], by: Literal["epoch", "seconds"], *, title: s
         for axes, quantity in zip(figure.subplots(1, 3), QUANTITIES, strict=True):
             settled: list[float] = []
             for number, trace in enumerate(traces):
-                alive = np.isfinite(trace.seconds).any(axis=0)
-                if not alive.any():
+                count = trace.epochs
+                if not count:
+                    axes.plot([], [], color=COLOURS[number % len(COLOURS)], label=trace.name)
                     continue
-                epochs = np.flatnonzero(alive) + 1
-                x = epochs if by == "epoch" else np.nanmean(trace.seconds[:, alive], axis=0)
+                x = np.arange(1, count + 1) if by == "epoch" else trace.elapsed
                 for split, dashes in ((trace.train, (4, 2)), (trace.validation, ())):
-                    settled += _line(axes, x, split[quantity][:, alive], number, trace, dashes)
+                    settled += _line(axes, x, split[quantity][:, :count], number, trace, dashes)
             if settled:
                 low, high = min(settled), max(settled)
                 margin = 0.05 * (high - low) or 1.0
@@ -60,11 +81,13 @@ def curves(traces: Sequence[Trace], by: Literal["epoch", "seconds"], *, title: s
         handles, names = figure.axes[0].get_legend_handles_labels()
         seeds = max((len(trace.seconds) for trace in traces), default=1)
         band = f"; band: lowest to highest of {seeds} seeds" if seeds > 1 else ""
+        if any(trace.diverged for trace in traces):
+            band += ", of those that still train; cross: one diverges"
         figure.legend(
             handles,
             names,
             loc="outside lower center",
-            ncols=len(names) or 1,
+            ncols=max(140 // (max(map(len, names), default=0) + 8), 1),
             title=f"solid: validation, dashed: training{band}",
         )
     return figure
@@ -90,8 +113,12 @@ def _line(
         marker=_MARKERS[number % len(_MARKERS)],
         markevery=max(len(x) // 6, 1),
         ms=3,
-        label=f"_{trace.label}" if dashes else trace.label,
+        label=f"_{trace.label}" if dashes else trace.name,
     )
+    for seed in values if not dashes else ():
+        end = np.isfinite(seed).sum() - 1
+        if 0 <= end < len(x) - 1 or (trace.diverged == len(values) and end >= 0):
+            axes.plot(x[end], seed[end], color=colour, marker="x", ms=6, ls="")
     if len(values) > 1:
         low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
         axes.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
@@ -100,9 +127,10 @@ def _line(
 
 
 def sensitivity(tried: Mapping[str, Sequence[tuple[float, float | None]]], *, title: str) -> Figure:
-    """Plot the mean best validation ELBO of each learning rate; a cross where it diverged."""
+    """Plot the mean best validation ELBO of each learning rate; a cross where a seed diverged."""
     with mpl.rc_context(STYLE):
         figure, axes = _panel(title)
+        settled: list[float] = []
         for number, (label, points) in enumerate(tried.items()):
             colour, marker = COLOURS[number % len(COLOURS)], _MARKERS[number % len(_MARKERS)]
             known = [(rate, elbo) for rate, elbo in points if elbo is not None]
@@ -117,8 +145,13 @@ def sensitivity(tried: Mapping[str, Sequence[tuple[float, float | None]]], *, ti
                 ls="",
                 marker="x",
                 transform=axes.get_xaxis_transform(),
-                label=f"{label}, diverged" if bad else "_",
+                label=f"{label}, a seed diverged" if bad else "_",
             )
+            settled += sorted(elbo for _, elbo in known)[len(known) // 2 :]
+        if settled:
+            # a rate that trains but spoils all is not to flatten the others
+            low, high = axes.get_ylim()
+            axes.set_ylim(max(low, min(settled) - 3 * (max(settled) - min(settled)) - 1), high)
         _logarithmic(axes)
         axes.set_xlabel("learning rate")
         axes.set_ylabel("best validation ELBO (nats per image)")
@@ -155,7 +188,9 @@ def ranks(found: Mapping[str, Sequence[float]], *, title: str) -> Figure:
             spread = number + np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else [number]
             axes.plot(spread, values, ls="", marker="o", ms=4, color=colour)
             axes.hlines(float(np.mean(values)), number - 0.3, number + 0.3, color=colour, lw=1.4)
+        crowded = sum(map(len, found)) > 50
         axes.set_xticks(range(len(found)), list(found))
+        axes.tick_params(axis="x", labelrotation=20 if crowded else 0)
         axes.set_ylim(len(found) + 0.4, 0.6)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(visible=False, axis="x")

@@ -80,6 +80,9 @@ def _together(
     program: Program, members: Sequence[Member], train: Images, validation: Images
 ) -> Iterator[tuple[int, Epoch | DivergedError]]:
     everyone, states = start(program, members)
+    # first of all, so that it does not count as time of training
+    train_steps.lower(program, everyone, states, train, 0, 1).compile()
+    _bound_sums.lower(program, everyone, states, validation, 0).compile()
     going = list(range(len(members)))
     for epoch in range(1, program.epochs + 1):
         end = epoch * program.steps_per_epoch

@@ -134,6 +134,8 @@ def show_comparison(c: Comparison) -> None:
     for pair in c.pairs:
         found = interval(pair.difference)
         print(f"{pair.a} - {pair.b}: {found}; higher at {pair.probability:.0%} of seeds")
+    if c.places > 1:
+        print(f"trained on {c.places} different devices or versions: times do not compare")
     for trial in c.diverged:
         print(f"diverged: {trial}")
     print(c.verdict)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -14,7 +15,9 @@ from vaectl.comparison import plan
 from vaectl.comparison.plan import Comparison
 from vaectl.errors import ConfigError, RunError
 from vaectl.files import replacing
-from vaectl.rundir import COMPARISON
+from vaectl.rundir import COMPARISON, RunDir
+
+FILES = (COMPARISON, "trials.csv", "curves.csv", "summary.json", "report.html")
 
 
 def default_name(settings: Comparison) -> str:
@@ -52,6 +55,20 @@ def check(settings: Comparison, path: Path, *, force: bool) -> None:
         )
 
 
+def check_data(path: Path, source: str, fingerprint: str) -> None:
+    """Refuse data other than those that the members which are there were trained on.
+
+    Raises:
+        DataError: they are others.
+    """
+    for file in sorted(path.glob("*/run.json")):
+        try:
+            record = RunDir(file.parent).read_record()
+        except RunError:
+            continue  # what is broken is told where it is needed
+        record.check_data(source, fingerprint)
+
+
 @contextmanager
 def locked(path: Path, *, force: bool) -> Iterator[None]:
     """Make the directory, hold its lock, and empty it where it is to begin again.
@@ -59,32 +76,51 @@ def locked(path: Path, *, force: bool) -> Iterator[None]:
     Raises:
         RunError: another process writes in it, or it cannot be written.
     """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with FileLock(path / ".lock", timeout=0):
-            for half in path.glob(".*.????????"):  # what a killed process was writing
-                half.unlink()
+    with ExitStack() as held:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(path / ".lock", timeout=0))
+            for name in FILES:  # what a killed process was writing
+                for half in path.glob(f".{name}.????????"):
+                    half.unlink()
             for child in path.iterdir() if force else ():
                 if child.is_dir() and not child.is_symlink():
                     shutil.rmtree(child)
                 elif child.name != ".lock":
                     child.unlink()
-            yield
-    except Timeout:
-        raise RunError(
-            f"{path}: another process writes in it", hint="wait for it, or choose another --name"
-        ) from None
+        except Timeout:
+            raise RunError(
+                f"{path}: another process writes in it",
+                hint="wait for it, or choose another --name",
+            ) from None
+        except OSError as error:
+            raise _unwritable(path, error) from None
+        yield
+
+
+def write(path: Path, name: str, text: str) -> None:
+    """Write a file of the directory whole, or leave what was there.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    try:
+        with replacing(path / name) as file:
+            file.write(text.encode())
     except OSError as error:
-        raise RunError(
-            f"{error.filename or path}: cannot be written: {error.strerror}",
-            hint="what was written before is intact; the same command continues after it",
-        ) from None
+        raise _unwritable(path / name, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> RunError:
+    return RunError(
+        f"{error.filename or path}: cannot be written: {error.strerror}",
+        hint="what was written before is intact; the same command continues after it",
+    )
 
 
 def write_settings(path: Path, settings: Comparison) -> None:
     """Write comparison.yaml, whose head says how to go on."""
     header = f"the resolved configuration of {path.name}; to continue it:\n"
-    header += f"vaectl compare-optimizers {path / COMPARISON}"
-    header += f" --runs-dir {path.parent} --name {path.name}"
-    with replacing(path / COMPARISON) as file:
-        file.write(configfile.dump(settings, header).encode())
+    file, runs_dir = shlex.quote(str(path / COMPARISON)), shlex.quote(str(path.parent))
+    header += f"vaectl compare-optimizers {file} --runs-dir {runs_dir} --name {path.name}"
+    write(path, COMPARISON, configfile.dump(settings, header))

@@ -6,6 +6,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any, Literal, NamedTuple
@@ -21,6 +22,7 @@ from vaectl.errors import ConfigError
 FIRST_TUNING_SEED = 1000
 """Where tuning seeds given by their number begin, so that those of the result stay fresh."""
 MOST_SEEDS = 200
+_LEAST_RATE, _MOST_RATE = 1e-30, 1e9  # what float32 holds, and what a configuration takes
 
 _Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
 _Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -54,7 +56,7 @@ class Entry(Section):
 
     name: str
     label: _Label | None = None
-    """What tables and directories call it; null: its name, and what it sets where that repeats."""
+    """What tables and directories call it; null: its name, and what it sets."""
     weight_decay: NonNegative = 0.0
     clip_norm: Positive | None = None
     bias_learning_rate_scale: NonNegative = 1.0
@@ -120,9 +122,10 @@ class Tuning(Section):
         """The learning rates beyond the edge that the best of these lies on; none if inside."""
         rates = sorted(scores)
         best = max(rates, key=lambda rate: scores[rate])
-        below = [_rounded(best / self.ratio)] * (best == rates[0])
-        trains = scores[best] > -math.inf
-        return below + [_rounded(best * self.ratio)] * (best == rates[-1] and trains)
+        wanted = [_rounded(best / self.ratio)] * (best == rates[0])
+        if best == rates[-1] and scores[best] > -math.inf:  # larger ones would diverge as well
+            wanted.append(_rounded(best * self.ratio))
+        return [rate for rate in wanted if _LEAST_RATE <= rate <= _MOST_RATE]
 
 
 class Comparison(Section):
@@ -159,11 +162,13 @@ class Comparison(Section):
 
     @field_validator("optimizers")
     @classmethod
-    def _told_apart(cls, entries: list[Entry]) -> list[Entry]:
+    def _told_apart(cls, entries: list[Entry], info: ValidationInfo) -> list[Entry]:
         known = labels(entries)
         for label in known:
             if known.count(label) > 1:
                 raise _conflict(f"{label} comes twice: give one of them a label of its own")
+        if "base" in info.data:
+            _check_different(_entries(info.data["base"], entries))
         return entries
 
     @field_validator("tuning")
@@ -171,12 +176,23 @@ class Comparison(Section):
     def _on_its_track(cls, tuning: Tuning | None, info: ValidationInfo) -> Tuning | None:
         if info.data.get("protocol") == "paper":
             if tuning is not None:
-                raise _conflict("the protocol paper tunes nothing; set protocol: tuned")
+                raise _conflict(
+                    "the protocol paper tunes nothing: leave out tuning and --learning-rates, "
+                    "or set protocol: tuned"
+                )
             return None
         tuning = tuning or Tuning()
         used = {*tuning.seeds} & {*info.data.get("seeds", ())}
         if used:
             raise _conflict(f"seed {min(used)} is one of the result's seeds: tune on others")
+        if "base" in info.data and "optimizers" in info.data:
+            entries = _entries(info.data["base"], info.data["optimizers"])
+            if tuning.learning_rates is not None:
+                _check_different({k: _at_rate(one, 1.0) for k, one in entries.items()})
+            for label, one in entries.items():
+                for rate in tuning.rates(one.optimizer.chosen.learning_rate):
+                    if not _LEAST_RATE <= rate <= _MOST_RATE:
+                        raise _conflict(f"its grid has a learning rate of {rate:g} for {label}")
         return tuning
 
     @field_serializer("optimizers")
@@ -186,8 +202,7 @@ class Comparison(Section):
     @property
     def entries(self) -> dict[str, Config]:
         """The experiment of each optimizer, by its label."""
-        pairs = zip(labels(self.optimizers), self.optimizers, strict=True)
-        return {label: _resolved(self.base, entry) for label, entry in pairs}
+        return _entries(self.base, self.optimizers)
 
 
 class Trial(NamedTuple):
@@ -224,13 +239,11 @@ def trials(
     seeds: Sequence[int],
 ) -> list[Trial]:
     """Every learning rate at every seed."""
-    found = []
-    for rate in rates:
-        optimizer = _with_chosen(settings.optimizer, {"learning_rate": rate})
-        for seed in seeds:
-            one = settings.model_copy(update={"seed": seed, "optimizer": optimizer})
-            found.append(Trial(label, stage, one))
-    return found
+    return [
+        Trial(label, stage, _at_rate(settings, rate).model_copy(update={"seed": seed}))
+        for rate in rates
+        for seed in seeds
+    ]
 
 
 def load(
@@ -251,26 +264,35 @@ def load(
     """
     origins: configfile.Origins = {}
     values: dict[str, Any] = {} if file is None else configfile.read_mapping(file, origins)
+    problems = []
     base = values.get("base")
     own = {"file": base} if isinstance(base, str) else base
     if file is not None and isinstance(own, dict) and isinstance(own.get("file"), str):
         lines = {path: line for path, line in origins.items() if path[0] == "base"}
-        of_file = configfile.read_mapping(file.parent / own.pop("file"), origins, ("base",))
-        values["base"] = _merged(of_file, own)
+        try:
+            of_file = configfile.read_mapping(file.parent / own.pop("file"), origins, ("base",))
+            values["base"] = _merged(of_file, own)
+        except ConfigError as error:  # told with all other problems
+            problems.append(f"{origins['base',]}: base: {error.message}")
+            values["base"] = own
         origins.update(lines)
     elif base is None:
         values["base"] = Comparison().base.model_dump()
+    if options and options.get("protocol") == "paper":
+        values.pop("tuning", None)  # the file's, which the option overrules
     configfile.assign(values, origins, assignments, below="base.")
     for key, value in (options or {}).items():
         if value is not None:
             option = f"--{key.rpartition('.')[2].replace('_', '-')}"
             configfile.put(values, origins, key, value, option)
     try:
-        return configfile.build(Comparison, values, origins)
+        settings = configfile.build(Comparison, values, origins)
     except ConfigError as error:
-        raise ConfigError(
-            error.message, hint="configs/compare holds comparisons to begin with"
-        ) from None
+        problems.append(error.message)
+    if problems:
+        hint = "configs/compare holds comparisons to begin with"
+        raise ConfigError("\n".join(problems), hint=hint)
+    return settings
 
 
 def _merged(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -287,8 +309,15 @@ def differing(new: Comparison, old: Comparison) -> list[str]:
 
     Which optimizers and seeds there are may differ, and what the result is measured against.
     """
-    free = {"optimizers", "seeds", "target"}
-    here, there = (dict(_flat(one.model_dump(exclude=free))) for one in (new, old))
+    free = {"optimizers", "seeds", "target", "base.seed"}
+    here, there = (
+        {
+            key: value
+            for key, value in _flat(one.model_dump())
+            if key not in free and not key.startswith("base.checkpoint.")
+        }
+        for one in (new, old)
+    )
     return [
         f"{key} was {there.get(key)}, is {here.get(key)}"
         for key in {**there, **here}
@@ -335,12 +364,10 @@ def numbers(text: str) -> list[object]:
 
 
 def labels(entries: Sequence[Entry]) -> list[str]:
-    """What each is called: its label, else its name, else name and hyperparameters."""
-    names = [entry.name for entry in entries]
+    """What each is called, whatever others there are: its label, else its name and what it sets."""
     found = []
-    for entry, name in zip(entries, names, strict=True):
-        own = [f"{key} {value}" for key, value in _given(entry).items()]
-        told = " ".join([name, *(own if names.count(name) > 1 else ())])
+    for entry in entries:
+        told = " ".join([entry.name, *(f"{key} {value}" for key, value in _given(entry).items())])
         found.append(entry.label or re.sub(r"[^A-Za-z0-9._-]+", "-", told)[:80])
     return found
 
@@ -348,6 +375,18 @@ def labels(entries: Sequence[Entry]) -> list[str]:
 def _given(entry: Entry) -> dict[str, Any]:
     names = sorted(entry.model_fields_set - {"name", "label"})
     return {name: getattr(entry, name) for name in names}
+
+
+def _entries(base: Config, entries: Sequence[Entry]) -> dict[str, Config]:
+    """The experiment of each optimizer, by its label."""
+    pairs = zip(labels(entries), entries, strict=True)
+    return {label: _resolved(base, entry) for label, entry in pairs}
+
+
+def _check_different(entries: Mapping[str, Config]) -> None:
+    for (a, one), (b, other) in combinations(entries.items(), 2):
+        if one == other:
+            raise _conflict(f"{a} and {b} are the same experiment: leave one of them out")
 
 
 def _resolved(base: Config, entry: Entry) -> Config:
@@ -360,6 +399,11 @@ def _resolved(base: Config, entry: Entry) -> Config:
     others[name] = getattr(base.optimizer, name)
     optimizer = base.optimizer.model_copy(update={**others, **shared, "name": name})
     return base.model_copy(update={"optimizer": _with_chosen(optimizer, own)})
+
+
+def _at_rate(settings: Config, rate: float) -> Config:
+    optimizer = _with_chosen(settings.optimizer, {"learning_rate": rate})
+    return settings.model_copy(update={"optimizer": optimizer})
 
 
 def _with_chosen(optimizer: Optimizer, update: Mapping[str, object]) -> Optimizer:

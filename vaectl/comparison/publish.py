@@ -9,11 +9,9 @@ from jaxtyping import Float
 
 from vaectl import charts
 from vaectl.charts import Trace
-from vaectl.comparison import report
+from vaectl.comparison import directory, report
 from vaectl.comparison.run import Result
 from vaectl.comparison.summary import Member, Summary, members, summarize
-from vaectl.errors import RunError
-from vaectl.files import replacing
 from vaectl.progress import Phase, Watch, ignore
 from vaectl.rundir import RunDir
 
@@ -31,7 +29,12 @@ def publish(result: Result, watch: Watch = ignore) -> Summary:
     Raises:
         RunError: it cannot be written.
     """
-    watch(Phase("drawing curves"))
+    with directory.locked(result.path, force=False):
+        watch(Phase("drawing curves"))
+        return _publish(result)
+
+
+def _publish(result: Result) -> Summary:
     summary = summarize(result)
     by_label = members(result)
     traces = [_trace(side.label, by_label[side.label]) for side in summary.sides]
@@ -60,14 +63,7 @@ def publish(result: Result, watch: Watch = ignore) -> Summary:
         "report.html": report.render(summary, result.settings, traces, images),
     }
     for name, text in files.items():
-        try:
-            with replacing(result.path / name) as file:
-                file.write(text.encode())
-        except OSError as error:
-            raise RunError(
-                f"{result.path / name}: cannot be written: {error.strerror}",
-                hint="the trials are kept; the same command tries again",
-            ) from None
+        directory.write(result.path, name, text)
     return summary
 
 
@@ -83,6 +79,7 @@ def _trace(label: str, found: Sequence[Member]) -> Trace:
 
     return Trace(
         label=label,
+        diverged=sum(m.outcome.status == "diverged" for m in found),
         seconds=stacked("train", "seconds").cumsum(axis=1),
         train={quantity: stacked("train", quantity) for quantity in charts.QUANTITIES},
         validation={quantity: stacked("validation", quantity) for quantity in charts.QUANTITIES},

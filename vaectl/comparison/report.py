@@ -14,6 +14,7 @@ from vaectl.charts import COLOURS, QUANTITIES, Trace
 from vaectl.comparison.plan import Comparison
 from vaectl.comparison.summary import Summary, cells, headings, interval
 from vaectl.figures import LABELS
+from vaectl.record import ACTIVE
 
 
 def render(
@@ -45,6 +46,7 @@ def render(
     }
     return environment.get_template("report.html.j2").render(
         summary=summary,
+        active=ACTIVE,
         rows=list(zip(headings(summary), *map(cells, summary.sides), strict=True)),
         interval=interval,
         drawn=drawn,
@@ -55,7 +57,7 @@ def render(
 
 def _plain(trace: Trace, number: int) -> dict[str, object]:
     """Means and ranges over seeds, epoch by epoch, as far as any seed came."""
-    epochs = int(np.isfinite(trace.seconds).any(axis=0).sum())
+    epochs = trace.epochs
 
     def over_seeds(values: Float[np.ndarray, "seeds epochs"]) -> dict[str, list[float]]:
         known = values[:, :epochs]
@@ -67,10 +69,10 @@ def _plain(trace: Trace, number: int) -> dict[str, object]:
         return {name: np.round(curve, 4).tolist() for name, curve in found.items()}
 
     return {
-        "label": trace.label,
+        "label": trace.name,
         "colour": COLOURS[number % len(COLOURS)],
         "epoch": list(range(1, epochs + 1)),
-        "seconds": over_seeds(trace.seconds)["mean"] if epochs else [],
+        "seconds": np.round(trace.elapsed, 4).tolist() if epochs else [],
         "train": {q: over_seeds(trace.train[q]) for q in QUANTITIES} if epochs else {},
         "validation": {q: over_seeds(trace.validation[q]) for q in QUANTITIES} if epochs else {},
     }

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple, final
 
@@ -31,13 +32,14 @@ from vaectl import (
     trained,
     training,
 )
-from vaectl.checkpoints import Checkpoints, Info
+from vaectl.checkpoints import Checkpoints, Info, check_place
 from vaectl.comparison import directory, plan
 from vaectl.comparison.ledger import Ledger, Outcome
 from vaectl.comparison.plan import Comparison, Trial, trials
 from vaectl.config import Config
+from vaectl.data.binarization import meaning
 from vaectl.devices import DeviceKind
-from vaectl.errors import ConfigError, DivergedError, InterruptedRunError
+from vaectl.errors import ConfigError, DivergedError, InterruptedRunError, RunError
 from vaectl.experiment import Stopping, Task
 from vaectl.fitting import Chunk, Epoch
 from vaectl.interrupts import asked_to_stop
@@ -60,13 +62,24 @@ class Result(NamedTuple):
     """Of each trial."""
     evaluations: list[Evaluation | None]
     """Of each trial: of its best epoch, on the test split, where it is one of the result."""
+    problems: list[str]
+    """Members that could not be evaluated, and why."""
 
     def check(self) -> None:
-        """Raise a DivergedError that names the members of the result that diverged, if any did.
+        """Tell of what went wrong with single members, now that all else is done.
 
         A learning rate of a grid that diverges is what a search is for; that none of them trains
         is not.
+
+        Raises:
+            RunError: members that could not be evaluated.
+            DivergedError: members of the result that diverged.
         """
+        if self.problems:
+            raise RunError(
+                "\n".join(self.problems),
+                hint="remove the directories of these runs: the same command trains them again",
+            )
         pairs = list(zip(self.trials, self.outcomes, strict=True))
         bad = [f"{t}: {o.error}" for t, o in pairs if (t.stage, o.status) == ("result", "diverged")]
         with_result = {trial.label for trial in self.trials if trial.stage == "result"}
@@ -104,15 +117,22 @@ def run(
     """
     check_name(runs_dir / "-", name, force=False)  # only the name: what has it is judged below
     path = runs_dir / (name or directory.default_name(settings))
+    check_place(path)
     directory.check(settings, path, force=force)
     device = devices.select(device_kind)
     watch(Phase(f"reading {settings.base.data.source}"))
     dataset = data.load(settings.base.data)
     held_out = len(dataset.validation.images)
     programs = {_program(one, dataset) for one in settings.entries.values()}
+    for each in programs:
+        training.check_steps(each)
     # each is checked, whatever another one needs
     streamed = {footprint.check_training(each, held_out, device) for each in programs}
+    if settings.base.data.binarization == "none":
+        watch(Note(f"note: {meaning(settings.base.data)}"))
     with asked_to_stop() as stopping, directory.locked(path, force=force):
+        directory.check(settings, path, force=force)  # another process may have been here
+        directory.check_data(path, settings.base.data.source, dataset.fingerprint)
         running = _Running(path, settings, dataset, device, any(streamed), watch, stopping)
         directory.write_settings(path, settings)
         try:
@@ -132,6 +152,7 @@ def run(
             [running.ledger.outcomes[key] for key in keys],
             [running.ledger.curves[key] for key in keys],
             evaluations,
+            running.problems,
         )
 
 
@@ -150,6 +171,7 @@ class _Running:
         stopping: Stopping,
     ) -> None:
         self.ledger = Ledger(path)
+        self.problems: list[str] = []
         self._path, self._settings, self._dataset = path, settings, dataset
         self._device, self._streamed = device, streamed
         self._watch, self._stopping = watch, stopping
@@ -188,12 +210,18 @@ class _Running:
         if trial.stage == "tuning" or self._outcome(trial).status == "diverged":
             return None
         self._leave_if_asked()
-        rundir = RunDir(self._path / trial.run_name)
+        try:
+            return self._evaluation(RunDir(self._path / trial.run_name))
+        except RunError as error:  # the others are evaluated all the same
+            self.problems.append(error.message)
+            return None
+
+    def _evaluation(self, rundir: RunDir) -> Evaluation:
         found = rundir.read_evaluations().get("test")
         wanted = 1, self._settings.importance_samples, 0
         # somebody may have evaluated it otherwise since
         if found is None or (found.samples, found.importance_samples, found.seed) != wanted:
-            self._watch(Phase(f"evaluating {trial.run_name} on the test split"))
+            self._watch(Phase(f"evaluating {rundir.name} on the test split"))
             found = assessment.assess(
                 trained.load(rundir),
                 "test",
@@ -238,6 +266,9 @@ class _Running:
             return
         label = missing[0].label
         program = _program(missing[0].settings, self._dataset)
+        for trial in missing:
+            if trial.stage == "result":
+                self._make_way(trial.run_name)
         members = jax.device_put([training.member(t.settings) for t in missing], self._device)
         tracks = [_Track(trial) for trial in missing]
         steps = program.steps_per_epoch
@@ -248,7 +279,7 @@ class _Running:
             program, members, self._train, self._validation, self._how
         ):
             track = tracks[index]
-            self._leave_if_asked()
+            track.start = track.start or now()
             if isinstance(event, DivergedError):
                 self._done_epochs += program.epochs - track.epochs
                 self._end(track, str(event))
@@ -260,6 +291,8 @@ class _Running:
                 self._watch(event._replace(epoch=self._done_epochs))
                 if event.epoch == program.epochs:
                     self._end(track)
+                    continue  # others that train beside it have ended in this epoch too
+            self._leave_if_asked()
 
     def _leave_if_asked(self) -> None:
         if self._stopping():
@@ -283,13 +316,25 @@ class _Running:
             self._save(track, error)
         outcome = track.outcome(self.key(trial), error)
         self.ledger.add(outcome, track.rows)
+        track.best = None  # its state is saved, and large
         came_to = error or f"best validation ELBO {outcome.best_elbo:.2f}"
         self._watch(Note(f"{trial}: {came_to}"))
 
+    def _make_way(self, name: str) -> None:
+        """Move a run that is there under a name aside; what was cut off before it was one goes."""
+        rundir = RunDir(self._path / name)
+        if not rundir.has_record:
+            shutil.rmtree(rundir.path, ignore_errors=True)
+            return
+        if rundir.is_locked():
+            raise RunError(f"{rundir.path}: another process writes in it", hint="wait for it")
+        places = (self._path / f"{name}.{number}" for number in count(1))
+        aside = next(place for place in places if not place.exists())
+        rundir.path.rename(aside)
+        self._watch(Note(f"{name} is there, and no trial of this comparison: now {aside.name}"))
+
     def _save(self, track: _Track, error: str) -> None:
         settings, name = track.trial.settings, track.trial.run_name
-        # there only if its trial was cut off before the ledger had it
-        shutil.rmtree(self._path / name, ignore_errors=True)
         with RunDir.create(self._path, name, name, force=False) as rundir:
             task = Task(settings, self._dataset, self._device, self._streamed, self._watch)
             record = experiment.first_record(task, rundir)
@@ -324,7 +369,8 @@ class _Track:
         self.trial = trial
         self.rows: list[Row] = []
         self.best: Epoch | None = None
-        self.start = now()
+        self.start = ""
+        """Known once it trains."""
 
     @property
     def epochs(self) -> int:

@@ -70,6 +70,8 @@ class Side(BaseModel):
     relative_time: float | None
     """Of an epoch, to SGD's."""
     tried: list[Tried]
+    at_edge: bool
+    """The best of these is the lowest or the highest: the search had grown by all it may."""
     expected_best: list[float | None]
     """Of the best of 1, 2, ... learning rates drawn from those tried; None while it may be none."""
 
@@ -110,6 +112,9 @@ class Summary(BaseModel):
     data: dict[str, Any]
     device: dict[str, Any]
     versions: dict[str, str]
+    places: int
+    """Devices and versions that the members of the result were trained with: of more than one,
+    times do not compare."""
     git_commit: str | None
     sides: list[Side]
     """The best mean rank first."""
@@ -118,19 +123,20 @@ class Summary(BaseModel):
 
 def headings(summary: Summary) -> list[str]:
     """Of what `cells` gives."""
-    target = "" if summary.target is None else f" {summary.target:.2f}"
+    target = "target" if summary.target is None else f"{summary.target:.2f}"
     return [
         "learning rates tried",
         "learning rate",
+        "seeds finished",
         "validation ELBO, last epoch",
         "validation ELBO, best epoch",
         "test ELBO",
         f"test IW-{summary.importance_samples}",
         "test KL",
-        "active units",
-        f"epochs to{target}",
-        f"seconds to{target}",
-        "time of an epoch, of SGD's",
+        f"active units of {summary.code_size}",
+        f"epochs to {target}",
+        f"seconds to {target}",
+        "time of an epoch, SGD's = 1",
         "mean rank",
     ]
 
@@ -138,13 +144,14 @@ def headings(summary: Summary) -> list[str]:
 def cells(side: Side) -> list[str]:
     """A row of the table, for a terminal as for a page."""
     active = "" if side.active_units is None else f"{side.active_units.mean:.1f}"
-    diverged = f" ({side.diverged} of {side.seeds} diverged)" if side.diverged else ""
+    rate = "none trains" if side.learning_rate is None else f"{side.learning_rate:g}"
     collapsed = f" ({side.collapsed} of {side.seeds} collapsed)" if side.collapsed else ""
     return [
         f"{len(side.tried) or 'its own'}",
-        "none trains" if side.learning_rate is None else f"{side.learning_rate:g}",
+        rate + " (the grid's edge)" * side.at_edge,
+        f"{side.seeds - side.diverged} of {side.seeds}",
         interval(side.final_elbo),
-        interval(side.best_elbo) + diverged,
+        interval(side.best_elbo),
         interval(side.test_elbo),
         interval(side.test_log_likelihood),
         interval(side.test_kl),
@@ -241,8 +248,10 @@ def summarize(result: Result) -> Summary:
         )
         for a, b in combinations(sides, 2)
     ]
-    known = next((m for found in by_label.values() for m in found), None)
-    record = RunDir(result.path / known.run_name).read_record() if known else None
+    records = [
+        RunDir(result.path / m.run_name).read_record() for found in by_label.values() for m in found
+    ]
+    record = records[0] if records else None
     each = zip(result.trials, result.outcomes, strict=True)
     return Summary(
         name=result.path.name,
@@ -253,7 +262,9 @@ def summarize(result: Result) -> Summary:
         epochs=settings.base.epochs,
         code_size=settings.base.model.code_size,
         trials=len(result.trials),
-        diverged=[f"{trial}: {o.error}" for trial, o in each if o.status == "diverged"],
+        diverged=[
+            f"{trial} ({trial.stage}): {o.error}" for trial, o in each if o.status == "diverged"
+        ],
         target=target,
         importance_samples=settings.importance_samples,
         intervals=f"{statistics.CONFIDENCE:.0%} percentile bootstrap over seeds, "
@@ -262,6 +273,7 @@ def summarize(result: Result) -> Summary:
         data=record.data if record else {},
         device=record.device if record else {},
         versions=record.versions if record else {},
+        places=len({repr((each.device, each.versions)) for each in records}),
         git_commit=record.git_commit if record else None,
         sides=sides,
         pairs=pairs,
@@ -284,9 +296,13 @@ def _side(
         if trial.label == label and trial.stage == "tuning"
     ]
     tried = plan.scores(tuned)
+    tuning = result.settings.tuning
     best_of = statistics.expected_best(np.array(list(tried.values()))) if tried else np.empty(0)
-    reached = [m.reached(target) if target is not None else (None, None) for m in found]
     alive = [m for m in found if np.isfinite(m.outcome.score)]
+    # one that diverges later has reached nothing
+    reached = [
+        m.reached(target) if target is not None and m in alive else (None, None) for m in found
+    ]
     best = max(alive, key=lambda m: m.outcome.score, default=None)
     return Side(
         label=label,
@@ -295,7 +311,7 @@ def _side(
         best_run=str(result.path / best.run_name) if best else None,
         seeds=len(result.settings.seeds),
         diverged=len(result.settings.seeds) - len(alive),
-        final_elbo=_interval(alive, lambda m: m.outcome.final_elbo or -np.inf),
+        final_elbo=_interval(alive, lambda m: m.outcome.final_elbo),
         best_elbo=_interval(alive, lambda m: m.outcome.score),
         test_elbo=_interval(tests, lambda test: test.elbo.mean),
         test_log_likelihood=_interval(
@@ -314,6 +330,7 @@ def _side(
             Tried(learning_rate=rate, elbo=elbo if np.isfinite(elbo) else None)
             for rate, elbo in tried.items()
         ],
+        at_edge=bool(tried and tuning and tuning.grown(tried)),
         expected_best=[value if np.isfinite(value) else None for value in best_of.tolist()],
     )
 
@@ -329,27 +346,41 @@ def _pace(found: list[Member]) -> float | None:
 
 
 def verdict(sides: list[Side], pairs: list[Pair]) -> str:
-    """One sentence: who is best, by how much, and how sure that is."""
+    """One sentence: who is best, by how much, and how sure that is; and who diverged."""
     first = sides[0]
     if first.best_elbo is None:
         return "No member finished: every one diverged."
-    if len(sides) == 1:
-        return f"{first.label} reaches a validation ELBO of {first.best_elbo.mean:.2f}."
-    pair = pairs[0]
-    gap = pair.difference
+    lost = [f"{s.label} diverged at {s.diverged} of {s.seeds} seeds" for s in sides if s.diverged]
+    said = f"{first.label} reaches a validation ELBO of {first.best_elbo.mean:.2f}"
+    if pairs:
+        said = _compared(pairs[0], first.seeds)
+    return "; ".join([said, *lost]) + "."
+
+
+def _compared(pair: Pair, seeds: int) -> str:
+    """The first in rank beside the next."""
+    a, b, gap = pair.a, pair.b, pair.difference
     if gap is None:
-        return f"{first.label} is best: no member of {pair.b}, the next, finished."
+        return f"{a} ranks first: there is no seed at which it and {b}, the next, both finished"
+    if seeds == 1:
+        return (
+            f"At the one seed that was run {a} comes {gap.mean:.2f} nats above {b}, the next: "
+            "what another seed would give is not known"
+        )
     if gap.low is None or gap.high is None:
         return (
-            f"At the one seed that was run {first.label} ends {gap.mean:.2f} nats above "
-            f"{pair.b}, the next; what another seed would give is not known."
+            f"{a} ranks first: at the one seed at which both finished it comes {gap.mean:+.2f} "
+            f"nats beside {b}, the next"
         )
     known = (
-        f"{gap.mean:.2f} nats (95% interval {gap.low:.2f} to {gap.high:.2f}, {gap.seeds} paired "
-        f"seeds; higher at {pair.probability:.0%} of them)"
+        f"{abs(gap.mean):.2f} nats (95% interval of the difference {gap.low:.2f} to "
+        f"{gap.high:.2f}, {gap.seeds} paired seeds; {a} is higher at {pair.probability:.0%} of "
+        f"{'them' if gap.seeds == seeds else f'all {seeds}'})"
     )
-    if gap.low <= 0:
-        return f"{first.label} and {pair.b} cannot be told apart: they differ by {known}."
+    if gap.low <= 0 <= gap.high:
+        return f"{a} and {b} cannot be told apart: they differ by {known}"
+    if gap.high < 0:
+        return f"{a} has the best mean rank, but on average {b} is above it by {known}"
     if gap.seeds < ENOUGH:
-        return f"{first.label} is ahead of {pair.b}, the next, by {known}: too few to be sure."
-    return f"{first.label} is best: its validation ELBO exceeds {pair.b}'s, the next, by {known}."
+        return f"{a} is ahead of {b}, the next, by {known}: too few to be sure"
+    return f"{a} is best: its validation ELBO exceeds {b}'s, the next, by {known}"
