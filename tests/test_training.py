@@ -6,6 +6,7 @@ import pytest
 from vaectl import config, evaluation, fitting, streams, training
 from vaectl.configfile import OPTIMIZERS
 from vaectl.errors import DivergedError
+from vaectl.evaluation import Means
 from vaectl.fitting import Chunk, Epoch, fit
 
 PIXELS = 16
@@ -260,3 +261,12 @@ def test_stochastic_pixels_are_drawn_anew_and_have_the_right_mean() -> None:
     np.testing.assert_allclose(-biases[0], 0.5 - 64 / 255, atol=0.06)
     assert np.unique(biases[0]).size > 1
     assert (biases[0] != biases[1]).any()
+
+
+def test_a_finite_bound_that_float32_cannot_improve_has_diverged() -> None:
+    """SGD at z = 2 was seen to stay at -1e11 nats for 150 epochs."""
+    fitting.check_held_out(Means(kl=1e7, nll=100.0), 10, 1)
+    with pytest.raises(
+        DivergedError, match=r"the ELBO is -1.06e\+11 at epoch 1, step 10, on the val"
+    ):
+        fitting.check_held_out(Means(kl=1.06e11, nll=207.0), 10, 1)

@@ -24,6 +24,8 @@ CHUNK_SECONDS = 2.0
 """A long epoch is cut about here, so that it can be watched, saved and stopped."""
 FIRST_CHUNK = 1
 """Steps of the first chunk, which tells how long a step takes, and may be a minute."""
+HOPELESS = -(2.0**24)
+"""An ELBO in nats below which float32 does not tell one nat from none: nothing comes back."""
 CHUNK_BYTES = 32 * 2**20
 """So much is brought to the device at once where images stay in host memory."""
 
@@ -218,13 +220,16 @@ def check_steps(sums: Float[np.ndarray, "steps 2"], before: int, epoch: int) -> 
 
 
 def check_held_out(means: Means, step: int, epoch: int) -> None:
-    """Raise a DivergedError if the bound of the validation split is not finite."""
+    """Raise a DivergedError if the bound of the validation split is not finite, or beyond hope."""
+    where = f"epoch {epoch}, step {step}, on the validation split"
     if not np.isfinite(means.elbo):
-        raise _diverged(f"epoch {epoch}, step {step}, on the validation split")
+        raise _diverged(where)
+    if means.elbo < HOPELESS:
+        raise _diverged(where, f"{means.elbo:.3g}")
 
 
-def _diverged(where: str) -> DivergedError:
+def _diverged(where: str, value: str = "not finite") -> DivergedError:
     return DivergedError(
-        f"training diverged: the ELBO is not finite at {where}",
+        f"training diverged: the ELBO is {value} at {where}",
         hint="try a smaller --learning-rate, or --set optimizer.clip_norm=100",
     )
