@@ -82,7 +82,7 @@ def curves(traces: Sequence[Trace], by: Literal["epoch", "seconds"], *, title: s
         seeds = max((len(trace.seconds) for trace in traces), default=1)
         band = f"; band: lowest to highest of {seeds} seeds" if seeds > 1 else ""
         if any(trace.diverged for trace in traces):
-            band += ", of those that still train; cross: one diverges"
+            band += ", of those that still train" * (seeds > 1) + "; cross: where one diverged"
         figure.legend(
             handles,
             names,

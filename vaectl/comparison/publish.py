@@ -37,7 +37,9 @@ def publish(result: Result, watch: Watch = ignore) -> Summary:
 def _publish(result: Result) -> Summary:
     summary = summarize(result)
     by_label = members(result)
-    traces = [_trace(side.label, by_label[side.label]) for side in summary.sides]
+    # in the order of the configuration, so that a colour means the same in another comparison
+    sides = sorted(summary.sides, key=lambda side: list(by_label).index(side.label))
+    traces = [_trace(side.label, by_label[side.label]) for side in sides]
     what = [summary.metrics[key] for key in ("estimator", "binarization") if summary.metrics]
     title = "\n".join([summary.name, ", ".join(what)]).strip()
     figures = {
@@ -45,14 +47,13 @@ def _publish(result: Result) -> Summary:
         "curves-seconds": charts.curves(traces, "seconds", title=title),
     }
     if len(summary.seeds) > 1:
-        by_seed = {side.label: side.ranks for side in summary.sides}
+        by_seed = {side.label: side.ranks for side in sides}
         figures["ranks"] = charts.ranks(by_seed, title=title)
     if result.settings.tuning:
         tried = {
-            side.label: [(rate.learning_rate, rate.elbo) for rate in side.tried]
-            for side in summary.sides
+            side.label: [(rate.learning_rate, rate.elbo) for rate in side.tried] for side in sides
         }
-        expected = {side.label: side.expected_best for side in summary.sides}
+        expected = {side.label: side.expected_best for side in sides}
         figures["learning-rates"] = charts.sensitivity(tried, title=title)
         figures["budget"] = charts.budget(expected, title=title)
     rundir = RunDir(result.path)
