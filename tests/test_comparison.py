@@ -102,7 +102,7 @@ def test_all_problems_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
         "line 1: base.epochs: should be greater than or equal to 1, not 0",
         "line 2: seeds: should be a number from 1 to 200, or a list of different seeds, not 0",
         "line 3: optimizers.0: no 'adm' among adam, rmsprop, adagrad, sgd; did you mean adam?",
-        "line 3: unknown key optimizers.1.momentun; did you mean optimizers.momentum?",
+        "line 3: unknown key optimizers.1.momentun; did you mean momentum?",
         "line 3: optimizers.2.learning_rate: should be a finite number, "
         "not a number that is not finite",
         "line 4: tuning.learning_rates: should be a list of at least one learning rate, not []",
@@ -309,7 +309,7 @@ def test_a_run_that_stands_in_the_way_is_moved_aside(tmp_path: Path) -> None:
     experiment.resume(member, longer, extend=True)
     notes: list[Event] = []
     run(settings, runs_dir=tmp_path, name="c", watch=notes.append)
-    assert Note("sgd-s0 is there, and no trial of this comparison: now sgd-s0.1") in notes
+    assert Note("sgd-s0 is there, and no trial of this comparison: renamed to sgd-s0.1") in notes
     epochs = [vaectl.load(tmp_path / "c" / name).settings.epochs for name in ("sgd-s0.1", "sgd-s0")]
     assert epochs == [3, 2]
 

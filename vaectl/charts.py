@@ -81,7 +81,7 @@ def curves(traces: Sequence[Trace], by: Literal["epoch", "seconds"], *, title: s
         handles, names = figure.axes[0].get_legend_handles_labels()
         seeds = max((len(trace.seconds) for trace in traces), default=1)
         band = f"; band: lowest to highest of {seeds} seeds" if seeds > 1 else ""
-        if any(trace.diverged for trace in traces):
+        if any(trace.diverged and trace.epochs for trace in traces):
             band += ", of those that still train" * (seeds > 1) + "; cross: where one diverged"
         figure.legend(
             handles,
@@ -137,16 +137,18 @@ def sensitivity(tried: Mapping[str, Sequence[tuple[float, float | None]]], *, ti
             if known:
                 axes.plot(*zip(*known, strict=True), color=colour, marker=marker, ms=4, label=label)
             bad = [rate for rate, elbo in points if elbo is None]
-            # at the foot of the axes, wherever that is
-            axes.plot(
+            # on the axis: these have no ELBO
+            (cross,) = axes.plot(
                 bad,
-                [0.02 + 0.04 * number] * len(bad),
+                [0.0] * len(bad),
+                clip_on=False,
                 color=colour,
                 ls="",
                 marker="x",
                 transform=axes.get_xaxis_transform(),
                 label=f"{label}, a seed diverged" if bad else "_",
             )
+            cross.set_in_layout(False)
             settled += sorted(elbo for _, elbo in known)[len(known) // 2 :]
         if settled:
             # a rate that trains but spoils all is not to flatten the others
@@ -154,8 +156,8 @@ def sensitivity(tried: Mapping[str, Sequence[tuple[float, float | None]]], *, ti
             axes.set_ylim(max(low, min(settled) - 3 * (max(settled) - min(settled)) - 1), high)
         _logarithmic(axes)
         axes.set_xlabel("learning rate")
-        axes.set_ylabel("best validation ELBO (nats per image)")
-        axes.legend()
+        axes.set_ylabel("best validation ELBO (nats)")
+        figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
@@ -174,8 +176,8 @@ def budget(expected: Mapping[str, Sequence[float | None]], *, title: str) -> Fig
             )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("learning rates tried")
-        axes.set_ylabel("expected best validation ELBO (nats per image)")
-        axes.legend()
+        axes.set_ylabel("expected best validation ELBO (nats)")
+        figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
@@ -207,7 +209,7 @@ def _logarithmic(axes: Axes) -> None:
 
 
 def _panel(title: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(5.0, 3.4), layout="constrained")
+    figure = Figure(figsize=(5.0, 4.0), layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(plain(title), loc="left", parse_math=False)
     return figure, axes

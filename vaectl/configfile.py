@@ -255,6 +255,8 @@ def _explain(
     dotted = ".".join(map(str, _given(details["loc"], values)))
     if details["type"] == "extra_forbidden":
         nearest = _nearest(dotted, values, model)
+        if nearest and any(isinstance(part, int) for part in details["loc"]):
+            nearest = nearest.rpartition(".")[2]  # the known keys do not say of which item
         what = f"unknown key {dotted}" + (f"; did you mean {nearest}?" if nearest else "")
     elif details["type"] == "union_tag_invalid":
         tag, known = str(details["ctx"]["tag"]), details["ctx"]["expected_tags"].replace("'", "")

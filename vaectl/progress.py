@@ -115,7 +115,8 @@ def _bar(console: Console) -> Iterator[Watch]:
 
 
 def _lines() -> Watch:
-    written = began = 0.0
+    written = 0.0
+    began: tuple[int, float] | None = None  # the first epoch that ended, which compiled too
     training = Training(0, 0, 1)
 
     def watch(event: Event) -> None:
@@ -124,31 +125,30 @@ def _lines() -> Watch:
             case Note(text) | Phase(text):
                 say(text)
             case Training():
-                training, began = event, time.monotonic()
+                training, began = event, None
             case Epoch():
                 now = time.monotonic()
+                first, since = began = began or (event.epoch, now)
                 first_or_last = event.epoch in (1, training.epochs)
                 if first_or_last or now - written >= _SECONDS_BETWEEN_LINES:
                     written = now
                     numbers = _numbers(event, training.images)
-                    left = _left(training, event.epoch, now - began)
+                    left = _left(training.epochs - event.epoch, event.epoch - first, now - since)
                     say(f"{_place(training, event.epoch)}  {numbers}{left}")
 
     return watch
 
 
 def _place(training: Training, epoch: int) -> str:
-    what = f"{training.what}, " if training.what else ""
-    return f"{what}epoch {epoch}/{training.epochs}"
+    if training.what:
+        return f"{training.what}, {epoch}/{training.epochs} epochs in all"
+    return f"epoch {epoch}/{training.epochs}"
 
 
-def _left(training: Training, epoch: int, seconds: float) -> str:
-    """The time that the other epochs will take, at the pace since training began."""
-    ran = epoch - training.step / training.steps_per_epoch
-    left = (training.epochs - epoch) * seconds / ran
-    if left < 1:
-        return ""
-    return f"  {timedelta(seconds=round(left))} left"
+def _left(epochs: int, ran: int, seconds: float) -> str:
+    """The time that so many epochs will take, at the pace of those that ran."""
+    left = epochs * seconds / ran if ran else 0.0
+    return f"  {timedelta(seconds=round(left))} left" if left >= 1 else ""
 
 
 def _numbers(epoch: Epoch, images: int) -> str:

@@ -16,7 +16,7 @@ from vaectl.measures import Work
 from vaectl.record import ACTIVE, Evaluation
 from vaectl.runs import Summary, age
 
-_WIDTH_WITHOUT_TERMINAL = 140
+_WIDTH_WITHOUT_TERMINAL = 200
 
 
 def show_runs(rows: Sequence[Summary], runs_dir: Path, pattern: str) -> None:
@@ -133,7 +133,8 @@ def show_comparison(c: Comparison) -> None:
     _print(table)
     for pair in c.pairs:
         found = interval(pair.difference)
-        print(f"{pair.a} - {pair.b}: {found}; higher at {pair.probability:.0%} of seeds")
+        higher = f"; higher at {pair.probability:.0%} of seeds" if pair.difference else ""
+        print(f"{pair.a} - {pair.b}: {found}{higher}")
     if c.places > 1:
         print(f"trained on {c.places} different devices or versions: times do not compare")
     for trial in c.diverged:

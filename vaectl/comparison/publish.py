@@ -18,7 +18,7 @@ from vaectl.rundir import RunDir
 CAPTIONS = {
     "ranks": "Rank of each optimizer at each seed",
     "learning-rates": "Best validation ELBO by learning rate",
-    "budget": "Expected best validation ELBO by tuning budget",
+    "budget": "Expected best validation ELBO by tuning budget, where so many hold one that trains",
 }
 """Of the figures that the page shows as they are."""
 

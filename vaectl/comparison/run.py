@@ -241,6 +241,7 @@ class _Running:
         tried: list[Trial] = []
         while rates:
             added = trials(label, "tuning", settings, rates, tuning.seeds)
+            known = all(map(self._done, added))
             self._fit(added)
             tried += added
             scores = self._scores(tried)
@@ -251,7 +252,8 @@ class _Running:
                 why = f"{best[0]:g} is best, at its edge" if best else "all of it diverged"
                 more = " and ".join(f"{rate:g}" for rate in rates)
                 grows = f"grows by {more}" if more else "has grown by all that tuning.growth allows"
-                self._watch(Note(f"{label}: the grid {grows}: {why}"))
+                if not known:
+                    self._watch(Note(f"{label}: the grid {grows}: {why}"))
                 self._all_epochs += settings.epochs * len(rates) * len(tuning.seeds)
         return tried
 
@@ -331,7 +333,9 @@ class _Running:
         places = (self._path / f"{name}.{number}" for number in count(1))
         aside = next(place for place in places if not place.exists())
         rundir.path.rename(aside)
-        self._watch(Note(f"{name} is there, and no trial of this comparison: now {aside.name}"))
+        self._watch(
+            Note(f"{name} is there, and no trial of this comparison: renamed to {aside.name}")
+        )
 
     def _save(self, track: _Track, error: str) -> None:
         settings, name = track.trial.settings, track.trial.run_name
