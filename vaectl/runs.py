@@ -76,7 +76,7 @@ def summaries(runs_dir: Path, pattern: str = "*") -> list[Summary]:
         ) from None
     # what holds nothing that vaectl makes is none of its business
     runs = [path for path in directories if any(_exists(path / part) for part in PARTS)]
-    named = {str(path.relative_to(runs_dir)): path for path in runs}
+    named = {path.relative_to(runs_dir).as_posix(): path for path in runs}
     return [_summary(name, path) for name, path in named.items() if fnmatch.fnmatch(name, pattern)]
 
 

@@ -12,9 +12,9 @@ from filelock import FileLock, Timeout
 
 from vaectl import configfile, experiment
 from vaectl.comparison import plan
+from vaectl.comparison.ledger import unwritable, write
 from vaectl.comparison.plan import Comparison
 from vaectl.errors import ConfigError, RunError
-from vaectl.files import replacing
 from vaectl.rundir import COMPARISON, RunDir
 
 FILES = (COMPARISON, "trials.csv", "curves.csv", "summary.json", "report.html")
@@ -94,28 +94,8 @@ def locked(path: Path, *, force: bool) -> Iterator[None]:
                 hint="wait for it, or choose another --name",
             ) from None
         except OSError as error:
-            raise _unwritable(path, error) from None
+            raise unwritable(path, error) from None
         yield
-
-
-def write(path: Path, name: str, text: str) -> None:
-    """Write a file of the directory whole, or leave what was there.
-
-    Raises:
-        RunError: it cannot be written.
-    """
-    try:
-        with replacing(path / name) as file:
-            file.write(text.encode())
-    except OSError as error:
-        raise _unwritable(path / name, error) from None
-
-
-def _unwritable(path: Path, error: OSError) -> RunError:
-    return RunError(
-        f"{error.filename or path}: cannot be written: {error.strerror}",
-        hint="what was written before is intact; the same command continues after it",
-    )
 
 
 def write_settings(path: Path, settings: Comparison) -> None:
@@ -123,4 +103,4 @@ def write_settings(path: Path, settings: Comparison) -> None:
     header = f"the resolved configuration of {path.name}; to continue it:\n"
     file, runs_dir = shlex.quote(str(path / COMPARISON)), shlex.quote(str(path.parent))
     header += f"vaectl compare-optimizers {file} --runs-dir {runs_dir} --name {path.name}"
-    write(path, COMPARISON, configfile.dump(settings, header))
+    write(path / COMPARISON, configfile.dump(settings, header))

@@ -119,12 +119,25 @@ class Ledger:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(kind._fields)
         writer.writerows(rows)
-        path = self._path(kind)
-        try:
-            with replacing(path) as file:
-                file.write(text.getvalue().encode())
-        except OSError as error:
-            raise RunError(
-                f"{path}: cannot be written: {error.strerror}",
-                hint="the trials before are intact; the same command continues after them",
-            ) from None
+        write(self._path(kind), text.getvalue())
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file of a comparison whole, or leave what was there.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    try:
+        with replacing(path) as file:
+            file.write(text.encode())
+    except OSError as error:
+        raise unwritable(path, error) from None
+
+
+def unwritable(path: Path, error: OSError) -> RunError:
+    """Say that something in a comparison's directory cannot be written."""
+    return RunError(
+        f"{path}: cannot be written: {error.strerror}",
+        hint="what was written before is intact; the same command continues after it",
+    )

@@ -115,8 +115,7 @@ class Tuning(Section):
     @property
     def members(self) -> int:
         """Of each optimizer, before its grid grows."""
-        rates = self.grid if self.learning_rates is None else len({*self.learning_rates})
-        return rates * len(self.seeds)
+        return len(self.rates(1.0)) * len(self.seeds)
 
     def grown(self, scores: Mapping[float, float]) -> list[float]:
         """The learning rates beyond the edge that the best of these lies on; none if inside."""

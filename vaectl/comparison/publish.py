@@ -10,6 +10,7 @@ from jaxtyping import Float
 from vaectl import charts
 from vaectl.charts import Trace
 from vaectl.comparison import directory, report
+from vaectl.comparison.ledger import write
 from vaectl.comparison.run import Result
 from vaectl.comparison.summary import Member, Summary, members, summarize
 from vaectl.progress import Phase, Watch, ignore
@@ -64,7 +65,7 @@ def _publish(result: Result) -> Summary:
         "report.html": report.render(summary, result.settings, traces, images),
     }
     for name, text in files.items():
-        directory.write(result.path, name, text)
+        write(result.path / name, text)
     return summary
 
 

@@ -34,7 +34,7 @@ from vaectl import (
 )
 from vaectl.checkpoints import Checkpoints, Info, check_place
 from vaectl.comparison import directory, plan
-from vaectl.comparison.ledger import Ledger, Outcome
+from vaectl.comparison.ledger import Ledger, Outcome, unwritable
 from vaectl.comparison.plan import Comparison, Trial, trials
 from vaectl.config import Config
 from vaectl.data.binarization import meaning
@@ -78,7 +78,7 @@ class Result(NamedTuple):
         if self.problems:
             raise RunError(
                 "\n".join(self.problems),
-                hint="remove the directories of these runs: the same command trains them again",
+                hint="the same command tries again; a run that was removed it trains again",
             )
         pairs = list(zip(self.trials, self.outcomes, strict=True))
         bad = [f"{t}: {o.error}" for t, o in pairs if (t.stage, o.status) == ("result", "diverged")]
@@ -332,7 +332,10 @@ class _Running:
             raise RunError(f"{rundir.path}: another process writes in it", hint="wait for it")
         places = (self._path / f"{name}.{number}" for number in count(1))
         aside = next(place for place in places if not place.exists())
-        rundir.path.rename(aside)
+        try:
+            rundir.path.rename(aside)
+        except OSError as error:
+            raise unwritable(rundir.path, error) from None
         self._watch(
             Note(f"{name} is there, and no trial of this comparison: renamed to {aside.name}")
         )
