@@ -314,6 +314,21 @@ def test_a_run_that_stands_in_the_way_is_moved_aside(tmp_path: Path) -> None:
     assert epochs == [3, 2]
 
 
+def test_a_run_that_cannot_be_moved_aside_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = _small(protocol="paper", optimizers=["sgd"], seeds=1)
+    run(settings, runs_dir=tmp_path, name="c")
+    (tmp_path / "c" / "sgd-s0" / "config.yaml").write_text("seed: 3\n")
+
+    def refuse(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(RunError, match="sgd-s0: cannot be written: Read-only file system"):
+        run(settings, runs_dir=tmp_path, name="c")
+
+
 def test_other_data_are_refused(tmp_path: Path) -> None:
     def write(seed: int) -> None:
         images = np.random.default_rng(seed).integers(0, 256, (60, 4, 4), np.uint8)
