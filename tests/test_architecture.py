@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "vaectl"
 LAYERS = [
     {"errors", "stderr", "version"},
     {"config", "files", "formats", "memory", "streams", "interrupts", "record"},
-    {"configfile", "data", "environment", "latent"},
+    {"belongings", "configfile", "data", "environment", "latent"},
     {"devices", "model", "figures"},
     {"objective", "optimizers", "pictures", "charts"},
     {"evaluation", "rundir"},

@@ -1,7 +1,6 @@
 import errno
 import os
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from vaectl import config, training
 from vaectl.checkpoints import Checkpoints, Info, best, find_intact, keep_only, kept
 from vaectl.configfile import OPTIMIZERS
 from vaectl.errors import DivergedError, RunError
+from vaectl.files import Folder
 
 
 def _state(optimizer: str = "adam", seed: int = 0) -> training.TrainState:
@@ -41,10 +41,10 @@ def _info(epoch: int, elbo: float = -100.0, best: int = 1) -> Info:
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_state_comes_back_bit_for_bit(optimizer: str, tmp_path: Path) -> None:
     state = _state(optimizer)
-    with Checkpoints(tmp_path) as saved:
+    with Checkpoints(Folder(tmp_path)) as saved:
         saved.save(state, _info(1))
         saved.commit()
-        back = saved.restore(kept(tmp_path)[0], _like(state))
+        back = saved.restore(kept(Folder(tmp_path))[0], _like(state))
     assert isinstance(back, training.TrainState)
     for ours, theirs in zip(jax.tree.leaves(back), jax.tree.leaves(state), strict=True):
         assert ours.dtype == theirs.dtype
@@ -56,18 +56,18 @@ def test_a_state_may_be_donated_as_soon_as_it_is_being_saved(tmp_path: Path) -> 
     expected = jax.tree.map(np.array, state)
     spoil = jax.jit(lambda s: jax.tree.map(lambda leaf: leaf * 0, s), donate_argnums=0)
     like = _like(state)
-    with Checkpoints(tmp_path) as saved:
+    with Checkpoints(Folder(tmp_path)) as saved:
         saved.save(state, _info(1))
         spoil(state)
         saved.commit()
         jax.tree.map(
-            np.testing.assert_array_equal, saved.restore(kept(tmp_path)[0], like), expected
+            np.testing.assert_array_equal, saved.restore(kept(Folder(tmp_path))[0], like), expected
         )
 
 
 def _save_epochs(directory: Path, *elbos: float) -> None:
     top = 1
-    with Checkpoints(directory) as saved:
+    with Checkpoints(Folder(directory)) as saved:
         for epoch, elbo in enumerate(elbos, start=1):
             top = epoch if elbo > elbos[top - 1] else top
             saved.save(_state(seed=epoch), _info(epoch, elbo, top))
@@ -75,8 +75,8 @@ def _save_epochs(directory: Path, *elbos: float) -> None:
 
 def test_the_latest_and_the_best_are_kept_and_what_stands_in_for_each(tmp_path: Path) -> None:
     _save_epochs(tmp_path, -130.0, -120.0, -100.0, -110.0, -105.0, -104.0)
-    assert [info.epoch for info in kept(tmp_path)] == [2, 3, 5, 6]
-    top = best(kept(tmp_path))
+    assert [info.epoch for info in kept(Folder(tmp_path))] == [2, 3, 5, 6]
+    top = best(kept(Folder(tmp_path)))
     assert top is not None
     assert top.epoch == 3
     assert {path.name for path in tmp_path.iterdir()} == {
@@ -93,7 +93,7 @@ def test_any_one_checkpoint_may_be_damaged_and_a_run_resumes_exactly(
     """With the best of the epochs before it: without, the best in the end might be another one."""
     _save_epochs(tmp_path, -130.0, -120.0, -100.0, -110.0, -105.0, -104.0)
     (tmp_path / f"{damaged}0.json").unlink()
-    found = find_intact(tmp_path)
+    found = find_intact(Folder(tmp_path))
     top = best(found.intact)
     assert top is not None
     assert (found.intact[-1].epoch, top.epoch) == (resumes_from, best_epoch)
@@ -103,8 +103,8 @@ def test_any_one_checkpoint_may_be_damaged_and_a_run_resumes_exactly(
 
 def test_a_best_state_that_is_lost_is_told_of(tmp_path: Path) -> None:
     _save_epochs(tmp_path, -100.0, -110.0)
-    (tmp_path / "10.json").write_text("{")
-    found = find_intact(tmp_path)
+    (tmp_path / "10.json").write_text('{\n  "format_version": 1')
+    found = find_intact(Folder(tmp_path))
     assert [info.epoch for info in found.intact] == [2]
     assert found.warnings[1] == "the best state so far, of step 10, is lost with it"
 
@@ -112,20 +112,31 @@ def test_a_best_state_that_is_lost_is_told_of(tmp_path: Path) -> None:
 def test_where_no_checkpoint_is_good_nothing_is_deleted(tmp_path: Path) -> None:
     _save_epochs(tmp_path, -100.0, -110.0)
     for step in (10, 20):
-        (tmp_path / f"{step}.json").write_text("{")
+        (tmp_path / f"{step}.json").write_text('{\n  "format_version": 1')
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(RunError, match="none of the checkpoints is good"):
-        find_intact(tmp_path)
+        find_intact(Folder(tmp_path))
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_what_a_kill_left_of_a_first_save_is_no_checkpoint_and_goes(tmp_path: Path) -> None:
     for name in ("10", "10.orbax-checkpoint-tmp"):
         (tmp_path / name).mkdir()
-    found = find_intact(tmp_path)
+    found = find_intact(Folder(tmp_path))
     assert found.intact == []
-    keep_only(tmp_path, set())
+    keep_only(Folder(tmp_path), set())
     assert list(tmp_path.iterdir()) == []
+
+
+def _refuse_to_open(name: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    really = os.open
+
+    def open_others(path: Any, *arguments: Any, **options: Any) -> int:
+        if Path(path).name == name:
+            raise OSError(code, os.strerror(code), str(path))
+        return really(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", open_others)
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.EACCES, errno.EMFILE])
@@ -136,18 +147,9 @@ def test_what_cannot_be_read_just_now_is_not_damaged(
     directory = tmp_path / "checkpoints"
     _save_epochs(directory, -100.0, -110.0)
 
-    def failing(real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(path: Any, *more: Any) -> Any:
-            if Path(path).name == name:
-                raise OSError(code, os.strerror(code), str(path))
-            return real(path, *more)
-
-        return call
-
-    monkeypatch.setattr(Path, "open", failing(Path.open))
-    monkeypatch.setattr(os, "listdir", failing(os.listdir))
+    _refuse_to_open(name, code, monkeypatch)
     with pytest.raises(RunError, match=f"{name}: cannot be read: {os.strerror(code)}"):
-        find_intact(directory)
+        find_intact(Folder(directory))
 
 
 def test_a_folder_that_may_not_be_looked_into_is_not_damaged(
@@ -155,19 +157,16 @@ def test_a_folder_that_may_not_be_looked_into_is_not_damaged(
 ) -> None:
     _save_epochs(tmp_path, -100.0)
 
-    def scandir(path: Any) -> Any:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-
-    monkeypatch.setattr(os, "scandir", scandir)
+    _refuse_to_open("10", errno.EACCES, monkeypatch)
     with pytest.raises(RunError, match="10: cannot be read: Permission denied"):
-        find_intact(tmp_path)
+        find_intact(Folder(tmp_path))
 
 
 def test_one_checkpoint_of_a_newer_format_blocks_nothing(tmp_path: Path) -> None:
     _save_epochs(tmp_path, -100.0, -90.0)
     (tmp_path / "10.json").write_text('{"format_version": 2}')
-    assert [info.epoch for info in kept(tmp_path)] == [2]
-    found = find_intact(tmp_path)
+    assert [info.epoch for info in kept(Folder(tmp_path))] == [2]
+    found = find_intact(Folder(tmp_path))
     assert [info.epoch for info in found.intact] == [2]
     (warning,) = found.warnings
     assert warning.startswith(f"{tmp_path}/10: ")
@@ -177,23 +176,23 @@ def test_a_newer_format_is_refused_with_a_hint(tmp_path: Path) -> None:
     _save_epochs(tmp_path, -100.0)
     (tmp_path / "10.json").write_text('{"format_version": 2}')
     with pytest.raises(RunError, match=r"10\.json: format 2 is newer") as error:
-        find_intact(tmp_path)
+        find_intact(Folder(tmp_path))
     assert "upgrade" in error.value.hint
 
 
 def test_the_sums_of_an_epoch_under_way_come_back_bit_for_bit(tmp_path: Path) -> None:
     info = Info(epoch=0, step=3, beyond=3, sums=(1 / 3, 5e300 / 7), validation_elbo=None)
-    with Checkpoints(tmp_path) as saved:
+    with Checkpoints(Folder(tmp_path)) as saved:
         saved.save(_state(), info)
-    (back,) = kept(tmp_path)
+    (back,) = kept(Folder(tmp_path))
     assert back.sums == info.sums
     assert (back.where, best([back])) == ("epoch 0 + 3 steps", None)
 
 
 def test_leaving_the_context_finishes_the_save_under_way(tmp_path: Path) -> None:
-    with Checkpoints(tmp_path) as saved:
+    with Checkpoints(Folder(tmp_path)) as saved:
         saved.save(_state(), _info(3))
-    assert [info.epoch for info in kept(tmp_path)] == [3]
+    assert [info.epoch for info in kept(Folder(tmp_path))] == [3]
 
 
 @pytest.mark.parametrize(
@@ -212,29 +211,29 @@ def test_leaving_the_context_finishes_the_save_under_way(tmp_path: Path) -> None
 def test_whatever_is_changed_beside_a_checkpoint_is_noticed(
     was: str, is_: str, tmp_path: Path
 ) -> None:
-    with Checkpoints(tmp_path) as saved:
+    with Checkpoints(Folder(tmp_path)) as saved:
         saved.save(_state(), _info(3))
     file = tmp_path / "30.json"
     assert was in file.read_text()
     file.write_text(file.read_text().replace(was, is_))
-    assert kept(tmp_path) == []
+    assert kept(Folder(tmp_path)) == []
     with pytest.raises(RunError, match="none of the checkpoints is good"):
-        find_intact(tmp_path)
+        find_intact(Folder(tmp_path))
 
 
 def test_a_checkpoint_without_its_json_does_not_count(tmp_path: Path) -> None:
-    with Checkpoints(tmp_path) as saved:
+    with Checkpoints(Folder(tmp_path)) as saved:
         saved.save(_state(), _info(1))
-    (tmp_path / "10.json").write_text("{")
-    assert kept(tmp_path) == []
+    (tmp_path / "10.json").write_text('{\n  "format_version": 1')
+    assert kept(Folder(tmp_path)) == []
 
 
 def test_one_flipped_byte_in_any_file_is_noticed(tmp_path: Path) -> None:
     state = _state()
-    with Checkpoints(tmp_path) as saved:
+    with Checkpoints(Folder(tmp_path)) as saved:
         saved.save(state, _info(1))
         saved.commit()
-        (info,) = kept(tmp_path)
+        (info,) = kept(Folder(tmp_path))
         files = [path for path in (tmp_path / "10").rglob("*") if path.is_file()]
         assert len(files) > 5
         for file in files:
@@ -250,11 +249,11 @@ def test_one_flipped_byte_in_any_file_is_noticed(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_other_shapes_is_refused(tmp_path: Path) -> None:
-    with Checkpoints(tmp_path) as saved:
+    with Checkpoints(Folder(tmp_path)) as saved:
         saved.save(_state("adam"), _info(1))
         saved.commit()
         with pytest.raises(RunError, match=r"does not fit config\.yaml"):
-            saved.restore(kept(tmp_path)[0], _like(_state("sgd")))
+            saved.restore(kept(Folder(tmp_path))[0], _like(_state("sgd")))
 
 
 def _fill_the_disk(saved: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,7 +276,7 @@ def _fill_the_disk(saved: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_save_that_fails_is_an_error_and_what_was_saved_before_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Checkpoints(tmp_path) as saved:
+    with Checkpoints(Folder(tmp_path)) as saved:
         saved.save(_state(), _info(1))
         saved.commit()
         _fill_the_disk(saved, monkeypatch)
@@ -287,12 +286,15 @@ def test_a_save_that_fails_is_an_error_and_what_was_saved_before_counts(
     assert error.value.message == (
         f"{tmp_path}/20: the checkpoint cannot be written: No space left on device"
     )
-    assert [info.epoch for info in kept(tmp_path)] == [1]
+    assert [info.epoch for info in kept(Folder(tmp_path))] == [1]
 
 
 def test_a_place_for_checkpoints_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with Checkpoints(tmp_path / "file" / "c") as saved, pytest.raises(RunError, match="Not a dir"):
+    with (
+        Checkpoints(Folder(tmp_path / "file" / "c")) as saved,
+        pytest.raises(RunError, match="Not a dir"),
+    ):
         saved.save(_state(), _info(1))
 
 
@@ -300,7 +302,7 @@ def test_leaving_the_context_tells_of_a_failed_save_unless_a_worse_error_is_on_i
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def leave(error: Exception | None) -> None:
-        with Checkpoints(tmp_path) as saved:
+        with Checkpoints(Folder(tmp_path)) as saved:
             _fill_the_disk(saved, monkeypatch)
             saved.save(_state(), _info(1))
             if error:

@@ -255,7 +255,7 @@ def _damage(kind: str, index: int, folder: Path, whole: Path, faults: Table) -> 
     record = rundir.read_record()
     rundir.write_record(record.model_copy(update={"status": "running"}))
     step = kept(rundir.checkpoints)[index].step
-    damaged = rundir.checkpoints / str(step)
+    damaged = rundir.checkpoints.path / str(step)
     DAMAGE[kind](damaged)
     (warning,) = find_intact(rundir.checkpoints).warnings
     assert warning.startswith(f"{damaged}: the checkpoint is damaged")
@@ -277,7 +277,7 @@ def test_a_damaged_checkpoint_is_skipped_for_one_before_it(
 def test_damage_of_every_kind_to_every_checkpoint(
     kind: str, tmp_path: Path, whole: Path, faults: Table
 ) -> None:
-    for index in range(len(kept(whole / "checkpoints"))):
+    for index in range(len(kept(RunDir(whole).checkpoints))):
         _damage(kind, index, tmp_path, whole, faults)
 
 

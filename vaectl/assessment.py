@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from vaectl import footprint
 from vaectl.data.binarization import meaning
+from vaectl.errors import DivergedError
 from vaectl.evaluation import likelihoods
 from vaectl.record import ACTIVE, Estimate, Evaluation
 from vaectl.trained import Trained
@@ -36,6 +37,7 @@ def assess(
     Raises:
         ConfigError: more samples than the memory holds.
         DataError: the data set is gone, or another one than the run's.
+        DivergedError: the bound of an image is not finite.
     """
     height, width = model.image_shape
     footprint.check_evaluation(model.settings.model, height * width, samples)
@@ -51,6 +53,12 @@ def assess(
         watch=watch,
     )
     activity = found.mu.var(axis=0, dtype=np.float64)
+    numbers = (found.kl, found.nll, found.mu, 0.0 if found.iw is None else found.iw)
+    if not all(np.isfinite(values).all() for values in numbers):
+        raise DivergedError(
+            f"{model.title}: its ELBO is not finite on the {split_name} split",
+            hint="an earlier checkpoint may be better: --checkpoint EPOCH",
+        )
     return Evaluation(
         run=model.rundir.name,
         epoch=model.checkpoint.epoch,

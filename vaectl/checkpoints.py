@@ -3,8 +3,10 @@
     checkpoints/2000/      the state after step 2000, as Orbax writes it
     checkpoints/2000.json  what it is, the digest of its files, and a seal on all of that
 
-A checkpoint counts only once its JSON stands beside it, and that is written last. The digest is
-ours: Orbax loads flipped bytes without noticing. So is the seal: a flipped digit is a number too.
+A checkpoint counts only once its JSON stands beside it. That is written last, after every byte and
+every directory entry of the checkpoint is on the disk: Orbax syncs most files, but no directory.
+The digest is ours: Orbax loads flipped bytes without noticing. So is the seal: a flipped digit is a
+number too.
 
 To resume exactly takes the state and, of the epochs before it, the best: a checkpoint names the
 one that it goes with. Once there are two save points, any one of those kept may be damaged.
@@ -19,20 +21,22 @@ import hashlib
 import json
 import logging
 import os
-import shutil
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self, final
+from typing import Annotated, Any, NamedTuple, Self, final
 
 import jax
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from vaectl import belongings
 from vaectl.errors import RunError
-from vaectl.files import read, regular, replacing
+from vaectl.files import Folder
 from vaectl.formats import refuse_newer
+from vaectl.record import ImageShape, Natural
 from vaectl.training import TrainState
 
 FORMAT_VERSION = 1
@@ -44,22 +48,24 @@ DAMAGED = (errno.ENOENT, errno.ENOTDIR, errno.EFBIG, errno.EINVAL)
 class Info(BaseModel):
     """What stands beside a checkpoint."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)
 
     format_version: int = FORMAT_VERSION
-    epoch: int
+    epoch: Natural
     """The last one that ended."""
-    step: int
-    beyond: int = 0
+    step: Natural
+    beyond: Natural = 0
     """Steps since that epoch's end."""
     sums: tuple[float, float] = (0.0, 0.0)
     """KL and NLL over the images of those steps, in nats; JSON keeps every bit of them."""
-    seconds: float = 0.0
+    seconds: Annotated[float, Field(ge=0)] = 0.0
     """That those steps took."""
     validation_elbo: float | None
     """In nats per image, of this state; None inside an epoch."""
-    best: int | None = None
+    best: Natural | None = None
     """The step of the best state so far; None before the first epoch's end."""
+    image_shape: ImageShape | None = None
+    """Height and width of an image; None where an older vaectl saved it."""
     layout: str = ""
     """SHA-256 of the names, types and shapes of the arrays."""
     digest: str = ""
@@ -96,9 +102,9 @@ class Checkpoints:
     Saving happens in the background; leaving the context waits for it.
     """
 
-    def __init__(self, directory: Path) -> None:
-        check_place(directory)
-        self._directory = directory.absolute()  # Orbax takes no relative paths
+    def __init__(self, folder: Folder) -> None:
+        check_place(folder.path)
+        self._folder = folder
         self._thread = ThreadPoolExecutor(1)
         self._saving: Future[None] | None = None
         # what Orbax logs as an error, with a traceback, it raises too
@@ -132,18 +138,30 @@ class Checkpoints:
             if "_orbax" in vars(self):
                 self._orbax.close()
 
-    def save(self, state: TrainState, info: Info) -> None:
+    def save(self, state: TrainState, info: Info, first: Callable[[], None] = lambda: None) -> None:
         """Save a state; it may be donated as soon as this returns.
+
+        Args:
+            state: what to save.
+            info: what it is.
+            first: called in the background before the checkpoint counts, to make durable what
+                belongs with it.
 
         Raises:
             RunError: it, or the one before it, cannot be written.
         """
         self.commit()
-        with _writing(self._directory / str(info.step)) as path:
-            self._directory.mkdir(exist_ok=True)
-            self._orbax.save(path, state)
+        name = str(info.step)
+        for there in _of_step(self._folder, info.step):
+            raise RunError(
+                f"{self._folder.path / there}: it is there already, and in the way of a checkpoint",
+                hint="move it away, and resume",
+            )
+        with self._writing(name):
+            self._folder.make()
+            self._orbax.save(self._folder.path.absolute() / name, state)  # takes no relative paths
         info = info.model_copy(update={"layout": layout(state)})
-        self._saving = self._thread.submit(self._finish, info)
+        self._saving = self._thread.submit(self._finish, info, first)
 
     def commit(self) -> None:
         """Wait for the save under way.
@@ -155,16 +173,21 @@ class Checkpoints:
             saving, self._saving = self._saving, None
             saving.result()
 
-    def _finish(self, info: Info) -> None:
-        """Make a save count once it is whole, and drop those that it supersedes."""
-        with _writing(self._directory / str(info.step)) as path:
+    def _finish(self, info: Info, first: Callable[[], None]) -> None:
+        """Make a save count once it is whole and on the disk, and drop those that it supersedes."""
+        name = str(info.step)
+        first()
+        with self._writing(name):
             self._orbax.wait_until_finished()
-            info = info.model_copy(update={"digest": digest(path)})
+            self._folder.sync(name)
+            self._folder.sync_names()
+            info = info.model_copy(update={"digest": digest(self._folder.folder(name))})
             fields = info.model_dump(mode="json")
-            with replacing(_json(path)) as file:
-                file.write(json.dumps({**fields, "seal": _seal(fields)}, indent=2).encode() + b"\n")
+            content = json.dumps({**fields, "seal": seal(fields)}, indent=2).encode() + b"\n"
+            with self._folder.replacing(f"{name}.json") as file:
+                file.write(content)
         with contextlib.suppress(RunError):  # what is too much does no harm
-            keep_only(self._directory, _needed(kept(self._directory)))
+            keep_only(self._folder, _needed(kept(self._folder)))
 
     def restore(self, info: Info, like: TrainState) -> TrainState:
         """Check a checkpoint against its digest, and load it.
@@ -176,11 +199,13 @@ class Checkpoints:
         Raises:
             RunError: it is not what was saved, cannot be read, or is of other shapes.
         """
-        path = self._directory / str(info.step)
+        path = self._folder.path / str(info.step)
         try:
-            intact = digest(path) == info.digest
+            intact = digest(self._folder.folder(path.name)) == info.digest
         except OSError as error:
-            raise RunError(f"{path}: the checkpoint cannot be read: {error.strerror}") from None
+            raise RunError(
+                f"{error.filename}: the checkpoint cannot be read: {error.strerror}"
+            ) from None
         if not intact:
             raise RunError(
                 f"{path}: the checkpoint is damaged: its files are not those that were saved",
@@ -188,15 +213,37 @@ class Checkpoints:
             )
         if layout(like) != info.layout:
             raise RunError(
-                f"{path}: the checkpoint does not fit config.yaml: its arrays have other shapes",
-                hint="was config.yaml changed after training? Put the old one back",
+                f"{path}: the checkpoint does not fit config.yaml and run.json: its arrays have "
+                "other shapes",
+                hint="was one of them changed after training? Put the old one back",
             )
         try:
-            state: TrainState = self._orbax.restore(path, like)
+            state: TrainState = self._orbax.restore(path.absolute(), like)
         except Exception as error:  # Orbax and its backends raise whatever they meet
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise RunError(f"{path}: the checkpoint does not load: {reason}") from error
         return state
+
+    @contextlib.contextmanager
+    def _writing(self, name: str) -> Iterator[None]:
+        """Tell what went wrong with a save, and remove what there is of it."""
+        try:
+            yield
+        except Exception as error:  # Orbax and its backends raise whatever they meet
+            with contextlib.suppress(
+                OSError, RunError
+            ):  # on a full disk, room to say what happened
+                for half in _of_step(self._folder, int(name)):
+                    if _is_ours(self._folder, half):
+                        self._folder.remove(half)
+            # TensorStore strings causes together, then its settings; the last is the system's
+            causes = str(error).partition(" [")[0]
+            reason = error.strerror if isinstance(error, OSError) else causes.rpartition(": ")[2]
+            raise RunError(
+                f"{self._folder.path / name}: the checkpoint cannot be written: "
+                f"{reason or type(error).__name__}",
+                hint=f"what was saved before is intact in {self._folder.path}",
+            ) from error
 
 
 def check_place(directory: Path) -> None:
@@ -212,32 +259,31 @@ def check_place(directory: Path) -> None:
         )
 
 
-def kept(directory: Path) -> list[Info]:
+def kept(folder: Folder) -> list[Info]:
     """All checkpoints that count, by step.
 
     Raises:
         RunError: one cannot be read, or all that there are, are of a newer format.
     """
     infos, newer = [], None
-    for _, file in _parts(directory):
-        if file.suffix != ".json":
+    for name in _parts(folder):
+        if not name.endswith(".json"):
             continue
         try:
-            content = read(file, 2**16)
-            refuse_newer(file, content, FORMAT_VERSION)
+            content = folder.read(name, 2**16)
+            refuse_newer(folder.path / name, content, FORMAT_VERSION)
             info = Info.model_validate_json(content)
             fields = json.loads(content)  # with those that a later vaectl may have added
+            there = folder.kind(str(info.step)) == "folder"
         except RunError as error:
             newer = error
             continue
         except OSError as error:
-            _refuse_unreadable(file, error)
+            _refuse_unreadable(folder.path / name, error)
             continue
         except ValueError:
             continue
-        if fields.pop("seal", "") != _seal(fields):
-            continue
-        if file.stem == str(info.step) and (directory / file.stem).is_dir():
+        if fields.pop("seal", "") == seal(fields) and name == f"{info.step}.json" and there:
             infos.append(info)
     if newer and not infos:
         raise newer
@@ -250,25 +296,31 @@ def best(infos: list[Info]) -> Info | None:
     return max(ends, key=lambda info: (info.validation_elbo or 0.0, -info.step), default=None)
 
 
-def find_intact(directory: Path) -> Found:
+def find_intact(folder: Folder) -> Found:
     """Find the checkpoint to resume from: the last that is intact, and the best before it too.
 
     Raises:
         RunError: there are checkpoints, but none is good, or one cannot be read.
     """
-    intact = [info for info in kept(directory) if _is_intact(directory, info)]
+    intact = [info for info in kept(folder) if _is_intact(folder, info)]
     good = {info.step for info in intact}
-    bad = {step for step, _ in _parts(directory)} - good
+    parts = _parts(folder)
+    bad = {_step(name) for name in parts if _is_ours(folder, name)} - good
     warnings = [
-        f"{directory / str(step)}: the checkpoint is damaged, half written or of a newer vaectl, "
+        f"{folder.path / str(step)}: the checkpoint is damaged, half written or of a newer vaectl, "
         "and skipped"
         for step in sorted(bad)
     ]
+    warnings += [
+        f"{folder.path / name}: not a checkpoint of vaectl's, and left alone"
+        for name in parts
+        if not _is_ours(folder, name)
+    ]
     if not intact:
         # without its JSON a checkpoint never counted: the run was killed before the first one did
-        if any(file.suffix == ".json" for _, file in _parts(directory)):
+        if any(name.endswith(".json") for name in parts):
             raise RunError(
-                f"{directory}: none of the checkpoints is good",
+                f"{folder.path}: none of the checkpoints is good",
                 hint="put them back from a copy, or train again under another --name",
             )
         return Found([], warnings)
@@ -279,41 +331,63 @@ def find_intact(directory: Path) -> Found:
     return Found([info for info in intact if info.step <= last.step], warnings)
 
 
-def keep_only(directory: Path, steps: set[int]) -> None:
-    """Delete what is not of these steps: checkpoints, damaged ones, and what kills left behind.
+def keep_only(folder: Folder, steps: set[int]) -> None:
+    """Delete checkpoints of other steps, damaged ones, and what kills left behind of them.
+
+    What vaectl did not make stays.
 
     Raises:
         RunError: it cannot be deleted.
     """
     try:
+        of_others = [name for name in _parts(folder) if _step(name) not in steps]
+        ours = [name for name in of_others if _is_ours(folder, name)]
         # first it stops counting, then it goes
-        for step, path in sorted(_parts(directory), key=lambda part: part[1].suffix != ".json"):
-            if step not in steps:
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
+        counting = [name for name in ours if name.endswith(".json")]
+        for name in counting:
+            folder.remove(name)
+        if counting:
+            folder.sync_names()
+        for name in ours:
+            if name not in counting:
+                folder.remove(name)
     except OSError as error:
         raise RunError(f"{error.filename}: cannot be deleted: {error.strerror}") from None
 
 
-def _parts(directory: Path) -> list[tuple[int, Path]]:
-    """All that belongs to some step: its JSON, its directory, and what Orbax began to write.
+def _parts(folder: Folder) -> list[str]:
+    """All names that may belong to some step: its JSON, its directory, what Orbax began to write.
 
     Raises:
         RunError: it cannot be known.
     """
     try:
-        paths = list(directory.iterdir())
+        return [name for name in folder.names() if re.match(r"\d+(\.|\Z)", name)]
     except OSError as error:
-        _refuse_unreadable(directory, error)
+        _refuse_unreadable(folder.path, error)
         return []
-    split = ((path.name.partition(".")[0], path) for path in paths)
-    return [(int(step), path) for step, path in split if step.isdecimal()]
 
 
-def _json(path: Path) -> Path:
-    return path.with_name(f"{path.name}.json")
+def _of_step(folder: Folder, step: int) -> list[str]:
+    return [name for name in _parts(folder) if _step(name) == step]
+
+
+def _step(name: str) -> int:
+    return int(name.partition(".")[0])
+
+
+def _is_ours(folder: Folder, name: str) -> bool:
+    """Whether something is of a checkpoint that vaectl saved, or was saving.
+
+    Raises:
+        RunError: it cannot be known.
+    """
+    try:
+        made = belongings.is_made(folder, name, belongings.CHECKPOINTS)
+        return made or belongings.is_checkpoint(folder, name)
+    except OSError as error:
+        _refuse_unreadable(folder.path / name, error)
+        return False
 
 
 def _needed(infos: list[Info]) -> set[int]:
@@ -326,16 +400,16 @@ def _needed(infos: list[Info]) -> set[int]:
     return last.needs.union(*without)
 
 
-def _seal(fields: dict[str, Any]) -> str:
-    """SHA-256 of what stands beside a checkpoint, in whatever order."""
+def seal(fields: dict[str, Any]) -> str:
+    """SHA-256 of the fields of a JSON object, in whatever order."""
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
-def _is_intact(directory: Path, info: Info) -> bool:
+def _is_intact(folder: Folder, info: Info) -> bool:
     try:
-        return digest(directory / str(info.step)) == info.digest
+        return digest(folder.folder(str(info.step))) == info.digest
     except OSError as error:
-        _refuse_unreadable(directory / str(info.step), error)
+        _refuse_unreadable(folder.path / str(info.step), error)
         return False
 
 
@@ -348,7 +422,9 @@ def _refuse_unreadable(path: Path, error: OSError) -> None:
     if error.errno not in DAMAGED:
         raise RunError(
             f"{error.filename or path}: cannot be read: {error.strerror}",
-            hint="mend the disk or the permissions, and try again; if it is lost, delete it",
+            hint="put the files themselves in its place"
+            if error.errno == errno.ELOOP
+            else "mend the disk or the permissions, and try again; if it is lost, delete it",
         ) from None
 
 
@@ -364,22 +440,6 @@ def _show_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
         _unraisablehook(unraisable)
 
 
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[Path]:
-    try:
-        yield path
-    except Exception as error:  # Orbax and its backends raise whatever they meet
-        for half in (path, *path.parent.glob(f"{path.name}.*")):
-            shutil.rmtree(half, ignore_errors=True)  # on a full disk, room to say what happened
-        # TensorStore strings causes together, then its settings; the last cause is the system's
-        causes = str(error).partition(" [")[0]
-        reason = error.strerror if isinstance(error, OSError) else causes.rpartition(": ")[2]
-        raise RunError(
-            f"{path}: the checkpoint cannot be written: {reason or type(error).__name__}",
-            hint=f"what was saved before is intact in {path.parent}",
-        ) from error
-
-
 def layout(state: TrainState) -> str:
     """SHA-256 of the path, type and shape of each array of a state."""
     result = hashlib.sha256()
@@ -388,18 +448,16 @@ def layout(state: TrainState) -> str:
     return result.hexdigest()
 
 
-def digest(directory: Path) -> str:
-    """SHA-256 of a directory: of the path, size and bytes of each file, in order of paths."""
+def digest(folder: Folder) -> str:
+    """SHA-256 of a directory: of the path, size and bytes of each file, in order of paths.
+
+    Raises:
+        OSError: a file cannot be read, or there is something that is none.
+    """
     result = hashlib.sha256()
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    # not rglob: it passes over what it may not read
-    walk = os.walk(directory, onerror=refuse)
-    for path in sorted(Path(folder, name) for folder, _, names in walk for name in names):
-        with regular(path) as file:
+    for path in sorted((path for path, _ in folder.walk()), key=lambda path: path.split("/")):
+        with folder.open(path) as file:
             size = os.fstat(file.fileno()).st_size
-            result.update(f"{path.relative_to(directory).as_posix()} {size}\n".encode())
+            result.update(f"{path} {size}\n".encode())
             hashlib.file_digest(file, lambda: result)  # in blocks: a file may be of gigabytes
     return result.hexdigest()

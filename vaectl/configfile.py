@@ -48,6 +48,7 @@ Origins = dict[_Path, str]
 def load(
     file: Path | None = None,
     *,
+    content: bytes | None = None,
     assignments: Sequence[str] = (),
     options: Mapping[str, object] | None = None,
 ) -> Config:
@@ -55,6 +56,7 @@ def load(
 
     Args:
         file: a YAML file; None for the built-in default.
+        content: of the file, where it has been read.
         assignments: `dotted.key=value`, the value in YAML; applied in order, after the file.
         options: dotted key to value (None: not given), applied last. The key
             `optimizer.learning_rate` stands for the chosen optimizer's.
@@ -65,7 +67,7 @@ def load(
     values: dict[str, Any] = {}
     origins: Origins = {}
     if file is not None:
-        values = read_mapping(file, origins)
+        values = read_mapping(file, origins, content=content)
     assign(values, origins, assignments)
     given = {key: value for key, value in (options or {}).items() if value is not None}
     learning_rate = given.pop("optimizer.learning_rate", None)
@@ -128,10 +130,12 @@ def _represent_null(representer: Any, _: None) -> Any:
     return representer.represent_scalar("tag:yaml.org,2002:null", "null")
 
 
-def read_mapping(file: Path, origins: Origins, below: _Path = ()) -> dict[str, Any]:
+def read_mapping(
+    file: Path, origins: Origins, below: _Path = (), content: bytes | None = None
+) -> dict[str, Any]:
     """Read a mapping, and note where each of its keys stands; `below` is where it will go."""
     try:
-        text = read(file, MOST_BYTES).decode()
+        text = (read(file, MOST_BYTES) if content is None else content).decode()
     except UnicodeDecodeError:
         raise ConfigError(f"{file}: not UTF-8 text", hint="a configuration is YAML text") from None
     except OSError as error:

@@ -10,6 +10,7 @@ import jax
 from vaectl import memory
 from vaectl.data import cache
 from vaectl.errors import ConfigError
+from vaectl.record import Device
 
 DeviceKind = Literal["auto", "cpu", "gpu"]
 
@@ -38,7 +39,7 @@ def select(kind: DeviceKind, *, keep_programs: bool = True) -> jax.Device:
         ) from None
 
 
-def describe(device: jax.Device) -> dict[str, object]:
+def describe(device: jax.Device) -> Device:
     """What results depend on beside the configuration: the machine, its device, its CPU threads.
 
     The number of threads changes the order of additions on a CPU, and with it the last bits.

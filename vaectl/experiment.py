@@ -34,7 +34,7 @@ from vaectl.errors import ConfigError, DivergedError, InterruptedRunError, RunEr
 from vaectl.fitting import Epoch
 from vaectl.interrupts import asked_to_stop
 from vaectl.progress import Note, Phase, Training, Watch, ignore
-from vaectl.record import Best, Record, Resumption, Row, now
+from vaectl.record import Best, Device, Record, Resumption, Row, now
 from vaectl.recorder import Recorder
 from vaectl.rundir import RunDir, check_name
 from vaectl.training import Program, TrainState
@@ -93,7 +93,7 @@ class Task(NamedTuple):
         return training.program(self.settings, images=images, pixels=self.dataset.pixels)
 
     @property
-    def place(self) -> dict[str, object]:
+    def place(self) -> Device:
         """What results depend on beside the configuration, to the last bits."""
         images = "streamed from host memory" if self.streamed else "on the device"
         return {**devices.describe(self.device), "images": images}
@@ -134,6 +134,8 @@ def run(
         asked_to_stop() as stopping,
         RunDir.create(runs_dir, name, default_name(settings), force=force) as rundir,
     ):
+        for path in rundir.left_alone:
+            watch(Note(f"{path}: not vaectl's, and left alone"))
         recorder = Recorder(rundir, settings, first_record(task, rundir), [], None)
         return _carry_out(task, recorder, None, stopping)
 
@@ -164,7 +166,7 @@ def resume(
         DivergedError: as for `run`.
         InterruptedRunError: as for `run`.
     """
-    check_place(rundir.checkpoints)
+    check_place(rundir.path)
     with rundir.lock():
         stored = rundir.read_config()
         resumption.check_settings(rundir.name, stored, settings, extend=extend)
@@ -190,7 +192,7 @@ def resume(
                 )
             if at.step != at.epoch * task.program.steps_per_epoch + at.beyond:
                 raise RunError(
-                    f"{rundir.checkpoints / str(at.step)}: the checkpoint does not fit "
+                    f"{rundir.checkpoints.path / str(at.step)}: the checkpoint does not fit "
                     f"config.yaml: {at.where} is another step there",
                     hint="was config.yaml changed after training? Put the old one back",
                 )
@@ -342,7 +344,7 @@ def _resumed(task: Task, rundir: RunDir, record: Record, found: Found, at: Info)
             "epoch": at.epoch,
             "epochs": task.settings.epochs,
             "best": top and Best(**top.model_dump(include={"epoch", "validation_elbo"})),
-            "data": record.data | {"source": task.settings.data.source},
+            "data": {**record.data, "source": task.settings.data.source},
             "resumed": [*record.resumed, resumption_],
         }
     )
@@ -352,7 +354,6 @@ def first_record(task: Task, rundir: RunDir) -> Record:
     """What is known of a run before it trains."""
     settings, dataset = task.settings, task.dataset
     samples = settings.objective.samples
-    splits = {name: len(getattr(dataset, name).images) for name in ("train", "validation", "test")}
     return Record(
         name=rundir.name,
         status="running",
@@ -367,7 +368,11 @@ def first_record(task: Task, rundir: RunDir) -> Record:
             "source": settings.data.source,
             "fingerprint": dataset.fingerprint,
             "image_shape": list(dataset.image_shape),
-            "images": splits,
+            "images": {
+                "train": len(dataset.train.images),
+                "validation": len(dataset.validation.images),
+                "test": len(dataset.test.images),
+            },
         },
         settings=resumption.settled(settings),
         metrics={

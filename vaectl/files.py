@@ -1,55 +1,307 @@
-"""Files that end, and files that are the old ones or the new ones, never half of either."""
+"""Files that are whole, durable, and inside the directory that they belong to.
 
+Durable: what a call has written is still there after a power cut. A file is synced before it is
+renamed into place, and its directory after that; nothing older is removed before.
+
+Inside: a `Folder` opens what is in it relative to itself, and through no link. A run from somebody
+else may hold links to anywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
 import errno
+import fcntl
 import os
+import secrets
+import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import BufferedReader
-from pathlib import Path
-from typing import IO
+from pathlib import Path, PurePosixPath
+from typing import IO, Literal, final
 
-_umask = os.umask(0o022)
-os.umask(_umask)  # the only way to learn it is to set it; once, before there are threads
+LINK = "it is a link, and vaectl follows no links there"
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_INSIDE = os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+_FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: fsync leaves data in the disk's own cache
+
+Kind = Literal["file", "folder", "link", "other"]
+_KINDS: dict[int, Kind] = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
 
 
 def regular(path: Path) -> BufferedReader:
-    """Open a file to read: no pipe and no device, which may never begin, or never end.
+    """Open a file that a person named, to read: no pipe and no device, which may never end.
 
     Raises:
         OSError: it is one of these, is missing, or cannot be read.
     """
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    _check_regular(path.stat())
     return path.open("rb")
 
 
 def read(path: Path, most: int) -> bytes:
-    """Read a file of at most so many bytes.
+    """Read a file that a person named, of at most so many bytes.
 
     Raises:
-        OSError: it is larger, no file that ends, missing, or cannot be read.
+        OSError: it is larger, not a regular file, missing, or cannot be read.
     """
     with regular(path) as file:
-        content = file.read(most + 1)
+        return _read(file, most)
+
+
+def replacing(path: Path) -> contextlib.AbstractContextManager[IO[bytes]]:
+    """Open what will be a file that a person named, or what it links to: see `Folder.replacing`."""
+    path = Path(os.path.realpath(path))
+    return Folder(path.parent).replacing(path.name)
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory that a person named, durably, with those above it that are missing.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if not path.is_dir():
+        make_directory(path.parent)
+        with contextlib.suppress(FileExistsError):  # another process was faster, or it is a file
+            path.mkdir()
+        Folder(path.parent).sync_names()
+        Folder(path).names()  # raises, where it is no directory
+
+
+@final
+class Folder:
+    """A directory, and what is in it, reached through no link.
+
+    Names may be of several parts, between slashes. The root may be a link itself, for a person
+    named it. Below it every link is refused, wherever it points: an `OSError` with `errno.ELOOP`.
+    Each error names the whole path.
+    """
+
+    def __init__(self, root: Path, *parts: str) -> None:
+        self._root, self._parts = root, parts
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self._root.joinpath(*self._parts)
+
+    def folder(self, name: str) -> Folder:
+        """The directory of a name in it."""
+        return Folder(self._root, *self._parts, *PurePosixPath(name).parts)
+
+    def kind(self, name: str) -> Kind | None:
+        """What stands under a name; None where there is nothing.
+
+        Raises:
+            OSError: it cannot be known.
+        """
+        try:
+            with self._opened(name) as (here, last):
+                return _kind(here, last)
+        except FileNotFoundError:
+            return None
+
+    def names(self) -> list[str]:
+        """The names in it, sorted.
+
+        Raises:
+            OSError: it is missing, a link, or cannot be read.
+        """
+        with self._opened() as (here, _):
+            return sorted(os.listdir(here))  # noqa: PTH208  # of an open directory
+
+    def walk(self) -> Iterator[tuple[str, Kind]]:
+        """Yield all that is below it but directories: the path from here, and what it is.
+
+        Raises:
+            OSError: a directory cannot be read.
+        """
+        for name in self.names():
+            kind = self.kind(name)
+            if kind == "folder":
+                for path, below in self.folder(name).walk():
+                    yield f"{name}/{path}", below
+            elif kind:
+                yield name, kind
+
+    def open(self, name: str) -> BufferedReader:
+        """Open a regular file to read.
+
+        Raises:
+            OSError: it is missing, a link, not a regular file, or cannot be read.
+        """
+        with self._opened(name) as (here, last):
+            _check_regular(os.stat(last, dir_fd=here, follow_symlinks=False))
+            return os.fdopen(os.open(last, os.O_RDONLY | _INSIDE, dir_fd=here), "rb")
+
+    def read(self, name: str, most: int) -> bytes:
+        """Read a file of at most so many bytes.
+
+        Raises:
+            OSError: it is larger, or as for `open`.
+        """
+        with self._opened(name), self.open(name) as file:
+            return _read(file, most)
+
+    def make(self) -> None:
+        """Make the directory, durably, with those above it that are missing.
+
+        Raises:
+            OSError: a link or a file is in its way, or it cannot be made.
+        """
+        if not self._parts:
+            make_directory(self._root)
+            return
+        above, name = Folder(self._root, *self._parts[:-1]), self._parts[-1]
+        if above.kind(name) is None:
+            above.make()
+            with above._opened(name) as (here, last):
+                os.mkdir(last, dir_fd=here)
+                _sync_directory(here)
+        self.names()  # raises, where it is no directory
+
+    @contextmanager
+    def replacing(self, name: str) -> Iterator[IO[bytes]]:
+        """Open what will be a file, whole and durable once the context is left without an error.
+
+        Until then a hidden file beside it holds what is written; after an error it goes.
+
+        Raises:
+            OSError: it cannot be written, or a link is in its place.
+        """
+        with self._opened(name) as (here, last):
+            if _kind(here, last) == "link":
+                raise OSError(errno.ELOOP, LINK)
+            half = f".{last}.{secrets.token_hex(4)}"
+            try:
+                handle = os.open(half, _NEW | _INSIDE, 0o666, dir_fd=here)
+                with os.fdopen(handle, "wb") as file:
+                    yield file
+                    file.flush()
+                    _sync(file.fileno())
+                os.replace(half, last, src_dir_fd=here, dst_dir_fd=here)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(half, dir_fd=here)
+                raise
+            _sync_directory(here)
+
+    def append(self, name: str, content: bytes) -> None:
+        """Add to the end of a file that is there; what was added is durable after `sync`.
+
+        Raises:
+            OSError: it is missing, a link, not a regular file, or cannot be written.
+        """
+        with self._opened(name) as (here, last):
+            _check_regular(os.stat(last, dir_fd=here, follow_symlinks=False))
+            handle = os.open(last, os.O_WRONLY | os.O_APPEND | _INSIDE, dir_fd=here)
+            with os.fdopen(handle, "ab") as file:
+                file.write(content)
+
+    def sync(self, name: str = "") -> None:
+        """Make a file durable, or a directory with all that is in it.
+
+        Raises:
+            OSError: the disk refuses, or something is neither.
+        """
+        if name and self.kind(name) != "folder":
+            with self._opened(name), self.open(name) as file:
+                _sync(file.fileno())
+            return
+        folder = self.folder(name)
+        for child in folder.names():
+            folder.sync(child)
+        folder.sync_names()
+
+    def sync_names(self) -> None:
+        """Make durable which names are in the directory.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        with self._opened() as (here, _):
+            _sync_directory(here)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, or a directory with all that is in it; of a link, the link.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        with self._opened(name) as (here, last):
+            if _kind(here, last) == "folder":
+                shutil.rmtree(last, dir_fd=here)
+            else:
+                os.unlink(last, dir_fd=here)
+
+    def rename(self, name: str, new: str) -> None:
+        """Give something in the directory another name there, durably.
+
+        Raises:
+            OSError: it cannot be renamed.
+        """
+        with self._opened(name) as (here, last):
+            os.rename(last, new, src_dir_fd=here, dst_dir_fd=here)
+            _sync_directory(here)
+
+    @contextmanager
+    def _opened(self, name: str = "") -> Iterator[tuple[int, str]]:
+        """Open the directory that a name stands in, step by step; errors name their path."""
+        *parents, last = *self._parts, *(PurePosixPath(name).parts or ("",))
+        path = self._root
+        with ExitStack() as opened:
+            try:
+                here = os.open(self._root, _DIRECTORY)
+                opened.callback(os.close, here)
+                for part in parents:
+                    path /= part
+                    here = os.open(part, _DIRECTORY | _INSIDE, dir_fd=here)
+                    opened.callback(os.close, here)
+                path /= last
+                yield here, last
+            except OSError as error:
+                if path != self._root and path.is_symlink():
+                    raise OSError(errno.ELOOP, LINK, str(path)) from None
+                raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def _kind(here: int, name: str) -> Kind | None:
+    try:
+        mode = os.stat(name, dir_fd=here, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return None
+    return _KINDS.get(stat.S_IFMT(mode), "other")
+
+
+def _read(file: BufferedReader, most: int) -> bytes:
+    content = file.read(most + 1)
     if len(content) > most:
-        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), file.name)
     return content
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a private temporary file beside `path`, and rename it to `path` when all went well."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+def _check_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "Not a regular file")
+
+
+def _sync(handle: int) -> None:
+    if _FULL_SYNC is not None:
+        with contextlib.suppress(OSError):  # not every file system has it
+            fcntl.fcntl(handle, _FULL_SYNC)
+            return
+    os.fsync(handle)
+
+
+def _sync_directory(handle: int) -> None:
+    """Sync the names in a directory; some network file systems refuse, and need no asking."""
     try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files that only their owner reads; what we leave follows the umask
-        Path(name).chmod(0o666 & ~_umask)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        _sync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise

@@ -1,13 +1,17 @@
 """What a run directory records: one row per epoch and split, and one account of the run."""
 
+import math
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from vaectl.errors import DataError
 
 FORMAT_VERSION = 1
+MOST_PIXELS = 2**26
+"""Of an image that a record may speak of."""
 ACTIVE = 0.01
 """Burda et al. 2016, section 5.2: a unit is active if Cov_x(E_q[z]) is above this."""
 
@@ -22,6 +26,22 @@ Time = Annotated[str, AfterValidator(_with_zone)]
 """In ISO 8601, with its zone: without one it names no moment."""
 
 
+Natural = Annotated[int, Field(ge=0, lt=2**63)]
+Positive = Annotated[int, Field(ge=1, lt=2**63)]
+
+
+def _of_an_image(shape: list[int] | tuple[int, ...]) -> list[int] | tuple[int, ...]:
+    if math.prod(shape) > MOST_PIXELS:
+        raise ValueError(f"an image of more than {MOST_PIXELS} pixels")
+    return shape
+
+
+_Side = Annotated[int, Field(ge=1, le=MOST_PIXELS)]
+_PIXELS = AfterValidator(_of_an_image)
+ImageShape = Annotated[tuple[_Side, _Side], _PIXELS]
+"""Height and width."""
+
+
 class Row(NamedTuple):
     """One line of metrics.csv: means over a split, in nats per image."""
 
@@ -34,45 +54,78 @@ class Row(NamedTuple):
     seconds: float
 
 
-class Best(BaseModel):
+class _Stored(BaseModel):
+    """A part of a run's files: typed, ranged, finite, and checked when it is read."""
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Best(_Stored):
     """The best epoch by validation ELBO."""
 
-    model_config = ConfigDict(frozen=True, strict=True)
-
-    epoch: int
+    epoch: Positive
     validation_elbo: float
 
 
-class Resumption(BaseModel):
+class Sizes(TypedDict):
+    """Images of each split."""
+
+    train: Positive
+    validation: Positive
+    test: Positive
+
+
+class DataFacts(TypedDict):
+    """What a run was trained on."""
+
+    source: str
+    fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """See `vaectl.data.arrays.Source.fingerprint`."""
+    image_shape: Annotated[list[_Side], Field(min_length=2, max_length=2), _PIXELS]
+    """Height and width."""
+    images: Sizes
+
+
+class MetricsFacts(TypedDict):
+    """What the numbers of metrics.csv are."""
+
+    unit: str
+    estimator: str
+    binarization: str
+    train: str
+    validation: str
+
+
+Device = dict[str, str | int | None]
+"""What results depend on beside the configuration: see `vaectl.devices.describe`."""
+
+
+class Resumption(_Stored):
     """One time that a run was resumed: from where, and by what."""
 
-    model_config = ConfigDict(frozen=True, strict=True)
-
     time: Time
-    epoch: int
+    epoch: Natural
     """The last one that had ended."""
-    step: int
+    step: Natural
     command: list[str]
     git_commit: str | None
     versions: dict[str, str]
-    device: dict[str, Any]
+    device: Device
     warnings: list[str]
     """Why its numbers may differ in the last bits, and what of the run was damaged."""
 
 
-class Record(BaseModel):
+class Record(_Stored):
     """run.json: what happened, on what, from what."""
-
-    model_config = ConfigDict(frozen=True, strict=True)
 
     format_version: int = FORMAT_VERSION
     name: str
     status: Literal["running", "finished", "interrupted", "failed"]
     error: str | None = None
-    seed: int
-    epoch: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    epoch: Natural = 0
     """The last one that ended."""
-    epochs: int
+    epochs: Positive
     """As many as were asked for."""
     best: Best | None = None
     start: Time
@@ -81,12 +134,11 @@ class Record(BaseModel):
     git_commit: str | None
     """Of the working directory, with `-dirty` where files differ from it."""
     versions: dict[str, str]
-    device: dict[str, Any]
-    data: dict[str, Any]
+    device: Device
+    data: DataFacts
     settings: dict[str, Any] = {}
     """What config.yaml said in the beginning, by dotted path: a resume compares them."""
-    metrics: dict[str, str]
-    """What the numbers of metrics.csv are: unit, estimator, binarization."""
+    metrics: MetricsFacts
     resumed: list[Resumption] = []
 
     def check_data(self, source: str, fingerprint: str) -> None:
@@ -95,7 +147,7 @@ class Record(BaseModel):
         Raises:
             DataError: the fingerprint is another one.
         """
-        expected = str(self.data.get("fingerprint"))
+        expected = self.data["fingerprint"]
         if fingerprint != expected:
             raise DataError(
                 f"{source} is not the data set that {self.name} was trained on: its fingerprint "
@@ -104,47 +156,50 @@ class Record(BaseModel):
             )
 
 
-class Estimate(BaseModel):
+class Estimate(_Stored):
     """A mean over images, in nats per image, and its standard error."""
 
-    model_config = ConfigDict(frozen=True, strict=True)
-
     mean: float
-    standard_error: float
+    standard_error: Annotated[float, Field(ge=0)]
 
 
-class Evaluation(BaseModel):
+class Evaluation(_Stored):
     """What `vaectl evaluate` found; every number with its split, binarization and estimator."""
-
-    model_config = ConfigDict(frozen=True, strict=True)
 
     format_version: int = FORMAT_VERSION
     run: str
-    epoch: int
+    epoch: Natural
     """The last one that had ended."""
-    step: int | None = None
+    step: Natural | None = None
     where: str = ""
     """In the training, for a person; a checkpoint may be inside an epoch."""
     split: Literal["train", "validation", "test"]
-    images: int
+    images: Positive
     binarization: str
-    seed: int
-    samples: int
+    seed: Natural
+    samples: Positive
     """L of the ELBO."""
     elbo: Estimate
     kl: Estimate
     nll: Estimate
-    importance_samples: int
+    importance_samples: Natural
     """K of the importance-weighted bound; 0: it was not computed."""
     log_likelihood: Estimate | None
     """IW-K, a lower bound on log p(x) in expectation."""
-    code_size: int
-    active_units: int
+    code_size: Positive
+    active_units: Natural
     """Dimensions whose posterior mean has a variance over images above 0.01."""
     activity: list[float]
     """That variance, by dimension."""
     kl_by_dimension: list[float]
-    seconds: float
+    seconds: Annotated[float, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _of_one_code(self) -> Self:
+        dimensions = {len(self.activity), len(self.kl_by_dimension)}
+        if dimensions != {self.code_size} or self.active_units > self.code_size:
+            raise ValueError("dimensions other than those of the code")
+        return self
 
 
 def now() -> str:

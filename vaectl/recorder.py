@@ -42,29 +42,38 @@ class Recorder:
         header += f"vaectl train {shlex.quote(str(self.rundir.path / 'config.yaml'))}"
         self.rundir.write_config(configfile.dump(self._settings, header))
         self.rundir.write_record(self.record)
-        if self.record.resumed:
-            self.rundir.write_metrics(self.rows)
+        # whole, and so cut back to where a resumed run goes on; from here on it grows
+        self.rundir.write_metrics(self.rows)
 
     def epoch(self, epoch: Epoch) -> None:
         """Write an epoch's metrics, and remember its state if it is the best so far."""
         self.rows += epoch.rows
         validation = epoch.validation
-        self.rundir.write_metrics(self.rows)
+        self.rundir.append_metrics(epoch.rows)
         best = self.record.best
         if best is None or validation.elbo > best.validation_elbo:
             best = Best(epoch=epoch.epoch, validation_elbo=validation.elbo)
             # a copy: the state itself is donated to the next epoch
-            self._best, self._unsaved = _info(epoch), jax.tree.map(jnp.copy, epoch.state)
+            self._best, self._unsaved = self._info(epoch), jax.tree.map(jnp.copy, epoch.state)
         self.record = self.record.model_copy(update={"best": best, "epoch": epoch.epoch})
 
     def save(self, checkpoints: Checkpoints, event: Chunk | Epoch) -> None:
-        """Save the best state and the latest, which may be the same."""
+        """Save the best state and the latest, which may be the same.
+
+        The metrics until then, and the record, are durable before the checkpoint counts; the thread
+        that saves sees to that, and training goes on.
+        """
         if self._best is not None and self._best.step == event.step:
             self._unsaved = None
         self.save_best(checkpoints)
         best = self._best.step if self._best else None
-        checkpoints.save(event.state, _info(event).model_copy(update={"best": best}))
-        self.rundir.write_record(self.record)
+        record = self.record
+
+        def first() -> None:
+            self.rundir.sync_metrics()
+            self.rundir.write_record(record)
+
+        checkpoints.save(event.state, self._info(event, best), first)
 
     def save_best(self, checkpoints: Checkpoints) -> None:
         """Save the best state, unless it is on disk."""
@@ -91,17 +100,25 @@ class Recorder:
         with contextlib.suppress(RunError):
             self.rundir.write_record(self.record)
 
-
-def _info(event: Chunk | Epoch) -> Info:
-    if isinstance(event, Epoch):
-        elbo = event.validation.elbo
-        return Info(epoch=event.epoch, step=event.step, validation_elbo=elbo, best=event.step)
-    kl, nll = event.sums.tolist()
-    return Info(
-        epoch=event.epoch - 1,
-        step=event.step,
-        beyond=event.beyond,
-        sums=(kl, nll),
-        seconds=event.seconds,
-        validation_elbo=None,
-    )
+    def _info(self, event: Chunk | Epoch, best: int | None = None) -> Info:
+        """What stands beside the checkpoint of a state; without `best`, of the best state."""
+        height, width = self.record.data["image_shape"]
+        if isinstance(event, Epoch):
+            return Info(
+                epoch=event.epoch,
+                step=event.step,
+                validation_elbo=event.validation.elbo,
+                best=event.step if best is None else best,
+                image_shape=(height, width),
+            )
+        kl, nll = event.sums.tolist()
+        return Info(
+            epoch=event.epoch - 1,
+            step=event.step,
+            beyond=event.beyond,
+            sums=(kl, nll),
+            seconds=event.seconds,
+            validation_elbo=None,
+            best=best,
+            image_shape=(height, width),
+        )

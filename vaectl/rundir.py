@@ -5,27 +5,31 @@ run.json       status, seed, versions, device, data set, times, resumptions
 metrics.csv    one row per epoch and split
 checkpoints/   see `vaectl.checkpoints`
 figures/       curves, and what other commands draw
+
+All of it is written durably, reached through no link, and removed only where vaectl made it.
 """
 
 from __future__ import annotations
 
 import csv
+import errno
 import io
+import itertools
 import re
-import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, final
+from typing import IO, TYPE_CHECKING, Literal, Self, final
 
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
-from vaectl import configfile
+from vaectl import belongings, configfile
 from vaectl.config import Config
 from vaectl.errors import ConfigError, RunError
-from vaectl.files import read, regular, replacing
+from vaectl.files import LINK, Folder, Kind, make_directory, replacing
 from vaectl.formats import refuse_newer
 from vaectl.record import FORMAT_VERSION, Evaluation, Record, Row
 
@@ -34,6 +38,12 @@ if TYPE_CHECKING:
 
 PARTS = ("run.json", "config.yaml", "metrics.csv", "checkpoints")
 """By any of these a run is known, though others be lost."""
+
+_KINDS: Mapping[str, Kind] = {
+    **dict.fromkeys(("run.json", "config.yaml", "metrics.csv", "evaluation.json"), "file"),
+    **dict.fromkeys(("checkpoints", "figures"), "folder"),
+}
+"""What a run writes in its directory."""
 
 COMPARISON = "comparison.yaml"
 """By this a comparison is known, which holds runs."""
@@ -48,10 +58,6 @@ PATIENCE = 0.5
 """Seconds to wait for a lock: who only asks whether it is held, holds it for a moment."""
 
 _LOCK = ".lock"
-_HALF_WRITTEN = re.compile(
-    r"\.(config\.yaml|run\.json|metrics\.csv|\d+\.json|(elbo|kl|nll)\.(png|svg))\.\w{8}"
-)
-"""Temporary files of training; those of other commands may be in the making."""
 _EVALUATIONS = TypeAdapter(dict[str, Evaluation])
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -62,16 +68,40 @@ def save_figure(path: Path, figure: Figure) -> None:
     Raises:
         RunError: it cannot be written.
     """
-    kind = path.suffix[1:].lower()
+    with _writing(path), replacing(path) as file:
+        _draw(figure, file, path.suffix[1:].lower())
+
+
+def _draw(figure: Figure, file: IO[bytes], kind: str) -> None:
     # no date, so that the same figure gives the same file
     metadata = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
+    with warnings.catch_warnings():
+        # names of runs may be in scripts that the font lacks
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        figure.savefig(file, format=kind, metadata=metadata)
+
+
+@contextmanager
+def _writing(path: Path, hint: str = "") -> Iterator[None]:
+    """Tell that a path, or the one that an error names, cannot be written."""
     try:
-        with replacing(path) as file, warnings.catch_warnings():
-            # names of runs may be in scripts that the font lacks
-            warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-            figure.savefig(file, format=kind, metadata=metadata)
+        yield
+    except Timeout:
+        raise
     except OSError as error:
-        raise _unwritable(path, error) from None
+        place = Path(error.filename) if error.filename else path
+        if error.errno == errno.ELOOP:
+            hint = "put the file or directory itself in its place"
+        raise RunError(f"{place}: cannot be written: {error.strerror}", hint=hint) from None
+
+
+@contextmanager
+def _reading(path: Path, hint: str = "") -> Iterator[None]:
+    """Tell that a path cannot be read."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}", hint=hint) from None
 
 
 def check_name(runs_dir: Path, name: str | None, *, force: bool) -> None:
@@ -90,31 +120,31 @@ def check_name(runs_dir: Path, name: str | None, *, force: bool) -> None:
             "'latest' is reserved",
         )
     path = runs_dir / name
-    try:
+    with _writing(path):
         if path.exists():
             _check_replaceable(path, force)
-    except OSError as error:
-        raise _unwritable(path, error) from None
 
 
 def is_run(path: Path) -> bool:
     """Whether a run is there; one that was killed at once has its lock and its configuration."""
+    folder = Folder(path)
     try:
-        killed = (path / _LOCK).exists() and (path / "config.yaml").exists() and _is_bare(path)
-        return (path / "run.json").exists() or killed
+        names = folder.names()
+        return "run.json" in names or (_LOCK in names and "config.yaml" in names and _is_bare(path))
     except OSError:  # a path that is too long, or in another's private place, is none for us
         return False
 
 
 def _is_bare(path: Path) -> bool:
     """Whether nothing is there but what a process writes first."""
-    names = [child.name for child in path.iterdir()]
-    ours = all(name in (_LOCK, "config.yaml") or _HALF_WRITTEN.fullmatch(name) for name in names)
+    folder = Folder(path)
+    names = folder.names()
+    ours = all(
+        name in (_LOCK, "config.yaml")
+        or (name.startswith(".") and belongings.is_made(folder, name, belongings.TRAINING))
+        for name in names
+    )
     return ours and (_LOCK in names or not names)
-
-
-def _unwritable(path: Path, error: OSError, hint: str = "") -> RunError:
-    return RunError(f"{path}: cannot be written: {error.strerror}", hint=hint)
 
 
 def _check_replaceable(path: Path, force: bool) -> None:
@@ -139,6 +169,9 @@ class RunDir:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.left_alone: list[str] = []
+        """Paths that are not vaectl's, in a run that this one replaces."""
+        self._folder = Folder(path)
         self._lock = FileLock(path / _LOCK, timeout=0)
 
     @classmethod
@@ -156,31 +189,28 @@ class RunDir:
             RunError: the name is taken, or the directory cannot be written.
         """
         check_name(runs_dir, name, force=force)
-        try:
-            runs_dir.mkdir(parents=True, exist_ok=True)
+        with _writing(runs_dir, "choose another place by --runs-dir"):
+            make_directory(runs_dir)
             path, replaced = _claim(runs_dir, name or default_name, name is not None, force)
             run = cls(path)
             run._acquire()
             if replaced:
                 run._clear()
-        except OSError as error:
-            place = Path(error.filename or runs_dir)
-            raise _unwritable(place, error, "choose another place by --runs-dir") from None
         return run
 
     def lock(self) -> Self:
         """Lock a directory that is there, and clear away what a killed process left half written.
 
         Raises:
-            RunError: another process holds the lock, or the directory cannot be written.
+            RunError: another process holds the lock, or the directory cannot be written, or a link
+                stands where a file of the run belongs.
         """
-        try:
+        with _writing(self.path):
             self._acquire()
-            for file in self.path.rglob(".*"):
-                if _HALF_WRITTEN.fullmatch(file.name):
-                    file.unlink()
-        except OSError as error:
-            raise _unwritable(self.path, error) from None
+            self._check_kinds()
+            for place in ("", "checkpoints", "figures"):
+                if not place or self._folder.kind(place):
+                    belongings.remove_halves(self._folder.folder(place), belongings.TRAINING)
         return self
 
     def __enter__(self) -> Self:
@@ -200,9 +230,9 @@ class RunDir:
         return self.path.resolve().name
 
     @property
-    def checkpoints(self) -> Path:
+    def checkpoints(self) -> Folder:
         """Where `vaectl.checkpoints` keeps what it keeps."""
-        return self.path / "checkpoints"
+        return self._folder.folder("checkpoints")
 
     def write_config(self, text: str) -> None:
         """Write config.yaml."""
@@ -213,14 +243,26 @@ class RunDir:
         self._write("run.json", record.model_dump_json(indent=2) + "\n")
 
     def write_metrics(self, rows: Sequence[Row]) -> None:
-        """Write metrics.csv, whole: it is small, and so it is never half a file."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(Row._fields)
-        for row in rows:
-            values = (f"{value:.6f}" for value in (row.elbo, row.kl, row.nll))
-            writer.writerow([row.epoch, row.step, row.split, *values, f"{row.seconds:.3f}"])
-        self._write("metrics.csv", text.getvalue())
+        """Write metrics.csv whole."""
+        self._write("metrics.csv", ",".join(Row._fields) + "\n" + _lines(rows))
+
+    def append_metrics(self, rows: Sequence[Row]) -> None:
+        """Add rows to metrics.csv; they are durable after `sync_metrics`.
+
+        Raises:
+            RunError: they cannot be written; the file may end in a part of them.
+        """
+        with _writing(self.path / "metrics.csv"):
+            self._folder.append("metrics.csv", _lines(rows).encode())
+
+    def sync_metrics(self) -> None:
+        """Make durable what was added to metrics.csv.
+
+        Raises:
+            RunError: the disk refuses.
+        """
+        with _writing(self.path / "metrics.csv"):
+            self._folder.sync("metrics.csv")
 
     def write_figure(self, name: str, figure: Figure, formats: Sequence[str]) -> list[Path]:
         """Write a figure as figures/NAME.FORMAT, for each format.
@@ -228,15 +270,13 @@ class RunDir:
         Raises:
             RunError: it cannot be written.
         """
-        folder = self.path / "figures"
-        try:
-            folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise _unwritable(folder, error) from None
-        paths = [folder / f"{name}.{kind}" for kind in formats]
-        for path in paths:
-            save_figure(path, figure)
-        return paths
+        folder = self._folder.folder("figures")
+        with _writing(folder.path):
+            folder.make()
+            for kind in formats:
+                with folder.replacing(f"{name}.{kind}") as file:
+                    _draw(figure, file, kind)
+        return [folder.path / f"{name}.{kind}" for kind in formats]
 
     def write_evaluation(self, evaluation: Evaluation) -> Path:
         """Put an evaluation into evaluation.json, in the place of an older one of its split.
@@ -245,13 +285,10 @@ class RunDir:
             RunError: it cannot be written, or others in it cannot be read and would be lost.
         """
         file = self.path / "evaluation.json"
-        try:
-            # evaluations may end at once; the run's own lock may be with a training that goes on
-            with FileLock(self.path / ".evaluation.lock"):
-                evaluations = self.read_evaluations() | {evaluation.split: evaluation}
-                self._write(file.name, _EVALUATIONS.dump_json(evaluations, indent=2).decode())
-        except OSError as error:
-            raise _unwritable(file, error) from None
+        # evaluations may end at once; the run's own lock may be with a training that goes on
+        with _writing(file), FileLock(self.path / ".evaluation.lock"):
+            evaluations = self.read_evaluations() | {evaluation.split: evaluation}
+            self._write(file.name, _EVALUATIONS.dump_json(evaluations, indent=2).decode())
         return file
 
     def read_evaluations(self) -> dict[str, Evaluation]:
@@ -262,11 +299,10 @@ class RunDir:
         """
         file = self.path / "evaluation.json"
         try:
-            return _EVALUATIONS.validate_json(read(file, MOST_BYTES))
-        except FileNotFoundError:
-            return {}
-        except OSError as error:
-            raise RunError(f"{file}: cannot be read: {error.strerror}") from None
+            with _reading(file):
+                if self._folder.kind(file.name) is None:
+                    return {}
+                return _EVALUATIONS.validate_json(self._folder.read(file.name, MOST_BYTES))
         except ValidationError:
             raise RunError(
                 f"{file}: not evaluations of this vaectl",
@@ -276,75 +312,72 @@ class RunDir:
     @property
     def has_record(self) -> bool:
         """Whether run.json is there: not where a run was killed at once."""
-        return (self.path / "run.json").exists()
+        try:
+            return self._folder.kind("run.json") is not None
+        except OSError:
+            return False
 
     def read_record(self) -> Record:
-        """Read run.json.
+        """Read run.json, and check every field of it.
 
         Raises:
             RunError: it is missing, broken or from a newer vaectl.
         """
         file = self.path / "run.json"
         try:
-            content = read(file, MOST_BYTES)
+            with _reading(file, "give the path of a run; vaectl runs lists what there is"):
+                content = self._folder.read(file.name, MOST_BYTES)
             refuse_newer(file, content, FORMAT_VERSION)
             return Record.model_validate_json(content)
-        except OSError as error:
+        except ValidationError as error:
+            where = ".".join(map(str, error.errors()[0]["loc"]))
             raise RunError(
-                f"{file}: cannot be read: {error.strerror}",
-                hint="give the path of a run; vaectl runs lists what there is",
-            ) from None
-        except ValidationError:
-            raise RunError(
-                f"{file}: not the record of a run of this vaectl",
-                hint="metrics.csv and checkpoints/ beside it may still be whole",
+                f"{file}: not the record of a run of this vaectl" + (f": {where}" if where else ""),
+                hint="put it back from a copy; metrics.csv and checkpoints/ may still be whole",
             ) from None
 
-    def read_config(self) -> Config:
-        """Read config.yaml.
+    def read_config(
+        self, *, assignments: Sequence[str] = (), options: Mapping[str, object] | None = None
+    ) -> Config:
+        """Read config.yaml, perhaps with other values for some keys: see `configfile.load`.
 
         Raises:
             RunError: it is missing or broken.
+            ConfigError: those values are wrong.
         """
+        file = self.path / "config.yaml"
+        with _reading(file):
+            content = self._folder.read(file.name, configfile.MOST_BYTES)
         try:
-            return configfile.load(self.path / "config.yaml")
+            stored = configfile.load(file, content=content)
         except ConfigError as error:
             raise RunError(error.message) from None
+        if not assignments and not options:
+            return stored
+        return configfile.load(file, content=content, assignments=assignments, options=options)
 
     def read_metrics(self, *, until: int | None = None) -> list[Row]:
         """Read metrics.csv, all of it or all epochs until one.
 
+        After the epochs that are asked for anything may follow: a power cut leaves half a line.
+
         Raises:
             RunError: it is missing or broken, or lacks one of those epochs.
         """
+        if until == 0:
+            return []
         file = self.path / "metrics.csv"
+        with _reading(file), self._folder.open(file.name) as binary:
+            lines = csv.reader(io.TextIOWrapper(binary, "utf-8", "replace", newline=""))
+            rows = list(_rows(file, lines, 2 * until if until else None))
         if until is not None:
-            found = [row for row in self.read_metrics() if row.epoch <= until] if until else []
             pairs = [(epoch, split) for epoch in range(1, until + 1) for split in SPLITS]
-            if [(row.epoch, row.split) for row in found] != pairs:
+            if [(row.epoch, row.split) for row in rows] != pairs:
                 raise RunError(
                     f"{file}: not all of the epochs 1 to {until}, which the run has had",
                     hint="put it back from a copy, or train again under another --name",
                 )
-            return found
-        try:
-            with io.TextIOWrapper(regular(file), "utf-8", newline="") as lines:
-                header, *rows = csv.reader(lines)
-            if tuple(header) != Row._fields:
-                raise ValueError(header)
-            return [
-                Row(
-                    int(epoch),
-                    int(step),
-                    SPLITS[split],
-                    *map(float, numbers),
-                )
-                for epoch, step, split, *numbers in rows
-            ]
-        except OSError as error:
-            raise RunError(f"{file}: cannot be read: {error.strerror}") from None
-        except (TypeError, ValueError, KeyError, csv.Error):
-            raise RunError(f"{file}: not the metrics of a run") from None
+        return rows
 
     def is_locked(self) -> bool:
         """Whether a process writes in it, as far as can be known."""
@@ -356,11 +389,8 @@ class RunDir:
         return False
 
     def _write(self, name: str, text: str) -> None:
-        try:
-            with replacing(self.path / name) as file:
-                file.write(text.encode())
-        except OSError as error:
-            raise _unwritable(self.path / name, error) from None
+        with _writing(self.path / name), self._folder.replacing(name) as file:
+            file.write(text.encode())
 
     def _acquire(self) -> None:
         try:
@@ -372,14 +402,54 @@ class RunDir:
             ) from None
 
     def _clear(self) -> None:
-        # the record goes last: until then, and if this fails half way, it is a run
-        for child in sorted(self.path.iterdir(), key=lambda child: child.name == "run.json"):
-            if child.name == _LOCK:
-                continue
-            if child.is_dir() and not child.is_symlink():
-                shutil.rmtree(child)
-            else:
-                child.unlink()
+        """Remove what vaectl made; the record goes last: until then it is a run."""
+        self._check_kinds()
+        for name, kind in _KINDS.items():
+            there = kind == "file" and self._folder.kind(name)
+            if there and not belongings.is_made(self._folder, name, belongings.RUN):
+                raise RunError(
+                    f"{self.path / name}: not as vaectl writes it, so --force does not replace it",
+                    hint="move it away, or choose another --name",
+                )
+        self.left_alone = belongings.clear(self._folder)
+
+    def _check_kinds(self) -> None:
+        """Refuse a link, or a file of another kind, where a part of the run belongs.
+
+        Raises:
+            OSError: a link.
+            RunError: a file in the place of a directory, or the reverse.
+        """
+        for name, wanted in _KINDS.items():
+            kind = self._folder.kind(name)
+            if kind == "link":
+                raise OSError(errno.ELOOP, LINK, str(self.path / name))
+            if kind not in (None, wanted):
+                raise RunError(
+                    f"{self.path / name}: in the way of the run's {wanted} of that name",
+                    hint="move it away",
+                )
+
+
+def _lines(rows: Sequence[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for row in rows:
+        values = (f"{value:.6f}" for value in (row.elbo, row.kl, row.nll))
+        writer.writerow([row.epoch, row.step, row.split, *values, f"{row.seconds:.3f}"])
+    return text.getvalue()
+
+
+def _rows(file: Path, lines: Iterator[list[str]], most: int | None) -> Iterator[Row]:
+    """Parse so many rows of metrics.csv, or all."""
+    try:
+        header = next(lines, [])
+        if tuple(header) != Row._fields:
+            raise ValueError(header)
+        for epoch, step, split, *numbers in itertools.islice(lines, most):
+            yield Row(int(epoch), int(step), SPLITS[split], *map(float, numbers))
+    except (TypeError, ValueError, KeyError, csv.Error):
+        raise RunError(f"{file}: not the metrics of a run") from None
 
 
 def _claim(runs_dir: Path, name: str, fixed: bool, force: bool) -> tuple[Path, bool]:
@@ -389,6 +459,7 @@ def _claim(runs_dir: Path, name: str, fixed: bool, force: bool) -> tuple[Path, b
     while True:
         try:
             path.mkdir()
+            Folder(runs_dir).sync_names()
             return path, False
         except FileExistsError:
             if fixed or force:

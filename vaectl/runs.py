@@ -7,8 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from vaectl import configfile
-from vaectl.errors import ConfigError, RunError
+from vaectl.errors import RunError
 from vaectl.rundir import COMPARISON, PARTS, RunDir, is_run
 
 Order = Literal["start", "name", "elbo"]
@@ -113,8 +112,8 @@ def _summary(name: str, path: Path) -> Summary:
     run = RunDir(path)
     try:
         record = run.read_record()
-        settings = configfile.load(path / "config.yaml")
-    except (RunError, ConfigError) as error:
+        settings = run.read_config()
+    except RunError as error:
         problem = error.message.splitlines()[0].removeprefix(f"{path}/")
         return Summary(name, "not a run", problem=problem)
     # a process that died could not say so, but it holds no lock

@@ -21,6 +21,9 @@ from vaectl.model import VAE, Params
 from vaectl.objective import elbo
 from vaectl.rundir import RunDir
 
+Shape = tuple[int, int]
+"""Height and width of an image."""
+
 Images = UInt8[np.ndarray, "*images"] | Float[np.ndarray, "*images"]
 
 
@@ -38,16 +41,15 @@ def load(run: RunDir | Path | str, checkpoint: str | int = "best") -> Trained:
     record = rundir.read_record()
     settings = rundir.read_config()
     device = devices.select("auto")
-    try:
-        height, width = map(int, record.data["image_shape"])
-    except (KeyError, TypeError, ValueError):
-        raise RunError(f"{rundir.path}/run.json: it does not say the shape of the images") from None
+    height, width = record.data["image_shape"]
     program = training.program(settings, images=1, pixels=height * width)
     member = jax.device_put(training.member(settings), device)
     like = training.shapes(program, member)
     with Checkpoints(rundir.checkpoints) as checkpoints:
         while True:
             info = _choose(rundir, kept(rundir.checkpoints), checkpoint)
+            if info.image_shape not in (None, (height, width)):
+                raise _other_shape(rundir, (height, width), info.image_shape)
             try:
                 state = checkpoints.restore(info, like)
             except RunError:
@@ -56,6 +58,13 @@ def load(run: RunDir | Path | str, checkpoint: str | int = "best") -> Trained:
                 # a training that goes on has removed it, and kept a newer one
             else:
                 return Trained(rundir, settings, info, state.params, (height, width))
+
+
+def _other_shape(rundir: RunDir, said: Shape, found: Shape) -> RunError:
+    return RunError(
+        f"{rundir.path / 'run.json'}: it says that images have the shape {said}; they have {found}",
+        hint="was it changed after training? Put the old one back",
+    )
 
 
 def _choose(rundir: RunDir, infos: list[Info], wanted: str | int) -> Info:
@@ -94,7 +103,7 @@ class Trained:
         settings: config.Config,
         info: Info,
         params: Params,
-        image_shape: tuple[int, int],
+        image_shape: Shape,
     ) -> None:
         self.rundir = rundir
         self.settings = settings
@@ -160,9 +169,12 @@ class Trained:
 
         Raises:
             DataError: the data set is gone, or is another one now.
+            RunError: its images are of another shape than the run says.
         """
         dataset = data.load(self.settings.data)
         self.rundir.read_record().check_data(self.settings.data.source, dataset.fingerprint)
+        if dataset.image_shape != self.image_shape:
+            raise _other_shape(self.rundir, self.image_shape, dataset.image_shape)
         split: Split = getattr(dataset, name)
         if name == "train" and self.settings.data.binarization == "stochastic":
             # training draws them anew in each epoch; whoever looks at them wants one draw

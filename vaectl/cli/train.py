@@ -91,6 +91,15 @@ def train(
     from vaectl import configfile, runs
     from vaectl.errors import ConfigError
 
+    options = {
+        "model.code_size": code_size,
+        "model.hidden_size": hidden_size,
+        "optimizer.name": optimizer,
+        "optimizer.learning_rate": learning_rate,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "seed": seed,
+    }
     run = None
     if resume is not None:
         if name is not None or force:
@@ -99,20 +108,10 @@ def train(
                 hint="leave out --name and --force",
             )
         run = runs.find(resume, runs_dir)
-        file = file or run.path / "config.yaml"
-    settings = configfile.load(
-        file,
-        assignments=assignments or (),
-        options={
-            "model.code_size": code_size,
-            "model.hidden_size": hidden_size,
-            "optimizer.name": optimizer,
-            "optimizer.learning_rate": learning_rate,
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "seed": seed,
-        },
-    )
+    if run is not None and file is None:
+        settings = run.read_config(assignments=assignments or (), options=options)
+    else:
+        settings = configfile.load(file, assignments=assignments or (), options=options)
     from vaectl import experiment, progress
 
     with progress.watching(quiet=quiet) as watch:

@@ -10,7 +10,7 @@ import platformdirs
 from vaectl.data import archive
 from vaectl.data.arrays import Images, Source
 from vaectl.errors import DataError
-from vaectl.files import replacing
+from vaectl.files import make_directory, replacing
 
 FORMAT_VERSION = 1
 
@@ -41,7 +41,7 @@ def cached(key: str, build: Callable[[], Source]) -> Source:
     if source is None:
         source = build()
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(file.parent)
             _write(file, source)
         except OSError as error:
             raise DataError(
