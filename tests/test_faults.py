@@ -7,6 +7,7 @@ The suite runs a few of each. All of them, with a table in the end:
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -15,13 +16,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 import vaectl as package
 from tests.conftest import Fault, Table, Vaectl, assert_equal_runs
+from tests.disk import CUTS, Call, Directory, Disk, loop_disk, record
 from vaectl import experiment
-from vaectl.checkpoints import find_intact, kept
+from vaectl.checkpoints import BEGINNING, find_intact, kept
 from vaectl.rundir import RunDir, is_run
 
 EPOCHS = 40
@@ -47,9 +50,11 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(Path(package.__file__).parent.parent)}
 
 
-def _start(folder: Path, *arguments: str) -> tuple[subprocess.Popen[str], Path]:
+def _start(
+    folder: Path, *arguments: str, log: Path | None = None
+) -> tuple[subprocess.Popen[str], Path]:
     """Start the command line in a folder, as a process with its stderr in a file."""
-    log = folder / "stderr.txt"
+    log = log or folder / "stderr.txt"
     with log.open("w") as err:
         process = subprocess.Popen(
             [sys.executable, "-m", "vaectl", *arguments],
@@ -353,6 +358,142 @@ def test_a_limit_on_the_size_of_files_is_an_error(
     assert vaectl("train", "--resume", "a", "--quiet").code == 0
     assert_equal_runs(tmp_path / "runs" / "a", whole)
     faults[Fault("a limit on file sizes", "saving")].append(0.0)
+
+
+CUT_EPOCHS = 5
+CUT = (*SHORT, "--epochs", str(CUT_EPOCHS), "--name", "a")
+"""A run whose every system call is looked at."""
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Call], Path]:
+    """What a run did to its disk, call by call, and the run."""
+    folder = tmp_path_factory.mktemp("recorded") / "disk"
+    folder.mkdir()
+    return record(folder, ("train", *CUT, "--quiet"), _environment()), folder / "runs" / "a"
+
+
+def test_all_is_synced_before_it_counts_and_before_anything_older_goes(
+    recorded: tuple[list[Call], Path],
+) -> None:
+    disk, renamed = Disk(), set[str]()
+    for call in recorded[0]:
+        # what Orbax renames does not count yet: vaectl syncs all of it later, and checks it here
+        if call.name == "rename" and "orbax-checkpoint-tmp" not in call.path:
+            assert disk.is_durable(call.path), f"{call.path} was renamed before it was synced"
+            renamed.add(call.target)
+            if "checkpoints" in call.target:
+                saved = call.target.removesuffix(".json")
+                assert disk.is_named_durably(saved), saved
+                assert disk.is_durable(saved), saved
+        if call.name == "remove":
+            for target in renamed:
+                assert disk.is_named_durably(target), f"{call.path} went before {target} was safe"
+            renamed = {target for target in renamed if target != call.path}
+        disk.apply(call)
+    assert len(renamed) > 10
+    assert disk.is_named_durably("runs")
+    assert disk.is_durable("runs"), "not all is on the disk when the command ends"
+
+
+def _promised(disk: Disk) -> int:
+    """The last step whose checkpoint is on the disk for good."""
+    folder = disk.find("runs/a/checkpoints")
+    names = folder.names if isinstance(folder, Directory) else {}
+    steps = [name.removesuffix(".json") for name in names if re.fullmatch(r"\d+\.json", name)]
+    durable = (
+        int(step) for step in steps if disk.is_named_durably(f"runs/a/checkpoints/{step}.json")
+    )
+    return max(durable, default=0)
+
+
+def _check_left(run: RunDir, promised: int) -> None:
+    """A power cut may lose what was not promised; all else is whole."""
+    if not is_run(run.path):
+        assert promised == 0
+        return
+    found = find_intact(run.checkpoints)
+    at = found.intact[-1] if found.intact else BEGINNING
+    assert at.step >= promised
+    assert len(run.read_metrics(until=at.epoch)) == 2 * at.epoch
+    assert run.read_config().epochs == CUT_EPOCHS
+    if run.has_record and run.read_record().status == "finished":
+        assert at.epoch == CUT_EPOCHS
+        assert len(list((run.path / "figures").glob("[a-z]*.*"))) == 6
+        assert all(file.stat().st_size for file in (run.path / "figures").iterdir())
+
+
+def _cut_power_at_every(
+    stride: int, resumptions: int, recorded: tuple[list[Call], Path], folder: Path, faults: Table
+) -> None:
+    """Cut the power after every so many calls, and look; go on from some of what is left."""
+    calls, whole = recorded
+    chance = random.Random(2)  # noqa: S311
+    moments = range(0, len(calls), stride)
+    resumed = {*chance.sample(moments, resumptions)}
+    disk = Disk()
+    for moment, call in enumerate(calls):
+        disk.apply(call)
+        if moment not in moments:
+            continue
+        for cut in CUTS:
+            left = folder / "left"
+            disk.leave(left, cut, chance)
+            run = RunDir(left / "runs" / "a")
+            _check_left(run, _promised(disk))
+            if moment in resumed and is_run(run.path):
+                _finish(run.path)
+                assert_equal_runs(run.path, whole)
+            shutil.rmtree(left)
+            faults[Fault("a power cut, replayed", f"unsynced: {cut}")].append(0.0)
+
+
+def test_a_power_cut_loses_nothing_that_was_saved(
+    recorded: tuple[list[Call], Path], tmp_path: Path, faults: Table
+) -> None:
+    _cut_power_at_every(17, 2, recorded, tmp_path, faults)
+
+
+@pytest.mark.full
+def test_a_power_cut_after_every_system_call(
+    recorded: tuple[list[Call], Path], tmp_path: Path, faults: Table
+) -> None:
+    _cut_power_at_every(1, 100, recorded, tmp_path, faults)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_a_real_power_cut(
+    kind: Literal["ext4", "xfs"], tmp_path: Path, whole: Path, faults: Table
+) -> None:
+    chance = random.Random(3)  # noqa: S311
+    for number in range(20):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        when = ("compiling", "epoch", "epoch", "drawing", AFTER_THE_END)[number % 5]
+        with loop_disk(folder, kind) as disk:
+            process, log = _start(disk.place, "train", *SHORT, "--name", "a", log=folder / "log")
+            while process.poll() is None and when not in log.read_text():
+                time.sleep(0.005)
+            time.sleep(0.0 if when == AFTER_THE_END else chance.uniform(0, 2))
+            run = RunDir(disk.place / "runs" / "a")
+            seen = max((info.epoch for info in kept(run.checkpoints)), default=0)
+            time.sleep(0.2 if process.poll() is None else 0.0)  # what was seen is being synced
+            phase = _phase(log) if process.poll() is None else AFTER_THE_END
+            disk.cut()
+            process.kill()
+            process.wait()
+            disk.unmount()
+            disk.mount()
+            assert is_run(run.path) or seen == 0
+            if is_run(run.path):
+                found = find_intact(run.checkpoints).intact
+                assert (found[-1].epoch if found else 0) >= seen
+                if phase == AFTER_THE_END:
+                    assert run.read_record().status == "finished"
+                _finish(run.path)
+                assert_equal_runs(run.path, whole)
+            faults[Fault(f"a power cut, {kind}", phase)].append(0.0)
 
 
 def test_nobody_reading_fails_no_run(tmp_path: Path) -> None:

@@ -351,6 +351,8 @@ def keep_only(folder: Folder, steps: set[int]) -> None:
         for name in ours:
             if name not in counting:
                 folder.remove(name)
+        if ours:
+            folder.sync_names()
     except OSError as error:
         raise RunError(f"{error.filename}: cannot be deleted: {error.strerror}") from None
 
