@@ -34,7 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vaectl import belongings
 from vaectl.errors import RunError
-from vaectl.files import Folder
+from vaectl.files import LINK, Folder
 from vaectl.formats import refuse_newer
 from vaectl.record import ImageShape, Natural
 from vaectl.training import TrainState
@@ -274,7 +274,9 @@ def kept(folder: Folder) -> list[Info]:
             refuse_newer(folder.path / name, content, FORMAT_VERSION)
             info = Info.model_validate_json(content)
             fields = json.loads(content)  # with those that a later vaectl may have added
-            there = folder.kind(str(info.step)) == "folder"
+            kind = folder.kind(str(info.step))
+            if kind == "link":
+                raise OSError(errno.ELOOP, LINK, str(folder.path / str(info.step)))
         except RunError as error:
             newer = error
             continue
@@ -283,7 +285,10 @@ def kept(folder: Folder) -> list[Info]:
             continue
         except ValueError:
             continue
-        if fields.pop("seal", "") == seal(fields) and name == f"{info.step}.json" and there:
+        if fields.pop("seal", "") == seal(fields) and (name, kind) == (
+            f"{info.step}.json",
+            "folder",
+        ):
             infos.append(info)
     if newer and not infos:
         raise newer
@@ -320,7 +325,7 @@ def find_intact(folder: Folder) -> Found:
         # without its JSON a checkpoint never counted: the run was killed before the first one did
         if any(name.endswith(".json") for name in parts):
             raise RunError(
-                f"{folder.path}: none of the checkpoints is good",
+                "\n".join([f"{folder.path}: none of the checkpoints is good", *warnings]),
                 hint="put them back from a copy, or train again under another --name",
             )
         return Found([], warnings)

@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.text import Text
 
 from vaectl.fitting import Chunk, Epoch
-from vaectl.stderr import say
+from vaectl.terminal import say, visible
 
 _SECONDS_BETWEEN_LINES = 10.0
 _DESCRIPTION = TextColumn("{task.description}", markup=False)  # names may hold what would be markup
@@ -92,9 +92,9 @@ def _bar(console: Console) -> Iterator[Watch]:
         nonlocal training
         match event:
             case Note(text):
-                bar.console.print(text, markup=False)
+                bar.console.print(visible(text), markup=False)
             case Phase(text):
-                bar.update(task, description=text)
+                bar.update(task, description=visible(text))
             case Training():
                 training = event
                 done = event.step / event.steps_per_epoch
@@ -167,7 +167,7 @@ def counting(text: str, *, quiet: bool = False) -> Iterator[Callable[[int, int],
         return
     columns = _DESCRIPTION, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(text, total=None)
+        task = bar.add_task(visible(text), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
@@ -179,6 +179,6 @@ def saying(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
         yield lambda _what: None
     elif console.is_terminal:
         with console.status("starting") as status:
-            yield lambda what: status.update(Text(what))
+            yield lambda what: status.update(Text(visible(what)))
     else:
         yield say

@@ -302,8 +302,11 @@ class RunDir:
             with _reading(file):
                 if self._folder.kind(file.name) is None:
                     return {}
-                return _EVALUATIONS.validate_json(self._folder.read(file.name, MOST_BYTES))
-        except ValidationError:
+                found = _EVALUATIONS.validate_json(self._folder.read(file.name, MOST_BYTES))
+            if any(split != evaluation.split for split, evaluation in found.items()):
+                raise ValueError(file)
+            return found
+        except ValueError:
             raise RunError(
                 f"{file}: not evaluations of this vaectl",
                 hint="move it away, and evaluate again: vaectl does not write over it",

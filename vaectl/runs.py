@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from vaectl.errors import RunError
+from vaectl.files import LINK
 from vaectl.rundir import COMPARISON, PARTS, RunDir, is_run
 
 Order = Literal["start", "name", "elbo"]
@@ -110,6 +111,8 @@ def _exists(path: Path) -> bool:
 
 def _summary(name: str, path: Path) -> Summary:
     run = RunDir(path)
+    if "/" in name and path.is_symlink():
+        return Summary(name, "not a run", problem=LINK)
     try:
         record = run.read_record()
         settings = run.read_config()

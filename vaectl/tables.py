@@ -15,6 +15,7 @@ from vaectl.comparison.summary import cells, headings, interval
 from vaectl.measures import Work
 from vaectl.record import ACTIVE, Evaluation
 from vaectl.runs import Summary, age
+from vaectl.terminal import show, visible
 
 _WIDTH_WITHOUT_TERMINAL = 200
 
@@ -22,7 +23,7 @@ _WIDTH_WITHOUT_TERMINAL = 200
 def show_runs(rows: Sequence[Summary], runs_dir: Path, pattern: str) -> None:
     """Print one row a run; a directory that is none says why."""
     if not rows:
-        print(f"no runs in {runs_dir}" + (f" fit {pattern}" if pattern != "*" else ""))
+        show(f"no runs in {runs_dir}" + (f" fit {pattern}" if pattern != "*" else ""))
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("name", "status", "data", "model", "optimizer"):
@@ -32,13 +33,13 @@ def show_runs(rows: Sequence[Summary], runs_dir: Path, pattern: str) -> None:
     now = datetime.now(UTC)
     for row in rows:
         if row.problem is not None:
-            table.add_row(Text(row.name), Text(row.status))
+            table.add_row(Text(visible(row.name)), Text(row.status))
             continue
         known = (row.name, row.status, row.data, row.model, row.optimizer)
         best = "" if row.best_validation_elbo is None else f"{row.best_validation_elbo:.2f}"
         table.add_row(
             # as text: names and sources may hold what would be markup
-            *(Text(value or "") for value in known),
+            *(Text(visible(value or "")) for value in known),
             f"{row.epoch}/{row.epochs}",
             best,
             age(row.start, now) if row.start else "",
@@ -46,13 +47,13 @@ def show_runs(rows: Sequence[Summary], runs_dir: Path, pattern: str) -> None:
     _print(table)
     for row in rows:
         if row.problem is not None:
-            print(f"{row.name}: {row.problem}")
+            show(f"{row.name}: {row.problem}")
 
 
 def show_evaluation(e: Evaluation) -> None:
     """Print means and standard errors, with split, binarization and estimators."""
     where = e.where or f"epoch {e.epoch}"
-    print(f"{e.run}, {where}: {e.split} split, {e.images:,} images, {e.binarization}")
+    show(f"{e.run}, {where}: {e.split} split, {e.images:,} images, {e.binarization}")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("nats per image")
     table.add_column("mean", justify="right")
@@ -67,18 +68,18 @@ def show_evaluation(e: Evaluation) -> None:
     for name, estimate in rows:
         table.add_row(name, f"{estimate.mean:.2f}", f"{estimate.standard_error:.2f}")
     _print(table)
-    print(f"active units: {e.active_units} of {e.code_size} (A_u > {ACTIVE})")
+    show(f"active units: {e.active_units} of {e.code_size} (A_u > {ACTIVE})")
     largest = sorted(e.kl_by_dimension, reverse=True)
     shown = " ".join(f"{kl:.2f}" for kl in largest[:20])
-    print(f"KL by dimension, largest first: {shown}{' ...' * (len(largest) > 20)}")
+    show(f"KL by dimension, largest first: {shown}{' ...' * (len(largest) > 20)}")
     if 2 * e.active_units < e.code_size:
-        print("warning: posterior collapse: most dimensions of the code carry nothing")
+        show("warning: posterior collapse: most dimensions of the code carry nothing")
 
 
 def show_bench(b: Bench) -> None:
     """Print speeds beside their floors, the parts of the step, and what members cost."""
     threads = f", {b.device['cpu_threads']} threads" if b.device["platform"] == "cpu" else ""
-    print(f"{b.device['kind']} ({b.device['platform']}{threads}), medians of {b.rounds} rounds")
+    show(f"{b.device['kind']} ({b.device['platform']}{threads}), medians of {b.rounds} rounds")
     _print(_work_table("work", b.work))
     parts = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     parts.add_column("a training step")
@@ -90,14 +91,14 @@ def show_bench(b: Bench) -> None:
     if b.scaling:
         _print(_work_table("training with", b.scaling))
     p = b.population
-    print(f"compilation without a cache: {b.compile_seconds:.1f} s")
-    print(f"peak memory: {b.peak_memory / 2**20:,.0f} MiB")
-    print(f"images streamed from host memory: {b.streamed:.0%} of the speed")
-    print(
+    show(f"compilation without a cache: {b.compile_seconds:.1f} s")
+    show(f"peak memory: {b.peak_memory / 2**20:,.0f} MiB")
+    show(f"images streamed from host memory: {b.streamed:.0%} of the speed")
+    show(
         f"each of {p.members} members costs {p.together:.2f} of a run alone together, "
         f"{p.in_turn:.2f} in turn"
     )
-    print(f"populations train {p.chosen} here: {p.reason}")
+    show(f"populations train {p.chosen} here: {p.reason}")
 
 
 def _work_table(heading: str, rows: Sequence[Work]) -> Table:
@@ -119,14 +120,14 @@ def _work_table(heading: str, rows: Sequence[Work]) -> Table:
 def show_comparison(c: Comparison) -> None:
     """Print one row an optimizer, the paired differences, and the verdict."""
     seeds, brackets = len(c.seeds), f" [{c.intervals}]" if len(c.seeds) > 1 else ""
-    print(
+    show(
         f"{c.name}: protocol {c.protocol}, {seeds} seed{'s' * (seeds > 1)}, {c.epochs} epochs, "
         f"{c.trials} trials; ELBO in nats per image{brackets}"
     )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     for side in c.sides:
-        table.add_column(Text(side.label), justify="right", overflow="fold")
+        table.add_column(Text(visible(side.label)), justify="right", overflow="fold")
     columns = [cells(side) for side in c.sides]
     for heading, *row in zip(headings(c), *columns, strict=True):
         table.add_row(heading, *map(Text, row))
@@ -134,12 +135,12 @@ def show_comparison(c: Comparison) -> None:
     for pair in c.pairs:
         found = interval(pair.difference)
         higher = f"; higher at {pair.probability:.0%} of seeds" if pair.difference else ""
-        print(f"{pair.a} - {pair.b}: {found}{higher}")
+        show(f"{pair.a} - {pair.b}: {found}{higher}")
     if c.places > 1:
-        print(f"trained on {c.places} different devices or versions: times do not compare")
+        show(f"trained on {c.places} different devices or versions: times do not compare")
     for trial in c.diverged:
-        print(f"diverged: {trial}")
-    print(c.verdict)
+        show(f"diverged: {trial}")
+    show(c.verdict)
 
 
 def _print(table: Table) -> None:

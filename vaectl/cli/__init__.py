@@ -20,7 +20,7 @@ from vaectl.cli import (  # noqa: F401  # noqa: F401
 # isort: on
 from vaectl.cli.app import Tracebacks, app
 from vaectl.errors import ConfigError, VaectlError
-from vaectl.stderr import say
+from vaectl.terminal import say
 
 CLOSED_PIPE = 141
 """What a shell says of a command that SIGPIPE ended."""

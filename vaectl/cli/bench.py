@@ -7,6 +7,7 @@ import typer
 from vaectl.cli.app import MEASURE, AsJson, Debug, Quiet, app
 from vaectl.cli.config import Assignments, ConfigFile
 from vaectl.cli.train import Device
+from vaectl.terminal import show
 
 
 @app.command(rich_help_panel=MEASURE)
@@ -41,6 +42,6 @@ def bench(
             settings, rounds=rounds, scaling=scaling, device_kind=device.value, watch=watch
         )
     if as_json:
-        print(json.dumps(found.as_json()))
+        show(json.dumps(found.as_json()))
     else:
         tables.show_bench(found)

@@ -8,6 +8,7 @@ import typer
 from vaectl.cli.app import PLACE, TRAIN, AsJson, Debug, Quiet, RunsDir, app
 from vaectl.cli.config import ConfigFile
 from vaectl.cli.train import Device
+from vaectl.terminal import show
 
 WHAT = "What is compared"
 
@@ -104,8 +105,8 @@ def compare_optimizers(
         )
         summary = publish.publish(result, watch)
     if as_json:
-        print(summary.model_dump_json())
+        show(summary.model_dump_json())
     else:
         tables.show_comparison(summary)
-        print(result.path)
+        show(result.path)
     result.check()

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from vaectl import terminal
 from vaectl.cli.app import KEEP, Debug, app
 
 config_app = typer.Typer(help="Show configurations and their schema.", no_args_is_help=True)
@@ -41,7 +42,7 @@ def show(
     """
     from vaectl import configfile
 
-    print(configfile.dump(configfile.load(file, assignments=assignments or ())), end="")
+    terminal.show(configfile.dump(configfile.load(file, assignments=assignments or ())), end="")
 
 
 @config_app.command()
@@ -54,4 +55,4 @@ def schema() -> None:
 
     from vaectl import configfile
 
-    print(json.dumps(configfile.schema(), indent=2))
+    terminal.show(json.dumps(configfile.schema(), indent=2))

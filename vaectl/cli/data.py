@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from vaectl.cli.app import KEEP, Debug, Quiet, app
+from vaectl.terminal import show
 
 data_app = typer.Typer(help="List and prepare data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data", rich_help_panel=KEEP)
@@ -16,7 +17,7 @@ def list_() -> None:
     from vaectl.data import catalogue
 
     for entry in catalogue.entries():
-        print(f"{entry.source:<22} {entry.state:<40} {entry.what}")
+        show(f"{entry.source:<22} {entry.state:<40} {entry.what}")
 
 
 @data_app.command()
@@ -35,7 +36,7 @@ def prepare(
 
     ready = data.source(source, progress=not quiet and sys.stderr.isatty())
     height, width = ready.train.images.shape[1:]
-    print(
+    show(
         f"{source}: {len(ready.train.images)} training and {len(ready.test.images)} test images "
         f"of {height}x{width} pixels, SHA-256 {ready.fingerprint()[:16]}..."
     )

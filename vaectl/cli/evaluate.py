@@ -7,6 +7,7 @@ import typer
 
 from vaectl.cli.app import LOOK, AsJson, Debug, Quiet, RunsDir, app
 from vaectl.cli.look import Checkpoint, Run, Seed, Split, SplitChoice
+from vaectl.terminal import show
 
 
 @app.command(rich_help_panel=LOOK)
@@ -49,9 +50,9 @@ def evaluate(
         )
     # first to the person who waited for it, then to a disk that may be full
     if as_json:
-        print(result.model_dump_json())
+        show(result.model_dump_json())
     else:
         tables.show_evaluation(result)
     path = model.rundir.write_evaluation(result)
     if not as_json:
-        print(path)
+        show(path)

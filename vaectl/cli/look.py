@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from vaectl.cli.app import LOOK, OUTPUT, Debug, RunsDir, app
+from vaectl.terminal import show
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A path, a name in runs/, or latest.")]
 Checkpoint = Annotated[str, typer.Option(help="best, latest, or an epoch.")]
@@ -94,7 +95,7 @@ def sample(
 
     model = look.open_run(run, runs_dir, checkpoint, out, save_arrays)
     view = look.sample(model, count=count, temperature=temperature, draw=draw.value, seed=seed)
-    print(look.save(model, view, out, save_arrays))
+    show(look.save(model, view, out, save_arrays))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -141,7 +142,7 @@ def manifold(
     view = look.manifold(
         model, grid=grid, limit=limit, spacing=spacing.value, dims=dims, anchor=anchor
     )
-    print(look.save(model, view, out, save_arrays))
+    show(look.save(model, view, out, save_arrays))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -188,7 +189,7 @@ def morph(
         from_mean=from_mean,
         seed=seed,
     )
-    print(look.save(model, view, out, save_arrays))
+    show(look.save(model, view, out, save_arrays))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -211,7 +212,7 @@ def reconstruct(
 
     model = look.open_run(run, runs_dir, checkpoint, out, save_arrays)
     view = look.reconstruct(model, count=count, split_name=split.value, seed=seed)
-    print(look.save(model, view, out, save_arrays))
+    show(look.save(model, view, out, save_arrays))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -233,4 +234,4 @@ def inspect(
 
     model = look.open_run(run, runs_dir, checkpoint, out, save_arrays)
     view = look.inspect(model, split_name=split.value, seed=seed)
-    print(look.save(model, view, out, save_arrays))
+    show(look.save(model, view, out, save_arrays))

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from vaectl.cli.app import KEEP, AsJson, Debug, RunsDir, app
+from vaectl.terminal import show
 
 
 class Order(StrEnum):
@@ -36,6 +37,6 @@ def runs(
 
     rows = library.ordered(library.summaries(runs_dir, pattern), sort.value)
     if as_json:
-        print(json.dumps({"runs": [row._asdict() for row in rows]}))
+        show(json.dumps({"runs": [row._asdict() for row in rows]}))
     else:
         tables.show_runs(rows, runs_dir, pattern)

@@ -8,6 +8,7 @@ import typer
 
 from vaectl.cli.app import PLACE, TRAIN, AsJson, Debug, Quiet, RunsDir, app
 from vaectl.cli.config import Assignments, ConfigFile
+from vaectl.terminal import show
 
 MODEL, TRAINING = "Model", "Training"
 
@@ -134,4 +135,4 @@ def train(
                 stream=stream,
                 watch=watch,
             )
-    print(result.as_json() if as_json else result.summary())
+    show(result.as_json() if as_json else result.summary())
