@@ -297,6 +297,32 @@ def test_metrics_that_a_finished_run_lost_are_missed(
         experiment.resume(RunDir(tmp_path / "a"), _settings())
 
 
+@pytest.mark.parametrize("epochs", [4, 5])
+@pytest.mark.parametrize("line", [1, 2, 8])
+def test_metrics_that_were_changed_are_refused(
+    line: int, epochs: int, whole: RunDir, tmp_path: Path
+) -> None:
+    shutil.copytree(whole.path, tmp_path / "a")
+    file = tmp_path / "a" / "metrics.csv"
+    lines = file.read_text().splitlines(keepends=True)
+    lines[line] = lines[line].replace(",-", ",-1", 1)
+    file.write_text("".join(lines))
+    with pytest.raises(RunError, match=r"metrics\.csv: not the numbers of this run"):
+        experiment.resume(RunDir(tmp_path / "a"), _settings(epochs=epochs), extend=True)
+
+
+@pytest.mark.parametrize("tail", [b"5,75,tra", b"\0" * 100, b"5,75,train,nan,1,1,1\n", b"\xff\n"])
+def test_what_a_power_cut_left_behind_the_last_checkpoint_is_cut_back(
+    tail: bytes, whole: RunDir, tmp_path: Path
+) -> None:
+    experiment.run(_settings(epochs=3), runs_dir=tmp_path, name="a")
+    run = RunDir(tmp_path / "a")
+    with (run.path / "metrics.csv").open("ab") as file:
+        file.write(tail)
+    experiment.resume(run, _settings(), extend=True)
+    assert_equal_runs(run.path, whole.path)
+
+
 def test_a_run_that_was_renamed_goes_on_under_its_new_name(whole: RunDir, tmp_path: Path) -> None:
     run = RunDir(Path(shutil.copytree(whole.path, tmp_path / "new")))
     notes: list[progress.Event] = []

@@ -186,6 +186,7 @@ def test_a_file_of_ones_own_in_the_place_of_a_runs_is_not_replaced(
 def _edit(change: Callable[[dict[str, Any]], object]) -> Callable[[str], str]:
     def edited(text: str) -> str:
         fields = json.loads(text)
+        fields.pop("seal", None)  # as of an older vaectl, or of somebody who makes one
         change(fields)
         return json.dumps(fields).replace("Infinity", "1e400")
 
@@ -240,6 +241,28 @@ def test_a_record_is_checked_before_it_is_used(kind: str, vaectl: Vaectl, runs: 
         assert (answer.code, "run.json" in answer.err) == (4, True), answer.err
         assert answer.err.count("\n") == 2, answer.err
     assert vaectl("runs").code == 0
+
+
+@pytest.mark.parametrize(
+    ("was", "is_"),
+    [
+        ('"validation_elbo": -', '"validation_elbo": -1'),
+        ('"epochs": 3', '"epochs": 2'),
+        ('"status": "finished"', '"status": "failed"'),
+        ('"name": "z2"', '"name": "z3"'),
+        ('"seal": "', '"seal": "0'),
+    ],
+)
+def test_an_edit_of_a_record_is_named(was: str, is_: str, vaectl: Vaectl, runs: Path) -> None:
+    file = runs / "z2" / "run.json"
+    assert was in file.read_text()
+    file.write_text(file.read_text().replace(was, is_))
+    for command in (("sample", "z2"), ("train", "--resume", "z2", "--epochs", 4)):
+        answer = vaectl(*command)
+        assert (answer.code, "run.json: it was changed" in answer.err) == (4, True)
+    listed = {row["name"]: row for row in json.loads(vaectl("runs", "--json").out)["runs"]}
+    assert listed["z2"]["status"] == "not a run"
+    assert "run.json: it was changed" in listed["z2"]["problem"]
 
 
 def test_a_wrong_shape_is_noticed_where_the_checkpoint_does_not_know_it(

@@ -35,7 +35,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from vaectl import belongings
 from vaectl.errors import RunError
 from vaectl.files import LINK, Folder
-from vaectl.formats import refuse_newer
+from vaectl.formats import is_sealed, refuse_newer, sealed
 from vaectl.record import ImageShape, Natural
 from vaectl.training import TrainState
 
@@ -66,6 +66,8 @@ class Info(BaseModel):
     """The step of the best state so far; None before the first epoch's end."""
     image_shape: ImageShape | None = None
     """Height and width of an image; None where an older vaectl saved it."""
+    metrics: str = ""
+    """SHA-256 of the lines of metrics.csv until that epoch."""
     layout: str = ""
     """SHA-256 of the names, types and shapes of the arrays."""
     digest: str = ""
@@ -182,10 +184,8 @@ class Checkpoints:
             self._folder.sync(name)
             self._folder.sync_names()
             info = info.model_copy(update={"digest": digest(self._folder.folder(name))})
-            fields = info.model_dump(mode="json")
-            content = json.dumps({**fields, "seal": seal(fields)}, indent=2).encode() + b"\n"
             with self._folder.replacing(f"{name}.json") as file:
-                file.write(content)
+                file.write(sealed(info.model_dump(mode="json")).encode())
         with contextlib.suppress(RunError):  # what is too much does no harm
             keep_only(self._folder, _needed(kept(self._folder)))
 
@@ -285,7 +285,7 @@ def kept(folder: Folder) -> list[Info]:
             continue
         except ValueError:
             continue
-        if fields.pop("seal", "") == seal(fields) and (name, kind) == (
+        if is_sealed(fields) and (name, kind) == (
             f"{info.step}.json",
             "folder",
         ):
@@ -405,11 +405,6 @@ def _needed(infos: list[Info]) -> set[int]:
         for step in last.needs
     )
     return last.needs.union(*without)
-
-
-def seal(fields: dict[str, Any]) -> str:
-    """SHA-256 of the fields of a JSON object, in whatever order."""
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def _is_intact(folder: Folder, info: Info) -> bool:

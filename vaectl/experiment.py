@@ -27,6 +27,7 @@ from vaectl.checkpoints import (
     check_place,
     find_intact,
     keep_only,
+    kept,
 )
 from vaectl.data.binarization import meaning
 from vaectl.devices import DeviceKind
@@ -177,7 +178,9 @@ def resume(
         done = record and record.status == "finished" and record.epochs == settings.epochs
         if record and done and unmoved:
             watch(Note(f"{rundir.name} is finished; --epochs N trains it further"))
-            rows = rundir.read_metrics(until=settings.epochs)
+            infos = kept(rundir.checkpoints)
+            ended = next((info for info in infos if info.epoch == settings.epochs), BEGINNING)
+            rows = resumption.read_metrics(rundir, settings.epochs, ended.metrics)
             return Result(rundir.path, record, *rows[-2:])
         task = _task(settings, device_kind, stream, watch)
         record = record or first_record(task, rundir)
@@ -196,7 +199,7 @@ def resume(
                     f"config.yaml: {at.where} is another step there",
                     hint="was config.yaml changed after training? Put the old one back",
                 )
-            rows = rundir.read_metrics(until=at.epoch)
+            rows = resumption.read_metrics(rundir, at.epoch, at.metrics)
             state = _restore(task, rundir, found.intact)
             recorder = Recorder(
                 rundir,

@@ -1,6 +1,7 @@
 """Writes what a run comes to, as it comes."""
 
 import contextlib
+import hashlib
 import shlex
 from typing import Literal, final
 
@@ -12,7 +13,7 @@ from vaectl.checkpoints import Checkpoints, Info
 from vaectl.errors import RunError
 from vaectl.fitting import Chunk, Epoch
 from vaectl.record import Best, Record, Row, now
-from vaectl.rundir import RunDir
+from vaectl.rundir import RunDir, metrics_lines
 from vaectl.training import TrainState
 
 
@@ -32,6 +33,8 @@ class Recorder:
         self.record = record
         self.rows = rows
         self._settings = settings
+        self._digest = hashlib.sha256(metrics_lines(rows).encode())
+        """Of the lines of metrics.csv so far."""
         self._best = best
         self._unsaved: TrainState | None = None
         """The best state, until it is on disk."""
@@ -50,6 +53,7 @@ class Recorder:
         self.rows += epoch.rows
         validation = epoch.validation
         self.rundir.append_metrics(epoch.rows)
+        self._digest.update(metrics_lines(epoch.rows).encode())
         best = self.record.best
         if best is None or validation.elbo > best.validation_elbo:
             best = Best(epoch=epoch.epoch, validation_elbo=validation.elbo)
@@ -110,6 +114,7 @@ class Recorder:
                 validation_elbo=event.validation.elbo,
                 best=event.step if best is None else best,
                 image_shape=(height, width),
+                metrics=self._digest.hexdigest(),
             )
         kl, nll = event.sums.tolist()
         return Info(
@@ -121,4 +126,5 @@ class Recorder:
             validation_elbo=None,
             best=best,
             image_shape=(height, width),
+            metrics=self._digest.hexdigest(),
         )

@@ -1,13 +1,15 @@
 """What must be the same, what may differ, and what is said of it when a run is resumed."""
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel
 
 from vaectl.config import Config
-from vaectl.errors import ConfigError
-from vaectl.record import Record
+from vaectl.errors import ConfigError, RunError
+from vaectl.record import Record, Row
+from vaectl.rundir import RunDir, metrics_lines
 
 
 def check_settings(name: str, stored: Config, wanted: Config, *, extend: bool) -> None:
@@ -67,6 +69,27 @@ def check_unchanged(name: str, stored: Config, record: Record) -> None:
             "\n".join([f"{name}: its config.yaml was changed after training", *differing]),
             hint="put the old values back, or train another run",
         )
+
+
+def read_metrics(rundir: RunDir, until: int, digest: str) -> list[Row]:
+    """Read the metrics of all epochs until one, and refuse others than the run had.
+
+    Args:
+        rundir: of the run.
+        until: the last epoch.
+        digest: by the checkpoint of that epoch; empty where an older vaectl saved it.
+
+    Raises:
+        RunError: metrics.csv is broken, lacks an epoch, or was changed.
+    """
+    rows = rundir.read_metrics(until=until)
+    if digest and hashlib.sha256(metrics_lines(rows).encode()).hexdigest() != digest:
+        raise RunError(
+            f"{rundir.path / 'metrics.csv'}: not the numbers of this run: it was changed, or is "
+            "damaged",
+            hint="put it back from a copy, or train again under another --name",
+        )
+    return rows
 
 
 def settled(settings: Config) -> dict[str, object]:

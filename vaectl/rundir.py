@@ -15,6 +15,8 @@ import csv
 import errno
 import io
 import itertools
+import json
+import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +32,7 @@ from vaectl import belongings, configfile
 from vaectl.config import Config
 from vaectl.errors import ConfigError, RunError
 from vaectl.files import LINK, Folder, Kind, make_directory, replacing
-from vaectl.formats import refuse_newer
+from vaectl.formats import is_sealed, refuse_newer, sealed
 from vaectl.record import FORMAT_VERSION, Evaluation, Record, Row
 
 if TYPE_CHECKING:
@@ -240,11 +242,11 @@ class RunDir:
 
     def write_record(self, record: Record) -> None:
         """Write run.json."""
-        self._write("run.json", record.model_dump_json(indent=2) + "\n")
+        self._write("run.json", sealed(record.model_dump(mode="json")))
 
     def write_metrics(self, rows: Sequence[Row]) -> None:
         """Write metrics.csv whole."""
-        self._write("metrics.csv", ",".join(Row._fields) + "\n" + _lines(rows))
+        self._write("metrics.csv", ",".join(Row._fields) + "\n" + metrics_lines(rows))
 
     def append_metrics(self, rows: Sequence[Row]) -> None:
         """Add rows to metrics.csv; they are durable after `sync_metrics`.
@@ -253,7 +255,7 @@ class RunDir:
             RunError: they cannot be written; the file may end in a part of them.
         """
         with _writing(self.path / "metrics.csv"):
-            self._folder.append("metrics.csv", _lines(rows).encode())
+            self._folder.append("metrics.csv", metrics_lines(rows).encode())
 
     def sync_metrics(self) -> None:
         """Make durable what was added to metrics.csv.
@@ -331,13 +333,20 @@ class RunDir:
             with _reading(file, "give the path of a run; vaectl runs lists what there is"):
                 content = self._folder.read(file.name, MOST_BYTES)
             refuse_newer(file, content, FORMAT_VERSION)
-            return Record.model_validate_json(content)
+            record = Record.model_validate_json(content)
+            fields = json.loads(content)
         except ValidationError as error:
             where = ".".join(map(str, error.errors()[0]["loc"]))
             raise RunError(
                 f"{file}: not the record of a run of this vaectl" + (f": {where}" if where else ""),
                 hint="put it back from a copy; metrics.csv and checkpoints/ may still be whole",
             ) from None
+        if "seal" in fields and not is_sealed(fields):  # an older vaectl wrote none
+            raise RunError(
+                f"{file}: it was changed, or is damaged: its seal is that of other fields",
+                hint="put it back from a copy; metrics.csv and checkpoints/ may still be whole",
+            )
+        return record
 
     def read_config(
         self, *, assignments: Sequence[str] = (), options: Mapping[str, object] | None = None
@@ -434,7 +443,8 @@ class RunDir:
                 )
 
 
-def _lines(rows: Sequence[Row]) -> str:
+def metrics_lines(rows: Sequence[Row]) -> str:
+    """Write rows as metrics.csv has them."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for row in rows:
@@ -449,8 +459,11 @@ def _rows(file: Path, lines: Iterator[list[str]], most: int | None) -> Iterator[
         header = next(lines, [])
         if tuple(header) != Row._fields:
             raise ValueError(header)
-        for epoch, step, split, *numbers in itertools.islice(lines, most):
-            yield Row(int(epoch), int(step), SPLITS[split], *map(float, numbers))
+        for epoch, step, split, *texts in itertools.islice(lines, most):
+            numbers = [float(text) for text in texts]
+            if not all(map(math.isfinite, numbers)):
+                raise ValueError(texts)
+            yield Row(int(epoch), int(step), SPLITS[split], *numbers)
     except (TypeError, ValueError, KeyError, csv.Error):
         raise RunError(f"{file}: not the metrics of a run") from None
 
