@@ -72,9 +72,18 @@ def faults(request: pytest.FixtureRequest) -> Table:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
+    found: dict[str, list[tuple[str, list[float]]]] = defaultdict(list)
     for (what, when), seconds in sorted(config.stash.get(FAULTS, {}).items()):
-        exit_ = f", out within {max(seconds):.1f} s" if any(seconds) else ""
-        terminalreporter.write_line(f"{what:22} {when:32} {len(seconds):4} x, lost: nothing{exit_}")
+        found[what].append((when, seconds))
+    if found:
+        terminalreporter.write_line("| fault | when, or to what | times | lost |")
+        terminalreporter.write_line("| --- | --- | ---: | --- |")
+    for what, each in found.items():
+        times = sum(len(seconds) for _, seconds in each)
+        slowest = max(max(seconds) for _, seconds in each)
+        lost = f"nothing; ends within {slowest:.1f} s" if slowest else "nothing"
+        some = ", ".join(when for when, _ in each)
+        terminalreporter.write_line(f"| {what} | {some} | {times} | {lost} |")
 
 
 class Answer(NamedTuple):
