@@ -325,8 +325,8 @@ SHAPES: dict[str, tuple[Make, Make, int]] = {
     "four planes before rows": (lambda x: np.stack([x, x, x, 0 * x], 1), lambda x: x, 0),
     "flat": (lambda x: x.reshape(len(x), -1), lambda x: x, 0),
     "flat and square": (lambda x: x[:, :8].reshape(len(x), -1), lambda x: x[:, :8], 0),
-    "one image": (lambda x: x[0], lambda x: x[:1], 1),
-    "one square image": (lambda x: x[0, :8], lambda x: x[:1, :8], 1),
+    "one image": (lambda x: x[0], lambda x: x[:1], 0),
+    "one square image": (lambda x: x[0, :8], lambda x: x[:1, :8], 0),
     "one image and its channel": (lambda x: x[0, ..., None], lambda x: x[:1], 0),
     "one colour image": (lambda x: np.stack(3 * [x[0]], -1), lambda x: x[:1], 0),
     "one image with opacity": (

@@ -70,6 +70,6 @@ def _hint(shape: tuple[int, ...]) -> str:
             sides = f"{side}, {side}" if square else "height, width"
             hints = [f"for flat images: x.reshape(-1, {sides})"]
             if first <= 4 * pixels and pixels <= 4 * first:
-                hints.append("for one image: x[np.newaxis]")
+                hints.insert(0, "for one image: x[np.newaxis]")
             return "; ".join(hints)
     return "save grey images as uint8, images x height x width"

@@ -24,7 +24,7 @@ _ROUNDING = 0.4 / 255
 """How far values may lie outside a scale, as part of white: they still round to 0 and 255."""
 _OVERSHOOT = 0.1
 """How far its ends may lie from those of a scale, as part of white, if resizing is the reason."""
-_SAVE = "save both as uint8, 0 for black and 255 for white, in an npz:FILE"
+_SAVE = "save x_train and x_test as uint8 in an npz:FILE, 0 for black and 255 for white"
 
 Array = np.ndarray[Any, Any]
 
