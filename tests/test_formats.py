@@ -1,5 +1,6 @@
 """What an older vaectl wrote is read for as long as its format is."""
 
+import csv
 import json
 import tarfile
 from pathlib import Path
@@ -7,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Vaectl
+from vaectl.comparison import plan
 
+REFERENCE = Path(__file__).parent.parent / "runs" / "reference"
+COMPARISONS = [file.parent.name for file in sorted(REFERENCE.glob("*/trials.csv"))]
 RUNS = sorted((Path(__file__).parent / "formats").glob("run-*.tar.gz"))
 
 
@@ -28,3 +32,23 @@ def test_a_stored_run_is_listed_loaded_evaluated_and_resumed(
     resumed = json.loads(vaectl("train", "--resume", name, "--epochs", 3, "--json").out)
     assert (resumed["status"], resumed["epoch"]) == ("finished", 3)
     assert resumed["validation"]["elbo"] > listed["best_validation_elbo"]
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_the_trials_of_a_stored_comparison_are_still_its_trials(name: str) -> None:
+    """A key that a configuration gained since, at its default, makes no other trial of them."""
+    settings = plan.load(REFERENCE / name / "comparison.yaml")
+    summary = json.loads((REFERENCE / name / "summary.json").read_text())
+    fingerprint = summary["data"]["fingerprint"]
+    with (REFERENCE / name / "trials.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert rows
+    for row in rows:
+        entry, rate = settings.entries[row["label"]], float(row["learning_rate"])
+        (trial,) = plan.trials(row["label"], "result", entry, [rate], [int(row["seed"])])
+        assert trial.key(fingerprint) == row["key"]
+        # away from its default it does
+        optimizer = entry.optimizer.model_copy(update={"weight_decay_on": "weights"})
+        entry = entry.model_copy(update={"optimizer": optimizer})
+        (trial,) = plan.trials(row["label"], "result", entry, [rate], [int(row["seed"])])
+        assert trial.key(fingerprint) != row["key"]

@@ -53,7 +53,11 @@ def test_every_optimizer_of_the_configuration_has_a_rule() -> None:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-@pytest.mark.parametrize("protocol", [{}, PAPER], ids=["optax", "paper"])
+@pytest.mark.parametrize(
+    "protocol",
+    [{}, PAPER, PAPER | {"weight_decay_on": "weights"}],
+    ids=["optax", "paper", "paper, no decay of biases"],
+)
 class TestContract:
     """What holds for every optimizer."""
 
@@ -141,19 +145,23 @@ def _paper_by_hand(
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_the_papers_rules_match_a_plain_transcription(name: str, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize(("decayed", "of_biases"), [("all", 1.0), ("weights", 0.0)])
+def test_the_papers_rules_match_a_plain_transcription(
+    name: str, decayed: str, of_biases: float, rng: np.random.Generator
+) -> None:
+    """A large weight decay, so that a parameter which it leaves out stands out."""
     params = _params(rng)
     gradients = [_params(rng) for _ in range(20)]
-    settings = _settings(name, **PAPER)
+    settings = _settings(name, **PAPER | {"weight_decay": 5.0, "weight_decay_on": decayed})
     rate = settings.chosen.learning_rate
     ours = _run(settings, params, lambda _, t: gradients[t], 20, rate)
-    for leaf, scale in (("kernel", 1.0), ("bias", 2.0)):
+    for leaf, scale, decay in (("kernel", 1.0, 5.0), ("bias", 2.0, 5.0 * of_biases)):
         expected = _paper_by_hand(
             name,
             np.asarray(params["layer"][leaf], np.float64),
             [np.asarray(g["layer"][leaf], np.float64) for g in gradients],
             rate * scale,  # biases learn twice as fast
-            5e-4,
+            decay,
         )
         np.testing.assert_allclose(ours["layer"][leaf], expected, rtol=1e-5, atol=1e-6)
 

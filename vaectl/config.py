@@ -15,6 +15,7 @@ Count = Annotated[int, Field(ge=1, le=10**9)]
 Positive = Annotated[float, Field(gt=0, le=1e9)]
 NonNegative = Annotated[float, Field(ge=0, le=1e9)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
+WeightDecayOn = Literal["all", "weights"]
 
 
 class Section(BaseModel):
@@ -176,6 +177,8 @@ class Optimizer(Section):
     name: Literal["adam", "rmsprop", "adagrad", "sgd"] = "adam"
     weight_decay: NonNegative = 0.0
     """Decoupled: each step takes `learning rate * weight_decay * parameter` away."""
+    weight_decay_on: WeightDecayOn = "all"
+    """Which parameters decay: `all`, or `weights`, which leaves the biases out."""
     clip_norm: Positive | None = None
     """Gradients of a larger global norm are scaled down to it; null: never."""
     bias_learning_rate_scale: NonNegative = 1.0

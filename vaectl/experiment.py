@@ -229,8 +229,8 @@ def _task(settings: config.Config, device_kind: DeviceKind, stream: bool, watch:
     held_out = len(task.dataset.validation.images)
     must_stream = footprint.check_training(task.program, held_out, device)
     task = task._replace(streamed=must_stream or stream)
-    if settings.data.binarization == "none":
-        watch(Note(f"note: {meaning(settings.data)}"))
+    for note in task.dataset.notes:
+        watch(Note(f"note: {note}"))
     return task
 
 

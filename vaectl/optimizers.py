@@ -94,9 +94,11 @@ def direction(settings: config.Optimizer) -> optax.GradientTransformation:
     """Build the chosen optimizer: a gradient goes in, a direction to step against comes out.
 
     In order: clipping by the global norm, the optimizer's own rule, weight decay (before the rule
-    where `sgd.decay_in_momentum` asks for it), the scale of the biases.
+    where `sgd.decay_in_momentum` asks for it; without the biases where `weight_decay_on` is
+    `weights`), the scale of the biases.
     """
-    decay = optax.add_decayed_weights(settings.weight_decay)
+    mask = _no_bias if settings.weight_decay_on == "weights" else None
+    decay = optax.add_decayed_weights(settings.weight_decay, mask)
     coupled = settings.name == "sgd" and settings.sgd.decay_in_momentum
     return optax.chain(
         optax.clip_by_global_norm(settings.clip_norm) if settings.clip_norm else optax.identity(),
@@ -107,9 +109,18 @@ def direction(settings: config.Optimizer) -> optax.GradientTransformation:
     )
 
 
+def _is_bias(path: tuple[Any, ...]) -> bool:
+    return bool(path[-1] == jax.tree_util.DictKey("bias"))
+
+
+def _no_bias(params: optax.Params) -> Any:
+    """A tree like the parameters: False for a bias, True for all else."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: not _is_bias(path), params)
+
+
 def _scale_biases(scale: float) -> optax.GradientTransformation:
     def scaled(path: tuple[Any, ...], leaf: Array) -> Array:
-        return leaf * scale if path[-1] == jax.tree_util.DictKey("bias") else leaf
+        return leaf * scale if _is_bias(path) else leaf
 
     return optax.stateless(
         lambda updates, _params: jax.tree_util.tree_map_with_path(scaled, updates)

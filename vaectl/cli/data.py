@@ -33,8 +33,11 @@ def prepare(
     import sys
 
     from vaectl import data
+    from vaectl.stderr import say
 
     ready = data.source(source, progress=not quiet and sys.stderr.isatty())
+    for note in () if quiet else ready.notes:
+        say(f"note: {note}")
     height, width = ready.train.images.shape[1:]
     show(
         f"{source}: {len(ready.train.images)} training and {len(ready.test.images)} test images "

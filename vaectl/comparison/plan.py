@@ -16,12 +16,22 @@ from pydantic_core import PydanticCustomError
 
 from vaectl import config, configfile
 from vaectl.comparison.ledger import Outcome
-from vaectl.config import Config, Count, NonNegative, Optimizer, Positive, Schedule, Section
+from vaectl.config import (
+    Config,
+    Count,
+    NonNegative,
+    Optimizer,
+    Positive,
+    Schedule,
+    Section,
+    WeightDecayOn,
+)
 from vaectl.errors import ConfigError
 
 FIRST_TUNING_SEED = 1000
 """Where tuning seeds given by their number begin, so that those of the result stay fresh."""
 MOST_SEEDS = 200
+_LATER = ("weight_decay_on",)  # keys of `optimizer` that are younger than the first trials
 _LEAST_RATE, _MOST_RATE = 1e-30, 1e9  # what float32 holds, and what a configuration takes
 
 _Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
@@ -58,6 +68,7 @@ class Entry(Section):
     label: _Label | None = None
     """What tables and directories call it; null: its name, and what it sets."""
     weight_decay: NonNegative = 0.0
+    weight_decay_on: WeightDecayOn = "all"
     clip_norm: Positive | None = None
     bias_learning_rate_scale: NonNegative = 1.0
     schedule: Schedule = Schedule()
@@ -222,9 +233,18 @@ class Trial(NamedTuple):
         return f"{self.label}-s{self.settings.seed}"
 
     def key(self, fingerprint: str) -> str:
-        """A hash of all that its numbers depend on: the configuration, and the data themselves."""
-        text = self.settings.model_dump_json(exclude={"checkpoint"}) + fingerprint
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        """A hash of all that its numbers depend on: the configuration, and the data themselves.
+
+        A key of `_LATER` counts only where it differs from its default, so that trials of before
+        it existed are still found.
+        """
+        later = {
+            name
+            for name in _LATER
+            if getattr(self.settings.optimizer, name) == Optimizer.model_fields[name].default
+        }
+        text = self.settings.model_dump_json(exclude={"checkpoint": True, "optimizer": later})
+        return hashlib.sha256((text + fingerprint).encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
         return f"{self.label}, learning rate {self.learning_rate:g}, seed {self.settings.seed}"

@@ -37,7 +37,6 @@ from vaectl.comparison import directory, plan
 from vaectl.comparison.ledger import Ledger, Outcome, unwritable
 from vaectl.comparison.plan import Comparison, Trial, trials
 from vaectl.config import Config
-from vaectl.data.binarization import meaning
 from vaectl.devices import DeviceKind
 from vaectl.errors import ConfigError, DivergedError, InterruptedRunError, RunError
 from vaectl.experiment import Stopping, Task
@@ -128,8 +127,8 @@ def run(
         training.check_steps(each)
     # each is checked, whatever another one needs
     streamed = {footprint.check_training(each, held_out, device) for each in programs}
-    if settings.base.data.binarization == "none":
-        watch(Note(f"note: {meaning(settings.base.data)}"))
+    for note in dataset.notes:
+        watch(Note(f"note: {note}"))
     with asked_to_stop() as stopping, directory.locked(path, force=force):
         directory.check(settings, path, force=force)  # another process may have been here
         directory.check_data(path, settings.base.data.source, dataset.fingerprint)

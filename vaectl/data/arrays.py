@@ -5,16 +5,17 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int32, Real, UInt8
 
 COPIES = 4
 """Of its images that reading and binarizing a data set may hold at once."""
 
 
 class Images(NamedTuple):
-    """Images of one channel, 0 to 255, and their classes where these are known."""
+    """Images of one channel, and their classes where these are known."""
 
-    images: UInt8[np.ndarray, "images height width"]
+    images: Real[np.ndarray, "images height width"]
+    """As they are published; `vaectl.data.scale` makes bytes of them, 0 black and 255 white."""
     labels: Int32[np.ndarray, " images"] | None
 
 
@@ -26,6 +27,8 @@ class Source:
     test: Images
     validation_size: int | None = None
     """How many images at the end of `train` validate by default; None: a sixth of them."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of how the pixels were read."""
 
     def fingerprint(self) -> str:
         """SHA-256 of shapes, pixels and labels: equal if and only if the data are."""
@@ -55,6 +58,8 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
+    notes: tuple[str, ...] = ()
+    """What a person should know of how the pixels were read."""
 
     @property
     def pixels(self) -> int:

@@ -32,6 +32,6 @@ def entries() -> list[Entry]:
         *found,
         Entry("tfds:emnist/balanced", "to prepare: pip install 'vaectl[tfds]'", "letters, digits"),
         Entry("tfds:NAME", "to prepare: pip install 'vaectl[tfds]'", "any set of one channel"),
-        Entry("idx:DIR", "local", "the four IDX files of MNIST's layout, plain or .gz"),
-        Entry("npz:FILE", "local", "x_train, x_test, y_train, y_test, as in Keras's mnist.npz"),
+        Entry("idx:DIR", "local", "IDX files as MNIST's, plain or .gz; labels optional"),
+        Entry("npz:FILE", "local", "x_train, x_test, as in Keras's mnist.npz; labels optional"),
     ]

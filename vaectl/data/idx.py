@@ -20,11 +20,15 @@ FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
+_LAYOUT = (
+    f"idx:DIR wants a directory with {FILES['train'][0]} and {FILES['test'][0]}, plain or .gz; "
+    f"{FILES['train'][1]} and {FILES['test'][1]} are optional"
+)
 _UNSIGNED_BYTES = 8
 
 
 def load(directory: Path) -> Source:
-    """Read the four IDX files of a directory.
+    """Read the IDX files of a directory: two of images, and those of labels that are there.
 
     Raises:
         DataError: a file is missing, or is not what its name says.
@@ -34,7 +38,7 @@ def load(directory: Path) -> Source:
     except OSError as error:
         raise DataError(
             f"{directory}: cannot be read: {error.strerror}",
-            hint="idx:DIR wants the directory that holds " + ", ".join(FILES["train"]) + ", ...",
+            hint=_LAYOUT,
         ) from None
     train, test = (_images(directory, there, *FILES[split]) for split in ("train", "test"))
     if train.images.shape[1:] != test.images.shape[1:]:
@@ -87,10 +91,19 @@ def _shape(path: Path, header: bytes, dimensions: int) -> list[int]:
 
 
 def _images(directory: Path, there: set[str], images_name: str, labels_name: str) -> Images:
-    images = read(_find(directory, there, images_name), 3)
+    images_file, labels_file = (
+        _find(directory, there, name) for name in (images_name, labels_name)
+    )
+    if images_file is None:
+        raise DataError(
+            f"{directory}: neither {images_name} nor {images_name}.gz is there", hint=_LAYOUT
+        )
+    images = read(images_file, 3)
     if images.size == 0:
-        raise DataError(f"{directory / images_name}: no images in it")
-    labels = read(_find(directory, there, labels_name), 1)
+        raise DataError(f"{images_file}: no images in it")
+    if labels_file is None:
+        return Images(images, None)
+    labels = read(labels_file, 1)
     if len(images) != len(labels):
         raise DataError(
             f"{directory}: {len(images)} images in {images_name}, "
@@ -99,14 +112,8 @@ def _images(directory: Path, there: set[str], images_name: str, labels_name: str
     return Images(images, labels.astype(np.int32))
 
 
-def _find(directory: Path, there: set[str], name: str) -> Path:
-    for variant in (name, f"{name}.gz"):
-        if variant in there:
-            return directory / variant
-    raise DataError(
-        f"{directory}: neither {name} nor {name}.gz is there",
-        hint="idx:DIR wants four files: " + ", ".join(FILES["train"] + FILES["test"]),
-    )
+def _find(directory: Path, there: set[str], name: str) -> Path | None:
+    return next((directory / file for file in (name, f"{name}.gz") if file in there), None)
 
 
 @contextmanager

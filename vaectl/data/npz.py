@@ -3,20 +3,20 @@
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int32, Real
 
-from vaectl.data import archive
+from vaectl.data import archive, layout
 from vaectl.data.arrays import Images, Source
 from vaectl.errors import DataError
 
-_LAYOUT = "x_train and x_test (uint8, images x height x width), y_train and y_test (optional)"
+_LAYOUT = "x_train and x_test (images x height x width), y_train and y_test (optional)"
 
 
 def load(path: Path) -> Source:
     """Read an archive laid out like Keras's mnist.npz.
 
     Raises:
-        DataError: not an archive, an array missing, of another type or of another shape.
+        DataError: not an archive, or an array is missing or of another shape.
     """
     try:
         arrays = archive.read(path)
@@ -44,26 +44,11 @@ def load(path: Path) -> Source:
 
 def _images(
     path: Path, arrays: dict[str, np.ndarray], name: str
-) -> UInt8[np.ndarray, "images height width"]:
+) -> Real[np.ndarray, "images height width"]:
     if name not in arrays:
         found = ", ".join(sorted(arrays)) or "nothing"
         raise DataError(f"{path}: no array {name}, only {found}", hint=f"npz:FILE wants {_LAYOUT}")
-    array = arrays[name]
-    if array.dtype == np.bool_:
-        array = array.astype(np.uint8) * np.uint8(255)
-    if array.dtype != np.uint8:
-        raise DataError(
-            f"{path}: {name} is of type {array.dtype}, not uint8",
-            hint="save intensities 0 to 255: np.round(255 * x).astype(np.uint8)",
-        )
-    if array.ndim == 4 and array.shape[-1] == 1:
-        array = array[..., 0]
-    if array.ndim != 3 or array.size == 0:
-        raise DataError(
-            f"{path}: {name} has the shape {array.shape}, not (images, height, width)",
-            hint="for flat images: x.reshape(-1, height, width)",
-        )
-    return array
+    return layout.images(f"{path}: {name}", arrays[name])
 
 
 def _labels(

@@ -1,8 +1,11 @@
 """Training, validation and test splits, with the sizes that a configuration asks for."""
 
+import numpy as np
+from jaxtyping import UInt8
+
 from vaectl import config
 from vaectl.data.arrays import Dataset, Images, Source, Split
-from vaectl.data.binarization import SplitName, binarize
+from vaectl.data.binarization import SplitName, binarize, meaning
 from vaectl.errors import DataError
 
 
@@ -12,7 +15,7 @@ def split(source: Source, settings: config.Data) -> Dataset:
     Of MNIST's 60,000 training images 50,000 train and 10,000 validate unless sizes are set.
 
     Raises:
-        DataError: for more images than there are.
+        DataError: more images are asked for than there are, or all pixels of a split are equal.
     """
     total = len(source.train.images)
     validation = settings.validation_size or source.validation_size or max(total // 6, 1)
@@ -36,12 +39,28 @@ def split(source: Source, settings: config.Data) -> Dataset:
         train=_part(source.train, slice(train), settings, "train"),
         validation=_part(source.train, slice(total - validation, total), settings, "validation"),
         test=_part(source.test, slice(test), settings, "test"),
+        notes=source.notes + ((meaning(settings),) if settings.binarization == "none" else ()),
     )
 
 
 def _part(images: Images, rows: slice, settings: config.Data, name: SplitName) -> Split:
-    chosen = images.images[rows]
-    return Split(
-        images=binarize(chosen.reshape(len(chosen), -1), settings, name),
-        labels=None if images.labels is None else images.labels[rows],
-    )
+    grey = images.images[rows]
+    x = binarize(grey.reshape(len(grey), -1), settings, name)
+    if x.min() == x.max():
+        raise _constant(grey, int(x.max()), settings, name)
+    return Split(x, None if images.labels is None else images.labels[rows])
+
+
+def _constant(
+    grey: UInt8[np.ndarray, "*shape"], value: int, settings: config.Data, name: SplitName
+) -> DataError:
+    """Say that all pixels of a split have one value, and what to try."""
+    message = f"{settings.source}: every pixel of the {name} split is {value}"
+    hint = f"data.{name}_size says how many images there are: choose more, or other images"
+    low, high = int(grey.min()), int(grey.max())
+    if low < high:
+        message += f", {meaning(settings)}: they are grey levels from {low} to {high}"
+        if settings.binarization == "threshold":
+            change = "raise" if value else "lower"
+            hint = f"{change} data.threshold: {(low + high) / 2 / 255:.3g} lies between"
+    return DataError(message, hint=hint)

@@ -163,12 +163,12 @@ def _prepare(name: str, builder: Any) -> None:
 def _collect(name: str, records: Any) -> Images:
     if not len(records):
         raise DataError(f"tfds:{name}: a split without images")
-    size = len(records) * np.asarray(records[0]["image"]).size
+    size = len(records) * np.asarray(records[0]["image"]).nbytes
     if too_much := memory.excess(COPIES * size):
         raise DataError(f"tfds:{name}: {len(records):,} images: that {too_much}")
     images, labels = [], []
     for record in records:
-        images.append(np.asarray(record["image"], np.uint8)[..., 0])
+        images.append(np.asarray(record["image"])[..., 0])
         labels.append(record.get("label"))
     known = all(label is not None for label in labels)
     return Images(np.stack(images), np.asarray(labels, np.int32) if known else None)
