@@ -33,7 +33,7 @@ def prepare(
     import sys
 
     from vaectl import data
-    from vaectl.stderr import say
+    from vaectl.terminal import say
 
     ready = data.source(source, progress=not quiet and sys.stderr.isatty())
     for note in () if quiet else ready.notes:
