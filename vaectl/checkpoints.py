@@ -30,6 +30,7 @@ from typing import Any, NamedTuple, Self, final
 import jax
 from pydantic import BaseModel, ConfigDict
 
+from vaectl import seals
 from vaectl.errors import RunError
 from vaectl.files import read, regular, replacing
 from vaectl.formats import refuse_newer
@@ -162,7 +163,7 @@ class Checkpoints:
             info = info.model_copy(update={"digest": digest(path)})
             fields = info.model_dump(mode="json")
             with replacing(_json(path)) as file:
-                file.write(json.dumps({**fields, "seal": _seal(fields)}, indent=2).encode() + b"\n")
+                file.write(json.dumps(seals.sealed(fields), indent=2).encode() + b"\n")
         with contextlib.suppress(RunError):  # what is too much does no harm
             keep_only(self._directory, _needed(kept(self._directory)))
 
@@ -226,7 +227,7 @@ def kept(directory: Path) -> list[Info]:
             content = read(file, 2**16)
             refuse_newer(file, content, FORMAT_VERSION)
             info = Info.model_validate_json(content)
-            fields = json.loads(content)  # with those that a later vaectl may have added
+            seals.check(content)
         except RunError as error:
             newer = error
             continue
@@ -234,8 +235,6 @@ def kept(directory: Path) -> list[Info]:
             _refuse_unreadable(file, error)
             continue
         except ValueError:
-            continue
-        if fields.pop("seal", "") != _seal(fields):
             continue
         if file.stem == str(info.step) and (directory / file.stem).is_dir():
             infos.append(info)
@@ -324,11 +323,6 @@ def _needed(infos: list[Info]) -> set[int]:
         for step in last.needs
     )
     return last.needs.union(*without)
-
-
-def _seal(fields: dict[str, Any]) -> str:
-    """SHA-256 of what stands beside a checkpoint, in whatever order."""
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def _is_intact(directory: Path, info: Info) -> bool:

@@ -55,6 +55,22 @@ def find(run: str, runs_dir: Path) -> RunDir:
     )
 
 
+def refuse_member(run: RunDir) -> None:
+    """Refuse to train a run further that belongs to a comparison, whose trials train alike.
+
+    Raises:
+        ConfigError: it does.
+    """
+    comparison = run.path.resolve().parent
+    if _exists(comparison / COMPARISON):
+        raise ConfigError(
+            f"{run.path} is a run of the comparison {comparison.name}, which holds its numbers: "
+            "it is not resumed",
+            hint="copy it out of the comparison and resume the copy, or train its config.yaml "
+            "under another --name",
+        )
+
+
 def summaries(runs_dir: Path, pattern: str = "*") -> list[Summary]:
     """Summarize every run whose name fits a glob, by name; a broken one says so.
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from vaectl.comparison.ledger import Ledger
+from vaectl.comparison import views
 from vaectl.errors import VaectlError
 from vaectl.record import Row
 
@@ -94,12 +94,12 @@ Curves = Mapping[str, Sequence[Sequence[Row]]]
 
 def main(path: Path) -> bool:
     """Print both tables; return whether all is within tolerance."""
-    ledger = Ledger(path)
-    if not ledger.outcomes:
+    outcomes, rows = views.read(path)
+    if not outcomes:
         raise VaectlError(f"{path}: no comparison with trials in it")
     curves: dict[str, list[list[Row]]] = {}
-    for key, outcome in ledger.outcomes.items():
-        curves.setdefault(outcome.label, []).append(ledger.curves[key])
+    for key, outcome in outcomes.items():
+        curves.setdefault(outcome.label, []).append(rows[key])
     _print_epochs(curves)
     print()
     return _print_smoothed(curves)

@@ -99,6 +99,7 @@ def train(
                 hint="leave out --name and --force",
             )
         run = runs.find(resume, runs_dir)
+        runs.refuse_member(run)
         file = file or run.path / "config.yaml"
     settings = configfile.load(
         file,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -12,12 +13,19 @@ from filelock import FileLock, Timeout
 
 from vaectl import configfile, experiment
 from vaectl.comparison import plan
-from vaectl.comparison.ledger import unwritable, write
+from vaectl.comparison.ledger import FOLDER, unwritable, write
 from vaectl.comparison.plan import Comparison
+from vaectl.comparison.unsealed import IMPORTING
 from vaectl.errors import ConfigError, RunError
-from vaectl.rundir import COMPARISON, RunDir
+from vaectl.rundir import COMPARISON
 
-FILES = (COMPARISON, "trials.csv", "curves.csv", "summary.json", "report.html")
+_HALF_WRITTEN = re.compile(
+    r"\.((comparison\.yaml|trials\.csv|curves\.csv|summary\.json|report\.html)"
+    r"|[0-9a-f]{16}(\.test)?\.json"
+    r"|(curves|curves-seconds|ranks|learning-rates|budget)\.(png|svg))\.[a-z0-9_]{8}"
+)
+_HALF_SAVED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*-s\d+")
+"""A run is made in trials/, and moved to its place when it is whole."""
 
 
 def default_name(settings: Comparison) -> str:
@@ -36,7 +44,8 @@ def check(settings: Comparison, path: Path, *, force: bool) -> None:
     """
     file = path / COMPARISON
     try:
-        known, there = file.exists(), path.exists()
+        written, there = file.exists(), path.exists()
+        known = written or (path / FOLDER).is_dir()  # its settings may be lost
         # a process that was killed at once leaves its lock, or a file half written
         empty = path.is_dir() and all(child.name.startswith(".") for child in path.iterdir())
     except OSError as error:
@@ -48,25 +57,21 @@ def check(settings: Comparison, path: Path, *, force: bool) -> None:
             f"{path} is a link, and --force deletes nothing behind one",
             hint="choose another --name, or remove the link",
         )
-    if known and not force and (differing := plan.differing(settings, plan.load(file))):
+    if written and not force and (differing := plan.differing(settings, _settings(file))):
         raise ConfigError(
             f"{path} holds a comparison by other settings: {', '.join(differing)}",
-            hint="choose another --name, or begin it again by --force",
+            hint=f"choose another --name, or begin it again by --force; if {file} was edited, "
+            "remove it, and the same command writes it again",
         )
 
 
-def check_data(path: Path, source: str, fingerprint: str) -> None:
-    """Refuse data other than those that the members which are there were trained on.
-
-    Raises:
-        DataError: they are others.
-    """
-    for file in sorted(path.glob("*/run.json")):
-        try:
-            record = RunDir(file.parent).read_record()
-        except RunError:
-            continue  # what is broken is told where it is needed
-        record.check_data(source, fingerprint)
+def _settings(file: Path) -> Comparison:
+    try:
+        return plan.load(file)
+    except ConfigError as error:
+        raise ConfigError(
+            error.message, hint=f"remove {file}, and the same command writes it again"
+        ) from None
 
 
 @contextmanager
@@ -80,9 +85,7 @@ def locked(path: Path, *, force: bool) -> Iterator[None]:
         try:
             path.mkdir(parents=True, exist_ok=True)
             held.enter_context(FileLock(path / ".lock", timeout=0))
-            for name in FILES:  # what a killed process was writing
-                for half in path.glob(f".{name}.????????"):
-                    half.unlink()
+            _clear(path)
             for child in path.iterdir() if force else ():
                 if child.is_dir() and not child.is_symlink():
                     shutil.rmtree(child)
@@ -96,6 +99,34 @@ def locked(path: Path, *, force: bool) -> Iterator[None]:
         except OSError as error:
             raise unwritable(path, error) from None
         yield
+
+
+def _clear(path: Path) -> None:
+    """Remove what a killed comparison left half made.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    for folder in (path, path / FOLDER, path / "figures"):
+        for child in folder.iterdir() if folder.is_dir() else ():
+            if _HALF_WRITTEN.fullmatch(child.name):
+                child.unlink()
+            elif (folder.name == FOLDER and _HALF_SAVED.fullmatch(child.name)) or (
+                child == path / IMPORTING
+            ):
+                shutil.rmtree(child)
+
+
+def move(source: Path, target: Path) -> None:
+    """Give a directory another name.
+
+    Raises:
+        RunError: it cannot be renamed.
+    """
+    try:
+        source.rename(target)
+    except OSError as error:
+        raise unwritable(target, error) from None
 
 
 def write_settings(path: Path, settings: Comparison) -> None:

@@ -1,0 +1,113 @@
+"""Comparisons of before trials were sealed: their two tables are read once, checked, and sealed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from vaectl import configfile
+from vaectl.checkpoints import kept
+from vaectl.comparison import members, views
+from vaectl.comparison.ended import Ended, Outcome, checkpoint_file
+from vaectl.comparison.ledger import FOLDER, unwritable, write_sealed
+from vaectl.comparison.plan import Trial
+from vaectl.errors import VaectlError
+from vaectl.files import read
+from vaectl.record import Row
+from vaectl.rundir import MOST_BYTES
+
+IMPORTING = f".{FOLDER}"
+"""Where the sealed trials are until all of them are."""
+
+
+def seal(directory: Path, tell: Callable[[str], None]) -> set[str]:
+    """Make trials/ where it is missing, with the trials that trials.csv and curves.csv have.
+
+    A trial of the result must agree with its run, or it is left out and trained again. Of one of
+    the tuning nothing else is left.
+
+    Args:
+        directory: of the comparison.
+        tell: told of what is taken on trust, and of what is left out.
+
+    Returns:
+        The keys of what is left out.
+
+    Raises:
+        RunError: a file cannot be read or written, or is broken.
+    """
+    folder = directory / FOLDER
+    try:
+        if folder.exists():
+            return set()
+        outcomes, curves = views.read(directory)
+        importing = directory / IMPORTING
+        importing.mkdir()
+        trusted, left_out = 0, set()
+        for number, (key, outcome) in enumerate(outcomes.items(), 1):
+            try:
+                trial = _ended(directory, outcome, curves[key], number)
+            except (ValueError, VaectlError, OSError) as error:
+                problem = str(error).splitlines()[-1].strip()
+                tell(
+                    f"{directory / 'trials.csv'}: {outcome.label}, learning rate "
+                    f"{outcome.learning_rate:g}, seed {outcome.seed}: does not agree with "
+                    f"curves.csv or with its run ({problem}): it is trained again"
+                )
+                left_out.add(key)
+                continue
+            trusted += trial.stage == "tuning"
+            write_sealed(importing / f"{key}.json", trial)
+        importing.rename(folder)
+    except OSError as error:
+        raise unwritable(folder, error) from None
+    if trusted:
+        tell(
+            f"{directory}: {trusted} trials of the tuning were written before trials were sealed, "
+            "and are taken as trials.csv and curves.csv have them"
+        )
+    return left_out
+
+
+def _ended(directory: Path, outcome: Outcome, rows: Sequence[Row], number: int) -> Ended:
+    """A trial as it is sealed.
+
+    Raises:
+        ValueError: what is known of it does not agree.
+        VaectlError: its configuration or its checkpoints cannot be read.
+        OSError: its run cannot be read.
+    """
+    trial = Ended(
+        key=outcome.key,
+        number=number,
+        label=outcome.label,
+        stage=outcome.stage,
+        optimizer=outcome.optimizer,
+        learning_rate=outcome.learning_rate,
+        seed=outcome.seed,
+        error=outcome.error,
+        rows=list(dict.fromkeys(rows)),  # twice the same is once
+        files=_files(directory, outcome) if outcome.stage == "result" else {},
+    )
+    if trial.outcome != outcome:
+        raise ValueError("other numbers than those of its curve")
+    if trial.record:
+        settings = configfile.load(directory / f"{outcome.label}-s{outcome.seed}" / "config.yaml")
+        fingerprint = str(trial.record.data.get("fingerprint"))
+        if Trial(outcome.label, outcome.stage, settings).key(fingerprint) != outcome.key:
+            raise ValueError("config.yaml is of another trial")
+    return trial
+
+
+def _files(directory: Path, outcome: Outcome) -> dict[str, str]:
+    """The small files of its run."""
+    run = directory / f"{outcome.label}-s{outcome.seed}"
+    if run.parent != directory:
+        raise ValueError("its label is no name")
+    names = [*members.SMALL]
+    names += [
+        checkpoint_file(info.step)
+        for info in kept(run / "checkpoints")
+        if info.epoch == outcome.best_epoch
+    ]
+    return {name: read(run / name, MOST_BYTES).decode() for name in names}
