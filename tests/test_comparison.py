@@ -229,7 +229,7 @@ def test_the_ledger_reads_what_it_wrote_and_shows_it(tmp_path: Path) -> None:
     again, told = _ledger(tmp_path)
     assert list(again.ended.values()) == trials
     assert told == []
-    outcomes, curves = views.read(tmp_path)
+    outcomes, curves = views.read(tmp_path, pytest.fail)
     assert list(outcomes.values()) == [trial.outcome for trial in trials]
     assert list(curves.values()) == [CURVE, []]
     assert [o.status for o in outcomes.values()] == ["finished", "diverged"]
@@ -263,12 +263,22 @@ def test_what_no_trial_comes_to_is_not_taken_for_one(update: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize(
-    "text", ["key,label\na,b\n", "\x00", "", ",".join(Outcome._fields) + "\na"]
+    "content", [b"key,label\na,b\n", b"\x00", b"", ",".join(Outcome._fields).encode() + b"\n\xff"]
 )
-def test_a_broken_table_is_named(text: str, tmp_path: Path) -> None:
-    (tmp_path / "trials.csv").write_text(text)
+def test_a_broken_table_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "trials.csv").write_bytes(content)
     with pytest.raises(RunError, match=r"trials.csv: not the trials of a comparison"):
-        views.read(tmp_path)
+        views.read(tmp_path, pytest.fail)
+
+
+def test_a_line_that_is_no_row_is_named_and_left_out(tmp_path: Path) -> None:
+    lines = views.text("trials.csv", [_ended(1), _ended(2)]).splitlines()
+    lines.insert(2, "cut,off")
+    (tmp_path / "trials.csv").write_text("\n".join(lines))
+    told: list[str] = []
+    outcomes, _ = views.read(tmp_path, told.append)
+    assert list(outcomes.values()) == [_ended(1).outcome, _ended(2).outcome]
+    assert told == [f"{tmp_path / 'trials.csv'}:3: not a row of this table: left out"]
 
 
 def _trained_seconds(result: Result) -> dict[str, float]:

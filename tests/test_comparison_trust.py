@@ -214,6 +214,11 @@ def _flip_status(file: Path) -> None:
     file.write_text(file.read_text().replace('"error": ""', '"error": "x"'))
 
 
+def _other_stage(file: Path) -> None:
+    stage = json.loads(file.read_text())["stage"]
+    _seal_again(file, stage={"tuning": "result", "result": "tuning"}[stage])
+
+
 SEALED_EDITS: dict[str, Callable[[Path], object]] = {
     "a digit": lambda file: file.write_text(file.read_text().replace("-5", "-3", 1)),
     "a status": _flip_status,
@@ -226,9 +231,10 @@ SEALED_EDITS: dict[str, Callable[[Path], object]] = {
     "other seed": lambda file: _seal_again(file, seed=77),
     "other rate": lambda file: _seal_again(file, learning_rate=0.5),
     "other optimizer": lambda file: _seal_again(file, optimizer="rmsprop"),
-    "no rows": lambda file: _seal_again(file, rows=[], error="at once"),
+    "other stage": _other_stage,
     "half the rows": lambda file: _seal_again(file, rows=json.loads(file.read_text())["rows"][:2]),
     "NaN": lambda file: _seal_again(file, rows=[[1, 2, "train", *[float("nan")] * 4]]),
+    "no files": lambda file: _seal_again(file, files={"config.yaml": ""}),
 }
 
 
@@ -245,6 +251,25 @@ def test_a_trial_that_is_not_what_was_sealed_is_trained_again(
     assert "trained again" in err
     assert _numbers(C) == _numbers(finished)
     assert again().err == "reading digits-5k\ndrawing curves\n"
+
+
+def test_a_trial_that_is_sealed_again_with_another_curve_than_its_runs_is_trained_again(
+    again: Callable[[], Answer], finished: Path
+) -> None:
+    file = _sealed("sgd", "result")
+    rows = json.loads(file.read_text())["rows"]
+    for update in ({"rows": [], "error": "at once"}, {"rows": [_better(*row) for row in rows]}):
+        _seal_again(file, **update)
+        code, _, err = again()
+        assert code == 0
+        assert f"{file}: damaged or changed" in err
+        assert _numbers(C) == _numbers(finished)
+
+
+def _better(  # as metrics.csv has it
+    epoch: int, step: int, split: str, elbo: float, kl: float, nll: float, seconds: float
+) -> list[object]:
+    return [epoch, step, split, elbo + 100, kl, nll - 100, seconds]
 
 
 @pytest.mark.parametrize("stage", ["tuning", "result"])

@@ -94,7 +94,7 @@ Curves = Mapping[str, Sequence[Sequence[Row]]]
 
 def main(path: Path) -> bool:
     """Print both tables; return whether all is within tolerance."""
-    outcomes, rows = views.read(path)
+    outcomes, rows = views.read(path, sys.exit)
     if not outcomes:
         raise VaectlError(f"{path}: no comparison with trials in it")
     curves: dict[str, list[list[Row]]] = {}

@@ -126,7 +126,7 @@ def move(source: Path, target: Path) -> None:
     try:
         source.rename(target)
     except OSError as error:
-        raise unwritable(target, error) from None
+        raise unwritable(source, error) from None
 
 
 def write_settings(path: Path, settings: Comparison) -> None:

@@ -77,19 +77,23 @@ class Ledger:
         Raises:
             RunError: it cannot be written.
         """
-        again = trial.key in self.ended
-        self.ended.pop(trial.key, None)
+        again = self.ended.pop(trial.key, None)
         self.ended[trial.key] = trial
         write_sealed(self.file(trial.key), trial)
+        if again:
+            self._show()  # in the place of its older rows
+            return
         for name in views.NAMES:
-            if again:  # in the place of its older rows
-                write(self._directory / name, views.text(name, self.ended.values()))
-            else:
-                _append(self._directory / name, views.text(name, [trial], header=False))
+            _append(self._directory / name, views.text(name, [trial], header=False))
 
     def discard(self, key: str, why: str) -> None:
-        """Take back a trial that turns out not to be what it should be; it is trained again."""
+        """Take back a trial that turns out not to be what it should be; it is trained again.
+
+        Raises:
+            RunError: the views cannot be written.
+        """
         del self.ended[key]
+        self._show()
         self._tell(f"{self.file(key)}: {why}: its trial is trained again")
 
     def was_sealed(self, key: str) -> bool:
@@ -145,6 +149,10 @@ class Ledger:
             self._tell(f"{file}: damaged or changed: its trial is trained again if it is asked for")
             return None
         return trial
+
+    def _show(self) -> None:
+        for name in views.NAMES:
+            write(self._directory / name, views.text(name, self.ended.values()))
 
     def _renew(self, name: str) -> set[str]:
         """Make a view again if it is not what the trials say; return the keys that it listed."""

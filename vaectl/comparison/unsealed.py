@@ -40,7 +40,7 @@ def seal(directory: Path, tell: Callable[[str], None]) -> set[str]:
     try:
         if folder.exists():
             return set()
-        outcomes, curves = views.read(directory)
+        outcomes, curves = views.read(directory, tell)
         importing = directory / IMPORTING
         importing.mkdir()
         trusted, left_out = 0, set()

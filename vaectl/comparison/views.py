@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -57,41 +57,52 @@ def text(name: str, trials: Iterable[Ended], *, header: bool = True) -> str:
     return result.getvalue()
 
 
-def read(directory: Path) -> tuple[dict[str, Outcome], dict[str, list[Row]]]:
+def read(
+    directory: Path, tell: Callable[[str], None]
+) -> tuple[dict[str, Outcome], dict[str, list[Row]]]:
     """Read both views: outcomes and curves by the keys of the trials.
 
+    Args:
+        directory: of the comparison.
+        tell: told of each line that is no row, and left out.
+
     Raises:
-        RunError: one cannot be read, or is broken.
+        RunError: one cannot be read, or is another table.
     """
-    outcomes: dict[str, Outcome] = {row.key: row for row in _read(directory, "trials.csv")}
+    outcomes: dict[str, Outcome] = {
+        row.key: row for row in _read(directory / "trials.csv", Outcome, tell)
+    }
     curves: dict[str, list[Row]] = {key: [] for key in outcomes}
-    for key, *values in _read(directory, "curves.csv"):
+    for key, *values in _read(directory / "curves.csv", _Point, tell):
         # a trial counts once its own row is there
         if key in curves:
             curves[key].append(Row(*values))
     return outcomes, curves
 
 
-def _read(directory: Path, name: str) -> Sequence[Any]:
+def _read(path: Path, kind: type[Any], tell: Callable[[str], None]) -> Iterator[Any]:
     """Read rows, each value by the type of its column; none where there is no file."""
-    path, kind = directory / name, _KINDS[name]
+    adapter = TypeAdapter(kind)
     try:
         with io.TextIOWrapper(regular(path), "utf-8", newline="") as lines:
-            table = csv.DictReader(lines)
-            rows = [
-                {key: value or (None if key != "error" else "") for key, value in row.items()}
-                for row in table
-            ]
-        if tuple(table.fieldnames or ()) != kind._fields:
-            raise ValueError(table.fieldnames)
-        found: list[Any] = TypeAdapter(list[kind]).validate_python(rows)  # type: ignore[valid-type]
+            table = csv.reader(lines)
+            if tuple(next(table, ())) != kind._fields:
+                raise ValueError("other columns")
+            for values in table:
+                try:
+                    pairs = zip(kind._fields, values, strict=True)
+                    row = {
+                        name: value or ("" if name == "error" else None) for name, value in pairs
+                    }
+                    yield adapter.validate_python(row)
+                except ValueError:
+                    tell(f"{path}:{table.line_num}: not a row of this table: left out")
     except FileNotFoundError:
-        return []
+        return
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, csv.Error):
         raise RunError(
             f"{path}: not the trials of a comparison of this vaectl",
-            hint="mend it, or begin again with --force",
+            hint="put it back from a copy, or begin again with --force",
         ) from None
-    return found
