@@ -381,6 +381,20 @@ def test_what_a_killed_comparison_left_half_made_is_removed(
     assert _published(C) == _published(finished)
 
 
+@pytest.mark.parametrize("folder", ["trials", "figures", "adam-s0", "adam-s0/checkpoints"])
+def test_nothing_is_written_behind_a_link(folder: str, again: Callable[[], Answer]) -> None:
+    outside = Path("outside")
+    (C / folder).rename(outside)
+    (C / folder).symlink_to(outside.resolve())
+    for file in outside.rglob("*.json"):
+        file.write_text("edited")
+    before = {file: file.read_bytes() for file in outside.rglob("*") if file.is_file()}
+    code, _, err = again()
+    assert code == 4
+    assert f"error: {C / folder} is a link" in err
+    assert {file: file.read_bytes() for file in outside.rglob("*") if file.is_file()} == before
+
+
 def test_a_member_is_not_resumed_but_a_copy_of_it_is(
     again: Callable[[], Answer], vaectl: Vaectl
 ) -> None:

@@ -79,12 +79,15 @@ def locked(path: Path, *, force: bool) -> Iterator[None]:
     """Make the directory, hold its lock, and empty it where it is to begin again.
 
     Raises:
-        RunError: another process writes in it, or it cannot be written.
+        RunError: another process writes in it, it cannot be written, or a folder of it is a link.
     """
     with ExitStack() as held:
         try:
             path.mkdir(parents=True, exist_ok=True)
             held.enter_context(FileLock(path / ".lock", timeout=0))
+            for folder in (path / FOLDER, path / "figures"):
+                if folder.is_symlink():
+                    raise RunError(f"{folder} is a link", hint="remove it; it is made again")
             _clear(path)
             for child in path.iterdir() if force else ():
                 if child.is_dir() and not child.is_symlink():

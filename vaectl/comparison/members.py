@@ -36,9 +36,12 @@ def mend(run: Path, trial: Ended) -> list[Path]:
     """Make the small files of a run again that are not what was sealed; return their paths.
 
     Raises:
-        RunError: one cannot be read or written.
+        RunError: one cannot be read or written, or lies behind a link.
     """
     changed = [path for path in trial.files if _content(run / path) != trial.files[path].encode()]
+    for folder in (run, run / "checkpoints"):
+        if changed and folder.is_symlink():
+            raise RunError(f"{folder} is a link, and nothing is written behind one")
     for path in changed:
         file = run / path
         try:

@@ -316,14 +316,14 @@ class _Running:
             self._tell_why(trial)
             if trial.stage == "result":
                 self._make_way(trial.run_name)
-        members = jax.device_put([training.member(t.settings) for t in missing], self._device)
+        starts = jax.device_put([training.member(t.settings) for t in missing], self._device)
         tracks = [_Track(trial) for trial in missing]
         steps = program.steps_per_epoch
         before = self._done_epochs * steps
         self._watch(Phase(f"{label}: {len(missing)} member{'s' * (len(missing) > 1)}"))
         self._watch(Training(self._all_epochs, program.images, steps, before, label))
         for index, event in population.fit(
-            program, members, self._train, self._validation, self._how
+            program, starts, self._train, self._validation, self._how
         ):
             track = tracks[index]
             track.start = track.start or now()
@@ -346,7 +346,10 @@ class _Running:
             raise KeyboardInterrupt  # the first signal only asked to stop
 
     def _done(self, trial: Trial) -> bool:
-        """Whether a trial is sealed, and the run is there that one of the result leaves."""
+        """Whether a trial is sealed, and the run is there that one of the result leaves.
+
+        What is sealed under its key, but is not of this trial, is discarded.
+        """
         key = self.key(trial)
         ended = self._ledger.ended.get(key)
         if ended is None:
