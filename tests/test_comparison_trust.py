@@ -356,6 +356,26 @@ def test_comparison_yaml_changes_nothing_or_is_refused(
     assert _published(C) == _published(finished)
 
 
+def test_comparison_yaml_that_is_gone_is_written_again(
+    again: Callable[[], Answer], finished: Path
+) -> None:
+    (C / "comparison.yaml").unlink()
+    assert again().code == 0
+    assert (C / "comparison.yaml").read_bytes() == (finished / "comparison.yaml").read_bytes()
+    assert _published(C) == _published(finished)
+
+
+def test_a_directory_of_somebody_elses_trials_is_left_alone(vaectl: Vaectl) -> None:
+    Path("c.yaml").write_text(SETTINGS)
+    (C / "trials").mkdir(parents=True)
+    (C / "trials" / "patients.json").write_text("{}")
+    for force in ((), ("--force",)):
+        code, _, err = vaectl(*COMMAND, *force)
+        assert code == 2
+        assert "error: runs/c is not a comparison" in err
+    assert (C / "trials" / "patients.json").read_text() == "{}"
+
+
 def test_what_a_killed_comparison_left_half_made_is_removed(
     again: Callable[[], Answer], finished: Path
 ) -> None:
@@ -371,13 +391,20 @@ def test_what_a_killed_comparison_left_half_made_is_removed(
         half.write_text("half")
     half_saved = C / "trials" / "adam-s3"
     shutil.copytree(C / "adam-s0", half_saved)
-    (half_saved / "run.json").unlink()
-    kept = [C / ".notes.txt", C / "figures" / ".mine.png.abcdefgh", C / "trials" / "notes.txt"]
+    for name in ("run.json", "evaluation.json"):
+        (half_saved / name).unlink()
+    kept = [
+        C / ".notes.txt",
+        C / "figures" / ".mine.png.abcdefgh",
+        C / "trials" / "notes.txt",
+        C / "trials" / "mine-s1" / "notes.txt",
+    ]
     for file in kept:
+        file.parent.mkdir(exist_ok=True)
         file.write_text("mine")
     assert again().code == 0
     assert [path for path in (*halves, half_saved) if path.exists()] == []
-    assert [file.read_text() for file in kept] == ["mine"] * 3
+    assert [file.read_text() for file in kept] == ["mine"] * 4
     assert _published(C) == _published(finished)
 
 

@@ -13,11 +13,11 @@ from filelock import FileLock, Timeout
 
 from vaectl import configfile, experiment
 from vaectl.comparison import plan
-from vaectl.comparison.ledger import FOLDER, unwritable, write
+from vaectl.comparison.ledger import FOLDER, is_sealed, unwritable, write
 from vaectl.comparison.plan import Comparison
 from vaectl.comparison.unsealed import IMPORTING
 from vaectl.errors import ConfigError, RunError
-from vaectl.rundir import COMPARISON
+from vaectl.rundir import COMPARISON, PARTS
 
 _HALF_WRITTEN = re.compile(
     r"\.((comparison\.yaml|trials\.csv|curves\.csv|summary\.json|report\.html)"
@@ -25,7 +25,6 @@ _HALF_WRITTEN = re.compile(
     r"|(curves|curves-seconds|ranks|learning-rates|budget)\.(png|svg))\.[a-z0-9_]{8}"
 )
 _HALF_SAVED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*-s\d+")
-"""A run is made in trials/, and moved to its place when it is whole."""
 
 
 def default_name(settings: Comparison) -> str:
@@ -45,7 +44,8 @@ def check(settings: Comparison, path: Path, *, force: bool) -> None:
     file = path / COMPARISON
     try:
         written, there = file.exists(), path.exists()
-        known = written or (path / FOLDER).is_dir()  # its settings may be lost
+        # its settings may be lost
+        known = written or any(map(is_sealed, (path / FOLDER).glob("*.json")))
         # a process that was killed at once leaves its lock, or a file half written
         empty = path.is_dir() and all(child.name.startswith(".") for child in path.iterdir())
     except OSError as error:
@@ -114,10 +114,16 @@ def _clear(path: Path) -> None:
         for child in folder.iterdir() if folder.is_dir() else ():
             if _HALF_WRITTEN.fullmatch(child.name):
                 child.unlink()
-            elif (folder.name == FOLDER and _HALF_SAVED.fullmatch(child.name)) or (
-                child == path / IMPORTING
-            ):
+            elif child == path / IMPORTING or (folder.name == FOLDER and _is_half_saved(child)):
                 shutil.rmtree(child)
+
+
+def _is_half_saved(path: Path) -> bool:
+    """Whether it is a run that was being made: they are made in trials/, and moved when whole."""
+    named = _HALF_SAVED.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
+    return bool(named) and all(
+        child.name in PARTS or child.name.startswith(".") for child in path.iterdir()
+    )
 
 
 def move(source: Path, target: Path) -> None:

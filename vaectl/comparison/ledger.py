@@ -54,7 +54,7 @@ class Ledger:
         self._directory, self._tell = directory, tell
         folder = directory / FOLDER
         try:
-            files = [path for path in sorted(folder.iterdir()) if _FILE.fullmatch(path.name)]
+            files = sorted(filter(is_sealed, folder.iterdir()))
         except OSError as error:
             raise RunError(f"{folder}: cannot be read: {error.strerror}") from None
         found = [trial for file in files if (trial := self._open(file))]
@@ -77,9 +77,9 @@ class Ledger:
         Raises:
             RunError: it cannot be written.
         """
+        write_sealed(self.file(trial.key), trial)
         again = self.ended.pop(trial.key, None)
         self.ended[trial.key] = trial
-        write_sealed(self.file(trial.key), trial)
         if again:
             self._show()  # in the place of its older rows
             return
@@ -170,6 +170,11 @@ class Ledger:
                 self._tell(f"{path}: {what}: made again from {self._directory / FOLDER}")
             write(path, wanted.decode())
         return {line.split(b",")[0].decode("ascii", "replace") for line in known.splitlines()}
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether a path in trials/ has the name of a sealed trial."""
+    return _FILE.fullmatch(path.name) is not None
 
 
 def write_sealed(file: Path, what: BaseModel) -> None:
