@@ -450,6 +450,10 @@ def old(vaectl: Vaectl) -> Callable[[], Answer]:
     return lambda: vaectl(*COMMAND)
 
 
+def _of(old: str, new: str) -> Callable[[str], str]:
+    return lambda text: text.replace(old, new)
+
+
 def test_an_old_comparison_is_checked_and_sealed_and_trains_nothing(
     old: Callable[[], Answer],
 ) -> None:
@@ -482,20 +486,20 @@ def test_an_old_comparison_is_checked_and_sealed_and_trains_nothing(
 
 
 @pytest.mark.parametrize(
-    ("file", "edit", "named"),
+    ("file", "edit", "reason"),
     [
-        ("trials.csv", lambda text: text.replace("-563.67", "-363.67"), "sgd, learning rate 0.001"),
-        ("trials.csv", lambda text: text.replace("finished", "diverged"), "sgd, learning rate"),
-        ("curves.csv", lambda text: text.replace("-563.67", "-363.67"), "sgd, learning rate 0.001"),
-        ("curves.csv", lambda text: text[:-300], "sgd, learning rate 0.001, seed 1"),
-        ("sgd-s0/metrics.csv", lambda text: text.replace("-563.67", "-363.67"), "seed 0"),
-        ("sgd-s0/run.json", lambda text: text.replace("finished", "failed"), "seed 0"),
-        ("sgd-s0/config.yaml", lambda text: text.replace("0.001", "0.002"), "seed 0"),
-        ("sgd-s0/checkpoints/4.json", lambda text: text.replace("-563", "-363"), "seed 0"),
+        ("trials.csv", _of("-563.67", "-363.67"), "other numbers than those of its curve"),
+        ("trials.csv", _of("finished", "diverged"), "other numbers than those of its curve"),
+        ("curves.csv", _of("-563.67", "-363.67"), "an ELBO is not -(NLL + KL), or a time is negat"),
+        ("curves.csv", lambda text: text[:-300], "an epoch is missing, or there twice"),
+        ("sgd-s0/metrics.csv", _of("-563.67", "-363.67"), "metrics.csv has another curve"),
+        ("sgd-s0/run.json", _of("finished", "failed"), "run.json says otherwise"),
+        ("sgd-s0/config.yaml", _of("0.001", "0.002"), "config.yaml is of another trial"),
+        ("sgd-s0/checkpoints/4.json", _of("-563", "-363"), "not the files of a run"),
     ],
 )
 def test_a_trial_of_an_old_comparison_that_disagrees_with_its_run_is_trained_again(
-    file: str, edit: Callable[[str], str], named: str, old: Callable[[], Answer]
+    file: str, edit: Callable[[str], str], reason: str, old: Callable[[], Answer]
 ) -> None:
     before = _numbers(C)
     text = (C / file).read_text()
@@ -504,8 +508,8 @@ def test_a_trial_of_an_old_comparison_that_disagrees_with_its_run_is_trained_aga
     code, _, err = old()
     assert code == 0, err
     (*_, line) = [line for line in err.splitlines() if "trained again" in line]
-    assert line.startswith("runs/c/trials.csv: ")
-    assert named in line
+    assert line.startswith("runs/c/trials.csv: sgd, learning rate 0.001, seed ")
+    assert f"does not agree with curves.csv or with its run ({reason}" in line
     for side, told in zip(_numbers(C)["sides"], before["sides"], strict=True):
         assert side["best_elbo"]["mean"] == pytest.approx(told["best_elbo"]["mean"], rel=1e-5)
 

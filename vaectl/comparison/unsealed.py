@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from vaectl import configfile
 from vaectl.checkpoints import kept
 from vaectl.comparison import members, views
@@ -48,11 +50,10 @@ def seal(directory: Path, tell: Callable[[str], None]) -> set[str]:
             try:
                 trial = _ended(directory, outcome, curves[key], number)
             except (ValueError, VaectlError, OSError) as error:
-                problem = str(error).splitlines()[-1].strip()
                 tell(
                     f"{directory / 'trials.csv'}: {outcome.label}, learning rate "
                     f"{outcome.learning_rate:g}, seed {outcome.seed}: does not agree with "
-                    f"curves.csv or with its run ({problem}): it is trained again"
+                    f"curves.csv or with its run ({_reason(error)}): it is trained again"
                 )
                 left_out.add(key)
                 continue
@@ -111,3 +112,9 @@ def _files(directory: Path, outcome: Outcome) -> dict[str, str]:
         if info.epoch == outcome.best_epoch
     ]
     return {name: read(run / name, MOST_BYTES).decode() for name in names}
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return error.errors()[0]["msg"].removeprefix("Value error, ")
+    return str(error).partition("\n")[0]
