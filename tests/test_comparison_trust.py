@@ -318,6 +318,17 @@ def test_an_evaluation_on_the_test_split_is_sealed_and_made_again(
     assert _numbers(C) == _numbers(finished)
 
 
+def test_a_broken_evaluation_of_a_member_hinders_nothing(
+    again: Callable[[], Answer], finished: Path
+) -> None:
+    _sealed("sgd", "result", 0).with_suffix(".test.json").unlink()
+    (C / "sgd-s0" / "evaluation.json").write_text("{")
+    code, _, err = again()
+    assert code == 0
+    assert "runs/c/sgd-s0/evaluation.json: not evaluations of this vaectl\n" in err
+    assert _numbers(C) == _numbers(finished)
+
+
 def test_a_trial_of_a_newer_format_is_not_trained_over(again: Callable[[], Answer]) -> None:
     file = _sealed("sgd", "result")
     _seal_again(file, format_version=2)

@@ -22,7 +22,8 @@ FORMAT_VERSION = 1
 Stage = Literal["tuning", "result"]
 Key = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 
-_RECORDS = {"config.yaml", "run.json", "metrics.csv"}
+FILES = ("config.yaml", "run.json", "metrics.csv")
+"""The small files that every run has."""
 
 
 class Outcome(NamedTuple):
@@ -134,7 +135,7 @@ class Ended(BaseModel):
                 raise ValueError("a trial of the tuning has a run")
             return self
         of_best = {checkpoint_file(self.best.step)} if self.best else set()
-        if {*self.files} != _RECORDS | of_best:
+        if {*self.files} != {*FILES} | of_best:
             raise ValueError("not the files of a run")
         self._check_record()
         self._check_checkpoint()

@@ -27,7 +27,7 @@ from vaectl.files import read, replacing
 from vaectl.formats import refuse_newer
 
 FOLDER = "trials"
-MOST_BYTES = 2**28
+MOST_BYTES = 2**30
 """Of a sealed file: of a million epochs, the most that a configuration takes."""
 
 _FILE = re.compile(r"[0-9a-f]{16}\.json")

@@ -9,14 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from vaectl.checkpoints import DAMAGED, digest
-from vaectl.comparison.ended import Ended
-from vaectl.comparison.ledger import unwritable, write
+from vaectl.comparison.ended import FILES, Ended
+from vaectl.comparison.ledger import MOST_BYTES, unwritable, write
 from vaectl.errors import RunError
 from vaectl.files import read
-from vaectl.rundir import MOST_BYTES
-
-SMALL = ("config.yaml", "run.json", "metrics.csv")
-"""The files that every run has."""
 
 
 def is_there(run: Path, trial: Ended) -> bool:
@@ -25,7 +21,7 @@ def is_there(run: Path, trial: Ended) -> bool:
     Raises:
         RunError: that cannot be known.
     """
-    known = [(_content(run / name), trial.files[name].encode()) for name in SMALL]
+    known = [(_content(run / name), trial.files[name].encode()) for name in FILES]
     if any(here == sealed for here, sealed in known):
         return True
     # without any of these a checkpoint still tells

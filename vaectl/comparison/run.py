@@ -35,7 +35,7 @@ from vaectl import (
 )
 from vaectl.checkpoints import Checkpoints, Info, check_place
 from vaectl.comparison import directory, members, plan, unsealed
-from vaectl.comparison.ended import Ended, Outcome, Tested, checkpoint_file
+from vaectl.comparison.ended import FILES, Ended, Outcome, Tested, checkpoint_file
 from vaectl.comparison.ledger import FOLDER, Ledger
 from vaectl.comparison.plan import Comparison, Trial, trials
 from vaectl.config import Config
@@ -273,7 +273,10 @@ class _Running:
         except ValidationError:
             raise RunError(f"{rundir.path}: its numbers on the test split are not finite") from None
         self._ledger.add_test(tested)
-        rundir.write_evaluation(found)  # for whoever looks at the run alone
+        try:
+            rundir.write_evaluation(found)  # for whoever looks at the run alone
+        except RunError as error:
+            self._watch(Note(error.message))
         return found
 
     def _ended(self, trial: Trial) -> Ended:
@@ -405,7 +408,7 @@ class _Running:
     def _save(self, track: _Track, error: str) -> dict[str, str]:
         """Leave the run of a trial of the result; return its small files."""
         settings, name = track.trial.settings, track.trial.run_name
-        files = ["config.yaml", "run.json", "metrics.csv"]
+        files = [*FILES]
         # where nobody takes it for a run until it is whole
         with RunDir.create(self._path / FOLDER, name, name, force=False) as rundir:
             task = Task(settings, self._dataset, self._device, self._streamed, self._watch)
@@ -428,7 +431,7 @@ class _Running:
             rundir.write_config(configfile.dump(settings, header))
             rundir.write_metrics(track.rows)
             rundir.write_record(record.model_copy(update=update))
-        texts = {file: (rundir.path / file).read_text() for file in files}
+        texts = {file: (rundir.path / file).read_bytes().decode() for file in files}
         directory.move(rundir.path, self._path / name)
         return texts
 

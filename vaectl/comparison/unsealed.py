@@ -9,14 +9,13 @@ from pydantic import ValidationError
 
 from vaectl import configfile
 from vaectl.checkpoints import kept
-from vaectl.comparison import members, views
-from vaectl.comparison.ended import Ended, Outcome, checkpoint_file
-from vaectl.comparison.ledger import FOLDER, unwritable, write_sealed
+from vaectl.comparison import views
+from vaectl.comparison.ended import FILES, Ended, Outcome, checkpoint_file
+from vaectl.comparison.ledger import FOLDER, MOST_BYTES, unwritable, write_sealed
 from vaectl.comparison.plan import Trial
 from vaectl.errors import VaectlError
 from vaectl.files import read
 from vaectl.record import Row
-from vaectl.rundir import MOST_BYTES
 
 IMPORTING = f".{FOLDER}"
 """Where the sealed trials are until all of them are."""
@@ -105,7 +104,7 @@ def _files(directory: Path, outcome: Outcome) -> dict[str, str]:
     run = directory / f"{outcome.label}-s{outcome.seed}"
     if run.parent != directory:
         raise ValueError("its label is no name")
-    names = [*members.SMALL]
+    names = [*FILES]
     names += [
         checkpoint_file(info.step)
         for info in kept(run / "checkpoints")
