@@ -4,9 +4,13 @@ Nothing that is published may change without a word, whatever is edited, damaged
 """
 
 import json
+import os
 import random
 import shutil
+import subprocess
+import sys
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
+import vaectl as package
 from tests.conftest import Answer, Fault, Table, Vaectl
 from vaectl import charts, seals
 from vaectl.comparison import plan, publish, run
@@ -666,3 +671,46 @@ def test_random_edits_change_nothing_that_is_published_or_are_named(
 def test_five_hundred_random_edits(finished: Path, vaectl: Vaectl, faults: Table) -> None:
     for seed in range(1000, 1500):
         _drill(seed, finished, vaectl, faults)
+
+
+@pytest.mark.full
+def test_kills_lose_no_trial_and_leave_nothing_half_made(
+    finished: Path, vaectl: Vaectl, faults: Table
+) -> None:
+    chance = random.Random(2)  # noqa: S311
+    Path("c.yaml").write_text(SETTINGS)
+    environment = {**os.environ, "PYTHONPATH": str(Path(package.__file__).parent.parent)}
+    killed = 0
+    while killed < 12:
+        command = [sys.executable, "-m", "vaectl", *COMMAND]
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stderr is not None
+        # where there is something to lose: after so many lines
+        for _ in range(chance.randrange(2, 14)):
+            process.stderr.readline()
+        time.sleep(chance.uniform(0, 0.2))
+        process.kill()
+        _, err = process.communicate()
+        assert "Traceback" not in err
+        ended = {file.name: file.read_bytes() for file in (C / "trials").glob("*.json")}
+        if process.returncode == 0:
+            shutil.rmtree(C)
+            continue
+        killed += 1
+        faults[Fault("kill -9", "a comparison")].append(0.0)
+        if chance.random() < 0.5:
+            continue
+        assert vaectl(*COMMAND).code == 0
+        assert _numbers(C) == _numbers(finished)
+        # what had ended did not run again
+        for name, content in ended.items():
+            assert (C / "trials" / name).read_bytes() == content
+        names = {path.name for path in C.rglob("*")}
+        assert {name for name in names if "tmp" in name or name.startswith(".")} <= {
+            ".lock",
+            ".evaluation.lock",
+        }
+        assert {path.name for path in (C / "trials").iterdir() if path.is_dir()} == set()
+        shutil.rmtree(C)

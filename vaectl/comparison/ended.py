@@ -66,7 +66,7 @@ class Ended(BaseModel):
     number: Annotated[int, Field(ge=1)]
     """Trials are listed in the order in which they ended."""
     label: str
-    """Its optimizer's, when it ended."""
+    """The label of its optimizer when it ended."""
     stage: Stage
     optimizer: str
     learning_rate: float
@@ -74,13 +74,13 @@ class Ended(BaseModel):
     error: str
     """Why it diverged; empty if it finished."""
     rows: list[Row]
-    """Of each epoch that ended: first of training, then of validation."""
+    """Two of each epoch that ended: training, then validation."""
     files: dict[str, str] = {}
     """The small files of the run of a trial of the result, by their paths in it, as text."""
 
     @property
     def epochs(self) -> int:
-        """That ended."""
+        """The number of epochs that ended."""
         return len(self.rows) // 2
 
     @cached_property
@@ -90,7 +90,7 @@ class Ended(BaseModel):
 
     @cached_property
     def outcome(self) -> Outcome:
-        """Its numbers."""
+        """The numbers of the trial, which all follow from its rows."""
         return Outcome(
             key=self.key,
             label=self.label,
@@ -109,12 +109,12 @@ class Ended(BaseModel):
 
     @cached_property
     def record(self) -> Record | None:
-        """The account of its run, if it is of the result."""
+        """What run.json says; None for a trial of the tuning, which leaves no run."""
         return Record.model_validate_json(self.files["run.json"]) if self.files else None
 
     @cached_property
     def checkpoint(self) -> Info | None:
-        """What stands beside its run's best checkpoint; None if no epoch ended, or no run is."""
+        """What is known of the run's checkpoint; None if it has none, or there is no run."""
         if self.best is None or not self.files:
             return None
         return Info.model_validate_json(self.files[checkpoint_file(self.best.step)])

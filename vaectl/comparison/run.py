@@ -200,7 +200,7 @@ class _Running:
         self._how, _ = population.strategy(device, self._train)
 
     def key(self, trial: Trial) -> str:
-        """Its place in the ledger."""
+        """The key of a trial in the ledger."""
         return trial.key(self._dataset.fingerprint)
 
     def run(self) -> list[Trial]:
@@ -242,7 +242,7 @@ class _Running:
         return found
 
     def _tested(self, trial: Trial, ended: Ended, checkpoint: Info) -> Evaluation | None:
-        """The evaluation that is sealed, if it is what is asked for."""
+        """Return the evaluation that is sealed, if it is the one that is asked for."""
         sealed = self._ledger.tested(ended)
         if sealed is None:
             return None
