@@ -78,8 +78,8 @@ def _numbers(path: Path) -> dict[str, Any]:
     """What is published, but for how long it took."""
     summary: dict[str, Any] = json.loads((path / "summary.json").read_text())
     for side in summary["sides"]:
-        for time in TIMES:
-            side.pop(time)
+        for name in TIMES:
+            side.pop(name)
     return summary
 
 
