@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "vaectl"
 # each may import what stands above it; those in one line do not import each other
 LAYERS = [
     {"errors", "terminal", "version"},
-    {"config", "files", "formats", "memory", "streams", "interrupts", "record"},
+    {"config", "files", "formats", "memory", "streams", "interrupts", "record", "seals"},
     {"belongings", "configfile", "data", "environment", "latent"},
     {"devices", "model", "figures"},
     {"objective", "optimizers", "pictures", "charts"},

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -16,12 +16,14 @@ from filelock import FileLock
 
 import vaectl
 from vaectl import assessment, configfile, data, experiment, population, runs, trained, training
-from vaectl.comparison import plan
-from vaectl.comparison.ledger import Ledger, Outcome
+from vaectl.comparison import plan, views
+from vaectl.comparison.ended import Ended, Outcome
+from vaectl.comparison.ledger import FOLDER, Ledger
 from vaectl.comparison.plan import Comparison, Tuning
 from vaectl.comparison.run import Result, run
 from vaectl.comparison.summary import cells, summarize
 from vaectl.errors import ConfigError, DataError, DivergedError, InterruptedRunError, RunError
+from vaectl.files import Folder
 from vaectl.fitting import Epoch
 from vaectl.progress import Event, Note, Training
 from vaectl.record import Row
@@ -190,37 +192,94 @@ def test_optimizers_meet_the_same_weights_and_batches_at_a_seed() -> None:
         np.testing.assert_array_equal(a, b)
 
 
-def _outcome(key: str, **update: Any) -> Outcome:
-    row = Outcome(key, "adam", "result", "adam", 1e-3, 0, "finished", 1, -3.5, -3.25, 1, 0.5, "")
-    return row._replace(**update)
+def _row(epoch: int, split: Literal["train", "validation"], nll: float) -> Row:
+    return Row(epoch, 10 * epoch, split, -(nll + 1.0), 1.0, nll, 0.5)
 
 
-def test_the_ledger_reads_what_it_wrote(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
-    curve = [Row(1, 10, "train", -4.0, 1.0, 3.0, 0.5), Row(1, 10, "validation", -3.5, 1, 2.5, 0.1)]
-    bad = {"status": "diverged", "epochs": 0, "final_elbo": None, "best_elbo": None}
-    ledger.add(_outcome("a" * 16), curve)
-    ledger.add(_outcome("1" * 16, **bad, best_epoch=None, error="not finite, at once"), [])
-    again = Ledger(tmp_path)
-    assert again.outcomes == ledger.outcomes
-    assert again.curves == ledger.curves
+CURVE = [_row(e, split, 1 / e) for e in (1, 2) for split in ("train", "validation")]
 
 
-def test_a_curve_without_its_trial_does_not_count(tmp_path: Path) -> None:
-    """What a kill between the two files leaves."""
-    ledger = Ledger(tmp_path)
-    ledger.add(_outcome("a"), [Row(1, 10, "train", -4.0, 1.0, 3.0, 0.5)])
-    (tmp_path / "trials.csv").unlink()
-    assert Ledger(tmp_path).curves == {}
+def _ended(place: int, **update: Any) -> Ended:
+    fields = {
+        "key": f"{place:016x}",
+        "number": place,
+        "label": "adam",
+        "stage": "tuning",
+        "optimizer": "adam",
+        "learning_rate": 1e-3,
+        "seed": 0,
+        "error": "",
+        "rows": CURVE,
+    }
+    return Ended(**{**fields, **update})
+
+
+def _ledger(directory: Path) -> tuple[Ledger, list[str]]:
+    """A ledger, and all that it told."""
+    (directory / FOLDER).mkdir(exist_ok=True)
+    told: list[str] = []
+    return Ledger(Folder(directory), told.append), told
+
+
+def test_the_ledger_reads_what_it_wrote_and_shows_it(tmp_path: Path) -> None:
+    ledger, _ = _ledger(tmp_path)
+    # the order is that in which they ended, whatever their keys are
+    trials = [_ended(2, number=1), _ended(1, number=2, error="not finite, at once", rows=[])]
+    for trial in trials:
+        ledger.add(trial)
+    again, told = _ledger(tmp_path)
+    assert list(again.ended.values()) == trials
+    assert told == []
+    outcomes, curves = views.read(Folder(tmp_path), pytest.fail)
+    assert list(outcomes.values()) == [trial.outcome for trial in trials]
+    assert list(curves.values()) == [CURVE, []]
+    assert [o.status for o in outcomes.values()] == ["finished", "diverged"]
+    assert (trials[0].outcome.best_epoch, trials[0].outcome.best_elbo) == (2, -1.5)
 
 
 @pytest.mark.parametrize(
-    "text", ["key,label\na,b\n", "\x00", "", ",".join(Outcome._fields) + "\na"]
+    "update",
+    [
+        {"rows": CURVE[:-1]},
+        {"rows": CURVE[2:]},
+        {"rows": CURVE[:2] + CURVE},
+        {"rows": [CURVE[1], CURVE[0], *CURVE[2:]]},
+        {"rows": [row._replace(step=row.step + 1) for row in CURVE]},
+        {"rows": [row._replace(step=-row.step) for row in CURVE]},
+        {"rows": [row._replace(elbo=row.elbo + 1e-9) for row in CURVE]},
+        {"rows": [row._replace(elbo=-np.inf, nll=np.inf) for row in CURVE]},
+        {"rows": [row._replace(seconds=-1.0) for row in CURVE]},
+        {"rows": []},
+        {"learning_rate": np.nan},
+        {"key": "../../../../../x"},
+        {"number": 0},
+        {"files": {"run.json": "{}"}},
+        {"stage": "result"},
+        {"stage": "result", "files": {"config.yaml": "", "run.json": "", "../../x": ""}},
+    ],
 )
-def test_a_broken_ledger_is_named(text: str, tmp_path: Path) -> None:
-    (tmp_path / "trials.csv").write_text(text)
+def test_what_no_trial_comes_to_is_not_taken_for_one(update: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="for Ended"):
+        _ended(1, **update)
+
+
+@pytest.mark.parametrize(
+    "content", [b"key,label\na,b\n", b"\x00", b"", ",".join(Outcome._fields).encode() + b"\n\xff"]
+)
+def test_a_broken_table_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "trials.csv").write_bytes(content)
     with pytest.raises(RunError, match=r"trials.csv: not the trials of a comparison"):
-        Ledger(tmp_path)
+        views.read(Folder(tmp_path), pytest.fail)
+
+
+def test_a_line_that_is_no_row_is_named_and_left_out(tmp_path: Path) -> None:
+    lines = views.text("trials.csv", [_ended(1), _ended(2)]).splitlines()
+    lines.insert(2, "cut,off")
+    (tmp_path / "trials.csv").write_text("\n".join(lines))
+    told: list[str] = []
+    outcomes, _ = views.read(Folder(tmp_path), told.append)
+    assert list(outcomes.values()) == [_ended(1).outcome, _ended(2).outcome]
+    assert told == [f"{tmp_path / 'trials.csv'}:3: not a row of this table: left out"]
 
 
 def _trained_seconds(result: Result) -> dict[str, float]:
@@ -319,12 +378,13 @@ def test_a_run_that_cannot_be_moved_aside_is_told(
 ) -> None:
     settings = _small(protocol="paper", optimizers=["sgd"], seeds=1)
     run(settings, runs_dir=tmp_path, name="c")
-    (tmp_path / "c" / "sgd-s0" / "config.yaml").write_text("seed: 3\n")
+    for name in ("config.yaml", "run.json", "metrics.csv"):
+        (tmp_path / "c" / "sgd-s0" / name).write_text("of somebody else")
 
-    def refuse(*_: object) -> None:
-        raise OSError(30, "Read-only file system")
+    def refuse(folder: Folder, name: str, _: str) -> None:
+        raise OSError(30, "Read-only file system", str(folder.path / name))
 
-    monkeypatch.setattr(Path, "rename", refuse)
+    monkeypatch.setattr(Folder, "rename", refuse)
     with pytest.raises(RunError, match="sgd-s0: cannot be written: Read-only file system"):
         run(settings, runs_dir=tmp_path, name="c")
 
@@ -350,8 +410,8 @@ def test_other_data_are_refused(tmp_path: Path) -> None:
 def test_a_damaged_member_is_named_and_the_others_are_evaluated(tmp_path: Path) -> None:
     settings = _small(protocol="paper", optimizers=["sgd"], seeds=2)
     run(settings, runs_dir=tmp_path, name="c")
-    for member in ("sgd-s0", "sgd-s1"):
-        (tmp_path / "c" / member / "evaluation.json").unlink()
+    for file in (tmp_path / "c" / FOLDER).glob("*.test.json"):
+        file.unlink()
     for file in (tmp_path / "c" / "sgd-s0" / "checkpoints").rglob("_METADATA"):
         file.write_bytes(b"")
     result = run(settings, runs_dir=tmp_path, name="c")
@@ -407,10 +467,12 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path: Path) -> None:
 def test_force_begins_again_but_deletes_nothing_behind_a_link(tmp_path: Path) -> None:
     settings = _small(protocol="paper", optimizers=["sgd"], seeds=1)
     result = run(settings, runs_dir=tmp_path, name="c")
-    (tmp_path / "c" / ".trials.csv.abcdefgh").write_text("half")
+    (tmp_path / "c" / ".trials.csv.abcdefgh").write_text("key,label,stage,")
+    (tmp_path / "c" / "notes.txt").write_text("mine")
     again = run(settings, runs_dir=tmp_path, name="c", force=True)
     assert _trained_seconds(again) != _trained_seconds(result)
     assert not (tmp_path / "c" / ".trials.csv.abcdefgh").exists()
+    assert (tmp_path / "c" / "notes.txt").read_text() == "mine"
     (tmp_path / "link").symlink_to(tmp_path / "c")
     with pytest.raises(RunError, match="link is a link"):
         run(settings, runs_dir=tmp_path, name="link", force=True)

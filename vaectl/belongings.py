@@ -16,7 +16,9 @@ from vaectl.files import Folder
 Made = Mapping[str, bytes]
 """The pattern of how a content begins, by the pattern of its names."""
 
-_JSON = rb'\{\s*"format_version": \d'
+JSON = rb'\{\s*"format_version": \d'
+PNG = rb"\x89PNG.*Matplotlib"
+SVG = rb"<\?xml.*Matplotlib"
 _HEAD = 4096
 _HALF = re.compile(r"\.(.+)\.\w{8}")
 _ORBAX = re.compile(
@@ -29,16 +31,16 @@ RUN: Made = {
     r"metrics\.csv": rb"epoch,step,split,",
     r"evaluation\.json": rb'\{\s*"(train|validation|test)": \{',
     r"\.evaluation\.lock": rb"\Z",
-    r"run\.json": _JSON,
+    r"run\.json": JSON,
 }
-CHECKPOINTS: Made = {r"\d+\.json": _JSON}
+CHECKPOINTS: Made = {r"\d+\.json": JSON}
 CURVES: Made = {
-    r"(elbo|kl|nll)\.png": rb"\x89PNG.*Matplotlib",
-    r"(elbo|kl|nll)\.svg": rb"<\?xml.*Matplotlib",
+    r"(elbo|kl|nll)\.png": PNG,
+    r"(elbo|kl|nll)\.svg": SVG,
 }
 FIGURES: Made = {
     **CURVES,
-    r"(sample|manifold|morph|reconstruct|inspect)\.png": rb"\x89PNG.*Matplotlib",
+    r"(sample|manifold|morph|reconstruct|inspect)\.png": PNG,
 }
 TRAINING: Made = {**RUN, **CHECKPOINTS, **CURVES}
 """What a training writes, and no other command at the same time."""
@@ -81,6 +83,34 @@ def remove_halves(folder: Folder, made: Made) -> None:
     for name in folder.names():
         if _HALF.fullmatch(name) and is_made(folder, name, made):
             folder.remove(name)
+
+
+def remove(folder: Folder, made: Made) -> list[str]:
+    """Remove from a directory what vaectl made; return the names of what is left.
+
+    Raises:
+        OSError: the directory cannot be read, or something cannot be removed.
+    """
+    left = []
+    for name in folder.names():
+        if is_made(folder, name, made):
+            folder.remove(name)
+        else:
+            left.append(name)
+    return left
+
+
+def remove_run(parent: Folder, name: str) -> list[str]:
+    """Remove a run, or what vaectl made in it; return the paths of what is left.
+
+    Raises:
+        OSError: something cannot be read or removed.
+    """
+    run = parent.folder(name)
+    left = clear(run)
+    if run.names() in ([], [".lock"]):
+        parent.remove(name)
+    return left
 
 
 def clear(run: Folder) -> list[str]:

@@ -32,10 +32,10 @@ from typing import Annotated, Any, NamedTuple, Self, final
 import jax
 from pydantic import BaseModel, ConfigDict, Field
 
-from vaectl import belongings
+from vaectl import belongings, seals
 from vaectl.errors import RunError
 from vaectl.files import LINK, Folder
-from vaectl.formats import is_sealed, refuse_newer, sealed
+from vaectl.formats import refuse_newer
 from vaectl.record import ImageShape, Natural
 from vaectl.training import TrainState
 
@@ -185,7 +185,8 @@ class Checkpoints:
             self._folder.sync_names()
             info = info.model_copy(update={"digest": digest(self._folder.folder(name))})
             with self._folder.replacing(f"{name}.json") as file:
-                file.write(sealed(info.model_dump(mode="json")).encode())
+                fields = seals.sealed(info.model_dump(mode="json"))
+                file.write(json.dumps(fields, indent=2).encode() + b"\n")
         with contextlib.suppress(RunError):  # what is too much does no harm
             keep_only(self._folder, _needed(kept(self._folder)))
 
@@ -273,7 +274,7 @@ def kept(folder: Folder) -> list[Info]:
             content = folder.read(name, 2**16)
             refuse_newer(folder.path / name, content, FORMAT_VERSION)
             info = Info.model_validate_json(content)
-            fields = json.loads(content)  # with those that a later vaectl may have added
+            seals.check(content)
             kind = folder.kind(str(info.step))
             if kind == "link":
                 raise OSError(errno.ELOOP, LINK, str(folder.path / str(info.step)))
@@ -285,10 +286,7 @@ def kept(folder: Folder) -> list[Info]:
             continue
         except ValueError:
             continue
-        if is_sealed(fields) and (name, kind) == (
-            f"{info.step}.json",
-            "folder",
-        ):
+        if (name, kind) == (f"{info.step}.json", "folder"):
             infos.append(info)
     if newer and not infos:
         raise newer

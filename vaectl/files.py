@@ -240,13 +240,14 @@ class Folder:
                 os.unlink(last, dir_fd=here)
 
     def rename(self, name: str, new: str) -> None:
-        """Give something in the directory another name there, durably.
+        """Give something below the directory another name below it, durably.
 
         Raises:
             OSError: it cannot be renamed.
         """
-        with self._opened(name) as (here, last):
-            os.rename(last, new, src_dir_fd=here, dst_dir_fd=here)
+        with self._opened(name) as (here, last), self._opened(new) as (there, fresh):
+            os.rename(last, fresh, src_dir_fd=here, dst_dir_fd=there)
+            _sync_directory(there)
             _sync_directory(here)
 
     @contextmanager

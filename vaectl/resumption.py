@@ -1,6 +1,5 @@
 """What must be the same, what may differ, and what is said of it when a run is resumed."""
 
-import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +8,7 @@ from pydantic import BaseModel
 from vaectl.config import Config
 from vaectl.errors import ConfigError, RunError
 from vaectl.record import Record, Row
-from vaectl.rundir import RunDir, metrics_lines
+from vaectl.rundir import RunDir, metrics_digest
 
 
 def check_settings(name: str, stored: Config, wanted: Config, *, extend: bool) -> None:
@@ -83,7 +82,7 @@ def read_metrics(rundir: RunDir, until: int, digest: str) -> list[Row]:
         RunError: metrics.csv is broken, lacks an epoch, or was changed.
     """
     rows = rundir.read_metrics(until=until)
-    if digest and hashlib.sha256(metrics_lines(rows).encode()).hexdigest() != digest:
+    if digest and metrics_digest(rows) != digest:
         raise RunError(
             f"{rundir.path / 'metrics.csv'}: not the numbers of this run: it was changed, or is "
             "damaged",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import hashlib
 import io
 import itertools
 import json
@@ -28,11 +29,11 @@ from typing import IO, TYPE_CHECKING, Literal, Self, final
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
-from vaectl import belongings, configfile
+from vaectl import belongings, configfile, seals
 from vaectl.config import Config
 from vaectl.errors import ConfigError, RunError
 from vaectl.files import LINK, Folder, Kind, make_directory, replacing
-from vaectl.formats import is_sealed, refuse_newer, sealed
+from vaectl.formats import refuse_newer
 from vaectl.record import FORMAT_VERSION, Evaluation, Record, Row
 
 if TYPE_CHECKING:
@@ -169,12 +170,12 @@ def _check_replaceable(path: Path, force: bool) -> None:
 class RunDir:
     """A directory that one process writes in; the lock is held until the context is left."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, place: Path | Folder) -> None:
+        self.folder = place if isinstance(place, Folder) else Folder(place)
+        self.path = self.folder.path
         self.left_alone: list[str] = []
         """Paths that are not vaectl's, in a run that this one replaces."""
-        self._folder = Folder(path)
-        self._lock = FileLock(path / _LOCK, timeout=0)
+        self._lock = FileLock(self.path / _LOCK, timeout=0)
 
     @classmethod
     def create(cls, runs_dir: Path, name: str | None, default_name: str, *, force: bool) -> Self:
@@ -211,8 +212,8 @@ class RunDir:
             self._acquire()
             self._check_kinds()
             for place in ("", "checkpoints", "figures"):
-                if not place or self._folder.kind(place):
-                    belongings.remove_halves(self._folder.folder(place), belongings.TRAINING)
+                if not place or self.folder.kind(place):
+                    belongings.remove_halves(self.folder.folder(place), belongings.TRAINING)
         return self
 
     def __enter__(self) -> Self:
@@ -234,7 +235,7 @@ class RunDir:
     @property
     def checkpoints(self) -> Folder:
         """Where `vaectl.checkpoints` keeps what it keeps."""
-        return self._folder.folder("checkpoints")
+        return self.folder.folder("checkpoints")
 
     def write_config(self, text: str) -> None:
         """Write config.yaml."""
@@ -242,7 +243,8 @@ class RunDir:
 
     def write_record(self, record: Record) -> None:
         """Write run.json."""
-        self._write("run.json", sealed(record.model_dump(mode="json")))
+        fields = seals.sealed(record.model_dump(mode="json"))
+        self._write("run.json", json.dumps(fields, indent=2) + "\n")
 
     def write_metrics(self, rows: Sequence[Row]) -> None:
         """Write metrics.csv whole."""
@@ -255,7 +257,7 @@ class RunDir:
             RunError: they cannot be written; the file may end in a part of them.
         """
         with _writing(self.path / "metrics.csv"):
-            self._folder.append("metrics.csv", metrics_lines(rows).encode())
+            self.folder.append("metrics.csv", metrics_lines(rows).encode())
 
     def sync_metrics(self) -> None:
         """Make durable what was added to metrics.csv.
@@ -264,7 +266,7 @@ class RunDir:
             RunError: the disk refuses.
         """
         with _writing(self.path / "metrics.csv"):
-            self._folder.sync("metrics.csv")
+            self.folder.sync("metrics.csv")
 
     def write_figure(self, name: str, figure: Figure, formats: Sequence[str]) -> list[Path]:
         """Write a figure as figures/NAME.FORMAT, for each format.
@@ -272,7 +274,7 @@ class RunDir:
         Raises:
             RunError: it cannot be written.
         """
-        folder = self._folder.folder("figures")
+        folder = self.folder.folder("figures")
         with _writing(folder.path):
             folder.make()
             for kind in formats:
@@ -302,9 +304,9 @@ class RunDir:
         file = self.path / "evaluation.json"
         try:
             with _reading(file):
-                if self._folder.kind(file.name) is None:
+                if self.folder.kind(file.name) is None:
                     return {}
-                found = _EVALUATIONS.validate_json(self._folder.read(file.name, MOST_BYTES))
+                found = _EVALUATIONS.validate_json(self.folder.read(file.name, MOST_BYTES))
             if any(split != evaluation.split for split, evaluation in found.items()):
                 raise ValueError(file)
             return found
@@ -318,7 +320,7 @@ class RunDir:
     def has_record(self) -> bool:
         """Whether run.json is there: not where a run was killed at once."""
         try:
-            return self._folder.kind("run.json") is not None
+            return self.folder.kind("run.json") is not None
         except OSError:
             return False
 
@@ -331,21 +333,22 @@ class RunDir:
         file = self.path / "run.json"
         try:
             with _reading(file, "give the path of a run; vaectl runs lists what there is"):
-                content = self._folder.read(file.name, MOST_BYTES)
+                content = self.folder.read(file.name, MOST_BYTES)
             refuse_newer(file, content, FORMAT_VERSION)
             record = Record.model_validate_json(content)
-            fields = json.loads(content)
         except ValidationError as error:
             where = ".".join(map(str, error.errors()[0]["loc"]))
             raise RunError(
                 f"{file}: not the record of a run of this vaectl" + (f": {where}" if where else ""),
                 hint="put it back from a copy; metrics.csv and checkpoints/ may still be whole",
             ) from None
-        if "seal" in fields and not is_sealed(fields):  # an older vaectl wrote none
+        try:
+            seals.check(content, optional=True)  # an older vaectl wrote none
+        except ValueError:
             raise RunError(
                 f"{file}: it was changed, or is damaged: its seal is that of other fields",
                 hint="put it back from a copy; metrics.csv and checkpoints/ may still be whole",
-            )
+            ) from None
         return record
 
     def read_config(
@@ -359,7 +362,7 @@ class RunDir:
         """
         file = self.path / "config.yaml"
         with _reading(file):
-            content = self._folder.read(file.name, configfile.MOST_BYTES)
+            content = self.folder.read(file.name, configfile.MOST_BYTES)
         try:
             stored = configfile.load(file, content=content)
         except ConfigError as error:
@@ -379,7 +382,7 @@ class RunDir:
         if until == 0:
             return []
         file = self.path / "metrics.csv"
-        with _reading(file), self._folder.open(file.name) as binary:
+        with _reading(file), self.folder.open(file.name) as binary:
             lines = csv.reader(io.TextIOWrapper(binary, "utf-8", "replace", newline=""))
             rows = list(_rows(file, lines, 2 * until if until else None))
         if until is not None:
@@ -401,7 +404,7 @@ class RunDir:
         return False
 
     def _write(self, name: str, text: str) -> None:
-        with _writing(self.path / name), self._folder.replacing(name) as file:
+        with _writing(self.path / name), self.folder.replacing(name) as file:
             file.write(text.encode())
 
     def _acquire(self) -> None:
@@ -417,13 +420,13 @@ class RunDir:
         """Remove what vaectl made; the record goes last: until then it is a run."""
         self._check_kinds()
         for name, kind in _KINDS.items():
-            there = kind == "file" and self._folder.kind(name)
-            if there and not belongings.is_made(self._folder, name, belongings.RUN):
+            there = kind == "file" and self.folder.kind(name)
+            if there and not belongings.is_made(self.folder, name, belongings.RUN):
                 raise RunError(
                     f"{self.path / name}: not as vaectl writes it, so --force does not replace it",
                     hint="move it away, or choose another --name",
                 )
-        self.left_alone = belongings.clear(self._folder)
+        self.left_alone = belongings.clear(self.folder)
 
     def _check_kinds(self) -> None:
         """Refuse a link, or a file of another kind, where a part of the run belongs.
@@ -433,7 +436,7 @@ class RunDir:
             RunError: a file in the place of a directory, or the reverse.
         """
         for name, wanted in _KINDS.items():
-            kind = self._folder.kind(name)
+            kind = self.folder.kind(name)
             if kind == "link":
                 raise OSError(errno.ELOOP, LINK, str(self.path / name))
             if kind not in (None, wanted):
@@ -441,6 +444,11 @@ class RunDir:
                     f"{self.path / name}: in the way of the run's {wanted} of that name",
                     hint="move it away",
                 )
+
+
+def metrics_digest(rows: Sequence[Row]) -> str:
+    """SHA-256 of rows as metrics.csv has them."""
+    return hashlib.sha256(metrics_lines(rows).encode()).hexdigest()
 
 
 def metrics_lines(rows: Sequence[Row]) -> str:

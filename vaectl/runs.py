@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from vaectl.errors import RunError
+from vaectl.errors import ConfigError, RunError
 from vaectl.files import LINK
 from vaectl.rundir import COMPARISON, PARTS, RunDir, is_run
 
@@ -53,6 +53,22 @@ def find(run: str, runs_dir: Path) -> RunDir:
         f"{run}: no run of that name in {runs_dir}, and no run at that path",
         hint="vaectl runs lists what there is",
     )
+
+
+def refuse_member(run: RunDir) -> None:
+    """Refuse to train a run further that belongs to a comparison, whose trials train alike.
+
+    Raises:
+        ConfigError: it does.
+    """
+    comparison = run.path.resolve().parent
+    if _exists(comparison / COMPARISON):
+        raise ConfigError(
+            f"{run.path} is a run of the comparison {comparison.name}, which holds its numbers: "
+            "it is not resumed",
+            hint="copy it out of the comparison and resume the copy, or train its config.yaml "
+            "under another --name",
+        )
 
 
 def summaries(runs_dir: Path, pattern: str = "*") -> list[Summary]:

@@ -16,8 +16,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from vaectl.comparison.ledger import Ledger
+from vaectl.comparison import views
 from vaectl.errors import VaectlError
+from vaectl.files import Folder
 from vaectl.record import Row
 
 EPOCHS = (1, 10, 50, 150)
@@ -94,12 +95,12 @@ Curves = Mapping[str, Sequence[Sequence[Row]]]
 
 def main(path: Path) -> bool:
     """Print both tables; return whether all is within tolerance."""
-    ledger = Ledger(path)
-    if not ledger.outcomes:
+    outcomes, rows = views.read(Folder(path), sys.exit)
+    if not outcomes:
         raise VaectlError(f"{path}: no comparison with trials in it")
     curves: dict[str, list[list[Row]]] = {}
-    for key, outcome in ledger.outcomes.items():
-        curves.setdefault(outcome.label, []).append(ledger.curves[key])
+    for key, outcome in outcomes.items():
+        curves.setdefault(outcome.label, []).append(rows[key])
     _print_epochs(curves)
     print()
     return _print_smoothed(curves)

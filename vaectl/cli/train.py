@@ -109,6 +109,7 @@ def train(
                 hint="leave out --name and --force",
             )
         run = runs.find(resume, runs_dir)
+        runs.refuse_member(run)
     if run is not None and file is None:
         settings = run.read_config(assignments=assignments or (), options=options)
     else:

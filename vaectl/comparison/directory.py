@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from vaectl import configfile, experiment
-from vaectl.comparison import plan
-from vaectl.comparison.ledger import unwritable, write
+from vaectl import belongings, configfile, experiment
+from vaectl.belongings import JSON, PNG, SVG, Made
+from vaectl.comparison import plan, views
+from vaectl.comparison.ledger import FOLDER, is_sealed, unwritable, write
 from vaectl.comparison.plan import Comparison
+from vaectl.comparison.unsealed import IMPORTING
 from vaectl.errors import ConfigError, RunError
-from vaectl.rundir import COMPARISON, RunDir
+from vaectl.files import LINK, Folder, make_directory
+from vaectl.rundir import COMPARISON, is_run
 
-FILES = (COMPARISON, "trials.csv", "curves.csv", "summary.json", "report.html")
+MADE: Made = {
+    r"comparison\.yaml": rb"# the resolved configuration of ",
+    r"trials\.csv": rb"key,label,stage,",
+    r"curves\.csv": rb"key,epoch,step,",
+    r"summary\.json": JSON,
+    r"report\.html": rb"<!doctype html>.*<title>",
+}
+TRIALS: Made = {r"[0-9a-f]{16}(\.test)?\.json": JSON}
+CHARTS: Made = {
+    r"(curves|curves-seconds|ranks|learning-rates|budget)\.png": PNG,
+    r"(curves|curves-seconds|ranks|learning-rates|budget)\.svg": SVG,
+}
+_PLACES: Mapping[str, Made] = {"": MADE, FOLDER: TRIALS, IMPORTING: TRIALS, "figures": CHARTS}
+"""What a comparison writes, by the directory in it."""
 
 
 def default_name(settings: Comparison) -> str:
@@ -36,7 +52,9 @@ def check(settings: Comparison, path: Path, *, force: bool) -> None:
     """
     file = path / COMPARISON
     try:
-        known, there = file.exists(), path.exists()
+        written, there = file.exists(), path.exists()
+        # its settings may be lost
+        known = written or any(is_sealed(child.name) for child in (path / FOLDER).glob("*.json"))
         # a process that was killed at once leaves its lock, or a file half written
         empty = path.is_dir() and all(child.name.startswith(".") for child in path.iterdir())
     except OSError as error:
@@ -48,54 +66,112 @@ def check(settings: Comparison, path: Path, *, force: bool) -> None:
             f"{path} is a link, and --force deletes nothing behind one",
             hint="choose another --name, or remove the link",
         )
-    if known and not force and (differing := plan.differing(settings, plan.load(file))):
+    if written and not force and (differing := plan.differing(settings, _settings(file))):
         raise ConfigError(
             f"{path} holds a comparison by other settings: {', '.join(differing)}",
-            hint="choose another --name, or begin it again by --force",
+            hint=f"choose another --name, or begin it again by --force; if {file} was edited, "
+            "remove it, and the same command writes it again",
         )
 
 
-def check_data(path: Path, source: str, fingerprint: str) -> None:
-    """Refuse data other than those that the members which are there were trained on.
-
-    Raises:
-        DataError: they are others.
-    """
-    for file in sorted(path.glob("*/run.json")):
-        try:
-            record = RunDir(file.parent).read_record()
-        except RunError:
-            continue  # what is broken is told where it is needed
-        record.check_data(source, fingerprint)
+def _settings(file: Path) -> Comparison:
+    try:
+        return plan.load(file)
+    except ConfigError as error:
+        raise ConfigError(
+            error.message, hint=f"remove {file}, and the same command writes it again"
+        ) from None
 
 
 @contextmanager
-def locked(path: Path, *, force: bool) -> Iterator[None]:
+def locked(path: Path, *, force: bool) -> Iterator[list[str]]:
     """Make the directory, hold its lock, and empty it where it is to begin again.
 
+    Yields:
+        The paths of what stays in a comparison that begins again, since vaectl did not make it.
+
     Raises:
-        RunError: another process writes in it, or it cannot be written.
+        RunError: another process writes in it, it cannot be written, or a part of it is a link.
     """
+    folder = Folder(path)
     with ExitStack() as held:
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            make_directory(path)
             held.enter_context(FileLock(path / ".lock", timeout=0))
-            for name in FILES:  # what a killed process was writing
-                for half in path.glob(f".{name}.????????"):
-                    half.unlink()
-            for child in path.iterdir() if force else ():
-                if child.is_dir() and not child.is_symlink():
-                    shutil.rmtree(child)
-                elif child.name != ".lock":
-                    child.unlink()
+            _check_links(folder)
+            _remove_halves(folder)
+            left = _clear(folder) if force else []
         except Timeout:
             raise RunError(
                 f"{path}: another process writes in it",
                 hint="wait for it, or choose another --name",
             ) from None
         except OSError as error:
-            raise unwritable(path, error) from None
-        yield
+            raise unwritable(error) from None
+        yield left
+
+
+def _check_links(folder: Folder) -> None:
+    """Refuse a link where the comparison reads or writes.
+
+    Raises:
+        OSError: there is one.
+    """
+    for name in (COMPARISON, "summary.json", "report.html", *views.NAMES, *_PLACES):
+        if name and folder.kind(name) == "link":
+            raise OSError(errno.ELOOP, LINK, str(folder.path / name))
+
+
+def _remove_halves(folder: Folder) -> None:
+    """Remove what a killed comparison left half made.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    for place, made in _PLACES.items():
+        if not place or folder.kind(place):
+            belongings.remove_halves(folder.folder(place), made)
+    if folder.kind(IMPORTING) and not belongings.remove(folder.folder(IMPORTING), TRIALS):
+        folder.remove(IMPORTING)
+    if folder.kind(FOLDER):
+        trials = folder.folder(FOLDER)
+        for name in trials.names():  # runs are made there, and moved when they are whole
+            if trials.kind(name) == "folder":
+                belongings.remove_run(trials, name)
+
+
+def _clear(folder: Folder) -> list[str]:
+    """Remove what vaectl made in a comparison, its runs too; return the paths of what is left.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    left = []
+    for name in folder.names():
+        if name in _PLACES:
+            below = folder.folder(name)
+            left += [str(below.path / other) for other in belongings.remove(below, _PLACES[name])]
+            if not below.names():
+                folder.remove(name)
+        elif folder.kind(name) == "folder" and is_run(folder.path / name):
+            left += belongings.remove_run(folder, name)
+        elif belongings.is_made(folder, name, MADE):
+            folder.remove(name)
+        elif name != ".lock":
+            left.append(str(folder.path / name))
+    return left
+
+
+def move(folder: Folder, name: str, new: str) -> None:
+    """Give something below a comparison's directory another name below it, durably.
+
+    Raises:
+        RunError: it cannot be renamed.
+    """
+    try:
+        folder.rename(name, new)
+    except OSError as error:
+        raise unwritable(error) from None
 
 
 def write_settings(path: Path, settings: Comparison) -> None:
@@ -103,4 +179,4 @@ def write_settings(path: Path, settings: Comparison) -> None:
     header = f"the resolved configuration of {path.name}; to continue it:\n"
     file, runs_dir = shlex.quote(str(path / COMPARISON)), shlex.quote(str(path.parent))
     header += f"vaectl compare-optimizers {file} --runs-dir {runs_dir} --name {path.name}"
-    write(path / COMPARISON, configfile.dump(settings, header))
+    write(Folder(path), COMPARISON, configfile.dump(settings, header))

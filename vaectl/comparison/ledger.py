@@ -1,143 +1,240 @@
 """The trials that ended, on disk as soon as they did: what is there is never computed again.
 
-trials.csv    one row per trial
-curves.csv    one row per trial, epoch and split
+trials/KEY.json        a trial, sealed: its curve, and the small files of its run
+trials/KEY.test.json   its evaluation on the test split, sealed
+trials.csv, curves.csv what the trials say, for people; see `vaectl.comparison.views`
 
-Each is written whole and renamed into place, the curves first: a process that is killed at any
-moment leaves all trials but the one it was at.
+All that a comparison publishes follows from the sealed files. Each is written whole and renamed
+into place: a process that is killed at any moment leaves all trials but the one it was at.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import math
-from collections.abc import Iterable, Sequence
+import errno
+import json
+import re
+from collections.abc import Callable, Set
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, final
+from typing import TypeVar, final
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel
 
+from vaectl import seals
+from vaectl.checkpoints import DAMAGED
+from vaectl.comparison import views
+from vaectl.comparison.ended import FORMAT_VERSION, Ended, Tested
 from vaectl.errors import RunError
-from vaectl.files import regular, replacing
-from vaectl.record import Row
+from vaectl.files import Folder, Kind
+from vaectl.formats import refuse_newer
 
+FOLDER = "trials"
+MOST_BYTES = 2**30
+"""Of a sealed file: of a million epochs, the most that a configuration takes."""
 
-class Outcome(NamedTuple):
-    """What a trial came to: one line of trials.csv; ELBOs of validation, in nats per image."""
-
-    key: str
-    label: str
-    stage: Literal["tuning", "result"]
-    optimizer: str
-    learning_rate: float
-    seed: int
-    status: Literal["finished", "diverged"]
-    epochs: int
-    """That ended."""
-    final_elbo: float | None
-    best_elbo: float | None
-    best_epoch: int | None
-    train_seconds: float
-    error: str
-
-    @property
-    def score(self) -> float:
-        """What it is judged by: its best validation ELBO, and -inf where it diverged."""
-        if self.status == "diverged" or self.best_elbo is None:
-            return -math.inf
-        return self.best_elbo
-
-
-class _Point(NamedTuple):
-    """One line of curves.csv."""
-
-    key: str
-    epoch: int
-    step: int
-    split: Literal["train", "validation"]
-    elbo: float
-    kl: float
-    nll: float
-    seconds: float
+_FILE = re.compile(r"[0-9a-f]{16}\.json")
+_Kind = TypeVar("_Kind", bound=BaseModel)
 
 
 @final
 class Ledger:
     """The trials of one comparison, by their keys, in the order in which they ended."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self.outcomes: dict[str, Outcome] = {row.key: row for row in self._read(Outcome)}
-        self.curves: dict[str, list[Row]] = {key: [] for key in self.outcomes}
-        for key, *values in self._read(_Point):
-            # a trial counts once its row is there: before, it was being written
-            if key in self.curves:
-                self.curves[key].append(Row(*values))
+    def __init__(
+        self, directory: Folder, tell: Callable[[str], None], left_out: Set[str] = frozenset()
+    ) -> None:
+        """Read the sealed trials, and make the views again where they say something else.
 
-    def add(self, outcome: Outcome, curve: Sequence[Row]) -> None:
-        """Write down a trial that ended."""
-        self.curves[outcome.key] = list(curve)
-        self.outcomes[outcome.key] = outcome
-        points = [_Point(key, *row) for key, rows in self.curves.items() for row in rows]
-        self._write(_Point, points)
-        self._write(Outcome, self.outcomes.values())
-
-    def _path(self, kind: type[NamedTuple]) -> Path:
-        return self._directory / ("trials.csv" if kind is Outcome else "curves.csv")
-
-    def _read(self, kind: type[Any]) -> list[Any]:
-        """Read rows, each value by the type of its column.
+        Args:
+            directory: of the comparison.
+            tell: told of each file that is not what it should be, and what becomes of it.
+            left_out: trials that trials.csv has, and that were never sealed.
 
         Raises:
-            RunError: it cannot be read, or is broken.
+            RunError: a file cannot be read or written, or is from a newer vaectl.
         """
-        path = self._path(kind)
+        self._directory, self._tell = directory, tell
         try:
-            with io.TextIOWrapper(regular(path), "utf-8", newline="") as lines:
-                table = csv.DictReader(lines)
-                rows = [
-                    {key: value or (None if key != "error" else "") for key, value in row.items()}
-                    for row in table
-                ]
-            if tuple(table.fieldnames or ()) != kind._fields:
-                raise ValueError(table.fieldnames)
-            found: list[Any] = TypeAdapter(list[kind]).validate_python(rows)  # type: ignore[valid-type]
-        except FileNotFoundError:
-            return []
+            names = sorted(filter(is_sealed, directory.folder(FOLDER).names()))
         except OSError as error:
-            raise RunError(f"{path}: cannot be read: {error.strerror}") from None
-        except (ValueError, csv.Error):
-            raise RunError(
-                f"{path}: not the trials of a comparison of this vaectl",
-                hint="mend it, or begin again with --force",
-            ) from None
-        return found
+            raise RunError(f"{error.filename}: cannot be read: {error.strerror}") from None
+        found = [trial for name in names if (trial := self._open(name.removesuffix(".json")))]
+        self.ended = {trial.key: trial for trial in sorted(found, key=lambda trial: trial.number)}
+        self._listed = {name: self._renew(name) for name in views.NAMES}["trials.csv"] - left_out
 
-    def _write(self, kind: type[Any], rows: Iterable[tuple[object, ...]]) -> None:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(kind._fields)
-        writer.writerows(rows)
-        write(self._path(kind), text.getvalue())
+    def check_data(self, source: str, fingerprint: str) -> None:
+        """Refuse data other than those that the trials of the result were trained on.
+
+        Raises:
+            DataError: they are others.
+        """
+        for trial in self.ended.values():
+            if trial.record:
+                trial.record.check_data(source, fingerprint)
+
+    def add(self, trial: Ended) -> None:
+        """Seal a trial that ended, and show it in the views.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        write_sealed(self._directory.folder(FOLDER), f"{trial.key}.json", trial)
+        again = self.ended.pop(trial.key, None)
+        self.ended[trial.key] = trial
+        if again:
+            self._show()  # in the place of its older rows
+            return
+        for name in views.NAMES:
+            self._append(name, views.text(name, [trial], header=False))
+
+    def discard(self, key: str, why: str) -> None:
+        """Take back a trial that turns out not to be what it should be; it is trained again.
+
+        Raises:
+            RunError: the views cannot be written.
+        """
+        del self.ended[key]
+        self._show()
+        self._tell(f"{self.file(key)}: {why}: its trial is trained again")
+
+    def was_sealed(self, key: str) -> bool:
+        """Whether a trial was sealed once, by what trials.csv said when it was read."""
+        return key in self._listed
+
+    @property
+    def next_number(self) -> int:
+        """The place of the next trial in their order."""
+        return max((trial.number for trial in self.ended.values()), default=0) + 1
+
+    def tested(self, trial: Ended) -> Tested | None:
+        """The evaluation of a trial's checkpoint on the test split; None if none is sealed.
+
+        Raises:
+            RunError: it cannot be read, or is from a newer vaectl.
+        """
+        name = f"{trial.key}.test.json"
+        if trial.checkpoint is None or self._kind(name) is None:
+            return None
+        try:
+            found = self._opened(name, Tested)
+            if found.key != trial.key:
+                raise ValueError(found.key)
+        except ValueError:
+            file = self._directory.path / FOLDER / name
+            self._tell(f"{file}: damaged or changed: the run is evaluated again")
+            return None
+        # of what was trained in its place before
+        return found if found.checkpoint == trial.checkpoint.digest else None
+
+    def add_test(self, found: Tested) -> None:
+        """Seal an evaluation on the test split.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        write_sealed(self._directory.folder(FOLDER), f"{found.key}.test.json", found)
+
+    def file(self, key: str) -> Path:
+        """The sealed file of a trial."""
+        return self._directory.path / FOLDER / f"{key}.json"
+
+    def _open(self, key: str) -> Ended | None:
+        try:
+            trial = self._opened(f"{key}.json", Ended)
+            if trial.key != key:
+                raise ValueError(trial.key)
+        except ValueError:
+            self._tell(
+                f"{self.file(key)}: damaged or changed: its trial is trained again if it is "
+                "asked for"
+            )
+            return None
+        return trial
+
+    def _show(self) -> None:
+        for name in views.NAMES:
+            write(self._directory, name, views.text(name, self.ended.values()))
+
+    def _append(self, name: str, text: str) -> None:
+        """Add to a view; if that ends half way, the next command makes it again."""
+        try:
+            self._directory.append(name, text.encode())
+        except OSError as error:
+            raise unwritable(error) from None
+
+    def _kind(self, name: str) -> Kind | None:
+        try:
+            return self._directory.kind(f"{FOLDER}/{name}")
+        except OSError as error:
+            raise RunError(f"{error.filename}: cannot be read: {error.strerror}") from None
+
+    def _opened(self, name: str, kind: type[_Kind]) -> _Kind:
+        """Read a sealed file.
+
+        Raises:
+            ValueError: it is not what was sealed, or cannot be what a vaectl sealed.
+            RunError: it cannot be read, or is from a newer vaectl.
+        """
+        try:
+            content = self._directory.read(f"{FOLDER}/{name}", MOST_BYTES)
+        except OSError as error:
+            if error.errno in DAMAGED:
+                raise ValueError(error.strerror) from None
+            raise RunError(f"{error.filename}: cannot be read: {error.strerror}") from None
+        seals.check(content)
+        refuse_newer(self._directory.path / FOLDER / name, content, FORMAT_VERSION)
+        return kind.model_validate_json(content)
+
+    def _renew(self, name: str) -> set[str]:
+        """Make a view again if it is not what the trials say; return the keys that it listed."""
+        path, wanted = self._directory.path / name, views.text(name, self.ended.values())
+        try:
+            known = self._directory.read(name, MOST_BYTES) if self._directory.kind(name) else b""
+        except OSError as error:
+            if error.errno not in DAMAGED:
+                raise RunError(f"{path}: cannot be read: {error.strerror}") from None
+            known = b"\n"
+        if known != wanted.encode():
+            # as a kill leaves it
+            behind = known.endswith(b"\n") and wanted.encode().startswith(known)
+            if (known or self.ended) and not behind:
+                what = "not what the sealed trials say" if known else "gone"
+                self._tell(f"{path}: {what}: made again from {self._directory.path / FOLDER}")
+            write(self._directory, name, wanted)
+        return {line.split(b",")[0].decode("ascii", "replace") for line in known.splitlines()}
 
 
-def write(path: Path, text: str) -> None:
-    """Write a file of a comparison whole, or leave what was there.
+def is_sealed(name: str) -> bool:
+    """Whether a name in trials/ is that of a sealed trial."""
+    return _FILE.fullmatch(name) is not None
+
+
+def write_sealed(folder: Folder, name: str, what: BaseModel) -> None:
+    """Write what a file of the ledger holds, with its seal.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    write(folder, name, json.dumps(seals.sealed(what.model_dump(mode="json"))) + "\n")
+
+
+def write(folder: Folder, name: str, text: str) -> None:
+    """Write a file of a comparison, durably, or leave what was there.
 
     Raises:
         RunError: it cannot be written.
     """
     try:
-        with replacing(path) as file:
+        with folder.replacing(name) as file:
             file.write(text.encode())
     except OSError as error:
-        raise unwritable(path, error) from None
+        raise unwritable(error) from None
 
 
-def unwritable(path: Path, error: OSError) -> RunError:
+def unwritable(error: OSError) -> RunError:
     """Say that something in a comparison's directory cannot be written."""
     return RunError(
-        f"{path}: cannot be written: {error.strerror}",
-        hint="what was written before is intact; the same command continues after it",
+        f"{error.filename}: cannot be written: {error.strerror}",
+        hint="put the file or directory itself in its place"
+        if error.errno == errno.ELOOP
+        else "what was written before is intact; the same command continues after it",
     )

@@ -9,13 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_serializer, field_validator
 from pydantic_core import PydanticCustomError
 
 from vaectl import config, configfile
-from vaectl.comparison.ledger import Outcome
 from vaectl.config import (
     Config,
     Count,
@@ -27,6 +26,9 @@ from vaectl.config import (
     WeightDecayOn,
 )
 from vaectl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vaectl.comparison.ended import Outcome
 
 FIRST_TUNING_SEED = 1000
 """Where tuning seeds given by their number begin, so that those of the result stay fresh."""

@@ -13,6 +13,7 @@ from vaectl.comparison import directory, report
 from vaectl.comparison.ledger import write
 from vaectl.comparison.run import Result
 from vaectl.comparison.summary import Member, Summary, members, summarize
+from vaectl.files import Folder
 from vaectl.progress import Phase, Watch, ignore
 from vaectl.rundir import RunDir
 
@@ -65,7 +66,7 @@ def _publish(result: Result) -> Summary:
         "report.html": report.render(summary, result.settings, traces, images),
     }
     for name, text in files.items():
-        write(result.path / name, text)
+        write(Folder(result.path), name, text)
     return summary
 
 

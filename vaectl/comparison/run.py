@@ -2,8 +2,9 @@
 
 runs/<name>/
   comparison.yaml    the resolved configuration; `vaectl compare-optimizers` on it continues
-  trials.csv         one row per trial; see `vaectl.comparison.ledger`
-  curves.csv         one row per trial, epoch and split
+  trials/            every trial, sealed; see `vaectl.comparison.ledger`
+  trials.csv         one row per trial, for people
+  curves.csv         one row per trial, epoch and split, for people
   <label>-s<seed>/   an ordinary run per optimizer and seed of the result
   summary.json       statistics
   figures/           curves and statistics, drawn
@@ -12,7 +13,6 @@ runs/<name>/
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import NamedTuple, final
 
 import jax
 import jax.numpy as jnp
+from pydantic import ValidationError
 
 from vaectl import (
     assessment,
@@ -33,19 +34,24 @@ from vaectl import (
     training,
 )
 from vaectl.checkpoints import Checkpoints, Info, check_place
-from vaectl.comparison import directory, plan
-from vaectl.comparison.ledger import Ledger, Outcome, unwritable
+from vaectl.comparison import directory, members, plan, unsealed
+from vaectl.comparison.ended import FILES, Ended, Outcome, Tested, checkpoint_file
+from vaectl.comparison.ledger import FOLDER, Ledger
 from vaectl.comparison.plan import Comparison, Trial, trials
 from vaectl.config import Config
 from vaectl.devices import DeviceKind
-from vaectl.errors import ConfigError, DivergedError, InterruptedRunError, RunError
+from vaectl.errors import DivergedError, InterruptedRunError, RunError
 from vaectl.experiment import Stopping, Task
+from vaectl.files import Folder
 from vaectl.fitting import Chunk, Epoch
 from vaectl.interrupts import asked_to_stop
 from vaectl.progress import Note, Phase, Training, Watch, ignore
-from vaectl.record import Best, Evaluation, Row, now
-from vaectl.rundir import RunDir, check_name
+from vaectl.record import Best, Evaluation, Record, Row, now
+from vaectl.rundir import RunDir, check_name, metrics_digest
 from vaectl.training import Program
+
+SAMPLES, SEED = 1, 0
+"""Of the ELBO on the test split."""
 
 
 class Result(NamedTuple):
@@ -61,8 +67,10 @@ class Result(NamedTuple):
     """Of each trial."""
     evaluations: list[Evaluation | None]
     """Of each trial: of its best epoch, on the test split, where it is one of the result."""
+    records: list[Record]
+    """Of the runs of the result."""
     problems: list[str]
-    """Members that could not be evaluated, and why."""
+    """Runs of the result that are damaged or could not be evaluated, and why."""
 
     def check(self) -> None:
         """Tell of what went wrong with single members, now that all else is done.
@@ -71,13 +79,14 @@ class Result(NamedTuple):
         is not.
 
         Raises:
-            RunError: members that could not be evaluated.
+            RunError: members that are damaged, or could not be evaluated.
             DivergedError: members of the result that diverged.
         """
         if self.problems:
             raise RunError(
                 "\n".join(self.problems),
-                hint="the same command tries again; a run that was removed it trains again",
+                hint="put back what is damaged or gone from a copy, or remove that run, and the "
+                "same command trains it again",
             )
         pairs = list(zip(self.trials, self.outcomes, strict=True))
         bad = [f"{t}: {o.error}" for t, o in pairs if (t.stage, o.status) == ("result", "diverged")]
@@ -129,10 +138,22 @@ def run(
     streamed = {footprint.check_training(each, held_out, device) for each in programs}
     for note in dataset.notes:
         watch(Note(f"note: {note}"))
-    with asked_to_stop() as stopping, directory.locked(path, force=force):
-        directory.check(settings, path, force=force)  # another process may have been here
-        directory.check_data(path, settings.base.data.source, dataset.fingerprint)
-        running = _Running(path, settings, dataset, device, any(streamed), watch, stopping)
+
+    def tell(text: str) -> None:
+        watch(Note(text))
+
+    with asked_to_stop() as stopping, directory.locked(path, force=force) as left_alone:
+        for left in left_alone:
+            tell(f"{left}: not vaectl's, and left alone")
+        if not force:
+            directory.check(settings, path, force=False)  # another process may have been here
+        folder = Folder(path)
+        left_out = unsealed.seal(folder, tell)
+        ledger = Ledger(folder, tell, left_out)
+        ledger.check_data(settings.base.data.source, dataset.fingerprint)
+        running = _Running(
+            folder, settings, dataset, device, any(streamed), ledger, watch, stopping
+        )
         directory.write_settings(path, settings)
         try:
             with jax.default_device(device):
@@ -140,17 +161,18 @@ def run(
                 evaluations = [running.evaluated(trial) for trial in planned]
         except KeyboardInterrupt:
             raise InterruptedRunError(
-                f"interrupted with {len(running.ledger.outcomes)} trials done",
+                f"interrupted with {len(ledger.ended)} trials done",
                 hint="the same command continues after them",
             ) from None
-        keys = [running.key(trial) for trial in planned]
+        ended = [ledger.ended[running.key(trial)] for trial in planned]
         return Result(
             path,
             settings,
             planned,
-            [running.ledger.outcomes[key] for key in keys],
-            [running.ledger.curves[key] for key in keys],
+            [each.outcome for each in ended],
+            [each.rows for each in ended],
             evaluations,
+            [each.record for each in ended if each.record],
             running.problems,
         )
 
@@ -161,18 +183,18 @@ class _Running:
 
     def __init__(
         self,
-        path: Path,
+        folder: Folder,
         settings: Comparison,
         dataset: data.Dataset,
         device: jax.Device,
         streamed: bool,
+        ledger: Ledger,
         watch: Watch,
         stopping: Stopping,
     ) -> None:
-        self.ledger = Ledger(path)
         self.problems: list[str] = []
-        self._path, self._settings, self._dataset = path, settings, dataset
-        self._device, self._streamed = device, streamed
+        self._folder, self._settings, self._dataset = folder, settings, dataset
+        self._device, self._streamed, self._ledger = device, streamed, ledger
         self._watch, self._stopping = watch, stopping
         # epochs of members: how many have ended, and how many there will be
         self._done_epochs = 0
@@ -184,7 +206,7 @@ class _Running:
         self._how, _ = population.strategy(device, self._train)
 
     def key(self, trial: Trial) -> str:
-        """Of its line in the ledger."""
+        """The key of a trial in the ledger."""
         return trial.key(self._dataset.fingerprint)
 
     def run(self) -> list[Trial]:
@@ -205,34 +227,66 @@ class _Running:
         return planned
 
     def evaluated(self, trial: Trial) -> Evaluation | None:
-        """Evaluate the best epoch of a trial of the result on the test split, if never done."""
-        if trial.stage == "tuning" or self._outcome(trial).status == "diverged":
+        """Check the run of a trial of the result; evaluate it on the test split, if never done."""
+        if trial.stage == "tuning":
             return None
         self._leave_if_asked()
+        ended, run = self._ended(trial), self._folder.folder(trial.run_name)
+        checkpoint = None if ended.error else ended.checkpoint
+        found = None
         try:
-            return self._evaluation(RunDir(self._path / trial.run_name))
+            for file in members.mend(run, ended):
+                sealed = self._ledger.file(ended.key)
+                self._watch(Note(f"{file}: changed or gone: made again from {sealed}"))
+            if checkpoint:
+                found = self._tested(trial, ended, checkpoint)
+            members.check_checkpoint(run, ended)
+            if checkpoint and found is None:
+                found = self._test(trial, ended, checkpoint)
         except RunError as error:  # the others are evaluated all the same
             self.problems.append(error.message)
-            return None
-
-    def _evaluation(self, rundir: RunDir) -> Evaluation:
-        found = rundir.read_evaluations().get("test")
-        wanted = 1, self._settings.importance_samples, 0
-        # somebody may have evaluated it otherwise since
-        if found is None or (found.samples, found.importance_samples, found.seed) != wanted:
-            self._watch(Phase(f"evaluating {rundir.name} on the test split"))
-            found = assessment.assess(
-                trained.load(rundir),
-                "test",
-                samples=wanted[0],
-                importance_samples=wanted[1],
-                seed=wanted[2],
-            )
-            rundir.write_evaluation(found)
         return found
 
-    def _outcome(self, trial: Trial) -> Outcome:
-        return self.ledger.outcomes[self.key(trial)]
+    def _tested(self, trial: Trial, ended: Ended, checkpoint: Info) -> Evaluation | None:
+        """Return the evaluation that is sealed, if it is the one that is asked for."""
+        sealed = self._ledger.tested(ended)
+        if sealed is None:
+            return None
+        e, samples = sealed.evaluation, self._settings.importance_samples
+        told = e.split, e.samples, e.importance_samples, e.seed, e.images, e.epoch, e.step
+        images = len(self._dataset.test.images)
+        asked = "test", SAMPLES, samples, SEED, images, checkpoint.epoch, checkpoint.step
+        same_code = e.code_size == trial.settings.model.code_size
+        return e if told == asked and same_code else None
+
+    def _test(self, trial: Trial, ended: Ended, checkpoint: Info) -> Evaluation:
+        """Evaluate the run of a trial on the test split, and seal that."""
+        self._watch(Phase(f"evaluating {trial.run_name} on the test split"))
+        rundir = RunDir(self._folder.folder(trial.run_name))
+        model = trained.load(rundir, checkpoint.epoch)
+        settings = model.settings.model_copy(update={"checkpoint": trial.settings.checkpoint})
+        if (settings, model.checkpoint) != (trial.settings, checkpoint):
+            raise RunError(f"{rundir.path}: not the run of {trial}")
+        found = assessment.assess(
+            model,
+            "test",
+            samples=SAMPLES,
+            importance_samples=self._settings.importance_samples,
+            seed=SEED,
+        )
+        try:
+            tested = Tested(key=ended.key, checkpoint=checkpoint.digest, evaluation=found)
+        except ValidationError:
+            raise RunError(f"{rundir.path}: its numbers on the test split are not finite") from None
+        self._ledger.add_test(tested)
+        try:
+            rundir.write_evaluation(found)  # for whoever looks at the run alone
+        except RunError as error:
+            self._watch(Note(error.message))
+        return found
+
+    def _ended(self, trial: Trial) -> Ended:
+        return self._ledger.ended[self.key(trial)]
 
     def _tuned(self, label: str, settings: Config, tuning: plan.Tuning) -> list[Trial]:
         """Try learning rates until the best of them lies between two others."""
@@ -257,7 +311,7 @@ class _Running:
         return tried
 
     def _scores(self, tried: Sequence[Trial]) -> dict[float, float]:
-        return plan.scores([self._outcome(trial) for trial in tried])
+        return plan.scores([self._ended(trial).outcome for trial in tried])
 
     def _fit(self, wanted: Sequence[Trial]) -> None:
         """Train those of one optimizer's members that are not in the ledger."""
@@ -268,16 +322,17 @@ class _Running:
         label = missing[0].label
         program = _program(missing[0].settings, self._dataset)
         for trial in missing:
+            self._tell_why(trial)
             if trial.stage == "result":
                 self._make_way(trial.run_name)
-        members = jax.device_put([training.member(t.settings) for t in missing], self._device)
+        starts = jax.device_put([training.member(t.settings) for t in missing], self._device)
         tracks = [_Track(trial) for trial in missing]
         steps = program.steps_per_epoch
         before = self._done_epochs * steps
         self._watch(Phase(f"{label}: {len(missing)} member{'s' * (len(missing) > 1)}"))
         self._watch(Training(self._all_epochs, program.images, steps, before, label))
         for index, event in population.fit(
-            program, members, self._train, self._validation, self._how
+            program, starts, self._train, self._validation, self._how
         ):
             track = tracks[index]
             track.start = track.start or now()
@@ -300,48 +355,68 @@ class _Running:
             raise KeyboardInterrupt  # the first signal only asked to stop
 
     def _done(self, trial: Trial) -> bool:
-        if self.key(trial) not in self.ledger.outcomes:
+        """Whether a trial is sealed, and the run is there that one of the result leaves.
+
+        What is sealed under its key, but is not of this trial, is discarded.
+        """
+        key = self.key(trial)
+        ended = self._ledger.ended.get(key)
+        if ended is None:
+            return False
+        settings = trial.settings
+        asked = trial.stage, settings.optimizer.name, trial.learning_rate, settings.seed
+        told = ended.stage, ended.optimizer, ended.learning_rate, ended.seed
+        whole = ended.epochs < settings.epochs if ended.error else ended.epochs == settings.epochs
+        if asked != told or not whole:
+            self._ledger.discard(key, f"not of {trial}")
             return False
         if trial.stage == "tuning":
             return True
-        try:
-            # its label may have been that of other hyperparameters in between
-            return configfile.load(self._path / trial.run_name / "config.yaml") == trial.settings
-        except ConfigError:
-            return False
+        # under another label it left another run
+        run = self._folder.folder(trial.run_name)
+        return ended.label == trial.label and members.is_there(run, ended)
+
+    def _tell_why(self, trial: Trial) -> None:
+        """Tell of a trial that is trained again because something of it is gone."""
+        key, run = self.key(trial), self._folder.path / trial.run_name
+        ended, file = self._ledger.ended.get(key), self._ledger.file(key)
+        gone = None
+        if ended is None and self._ledger.was_sealed(key) and not file.exists():
+            gone = file
+        if ended is not None and ended.label == trial.label and not run.exists():
+            gone = run
+        if gone:
+            self._watch(Note(f"{gone}: gone: {trial} is trained again"))
 
     def _end(self, track: _Track, error: str = "") -> None:
         """Write down a member that ended; one of the result leaves a run."""
         trial = track.trial
-        if trial.stage == "result":
-            self._save(track, error)
-        outcome = track.outcome(self.key(trial), error)
-        self.ledger.add(outcome, track.rows)
+        files = self._save(track, error) if trial.stage == "result" else {}
+        ended = track.ended(self.key(trial), self._ledger.next_number, error, files)
+        self._ledger.add(ended)
         track.best = None  # its state is saved, and large
-        came_to = error or f"best validation ELBO {outcome.best_elbo:.2f}"
+        came_to = error or f"best validation ELBO {ended.outcome.best_elbo:.2f}"
         self._watch(Note(f"{trial}: {came_to}"))
 
     def _make_way(self, name: str) -> None:
-        """Move a run that is there under a name aside; what was cut off before it was one goes."""
-        rundir = RunDir(self._path / name)
-        if not rundir.has_record:
-            shutil.rmtree(rundir.path, ignore_errors=True)
+        """Move what is there under the name of a run aside."""
+        there = {*self._folder.names()}
+        if name not in there:
             return
-        if rundir.is_locked():
-            raise RunError(f"{rundir.path}: another process writes in it", hint="wait for it")
-        places = (self._path / f"{name}.{number}" for number in count(1))
-        aside = next(place for place in places if not place.exists())
-        try:
-            rundir.path.rename(aside)
-        except OSError as error:
-            raise unwritable(rundir.path, error) from None
-        self._watch(
-            Note(f"{name} is there, and no trial of this comparison: renamed to {aside.name}")
-        )
+        run = self._folder.folder(name)
+        if self._folder.kind(name) == "folder" and RunDir(run).is_locked():
+            raise RunError(f"{run.path}: another process writes in it", hint="wait for it")
+        aside = next(place for n in count(1) if (place := f"{name}.{n}") not in there)
+        directory.move(self._folder, name, aside)
+        self._watch(Note(f"{name} is there, and no trial of this comparison: renamed to {aside}"))
 
-    def _save(self, track: _Track, error: str) -> None:
+    def _save(self, track: _Track, error: str) -> dict[str, str]:
+        """Leave the run of a trial of the result; return its small files."""
         settings, name = track.trial.settings, track.trial.run_name
-        with RunDir.create(self._path, name, name, force=False) as rundir:
+        files = [*FILES]
+        # where nobody takes it for a run until it is whole
+        making = self._folder.folder(FOLDER)
+        with RunDir.create(making.path, name, name, force=False) as rundir:
             task = Task(settings, self._dataset, self._device, self._streamed, self._watch)
             record = experiment.first_record(task, rundir)
             update: dict[str, object] = {
@@ -354,13 +429,24 @@ class _Running:
             if (best := track.best) is not None:
                 epoch, elbo = best.epoch, best.validation.elbo
                 update["best"] = Best(epoch=epoch, validation_elbo=elbo)
-                info = Info(epoch=epoch, step=best.step, validation_elbo=elbo, best=best.step)
+                info = Info(
+                    epoch=epoch,
+                    step=best.step,
+                    validation_elbo=elbo,
+                    best=best.step,
+                    image_shape=self._dataset.image_shape,
+                    metrics=metrics_digest(track.rows[: 2 * epoch]),
+                )
                 with Checkpoints(rundir.checkpoints) as checkpoints:
                     checkpoints.save(best.state, info)
+                files.append(checkpoint_file(best.step))
             header = f"the resolved configuration of {name}"
             rundir.write_config(configfile.dump(settings, header))
             rundir.write_metrics(track.rows)
             rundir.write_record(record.model_copy(update=update))
+        texts = {file: (rundir.path / file).read_bytes().decode() for file in files}
+        directory.move(self._folder, f"{FOLDER}/{name}", name)
+        return texts
 
 
 def _program(settings: Config, dataset: data.Dataset) -> Program:
@@ -391,23 +477,18 @@ class _Track:
             # a copy: the state itself is donated to the next epoch
             self.best = epoch._replace(state=jax.tree.map(jnp.copy, epoch.state))
 
-    def outcome(self, key: str, error: str) -> Outcome:
-        """Its line of the ledger."""
-        validation = [row for row in self.rows if row.split == "validation"]
-        best = max(validation, key=lambda row: row.elbo, default=None)
+    def ended(self, key: str, number: int, error: str, files: dict[str, str]) -> Ended:
+        """What it came to, to be sealed."""
         settings = self.trial.settings
-        return Outcome(
+        return Ended(
             key=key,
+            number=number,
             label=self.trial.label,
             stage=self.trial.stage,
             optimizer=settings.optimizer.name,
             learning_rate=self.trial.learning_rate,
             seed=settings.seed,
-            status="diverged" if error else "finished",
-            epochs=self.epochs,
-            final_elbo=validation[-1].elbo if validation else None,
-            best_elbo=best.elbo if best else None,
-            best_epoch=best.epoch if best else None,
-            train_seconds=sum(row.seconds for row in self.rows if row.split == "train"),
             error=error,
+            rows=self.rows,
+            files=files,
         )

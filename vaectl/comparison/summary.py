@@ -12,11 +12,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from vaectl.comparison import plan, statistics
-from vaectl.comparison.ledger import Outcome
+from vaectl.comparison.ended import Outcome
 from vaectl.comparison.run import Result
 from vaectl.comparison.statistics import Interval
 from vaectl.record import Evaluation, Row
-from vaectl.rundir import RunDir
 
 FORMAT_VERSION = 1
 ENOUGH = 5
@@ -248,9 +247,7 @@ def summarize(result: Result) -> Summary:
         )
         for a, b in combinations(sides, 2)
     ]
-    records = [
-        RunDir(result.path / m.run_name).read_record() for found in by_label.values() for m in found
-    ]
+    records = result.records
     record = records[0] if records else None
     each = zip(result.trials, result.outcomes, strict=True)
     return Summary(

@@ -1,0 +1,720 @@
+"""No file of a comparison is taken on trust: edits change nothing that is published, or are named.
+
+Nothing that is published may change without a word, whatever is edited, damaged or deleted.
+"""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.figure import Figure
+
+import vaectl as package
+from tests.conftest import Answer, Fault, Table, Vaectl
+from vaectl import charts, seals
+from vaectl.comparison import plan, publish, run
+from vaectl.rundir import RunDir
+
+SETTINGS = """\
+protocol: tuned
+base:
+  epochs: 2
+  data: {train_size: 200, validation_size: 50, test_size: 50}
+  model: {hidden_size: 2, code_size: 2}
+optimizers: [adam, sgd]
+seeds: 2
+tuning: {learning_rates: [1.0e-3, 1.0e+9], growth: 0, seeds: 1}
+importance_samples: 2
+"""
+COMMAND = ("compare-optimizers", "c.yaml", "--name", "c")
+C = Path("runs/c")
+OLD = Path(__file__).parent / "formats" / "comparison-1.tar.gz"
+
+
+@pytest.fixture(autouse=True)
+def _quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To draw takes two seconds, each time."""
+    _draw_nothing(monkeypatch)
+
+
+def _draw_nothing(patch: pytest.MonkeyPatch) -> None:
+    for name in ("curves", "ranks", "sensitivity", "budget"):
+        patch.setattr(charts, name, lambda *_, **__: Figure(figsize=(1, 1)))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished comparison, as the command leaves it."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        _draw_nothing(patch)
+        Path("c.yaml").write_text(SETTINGS)
+        publish.publish(run.run(plan.load(Path("c.yaml")), runs_dir=Path("runs"), name="c"))
+    return folder / C
+
+
+@pytest.fixture
+def again(finished: Path, vaectl: Vaectl) -> Callable[[], Answer]:
+    """Give the command once more; the comparison lies in the working directory."""
+    Path("c.yaml").write_text(SETTINGS)
+    shutil.copytree(finished, C)
+    return lambda: vaectl(*COMMAND)
+
+
+TIMES = ("seconds_to_target", "seconds_per_epoch", "relative_time")
+
+
+def _numbers(path: Path) -> dict[str, Any]:
+    """What is published, but for how long it took."""
+    summary: dict[str, Any] = json.loads((path / "summary.json").read_text())
+    for side in summary["sides"]:
+        for name in TIMES:
+            side.pop(name)
+    return summary
+
+
+def _published(path: Path) -> tuple[str, ...]:
+    names = ("summary.json", "report.html", "trials.csv", "curves.csv")
+    return tuple((path / name).read_text() for name in names)
+
+
+def _sealed(label: str, stage: str, seed: int | None = None) -> Path:
+    """The sealed file of a trial, the first one that fits."""
+    for file in sorted((C / "trials").glob("*[0-9a-f].json")):
+        trial = json.loads(file.read_text())
+        same = (trial["label"], trial["stage"], trial["learning_rate"]) == (label, stage, 1e-3)
+        if same and seed in (None, trial["seed"]):
+            return file
+    raise AssertionError((label, stage))
+
+
+def _seal_again(file: Path, **update: object) -> None:
+    fields = {**json.loads(file.read_text()), **update}
+    del fields["seal"]
+    file.write_text(json.dumps(seals.sealed(fields)))
+
+
+def test_the_same_command_says_nothing_and_changes_no_byte_of_what_is_published(
+    again: Callable[[], Answer], finished: Path
+) -> None:
+    code, _, err = again()
+    assert (code, err) == (0, "reading digits-5k\ndrawing curves\n")
+    assert _published(C) == _published(finished)
+
+
+def _edit_a_number(file: Path) -> None:
+    lines = file.read_text().splitlines()
+    at = next(i for i, line in enumerate(lines) if ",result," in line or ",validation," in line)
+    lines[at] = lines[at].replace("-5", "-3")
+    file.write_text("\n".join(lines) + "\n")
+
+
+VIEW_EDITS: dict[str, Callable[[Path], object]] = {
+    "a number": _edit_a_number,
+    "gone": Path.unlink,
+    "cut inside a line": lambda file: file.write_bytes(file.read_bytes()[:-20]),
+    "a row twice": lambda file: file.write_text(
+        file.read_text() + file.read_text().splitlines()[-1] + "\n"
+    ),
+    "a status": lambda file: file.write_text(
+        file.read_text().replace("finished", "diverged").replace("validation", "train")
+    ),
+    "no text": lambda file: file.write_bytes(b"\xff\xfe\x00"),
+    "empty": lambda file: file.write_bytes(b""),
+}
+
+
+@pytest.mark.parametrize("name", ["trials.csv", "curves.csv"])
+@pytest.mark.parametrize("edit", VIEW_EDITS)
+def test_a_table_is_made_again_from_the_sealed_trials(
+    name: str, edit: str, again: Callable[[], Answer], finished: Path
+) -> None:
+    VIEW_EDITS[edit](C / name)
+    code, _, err = again()
+    assert code == 0
+    assert f"runs/c/{name}: " in err
+    assert ": made again from runs/c/trials\n" in err
+    assert _published(C) == _published(finished)
+
+
+def test_a_table_that_a_kill_left_behind_is_caught_up_without_a_word(
+    again: Callable[[], Answer], finished: Path
+) -> None:
+    for name in ("trials.csv", "curves.csv"):
+        lines = (C / name).read_text().splitlines(keepends=True)
+        (C / name).write_text("".join(lines[:-1]))
+    assert again().err == "reading digits-5k\ndrawing curves\n"
+    assert _published(C) == _published(finished)
+
+
+def test_an_edited_evaluation_of_a_member_is_not_published(
+    again: Callable[[], Answer], finished: Path
+) -> None:
+    file = C / "sgd-s0" / "evaluation.json"
+    file.write_text(file.read_text().replace("-5", "-1"))
+    assert again().code == 0
+    assert _published(C) == _published(finished)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "run.json", "metrics.csv", "checkpoints/4.json"])
+@pytest.mark.parametrize("edit", ["changed", "gone"])
+def test_a_small_file_of_a_member_is_made_again(
+    name: str, edit: str, again: Callable[[], Answer], finished: Path
+) -> None:
+    file = C / "sgd-s1" / name
+    if edit == "gone":
+        file.unlink()
+    else:
+        file.write_text(file.read_text().replace("1", "2"))
+    code, _, err = again()
+    key = _sealed("sgd", "result", 1)
+    assert code == 0
+    assert f"{file}: changed or gone: made again from {key}\n" in err
+    assert file.read_bytes() == (finished / "sgd-s1" / name).read_bytes()
+    assert _published(C) == _published(finished)
+
+
+def test_all_small_files_gone_are_made_again(again: Callable[[], Answer], finished: Path) -> None:
+    for name in ("config.yaml", "run.json", "metrics.csv"):
+        (C / "sgd-s1" / name).unlink()
+    assert again().code == 0
+    assert not (C / "sgd-s1.1").exists()
+    assert _published(C) == _published(finished)
+
+
+@pytest.mark.parametrize("edit", ["damaged", "gone"])
+def test_a_damaged_checkpoint_is_told_every_time_and_what_was_sealed_stays(
+    edit: str, again: Callable[[], Answer], finished: Path
+) -> None:
+    checkpoint = C / "adam-s0" / "checkpoints" / "4"
+    if edit == "gone":
+        shutil.rmtree(checkpoint)
+    else:
+        (checkpoint / "_METADATA").write_bytes(b"")
+    for _ in range(2):
+        code, _, err = again()
+        assert code == 4
+        assert f"error: {checkpoint}: the checkpoint is {edit}" in err
+        assert "remove that run, and the same command trains it again\n" in err
+        assert _published(C) == _published(finished)
+    shutil.rmtree(C / "adam-s0")
+    code, _, err = again()
+    assert code == 0
+    assert "runs/c/adam-s0: gone: adam, learning rate 0.001, seed 0 is trained again\n" in err
+    assert _numbers(C) == _numbers(finished)
+    assert again().err == "reading digits-5k\ndrawing curves\n"
+
+
+def _flip_status(file: Path) -> None:
+    file.write_text(file.read_text().replace('"error": ""', '"error": "x"'))
+
+
+def _other_stage(file: Path) -> None:
+    stage = json.loads(file.read_text())["stage"]
+    _seal_again(file, stage={"tuning": "result", "result": "tuning"}[stage])
+
+
+SEALED_EDITS: dict[str, Callable[[Path], object]] = {
+    "a digit": lambda file: file.write_text(file.read_text().replace("-5", "-3", 1)),
+    "a status": _flip_status,
+    "cut": lambda file: file.write_bytes(file.read_bytes()[:100]),
+    "empty": lambda file: file.write_bytes(b""),
+    "nested": lambda file: file.write_text("[" * 100_000),
+    "no text": lambda file: file.write_bytes(b"\xff\x00"),
+    # by somebody who seals it again
+    "diverged": lambda file: _seal_again(file, error="it diverged"),
+    "other seed": lambda file: _seal_again(file, seed=77),
+    "other rate": lambda file: _seal_again(file, learning_rate=0.5),
+    "other optimizer": lambda file: _seal_again(file, optimizer="rmsprop"),
+    "other stage": _other_stage,
+    "half the rows": lambda file: _seal_again(file, rows=json.loads(file.read_text())["rows"][:2]),
+    "NaN": lambda file: _seal_again(file, rows=[[1, 2, "train", *[float("nan")] * 4]]),
+    "no files": lambda file: _seal_again(file, files={"config.yaml": ""}),
+}
+
+
+@pytest.mark.parametrize("stage", ["tuning", "result"])
+@pytest.mark.parametrize("edit", SEALED_EDITS)
+def test_a_trial_that_is_not_what_was_sealed_is_trained_again(
+    edit: str, stage: str, again: Callable[[], Answer], finished: Path
+) -> None:
+    file = _sealed("sgd", stage)
+    SEALED_EDITS[edit](file)
+    code, _, err = again()
+    assert code == 0, err
+    assert f"{file}: " in err
+    assert "trained again" in err
+    assert _numbers(C) == _numbers(finished)
+    assert again().err == "reading digits-5k\ndrawing curves\n"
+
+
+def test_a_trial_that_is_sealed_again_with_another_curve_than_its_runs_is_trained_again(
+    again: Callable[[], Answer], finished: Path
+) -> None:
+    file = _sealed("sgd", "result")
+    rows = json.loads(file.read_text())["rows"]
+    for update in ({"rows": [], "error": "at once"}, {"rows": [_better(*row) for row in rows]}):
+        _seal_again(file, **update)
+        code, _, err = again()
+        assert code == 0
+        assert f"{file}: damaged or changed" in err
+        assert _numbers(C) == _numbers(finished)
+
+
+def _better(  # as metrics.csv has it
+    epoch: int, step: int, split: str, elbo: float, kl: float, nll: float, seconds: float
+) -> list[object]:
+    return [epoch, step, split, elbo + 100, kl, nll - 100, seconds]
+
+
+@pytest.mark.parametrize("stage", ["tuning", "result"])
+def test_a_sealed_trial_that_is_gone_is_named(
+    stage: str, again: Callable[[], Answer], finished: Path
+) -> None:
+    file = _sealed("sgd", stage)
+    file.unlink()
+    code, _, err = again()
+    assert code == 0
+    assert f"{file}: gone: sgd, learning rate 0.001" in err
+    assert _numbers(C) == _numbers(finished)
+
+
+def test_sealed_trials_that_changed_places_are_noticed(
+    again: Callable[[], Answer], finished: Path
+) -> None:
+    one, other = _sealed("sgd", "result", 0), _sealed("adam", "result", 0)
+    _swap(one, other)
+    code, _, err = again()
+    assert code == 0
+    assert f"{one}: damaged or changed" in err
+    assert f"{other}: damaged or changed" in err
+    assert _numbers(C) == _numbers(finished)
+
+
+@pytest.mark.parametrize("edit", ["a digit", "gone", "sealed again", "not finite"])
+def test_an_evaluation_on_the_test_split_is_sealed_and_made_again(
+    edit: str, again: Callable[[], Answer], finished: Path
+) -> None:
+    trial = _sealed("sgd", "result", 0)
+    file = trial.with_suffix(".test.json")
+    evaluation = json.loads(file.read_text())["evaluation"]
+    if edit == "gone":
+        file.unlink()
+    elif edit == "a digit":
+        file.write_text(file.read_text().replace("-5", "-3"))
+    elif edit == "not finite":
+        elbo = {"mean": float("nan"), "standard_error": 1.0}
+        _seal_again(file, evaluation={**evaluation, "elbo": elbo})
+    else:
+        _seal_again(file, evaluation={**evaluation, "seed": 3})
+    code, _, err = again()
+    assert code == 0
+    assert "evaluating sgd-s0 on the test split" in err
+    assert _numbers(C) == _numbers(finished)
+
+
+def test_a_broken_evaluation_of_a_member_hinders_nothing(
+    again: Callable[[], Answer], finished: Path
+) -> None:
+    _sealed("sgd", "result", 0).with_suffix(".test.json").unlink()
+    (C / "sgd-s0" / "evaluation.json").write_text("{")
+    code, _, err = again()
+    assert code == 0
+    assert "runs/c/sgd-s0/evaluation.json: not evaluations of this vaectl\n" in err
+    assert _numbers(C) == _numbers(finished)
+
+
+def test_a_trial_of_a_newer_format_is_not_trained_over(again: Callable[[], Answer]) -> None:
+    file = _sealed("sgd", "result")
+    _seal_again(file, format_version=2)
+    before = file.read_bytes()
+    code, _, err = again()
+    assert (code, "is newer than this vaectl reads" in err) == (4, True)
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("seeds:\n- 0\n- 1", "seeds:\n- 0\n- 1\n- 2", 0),
+        ("target: null", "target: -1.0", 0),
+        ("every: 10", "every: 3", 0),
+        ("importance_samples: 2", "importance_samples: 3", 2),
+        ("epochs: 2", "epochs: 3", 2),
+        ("protocol: tuned", "protocol: tunde", 2),
+        ("# the resolved", "the resolved", 2),
+        ("# the resolved", "# somebody's", 0),
+    ],
+)
+def test_comparison_yaml_changes_nothing_or_is_refused(
+    old: str, new: str, code: int, again: Callable[[], Answer], finished: Path
+) -> None:
+    file = C / "comparison.yaml"
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new, 1))
+    answer = again()
+    assert answer.code == code, answer.err
+    if code:
+        assert "comparison.yaml" in answer.err
+        file.unlink()  # as the hint says
+        assert again().code == 0
+    assert file.read_bytes() == (finished / "comparison.yaml").read_bytes()
+    assert _published(C) == _published(finished)
+
+
+def test_comparison_yaml_that_is_gone_is_written_again(
+    again: Callable[[], Answer], finished: Path
+) -> None:
+    (C / "comparison.yaml").unlink()
+    assert again().code == 0
+    assert (C / "comparison.yaml").read_bytes() == (finished / "comparison.yaml").read_bytes()
+    assert _published(C) == _published(finished)
+
+
+def test_a_directory_of_somebody_elses_trials_is_left_alone(vaectl: Vaectl) -> None:
+    Path("c.yaml").write_text(SETTINGS)
+    (C / "trials").mkdir(parents=True)
+    (C / "trials" / "patients.json").write_text("{}")
+    for force in ((), ("--force",)):
+        code, _, err = vaectl(*COMMAND, *force)
+        assert code == 2
+        assert "error: runs/c is not a comparison" in err
+    assert (C / "trials" / "patients.json").read_text() == "{}"
+
+
+def test_what_a_killed_comparison_left_half_made_is_removed(
+    again: Callable[[], Answer], finished: Path
+) -> None:
+    wholes = [
+        C / "figures" / "curves.png",
+        C / "figures" / "curves.svg",
+        C / "trials.csv",
+        C / "summary.json",
+        C / "report.html",
+        *sorted((C / "trials").glob("*.json")),
+    ]
+    halves = [whole.with_name(f".{whole.name}.abcd_fgh") for whole in wholes]
+    for half, whole in zip(halves, wholes, strict=True):
+        half.write_bytes(whole.read_bytes()[:2000])
+    halves.append(C / ".curves.csv.abcdefgh")
+    halves[-1].touch()
+    half_saved = C / "trials" / "adam-s3"
+    shutil.copytree(C / "adam-s0", half_saved)
+    for name in ("run.json", "evaluation.json"):
+        (half_saved / name).unlink()
+    kept = [
+        C / ".notes.txt",
+        C / "figures" / ".mine.png.abcdefgh",
+        C / "trials" / "notes.txt",
+        C / "trials" / "mine-s1" / "notes.txt",
+    ]
+    for file in kept:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("mine")
+    assert again().code == 0
+    assert [path for path in (*halves, half_saved) if path.exists()] == []
+    assert [file.read_text() for file in kept] == ["mine"] * 4
+    assert _published(C) == _published(finished)
+
+
+@pytest.mark.parametrize("folder", ["trials", "figures", "adam-s0", "adam-s0/checkpoints"])
+def test_nothing_is_written_behind_a_link(folder: str, again: Callable[[], Answer]) -> None:
+    outside = Path("outside")
+    (C / folder).rename(outside)
+    (C / folder).symlink_to(outside.resolve())
+    for file in outside.rglob("*.json"):
+        file.write_text("edited")
+    before = {file: file.read_bytes() for file in outside.rglob("*") if file.is_file()}
+    code, _, err = again()
+    assert code == 4
+    assert f"error: {C / folder}: cannot be " in err
+    assert "it is a link, and vaectl follows no links there" in err
+    assert {file: file.read_bytes() for file in outside.rglob("*") if file.is_file()} == before
+
+
+def test_a_member_is_not_resumed_but_a_copy_of_it_is(
+    again: Callable[[], Answer], vaectl: Vaectl
+) -> None:
+    assert again().code == 0
+    for more in ((), ("--epochs", 100)):
+        code, _, err = vaectl("train", "--resume", "c/adam-s0", *more)
+        assert code == 2
+        assert "runs/c/adam-s0 is a run of the comparison c" in err
+        assert "copy it out of the comparison" in err
+    shutil.copytree(C / "adam-s0", "runs/copy")
+    assert vaectl("train", "--resume", "copy", "--epochs", 3).code == 0
+    assert RunDir(Path("runs/copy")).read_record().epoch == 3
+    assert again().err == "reading digits-5k\ndrawing curves\n"
+
+
+# comparisons of before trials were sealed
+
+
+@pytest.fixture
+def old(vaectl: Vaectl) -> Callable[[], Answer]:
+    """Continue a comparison of before trials were sealed."""
+    with tarfile.open(OLD) as tar:
+        tar.extractall("runs", filter="data")
+    Path("runs/comparison-1").rename(C)
+    Path("c.yaml").write_text(SETTINGS)
+    return lambda: vaectl(*COMMAND)
+
+
+def _of(old: str, new: str) -> Callable[[str], str]:
+    return lambda text: text.replace(old, new)
+
+
+def test_an_old_comparison_is_checked_and_sealed_and_trains_nothing(
+    old: Callable[[], Answer],
+) -> None:
+    before = _numbers(C)
+    tables = [(C / name).read_bytes() for name in ("trials.csv", "curves.csv")]
+    code, _, err = old()
+    assert code == 0
+    said = [line for line in err.splitlines() if "evaluating" not in line]
+    assert said == [
+        "reading digits-5k",
+        "runs/c: 4 trials of the tuning were written before trials were sealed, and are taken as "
+        "trials.csv and curves.csv have them",
+        "drawing curves",
+    ]
+    assert [(C / name).read_bytes() for name in ("trials.csv", "curves.csv")] == tables
+    after = _numbers(C)
+    for side, told in zip(after["sides"], before["sides"], strict=True):
+        for field in ("test_elbo", "test_kl", "test_log_likelihood"):
+            for number, expected in zip(
+                side.pop(field).values(), told.pop(field).values(), strict=True
+            ):
+                assert number == pytest.approx(expected, rel=1e-5)
+        for summary in (side, told):
+            summary.pop("best_run")
+    for summary in (before, after):
+        summary.pop("name")
+        summary.pop("path")
+    assert after == before
+    assert old().err == "reading digits-5k\ndrawing curves\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "edit", "reason"),
+    [
+        ("trials.csv", _of("-563.67", "-363.67"), "other numbers than those of its curve"),
+        ("trials.csv", _of("finished", "diverged"), "other numbers than those of its curve"),
+        ("curves.csv", _of("-563.67", "-363.67"), "an ELBO is not -(NLL + KL), or a time is negat"),
+        ("curves.csv", lambda text: text[:-300], "an epoch is missing, or there twice"),
+        ("sgd-s0/metrics.csv", _of("-563.67", "-363.67"), "metrics.csv has another curve"),
+        ("sgd-s0/run.json", _of("finished", "failed"), "run.json says otherwise"),
+        ("sgd-s0/config.yaml", _of("0.001", "0.002"), "config.yaml is of another trial"),
+        ("sgd-s0/checkpoints/4.json", _of("-563", "-363"), "not the files of a run"),
+    ],
+)
+def test_a_trial_of_an_old_comparison_that_disagrees_with_its_run_is_trained_again(
+    file: str, edit: Callable[[str], str], reason: str, old: Callable[[], Answer]
+) -> None:
+    before = _numbers(C)
+    text = (C / file).read_text()
+    assert edit(text) != text
+    (C / file).write_text(edit(text))
+    code, _, err = old()
+    assert code == 0, err
+    (*_, line) = [line for line in err.splitlines() if "trained again" in line]
+    assert line.startswith("runs/c/trials.csv: sgd, learning rate 0.001, seed ")
+    assert f"does not agree with curves.csv or with its run ({reason}" in line
+    for side, told in zip(_numbers(C)["sides"], before["sides"], strict=True):
+        assert side["best_elbo"]["mean"] == pytest.approx(told["best_elbo"]["mean"], rel=1e-5)
+
+
+def test_rows_twice_in_an_old_comparison_count_once(old: Callable[[], Answer]) -> None:
+    for name in ("trials.csv", "curves.csv"):
+        lines = (C / name).read_text().splitlines()
+        (C / name).write_text("\n".join([*lines, lines[-1]]) + "\n")
+    code, _, err = old()
+    assert code == 0
+    assert "trained again" not in err
+
+
+def test_an_old_comparison_whose_import_was_cut_off_is_read_again(
+    old: Callable[[], Answer],
+) -> None:
+    (C / ".trials").mkdir()
+    (C / ".trials" / "half.json").write_text("{")
+    code, _, err = old()
+    assert code == 0
+    assert "4 trials of the tuning" in err
+    assert not (C / ".trials").exists()
+
+
+# the drill: random single edits
+
+
+def _flip(content: bytes, chance: random.Random) -> bytes:
+    at = chance.randrange(len(content) or 1)
+    flipped = bytes([(content or b"x")[at] ^ 1 << chance.randrange(8)])
+    return content[:at] + flipped + content[at + 1 :]
+
+
+def _duplicate_line(content: bytes, chance: random.Random) -> bytes:
+    lines = content.splitlines(keepends=True) or [b"\n"]
+    at = chance.randrange(len(lines))
+    return b"".join([*lines[: at + 1], *lines[at:]])
+
+
+def _change_digit(content: bytes, chance: random.Random) -> bytes:
+    places = [i for i, byte in enumerate(content) if byte in b"0123456789"]
+    if not places:
+        return content
+    at = chance.choice(places)
+    return content[:at] + chance.choice(b"0123456789").to_bytes() + content[at + 1 :]
+
+
+WORDS = (b"finished", b"diverged", b"failed", b"running", b"tuning", b"result", b"train", b"test")
+
+
+def _change_word(content: bytes, chance: random.Random) -> bytes:
+    known = [word for word in WORDS if word in content]
+    return content.replace(chance.choice(known), chance.choice(WORDS)) if known else content
+
+
+EDITS: dict[str, Callable[[bytes, random.Random], bytes | None]] = {
+    "a flipped bit": _flip,
+    "cut off": lambda content, chance: content[: chance.randrange(len(content) or 1)],
+    "a line twice": _duplicate_line,
+    "a digit": _change_digit,
+    "a status": _change_word,
+    "deleted": lambda *_: None,
+}
+
+
+def _swap(one: Path, other: Path) -> None:
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+
+
+def _kind(file: Path) -> str:
+    """Files of a kind are as likely together as those of another: most are of checkpoints."""
+    parts = file.relative_to(C).parts
+    if "checkpoints" in parts and len(parts) > 3:
+        return "checkpoint"
+    if parts[0] == "trials":
+        return "test" if ".test." in file.name else "trial"
+    return file.name if len(parts) == 1 or parts[0] != "figures" else "figure"
+
+
+def _name(file: Path) -> str:
+    """What a message says of a file: one of a checkpoint is named by its directory."""
+    parts = file.parts
+    at = parts.index("checkpoints") if "checkpoints" in parts else len(parts)
+    return str(Path(*parts[: at + 2])).removesuffix(".json") if at < len(parts) else str(file)
+
+
+def _edits(chance: random.Random) -> Iterator[tuple[str, list[Path]]]:
+    """Make a random edit in the comparison; yield its kind and the files, once it changed one."""
+    by_kind: dict[str, list[Path]] = {}
+    for file in sorted(path for path in C.rglob("*") if path.is_file()):
+        by_kind.setdefault(_kind(file), []).append(file)
+    while True:
+        what = chance.choice([*EDITS, "two files swapped"])
+        one, other = (chance.choice(by_kind[chance.choice([*by_kind])]) for _ in range(2))
+        before = one.read_bytes()
+        if what == "two files swapped":
+            if before != other.read_bytes():
+                _swap(one, other)
+                yield what, [one, other]
+            continue
+        after = EDITS[what](before, chance)
+        if after is None:
+            one.unlink()
+        elif after == before:
+            continue
+        else:
+            one.write_bytes(after)
+        yield what, [one]
+
+
+def _drill(seed: int, finished: Path, vaectl: Vaectl, faults: Table) -> None:
+    shutil.rmtree(C, ignore_errors=True)
+    shutil.copytree(finished, C)
+    Path("c.yaml").write_text(SETTINGS)
+    what, edited = next(_edits(random.Random(seed)))  # noqa: S311
+    answer = vaectl(*COMMAND)
+    told = f"{seed}: {what}: {[*map(str, edited)]}: {answer.code}\n{answer.err}"
+    assert answer.code in (0, 2, 4), told
+    assert "Traceback" not in answer.err, told
+    named = [file for file in edited if _name(file) in answer.out + answer.err]
+    if answer.code:
+        assert named, told
+        assert "\ntry: " in answer.err, told
+    if answer.code != 2:  # else nothing is published
+        same = _numbers(C) == _numbers(finished)
+        assert same or (answer.code == 4 and named == edited), told
+        assert named or _published(C) == _published(finished), told
+    if answer.code == 0:  # what was mended is mended
+        assert vaectl(*COMMAND)[::2] == (0, "reading digits-5k\ndrawing curves\n"), told
+    faults[Fault("an edited comparison", what)].append(0.0)
+
+
+def test_random_edits_change_nothing_that_is_published_or_are_named(
+    finished: Path, vaectl: Vaectl, faults: Table
+) -> None:
+    for seed in range(30):
+        _drill(seed, finished, vaectl, faults)
+
+
+@pytest.mark.full
+def test_five_hundred_random_edits(finished: Path, vaectl: Vaectl, faults: Table) -> None:
+    for seed in range(1000, 1500):
+        _drill(seed, finished, vaectl, faults)
+
+
+@pytest.mark.full
+def test_kills_lose_no_trial_and_leave_nothing_half_made(
+    finished: Path, vaectl: Vaectl, faults: Table
+) -> None:
+    chance = random.Random(2)  # noqa: S311
+    Path("c.yaml").write_text(SETTINGS)
+    environment = {**os.environ, "PYTHONPATH": str(Path(package.__file__).parent.parent)}
+    killed = 0
+    while killed < 12:
+        command = [sys.executable, "-m", "vaectl", *COMMAND]
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stderr is not None
+        # where there is something to lose: after so many lines
+        for _ in range(chance.randrange(2, 14)):
+            process.stderr.readline()
+        time.sleep(chance.uniform(0, 0.2))
+        process.kill()
+        _, err = process.communicate()
+        assert "Traceback" not in err
+        ended = {file.name: file.read_bytes() for file in (C / "trials").glob("*.json")}
+        if process.returncode == 0:
+            shutil.rmtree(C)
+            continue
+        killed += 1
+        faults[Fault("kill -9", "a comparison")].append(0.0)
+        if chance.random() < 0.5:
+            continue
+        assert vaectl(*COMMAND).code == 0
+        assert _numbers(C) == _numbers(finished)
+        # what had ended did not run again
+        for name, content in ended.items():
+            assert (C / "trials" / name).read_bytes() == content
+        names = {path.name for path in C.rglob("*")}
+        assert {name for name in names if "tmp" in name or name.startswith(".")} <= {
+            ".lock",
+            ".evaluation.lock",
+        }
+        assert {path.name for path in (C / "trials").iterdir() if path.is_dir()} == set()
+        shutil.rmtree(C)

@@ -1,0 +1,201 @@
+"""What a trial came to, and what its best model came to on the test split: typed and checked.
+
+Both are read from files that anybody may have changed, so each is checked for what must hold within
+it: every epoch is there once, an ELBO is -(NLL + KL), the run beside it tells the same.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import Annotated, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from vaectl import seals
+from vaectl.checkpoints import Info
+from vaectl.record import Evaluation, Record, Row
+from vaectl.rundir import SPLITS
+
+FORMAT_VERSION = 1
+
+Stage = Literal["tuning", "result"]
+Key = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+
+FILES = ("config.yaml", "run.json", "metrics.csv")
+"""The small files that every run has."""
+
+
+class Outcome(NamedTuple):
+    """The numbers of a trial: one line of trials.csv; ELBOs of validation, in nats per image."""
+
+    key: str
+    label: str
+    stage: Stage
+    optimizer: str
+    learning_rate: float
+    seed: int
+    status: Literal["finished", "diverged"]
+    epochs: int
+    """That ended."""
+    final_elbo: float | None
+    best_elbo: float | None
+    best_epoch: int | None
+    train_seconds: float
+    error: str
+
+    @property
+    def score(self) -> float:
+        """What it is judged by: its best validation ELBO, and -inf where it diverged."""
+        if self.status == "diverged" or self.best_elbo is None:
+            return -math.inf
+        return self.best_elbo
+
+
+class Ended(BaseModel):
+    """A trial that ended: its curve, from which all its numbers follow, and the run that it left.
+
+    This is what trials/KEY.json holds.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+
+    format_version: int = FORMAT_VERSION
+    key: Key
+    """`plan.Trial.key`."""
+    number: Annotated[int, Field(ge=1)]
+    """Trials are listed in the order in which they ended."""
+    label: str
+    """The label of its optimizer when it ended."""
+    stage: Stage
+    optimizer: str
+    learning_rate: float
+    seed: int
+    error: str
+    """Why it diverged; empty if it finished."""
+    rows: list[Row]
+    """Two of each epoch that ended: training, then validation."""
+    files: dict[str, str] = {}
+    """The small files of the run of a trial of the result, by their paths in it, as text."""
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs that ended."""
+        return len(self.rows) // 2
+
+    @cached_property
+    def best(self) -> Row | None:
+        """The best epoch by validation ELBO, the earliest of equals."""
+        return max(self.rows[1::2], key=lambda row: row.elbo, default=None)
+
+    @cached_property
+    def outcome(self) -> Outcome:
+        """The numbers of the trial, which all follow from its rows."""
+        return Outcome(
+            key=self.key,
+            label=self.label,
+            stage=self.stage,
+            optimizer=self.optimizer,
+            learning_rate=self.learning_rate,
+            seed=self.seed,
+            status="diverged" if self.error else "finished",
+            epochs=self.epochs,
+            final_elbo=self.rows[-1].elbo if self.rows else None,
+            best_elbo=self.best.elbo if self.best else None,
+            best_epoch=self.best.epoch if self.best else None,
+            train_seconds=sum(row.seconds for row in self.rows[::2]),
+            error=self.error,
+        )
+
+    @cached_property
+    def record(self) -> Record | None:
+        """What run.json says; None for a trial of the tuning, which leaves no run."""
+        return Record.model_validate_json(self.files["run.json"]) if self.files else None
+
+    @cached_property
+    def checkpoint(self) -> Info | None:
+        """What is known of the run's checkpoint; None if it has none, or there is no run."""
+        if self.best is None or not self.files:
+            return None
+        return Info.model_validate_json(self.files[checkpoint_file(self.best.step)])
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        steps = self.rows[0].step if self.rows else 1
+        epochs = range(1, self.epochs + 1)
+        places = [(epoch, epoch * steps, split) for epoch in epochs for split in SPLITS]
+        if steps < 1 or [(row.epoch, row.step, row.split) for row in self.rows] != places:
+            raise ValueError("an epoch is missing, or there twice")
+        if any(row.elbo != -(row.nll + row.kl) or row.seconds < 0 for row in self.rows):
+            raise ValueError("an ELBO is not -(NLL + KL), or a time is negative")
+        if not self.rows and not self.error:
+            raise ValueError("it finished without an epoch")
+        if self.stage == "tuning":
+            if self.files:
+                raise ValueError("a trial of the tuning has a run")
+            return self
+        of_best = {checkpoint_file(self.best.step)} if self.best else set()
+        if {*self.files} != {*FILES} | of_best:
+            raise ValueError("not the files of a run")
+        self._check_record()
+        self._check_checkpoint()
+        if self.files["metrics.csv"].splitlines()[1:] != [*map(_rounded, self.rows)]:
+            raise ValueError("metrics.csv has another curve")
+        return self
+
+    def _check_record(self) -> None:
+        record, best = self.record, self.best
+        if record is None:
+            return
+        found = record.seed, record.epoch, record.status, record.error or ""
+        status = "failed" if self.error else "finished"
+        if found != (self.seed, self.epochs, status, self.error):
+            raise ValueError("run.json says otherwise")
+        told = record.best and (record.best.epoch, record.best.validation_elbo)
+        if told != (best and (best.epoch, best.elbo)):
+            raise ValueError("run.json has another best epoch")
+
+    def _check_checkpoint(self) -> None:
+        info, best = self.checkpoint, self.best
+        if info is None or best is None:
+            return
+        seals.check(self.files[checkpoint_file(best.step)].encode())
+        if (info.step, info.epoch, info.validation_elbo) != (best.step, best.epoch, best.elbo):
+            raise ValueError("the checkpoint is not of the best epoch")
+
+
+class Tested(BaseModel):
+    """What the best model of a trial came to on the test split: what trials/KEY.test.json holds."""
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+
+    format_version: int = FORMAT_VERSION
+    key: Key
+    checkpoint: str
+    """The digest of the checkpoint that was evaluated."""
+    evaluation: Evaluation
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        found = self.evaluation
+        numbers = [*found.activity, *found.kl_by_dimension]
+        for estimate in (found.elbo, found.kl, found.nll, found.log_likelihood):
+            if estimate is not None:
+                numbers += [estimate.mean, estimate.standard_error]
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError("a number is not finite")
+        sizes = {len(found.activity), len(found.kl_by_dimension), found.code_size}
+        if len(sizes) > 1 or not 0 <= found.active_units <= found.code_size:
+            raise ValueError("not of this size of code")
+        return self
+
+
+def checkpoint_file(step: int) -> str:
+    """The path in a run of what stands beside the checkpoint of a step."""
+    return f"checkpoints/{step}.json"
+
+
+def _rounded(row: Row) -> str:
+    """A row as metrics.csv has it."""
+    numbers = f"{row.elbo:.6f},{row.kl:.6f},{row.nll:.6f},{row.seconds:.3f}"
+    return f"{row.epoch},{row.step},{row.split},{numbers}"

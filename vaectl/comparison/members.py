@@ -1,0 +1,82 @@
+"""The run that a trial of the result leaves: whether it is still what was sealed with the trial.
+
+Its small files stand in the sealed trial as they are, and are made again from it. Its checkpoint
+stands nowhere else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vaectl.checkpoints import DAMAGED, digest
+from vaectl.comparison.ended import FILES, Ended
+from vaectl.comparison.ledger import MOST_BYTES, unwritable, write
+from vaectl.errors import RunError
+from vaectl.files import Folder
+
+
+def is_there(run: Folder, trial: Ended) -> bool:
+    """Whether the run of a trial is there, perhaps with some of its files changed or gone.
+
+    Raises:
+        RunError: that cannot be known.
+    """
+    known = [(_content(run, name), trial.files[name].encode()) for name in FILES]
+    if any(here == sealed for here, sealed in known):
+        return True
+    # without any of these a checkpoint still tells
+    return all(here is None for here, _ in known) and not _damage(run, trial)
+
+
+def mend(run: Folder, trial: Ended) -> list[Path]:
+    """Make the small files of a run again that are not what was sealed; return their paths.
+
+    Raises:
+        RunError: one cannot be read or written, or lies behind a link.
+    """
+    changed = [name for name in trial.files if _content(run, name) != trial.files[name].encode()]
+    for name in changed:
+        try:
+            run.folder(name.rpartition("/")[0]).make()
+        except OSError as error:
+            raise unwritable(error) from None
+        write(run, name, trial.files[name])
+    return [run.path / name for name in changed]
+
+
+def check_checkpoint(run: Folder, trial: Ended) -> None:
+    """Refuse a run whose checkpoint is not the one that was sealed.
+
+    Raises:
+        RunError: it is damaged or gone, or cannot be read.
+    """
+    if found := _damage(run, trial):
+        raise RunError(f"{found}; what is published of it was sealed before")
+
+
+def _damage(run: Folder, trial: Ended) -> str:
+    """What is wrong with the checkpoint; nothing where it is intact, or the trial has none."""
+    info = trial.checkpoint
+    if info is None:
+        return ""
+    folder = run.folder(f"checkpoints/{info.step}")
+    what = "is damaged: its files are not those that were saved"
+    try:
+        if digest(folder) == info.digest:
+            return ""
+    except OSError as error:
+        if error.errno not in DAMAGED:
+            return f"{error.filename}: the checkpoint cannot be read: {error.strerror}"
+        if not folder.path.exists():
+            what = "is gone"
+    return f"{folder.path}: the checkpoint {what}"
+
+
+def _content(run: Folder, name: str) -> bytes | None:
+    """What a file holds; None where it is gone, or none."""
+    try:
+        return run.read(name, MOST_BYTES)
+    except OSError as error:
+        if error.errno in DAMAGED:
+            return None
+        raise RunError(f"{error.filename}: cannot be read: {error.strerror}") from None
