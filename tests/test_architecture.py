@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "vaectl"
 # each may import what stands above it; those in one line do not import each other
 LAYERS = [
     {"errors", "stderr", "version"},
+    {"surroundings"},
     {"config", "files", "formats", "memory", "streams", "interrupts", "record"},
     {"configfile", "data", "environment", "latent"},
     {"devices", "model", "figures"},

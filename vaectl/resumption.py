@@ -79,9 +79,10 @@ def differences(record: Record, versions: dict[str, str], device: dict[str, Any]
     last = record.resumed[-1] if record.resumed else record
     before, now = last.versions | last.device, versions | device
     return [
-        f"{key} was {value}, is {now.get(key)}: the last bits may differ"
-        for key, value in before.items()
-        if now.get(key) != value
+        f"{key} was {before.get(key, 'not set')}, is {now.get(key, 'not set')}: "
+        "the last bits may differ"
+        for key in before | now
+        if before.get(key) != now.get(key)
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, ValidationInfo, field_serializer, field_validator
 from pydantic_core import PydanticCustomError
 
-from vaectl import config, configfile
+from vaectl import config, configfile, surroundings
 from vaectl.comparison.ledger import Outcome
 from vaectl.config import Config, Count, NonNegative, Optimizer, Positive, Schedule, Section
 from vaectl.errors import ConfigError
@@ -222,8 +223,10 @@ class Trial(NamedTuple):
         return f"{self.label}-s{self.settings.seed}"
 
     def key(self, fingerprint: str) -> str:
-        """A hash of all that its numbers depend on: the configuration, and the data themselves."""
+        """A hash of all that its numbers depend on: configuration, data, variables around it."""
         text = self.settings.model_dump_json(exclude={"checkpoint"}) + fingerprint
+        if variables := surroundings.recorded():
+            text += json.dumps(variables)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
