@@ -28,9 +28,10 @@ def git_commit() -> str | None:
     commit = _git("rev-parse", "--verify", "HEAD")
     if not commit:
         return None
-    names = _git("config", "--null", "--name-only", "--get-regexp", r"^filter\.", none=1) or ""
-    filters = {name.rpartition(".")[0] for name in names.split("\0") if name}
-    if any("=" in name for name in filters):  # `-c` takes what precedes it for the whole name
+    names = _git("config", "--null", "--name-only", "--get-regexp", r"^filter\.", none=1)
+    filters = {name.rpartition(".")[0] for name in (names or "").split("\0") if name}
+    # `-c` takes what precedes the first = for the whole name
+    if names is None or any("=" in name for name in filters):
         return commit
     changes = _git(
         *(word for name in sorted(filters) for word in _without(name)),
@@ -59,14 +60,8 @@ def _git(*arguments: str, none: int = 0) -> str | None:
     program = shutil.which("git", path=path)  # not one of the current directory
     if program is None:
         return None
-    command = [
-        program,
-        "--no-pager",
-        "-c",
-        "core.fsmonitor=false",
-        "-c",
-        "core.hooksPath=/dev/null",
-    ]
+    unset = ("-c", "core.fsmonitor=", "-c", "core.hooksPath=/dev/null")
+    command = [program, "--no-pager", *unset, *arguments]
     # of a hook or a script that calls us, for a repository of its own
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     hardened = {
@@ -78,7 +73,7 @@ def _git(*arguments: str, none: int = 0) -> str | None:
     }
     try:
         answer = subprocess.run(  # noqa: S603  # a fixed command
-            [*command, *arguments],
+            command,
             capture_output=True,
             check=False,
             env=kept | hardened,
