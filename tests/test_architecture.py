@@ -73,7 +73,7 @@ def test_imports_point_one_way(file: Path) -> None:
         ("tensorflow_datasets", "data"),
         ("orbax", "checkpoints.py"),
         ("typer", "cli"),
-        ("matplotlib", ("figures.py", "pictures.py", "charts.py")),
+        ("matplotlib", ("figures.py", "pictures.py", "charts.py", "surroundings.py")),
         ("ruamel", "configfile.py"),
         ("optax", ("optimizers.py", "training.py")),
     ],

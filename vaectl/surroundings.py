@@ -114,13 +114,11 @@ def _leave_current_directory() -> None:
         here = ""
     if not sys.flags.safe_path and sys.path[:1] in ([here], [""]):
         del sys.path[0]
-    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    path = "" if sys.flags.ignore_environment else os.environ.get("PYTHONPATH", "")
+    entries = path.split(os.pathsep) if path else []
     absolute = {entry for entry in entries if os.path.isabs(entry)}
-    relative = {os.path.join(here, entry) for entry in entries if entry not in absolute}
-    unwanted = {os.path.normpath(entry) for entry in relative} - absolute
-    if "PYTHONPATH" in os.environ and not sys.flags.ignore_environment:
-        sys.path[:] = [entry for entry in sys.path if entry not in unwanted]
-    sys.path[:] = [entry for entry in sys.path if os.path.isabs(entry)]
+    relative = {os.path.normpath(os.path.join(here, entry)) for entry in entries} - absolute
+    sys.path[:] = [entry for entry in sys.path if entry not in relative and os.path.isabs(entry)]
 
 
 def _calm_warnings() -> None:
