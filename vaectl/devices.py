@@ -37,13 +37,15 @@ def select(kind: DeviceKind, *, keep_programs: bool = True) -> jax.Device:
     try:
         devices = jax.devices()
     except Exception as error:  # a plugin for a device raises what it likes
-        asked = os.environ.get("JAX_PLATFORMS")
+        asked = "" if kind == "cpu" else os.environ.get("JAX_PLATFORMS", "")
+        if asked not in ("", "cpu"):
+            raise ConfigError(
+                f"JAX_PLATFORMS={asked}: JAX sees no such device here", hint="unset JAX_PLATFORMS"
+            ) from None
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(
-            f"JAX_PLATFORMS={asked}: JAX sees no such device here"
-            if asked
-            else f"JAX finds no device: {reason}",
-            hint="unset JAX_PLATFORMS" if asked else "JAX_PLATFORMS=cpu computes on the CPU",
+            f"JAX cannot start: {reason}",
+            hint="a plugin of JAX for some device may be broken: pip check, or pip uninstall it",
         ) from None
     try:
         return devices[0] if kind == "auto" else jax.devices(kind)[0]

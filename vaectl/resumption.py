@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from vaectl import surroundings
 from vaectl.config import Config
 from vaectl.errors import ConfigError
 from vaectl.record import Record
@@ -82,7 +83,7 @@ def differences(record: Record, versions: dict[str, str], device: dict[str, Any]
         f"{key} was {before.get(key, 'not set')}, is {now.get(key, 'not set')}: "
         "the last bits may differ"
         for key in before | now
-        if before.get(key) != now.get(key)
+        if before.get(key) != now.get(key) and (key in before or surroundings.is_recorded(key))
     ]
 
 

@@ -52,12 +52,17 @@ def is_dropped(name: str) -> bool:
     return name in _DROPPED or (name.startswith(_PREFIXES) and name not in KEPT)
 
 
+def is_recorded(name: str) -> bool:
+    """Whether an environment variable may change the last bits, and is heeded all the same."""
+    return name in _RECORDED or name.startswith(_RECORDED_PREFIXES)
+
+
 def recorded() -> dict[str, str]:
     """The environment variables that are set and may change the last bits of results."""
     found = {
         name: value
         for name, value in sorted(os.environ.items())
-        if value.strip() and (name in _RECORDED or name.startswith(_RECORDED_PREFIXES))
+        if value.strip() and is_recorded(name)
     }
     flags = found.get("XLA_FLAGS", "").strip()
     if flags and not flags.startswith("-"):  # the name of a file that holds them
