@@ -38,7 +38,7 @@ from vaectl.record import Record, Row
 TINY = "--hidden-size 8 --code-size 2 --set data.train_size=300 --set data.validation_size=50"
 COMMANDS = (
     f"train {TINY} --epochs 2 --name a --quiet",
-    "train --resume base --epochs 3 --quiet",
+    "train --resume base --epochs 3",  # not --quiet, which is silent about warnings too
     "sample a --save-arrays sample.npz",
     "evaluate a --importance-samples 2",
     "compare-optimizers --optimizers adam,sgd --seeds 1 --protocol paper --epochs 1 --code-size 2 "
