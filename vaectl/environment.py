@@ -20,10 +20,10 @@ def versions() -> dict[str, str]:
 def git_commit() -> str | None:
     """The commit of the working directory, with `-dirty` if files differ from it; None without.
 
-    The repository may be a stranger's, and its configuration names programs that Git would run:
-    none of them is. Filters among them are left out of the comparison, so that a file which one of
-    them changes counts as dirty once it was touched. Where that cannot be done safely, `-dirty`
-    is not said.
+    The repository may be a stranger's, whose configuration names programs for Git to run: filters,
+    hooks, a file system monitor, ways to fetch. None of them is run. Without its filter, a file
+    that a filter changes counts as dirty once it was touched. Where the flag cannot be had safely,
+    it is left out.
     """
     commit = _git("rev-parse", "--verify", "HEAD")
     if not commit:
@@ -47,7 +47,7 @@ def _without(name: str) -> list[str]:
 
 
 def _git(*arguments: str, none: int = 0) -> str | None:
-    """What Git answers, if it runs nothing but itself and reaches no network.
+    """Run Git so that it starts no other program and reaches no network; return its answer.
 
     Args:
         arguments: its options and command.
@@ -62,7 +62,7 @@ def _git(*arguments: str, none: int = 0) -> str | None:
         return None
     unset = ("-c", "core.fsmonitor=", "-c", "core.hooksPath=/dev/null")
     command = [program, "--no-pager", *unset, *arguments]
-    # of a hook or a script that calls us, for a repository of its own
+    # a Git hook or script that starts vaectl sets GIT_* for its own repository
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     hardened = {
         "PATH": path,
