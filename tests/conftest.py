@@ -33,6 +33,12 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _all_devices() -> None:
+    """Start JAX, before a test that asks for the CPU keeps others of this process from a GPU."""
+    jax.devices()
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _heed_signals() -> None:
     """A shell has what it puts into the background ignore SIGINT, and what that starts too."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "vaectl"
 # each may import what stands above it; those in one line do not import each other
 LAYERS = [
     {"errors", "terminal", "version"},
+    {"surroundings"},
     {"config", "files", "formats", "memory", "streams", "interrupts", "record", "seals"},
     {"belongings", "configfile", "data", "environment", "latent"},
     {"devices", "model", "figures"},
@@ -72,7 +73,7 @@ def test_imports_point_one_way(file: Path) -> None:
         ("tensorflow_datasets", "data"),
         ("orbax", "checkpoints.py"),
         ("typer", "cli"),
-        ("matplotlib", ("figures.py", "pictures.py", "charts.py")),
+        ("matplotlib", ("figures.py", "pictures.py", "charts.py", "surroundings.py")),
         ("ruamel", "configfile.py"),
         ("optax", ("optimizers.py", "training.py")),
     ],

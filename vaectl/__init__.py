@@ -7,12 +7,11 @@
 Nothing heavy is imported before it is used.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
+# no import of the standard library: under `python -m vaectl` a file in the current directory could
+# stand in for it, until `vaectl.surroundings` has been there
 from vaectl.version import VERSION as __version__  # noqa: N811
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "load"]
 
 
-def load(run: Path | str, checkpoint: str | int = "best") -> Trained:
+def load(run: "Path | str", checkpoint: str | int = "best") -> "Trained":
     """Load the model of a run directory: see `vaectl.trained.Trained` for what it does.
 
     Args:

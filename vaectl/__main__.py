@@ -3,11 +3,18 @@
 import os
 import sys
 
-from vaectl.interrupts import ignore, leave_at_once
+from vaectl import surroundings
 
 
 def main() -> None:
-    """Answer signals before anything is imported that takes time, then run the command line."""
+    """Shed what surrounds the process, answer signals, then import and run the command line.
+
+    Other modules are imported here and not above: before `settle`, a file in the current directory
+    could stand in for any of them.
+    """
+    surroundings.settle()
+    from vaectl.interrupts import ignore, leave_at_once
+
     leave_at_once()
     if sys.stderr is None:  # else a file of ours would be the second, into which libraries complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

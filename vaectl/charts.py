@@ -7,10 +7,9 @@ import matplotlib as mpl
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from vaectl.figures import LABELS, STYLE, Quantity, plain
+from vaectl.figures import LABELS, STYLE, Figure, Quantity, plain
 
 # Okabe & Ito's colours, which most people tell apart; markers for those who cannot, and for paper
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")

@@ -1,18 +1,24 @@
-"""Where JAX computes: the choice of a device, and the cache of compiled programs."""
+"""Where JAX computes, and by which of its settings; the cache of compiled programs."""
 
 import logging
 import os
 import platform
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Literal
 
 import jax
 
-from vaectl import memory
+from vaectl import memory, surroundings
 from vaectl.data import cache
 from vaectl.errors import ConfigError
 from vaectl.record import Device
 
 DeviceKind = Literal["auto", "cpu", "gpu"]
+
+_UNPINNABLE = {"jax_random_seed_offset": 0, "jax_disable_most_optimizations": False}
+"""Settings that change results and that JAX cannot set for a part of a program."""
 
 
 def select(kind: DeviceKind, *, keep_programs: bool = True) -> jax.Device:
@@ -23,33 +29,75 @@ def select(kind: DeviceKind, *, keep_programs: bool = True) -> jax.Device:
         keep_programs: False to compile anew, and to leave nothing behind.
 
     Raises:
-        ConfigError: a GPU was asked for and JAX sees none.
+        ConfigError: JAX sees no such device.
     """
     if keep_programs:
         _keep_compiled_programs()
-    if kind == "auto":
-        return jax.devices()[0]
+    if kind == "cpu":  # whatever JAX_PLATFORMS says, and without waking a GPU
+        _configure("jax_platforms", "cpu")
     try:
-        return jax.devices(kind)[0]
+        devices = jax.devices()
+    except Exception as error:  # a plugin for a device raises what it likes
+        asked = "" if kind == "cpu" else os.environ.get("JAX_PLATFORMS", "")
+        if asked not in ("", "cpu"):
+            raise ConfigError(
+                f"JAX_PLATFORMS={asked}: JAX sees no such device here", hint="unset JAX_PLATFORMS"
+            ) from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"JAX cannot start: {reason}",
+            hint="a plugin of JAX for some device may be broken: pip check, or pip uninstall it",
+        ) from None
+    try:
+        return devices[0] if kind == "auto" else jax.devices(kind)[0]
     except RuntimeError:
-        found = ", ".join(sorted({device.platform for device in jax.devices()}))
+        found = ", ".join(sorted({device.platform for device in devices}))
         raise ConfigError(
             f"--device {kind}: JAX sees no {kind.upper()} here, only: {found}",
             hint="for an NVIDIA GPU: pip install 'vaectl[cuda]'; else --device cpu",
         ) from None
 
 
+@contextmanager
+def pinned() -> Iterator[None]:
+    """Compute by the settings that models are trained by, whatever this process has set.
+
+    A command drops such settings from its environment (`vaectl.surroundings`). A process that
+    imports `vaectl` may have configured JAX for work of its own, and keeps that: here the settings
+    hold within the context, or around a function that it decorates.
+    """
+    with ExitStack() as stack:
+        for context in (
+            jax.enable_x64(False),
+            jax.threefry_partitionable(True),
+            jax.default_prng_impl("threefry2x32"),
+            jax.default_matmul_precision(None),
+            jax.numpy_dtype_promotion("standard"),
+            jax.numpy_rank_promotion("allow"),
+            jax.transfer_guard("allow"),
+        ):
+            stack.enter_context(context)
+        for name, value in _UNPINNABLE.items():
+            if (found := jax.config.values.get(name, value)) != value:
+                warnings.warn(
+                    f"{name} is {found} in this process: the results are not what vaectl's "
+                    "commands give",
+                    stacklevel=4,
+                )
+        yield
+
+
 def describe(device: jax.Device) -> Device:
     """What results depend on beside the configuration: the machine, its device, its CPU threads.
 
-    The number of threads changes the order of additions on a CPU, and with it the last bits.
+    Environment variables that may change the last bits stand there by their names, where set.
     """
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "platform": device.platform,
         "kind": device.device_kind,
-        "cpu_threads": threads,
+        "cpu_threads": surroundings.cpu_threads(),
         "host": platform.node(),
+        **surroundings.recorded(),
     }
 
 
@@ -67,5 +115,9 @@ def _keep_compiled_programs() -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         options["jax_compilation_cache_dir"] = str(cache.directory() / "xla")
     for name, value in options.items():
-        jax.config.update(name, value)  # type: ignore[no-untyped-call]  # JAX does not annotate it
+        _configure(name, value)
     logging.getLogger("jax._src.compiler").setLevel(logging.ERROR)  # a damaged entry is made anew
+
+
+def _configure(option: str, value: object) -> None:
+    jax.config.update(option, value)  # type: ignore[no-untyped-call]  # JAX does not annotate it

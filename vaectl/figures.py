@@ -6,8 +6,8 @@ from typing import Any, Literal
 import matplotlib as mpl
 import numpy as np
 from jaxtyping import Float, Int32
+from matplotlib import figure as drawn
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vaectl.record import Row
@@ -19,7 +19,9 @@ LABELS: dict[Quantity, str] = {
     "kl": "KL divergence from the prior (nats per image)",
     "nll": "negative log-likelihood (nats per image)",
 }
+_DEFAULTS = {key: mpl.rcParamsDefault[key] for key in mpl.rcParamsDefault if "backend" not in key}
 STYLE: dict[Any, Any] = {
+    **_DEFAULTS,  # whatever the user's matplotlibrc says, or that of the current directory
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.titlesize": 9,
@@ -34,10 +36,18 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "figure.dpi": 200,
     "savefig.dpi": 200,
-    "svg.fonttype": "none",
     "svg.hashsalt": "vaectl",  # names inside an SVG that do not change from run to run
 }
 _INK = "#1f3a5f"
+
+
+class Figure(drawn.Figure):
+    """A figure that is saved in the style that it was drawn in."""
+
+    def savefig(self, *args: Any, **kwargs: Any) -> None:
+        """Save in STYLE: much of it, such as names inside an SVG, counts only now."""
+        with mpl.rc_context(STYLE):
+            super().savefig(*args, **kwargs)
 
 
 def plain(title: str) -> str:

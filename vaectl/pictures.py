@@ -7,11 +7,10 @@ import matplotlib as mpl
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from vaectl import memory
 from vaectl.errors import ConfigError
-from vaectl.figures import STYLE, plain
+from vaectl.figures import STYLE, Figure, plain
 
 _DPI = 200
 _TARGET = 1100

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from vaectl import surroundings
 from vaectl.config import Config
 from vaectl.errors import ConfigError, RunError
 from vaectl.record import Record, Row
@@ -101,9 +102,10 @@ def differences(record: Record, versions: dict[str, str], device: dict[str, Any]
     last = record.resumed[-1] if record.resumed else record
     before, now = last.versions | last.device, versions | device
     return [
-        f"{key} was {value}, is {now.get(key)}: the last bits may differ"
-        for key, value in before.items()
-        if now.get(key) != value
+        f"{key} was {before.get(key, 'not set')}, is {now.get(key, 'not set')}: "
+        "the last bits may differ"
+        for key in before | now
+        if before.get(key) != now.get(key) and (key in before or surroundings.is_recorded(key))
     ]
 
 

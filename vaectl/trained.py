@@ -27,6 +27,7 @@ Shape = tuple[int, int]
 Images = UInt8[np.ndarray, "*images"] | Float[np.ndarray, "*images"]
 
 
+@devices.pinned()
 def load(run: RunDir | Path | str, checkpoint: str | int = "best") -> Trained:
     """Load the model of a run.
 
@@ -122,11 +123,13 @@ class Trained:
         """Name run and epoch, for all that shows or quotes something."""
         return f"{self.rundir.name}, {self.checkpoint.where}"
 
+    @devices.pinned()
     def encode(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and log-variance of q(z|x), each of shape [images, code]."""
         mu, log_var = _encode(self.graph, self.params, self._flat(images))
         return np.asarray(mu), np.asarray(log_var)
 
+    @devices.pinned()
     def decode(self, z: Float[np.ndarray, "*batch code"]) -> Float[np.ndarray, "*batch h w"]:
         """Return the probability of each pixel to be 1, given codes."""
         z = np.asarray(z, np.float32)
@@ -143,6 +146,7 @@ class Trained:
         """Decode codes from the prior, their standard deviation scaled by a temperature."""
         return self.decode(self.prior(count, seed=seed, temperature=temperature))
 
+    @devices.pinned()
     def prior(
         self, count: int, *, seed: int = 0, temperature: float = 1.0
     ) -> Float[np.ndarray, "count code"]:
@@ -153,6 +157,7 @@ class Trained:
         noise = jax.random.normal(streams.key(seed, "sample"), (count, self.code_size))
         return temperature * np.asarray(noise)
 
+    @devices.pinned()
     def elbo(
         self, images: Images, *, samples: int = 1, seed: int = 0
     ) -> Float[np.ndarray, " images"]:

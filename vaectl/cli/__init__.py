@@ -5,8 +5,10 @@ import io
 import os
 import sys
 
+from vaectl import surroundings
+
 # isort: off: importing registers commands, in the order in which the help lists them
-from vaectl.cli import (  # noqa: F401  # noqa: F401
+from vaectl.cli import (  # noqa: F401
     bench,
     compare,
     config,
@@ -26,6 +28,8 @@ CLOSED_PIPE = 141
 """What a shell says of a command that SIGPIPE ended."""
 LOST = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What writing to stdout ends in."""
+FEW_FILES = (errno.EMFILE, errno.ENFILE)
+"""This process, or all together, may open no more."""
 
 
 def main() -> None:
@@ -51,6 +55,7 @@ def main() -> None:
 
 def _run() -> None:
     try:
+        surroundings.check_files()
         _check_text(sys.argv)
         app()
     except Exception as reason:
@@ -73,6 +78,10 @@ def _told(reason: Exception) -> VaectlError | None:
         return ConfigError(
             f"the memory is full: {first}",
             hint="lower batch_size, objective.samples or model.hidden_size",
+        )
+    if isinstance(reason, OSError) and reason.errno in FEW_FILES:
+        return ConfigError(
+            f"{reason.filename or 'vaectl'}: {reason.strerror}", hint=surroundings.MORE_FILES
         )
     return reason if isinstance(reason, VaectlError) else None
 

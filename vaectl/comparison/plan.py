@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, ValidationInfo, field_serializer, field_validator
 from pydantic_core import PydanticCustomError
 
-from vaectl import config, configfile
+from vaectl import config, configfile, surroundings
 from vaectl.config import (
     Config,
     Count,
@@ -235,10 +236,10 @@ class Trial(NamedTuple):
         return f"{self.label}-s{self.settings.seed}"
 
     def key(self, fingerprint: str) -> str:
-        """A hash of all that its numbers depend on: the configuration, and the data themselves.
+        """A hash of all that its numbers depend on: configuration, data, variables around it.
 
-        A key of `_LATER` counts only where it differs from its default, so that trials of before
-        it existed are still found.
+        A key of `_LATER` counts only where it differs from its default, and variables only where
+        some are set, so that trials of before they existed are still found.
         """
         later = {
             name
@@ -246,7 +247,10 @@ class Trial(NamedTuple):
             if getattr(self.settings.optimizer, name) == Optimizer.model_fields[name].default
         }
         text = self.settings.model_dump_json(exclude={"checkpoint": True, "optimizer": later})
-        return hashlib.sha256((text + fingerprint).encode()).hexdigest()[:16]
+        text += fingerprint
+        if variables := surroundings.recorded():
+            text += json.dumps(variables)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
         return f"{self.label}, learning rate {self.learning_rate:g}, seed {self.settings.seed}"
