@@ -5,6 +5,7 @@ The suite runs a few of each. All of them, with a table in the end:
     python -m pytest -m full tests/test_faults.py
 """
 
+import json
 import os
 import random
 import re
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import pytest
 
@@ -365,19 +366,43 @@ CUT = (*SHORT, "--epochs", str(CUT_EPOCHS), "--name", "a")
 """A run whose every system call is looked at."""
 
 
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Call], Path]:
-    """What a run did to its disk, call by call, and the run."""
-    folder = tmp_path_factory.mktemp("recorded") / "disk"
+COMPARED = (
+    *("compare-optimizers", "--optimizers", "adam,sgd", "--protocol", "paper", "--seeds", "2"),
+    *("--epochs", "2", "--code-size", "2", "--set", "model.hidden_size=8"),
+    *("--set", "data.train_size=300", "--set", "data.validation_size=50"),
+    *("--set", "data.test_size=50", "--name", "c", "--quiet"),
+)
+
+
+class Recorded(NamedTuple):
+    """What a command did to its disk, call by call, and what it left there."""
+
+    calls: list[Call]
+    whole: Path
+
+
+def _recorded(folder: Path, *arguments: str) -> Recorded:
+    folder /= "disk"
     folder.mkdir()
-    return record(folder, ("train", *CUT, "--quiet"), _environment()), folder / "runs" / "a"
+    return Recorded(record(folder, arguments, _environment()), folder / "runs" / arguments[-2])
 
 
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    return _recorded(tmp_path_factory.mktemp("run"), "train", *CUT, "--quiet")
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    return _recorded(tmp_path_factory.mktemp("comparison"), *COMPARED)
+
+
+@pytest.mark.parametrize("command", ["recorded", "compared"])
 def test_all_is_synced_before_it_counts_and_before_anything_older_goes(
-    recorded: tuple[list[Call], Path],
+    command: str, request: pytest.FixtureRequest
 ) -> None:
     disk, renamed = Disk(), set[str]()
-    for call in recorded[0]:
+    for call in request.getfixturevalue(command).calls:
         # what Orbax renames does not count yet: vaectl syncs all of it later, and checks it here
         if call.name == "rename" and "orbax-checkpoint-tmp" not in call.path:
             assert disk.is_durable(call.path), f"{call.path} was renamed before it was synced"
@@ -386,6 +411,8 @@ def test_all_is_synced_before_it_counts_and_before_anything_older_goes(
                 saved = call.target.removesuffix(".json")
                 assert disk.is_named_durably(saved), saved
                 assert disk.is_durable(saved), saved
+            # what stood in a directory that has another name now is there still
+            renamed = {target for target in renamed if not target.startswith(f"{call.path}/")}
         if call.name == "remove":
             for target in renamed:
                 assert disk.is_named_durably(target), f"{call.path} went before {target} was safe"
@@ -424,7 +451,7 @@ def _check_left(run: RunDir, promised: int) -> None:
 
 
 def _cut_power_at_every(
-    stride: int, resumptions: int, recorded: tuple[list[Call], Path], folder: Path, faults: Table
+    stride: int, resumptions: int, recorded: Recorded, folder: Path, faults: Table
 ) -> None:
     """Cut the power after every so many calls, and look; go on from some of what is left."""
     calls, whole = recorded
@@ -449,16 +476,110 @@ def _cut_power_at_every(
 
 
 def test_a_power_cut_loses_nothing_that_was_saved(
-    recorded: tuple[list[Call], Path], tmp_path: Path, faults: Table
+    recorded: Recorded, tmp_path: Path, faults: Table
 ) -> None:
     _cut_power_at_every(17, 2, recorded, tmp_path, faults)
 
 
 @pytest.mark.full
 def test_a_power_cut_after_every_system_call(
-    recorded: tuple[list[Call], Path], tmp_path: Path, faults: Table
+    recorded: Recorded, tmp_path: Path, faults: Table
 ) -> None:
     _cut_power_at_every(1, 100, recorded, tmp_path, faults)
+
+
+def _numbers(comparison: Path) -> object:
+    """What a comparison found, but for times."""
+    summary = json.loads((comparison / "summary.json").read_text())
+    keys = ("label", "final_elbo", "best_elbo", "test_elbo", "test_log_likelihood", "ranks")
+    return summary["verdict"], [[side[key] for key in keys] for side in summary["sides"]]
+
+
+def _sealed(comparison: Path) -> dict[str, bytes]:
+    """The trials that a comparison has, with the times that they took."""
+    return {path.name: path.read_bytes() for path in (comparison / "trials").glob("[0-9a-f]*.json")}
+
+
+def _go_on(comparison: Path, vaectl: Vaectl) -> None:
+    """Continue a comparison: no trial that is there is trained again."""
+    sealed = _sealed(comparison)
+    answer = vaectl(*COMPARED, "--runs-dir", comparison.parent)
+    assert answer.code == 0, answer.err
+    assert sealed.items() <= _sealed(comparison).items()
+    left = {path.name for path in comparison.rglob("*")}
+    assert not [name for name in left if "tmp" in name or re.fullmatch(r"\..+\.\w{8}", name)]
+
+
+def _cut_power_of_a_comparison(
+    moments: int, compared: Recorded, folder: Path, vaectl: Vaectl, faults: Table
+) -> None:
+    chance = random.Random(4)  # noqa: S311
+    chosen = {*chance.sample(range(len(compared.calls)), moments), len(compared.calls) - 1}
+    disk = Disk()
+    for moment, call in enumerate(compared.calls):
+        disk.apply(call)
+        if moment in chosen:
+            cut = chance.choice(CUTS)
+            disk.leave(folder / "left", cut, chance)
+            comparison = folder / "left" / "runs" / "c"
+            trials = disk.find("runs/c/trials")
+            names = trials.names if isinstance(trials, Directory) else {}
+            promised = {
+                name
+                for name in names
+                if re.fullmatch(r"[0-9a-f]{16}\.json", name)
+                and disk.is_named_durably(f"runs/c/trials/{name}")
+            }
+            assert promised <= _sealed(comparison).keys()
+            _go_on(comparison, vaectl)
+            assert _numbers(comparison) == _numbers(compared.whole)
+            shutil.rmtree(folder / "left")
+            faults[Fault("a power cut, replayed", "a comparison")].append(0.0)
+
+
+def test_a_power_cut_loses_no_trial(
+    compared: Recorded, tmp_path: Path, vaectl: Vaectl, faults: Table
+) -> None:
+    _cut_power_of_a_comparison(4, compared, tmp_path, vaectl, faults)
+
+
+@pytest.mark.full
+def test_power_cuts_at_many_moments_lose_no_trial(
+    compared: Recorded, tmp_path: Path, vaectl: Vaectl, faults: Table
+) -> None:
+    _cut_power_of_a_comparison(150, compared, tmp_path, vaectl, faults)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_a_real_power_cut_loses_no_trial(
+    kind: Literal["ext4", "xfs"], compared: Recorded, tmp_path: Path, vaectl: Vaectl, faults: Table
+) -> None:
+    chance = random.Random(5)  # noqa: S311
+    for number in range(10):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with loop_disk(folder, kind) as disk:
+            process, _ = _start(disk.place, *COMPARED, log=folder / "log")
+            comparison = disk.place / "runs" / "c"
+            wanted = number % 5
+            while process.poll() is None and len(_sealed(comparison)) < wanted:
+                time.sleep(0.005)
+            if wanted == 4:
+                process.wait(60)
+            else:
+                time.sleep(chance.uniform(0, 1))
+            seen = _sealed(comparison)
+            time.sleep(0.2 if process.poll() is None else 0.0)  # what was seen is being synced
+            disk.cut()
+            process.kill()
+            process.wait()
+            disk.unmount()
+            disk.mount()
+            assert seen.items() <= _sealed(comparison).items()
+            _go_on(comparison, vaectl)
+            assert _numbers(comparison) == _numbers(compared.whole)
+            faults[Fault(f"a power cut, {kind}", "a comparison")].append(0.0)
 
 
 @pytest.mark.full

@@ -96,6 +96,18 @@ class Ledger:
         self._show()
         self._tell(f"{self.file(key)}: {why}: its trial is trained again")
 
+    def sync(self) -> None:
+        """Make the views durable; of the sealed files each is, once it is written.
+
+        Raises:
+            RunError: the disk refuses.
+        """
+        try:
+            for name in views.NAMES:
+                self._directory.sync(name)
+        except OSError as error:
+            raise unwritable(error) from None
+
     def was_sealed(self, key: str) -> bool:
         """Whether a trial was sealed once, by what trials.csv said when it was read."""
         return key in self._listed

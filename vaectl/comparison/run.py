@@ -164,6 +164,7 @@ def run(
                 f"interrupted with {len(ledger.ended)} trials done",
                 hint="the same command continues after them",
             ) from None
+        ledger.sync()
         ended = [ledger.ended[running.key(trial)] for trial in planned]
         return Result(
             path,
