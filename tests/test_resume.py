@@ -176,7 +176,7 @@ def test_a_config_that_was_changed_after_training_is_refused(
     shutil.copytree(whole.path, tmp_path / "a")
     run = RunDir(tmp_path / "a")
     run.write_config(configfile.dump(_settings(**changes)))
-    with pytest.raises(ConfigError, match=r"config\.yaml was changed after training") as error:
+    with pytest.raises(RunError, match=r"config\.yaml was changed after training") as error:
         experiment.resume(run, run.read_config().model_copy(update={"epochs": 9}), extend=True)
     assert said in error.value.message
 
@@ -188,7 +188,7 @@ def test_a_changed_number_of_epochs_is_refused_where_the_schedule_follows_from_i
     experiment.run(_settings(epochs=1, optimizer=cosine), runs_dir=tmp_path, name="a")
     run = RunDir(tmp_path / "a")
     run.write_config(configfile.dump(_settings(epochs=2, optimizer=cosine)))
-    with pytest.raises(ConfigError, match="epochs: 1 when it began, 2 now"):
+    with pytest.raises(RunError, match="epochs: 1 when it began, 2 now"):
         experiment.resume(run, run.read_config())
 
 

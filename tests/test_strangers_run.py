@@ -265,6 +265,26 @@ def test_an_edit_of_a_record_is_named(was: str, is_: str, vaectl: Vaectl, runs: 
     assert "run.json: it was changed" in listed["z2"]["problem"]
 
 
+@pytest.mark.parametrize(
+    ("was", "is_"),
+    [
+        ("activation: tanh", "activation: relu"),
+        ("threshold: 0.5", "threshold: 0.1"),
+        ("test_size: 120", "test_size: 100"),
+    ],
+)
+def test_a_configuration_that_was_changed_gives_no_picture(
+    was: str, is_: str, vaectl: Vaectl, runs: Path
+) -> None:
+    file = runs / "z2" / "config.yaml"
+    assert was in file.read_text()
+    file.write_text(file.read_text().replace(was, is_))
+    for command in (("sample", "z2"), ("evaluate", "z2")):
+        answer = vaectl(*command)
+        assert answer.code == 4
+        assert "z2: its config.yaml was changed after training" in answer.err
+
+
 def test_a_wrong_shape_is_noticed_where_the_checkpoint_does_not_know_it(
     vaectl: Vaectl, runs: Path
 ) -> None:

@@ -53,7 +53,7 @@ def check_unchanged(name: str, stored: Config, record: Record) -> None:
         record: of the run.
 
     Raises:
-        ConfigError: they differ in what its numbers follow from.
+        RunError: they differ in what its numbers follow from.
     """
     there = settled(stored)
     # those that the run knew: a later vaectl may have more
@@ -65,7 +65,7 @@ def check_unchanged(name: str, stored: Config, record: Record) -> None:
     if stored.epochs != record.epochs and stored.optimizer.schedule.name != "constant":
         differing.append(f"epochs: {record.epochs} when it began, {stored.epochs} now")
     if differing:
-        raise ConfigError(
+        raise RunError(
             "\n".join([f"{name}: its config.yaml was changed after training", *differing]),
             hint="put the old values back, or train another run",
         )

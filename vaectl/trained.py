@@ -12,7 +12,17 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
-from vaectl import config, data, devices, evaluation, footprint, model, streams, training
+from vaectl import (
+    config,
+    data,
+    devices,
+    evaluation,
+    footprint,
+    model,
+    resumption,
+    streams,
+    training,
+)
 from vaectl.checkpoints import Checkpoints, Info, best, kept
 from vaectl.data.arrays import Split
 from vaectl.data.binarization import SplitName, draw
@@ -36,11 +46,12 @@ def load(run: RunDir | Path | str, checkpoint: str | int = "best") -> Trained:
         checkpoint: `best` by validation ELBO, `latest`, or the number of an epoch.
 
     Raises:
-        RunError: not a run, no such checkpoint, or a damaged one.
+        RunError: not a run, one whose files were changed, no such checkpoint, or a damaged one.
     """
     rundir = run if isinstance(run, RunDir) else RunDir(Path(run))
     record = rundir.read_record()
     settings = rundir.read_config()
+    resumption.check_unchanged(rundir.name, settings, record)
     device = devices.select("auto")
     height, width = record.data["image_shape"]
     program = training.program(settings, images=1, pixels=height * width)
