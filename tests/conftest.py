@@ -165,3 +165,18 @@ def trained_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def runs(trained_runs: Path, tmp_path: Path) -> Path:
     """A copy that a test may break, where the command line finds it."""
     return Path(shutil.copytree(trained_runs, tmp_path / "runs"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished comparison, as the command leaves it."""
+    from tests import edits
+    from vaectl.comparison import plan, publish, run
+
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        edits.draw_nothing(patch)
+        Path("c.yaml").write_text(edits.SETTINGS)
+        publish.publish(run.run(plan.load(Path("c.yaml")), runs_dir=Path("runs"), name="c"))
+    return folder / edits.C

@@ -4,63 +4,25 @@ Nothing that is published may change without a word, whatever is edited, damaged
 """
 
 import json
-import os
-import random
 import shutil
-import subprocess
-import sys
 import tarfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from matplotlib.figure import Figure
 
-import vaectl as package
-from tests.conftest import Answer, Fault, Table, Vaectl
-from vaectl import charts, seals
-from vaectl.comparison import plan, publish, run
+from tests.conftest import Answer, Table, Vaectl
+from tests.edits import COMMAND, SETTINGS, C, draw_nothing, drill, numbers, published, swap
+from vaectl import seals
 from vaectl.rundir import RunDir
 
-SETTINGS = """\
-protocol: tuned
-base:
-  epochs: 2
-  data: {train_size: 200, validation_size: 50, test_size: 50}
-  model: {hidden_size: 2, code_size: 2}
-optimizers: [adam, sgd]
-seeds: 2
-tuning: {learning_rates: [1.0e-3, 1.0e+9], growth: 0, seeds: 1}
-importance_samples: 2
-"""
-COMMAND = ("compare-optimizers", "c.yaml", "--name", "c")
-C = Path("runs/c")
 OLD = Path(__file__).parent / "formats" / "comparison-1.tar.gz"
 
 
 @pytest.fixture(autouse=True)
 def _quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """To draw takes two seconds, each time."""
-    _draw_nothing(monkeypatch)
-
-
-def _draw_nothing(patch: pytest.MonkeyPatch) -> None:
-    for name in ("curves", "ranks", "sensitivity", "budget"):
-        patch.setattr(charts, name, lambda *_, **__: Figure(figsize=(1, 1)))
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished comparison, as the command leaves it."""
-    folder = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        _draw_nothing(patch)
-        Path("c.yaml").write_text(SETTINGS)
-        publish.publish(run.run(plan.load(Path("c.yaml")), runs_dir=Path("runs"), name="c"))
-    return folder / C
+    draw_nothing(monkeypatch)
 
 
 @pytest.fixture
@@ -69,23 +31,6 @@ def again(finished: Path, vaectl: Vaectl) -> Callable[[], Answer]:
     Path("c.yaml").write_text(SETTINGS)
     shutil.copytree(finished, C)
     return lambda: vaectl(*COMMAND)
-
-
-TIMES = ("seconds_to_target", "seconds_per_epoch", "relative_time")
-
-
-def _numbers(path: Path) -> dict[str, Any]:
-    """What is published, but for how long it took."""
-    summary: dict[str, Any] = json.loads((path / "summary.json").read_text())
-    for side in summary["sides"]:
-        for name in TIMES:
-            side.pop(name)
-    return summary
-
-
-def _published(path: Path) -> tuple[str, ...]:
-    names = ("summary.json", "report.html", "trials.csv", "curves.csv")
-    return tuple((path / name).read_text() for name in names)
 
 
 def _sealed(label: str, stage: str, seed: int | None = None) -> Path:
@@ -104,12 +49,12 @@ def _seal_again(file: Path, **update: object) -> None:
     file.write_text(json.dumps(seals.sealed(fields)))
 
 
-def test_the_same_command_says_nothing_and_changes_no_byte_of_what_is_published(
+def test_the_same_command_says_nothing_and_changes_no_byte_of_what_ispublished(
     again: Callable[[], Answer], finished: Path
 ) -> None:
     code, _, err = again()
     assert (code, err) == (0, "reading digits-5k\ndrawing curves\n")
-    assert _published(C) == _published(finished)
+    assert published(C) == published(finished)
 
 
 def _edit_a_number(file: Path) -> None:
@@ -144,7 +89,7 @@ def test_a_table_is_made_again_from_the_sealed_trials(
     assert code == 0
     assert f"runs/c/{name}: " in err
     assert ": made again from runs/c/trials\n" in err
-    assert _published(C) == _published(finished)
+    assert published(C) == published(finished)
 
 
 def test_a_table_that_a_kill_left_behind_is_caught_up_without_a_word(
@@ -154,16 +99,16 @@ def test_a_table_that_a_kill_left_behind_is_caught_up_without_a_word(
         lines = (C / name).read_text().splitlines(keepends=True)
         (C / name).write_text("".join(lines[:-1]))
     assert again().err == "reading digits-5k\ndrawing curves\n"
-    assert _published(C) == _published(finished)
+    assert published(C) == published(finished)
 
 
-def test_an_edited_evaluation_of_a_member_is_not_published(
+def test_an_edited_evaluation_of_a_member_is_notpublished(
     again: Callable[[], Answer], finished: Path
 ) -> None:
     file = C / "sgd-s0" / "evaluation.json"
     file.write_text(file.read_text().replace("-5", "-1"))
     assert again().code == 0
-    assert _published(C) == _published(finished)
+    assert published(C) == published(finished)
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "run.json", "metrics.csv", "checkpoints/4.json"])
@@ -181,7 +126,7 @@ def test_a_small_file_of_a_member_is_made_again(
     assert code == 0
     assert f"{file}: changed or gone: made again from {key}\n" in err
     assert file.read_bytes() == (finished / "sgd-s1" / name).read_bytes()
-    assert _published(C) == _published(finished)
+    assert published(C) == published(finished)
 
 
 def test_all_small_files_gone_are_made_again(again: Callable[[], Answer], finished: Path) -> None:
@@ -189,7 +134,7 @@ def test_all_small_files_gone_are_made_again(again: Callable[[], Answer], finish
         (C / "sgd-s1" / name).unlink()
     assert again().code == 0
     assert not (C / "sgd-s1.1").exists()
-    assert _published(C) == _published(finished)
+    assert published(C) == published(finished)
 
 
 @pytest.mark.parametrize("edit", ["damaged", "gone"])
@@ -206,12 +151,12 @@ def test_a_damaged_checkpoint_is_told_every_time_and_what_was_sealed_stays(
         assert code == 4
         assert f"error: {checkpoint}: the checkpoint is {edit}" in err
         assert "remove that run, and the same command trains it again\n" in err
-        assert _published(C) == _published(finished)
+        assert published(C) == published(finished)
     shutil.rmtree(C / "adam-s0")
     code, _, err = again()
     assert code == 0
     assert "runs/c/adam-s0: gone: adam, learning rate 0.001, seed 0 is trained again\n" in err
-    assert _numbers(C) == _numbers(finished)
+    assert numbers(C) == numbers(finished)
     assert again().err == "reading digits-5k\ndrawing curves\n"
 
 
@@ -254,7 +199,7 @@ def test_a_trial_that_is_not_what_was_sealed_is_trained_again(
     assert code == 0, err
     assert f"{file}: " in err
     assert "trained again" in err
-    assert _numbers(C) == _numbers(finished)
+    assert numbers(C) == numbers(finished)
     assert again().err == "reading digits-5k\ndrawing curves\n"
 
 
@@ -268,7 +213,7 @@ def test_a_trial_that_is_sealed_again_with_another_curve_than_its_runs_is_traine
         code, _, err = again()
         assert code == 0
         assert f"{file}: damaged or changed" in err
-        assert _numbers(C) == _numbers(finished)
+        assert numbers(C) == numbers(finished)
 
 
 def _better(  # as metrics.csv has it
@@ -286,19 +231,19 @@ def test_a_sealed_trial_that_is_gone_is_named(
     code, _, err = again()
     assert code == 0
     assert f"{file}: gone: sgd, learning rate 0.001" in err
-    assert _numbers(C) == _numbers(finished)
+    assert numbers(C) == numbers(finished)
 
 
 def test_sealed_trials_that_changed_places_are_noticed(
     again: Callable[[], Answer], finished: Path
 ) -> None:
     one, other = _sealed("sgd", "result", 0), _sealed("adam", "result", 0)
-    _swap(one, other)
+    swap(one, other)
     code, _, err = again()
     assert code == 0
     assert f"{one}: damaged or changed" in err
     assert f"{other}: damaged or changed" in err
-    assert _numbers(C) == _numbers(finished)
+    assert numbers(C) == numbers(finished)
 
 
 @pytest.mark.parametrize("edit", ["a digit", "gone", "sealed again", "not finite"])
@@ -320,7 +265,7 @@ def test_an_evaluation_on_the_test_split_is_sealed_and_made_again(
     code, _, err = again()
     assert code == 0
     assert "evaluating sgd-s0 on the test split" in err
-    assert _numbers(C) == _numbers(finished)
+    assert numbers(C) == numbers(finished)
 
 
 def test_a_broken_evaluation_of_a_member_hinders_nothing(
@@ -331,7 +276,7 @@ def test_a_broken_evaluation_of_a_member_hinders_nothing(
     code, _, err = again()
     assert code == 0
     assert "runs/c/sgd-s0/evaluation.json: not evaluations of this vaectl\n" in err
-    assert _numbers(C) == _numbers(finished)
+    assert numbers(C) == numbers(finished)
 
 
 def test_a_trial_of_a_newer_format_is_not_trained_over(again: Callable[[], Answer]) -> None:
@@ -369,7 +314,7 @@ def test_comparison_yaml_changes_nothing_or_is_refused(
         file.unlink()  # as the hint says
         assert again().code == 0
     assert file.read_bytes() == (finished / "comparison.yaml").read_bytes()
-    assert _published(C) == _published(finished)
+    assert published(C) == published(finished)
 
 
 def test_comparison_yaml_that_is_gone_is_written_again(
@@ -378,7 +323,7 @@ def test_comparison_yaml_that_is_gone_is_written_again(
     (C / "comparison.yaml").unlink()
     assert again().code == 0
     assert (C / "comparison.yaml").read_bytes() == (finished / "comparison.yaml").read_bytes()
-    assert _published(C) == _published(finished)
+    assert published(C) == published(finished)
 
 
 def test_a_directory_of_somebody_elses_trials_is_left_alone(vaectl: Vaectl) -> None:
@@ -424,7 +369,7 @@ def test_what_a_killed_comparison_left_half_made_is_removed(
     assert again().code == 0
     assert [path for path in (*halves, half_saved) if path.exists()] == []
     assert [file.read_text() for file in kept] == ["mine"] * 4
-    assert _published(C) == _published(finished)
+    assert published(C) == published(finished)
 
 
 @pytest.mark.parametrize("folder", ["trials", "figures", "adam-s0", "adam-s0/checkpoints"])
@@ -477,7 +422,7 @@ def _of(old: str, new: str) -> Callable[[str], str]:
 def test_an_old_comparison_is_checked_and_sealed_and_trains_nothing(
     old: Callable[[], Answer],
 ) -> None:
-    before = _numbers(C)
+    before = numbers(C)
     tables = [(C / name).read_bytes() for name in ("trials.csv", "curves.csv")]
     code, _, err = old()
     assert code == 0
@@ -489,7 +434,7 @@ def test_an_old_comparison_is_checked_and_sealed_and_trains_nothing(
         "drawing curves",
     ]
     assert [(C / name).read_bytes() for name in ("trials.csv", "curves.csv")] == tables
-    after = _numbers(C)
+    after = numbers(C)
     for side, told in zip(after["sides"], before["sides"], strict=True):
         for field in ("test_elbo", "test_kl", "test_log_likelihood"):
             for number, expected in zip(
@@ -521,7 +466,7 @@ def test_an_old_comparison_is_checked_and_sealed_and_trains_nothing(
 def test_a_trial_of_an_old_comparison_that_disagrees_with_its_run_is_trained_again(
     file: str, edit: Callable[[str], str], reason: str, old: Callable[[], Answer]
 ) -> None:
-    before = _numbers(C)
+    before = numbers(C)
     text = (C / file).read_text()
     assert edit(text) != text
     (C / file).write_text(edit(text))
@@ -530,7 +475,7 @@ def test_a_trial_of_an_old_comparison_that_disagrees_with_its_run_is_trained_aga
     (*_, line) = [line for line in err.splitlines() if "trained again" in line]
     assert line.startswith("runs/c/trials.csv: sgd, learning rate 0.001, seed ")
     assert f"does not agree with curves.csv or with its run ({reason}" in line
-    for side, told in zip(_numbers(C)["sides"], before["sides"], strict=True):
+    for side, told in zip(numbers(C)["sides"], before["sides"], strict=True):
         assert side["best_elbo"]["mean"] == pytest.approx(told["best_elbo"]["mean"], rel=1e-5)
 
 
@@ -557,164 +502,8 @@ def test_an_old_comparison_whose_import_was_cut_off_is_read_again(
 # the drill: random single edits
 
 
-def _flip(content: bytes, chance: random.Random) -> bytes:
-    at = chance.randrange(len(content) or 1)
-    flipped = bytes([(content or b"x")[at] ^ 1 << chance.randrange(8)])
-    return content[:at] + flipped + content[at + 1 :]
-
-
-def _duplicate_line(content: bytes, chance: random.Random) -> bytes:
-    lines = content.splitlines(keepends=True) or [b"\n"]
-    at = chance.randrange(len(lines))
-    return b"".join([*lines[: at + 1], *lines[at:]])
-
-
-def _change_digit(content: bytes, chance: random.Random) -> bytes:
-    places = [i for i, byte in enumerate(content) if byte in b"0123456789"]
-    if not places:
-        return content
-    at = chance.choice(places)
-    return content[:at] + chance.choice(b"0123456789").to_bytes() + content[at + 1 :]
-
-
-WORDS = (b"finished", b"diverged", b"failed", b"running", b"tuning", b"result", b"train", b"test")
-
-
-def _change_word(content: bytes, chance: random.Random) -> bytes:
-    known = [word for word in WORDS if word in content]
-    return content.replace(chance.choice(known), chance.choice(WORDS)) if known else content
-
-
-EDITS: dict[str, Callable[[bytes, random.Random], bytes | None]] = {
-    "a flipped bit": _flip,
-    "cut off": lambda content, chance: content[: chance.randrange(len(content) or 1)],
-    "a line twice": _duplicate_line,
-    "a digit": _change_digit,
-    "a status": _change_word,
-    "deleted": lambda *_: None,
-}
-
-
-def _swap(one: Path, other: Path) -> None:
-    content = one.read_bytes()
-    one.write_bytes(other.read_bytes())
-    other.write_bytes(content)
-
-
-def _kind(file: Path) -> str:
-    """Files of a kind are as likely together as those of another: most are of checkpoints."""
-    parts = file.relative_to(C).parts
-    if "checkpoints" in parts and len(parts) > 3:
-        return "checkpoint"
-    if parts[0] == "trials":
-        return "test" if ".test." in file.name else "trial"
-    return file.name if len(parts) == 1 or parts[0] != "figures" else "figure"
-
-
-def _name(file: Path) -> str:
-    """What a message says of a file: one of a checkpoint is named by its directory."""
-    parts = file.parts
-    at = parts.index("checkpoints") if "checkpoints" in parts else len(parts)
-    return str(Path(*parts[: at + 2])).removesuffix(".json") if at < len(parts) else str(file)
-
-
-def _edits(chance: random.Random) -> Iterator[tuple[str, list[Path]]]:
-    """Make a random edit in the comparison; yield its kind and the files, once it changed one."""
-    by_kind: dict[str, list[Path]] = {}
-    for file in sorted(path for path in C.rglob("*") if path.is_file()):
-        by_kind.setdefault(_kind(file), []).append(file)
-    while True:
-        what = chance.choice([*EDITS, "two files swapped"])
-        one, other = (chance.choice(by_kind[chance.choice([*by_kind])]) for _ in range(2))
-        before = one.read_bytes()
-        if what == "two files swapped":
-            if before != other.read_bytes():
-                _swap(one, other)
-                yield what, [one, other]
-            continue
-        after = EDITS[what](before, chance)
-        if after is None:
-            one.unlink()
-        elif after == before:
-            continue
-        else:
-            one.write_bytes(after)
-        yield what, [one]
-
-
-def _drill(seed: int, finished: Path, vaectl: Vaectl, faults: Table) -> None:
-    shutil.rmtree(C, ignore_errors=True)
-    shutil.copytree(finished, C)
-    Path("c.yaml").write_text(SETTINGS)
-    what, edited = next(_edits(random.Random(seed)))  # noqa: S311
-    answer = vaectl(*COMMAND)
-    told = f"{seed}: {what}: {[*map(str, edited)]}: {answer.code}\n{answer.err}"
-    assert answer.code in (0, 2, 4), told
-    assert "Traceback" not in answer.err, told
-    named = [file for file in edited if _name(file) in answer.out + answer.err]
-    if answer.code:
-        assert named, told
-        assert "\ntry: " in answer.err, told
-    if answer.code != 2:  # else nothing is published
-        same = _numbers(C) == _numbers(finished)
-        assert same or (answer.code == 4 and named == edited), told
-        assert named or _published(C) == _published(finished), told
-    if answer.code == 0:  # what was mended is mended
-        assert vaectl(*COMMAND)[::2] == (0, "reading digits-5k\ndrawing curves\n"), told
-    faults[Fault("an edited comparison", what)].append(0.0)
-
-
 def test_random_edits_change_nothing_that_is_published_or_are_named(
     finished: Path, vaectl: Vaectl, faults: Table
 ) -> None:
     for seed in range(30):
-        _drill(seed, finished, vaectl, faults)
-
-
-@pytest.mark.full
-def test_five_hundred_random_edits(finished: Path, vaectl: Vaectl, faults: Table) -> None:
-    for seed in range(1000, 1500):
-        _drill(seed, finished, vaectl, faults)
-
-
-@pytest.mark.full
-def test_kills_lose_no_trial_and_leave_nothing_half_made(
-    finished: Path, vaectl: Vaectl, faults: Table
-) -> None:
-    chance = random.Random(2)  # noqa: S311
-    Path("c.yaml").write_text(SETTINGS)
-    environment = {**os.environ, "PYTHONPATH": str(Path(package.__file__).parent.parent)}
-    killed = 0
-    while killed < 12:
-        command = [sys.executable, "-m", "vaectl", *COMMAND]
-        process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
-        assert process.stderr is not None
-        # where there is something to lose: after so many lines
-        for _ in range(chance.randrange(2, 14)):
-            process.stderr.readline()
-        time.sleep(chance.uniform(0, 0.2))
-        process.kill()
-        _, err = process.communicate()
-        assert "Traceback" not in err
-        ended = {file.name: file.read_bytes() for file in (C / "trials").glob("*.json")}
-        if process.returncode == 0:
-            shutil.rmtree(C)
-            continue
-        killed += 1
-        faults[Fault("kill -9", "a comparison")].append(0.0)
-        if chance.random() < 0.5:
-            continue
-        assert vaectl(*COMMAND).code == 0
-        assert _numbers(C) == _numbers(finished)
-        # what had ended did not run again
-        for name, content in ended.items():
-            assert (C / "trials" / name).read_bytes() == content
-        names = {path.name for path in C.rglob("*")}
-        assert {name for name in names if "tmp" in name or name.startswith(".")} <= {
-            ".lock",
-            ".evaluation.lock",
-        }
-        assert {path.name for path in (C / "trials").iterdir() if path.is_dir()} == set()
-        shutil.rmtree(C)
+        drill(seed, finished, vaectl, faults)

@@ -24,6 +24,7 @@ import pytest
 import vaectl as package
 from tests.conftest import Fault, Table, Vaectl, assert_equal_runs
 from tests.disk import CUTS, Call, Directory, Disk, loop_disk, record
+from tests.edits import COMMAND, SETTINGS, C, draw_nothing, drill, numbers
 from vaectl import experiment
 from vaectl.checkpoints import BEGINNING, find_intact, kept
 from vaectl.rundir import RunDir, is_run
@@ -650,3 +651,58 @@ def test_two_processes_never_write_in_one_run(tmp_path: Path, vaectl: Vaectl) ->
         first.wait()
     assert vaectl("train", "--resume", name, "--epochs", 1).code == 2
     assert vaectl("train", *SHORT, "--epochs", 1, "--name", name, "--force").code == 0
+
+
+@pytest.mark.full
+def test_five_hundred_random_edits_of_a_comparison(
+    finished: Path, vaectl: Vaectl, faults: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_nothing(monkeypatch)
+    for seed in range(1000, 1500):
+        drill(seed, finished, vaectl, faults)
+
+
+@pytest.mark.full
+def test_kills_lose_no_trial_and_leave_nothing_half_made(
+    finished: Path, vaectl: Vaectl, faults: Table
+) -> None:
+    chance = random.Random(2)  # noqa: S311
+    Path("c.yaml").write_text(SETTINGS)
+    killed = 0
+    while killed < 12:
+        command = [sys.executable, "-m", "vaectl", *COMMAND]
+        process = subprocess.Popen(
+            command,
+            env=_environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        # where there is something to lose: after so many lines
+        for _ in range(chance.randrange(2, 14)):
+            process.stderr.readline()
+        time.sleep(chance.uniform(0, 0.2))
+        process.kill()
+        _, err = process.communicate()
+        assert "Traceback" not in err
+        ended = {file.name: file.read_bytes() for file in (C / "trials").glob("*.json")}
+        if process.returncode == 0:
+            shutil.rmtree(C)
+            continue
+        killed += 1
+        faults[Fault("kill -9", "a comparison")].append(0.0)
+        if chance.random() < 0.5:
+            continue
+        assert vaectl(*COMMAND).code == 0
+        assert numbers(C) == numbers(finished)
+        # what had ended did not run again
+        for name, content in ended.items():
+            assert (C / "trials" / name).read_bytes() == content
+        names = {path.name for path in C.rglob("*")}
+        assert {name for name in names if "tmp" in name or name.startswith(".")} <= {
+            ".lock",
+            ".evaluation.lock",
+        }
+        assert {path.name for path in (C / "trials").iterdir() if path.is_dir()} == set()
+        shutil.rmtree(C)
