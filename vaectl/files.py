@@ -54,9 +54,11 @@ def read(path: Path, most: int) -> bytes:
 
 
 def replacing(path: Path) -> contextlib.AbstractContextManager[IO[bytes]]:
-    """Open what will be a file that a person named, or what it links to: see `Folder.replacing`."""
-    path = Path(os.path.realpath(path))
-    return Folder(path.parent).replacing(path.name)
+    """Open what will be a file that a person named: see `Folder.replacing`.
+
+    A link in its place is replaced; what it points to, perhaps a device, stays.
+    """
+    return Folder(path.parent).replacing(path.name, over_link=True)
 
 
 def make_directory(path: Path) -> None:
@@ -166,16 +168,20 @@ class Folder:
         self.names()  # raises, where it is no directory
 
     @contextmanager
-    def replacing(self, name: str) -> Iterator[IO[bytes]]:
+    def replacing(self, name: str, *, over_link: bool = False) -> Iterator[IO[bytes]]:
         """Open what will be a file, whole and durable once the context is left without an error.
 
         Until then a hidden file beside it holds what is written; after an error it goes.
+
+        Args:
+            name: of the file.
+            over_link: whether it may take the place of a link.
 
         Raises:
             OSError: it cannot be written, or a link is in its place.
         """
         with self._opened(name) as (here, last):
-            if _kind(here, last) == "link":
+            if not over_link and _kind(here, last) == "link":
                 raise OSError(errno.ELOOP, LINK)
             half = f".{last}.{secrets.token_hex(4)}"
             try:
