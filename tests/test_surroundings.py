@@ -652,8 +652,8 @@ def _pythons() -> dict[str, str]:
 
 
 ALL = {
-    **_libraries(),
     **_sources(),
+    **_libraries(),
     **_pythons(),
     **TERMINAL,
     **STRANGE,
