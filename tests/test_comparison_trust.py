@@ -337,6 +337,17 @@ def test_a_directory_of_somebody_elses_trials_is_left_alone(vaectl: Vaectl) -> N
     assert (C / "trials" / "patients.json").read_text() == "{}"
 
 
+def test_other_surroundings_are_named_and_give_other_trials(
+    again: Callable[[], Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {*(C / "trials").iterdir()}
+    monkeypatch.setenv("NPROC", "3")
+    code, _, err = again()
+    assert code == 0
+    assert "warning: since trials that are there, NPROC was not set, is 3: the last bits may" in err
+    assert len({*(C / "trials").glob("*[0-9a-f].json")} - before) == 8
+
+
 def test_what_a_killed_comparison_left_half_made_is_removed(
     again: Callable[[], Answer], finished: Path
 ) -> None:

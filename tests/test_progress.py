@@ -83,3 +83,11 @@ def test_names_are_no_markup(
 def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     _watch_all(3, quiet=True)
     assert capsys.readouterr() == ("", "")
+
+
+def test_quiet_still_warns(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.watching(quiet=True) as watch:
+        watch(progress.Note("a note"))
+        watch(progress.Phase("a phase"))
+        watch(progress.Warned("mind the \x1b gap"))
+    assert capsys.readouterr() == ("", "warning: mind the \\u001b gap\n")

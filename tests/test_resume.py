@@ -234,7 +234,7 @@ def test_another_machine_or_version_is_a_warning(whole: RunDir, tmp_path: Path) 
         "jax was 0.0.1",
         "host was elsewhere",
     ]
-    assert progress.Note(f"warning: {resumption.warnings[0]}") in notes
+    assert progress.Warned(resumption.warnings[0]) in notes
     again = experiment.resume(run, _settings(epochs=6), extend=True)
     assert again.record.resumed[1].warnings == []
 

@@ -34,7 +34,7 @@ from vaectl.devices import DeviceKind
 from vaectl.errors import ConfigError, DivergedError, InterruptedRunError, RunError
 from vaectl.fitting import Epoch
 from vaectl.interrupts import asked_to_stop
-from vaectl.progress import Note, Phase, Training, Watch, ignore
+from vaectl.progress import Note, Phase, Training, Warned, Watch, ignore
 from vaectl.record import Best, Device, Record, Resumption, Row, now
 from vaectl.recorder import Recorder
 from vaectl.rundir import RunDir, check_name
@@ -136,7 +136,7 @@ def run(
         RunDir.create(runs_dir, name, default_name(settings), force=force) as rundir,
     ):
         for path in rundir.left_alone:
-            watch(Note(f"{path}: not vaectl's, and left alone"))
+            watch(Warned(f"{path}: not vaectl's, and left alone"))
         recorder = Recorder(rundir, settings, first_record(task, rundir), [], None)
         return _carry_out(task, recorder, None, stopping)
 
@@ -324,7 +324,7 @@ def _resumed(task: Task, rundir: RunDir, record: Record, found: Found, at: Info)
     versions, device = environment.versions(), task.place
     warnings = found.warnings + resumption.differences(record, versions, device)
     for warning in warnings:
-        task.watch(Note(f"warning: {warning}"))
+        task.watch(Warned(warning))
     where = f"after {at.where}" if at.step else "from the beginning: it has no checkpoint yet"
     task.watch(Note(f"{rundir.name} goes on {where}"))
     top = best(found.intact)

@@ -30,6 +30,12 @@ class Note(NamedTuple):
     text: str
 
 
+class Warned(NamedTuple):
+    """Something that a person must know, `--quiet` or not."""
+
+    text: str
+
+
 class Phase(NamedTuple):
     """Something other than training begins."""
 
@@ -49,7 +55,7 @@ class Training(NamedTuple):
     """What trains now, of several."""
 
 
-Event = Note | Phase | Training | Chunk | Epoch
+Event = Note | Warned | Phase | Training | Chunk | Epoch
 Watch = Callable[[Event], None]
 
 
@@ -62,16 +68,21 @@ def watching(*, quiet: bool = False) -> Iterator[Watch]:
     """Show the events of a run on stderr, by what stderr is.
 
     Args:
-        quiet: show nothing.
+        quiet: show warnings only.
     """
     console = Console(stderr=True, highlight=False)
     if quiet:
-        yield ignore
+        yield _warn
     elif console.is_terminal:
         with _bar(console) as watch:
             yield watch
     else:
         yield _lines()
+
+
+def _warn(event: Event) -> None:
+    if isinstance(event, Warned):
+        say(f"warning: {event.text}")
 
 
 @contextmanager
@@ -91,6 +102,8 @@ def _bar(console: Console) -> Iterator[Watch]:
     def watch(event: Event) -> None:
         nonlocal training
         match event:
+            case Warned(text):
+                bar.console.print(visible(f"warning: {text}"), markup=False)
             case Note(text):
                 bar.console.print(visible(text), markup=False)
             case Phase(text):
@@ -122,6 +135,8 @@ def _lines() -> Watch:
     def watch(event: Event) -> None:
         nonlocal written, began, training
         match event:
+            case Warned():
+                _warn(event)
             case Note(text) | Phase(text):
                 say(text)
             case Training():

@@ -99,7 +99,7 @@ class Recorder:
     def end(self, status: Literal["finished", "interrupted", "failed"], error: str = "") -> None:
         """Write the last record, if that can be done at all."""
         self.record = self.record.model_copy(
-            update={"status": status, "error": error or None, "end": now()}
+            update={"status": status, "error": _text(error) or None, "end": now()}
         )
         with contextlib.suppress(RunError):
             self.rundir.write_record(self.record)
@@ -128,3 +128,8 @@ class Recorder:
             image_shape=(height, width),
             metrics=self._digest.hexdigest(),
         )
+
+
+def _text(error: str) -> str:
+    """What JSON can hold of a message: names of files need not be text."""
+    return error.encode(errors="backslashreplace").decode()

@@ -47,7 +47,9 @@ def _version(on: bool) -> None:
 RunsDir = Annotated[
     Path, typer.Option(help="Where run directories are kept.", rich_help_panel=PLACE)
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=OUTPUT)]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No progress, only warnings.", rich_help_panel=OUTPUT)
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=OUTPUT)
 ]

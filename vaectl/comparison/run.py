@@ -27,9 +27,11 @@ from vaectl import (
     configfile,
     data,
     devices,
+    environment,
     experiment,
     footprint,
     population,
+    resumption,
     trained,
     training,
 )
@@ -45,8 +47,8 @@ from vaectl.experiment import Stopping, Task
 from vaectl.files import Folder
 from vaectl.fitting import Chunk, Epoch
 from vaectl.interrupts import asked_to_stop
-from vaectl.progress import Note, Phase, Training, Watch, ignore
-from vaectl.record import Best, Evaluation, Record, Row, now
+from vaectl.progress import Note, Phase, Training, Warned, Watch, ignore
+from vaectl.record import Best, Device, Evaluation, Record, Row, now
 from vaectl.rundir import RunDir, check_name, metrics_digest
 from vaectl.training import Program
 
@@ -140,7 +142,7 @@ def run(
         watch(Note(f"note: {note}"))
 
     def tell(text: str) -> None:
-        watch(Note(text))
+        watch(Warned(text))
 
     with asked_to_stop() as stopping, directory.locked(path, force=force) as left_alone:
         for left in left_alone:
@@ -155,6 +157,9 @@ def run(
             folder, settings, dataset, device, any(streamed), ledger, watch, stopping
         )
         directory.write_settings(path, settings)
+        place = Task(settings.base, dataset, device, any(streamed), watch).place
+        for difference in _differences(ledger, place):
+            tell(f"since trials that are there, {difference}")
         try:
             with jax.default_device(device):
                 planned = running.run()
@@ -238,7 +243,7 @@ class _Running:
         try:
             for file in members.mend(run, ended):
                 sealed = self._ledger.file(ended.key)
-                self._watch(Note(f"{file}: changed or gone: made again from {sealed}"))
+                self._watch(Warned(f"{file}: changed or gone: made again from {sealed}"))
             if checkpoint:
                 found = self._tested(trial, ended, checkpoint)
             members.check_checkpoint(run, ended)
@@ -387,7 +392,7 @@ class _Running:
         if ended is not None and ended.label == trial.label and not run.exists():
             gone = run
         if gone:
-            self._watch(Note(f"{gone}: gone: {trial} is trained again"))
+            self._watch(Warned(f"{gone}: gone: {trial} is trained again"))
 
     def _end(self, track: _Track, error: str = "") -> None:
         """Write down a member that ended; one of the result leaves a run."""
@@ -448,6 +453,14 @@ class _Running:
         texts = {file: (rundir.path / file).read_bytes().decode() for file in files}
         directory.move(self._folder, f"{FOLDER}/{name}", name)
         return texts
+
+
+def _differences(ledger: Ledger, place: Device) -> list[str]:
+    """What is not as it was for trials that are there, and may change the last bits of others."""
+    records = [trial.record for trial in ledger.ended.values() if trial.record]
+    versions = environment.versions()
+    found = [each for r in records for each in resumption.differences(r, versions, place)]
+    return list(dict.fromkeys(found))
 
 
 def _program(settings: Config, dataset: data.Dataset) -> Program:
