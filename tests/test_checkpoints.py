@@ -98,7 +98,7 @@ def test_any_one_checkpoint_may_be_damaged_and_a_run_resumes_exactly(
     assert top is not None
     assert (found.intact[-1].epoch, top.epoch) == (resumes_from, best_epoch)
     (warning,) = found.warnings
-    assert warning.startswith(f"{tmp_path}/{damaged}0: the checkpoint is damaged, half written")
+    assert warning.startswith(f"{tmp_path}/{damaged}0: the checkpoint is damaged or half written")
 
 
 def test_a_best_state_that_is_lost_is_told_of(tmp_path: Path) -> None:
@@ -169,7 +169,10 @@ def test_one_checkpoint_of_a_newer_format_blocks_nothing(tmp_path: Path) -> None
     found = find_intact(Folder(tmp_path))
     assert [info.epoch for info in found.intact] == [2]
     (warning,) = found.warnings
-    assert warning.startswith(f"{tmp_path}/10: ")
+    assert warning == f"{tmp_path}/10: the checkpoint is of a newer vaectl, and left alone"
+    keep_only(Folder(tmp_path), {20})
+    assert (tmp_path / "10").is_dir()
+    assert (tmp_path / "10.json").exists()
 
 
 def test_a_newer_format_is_refused_with_a_hint(tmp_path: Path) -> None:

@@ -8,13 +8,17 @@ import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import Answer, Table, Vaectl
 from tests.edits import COMMAND, SETTINGS, C, draw_nothing, drill, numbers, published, swap
-from vaectl import seals
+from vaectl import assessment, seals
+from vaectl.errors import DivergedError
+from vaectl.record import Evaluation
 from vaectl.rundir import RunDir
+from vaectl.trained import Trained
 
 OLD = Path(__file__).parent / "formats" / "comparison-1.tar.gz"
 
@@ -346,6 +350,85 @@ def test_other_surroundings_are_named_and_give_other_trials(
     assert code == 0
     assert "warning: since trials that are there, NPROC was not set, is 3: the last bits may" in err
     assert len({*(C / "trials").glob("*[0-9a-f].json")} - before) == 8
+
+
+def test_runs_of_other_surroundings_are_never_written_over(
+    again: Callable[[], Answer], monkeypatch: pytest.MonkeyPatch, finished: Path
+) -> None:
+    assert again().code == 0
+    monkeypatch.setenv("NPROC", "3")
+    assert again().code == 0
+    others = {path: path.read_bytes() for path in (C / "adam-s0").rglob("*") if path.is_file()}
+    monkeypatch.delenv("NPROC")
+    code, _, err = again()
+    assert code == 0, err
+    assert "adam-s0 is there, and not of this trial: renamed to adam-s0.2" in err
+    for path, content in others.items():
+        assert (C / "adam-s0.2" / path.relative_to(C / "adam-s0")).read_bytes() == content
+    assert numbers(C)["verdict"] == numbers(finished)["verdict"]
+
+
+@pytest.mark.parametrize("name", ["report.html", "summary.json", "figures/curves.png"])
+def test_force_refuses_to_write_over_what_is_not_of_a_comparison(
+    name: str, again: Callable[[], Answer], vaectl: Vaectl
+) -> None:
+    (C / name).parent.mkdir(exist_ok=True)
+    (C / name).write_text("mine")
+    before = {path: path.read_bytes() for path in C.rglob("*") if path.is_file()}
+    code, _, err = vaectl(*COMMAND, "--force")
+    assert (code, f"{C / name}: not as vaectl writes it" in err) == (4, True)
+    assert {path: path.read_bytes() for path in C.rglob("*") if path.is_file()} == before
+    del again
+
+
+def test_force_removes_the_runs_of_a_comparison_and_no_others(
+    again: Callable[[], Answer], vaectl: Vaectl
+) -> None:
+    for name in ("mine", "adam-s0.1"):
+        shutil.copytree(C / "adam-s0", C / name)
+    before = {path: path.read_bytes() for path in C.glob("mine/**/*") if path.is_file()}
+    code, _, err = vaectl(*COMMAND, "--force")
+    assert code == 0
+    for name in ("mine", "adam-s0.1"):
+        assert f"warning: {C / name}: not vaectl's, and left alone" in err
+    assert {path: path.read_bytes() for path in before} == before
+    assert not (C / "adam-s0.2").exists()
+    del again
+
+
+def test_a_member_that_is_a_link_is_not_followed(
+    again: Callable[[], Answer], vaectl: Vaectl
+) -> None:
+    (C / "adam-s0").rename("victim")
+    (C / "adam-s0").symlink_to("../../victim")
+    before = {path: path.read_bytes() for path in Path("victim").rglob("*") if path.is_file()}
+    for command in (("train", "--epochs", 9, "--resume"), ("sample",), ("evaluate",)):
+        code, _, err = vaectl(*command, "c/adam-s0")
+        assert (code, "c/adam-s0: it is a link" in err) == (4, True), err
+    assert {path: path.read_bytes() for path in before} == before
+    (C / "adam-s0").unlink()
+    (C / "comparison.yaml").unlink()
+    for command in (("--resume", "c/adam-s1"), ("--runs-dir", C, "--name", "adam-s1", "--force")):
+        assert vaectl("train", *command).code == 2
+    del again
+
+
+def test_a_model_that_is_not_finite_on_the_test_split_stops_no_other(
+    again: Callable[[], Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in (C / "trials").glob("*.test.json"):
+        file.unlink()
+    really = assessment.assess
+
+    def assess(model: Trained, *arguments: Any, **options: Any) -> Evaluation:
+        if model.rundir.name == "adam-s0":
+            raise DivergedError("adam-s0: its ELBO is not finite on the test split")
+        return really(model, *arguments, **options)
+
+    monkeypatch.setattr(assessment, "assess", assess)
+    code, out, err = again()
+    assert (code, "adam-s0: its ELBO is not finite" in err) == (4, True)
+    assert "sgd" in out
 
 
 def test_what_a_killed_comparison_left_half_made_is_removed(

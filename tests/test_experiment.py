@@ -150,7 +150,7 @@ def test_an_error_of_the_disk_keeps_its_hint_and_says_how_to_go_on(
     with pytest.raises(RunError, match="no room") as error:
         experiment.run(_settings(), runs_dir=tmp_path / "my runs", name="a")
     path = tmp_path / "my runs" / "a"
-    assert error.value.hint == f"make some; once mended: vaectl train --resume '{path}'"
+    assert error.value.hint == f"make some; then vaectl train --resume '{path}'"
 
 
 def test_grey_levels_as_probabilities_are_explained(tmp_path: Path) -> None:

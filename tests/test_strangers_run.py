@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 from tests.conftest import Vaectl
+from vaectl import seals
 from vaectl.checkpoints import kept
+from vaectl.errors import RunError
 from vaectl.files import Folder
+from vaectl.record import Record
 from vaectl.rundir import RunDir
 from vaectl.terminal import visible
 
@@ -389,3 +392,78 @@ def test_a_folder_tells_what_stands_in_it_without_following_it(tmp_path: Path) -
     with pytest.raises(OSError, match="it is a link"), folder.replacing("link"):
         pass
     assert (tmp_path / "file").read_text() == "x"
+
+
+def test_a_file_of_holes_is_refused_at_once(vaectl: Vaectl, runs: Path) -> None:
+    run = RunDir(runs / "z2")
+    last = kept(run.checkpoints)[-1]
+    hole = run.checkpoints.path / str(last.step) / "d" / ("0" * 32)
+    with hole.open("wb") as file:
+        file.truncate(2**42)
+    answer = vaectl("sample", "z2", "--checkpoint", "latest")
+    assert (answer.code, "the checkpoint is damaged" in answer.err) == (4, True)
+    with (run.path / "metrics.csv").open("r+b") as file:
+        file.truncate(2**36)
+    assert len(run.read_metrics(until=3)) == 6
+    with (run.path / "run.json").open("r+b") as file:
+        file.truncate(2**36)
+    answer = vaectl("sample", "z2")
+    assert (answer.code, "run.json: cannot be read: File too large" in answer.err) == (4, True)
+
+
+def test_a_checkpoint_between_epochs_that_cannot_be_is_refused(vaectl: Vaectl, runs: Path) -> None:
+    run = RunDir(runs / "z2")
+    last = kept(run.checkpoints)[-1]
+    file = run.checkpoints.path / f"{last.step}.json"
+    fields = json.loads(file.read_text())
+    fields |= {"epoch": 0, "beyond": last.step, "validation_elbo": None, "best": None}
+    del fields["seal"]
+    file.write_text(json.dumps(seals.sealed(fields)))
+    _set_status(run.path, "interrupted")
+    answer = vaectl("train", "--resume", "z2")
+    assert (answer.code, "is another step there" in answer.err) == (4, True)
+
+
+def test_a_path_with_escapes_gives_a_run_that_can_be_read(vaectl: Vaectl) -> None:
+    place = f"r{ESCAPE}"
+    assert vaectl("train", *SMALL, "--runs-dir", place, "--name", "a").code == 0
+    assert vaectl("sample", f"{place}/a", "--count", 1).code == 0
+    assert vaectl("train", "--resume", f"{place}/a", "--epochs", 2).code == 0
+
+
+def test_what_is_in_the_way_is_told_before_training(vaectl: Vaectl, runs: Path) -> None:
+    checkpoints = runs / "z2" / "checkpoints"
+    (checkpoints / "40.md").write_text("a note")
+    (checkpoints / "40.json").write_text("mine")
+    answer = vaectl("train", "--resume", "z2", "--epochs", 5)
+    assert (answer.code, "40.json: in the way of a checkpoint" in answer.err) == (4, True)
+    assert RunDir(runs / "z2").read_record().epochs == 3
+    (checkpoints / "40.json").unlink()
+    assert vaectl("train", "--resume", "z2", "--epochs", 5).code == 0
+    assert (checkpoints / "40.md").read_text() == "a note"
+
+
+def test_a_run_whose_end_cannot_be_written_has_not_finished(
+    vaectl: Vaectl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = RunDir.write_record
+
+    def write(run: RunDir, record: Record) -> None:
+        if record.status == "finished":
+            raise RunError("run.json: cannot be written: No space left on device")
+        really(run, record)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDir, "write_record", write)
+        answer = vaectl("train", *SMALL, "--name", "a")
+    assert (answer.code, answer.out) == (4, "")
+    assert "then vaectl train --resume runs/a" in answer.err
+    assert vaectl("train", "--resume", "a").code == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["mnist:9.9.9", "mnist/a=1,b=x", "robotics:x", "../x", "a/b/c", "-"]
+)
+def test_a_data_set_is_named_and_never_looked_for_elsewhere(name: str, vaectl: Vaectl) -> None:
+    answer = vaectl("train", "--set", f"data.source=tfds:{name}")
+    assert (answer.code, answer.err.count("\n")) in ((3, 2), (3, 3)), answer.err

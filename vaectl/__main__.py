@@ -7,7 +7,7 @@ from vaectl import surroundings
 
 
 def main() -> None:
-    """Shed what surrounds the process, answer signals, then import and run the command line.
+    """Free the process of its surroundings, answer signals, then run the command line.
 
     Other modules are imported here and not above: before `settle`, a file in the current directory
     could stand in for any of them.

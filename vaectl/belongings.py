@@ -26,10 +26,11 @@ _ORBAX = re.compile(
     r"|(ocdbt\.process_\d+/)?(manifest\.ocdbt|d/[0-9a-f]{32}))(\.__lock)?"
 )
 
+_EVALUATION = r"evaluation\.json"
 RUN: Made = {
     r"config\.yaml": rb"# the resolved configuration of ",
     r"metrics\.csv": rb"epoch,step,split,",
-    r"evaluation\.json": rb'\{\s*"(train|validation|test)": \{',
+    _EVALUATION: rb'\{\s*"(train|validation|test)": \{',
     r"\.evaluation\.lock": rb"\Z",
     r"run\.json": JSON,
 }
@@ -42,7 +43,12 @@ FIGURES: Made = {
     **CURVES,
     r"(sample|manifold|morph|reconstruct|inspect)\.png": PNG,
 }
-TRAINING: Made = {**RUN, **CHECKPOINTS, **CURVES}
+EVALUATION: Made = {name: RUN[name] for name in (_EVALUATION, r"\.evaluation\.lock")}
+TRAINING: Made = {
+    name: content
+    for name, content in {**RUN, **CHECKPOINTS, **CURVES}.items()
+    if name not in EVALUATION
+}
 """What a training writes, and no other command at the same time."""
 
 
@@ -83,6 +89,19 @@ def remove_halves(folder: Folder, made: Made) -> None:
     for name in folder.names():
         if _HALF.fullmatch(name) and is_made(folder, name, made):
             folder.remove(name)
+
+
+def others(folder: Folder, made: Made) -> list[str]:
+    """The names that vaectl would write in a directory, and that are not of what it made.
+
+    Raises:
+        OSError: the directory cannot be read.
+    """
+    return [
+        name
+        for name in folder.names()
+        if any(re.fullmatch(pattern, name) for pattern in made) and not is_made(folder, name, made)
+    ]
 
 
 def remove(folder: Folder, made: Made) -> list[str]:

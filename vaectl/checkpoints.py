@@ -70,6 +70,8 @@ class Info(BaseModel):
     """SHA-256 of the lines of metrics.csv until that epoch."""
     layout: str = ""
     """SHA-256 of the names, types and shapes of the arrays."""
+    size: Natural = 0
+    """Bytes of the files; 0 where an older vaectl saved it."""
     digest: str = ""
     """SHA-256 of the files."""
 
@@ -86,6 +88,10 @@ class Info(BaseModel):
 
 BEGINNING = Info(epoch=0, step=0, validation_elbo=None)
 """What would stand beside the state before the first step."""
+
+
+_PART = re.compile(r"\d+(\.json|\.orbax-checkpoint-tmp.*)?")
+"""The names of what belongs to a step."""
 
 
 class Found(NamedTuple):
@@ -183,7 +189,8 @@ class Checkpoints:
             self._orbax.wait_until_finished()
             self._folder.sync(name)
             self._folder.sync_names()
-            info = info.model_copy(update={"digest": digest(self._folder.folder(name))})
+            files = self._folder.folder(name)
+            info = info.model_copy(update={"size": _size(files), "digest": digest(files)})
             with self._folder.replacing(f"{name}.json") as file:
                 fields = seals.sealed(info.model_dump(mode="json"))
                 file.write(json.dumps(fields, indent=2).encode() + b"\n")
@@ -202,7 +209,7 @@ class Checkpoints:
         """
         path = self._folder.path / str(info.step)
         try:
-            intact = digest(self._folder.folder(path.name)) == info.digest
+            intact = is_intact(self._folder.folder(path.name), info)
         except OSError as error:
             raise RunError(
                 f"{error.filename}: the checkpoint cannot be read: {error.strerror}"
@@ -253,6 +260,13 @@ def check_place(directory: Path) -> None:
     Raises:
         RunError: it is one.
     """
+    try:
+        str(directory.absolute()).encode()
+    except UnicodeEncodeError:
+        raise RunError(
+            f"{directory.absolute()}: its path is not UTF-8 text, which Orbax needs",
+            hint="rename what it stands in, or choose another --runs-dir",
+        ) from None
     if "\\" in str(directory.absolute()):
         raise RunError(
             f"{directory.absolute()}: a backslash in its path, which Orbax takes for a slash",
@@ -308,11 +322,15 @@ def find_intact(folder: Folder) -> Found:
     intact = [info for info in kept(folder) if _is_intact(folder, info)]
     good = {info.step for info in intact}
     parts = _parts(folder)
-    bad = {_step(name) for name in parts if _is_ours(folder, name)} - good
+    newer = _newer(folder)
+    bad = {_step(name) for name in parts if _is_ours(folder, name)} - good - newer
     warnings = [
-        f"{folder.path / str(step)}: the checkpoint is damaged, half written or of a newer vaectl, "
-        "and skipped"
+        f"{folder.path / str(step)}: the checkpoint is damaged or half written, and not used"
         for step in sorted(bad)
+    ]
+    warnings += [
+        f"{folder.path / str(step)}: the checkpoint is of a newer vaectl, and left alone"
+        for step in sorted(newer)
     ]
     warnings += [
         f"{folder.path / name}: not a checkpoint of vaectl's, and left alone"
@@ -343,7 +361,8 @@ def keep_only(folder: Folder, steps: set[int]) -> None:
         RunError: it cannot be deleted.
     """
     try:
-        of_others = [name for name in _parts(folder) if _step(name) not in steps]
+        stay = steps | _newer(folder)
+        of_others = [name for name in _parts(folder) if _step(name) not in stay]
         ours = [name for name in of_others if _is_ours(folder, name)]
         # first it stops counting, then it goes
         counting = [name for name in ours if name.endswith(".json")]
@@ -367,10 +386,42 @@ def _parts(folder: Folder) -> list[str]:
         RunError: it cannot be known.
     """
     try:
-        return [name for name in folder.names() if re.match(r"\d+(\.|\Z)", name)]
+        return [name for name in folder.names() if _PART.fullmatch(name)]
     except OSError as error:
         _refuse_unreadable(folder.path, error)
         return []
+
+
+def _newer(folder: Folder) -> set[int]:
+    """The steps of checkpoints that a newer vaectl saved."""
+    found = set()
+    for name in _parts(folder):
+        with contextlib.suppress(OSError):
+            if name.endswith(".json"):
+                try:
+                    refuse_newer(folder.path / name, folder.read(name, 2**16), FORMAT_VERSION)
+                except RunError:
+                    found.add(_step(name))
+    return found
+
+
+def refuse_blocked(folder: Folder, after: int, until: int) -> None:
+    """Refuse to train where something that vaectl did not make is in the way of a checkpoint.
+
+    Args:
+        folder: where checkpoints go.
+        after: the step that training goes on from.
+        until: its last step.
+
+    Raises:
+        RunError: something stands under the name of a step between them.
+    """
+    for name in _parts(folder):
+        if after < _step(name) <= until and not _is_ours(folder, name):
+            raise RunError(
+                f"{folder.path / name}: in the way of a checkpoint, and not vaectl's",
+                hint="move it away, and resume",
+            )
 
 
 def _of_step(folder: Folder, step: int) -> list[str]:
@@ -407,7 +458,7 @@ def _needed(infos: list[Info]) -> set[int]:
 
 def _is_intact(folder: Folder, info: Info) -> bool:
     try:
-        return digest(folder.folder(str(info.step))) == info.digest
+        return is_intact(folder.folder(str(info.step)), info)
     except OSError as error:
         _refuse_unreadable(folder.path / str(info.step), error)
         return False
@@ -446,6 +497,24 @@ def layout(state: TrainState) -> str:
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         result.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}\n".encode())
     return result.hexdigest()
+
+
+def is_intact(files: Folder, info: Info) -> bool:
+    """Whether the files of a checkpoint are those that were saved.
+
+    Raises:
+        OSError: a file cannot be read, or there is something that is none.
+    """
+    # first the sizes: a file with a hole in it may be of terabytes
+    return (not info.size or _size(files) == info.size) and digest(files) == info.digest
+
+
+def _size(files: Folder) -> int:
+    total = 0
+    for path, _ in files.walk():
+        with files.open(path) as file:
+            total += os.fstat(file.fileno()).st_size
+    return total
 
 
 def digest(folder: Folder) -> str:

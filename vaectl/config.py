@@ -35,7 +35,7 @@ def _absolute(source: str) -> str:
     scheme, separator, rest = source.partition(":")
     if scheme in ("idx", "npz") and rest:
         path = Path(rest)
-        with contextlib.suppress(RuntimeError):  # the ~ of nobody is a name like any other
+        with contextlib.suppress(RuntimeError):  # the ~ of an unknown user stays as it is
             path = path.expanduser()
         return f"{scheme}{separator}{path.absolute()}"
     return source

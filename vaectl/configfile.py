@@ -23,6 +23,7 @@ from ruamel.yaml.scalarbool import ScalarBoolean
 from vaectl.config import Config, Hyperparameters, Optimizer, Section
 from vaectl.errors import ConfigError
 from vaectl.files import read
+from vaectl.terminal import visible
 
 OPTIMIZERS = tuple(
     name
@@ -112,7 +113,7 @@ def dump(config: Section, header: str = "") -> str:
     yaml.representer.add_representer(type(None), _represent_null)
     stream = io.StringIO()
     yaml.dump(config.model_dump(mode="json"), stream)
-    comment = "".join(f"# {line}\n" for line in header.splitlines())
+    comment = "".join(f"# {visible(line)}\n" for line in header.splitlines())
     return comment + stream.getvalue()
 
 

@@ -17,7 +17,18 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from vaectl import config, data, devices, environment, fitting, footprint, resumption, training
+from vaectl import (
+    checkpoints,
+    config,
+    data,
+    devices,
+    environment,
+    fitting,
+    footprint,
+    resumption,
+    runs,
+    training,
+)
 from vaectl.checkpoints import (
     BEGINNING,
     Checkpoints,
@@ -130,6 +141,11 @@ def run(
     """
     check_name(runs_dir, name, force=force)
     check_place(runs_dir)
+    if runs.is_comparison(runs_dir):
+        raise ConfigError(
+            f"{runs_dir} is a comparison, which makes its runs itself",
+            hint="choose another --runs-dir",
+        )
     task = _task(settings, device_kind, stream, watch)
     with (
         asked_to_stop() as stopping,
@@ -179,12 +195,21 @@ def resume(
         if record and done and unmoved:
             watch(Note(f"{rundir.name} is finished; --epochs N trains it further"))
             infos = kept(rundir.checkpoints)
-            ended = next((info for info in infos if info.epoch == settings.epochs), BEGINNING)
+            ended = next((info for info in infos if info.epoch == settings.epochs), None)
+            if ended is None:
+                ended = BEGINNING
+                watch(
+                    Warned(
+                        f"{rundir.checkpoints.path}: the checkpoint of its last epoch is gone; its "
+                        "numbers are read from metrics.csv unchecked"
+                    )
+                )
             rows = resumption.read_metrics(rundir, settings.epochs, ended.metrics)
             return Result(rundir.path, record, *rows[-2:])
         task = _task(settings, device_kind, stream, watch)
         record = record or first_record(task, rundir)
-        record.check_data(settings.data.source, task.dataset.fingerprint)
+        dataset = task.dataset
+        record.check_data(settings.data.source, dataset.fingerprint, dataset.image_shape)
         with asked_to_stop() as stopping:
             found = find_intact(rundir.checkpoints)
             at = found.intact[-1] if found.intact else BEGINNING
@@ -193,12 +218,14 @@ def resume(
                     f"--epochs {settings.epochs}: {rundir.name} is at {at.where} already",
                     hint="ask for more, or train another run",
                 )
-            if at.step != at.epoch * task.program.steps_per_epoch + at.beyond:
+            steps = task.program.steps_per_epoch
+            if at.step != at.epoch * steps + at.beyond or at.beyond >= steps:
                 raise RunError(
                     f"{rundir.checkpoints.path / str(at.step)}: the checkpoint does not fit "
                     f"config.yaml: {at.where} is another step there",
                     hint="was config.yaml changed after training? Put the old one back",
                 )
+            checkpoints.refuse_blocked(rundir.checkpoints, at.step, settings.epochs * steps)
             rows = resumption.read_metrics(rundir, at.epoch, at.metrics)
             state = _restore(task, rundir, found.intact)
             recorder = Recorder(
@@ -256,13 +283,21 @@ def _carry_out(
         ) from None
     except RunError as error:
         recorder.end("failed", error.message)
-        hints = [error.hint or "what was saved before is intact", f"once mended: {goes_on}"]
-        raise RunError(error.message, hint="; ".join(hints)) from error
+        raise _with_way_on(error, goes_on) from error
     except BaseException as error:
         recorder.end("failed", str(error) or type(error).__name__)
         raise
-    recorder.end("finished")
+    try:
+        recorder.end("finished")
+    except RunError as error:
+        raise _with_way_on(error, goes_on) from error
     return Result(path, recorder.record, *recorder.rows[-2:])
+
+
+def _with_way_on(error: RunError, goes_on: str) -> RunError:
+    """Add how to go on once the cause is gone."""
+    hints = [error.hint or "what was saved before is intact", f"then {goes_on}"]
+    return RunError(error.message, hint="; ".join(hints))
 
 
 def _train(
@@ -285,7 +320,7 @@ def _train(
     state = training.init(program, member) if state is None else state
     task.watch(Training(settings.epochs, program.images, program.steps_per_epoch, info.step))
     sums, saved = np.array(info.sums), time.monotonic()
-    with Checkpoints(recorder.rundir.checkpoints) as checkpoints:
+    with Checkpoints(recorder.rundir.checkpoints) as saved_states:
         try:
             for event in fitting.fit(
                 program, member, state, train, validation, sums=sums, seconds=info.seconds
@@ -297,13 +332,13 @@ def _train(
                 stop = stopping() or ended == settings.epochs
                 due = time.monotonic() - saved >= (settings.checkpoint.every_seconds or math.inf)
                 if stop or due or (ended and ended % settings.checkpoint.every == 0):
-                    recorder.save(checkpoints, event)
+                    recorder.save(saved_states, event)
                     saved = time.monotonic()
                 if stop:
                     return
         except DivergedError:
             with contextlib.suppress(RunError):  # that it diverged is the greater news
-                recorder.save_best(checkpoints)
+                recorder.save_best(saved_states)
             raise
 
 
@@ -313,8 +348,8 @@ def _restore(task: Task, rundir: RunDir, intact: list[Info]) -> TrainState | Non
     if intact:
         member = jax.device_put(training.member(task.settings), task.device)
         like = training.shapes(task.program, member)
-        with Checkpoints(rundir.checkpoints) as checkpoints:
-            state = checkpoints.restore(intact[-1], like)
+        with Checkpoints(rundir.checkpoints) as saved:
+            state = saved.restore(intact[-1], like)
     keep_only(rundir.checkpoints, {info.step for info in intact})
     return state
 

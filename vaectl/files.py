@@ -27,6 +27,8 @@ LINK = "it is a link, and vaectl follows no links there"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _INSIDE = os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+_umask = os.umask(0o022)
+os.umask(_umask)  # the only way to learn it is to set it; once, before there are threads
 _FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: fsync leaves data in the disk's own cache
 
 Kind = Literal["file", "folder", "link", "other"]
@@ -71,8 +73,9 @@ def make_directory(path: Path) -> None:
         make_directory(path.parent)
         with contextlib.suppress(FileExistsError):  # another process was faster, or it is a file
             path.mkdir()
-        Folder(path.parent).sync_names()
         Folder(path).names()  # raises, where it is no directory
+    with contextlib.suppress(PermissionError):  # it was there, in a directory that we may not read
+        Folder(path.parent).sync_names()
 
 
 @final
@@ -164,8 +167,8 @@ class Folder:
             above.make()
             with above._opened(name) as (here, last):
                 os.mkdir(last, dir_fd=here)
-                _sync_directory(here)
         self.names()  # raises, where it is no directory
+        above.sync_names()
 
     @contextmanager
     def replacing(self, name: str, *, over_link: bool = False) -> Iterator[IO[bytes]]:
@@ -185,10 +188,12 @@ class Folder:
                 raise OSError(errno.ELOOP, LINK)
             half = f".{last}.{secrets.token_hex(4)}"
             try:
-                handle = os.open(half, _NEW | _INSIDE, 0o666, dir_fd=here)
+                # private until it is whole; then as the umask says
+                handle = os.open(half, _NEW | _INSIDE, 0o600, dir_fd=here)
                 with os.fdopen(handle, "wb") as file:
                     yield file
                     file.flush()
+                    os.fchmod(file.fileno(), 0o666 & ~_umask)
                     _sync(file.fileno())
                 os.replace(half, last, src_dir_fd=here, dst_dir_fd=here)
             except BaseException:

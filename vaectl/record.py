@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
-from vaectl.errors import DataError
+from vaectl.errors import DataError, RunError
 
 FORMAT_VERSION = 1
 MOST_PIXELS = 2**26
-"""Of an image that a record may speak of."""
+"""The largest image that a record may name."""
 ACTIVE = 0.01
 """Burda et al. 2016, section 5.2: a unit is active if Cov_x(E_q[z]) is above this."""
 
@@ -45,8 +45,8 @@ ImageShape = Annotated[tuple[_Side, _Side], _PIXELS]
 class Row(NamedTuple):
     """One line of metrics.csv: means over a split, in nats per image."""
 
-    epoch: int
-    step: int
+    epoch: Natural
+    step: Natural
     split: Literal["train", "validation"]
     elbo: float
     kl: float
@@ -75,10 +75,14 @@ class Sizes(TypedDict):
     test: Positive
 
 
+Words = Annotated[str, Field(max_length=300)]
+"""What stands in titles and on one line."""
+
+
 class DataFacts(TypedDict):
     """What a run was trained on."""
 
-    source: str
+    source: Annotated[str, Field(max_length=10_000)]
     fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     """See `vaectl.data.arrays.Source.fingerprint`."""
     image_shape: Annotated[list[_Side], Field(min_length=2, max_length=2), _PIXELS]
@@ -89,11 +93,11 @@ class DataFacts(TypedDict):
 class MetricsFacts(TypedDict):
     """What the numbers of metrics.csv are."""
 
-    unit: str
-    estimator: str
-    binarization: str
-    train: str
-    validation: str
+    unit: Words
+    estimator: Words
+    binarization: Words
+    train: Words
+    validation: Words
 
 
 Device = dict[str, str | int | None]
@@ -141,11 +145,17 @@ class Record(_Stored):
     metrics: MetricsFacts
     resumed: list[Resumption] = []
 
-    def check_data(self, source: str, fingerprint: str) -> None:
+    def check_data(self, source: str, fingerprint: str, shape: tuple[int, int]) -> None:
         """Refuse data other than those of the run.
+
+        Args:
+            source: of the data that are there.
+            fingerprint: of these.
+            shape: of their images.
 
         Raises:
             DataError: the fingerprint is another one.
+            RunError: the run says that its images have another shape than these have.
         """
         expected = self.data["fingerprint"]
         if fingerprint != expected:
@@ -153,6 +163,12 @@ class Record(_Stored):
                 f"{source} is not the data set that {self.name} was trained on: its fingerprint "
                 f"is {fingerprint[:12]}..., not {expected[:12]}...",
                 hint="put the old files back, or train again on the new ones",
+            )
+        if list(shape) != self.data["image_shape"]:
+            raise RunError(
+                f"run.json of {self.name}: it says that images have the shape "
+                f"{tuple(self.data['image_shape'])}; they have {shape}",
+                hint="was it changed after training? Put the old one back",
             )
 
 
@@ -167,15 +183,15 @@ class Evaluation(_Stored):
     """What `vaectl evaluate` found; every number with its split, binarization and estimator."""
 
     format_version: int = FORMAT_VERSION
-    run: str
+    run: Words
     epoch: Natural
     """The last one that had ended."""
     step: Natural | None = None
-    where: str = ""
+    where: Words = ""
     """In the training, for a person; a checkpoint may be inside an epoch."""
     split: Literal["train", "validation", "test"]
     images: Positive
-    binarization: str
+    binarization: Words
     seed: Natural
     samples: Positive
     """L of the ELBO."""

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import shlex
+from collections.abc import Callable
 from typing import Literal, final
 
 import jax
@@ -71,19 +72,23 @@ class Recorder:
             self._unsaved = None
         self.save_best(checkpoints)
         best = self._best.step if self._best else None
+        checkpoints.save(event.state, self._info(event, best), self._first())
+
+    def save_best(self, checkpoints: Checkpoints) -> None:
+        """Save the best state, unless it is on disk."""
+        if self._best is not None and self._unsaved is not None:
+            checkpoints.save(self._unsaved, self._best, self._first())
+            self._unsaved = None
+
+    def _first(self) -> Callable[[], None]:
+        """What makes durable what a checkpoint goes with: the metrics, and the record of now."""
         record = self.record
 
         def first() -> None:
             self.rundir.sync_metrics()
             self.rundir.write_record(record)
 
-        checkpoints.save(event.state, self._info(event, best), first)
-
-    def save_best(self, checkpoints: Checkpoints) -> None:
-        """Save the best state, unless it is on disk."""
-        if self._best is not None and self._unsaved is not None:
-            checkpoints.save(self._unsaved, self._best)
-            self._unsaved = None
+        return first
 
     def draw(self) -> None:
         """Draw the curves."""
@@ -97,11 +102,15 @@ class Recorder:
                 self.rundir.write_figure(quantity, figure, ("png", "svg"))
 
     def end(self, status: Literal["finished", "interrupted", "failed"], error: str = "") -> None:
-        """Write the last record, if that can be done at all."""
+        """Write the last record; of a run that failed, if that can be done at all.
+
+        Raises:
+            RunError: the run has finished, and that cannot be written.
+        """
         self.record = self.record.model_copy(
             update={"status": status, "error": _text(error) or None, "end": now()}
         )
-        with contextlib.suppress(RunError):
+        with contextlib.suppress(RunError) if status != "finished" else contextlib.nullcontext():
             self.rundir.write_record(self.record)
 
     def _info(self, event: Chunk | Epoch, best: int | None = None) -> Info:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PARTS = ("run.json", "config.yaml", "metrics.csv", "checkpoints")
-"""By any of these a run is known, though others be lost."""
+"""A run is known by any of these."""
 
 _KINDS: Mapping[str, Kind] = {
     **dict.fromkeys(("run.json", "config.yaml", "metrics.csv", "evaluation.json"), "file"),
@@ -55,7 +55,11 @@ SPLITS: dict[str, Literal["train", "validation"]] = {"train": "train", "validati
 """Of metrics.csv, in its order within an epoch."""
 
 MOST_BYTES = 2**26
-"""Of run.json and evaluation.json; the largest code there can be fills a fifth of it."""
+"""Of evaluation.json; the largest code there can be fills a fifth of it."""
+MOST_OF_RECORD = 2**22
+"""Bytes of run.json: of one that was resumed a thousand times."""
+_MOST_OF_A_LINE = 200
+"""Bytes of metrics.csv."""
 
 PATIENCE = 0.5
 """Seconds to wait for a lock: who only asks whether it is held, holds it for a moment."""
@@ -291,8 +295,10 @@ class RunDir:
         file = self.path / "evaluation.json"
         # evaluations may end at once; the run's own lock may be with a training that goes on
         with _writing(file), FileLock(self.path / ".evaluation.lock"):
+            belongings.remove_halves(self.folder, belongings.EVALUATION)
             evaluations = self.read_evaluations() | {evaluation.split: evaluation}
-            self._write(file.name, _EVALUATIONS.dump_json(evaluations, indent=2).decode())
+            fields = seals.sealed(_EVALUATIONS.dump_python(evaluations, mode="json"))
+            self._write(file.name, json.dumps(fields, indent=2) + "\n")
         return file
 
     def read_evaluations(self) -> dict[str, Evaluation]:
@@ -306,7 +312,11 @@ class RunDir:
             with _reading(file):
                 if self.folder.kind(file.name) is None:
                     return {}
-                found = _EVALUATIONS.validate_json(self.folder.read(file.name, MOST_BYTES))
+                content = self.folder.read(file.name, MOST_BYTES)
+            seals.check(content, optional=True)  # an older vaectl wrote none
+            fields = json.loads(content)
+            fields.pop("seal", None)
+            found = _EVALUATIONS.validate_json(json.dumps(fields))
             if any(split != evaluation.split for split, evaluation in found.items()):
                 raise ValueError(file)
             return found
@@ -333,7 +343,7 @@ class RunDir:
         file = self.path / "run.json"
         try:
             with _reading(file, "give the path of a run; vaectl runs lists what there is"):
-                content = self.folder.read(file.name, MOST_BYTES)
+                content = self.folder.read(file.name, MOST_OF_RECORD)
             refuse_newer(file, content, FORMAT_VERSION)
             record = Record.model_validate_json(content)
         except ValidationError as error:
@@ -382,9 +392,10 @@ class RunDir:
         if until == 0:
             return []
         file = self.path / "metrics.csv"
+        most = _MOST_OF_A_LINE * (2 * (until or 10**6) + 1)
         with _reading(file), self.folder.open(file.name) as binary:
-            lines = csv.reader(io.TextIOWrapper(binary, "utf-8", "replace", newline=""))
-            rows = list(_rows(file, lines, 2 * until if until else None))
+            text = binary.read(most).decode(errors="replace")
+        rows = list(_rows(file, csv.reader(io.StringIO(text)), 2 * until if until else None))
         if until is not None:
             pairs = [(epoch, split) for epoch in range(1, until + 1) for split in SPLITS]
             if [(row.epoch, row.split) for row in rows] != pairs:
@@ -419,13 +430,9 @@ class RunDir:
     def _clear(self) -> None:
         """Remove what vaectl made; the record goes last: until then it is a run."""
         self._check_kinds()
-        for name, kind in _KINDS.items():
-            there = kind == "file" and self.folder.kind(name)
-            if there and not belongings.is_made(self.folder, name, belongings.RUN):
-                raise RunError(
-                    f"{self.path / name}: not as vaectl writes it, so --force does not replace it",
-                    hint="move it away, or choose another --name",
-                )
+        for place, made in (("", belongings.RUN), ("figures", belongings.CURVES)):
+            if not place or self.folder.kind(place):
+                refuse_others(self.folder.folder(place), made)
         self.left_alone = belongings.clear(self.folder)
 
     def _check_kinds(self) -> None:
@@ -444,6 +451,20 @@ class RunDir:
                     f"{self.path / name}: in the way of the run's {wanted} of that name",
                     hint="move it away",
                 )
+
+
+def refuse_others(folder: Folder, made: belongings.Made) -> None:
+    """Refuse to begin again where that would write over what vaectl did not make.
+
+    Raises:
+        RunError: there is such a file.
+        OSError: the directory cannot be read.
+    """
+    for name in belongings.others(folder, made):
+        raise RunError(
+            f"{folder.path / name}: not as vaectl writes it, so --force does not replace it",
+            hint="move it away, or choose another --name",
+        )
 
 
 def metrics_digest(rows: Sequence[Row]) -> str:

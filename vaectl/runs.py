@@ -42,17 +42,28 @@ def find(run: str, runs_dir: Path) -> RunDir:
     """
     if run == "latest":
         rows = summaries(runs_dir)
-        known = [row for row in rows if row.start is not None and "/" not in row.name]
+        known = [
+            row
+            for row in rows
+            if row.start and "/" not in row.name and not (runs_dir / row.name).is_symlink()
+        ]
         if not known:
             raise RunError(f"{runs_dir}: no runs in it", hint="vaectl train makes one")
         return RunDir(runs_dir / max(known, key=lambda row: row.start or "").name)
     for path in (runs_dir / run, Path(run)):
         if is_run(path):
+            if is_comparison(path.parent) and path.is_symlink():
+                raise RunError(f"{path}: {LINK}", hint="name the run that it points to")
             return RunDir(path)
     raise RunError(
         f"{run}: no run of that name in {runs_dir}, and no run at that path",
         hint="vaectl runs lists what there is",
     )
+
+
+def is_comparison(path: Path) -> bool:
+    """Whether a directory holds a comparison, perhaps without its settings."""
+    return _exists(path / COMPARISON) or _exists(path / "trials")
 
 
 def refuse_member(run: RunDir) -> None:
@@ -62,7 +73,7 @@ def refuse_member(run: RunDir) -> None:
         ConfigError: it does.
     """
     comparison = run.path.resolve().parent
-    if _exists(comparison / COMPARISON):
+    if is_comparison(comparison):
         raise ConfigError(
             f"{run.path} is a run of the comparison {comparison.name}, which holds its numbers: "
             "it is not resumed",
@@ -81,7 +92,7 @@ def summaries(runs_dir: Path, pattern: str = "*") -> list[Summary]:
     """
     try:
         directories = sorted(runs_dir.iterdir())
-        for path in [path for path in directories if _exists(path / COMPARISON)]:
+        for path in [path for path in directories if is_comparison(path) and path.is_dir()]:
             directories += sorted(path.iterdir())
     except FileNotFoundError:
         return []

@@ -34,9 +34,9 @@ def check(content: bytes, *, optional: bool = False) -> None:
     """
     try:
         fields = json.loads(content)  # with those that a later vaectl may have added
+        if optional and isinstance(fields, dict) and _SEAL not in fields:
+            return
+        if not isinstance(fields, dict) or fields.pop(_SEAL, None) != seal(fields):
+            raise ValueError("not what was sealed")
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    if optional and isinstance(fields, dict) and _SEAL not in fields:
-        return
-    if not isinstance(fields, dict) or fields.pop(_SEAL, None) != seal(fields):
-        raise ValueError("not what was sealed")

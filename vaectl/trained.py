@@ -188,9 +188,8 @@ class Trained:
             RunError: its images are of another shape than the run says.
         """
         dataset = data.load(self.settings.data)
-        self.rundir.read_record().check_data(self.settings.data.source, dataset.fingerprint)
-        if dataset.image_shape != self.image_shape:
-            raise _other_shape(self.rundir, self.image_shape, dataset.image_shape)
+        record = self.rundir.read_record()
+        record.check_data(self.settings.data.source, dataset.fingerprint, dataset.image_shape)
         split: Split = getattr(dataset, name)
         if name == "train" and self.settings.data.binarization == "stochastic":
             # training draws them anew in each epoch; whoever looks at them wants one draw

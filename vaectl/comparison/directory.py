@@ -18,7 +18,7 @@ from vaectl.comparison.plan import Comparison
 from vaectl.comparison.unsealed import IMPORTING
 from vaectl.errors import ConfigError, RunError
 from vaectl.files import LINK, Folder, make_directory
-from vaectl.rundir import COMPARISON, is_run
+from vaectl.rundir import COMPARISON, RunDir, refuse_others
 
 MADE: Made = {
     r"comparison\.yaml": rb"# the resolved configuration of ",
@@ -48,7 +48,7 @@ def check(settings: Comparison, path: Path, *, force: bool) -> None:
 
     Raises:
         ConfigError: it holds something else, or a comparison by other settings.
-        RunError: it cannot be read, or is a link that `force` would empty.
+        RunError: it or its settings cannot be read, or it is a link that `force` would empty.
     """
     file = path / COMPARISON
     try:
@@ -78,7 +78,7 @@ def _settings(file: Path) -> Comparison:
     try:
         return plan.load(file)
     except ConfigError as error:
-        raise ConfigError(
+        raise RunError(
             error.message, hint=f"remove {file}, and the same command writes it again"
         ) from None
 
@@ -146,6 +146,9 @@ def _clear(folder: Folder) -> list[str]:
     Raises:
         OSError: it cannot be removed.
     """
+    for place, made in _PLACES.items():
+        if not place or folder.kind(place):
+            refuse_others(folder.folder(place), made)
     left = []
     for name in folder.names():
         if name in _PLACES:
@@ -153,13 +156,30 @@ def _clear(folder: Folder) -> list[str]:
             left += [str(below.path / other) for other in belongings.remove(below, _PLACES[name])]
             if not below.names():
                 folder.remove(name)
-        elif folder.kind(name) == "folder" and is_run(folder.path / name):
+        elif _is_member(folder, name):
+            if RunDir(folder.folder(name)).is_locked():
+                raise RunError(
+                    f"{folder.path / name}: another process writes in it", hint="wait for it"
+                )
             left += belongings.remove_run(folder, name)
         elif belongings.is_made(folder, name, MADE):
             folder.remove(name)
         elif name != ".lock":
             left.append(str(folder.path / name))
     return left
+
+
+def _is_member(folder: Folder, name: str) -> bool:
+    """Whether something is a run that the comparison left, and not a copy, nor renamed."""
+    if folder.kind(name) != "folder" or folder.kind(f"{name}/config.yaml") != "file":
+        return False
+    with folder.open(f"{name}/config.yaml") as file:
+        return file.readline(1000).decode(errors="replace") == f"# {member_header(name)}\n"
+
+
+def member_header(name: str) -> str:
+    """The first line of the configuration of a comparison's run."""
+    return f"the resolved configuration of {name}"
 
 
 def move(folder: Folder, name: str, new: str) -> None:

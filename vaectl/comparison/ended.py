@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vaectl import seals
 from vaectl.checkpoints import Info
-from vaectl.record import Evaluation, Record, Row
-from vaectl.rundir import SPLITS
+from vaectl.record import Evaluation, Positive, Record, Row
+from vaectl.rundir import SPLITS, metrics_lines
 
 FORMAT_VERSION = 1
 
@@ -63,7 +63,7 @@ class Ended(BaseModel):
     format_version: int = FORMAT_VERSION
     key: Key
     """`plan.Trial.key`."""
-    number: Annotated[int, Field(ge=1)]
+    number: Positive
     """Trials are listed in the order in which they ended."""
     label: str
     """The label of its optimizer when it ended."""
@@ -139,7 +139,7 @@ class Ended(BaseModel):
             raise ValueError("not the files of a run")
         self._check_record()
         self._check_checkpoint()
-        if self.files["metrics.csv"].splitlines()[1:] != [*map(_rounded, self.rows)]:
+        if self.files["metrics.csv"].partition("\n")[2] != metrics_lines(self.rows):
             raise ValueError("metrics.csv has another curve")
         return self
 
@@ -175,27 +175,7 @@ class Tested(BaseModel):
     """The digest of the checkpoint that was evaluated."""
     evaluation: Evaluation
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        found = self.evaluation
-        numbers = [*found.activity, *found.kl_by_dimension]
-        for estimate in (found.elbo, found.kl, found.nll, found.log_likelihood):
-            if estimate is not None:
-                numbers += [estimate.mean, estimate.standard_error]
-        if not all(map(math.isfinite, numbers)):
-            raise ValueError("a number is not finite")
-        sizes = {len(found.activity), len(found.kl_by_dimension), found.code_size}
-        if len(sizes) > 1 or not 0 <= found.active_units <= found.code_size:
-            raise ValueError("not of this size of code")
-        return self
-
 
 def checkpoint_file(step: int) -> str:
     """The path in a run of what stands beside the checkpoint of a step."""
     return f"checkpoints/{step}.json"
-
-
-def _rounded(row: Row) -> str:
-    """A row as metrics.csv has it."""
-    numbers = f"{row.elbo:.6f},{row.kl:.6f},{row.nll:.6f},{row.seconds:.3f}"
-    return f"{row.epoch},{row.step},{row.split},{numbers}"

@@ -23,6 +23,7 @@ from vaectl import seals
 from vaectl.checkpoints import DAMAGED
 from vaectl.comparison import views
 from vaectl.comparison.ended import FORMAT_VERSION, Ended, Tested
+from vaectl.data import Dataset
 from vaectl.errors import RunError
 from vaectl.files import Folder, Kind
 from vaectl.formats import refuse_newer
@@ -61,7 +62,7 @@ class Ledger:
         self.ended = {trial.key: trial for trial in sorted(found, key=lambda trial: trial.number)}
         self._listed = {name: self._renew(name) for name in views.NAMES}["trials.csv"] - left_out
 
-    def check_data(self, source: str, fingerprint: str) -> None:
+    def check_data(self, source: str, dataset: Dataset) -> None:
         """Refuse data other than those that the trials of the result were trained on.
 
         Raises:
@@ -69,7 +70,7 @@ class Ledger:
         """
         for trial in self.ended.values():
             if trial.record:
-                trial.record.check_data(source, fingerprint)
+                trial.record.check_data(source, dataset.fingerprint, dataset.image_shape)
 
     def add(self, trial: Ended) -> None:
         """Seal a trial that ended, and show it in the views.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vaectl.checkpoints import DAMAGED, digest
-from vaectl.comparison.ended import FILES, Ended
+from vaectl.checkpoints import DAMAGED, is_intact
+from vaectl.comparison.ended import Ended
 from vaectl.comparison.ledger import MOST_BYTES, unwritable, write
 from vaectl.errors import RunError
 from vaectl.files import Folder
@@ -21,11 +21,13 @@ def is_there(run: Folder, trial: Ended) -> bool:
     Raises:
         RunError: that cannot be known.
     """
-    known = [(_content(run, name), trial.files[name].encode()) for name in FILES]
-    if any(here == sealed for here, sealed in known):
+    # a configuration is that of many trials; each of the others is of one
+    known = {name: _content(run, name) for name in trial.files if name != "config.yaml"}
+    if any(content == trial.files[name].encode() for name, content in known.items()):
         return True
     # without any of these a checkpoint still tells
-    return all(here is None for here, _ in known) and not _damage(run, trial)
+    gone = all(content is None for content in known.values())
+    return gone and trial.checkpoint is not None and not _damage(run, trial)
 
 
 def mend(run: Folder, trial: Ended) -> list[Path]:
@@ -62,7 +64,7 @@ def _damage(run: Folder, trial: Ended) -> str:
     folder = run.folder(f"checkpoints/{info.step}")
     what = "is damaged: its files are not those that were saved"
     try:
-        if digest(folder) == info.digest:
+        if is_intact(folder, info):
             return ""
     except OSError as error:
         if error.errno not in DAMAGED:

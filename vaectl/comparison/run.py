@@ -20,7 +20,6 @@ from typing import NamedTuple, final
 
 import jax
 import jax.numpy as jnp
-from pydantic import ValidationError
 
 from vaectl import (
     assessment,
@@ -152,7 +151,7 @@ def run(
         folder = Folder(path)
         left_out = unsealed.seal(folder, tell)
         ledger = Ledger(folder, tell, left_out)
-        ledger.check_data(settings.base.data.source, dataset.fingerprint)
+        ledger.check_data(settings.base.data.source, dataset)
         running = _Running(
             folder, settings, dataset, device, any(streamed), ledger, watch, stopping
         )
@@ -249,7 +248,7 @@ class _Running:
             members.check_checkpoint(run, ended)
             if checkpoint and found is None:
                 found = self._test(trial, ended, checkpoint)
-        except RunError as error:  # the others are evaluated all the same
+        except (RunError, DivergedError) as error:  # the others are evaluated all the same
             self.problems.append(error.message)
         return found
 
@@ -280,11 +279,7 @@ class _Running:
             importance_samples=self._settings.importance_samples,
             seed=SEED,
         )
-        try:
-            tested = Tested(key=ended.key, checkpoint=checkpoint.digest, evaluation=found)
-        except ValidationError:
-            raise RunError(f"{rundir.path}: its numbers on the test split are not finite") from None
-        self._ledger.add_test(tested)
+        self._ledger.add_test(Tested(key=ended.key, checkpoint=checkpoint.digest, evaluation=found))
         try:
             rundir.write_evaluation(found)  # for whoever looks at the run alone
         except RunError as error:
@@ -414,7 +409,7 @@ class _Running:
             raise RunError(f"{run.path}: another process writes in it", hint="wait for it")
         aside = next(place for n in count(1) if (place := f"{name}.{n}") not in there)
         directory.move(self._folder, name, aside)
-        self._watch(Note(f"{name} is there, and no trial of this comparison: renamed to {aside}"))
+        self._watch(Note(f"{name} is there, and not of this trial: renamed to {aside}"))
 
     def _save(self, track: _Track, error: str) -> dict[str, str]:
         """Leave the run of a trial of the result; return its small files."""
@@ -446,8 +441,7 @@ class _Running:
                 with Checkpoints(rundir.checkpoints) as checkpoints:
                     checkpoints.save(best.state, info)
                 files.append(checkpoint_file(best.step))
-            header = f"the resolved configuration of {name}"
-            rundir.write_config(configfile.dump(settings, header))
+            rundir.write_config(configfile.dump(settings, directory.member_header(name)))
             rundir.write_metrics(track.rows)
             rundir.write_record(record.model_copy(update=update))
         texts = {file: (rundir.path / file).read_bytes().decode() for file in files}

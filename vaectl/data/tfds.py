@@ -8,6 +8,7 @@ its SHA-256 sums, and parsed here.
 import hashlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -21,6 +22,7 @@ from vaectl.data.arrays import COPIES, Images, Source
 from vaectl.errors import DataError
 
 IDX_NAMES = ("mnist", "fashion_mnist", "kmnist")
+_NAME = re.compile(r"[a-z0-9_]+(/[A-Za-z0-9_.-]+)?(:\d+\.\d+\.\d+)?")
 _TIMEOUT_SECONDS = 10
 _NO_NETWORK = (
     "without a network, use the embedded digits (data.source=digits-5k) or local files: "
@@ -53,6 +55,11 @@ def idx_key(name: str) -> str:
 
 
 def _builder(name: str) -> Any:
+    if not _NAME.fullmatch(name):  # TFDS would look for code, in its own register and elsewhere
+        raise DataError(
+            f"tfds:{name}: not the name of a data set",
+            hint="tfds:NAME, tfds:NAME/CONFIG or tfds:NAME:1.2.3",
+        )
     with _quiet_tfds():
         import tensorflow_datasets as tfds
 
@@ -65,7 +72,7 @@ def _builder(name: str) -> Any:
                 f"tfds:{name}: tensorflow-datasets has no data set of this name",
                 hint="vaectl data list shows some; TFDS's catalogue has all",
             ) from None
-        except (ValueError, RuntimeError, ImportError) as error:
+        except Exception as error:  # TFDS raises whatever it meets
             raise DataError(f"tfds:{name}: {_first_line(error)}") from None
 
 
