@@ -140,6 +140,22 @@ def test_a_backslash_is_refused_before_orbax_writes_elsewhere(vaectl: Vaectl, ru
     assert (code, err.partition(":")[0]) == (4, "error")
 
 
+@pytest.mark.parametrize("place", ["x[2]", "a*b", "what?"])
+def test_a_pattern_is_refused_before_orbax_loses_a_checkpoint_by_it(
+    place: str, vaectl: Vaectl, runs: Path
+) -> None:
+    """Orbax saved into x[2] without a word, and nothing could be loaded again."""
+    code, _, err = vaectl("train", "--runs-dir", place)
+    assert (code, "which Orbax takes for a pattern" in err, Path(place).exists()) == (
+        4,
+        True,
+        False,
+    )
+    (runs / "z2").rename(runs / place)
+    code, _, err = vaectl("sample", place)
+    assert (code, "which Orbax takes for a pattern" in err) == (4, True)
+
+
 def test_places_may_be_called_anything(vaectl: Vaectl) -> None:
     place = "$x$ <script> 🎲/é"
     small = ("--epochs", 1, "--set", "data.train_size=50", "--hidden-size", 4, "-q")

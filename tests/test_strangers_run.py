@@ -329,7 +329,7 @@ def test_evaluations_are_checked_before_they_are_kept(
     assert file.read_text() == broken
 
 
-ESCAPE = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202egnp"
+ESCAPE = "\x1bcsi\x1b]0;owned\x07\x9b31m\u202egnp"
 
 
 def test_names_and_values_show_their_escapes(vaectl: Vaectl, runs: Path) -> None:
@@ -425,7 +425,7 @@ def test_a_checkpoint_between_epochs_that_cannot_be_is_refused(vaectl: Vaectl, r
 
 
 def test_a_path_with_escapes_gives_a_run_that_can_be_read(vaectl: Vaectl) -> None:
-    place = f"r{ESCAPE}"
+    place = "r\x1b\x07\x9b31m\u202egnp"
     assert vaectl("train", *SMALL, "--runs-dir", place, "--name", "a").code == 0
     assert vaectl("sample", f"{place}/a", "--count", 1).code == 0
     assert vaectl("train", "--resume", f"{place}/a", "--epochs", 2).code == 0

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import glob
 import hashlib
 import json
 import logging
@@ -254,8 +255,13 @@ class Checkpoints:
             ) from error
 
 
-def check_place(directory: Path) -> None:
-    """Refuse a place where Orbax would write elsewhere.
+def check_place(directory: Path, *, to_save: bool = False) -> None:
+    """Refuse a path that Orbax reads in its own way.
+
+    Args:
+        directory: where checkpoints are, or will be below.
+        to_save: whether they will be saved there. Out of x[2], say, Orbax loads what was moved
+            there, but what it saves there it has lost.
 
     Raises:
         RunError: it is one.
@@ -270,6 +276,11 @@ def check_place(directory: Path) -> None:
     if "\\" in str(directory.absolute()):
         raise RunError(
             f"{directory.absolute()}: a backslash in its path, which Orbax takes for a slash",
+            hint="rename what it stands in, or choose another --runs-dir",
+        )
+    if to_save and glob.escape(str(directory.absolute())) != str(directory.absolute()):
+        raise RunError(
+            f"{directory.absolute()}: one of * ? [ in its path, which Orbax takes for a pattern",
             hint="rename what it stands in, or choose another --runs-dir",
         )
 

@@ -140,7 +140,7 @@ def run(
         InterruptedRunError: SIGINT or SIGTERM; the state is saved.
     """
     check_name(runs_dir, name, force=force)
-    check_place(runs_dir)
+    check_place(runs_dir, to_save=True)
     if runs.is_comparison(runs_dir):
         raise ConfigError(
             f"{runs_dir} is a comparison, which makes its runs itself",
@@ -183,7 +183,7 @@ def resume(
         DivergedError: as for `run`.
         InterruptedRunError: as for `run`.
     """
-    check_place(rundir.path)
+    check_place(rundir.path, to_save=True)
     with rundir.lock():
         stored = rundir.read_config()
         resumption.check_settings(rundir.name, stored, settings, extend=extend)

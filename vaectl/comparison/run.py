@@ -126,7 +126,7 @@ def run(
     """
     check_name(runs_dir / "-", name, force=False)  # only the name: what has it is judged below
     path = runs_dir / (name or directory.default_name(settings))
-    check_place(path)
+    check_place(path, to_save=True)
     directory.check(settings, path, force=force)
     device = devices.select(device_kind)
     watch(Phase(f"reading {settings.base.data.source}"))
