@@ -64,7 +64,19 @@ def record(folder: Path, arguments: Sequence[str], environment: dict[str, str]) 
     if shutil.which("strace") is None:
         pytest.skip("recording what a command writes takes strace")
     log = folder.parent / f"{folder.name}.strace"
-    command = ["strace", "-f", "-y", "-xx", "-s", "100000000", "-o", str(log), "-e", _CALLS]
+    command = [
+        "strace",
+        "-f",
+        "--seccomp-bpf",
+        "-y",
+        "-xx",
+        "-s",
+        "100000000",
+        "-o",
+        str(log),
+        "-e",
+        _CALLS,
+    ]
     done = subprocess.run(
         [*command, sys.executable, "-m", "vaectl", *arguments],
         cwd=folder,

@@ -220,7 +220,10 @@ def test_ctrl_c_saves_the_state_and_exits_130(tmp_path: Path) -> None:
     )
     run = tmp_path / "runs" / "a"
     deadline = time.monotonic() + 120
-    while not (run / "metrics.csv").is_file() and time.monotonic() < deadline:
+    metrics = run / "metrics.csv"
+    while time.monotonic() < deadline:
+        if metrics.is_file() and metrics.read_text().count("\n") >= 3:
+            break
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)

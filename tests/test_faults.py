@@ -23,7 +23,7 @@ import pytest
 
 import vaectl as package
 from tests.conftest import Fault, Table, Vaectl, assert_equal_runs
-from tests.disk import CUTS, Call, Directory, Disk, loop_disk, record
+from tests.disk import CUTS, Call, Directory, Disk, File, loop_disk, record
 from tests.edits import COMMAND, SETTINGS, C, draw_nothing, drill, numbers
 from vaectl import experiment
 from vaectl.checkpoints import BEGINNING, find_intact, kept
@@ -385,20 +385,20 @@ class Recorded(NamedTuple):
     whole: Path
 
 
-def _recorded(folder: Path, *arguments: str) -> Recorded:
+def _recorded(folder: Path, name: str, *arguments: str) -> Recorded:
     folder /= "disk"
     folder.mkdir()
-    return Recorded(record(folder, arguments, _environment()), folder / "runs" / arguments[-2])
+    return Recorded(record(folder, arguments, _environment()), folder / "runs" / name)
 
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
-    return _recorded(tmp_path_factory.mktemp("run"), "train", *CUT, "--quiet")
+    return _recorded(tmp_path_factory.mktemp("run"), "a", "train", *CUT, "--quiet")
 
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
-    return _recorded(tmp_path_factory.mktemp("comparison"), *COMPARED)
+    return _recorded(tmp_path_factory.mktemp("comparison"), "c", *COMPARED)
 
 
 @pytest.mark.parametrize("command", ["recorded", "compared"])
@@ -415,8 +415,11 @@ def test_all_is_synced_before_it_counts_and_before_anything_older_goes(
                 saved = call.target.removesuffix(".json")
                 assert disk.is_named_durably(saved), saved
                 assert disk.is_durable(saved), saved
-                metrics = str(Path(saved).parent.parent / "metrics.csv")
-                assert disk.find(metrics) is None or disk.is_durable(metrics), metrics
+                info = disk.find(call.path)
+                metrics = disk.find(str(Path(saved).parent.parent / "metrics.csv"))
+                if isinstance(info, File) and isinstance(metrics, File):
+                    epoch = json.loads(info.content)["epoch"]
+                    assert metrics.synced.count(b"\n") >= 1 + 2 * epoch, saved
             # what stood in a directory that has another name now is there still
             renamed = {target for target in renamed if not target.startswith(f"{call.path}/")}
         if call.name == "remove":
