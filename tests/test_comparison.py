@@ -368,7 +368,7 @@ def test_a_run_that_stands_in_the_way_is_moved_aside(tmp_path: Path) -> None:
     experiment.resume(member, longer, extend=True)
     notes: list[Event] = []
     run(settings, runs_dir=tmp_path, name="c", watch=notes.append)
-    assert Note("sgd-s0 is there, and no trial of this comparison: renamed to sgd-s0.1") in notes
+    assert Note("sgd-s0 is there, and not of this trial: renamed to sgd-s0.1") in notes
     epochs = [vaectl.load(tmp_path / "c" / name).settings.epochs for name in ("sgd-s0.1", "sgd-s0")]
     assert epochs == [3, 2]
 
@@ -378,8 +378,8 @@ def test_a_run_that_cannot_be_moved_aside_is_told(
 ) -> None:
     settings = _small(protocol="paper", optimizers=["sgd"], seeds=1)
     run(settings, runs_dir=tmp_path, name="c")
-    for name in ("config.yaml", "run.json", "metrics.csv"):
-        (tmp_path / "c" / "sgd-s0" / name).write_text("of somebody else")
+    for file in (tmp_path / "c" / "sgd-s0").rglob("*.[jcy]*"):  # .json, .csv, .yaml
+        file.write_text("of somebody else")
 
     def refuse(folder: Folder, name: str, _: str) -> None:
         raise OSError(30, "Read-only file system", str(folder.path / name))

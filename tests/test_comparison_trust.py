@@ -605,5 +605,5 @@ def test_an_old_comparison_whose_import_was_cut_off_is_read_again(
 def test_random_edits_change_nothing_that_is_published_or_are_named(
     finished: Path, vaectl: Vaectl, faults: Table
 ) -> None:
-    for seed in range(30):
+    for seed in range(15):
         drill(seed, finished, vaectl, faults)

@@ -549,7 +549,7 @@ def _cut_power_of_a_comparison(
 def test_a_power_cut_loses_no_trial(
     compared: Recorded, tmp_path: Path, vaectl: Vaectl, faults: Table
 ) -> None:
-    _cut_power_of_a_comparison(4, compared, tmp_path, vaectl, faults)
+    _cut_power_of_a_comparison(1, compared, tmp_path, vaectl, faults)
 
 
 @pytest.mark.full

@@ -54,16 +54,11 @@ COMMANDS = (
     ("runs",),
 )
 
-LINKS = (
-    "checkpoints",
-    "figures",
-    "metrics.csv",
+LINKS = ("checkpoints", "figures", "metrics.csv", "checkpoints/LAST/d")
+MORE_LINKS = (
     ".lock",
     "figures/sample.png",
-    "checkpoints/LAST/d",
     "checkpoints/2023",
-)
-MORE_LINKS = (
     "config.yaml",
     "run.json",
     "evaluation.json",

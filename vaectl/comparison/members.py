@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vaectl import seals
 from vaectl.checkpoints import DAMAGED, is_intact
 from vaectl.comparison.ended import Ended
 from vaectl.comparison.ledger import MOST_BYTES, unwritable, write
@@ -23,6 +24,9 @@ def is_there(run: Folder, trial: Ended) -> bool:
     """
     # a configuration is that of many trials; each of the others is of one
     known = {name: _content(run, name) for name in trial.files if name != "config.yaml"}
+    record = known["run.json"]
+    if record is not None and record != trial.files["run.json"].encode() and _is_sealed(record):
+        return False  # a run, and another one
     if any(content == trial.files[name].encode() for name, content in known.items()):
         return True
     # without any of these a checkpoint still tells
@@ -72,6 +76,14 @@ def _damage(run: Folder, trial: Ended) -> str:
         if not folder.path.exists():
             what = "is gone"
     return f"{folder.path}: the checkpoint {what}"
+
+
+def _is_sealed(content: bytes) -> bool:
+    try:
+        seals.check(content)
+    except ValueError:
+        return False
+    return True
 
 
 def _content(run: Folder, name: str) -> bytes | None:
