@@ -148,6 +148,7 @@ def run(
             tell(f"{left}: not vaectl's, and left alone")
         if not force:
             directory.check(settings, path, force=False)  # another process may have been here
+        directory.write_settings(path, settings)  # first: by this it is a comparison
         folder = Folder(path)
         left_out = unsealed.seal(folder, tell)
         ledger = Ledger(folder, tell, left_out)
@@ -155,7 +156,6 @@ def run(
         running = _Running(
             folder, settings, dataset, device, any(streamed), ledger, watch, stopping
         )
-        directory.write_settings(path, settings)
         place = Task(settings.base, dataset, device, any(streamed), watch).place
         for difference in _differences(ledger, place):
             tell(f"since trials that are there, {difference}")
