@@ -300,8 +300,8 @@ def test_a_trial_of_a_newer_format_is_not_trained_over(again: Callable[[], Answe
         ("every: 10", "every: 3", 0),
         ("importance_samples: 2", "importance_samples: 3", 2),
         ("epochs: 2", "epochs: 3", 2),
-        ("protocol: tuned", "protocol: tunde", 2),
-        ("# the resolved", "the resolved", 2),
+        ("protocol: tuned", "protocol: tunde", 4),
+        ("# the resolved", "the resolved", 4),
         ("# the resolved", "# somebody's", 0),
     ],
 )

@@ -546,17 +546,11 @@ def _cut_power_of_a_comparison(
             faults[Fault("a power cut, replayed", "a comparison")].append(0.0)
 
 
-def test_a_power_cut_loses_no_trial(
-    compared: Recorded, tmp_path: Path, vaectl: Vaectl, faults: Table
-) -> None:
-    _cut_power_of_a_comparison(1, compared, tmp_path, vaectl, faults)
-
-
 @pytest.mark.full
 def test_power_cuts_at_many_moments_lose_no_trial(
     compared: Recorded, tmp_path: Path, vaectl: Vaectl, faults: Table
 ) -> None:
-    _cut_power_of_a_comparison(150, compared, tmp_path, vaectl, faults)
+    _cut_power_of_a_comparison(60, compared, tmp_path, vaectl, faults)
 
 
 @pytest.mark.full
