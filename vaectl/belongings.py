@@ -1,4 +1,4 @@
-"""What vaectl made, known by name and by content: nothing else is ever removed.
+"""Recognition of what vaectl made, by name and by content: nothing else is ever removed.
 
 A run may come from somebody else, or hold what its owner put there. A file counts as vaectl's if
 its name is one that vaectl writes and its content begins as vaectl begins it. So does what is left
@@ -49,11 +49,11 @@ TRAINING: Made = {
     for name, content in {**RUN, **CHECKPOINTS, **CURVES}.items()
     if name not in EVALUATION
 }
-"""What a training writes, and no other command at the same time."""
+"""Files that a training writes, and that no other command writes at the same time."""
 
 
 def is_made(folder: Folder, name: str, made: Made) -> bool:
-    """Whether something is a file that vaectl made, or what is left of one that it was making.
+    """Tell whether something is a file that vaectl made, or what is left of one that it was making.
 
     Raises:
         OSError: it cannot be read.
@@ -69,7 +69,7 @@ def is_made(folder: Folder, name: str, made: Made) -> bool:
 
 
 def is_checkpoint(folder: Folder, name: str) -> bool:
-    """Whether something is a directory of a checkpoint as Orbax writes it, perhaps half written.
+    """Tell whether something is a directory of a checkpoint as Orbax writes it, perhaps half written.
 
     Raises:
         OSError: it cannot be read.

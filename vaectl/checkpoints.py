@@ -239,9 +239,8 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # Orbax and its backends raise whatever they meet
-            with contextlib.suppress(
-                OSError, RunError
-            ):  # on a full disk, room to say what happened
+            # on a full disk, make room to say what happened
+            with contextlib.suppress(OSError, RunError):
                 for half in _of_step(self._folder, int(name)):
                     if _is_ours(self._folder, half):
                         self._folder.remove(half)
@@ -444,7 +443,7 @@ def _step(name: str) -> int:
 
 
 def _is_ours(folder: Folder, name: str) -> bool:
-    """Whether something is of a checkpoint that vaectl saved, or was saving.
+    """Tell whether something is of a checkpoint that vaectl saved, or was saving.
 
     Raises:
         RunError: it cannot be known.
@@ -511,7 +510,7 @@ def layout(state: TrainState) -> str:
 
 
 def is_intact(files: Folder, info: Info) -> bool:
-    """Whether the files of a checkpoint are those that were saved.
+    """Tell whether the files of a checkpoint are those that were saved.
 
     Raises:
         OSError: a file cannot be read, or there is something that is none.

@@ -18,7 +18,6 @@ import jax
 import numpy as np
 
 from vaectl import (
-    checkpoints,
     config,
     data,
     devices,
@@ -39,6 +38,7 @@ from vaectl.checkpoints import (
     find_intact,
     keep_only,
     kept,
+    refuse_blocked,
 )
 from vaectl.data.binarization import meaning
 from vaectl.devices import DeviceKind
@@ -225,7 +225,7 @@ def resume(
                     f"config.yaml: {at.where} is another step there",
                     hint="was config.yaml changed after training? Put the old one back",
                 )
-            checkpoints.refuse_blocked(rundir.checkpoints, at.step, settings.epochs * steps)
+            refuse_blocked(rundir.checkpoints, at.step, settings.epochs * steps)
             rows = resumption.read_metrics(rundir, at.epoch, at.metrics)
             state = _restore(task, rundir, found.intact)
             recorder = Recorder(
@@ -320,7 +320,7 @@ def _train(
     state = training.init(program, member) if state is None else state
     task.watch(Training(settings.epochs, program.images, program.steps_per_epoch, info.step))
     sums, saved = np.array(info.sums), time.monotonic()
-    with Checkpoints(recorder.rundir.checkpoints) as saved_states:
+    with Checkpoints(recorder.rundir.checkpoints) as checkpoints:
         try:
             for event in fitting.fit(
                 program, member, state, train, validation, sums=sums, seconds=info.seconds
@@ -332,13 +332,13 @@ def _train(
                 stop = stopping() or ended == settings.epochs
                 due = time.monotonic() - saved >= (settings.checkpoint.every_seconds or math.inf)
                 if stop or due or (ended and ended % settings.checkpoint.every == 0):
-                    recorder.save(saved_states, event)
+                    recorder.save(checkpoints, event)
                     saved = time.monotonic()
                 if stop:
                     return
         except DivergedError:
             with contextlib.suppress(RunError):  # that it diverged is the greater news
-                recorder.save_best(saved_states)
+                recorder.save_best(checkpoints)
             raise
 
 
@@ -348,8 +348,8 @@ def _restore(task: Task, rundir: RunDir, intact: list[Info]) -> TrainState | Non
     if intact:
         member = jax.device_put(training.member(task.settings), task.device)
         like = training.shapes(task.program, member)
-        with Checkpoints(rundir.checkpoints) as saved:
-            state = saved.restore(intact[-1], like)
+        with Checkpoints(rundir.checkpoints) as checkpoints:
+            state = checkpoints.restore(intact[-1], like)
     keep_only(rundir.checkpoints, {info.step for info in intact})
     return state
 

@@ -133,7 +133,7 @@ def check_name(runs_dir: Path, name: str | None, *, force: bool) -> None:
 
 
 def is_run(path: Path) -> bool:
-    """Whether a run is there; one that was killed at once has its lock and its configuration."""
+    """Tell whether a run is there; one that was killed at once has its lock and its configuration."""
     folder = Folder(path)
     try:
         names = folder.names()
@@ -143,7 +143,7 @@ def is_run(path: Path) -> bool:
 
 
 def _is_bare(path: Path) -> bool:
-    """Whether nothing is there but what a process writes first."""
+    """Tell whether nothing is there but what a process writes first."""
     folder = Folder(path)
     names = folder.names()
     ours = all(
@@ -328,7 +328,7 @@ class RunDir:
 
     @property
     def has_record(self) -> bool:
-        """Whether run.json is there: not where a run was killed at once."""
+        """Tell whether run.json is there: not where a run was killed at once."""
         try:
             return self.folder.kind("run.json") is not None
         except OSError:
@@ -406,7 +406,7 @@ class RunDir:
         return rows
 
     def is_locked(self) -> bool:
-        """Whether a process writes in it, as far as can be known."""
+        """Tell whether a process writes in it, as far as can be known."""
         try:
             self._lock.acquire()
         except OSError:  # Timeout is one too; another user's lock may not even be tried

@@ -62,7 +62,7 @@ def find(run: str, runs_dir: Path) -> RunDir:
 
 
 def is_comparison(path: Path) -> bool:
-    """Whether a directory holds a comparison, perhaps without its settings."""
+    """Tell whether a directory holds a comparison, perhaps without its settings."""
     return _exists(path / COMPARISON) or _exists(path / "trials")
 
 
@@ -129,7 +129,7 @@ def age(start: str, now: datetime) -> str:
 
 
 def _exists(path: Path) -> bool:
-    """Whether a path is there, for us: not where it is too long, or in another's private place."""
+    """Tell whether a path is there, for us: not where it is too long, or in another's private place."""
     try:
         return path.exists()
     except OSError:

@@ -48,12 +48,12 @@ def settle() -> None:
 
 
 def is_dropped(name: str) -> bool:
-    """Whether an environment variable is kept from having an effect."""
+    """Tell whether an environment variable is kept from having an effect."""
     return name in _DROPPED or (name.startswith(_PREFIXES) and name not in KEPT)
 
 
 def is_recorded(name: str) -> bool:
-    """Whether an environment variable may change the last bits, and is heeded all the same."""
+    """Tell whether an environment variable may change the last bits, and is heeded all the same."""
     return name in _RECORDED or name.startswith(_RECORDED_PREFIXES)
 
 

@@ -170,7 +170,7 @@ def _clear(folder: Folder) -> list[str]:
 
 
 def _is_member(folder: Folder, name: str) -> bool:
-    """Whether something is a run that the comparison left, and not a copy, nor renamed."""
+    """Tell whether something is a run that the comparison left, and not a copy, nor renamed."""
     if folder.kind(name) != "folder" or folder.kind(f"{name}/config.yaml") != "file":
         return False
     with folder.open(f"{name}/config.yaml") as file:

@@ -110,7 +110,7 @@ class Ledger:
             raise unwritable(error) from None
 
     def was_sealed(self, key: str) -> bool:
-        """Whether a trial was sealed once, by what trials.csv said when it was read."""
+        """Tell whether a trial was sealed once, by what trials.csv said when it was read."""
         return key in self._listed
 
     @property
@@ -217,7 +217,7 @@ class Ledger:
 
 
 def is_sealed(name: str) -> bool:
-    """Whether a name in trials/ is that of a sealed trial."""
+    """Tell whether a name in trials/ is that of a sealed trial."""
     return _FILE.fullmatch(name) is not None
 
 

@@ -17,7 +17,7 @@ from vaectl.files import Folder
 
 
 def is_there(run: Folder, trial: Ended) -> bool:
-    """Whether the run of a trial is there, perhaps with some of its files changed or gone.
+    """Tell whether the run of a trial is there, perhaps with some of its files changed or gone.
 
     Raises:
         RunError: that cannot be known.
