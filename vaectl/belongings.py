@@ -69,7 +69,7 @@ def is_made(folder: Folder, name: str, made: Made) -> bool:
 
 
 def is_checkpoint(folder: Folder, name: str) -> bool:
-    """Tell whether something is a directory of a checkpoint as Orbax writes it, perhaps half written.
+    """Tell whether something is a checkpoint's directory by Orbax, perhaps half written.
 
     Raises:
         OSError: it cannot be read.

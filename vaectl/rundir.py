@@ -133,7 +133,7 @@ def check_name(runs_dir: Path, name: str | None, *, force: bool) -> None:
 
 
 def is_run(path: Path) -> bool:
-    """Tell whether a run is there; one that was killed at once has its lock and its configuration."""
+    """Tell whether a run is there; one that was killed at once has a lock and a configuration."""
     folder = Folder(path)
     try:
         names = folder.names()

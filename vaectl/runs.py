@@ -129,7 +129,7 @@ def age(start: str, now: datetime) -> str:
 
 
 def _exists(path: Path) -> bool:
-    """Tell whether a path is there, for us: not where it is too long, or in another's private place."""
+    """Tell whether a path is there and may be looked at; one that is too long is not there."""
     try:
         return path.exists()
     except OSError:
