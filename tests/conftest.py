@@ -6,8 +6,9 @@ import signal
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pytest
@@ -28,8 +29,14 @@ needs_mnist = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    os.environ["VAECTL_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> None:
+    """Keep what is compiled and prepared in one place for all workers, and for processes."""
+    base = tmp_path_factory.getbasetemp()
+    cache = (base if worker_id == "master" else base.parent) / "cache"
+    os.environ["VAECTL_CACHE_DIR"] = str(cache)
+    from vaectl import devices  # not before shapes are checked
+
+    devices.keep_compiled_programs()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -57,39 +64,51 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-class Fault(NamedTuple):
-    """A row of the table of faults: what was done, and when, or to what."""
+class Happened(Protocol):
+    """Note a fault that happened, after asserting that nothing was lost."""
 
-    what: str
-    when: str
+    def __call__(self, what: str, when: str, seconds: float = 0.0) -> None:
+        """Add to a row of the table of faults.
 
-
-Table = defaultdict[Fault, list[float]]
-"""For each time it was done, the seconds from a signal to the exit, or 0."""
-FAULTS = pytest.StashKey[Table]()
+        Args:
+            what: was done.
+            when: or to what.
+            seconds: from a signal to the exit.
+        """
 
 
 @pytest.fixture
-def faults(request: pytest.FixtureRequest) -> Table:
-    """What was done; a test that adds to it has asserted that nothing was lost."""
-    return request.config.stash.setdefault(FAULTS, defaultdict(list))
+def happened(request: pytest.FixtureRequest) -> Happened:
+    """Note faults for the table, in a form that reaches the end from another process, too."""
+
+    def note(what: str, when: str, seconds: float = 0.0) -> None:
+        request.node.user_properties.append((FAULT, [what, when, seconds]))
+
+    return note
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
+FAULT = "fault"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    times: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for report in chain(*terminalreporter.stats.values()):
+        if getattr(report, "when", None) == "teardown":
+            for name, (what, when, seconds) in report.user_properties:
+                if name == FAULT:
+                    times[what, when].append(seconds)
     found: dict[str, list[tuple[str, list[float]]]] = defaultdict(list)
-    for (what, when), seconds in sorted(config.stash.get(FAULTS, {}).items()):
-        found[what].append((when, seconds))
+    for (what, when), each_seconds in sorted(times.items()):
+        found[what].append((when, each_seconds))
     if found:
         terminalreporter.write_line("| fault | when, or to what | times | lost |")
         terminalreporter.write_line("| --- | --- | ---: | --- |")
     for what, each in found.items():
-        times = sum(len(seconds) for _, seconds in each)
+        count = sum(len(seconds) for _, seconds in each)
         slowest = max(max(seconds) for _, seconds in each)
         lost = f"nothing; ends within {slowest:.1f} s" if slowest else "nothing"
         some = ", ".join(when for when, _ in each)
-        terminalreporter.write_line(f"| {what} | {some} | {times} | {lost} |")
+        terminalreporter.write_line(f"| {what} | {some} | {count} | {lost} |")
 
 
 class Answer(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Answer, Table, Vaectl
+from tests.conftest import Answer, Happened, Vaectl
 from tests.edits import COMMAND, SETTINGS, C, draw_nothing, drill, numbers, published, swap
 from vaectl import assessment, seals
 from vaectl.errors import DivergedError
@@ -603,7 +603,7 @@ def test_an_old_comparison_whose_import_was_cut_off_is_read_again(
 
 
 def test_random_edits_change_nothing_that_is_published_or_are_named(
-    finished: Path, vaectl: Vaectl, faults: Table
+    finished: Path, vaectl: Vaectl, happened: Happened
 ) -> None:
     for seed in range(15):
-        drill(seed, finished, vaectl, faults)
+        drill(seed, finished, vaectl, happened)

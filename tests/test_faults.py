@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple
 import pytest
 
 import vaectl as package
-from tests.conftest import Fault, Table, Vaectl, assert_equal_runs
+from tests.conftest import Happened, Vaectl, assert_equal_runs
 from tests.disk import CUTS, Call, Directory, Disk, File, loop_disk, record
 from tests.edits import COMMAND, SETTINGS, C, draw_nothing, drill, numbers
 from vaectl import experiment
@@ -114,7 +114,7 @@ def _strike(
     return process, phase, time.monotonic() - start
 
 
-def _kill(folder: Path, whole: Path, faults: Table, delay: float, when: str) -> bool:
+def _kill(folder: Path, whole: Path, happened: Happened, delay: float, when: str) -> bool:
     """Kill a run; a copy of what is left must finish in the right bits. Say if it was in time."""
     process, phase, _ = _strike(folder, signal.SIGKILL, delay, when)
     run = folder / "runs" / "a"
@@ -132,17 +132,17 @@ def _kill(folder: Path, whole: Path, faults: Table, delay: float, when: str) -> 
     if process.returncode == 0:
         shutil.rmtree(run)  # and from the beginning again
         return False
-    faults[Fault("kill -9", phase)].append(0.0)
+    happened("kill -9", phase)
     return True
 
 
-def test_killed_runs_end_in_the_right_bits(tmp_path: Path, whole: Path, faults: Table) -> None:
+def test_killed_runs_end_in_the_right_bits(tmp_path: Path, whole: Path, happened: Happened) -> None:
     for delay, when in ((0.0, "compiling"), (0.2, "epoch 1/")):
-        _kill(tmp_path, whole, faults, delay, when)
+        _kill(tmp_path, whole, happened, delay, when)
 
 
 @pytest.mark.full
-def test_a_hundred_kills_lose_nothing(tmp_path: Path, whole: Path, faults: Table) -> None:
+def test_a_hundred_kills_lose_nothing(tmp_path: Path, whole: Path, happened: Happened) -> None:
     chance = random.Random(0)  # noqa: S311
     killed = 0
     while killed < 100:
@@ -150,13 +150,13 @@ def test_a_hundred_kills_lose_nothing(tmp_path: Path, whole: Path, faults: Table
         when, most = chance.choice(
             [("", 3.0), ("compiling", 3.0), ("epoch", 2.0), ("drawing", 0.5)]
         )
-        killed += _kill(tmp_path, whole, faults, chance.uniform(0, most), when)
+        killed += _kill(tmp_path, whole, happened, chance.uniform(0, most), when)
 
 
 def _signal(
     folder: Path,
     whole: Path,
-    faults: Table,
+    happened: Happened,
     number: signal.Signals,
     delay: float,
     when: str,
@@ -179,30 +179,30 @@ def _signal(
         shutil.rmtree(copy)
         if status == "finished":
             shutil.rmtree(run)
-    faults[Fault(number.name, phase)].append(seconds)
+    happened(number.name, phase, seconds)
 
 
-def test_signals_save_and_leave_with_130(tmp_path: Path, whole: Path, faults: Table) -> None:
+def test_signals_save_and_leave_with_130(tmp_path: Path, whole: Path, happened: Happened) -> None:
     for number, delay, when in (
         (signal.SIGTERM, 0.6, ""),
         (signal.SIGINT, 0.0, "compiling"),
         (signal.SIGTERM, 0.05, "epoch"),
         (signal.SIGTERM, 0.0, "drawing"),
     ):
-        _signal(tmp_path, whole, faults, number, delay, when)
+        _signal(tmp_path, whole, happened, number, delay, when)
 
 
 @pytest.mark.full
-def test_signals_at_random_moments(tmp_path: Path, whole: Path, faults: Table) -> None:
+def test_signals_at_random_moments(tmp_path: Path, whole: Path, happened: Happened) -> None:
     chance = random.Random(1)  # noqa: S311
     for number in range(40):
         when = ("", "compiling", "epoch", "epoch", "drawing")[number % 5]
         kind = (signal.SIGINT, signal.SIGTERM)[number % 2]
-        _signal(tmp_path, whole, faults, kind, chance.uniform(0.1, 1.5), when)
+        _signal(tmp_path, whole, happened, kind, chance.uniform(0.1, 1.5), when)
 
 
 def test_a_second_signal_leaves_at_once_and_does_no_harm(
-    tmp_path: Path, whole: Path, faults: Table
+    tmp_path: Path, whole: Path, happened: Happened
 ) -> None:
     process, log = _start(tmp_path, "train", *SHORT, "--name", "a")
     while process.poll() is None and "epoch 1/" not in log.read_text():
@@ -213,7 +213,7 @@ def test_a_second_signal_leaves_at_once_and_does_no_harm(
     assert process.wait(60) == 130
     _finish(tmp_path / "runs" / "a")
     assert_equal_runs(tmp_path / "runs" / "a", whole)
-    faults[Fault("SIGTERM twice", "training and saving")].append(0.0)
+    happened("SIGTERM twice", "training and saving")
 
 
 def _flip(file: Path) -> None:
@@ -254,7 +254,7 @@ def _raise_elbo(file: Path) -> None:
     file.write_text(file.read_text().replace('"validation_elbo": -', '"validation_elbo": '))
 
 
-def _damage(kind: str, index: int, folder: Path, whole: Path, faults: Table) -> None:
+def _damage(kind: str, index: int, folder: Path, whole: Path, happened: Happened) -> None:
     """Damage one of a finished run's checkpoints, by its place from the end; resume."""
     run = folder / "a"
     shutil.copytree(whole, run)
@@ -269,23 +269,23 @@ def _damage(kind: str, index: int, folder: Path, whole: Path, faults: Table) -> 
     _finish(run)
     assert_equal_runs(run, whole)
     shutil.rmtree(run)
-    faults[Fault("a damaged checkpoint", kind)].append(0.0)
+    happened("a damaged checkpoint", kind)
 
 
 def test_a_damaged_checkpoint_is_skipped_for_one_before_it(
-    tmp_path: Path, whole: Path, faults: Table
+    tmp_path: Path, whole: Path, happened: Happened
 ) -> None:
     for kind in ("a flipped byte", "half a JSON", "another ELBO"):
-        _damage(kind, -1, tmp_path, whole, faults)
+        _damage(kind, -1, tmp_path, whole, happened)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_damage_of_every_kind_to_every_checkpoint(
-    kind: str, tmp_path: Path, whole: Path, faults: Table
+    kind: str, tmp_path: Path, whole: Path, happened: Happened
 ) -> None:
     for index in range(len(kept(RunDir(whole).checkpoints))):
-        _damage(kind, index, tmp_path, whole, faults)
+        _damage(kind, index, tmp_path, whole, happened)
 
 
 @contextmanager
@@ -310,7 +310,7 @@ FULL = [pytest.param(f"{size}k", marks=pytest.mark.full) for size in range(100, 
 
 @pytest.mark.parametrize("size", ["350k", *FULL])
 def test_a_full_disk_is_an_error_and_with_room_the_run_goes_on(
-    size: str, vaectl: Vaectl, tmp_path: Path, whole: Path, faults: Table
+    size: str, vaectl: Vaectl, tmp_path: Path, whole: Path, happened: Happened
 ) -> None:
     with _small_disk(tmp_path / "runs", size) as remount:
         answer = vaectl("train", *SHORT, "--name", "a", "--quiet")
@@ -321,11 +321,11 @@ def test_a_full_disk_is_an_error_and_with_room_the_run_goes_on(
         remount("size=20m")
         assert vaectl("train", "--resume", "a", "--quiet").code == 0
         assert_equal_runs(tmp_path / "runs" / "a", whole)
-    faults[Fault("a full disk", "of 100 kB to 1.2 MB")].append(0.0)
+    happened("a full disk", "of 100 kB to 1.2 MB")
 
 
 def test_a_read_only_disk_is_an_error_and_the_run_goes_on_later(
-    vaectl: Vaectl, tmp_path: Path, whole: Path, faults: Table
+    vaectl: Vaectl, tmp_path: Path, whole: Path, happened: Happened
 ) -> None:
     with _small_disk(tmp_path / "runs", "20m") as remount:
         process, _, _ = _strike(tmp_path, signal.SIGKILL, 0.0, "epoch 1/")
@@ -338,11 +338,11 @@ def test_a_read_only_disk_is_an_error_and_the_run_goes_on_later(
         remount("rw")
         assert vaectl("train", "--resume", "a", "--quiet").code == 0
         assert_equal_runs(tmp_path / "runs" / "a", whole)
-    faults[Fault("a read-only disk", "after a kill")].append(0.0)
+    happened("a read-only disk", "after a kill")
 
 
 def test_a_limit_on_the_size_of_files_is_an_error(
-    vaectl: Vaectl, tmp_path: Path, whole: Path, faults: Table
+    vaectl: Vaectl, tmp_path: Path, whole: Path, happened: Happened
 ) -> None:
     """As a quota: checkpoints meet it."""
     command = ["bash", "-c", 'ulimit -f 6; exec "$@"', "-", sys.executable, "-m", "vaectl"]
@@ -359,7 +359,7 @@ def test_a_limit_on_the_size_of_files_is_an_error(
     assert done.stderr.count("\n") == 2, done.stderr
     assert vaectl("train", "--resume", "a", "--quiet").code == 0
     assert_equal_runs(tmp_path / "runs" / "a", whole)
-    faults[Fault("a limit on file sizes", "saving")].append(0.0)
+    happened("a limit on file sizes", "saving")
 
 
 CUT_EPOCHS = 5
@@ -460,7 +460,7 @@ def _check_left(run: RunDir, promised: int) -> None:
 
 
 def _cut_power_at_every(
-    stride: int, resumptions: int, recorded: Recorded, folder: Path, faults: Table
+    stride: int, resumptions: int, recorded: Recorded, folder: Path, happened: Happened
 ) -> None:
     """Cut the power after every so many calls, and look; go on from some of what is left."""
     calls, whole = recorded
@@ -481,20 +481,20 @@ def _cut_power_at_every(
                 _finish(run.path)
                 assert_equal_runs(run.path, whole)
             shutil.rmtree(left)
-            faults[Fault("a power cut, replayed", f"unsynced: {cut}")].append(0.0)
+            happened("a power cut, replayed", f"unsynced: {cut}")
 
 
 def test_a_power_cut_loses_nothing_that_was_saved(
-    recorded: Recorded, tmp_path: Path, faults: Table
+    recorded: Recorded, tmp_path: Path, happened: Happened
 ) -> None:
-    _cut_power_at_every(17, 2, recorded, tmp_path, faults)
+    _cut_power_at_every(17, 2, recorded, tmp_path, happened)
 
 
 @pytest.mark.full
 def test_a_power_cut_after_every_system_call(
-    recorded: Recorded, tmp_path: Path, faults: Table
+    recorded: Recorded, tmp_path: Path, happened: Happened
 ) -> None:
-    _cut_power_at_every(1, 100, recorded, tmp_path, faults)
+    _cut_power_at_every(1, 100, recorded, tmp_path, happened)
 
 
 def _numbers(comparison: Path) -> object:
@@ -520,7 +520,7 @@ def _go_on(comparison: Path, vaectl: Vaectl) -> None:
 
 
 def _cut_power_of_a_comparison(
-    moments: int, compared: Recorded, folder: Path, vaectl: Vaectl, faults: Table
+    moments: int, compared: Recorded, folder: Path, vaectl: Vaectl, happened: Happened
 ) -> None:
     chance = random.Random(4)  # noqa: S311
     chosen = {*chance.sample(range(len(compared.calls)), moments), len(compared.calls) - 1}
@@ -543,20 +543,24 @@ def _cut_power_of_a_comparison(
             _go_on(comparison, vaectl)
             assert _numbers(comparison) == _numbers(compared.whole)
             shutil.rmtree(folder / "left")
-            faults[Fault("a power cut, replayed", "a comparison")].append(0.0)
+            happened("a power cut, replayed", "a comparison")
 
 
 @pytest.mark.full
 def test_power_cuts_at_many_moments_lose_no_trial(
-    compared: Recorded, tmp_path: Path, vaectl: Vaectl, faults: Table
+    compared: Recorded, tmp_path: Path, vaectl: Vaectl, happened: Happened
 ) -> None:
-    _cut_power_of_a_comparison(60, compared, tmp_path, vaectl, faults)
+    _cut_power_of_a_comparison(60, compared, tmp_path, vaectl, happened)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
 def test_a_real_power_cut_loses_no_trial(
-    kind: Literal["ext4", "xfs"], compared: Recorded, tmp_path: Path, vaectl: Vaectl, faults: Table
+    kind: Literal["ext4", "xfs"],
+    compared: Recorded,
+    tmp_path: Path,
+    vaectl: Vaectl,
+    happened: Happened,
 ) -> None:
     chance = random.Random(5)  # noqa: S311
     for number in range(10):
@@ -582,13 +586,13 @@ def test_a_real_power_cut_loses_no_trial(
             assert seen.items() <= _sealed(comparison).items()
             _go_on(comparison, vaectl)
             assert _numbers(comparison) == _numbers(compared.whole)
-            faults[Fault(f"a power cut, {kind}", "a comparison")].append(0.0)
+            happened(f"a power cut, {kind}", "a comparison")
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
 def test_a_real_power_cut(
-    kind: Literal["ext4", "xfs"], tmp_path: Path, whole: Path, faults: Table
+    kind: Literal["ext4", "xfs"], tmp_path: Path, whole: Path, happened: Happened
 ) -> None:
     chance = random.Random(3)  # noqa: S311
     for number in range(20):
@@ -617,7 +621,7 @@ def test_a_real_power_cut(
                     assert run.read_record().status == "finished"
                 _finish(run.path)
                 assert_equal_runs(run.path, whole)
-            faults[Fault(f"a power cut, {kind}", phase)].append(0.0)
+            happened(f"a power cut, {kind}", phase)
 
 
 def test_nobody_reading_fails_no_run(tmp_path: Path) -> None:
@@ -657,16 +661,16 @@ def test_two_processes_never_write_in_one_run(tmp_path: Path, vaectl: Vaectl) ->
 
 @pytest.mark.full
 def test_five_hundred_random_edits_of_a_comparison(
-    finished: Path, vaectl: Vaectl, faults: Table, monkeypatch: pytest.MonkeyPatch
+    finished: Path, vaectl: Vaectl, happened: Happened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw_nothing(monkeypatch)
     for seed in range(1000, 1500):
-        drill(seed, finished, vaectl, faults)
+        drill(seed, finished, vaectl, happened)
 
 
 @pytest.mark.full
 def test_kills_lose_no_trial_and_leave_nothing_half_made(
-    finished: Path, vaectl: Vaectl, faults: Table
+    finished: Path, vaectl: Vaectl, happened: Happened
 ) -> None:
     chance = random.Random(2)  # noqa: S311
     Path("c.yaml").write_text(SETTINGS)
@@ -693,7 +697,7 @@ def test_kills_lose_no_trial_and_leave_nothing_half_made(
             shutil.rmtree(C)
             continue
         killed += 1
-        faults[Fault("kill -9", "a comparison")].append(0.0)
+        happened("kill -9", "a comparison")
         if chance.random() < 0.5:
             continue
         assert vaectl(*COMMAND).code == 0
