@@ -314,4 +314,4 @@ def test_leaving_the_context_tells_of_a_failed_save_unless_a_worse_error_is_on_i
     with pytest.raises(RunError, match="cannot be written"):
         leave(None)
     with pytest.raises(DivergedError):
-        leave(DivergedError("a NaN"))
+        leave(DivergedError("a NaN", hint=""))

@@ -279,7 +279,10 @@ def test_a_broken_evaluation_of_a_member_hinders_nothing(
     (C / "sgd-s0" / "evaluation.json").write_text("{")
     code, _, err = again()
     assert code == 0
-    assert "runs/c/sgd-s0/evaluation.json: not evaluations of this vaectl\n" in err
+    assert (
+        "runs/c/sgd-s0/evaluation.json: it was changed, is damaged, or is not of this vaectl\n"
+        in err
+    )
     assert numbers(C) == numbers(finished)
 
 
@@ -422,7 +425,7 @@ def test_a_model_that_is_not_finite_on_the_test_split_stops_no_other(
 
     def assess(model: Trained, *arguments: Any, **options: Any) -> Evaluation:
         if model.rundir.name == "adam-s0":
-            raise DivergedError("adam-s0: its ELBO is not finite on the test split")
+            raise DivergedError("adam-s0: its ELBO is not finite on the test split", hint="")
         return really(model, *arguments, **options)
 
     monkeypatch.setattr(assessment, "assess", assess)

@@ -188,7 +188,9 @@ def test_an_evaluation_that_cannot_be_kept_is_printed_all_the_same(
         code, out, err = vaectl("evaluate", "z2", "--importance-samples", 0, *more)
         assert code == 4
         assert "ELBO, 1 sample" in out or json.loads(out)["samples"] == 1
-        assert err.startswith("error: runs/z2/evaluation.json: not evaluations of this vaectl\ntry")
+        assert err.startswith(
+            "error: runs/z2/evaluation.json: it was changed, is damaged, or is not"
+        )
 
 
 def test_the_elbo_that_is_evaluated_is_the_one_that_training_saw(runs: Path) -> None:
@@ -323,6 +325,28 @@ def test_a_run_without_checkpoints_says_so(vaectl: Vaectl, runs: Path) -> None:
     assert "runs/z2: no checkpoint in it" in answer.err
 
 
+@pytest.mark.parametrize("seal", ["with its JSON", "alone"])
+@pytest.mark.parametrize("wanted", ["best", "latest"])
+def test_a_checkpoint_that_was_deleted_is_named_and_no_other_taken(
+    wanted: str, seal: str, vaectl: Vaectl, runs: Path
+) -> None:
+    run = RunDir(runs / "z5")
+    experiment.resume(run, run.read_config().model_copy(update={"epochs": 5}), extend=True)
+    infos = checkpoints.kept(run.checkpoints)
+    lost = checkpoints.best(infos) if wanted == "best" else infos[-1]
+    assert lost is not None
+    other = next(info for info in infos if info != lost)
+    shutil.rmtree(run.checkpoints.path / str(lost.step))
+    if seal == "with its JSON":
+        (run.checkpoints.path / f"{lost.step}.json").unlink()
+    for command in ("sample", "evaluate", "reconstruct"):
+        answer = vaectl(command, "z5", "--checkpoint", wanted)
+        assert (answer.code, answer.out) == (4, "")
+        assert f"{lost.step}" in answer.err or f"epoch {lost.epoch}" in answer.err
+        assert "\ntry:   put it back" in answer.err
+    assert vaectl("sample", "z5", "--count", 1, "--checkpoint", other.epoch).code == 0
+
+
 def test_a_checkpoint_of_another_configuration_is_refused(vaectl: Vaectl, runs: Path) -> None:
     file = runs / "z5" / "config.yaml"
     file.write_text(file.read_text().replace("code_size: 5", "code_size: 3"))
@@ -417,6 +441,7 @@ class TestApi:
         run = RunDir(runs / "z5")
         longer = run.read_config().model_copy(update={"epochs": 5})
         experiment.resume(run, longer, extend=True)
+        run.write_record(run.read_record().model_copy(update={"status": "running"}))
         kept, restore = checkpoints.kept(run.checkpoints), Checkpoints.restore
         chosen: list[Info] = []
 

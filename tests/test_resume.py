@@ -15,7 +15,7 @@ import vaectl as package
 from tests.conftest import Vaectl, assert_equal_runs
 from vaectl import config, configfile, experiment, fitting, progress
 from vaectl.assessment import assess
-from vaectl.checkpoints import best, kept
+from vaectl.checkpoints import best, keep_only, kept
 from vaectl.errors import ConfigError, DataError, InterruptedRunError, RunError
 from vaectl.files import Folder
 from vaectl.fitting import Chunk, Epoch
@@ -48,6 +48,10 @@ def _interrupted(runs: Path, found: Callable[[progress.Event], bool], **changes:
     with pytest.raises(InterruptedRunError):
         experiment.run(_settings(**changes), runs_dir=runs, name="a", watch=_stop_at(found))
     return RunDir(runs / "a")
+
+
+def _files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -246,8 +250,39 @@ def test_a_run_without_a_checkpoint_starts_from_the_beginning(
     assert kept(run.checkpoints) == []
     notes: list[progress.Event] = []
     experiment.resume(run, _settings(), watch=notes.append)
-    assert progress.Note("a goes on from the beginning: it has no checkpoint yet") in notes
+    assert progress.Note("a goes on from the beginning: there is no checkpoint") in notes
     assert_equal_runs(run.path, whole.path)
+
+
+@pytest.mark.parametrize("epochs", [2, 4, 6])
+@pytest.mark.parametrize("status", ["finished", "interrupted"])
+def test_a_run_whose_checkpoints_were_deleted_is_not_begun_again(
+    status: str, epochs: int, whole: RunDir, tmp_path: Path
+) -> None:
+    shutil.copytree(whole.path, tmp_path / "a")
+    run = RunDir(tmp_path / "a")
+    shutil.rmtree(run.checkpoints.path)
+    run.write_record(run.read_record().model_copy(update={"status": status}))
+    before = _files(run.path)
+    if (status, epochs) == ("finished", 4):  # there is nothing to do
+        experiment.resume(run, _settings(), extend=True)
+    else:
+        with pytest.raises(RunError, match="no checkpoint is left of the 4 epochs of a"):
+            experiment.resume(run, _settings(epochs=epochs), extend=True)
+    assert _files(run.path) == before
+
+
+def test_a_finished_run_whose_last_checkpoint_was_deleted_says_where_it_goes_on(
+    whole: RunDir, tmp_path: Path
+) -> None:
+    shutil.copytree(whole.path, tmp_path / "a")
+    run = RunDir(tmp_path / "a")
+    *others, last = kept(run.checkpoints)
+    assert others
+    keep_only(run.checkpoints, {info.step for info in others})
+    result = experiment.resume(run, _settings(epochs=5), extend=True)
+    (resumption,) = result.record.resumed
+    assert f"a was at epoch {last.epoch}" in resumption.warnings[0]
 
 
 @pytest.mark.parametrize("left", [("config.yaml",), ("config.yaml", ".run.json.abcd1234")])

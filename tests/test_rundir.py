@@ -317,9 +317,7 @@ def test_evaluations_that_cannot_be_read_are_not_written_over(tmp_path: Path) ->
     file = tmp_path / "evaluation.json"
     broken = file.read_text().replace('"epoch": 1', '"epoch": "one"')
     file.write_text(broken)
-    with pytest.raises(
-        RunError, match=r"evaluation\.json: not evaluations of this vaectl"
-    ) as error:
+    with pytest.raises(RunError, match=r"evaluation\.json: it was changed, is damaged") as error:
         RunDir(tmp_path).write_evaluation(_evaluation("test"))
     assert error.value.hint
     assert file.read_text() == broken

@@ -321,7 +321,7 @@ def test_evaluations_are_checked_before_they_are_kept(
     file = runs / "z2" / "evaluation.json"
     file.write_text(broken := EVALUATIONS[kind](file.read_text()))
     answer = vaectl("evaluate", "z2", "--split", "validation", "--importance-samples", 0)
-    assert (answer.code, "evaluation.json: not evaluations" in answer.err) == (4, True)
+    assert (answer.code, "evaluation.json: it was changed" in answer.err) == (4, True)
     assert file.read_text() == broken
 
 
@@ -446,7 +446,7 @@ def test_a_run_whose_end_cannot_be_written_has_not_finished(
 
     def write(run: RunDir, record: Record) -> None:
         if record.status == "finished":
-            raise RunError("run.json: cannot be written: No space left on device")
+            raise RunError("run.json: cannot be written: No space left on device", hint="")
         really(run, record)
 
     with monkeypatch.context() as patch:

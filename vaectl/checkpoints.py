@@ -34,13 +34,15 @@ import jax
 from pydantic import BaseModel, ConfigDict, Field
 
 from vaectl import belongings, seals
-from vaectl.errors import RunError
+from vaectl.errors import RunError, remedy
 from vaectl.files import LINK, Folder
 from vaectl.formats import refuse_newer
 from vaectl.record import ImageShape, Natural
 from vaectl.training import TrainState
 
 FORMAT_VERSION = 1
+
+ANOTHER = "put it back from a copy, or choose --checkpoint latest, best, or an epoch's number"
 
 DAMAGED = (errno.ENOENT, errno.ENOTDIR, errno.EFBIG, errno.EINVAL)
 """What reading ends in where a file is gone, too large, or none: no other time will help."""
@@ -213,12 +215,13 @@ class Checkpoints:
             intact = is_intact(self._folder.folder(path.name), info)
         except OSError as error:
             raise RunError(
-                f"{error.filename}: the checkpoint cannot be read: {error.strerror}"
+                f"{error.filename}: the checkpoint cannot be read: {error.strerror}",
+                hint=ANOTHER,
             ) from None
         if not intact:
             raise RunError(
                 f"{path}: the checkpoint is damaged: its files are not those that were saved",
-                hint="--checkpoint latest, or another epoch's number",
+                hint=ANOTHER,
             )
         if layout(like) != info.layout:
             raise RunError(
@@ -230,7 +233,9 @@ class Checkpoints:
             state: TrainState = self._orbax.restore(path.absolute(), like)
         except Exception as error:  # Orbax and its backends raise whatever they meet
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise RunError(f"{path}: the checkpoint does not load: {reason}") from error
+            raise RunError(
+                f"{path}: the checkpoint does not load: {reason}", hint=ANOTHER
+            ) from error
         return state
 
     @contextlib.contextmanager
@@ -285,7 +290,7 @@ def check_place(directory: Path, *, to_save: bool = False) -> None:
 
 
 def kept(folder: Folder) -> list[Info]:
-    """All checkpoints that count, by step.
+    """All checkpoints that count, by step; of one that was deleted since, the JSON may be left.
 
     Raises:
         RunError: one cannot be read, or all that there are, are of a newer format.
@@ -310,7 +315,8 @@ def kept(folder: Folder) -> list[Info]:
             continue
         except ValueError:
             continue
-        if (name, kind) == (f"{info.step}.json", "folder"):
+        # its JSON goes before a checkpoint does, so a directory that is gone is damage
+        if name == f"{info.step}.json" and kind in ("folder", None):
             infos.append(info)
     if newer and not infos:
         raise newer
@@ -386,7 +392,9 @@ def keep_only(folder: Folder, steps: set[int]) -> None:
         if ours:
             folder.sync_names()
     except OSError as error:
-        raise RunError(f"{error.filename}: cannot be deleted: {error.strerror}") from None
+        raise RunError(
+            f"{error.filename}: cannot be deleted: {error.strerror}", hint=remedy(error)
+        ) from None
 
 
 def _parts(folder: Folder) -> list[str]:

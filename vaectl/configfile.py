@@ -31,6 +31,8 @@ OPTIMIZERS = tuple(
     if isinstance(field.default, Hyperparameters)
 )
 
+_YAML = "vaectl config show prints a whole configuration to begin from"
+
 MOST_BYTES = 2**16
 """Of a file: ten times a configuration, and two seconds of parsing."""
 MOST_VALUES = 1000
@@ -148,13 +150,13 @@ def read_mapping(
         document = _plain(_loaded(text), below, str(file), origins)
     except MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"{file}{line}: not valid YAML: {error.problem}") from None
+        raise ConfigError(f"{file}{line}: not valid YAML: {error.problem}", hint=_YAML) from None
     except RecursionError:
         raise ConfigError(
-            f"{file}: nested too deeply, or an alias inside of what it names"
+            f"{file}: nested too deeply, or an alias inside of what it names", hint=_YAML
         ) from None
     except Exception as error:  # the loader raises whatever it meets in tags and scalars
-        raise ConfigError(f"{file}: not valid YAML: {error}") from None
+        raise ConfigError(f"{file}: not valid YAML: {error}", hint=_YAML) from None
     if document is None:
         return {}
     if not isinstance(document, dict):

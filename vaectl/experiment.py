@@ -213,6 +213,7 @@ def resume(
         with asked_to_stop() as stopping:
             found = find_intact(rundir.checkpoints)
             at = found.intact[-1] if found.intact else BEGINNING
+            found = found._replace(warnings=found.warnings + _lost(rundir, record, at))
             if settings.epochs * task.program.steps_per_epoch < at.step:
                 raise ConfigError(
                     f"--epochs {settings.epochs}: {rundir.name} is at {at.where} already",
@@ -354,13 +355,32 @@ def _restore(task: Task, rundir: RunDir, intact: list[Info]) -> TrainState | Non
     return state
 
 
+def _lost(rundir: RunDir, record: Record, at: Info) -> list[str]:
+    """Say what a run has been through and has no checkpoint of.
+
+    Raises:
+        RunError: it ended, and all its checkpoints are gone: to begin again would destroy it.
+    """
+    ended = record.status in ("finished", "interrupted")
+    if at.epoch >= record.epoch or (at.step and not ended):
+        # a kill may come between the record and its checkpoint
+        return []
+    if ended and not at.step:
+        raise RunError(
+            f"{rundir.checkpoints.path}: no checkpoint is left of the {record.epoch} epochs of "
+            f"{rundir.name}",
+            hint="put them back from a copy, or train again under another --name",
+        )
+    return [f"{rundir.name} was at epoch {record.epoch}; its last checkpoint is of {at.where}"]
+
+
 def _resumed(task: Task, rundir: RunDir, record: Record, found: Found, at: Info) -> Record:
     """The record of a run that goes on from here, and a word on where and under what."""
     versions, device = environment.versions(), task.place
     warnings = found.warnings + resumption.differences(record, versions, device)
     for warning in warnings:
         task.watch(Warned(warning))
-    where = f"after {at.where}" if at.step else "from the beginning: it has no checkpoint yet"
+    where = f"after {at.where}" if at.step else "from the beginning: there is no checkpoint"
     task.watch(Note(f"{rundir.name} goes on {where}"))
     top = best(found.intact)
     resumption_ = Resumption(

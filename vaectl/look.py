@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from vaectl import figures, latent, pictures, streams
 from vaectl.data.binarization import SplitName, meaning
-from vaectl.errors import ConfigError, RunError
+from vaectl.errors import ConfigError, RunError, remedy
 from vaectl.evaluation import likelihoods
 from vaectl.files import replacing
 from vaectl.pictures import Panel
@@ -53,7 +53,9 @@ def save(model: Trained, view: View, out: Path | None, arrays: Path | None) -> P
             with replacing(arrays) as file:
                 np.savez_compressed(file, allow_pickle=False, **view.arrays)
         except OSError as error:
-            raise RunError(f"{arrays}: cannot be written: {error.strerror}") from None
+            raise RunError(
+                f"{arrays}: cannot be written: {error.strerror}", hint=remedy(error)
+            ) from None
     return path
 
 
@@ -127,7 +129,10 @@ def manifold(
     for dim in dims or ():
         _check_index("--dims", dim, model.code_size, "dimensions of the code")
     if dims is not None and dims[0] == dims[1]:
-        raise ConfigError(f"--dims {dims[0]} {dims[1]}: a plane has two different dimensions")
+        raise ConfigError(
+            f"--dims {dims[0]} {dims[1]}: a plane has two different dimensions",
+            hint="name two that differ",
+        )
     if dims is None:
         dims = (0, 1) if model.code_size == 2 else _most_active(model)
     centre = np.zeros(model.code_size, np.float32)
@@ -209,7 +214,8 @@ def reconstruct(model: Trained, *, count: int, split_name: SplitName, seed: int)
     split = model.split(split_name)
     if count > len(split.images):
         raise ConfigError(
-            f"--count {count}: there are {len(split.images)} images in the {split_name} split"
+            f"--count {count}: there are {len(split.images)} images in the {split_name} split",
+            hint="ask for fewer, or another --split",
         )
     chosen = np.random.default_rng(seed).permutation(len(split.images))[:count]
     originals = _in_unit(model, split.images[chosen])

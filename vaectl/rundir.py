@@ -31,7 +31,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from vaectl import belongings, configfile, seals
 from vaectl.config import Config
-from vaectl.errors import ConfigError, RunError
+from vaectl.errors import ConfigError, RunError, remedy
 from vaectl.files import LINK, Folder, Kind, make_directory, replacing
 from vaectl.formats import refuse_newer
 from vaectl.record import FORMAT_VERSION, Evaluation, Record, Row
@@ -97,8 +97,8 @@ def _writing(path: Path, hint: str = "") -> Iterator[None]:
         raise
     except OSError as error:
         place = Path(error.filename) if error.filename else path
-        if error.errno == errno.ELOOP:
-            hint = "put the file or directory itself in its place"
+        if not hint or error.errno == errno.ELOOP:
+            hint = remedy(error)
         raise RunError(f"{place}: cannot be written: {error.strerror}", hint=hint) from None
 
 
@@ -108,7 +108,9 @@ def _reading(path: Path, hint: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(f"{path}: cannot be read: {error.strerror}", hint=hint) from None
+        raise RunError(
+            f"{path}: cannot be read: {error.strerror}", hint=hint or remedy(error)
+        ) from None
 
 
 def check_name(runs_dir: Path, name: str | None, *, force: bool) -> None:
@@ -322,8 +324,8 @@ class RunDir:
             return found
         except ValueError:
             raise RunError(
-                f"{file}: not evaluations of this vaectl",
-                hint="move it away, and evaluate again: vaectl does not write over it",
+                f"{file}: it was changed, is damaged, or is not of this vaectl",
+                hint="put it back from a copy, or move it away and evaluate again",
             ) from None
 
     @property
@@ -376,7 +378,9 @@ class RunDir:
         try:
             stored = configfile.load(file, content=content)
         except ConfigError as error:
-            raise RunError(error.message) from None
+            raise RunError(
+                error.message, hint="put it back from a copy; run.json has its values"
+            ) from None
         if not assignments and not options:
             return stored
         return configfile.load(file, content=content, assignments=assignments, options=options)
@@ -419,6 +423,8 @@ class RunDir:
             file.write(text.encode())
 
     def _acquire(self) -> None:
+        if self.folder.kind(_LOCK) == "link":
+            raise OSError(errno.ELOOP, LINK, str(self.path / _LOCK))
         try:
             self._lock.acquire(timeout=PATIENCE)
         except Timeout:
@@ -494,7 +500,10 @@ def _rows(file: Path, lines: Iterator[list[str]], most: int | None) -> Iterator[
                 raise ValueError(texts)
             yield Row(int(epoch), int(step), SPLITS[split], *numbers)
     except (TypeError, ValueError, KeyError, csv.Error):
-        raise RunError(f"{file}: not the metrics of a run") from None
+        raise RunError(
+            f"{file}: not the metrics of a run",
+            hint="put it back from a copy, or train again under another --name",
+        ) from None
 
 
 def _claim(runs_dir: Path, name: str, fixed: bool, force: bool) -> tuple[Path, bool]:

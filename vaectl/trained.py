@@ -29,6 +29,7 @@ from vaectl.data.binarization import SplitName, draw
 from vaectl.errors import RunError
 from vaectl.model import VAE, Params
 from vaectl.objective import elbo
+from vaectl.record import Record
 from vaectl.rundir import RunDir
 
 Shape = tuple[int, int]
@@ -59,7 +60,7 @@ def load(run: RunDir | Path | str, checkpoint: str | int = "best") -> Trained:
     like = training.shapes(program, member)
     with Checkpoints(rundir.checkpoints) as checkpoints:
         while True:
-            info = _choose(rundir, kept(rundir.checkpoints), checkpoint)
+            info = _choose(rundir, record, kept(rundir.checkpoints), checkpoint)
             if info.image_shape not in (None, (height, width)):
                 raise _other_shape(rundir, (height, width), info.image_shape)
             try:
@@ -79,25 +80,36 @@ def _other_shape(rundir: RunDir, said: Shape, found: Shape) -> RunError:
     )
 
 
-def _choose(rundir: RunDir, infos: list[Info], wanted: str | int) -> Info:
+def _choose(rundir: RunDir, record: Record, infos: list[Info], wanted: str | int) -> Info:
     if not infos:
         raise RunError(
-            f"{rundir.path}: no checkpoint in it",
+            f"{rundir.path}: no checkpoint in it that is whole",
             hint="the run ended before its first one, or it was deleted; train it again",
         )
-    if wanted == "latest":
-        return infos[-1]
     ends = [info for info in infos if not info.beyond]
-    if wanted == "best":
-        found = best(infos)
+    epochs = [f"{info.epoch}" for info in ends]
+    # while a run trains, its record may be a save ahead of its checkpoints
+    ended = record.status in ("finished", "interrupted")
+    found: Info | None
+    if wanted == "latest":
+        found, epoch = infos[-1], record.epoch
+    elif wanted == "best":
+        found, epoch = best(infos), record.best.epoch if record.best else 0
     else:
         found = next((info for info in ends if str(info.epoch) == str(wanted)), None)
-    if found is not None:
+        epoch = found.epoch if found else 0
+    if found is not None and (not ended or found.epoch == epoch):
         return found
+    if epoch and ended:
+        others = " or ".join(epochs) or "latest"
+        raise RunError(
+            f"{rundir.checkpoints.path}: the {wanted} checkpoint, of epoch {epoch}, is gone",
+            hint=f"put it back from a copy, or choose --checkpoint {others}",
+        )
     choices = ["best", "latest"] if ends else ["latest"]
     raise RunError(
         f"{rundir.path}: no checkpoint {wanted}",
-        hint=f"there is {', '.join([*choices, *(f'{info.epoch}' for info in ends)])}",
+        hint=f"there is {', '.join([*choices, *epochs])}",
     )
 
 

@@ -97,7 +97,7 @@ def main(path: Path) -> bool:
     """Print both tables; return whether all is within tolerance."""
     outcomes, rows = views.read(Folder(path), sys.exit)
     if not outcomes:
-        raise VaectlError(f"{path}: no comparison with trials in it")
+        raise VaectlError(f"{path}: no comparison with trials in it", hint="name one")
     curves: dict[str, list[list[Row]]] = {}
     for key, outcome in outcomes.items():
         curves.setdefault(outcome.label, []).append(rows[key])

@@ -16,7 +16,7 @@ from vaectl.comparison import plan, views
 from vaectl.comparison.ledger import FOLDER, is_sealed, unwritable, write
 from vaectl.comparison.plan import Comparison
 from vaectl.comparison.unsealed import IMPORTING
-from vaectl.errors import ConfigError, RunError
+from vaectl.errors import ConfigError, RunError, remedy
 from vaectl.files import LINK, Folder, make_directory
 from vaectl.rundir import COMPARISON, RunDir, refuse_others
 
@@ -58,7 +58,7 @@ def check(settings: Comparison, path: Path, *, force: bool) -> None:
         # a process that was killed at once leaves its lock, or a file half written
         empty = path.is_dir() and all(child.name.startswith(".") for child in path.iterdir())
     except OSError as error:
-        raise RunError(f"{path}: cannot be read: {error.strerror}") from None
+        raise RunError(f"{path}: cannot be read: {error.strerror}", hint=remedy(error)) from None
     if there and not known and not empty:
         raise ConfigError(f"{path} is not a comparison", hint="choose another --name")
     if known and force and path.is_symlink():

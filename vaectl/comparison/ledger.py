@@ -24,7 +24,7 @@ from vaectl.checkpoints import DAMAGED
 from vaectl.comparison import views
 from vaectl.comparison.ended import FORMAT_VERSION, Ended, Tested
 from vaectl.data import Dataset
-from vaectl.errors import RunError
+from vaectl.errors import RunError, remedy
 from vaectl.files import Folder, Kind
 from vaectl.formats import refuse_newer
 
@@ -57,7 +57,9 @@ class Ledger:
         try:
             names = sorted(filter(is_sealed, directory.folder(FOLDER).names()))
         except OSError as error:
-            raise RunError(f"{error.filename}: cannot be read: {error.strerror}") from None
+            raise RunError(
+                f"{error.filename}: cannot be read: {error.strerror}", hint=remedy(error)
+            ) from None
         found = [trial for name in names if (trial := self._open(name.removesuffix(".json")))]
         self.ended = {trial.key: trial for trial in sorted(found, key=lambda trial: trial.number)}
         self._listed = {name: self._renew(name) for name in views.NAMES}["trials.csv"] - left_out
@@ -178,7 +180,9 @@ class Ledger:
         try:
             return self._directory.kind(f"{FOLDER}/{name}")
         except OSError as error:
-            raise RunError(f"{error.filename}: cannot be read: {error.strerror}") from None
+            raise RunError(
+                f"{error.filename}: cannot be read: {error.strerror}", hint=remedy(error)
+            ) from None
 
     def _opened(self, name: str, kind: type[_Kind]) -> _Kind:
         """Read a sealed file.
@@ -192,7 +196,9 @@ class Ledger:
         except OSError as error:
             if error.errno in DAMAGED:
                 raise ValueError(error.strerror) from None
-            raise RunError(f"{error.filename}: cannot be read: {error.strerror}") from None
+            raise RunError(
+                f"{error.filename}: cannot be read: {error.strerror}", hint=remedy(error)
+            ) from None
         seals.check(content)
         refuse_newer(self._directory.path / FOLDER / name, content, FORMAT_VERSION)
         return kind.model_validate_json(content)
@@ -204,7 +210,9 @@ class Ledger:
             known = self._directory.read(name, MOST_BYTES) if self._directory.kind(name) else b""
         except OSError as error:
             if error.errno not in DAMAGED:
-                raise RunError(f"{path}: cannot be read: {error.strerror}") from None
+                raise RunError(
+                    f"{path}: cannot be read: {error.strerror}", hint=remedy(error)
+                ) from None
             known = b"\n"
         if known != wanted.encode():
             # as a kill leaves it

@@ -12,7 +12,7 @@ from vaectl import seals
 from vaectl.checkpoints import DAMAGED, is_intact
 from vaectl.comparison.ended import Ended
 from vaectl.comparison.ledger import MOST_BYTES, unwritable, write
-from vaectl.errors import RunError
+from vaectl.errors import RunError, remedy
 from vaectl.files import Folder
 
 
@@ -57,7 +57,10 @@ def check_checkpoint(run: Folder, trial: Ended) -> None:
         RunError: it is damaged or gone, or cannot be read.
     """
     if found := _damage(run, trial):
-        raise RunError(f"{found}; what is published of it was sealed before")
+        raise RunError(
+            f"{found}; what is published of it was sealed before",
+            hint="put it back from a copy; or delete the run, and it is trained again",
+        )
 
 
 def _damage(run: Folder, trial: Ended) -> str:
@@ -93,4 +96,6 @@ def _content(run: Folder, name: str) -> bytes | None:
     except OSError as error:
         if error.errno in DAMAGED:
             return None
-        raise RunError(f"{error.filename}: cannot be read: {error.strerror}") from None
+        raise RunError(
+            f"{error.filename}: cannot be read: {error.strerror}", hint=remedy(error)
+        ) from None

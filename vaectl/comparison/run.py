@@ -165,7 +165,7 @@ def run(
                 evaluations = [running.evaluated(trial) for trial in planned]
         except KeyboardInterrupt:
             raise InterruptedRunError(
-                f"interrupted with {len(ledger.ended)} trials done",
+                f"interrupted; trials that are done: {len(ledger.ended)}",
                 hint="the same command continues after them",
             ) from None
         ledger.sync()
@@ -271,7 +271,10 @@ class _Running:
         model = trained.load(rundir, checkpoint.epoch)
         settings = model.settings.model_copy(update={"checkpoint": trial.settings.checkpoint})
         if (settings, model.checkpoint) != (trial.settings, checkpoint):
-            raise RunError(f"{rundir.path}: not the run of {trial}")
+            raise RunError(
+                f"{rundir.path}: not the run of {trial}",
+                hint="was it changed just now? Delete it, and it is trained again",
+            )
         found = assessment.assess(
             model,
             "test",

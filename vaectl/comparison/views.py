@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import TypeAdapter
 
 from vaectl.comparison.ended import Ended, Outcome
-from vaectl.errors import RunError
+from vaectl.errors import RunError, remedy
 from vaectl.files import Folder
 from vaectl.record import Row
 
@@ -102,7 +102,7 @@ def _read(
     except FileNotFoundError:
         return
     except OSError as error:
-        raise RunError(f"{path}: cannot be read: {error.strerror}") from None
+        raise RunError(f"{path}: cannot be read: {error.strerror}", hint=remedy(error)) from None
     except (ValueError, csv.Error):
         raise RunError(
             f"{path}: not the trials of a comparison of this vaectl",

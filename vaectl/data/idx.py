@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 
 from vaectl import memory
 from vaectl.data.arrays import COPIES, Images, Source
-from vaectl.errors import DataError
+from vaectl.errors import DataError, remedy
 from vaectl.files import regular
 
 FILES = {
@@ -44,7 +44,8 @@ def load(directory: Path) -> Source:
     if train.images.shape[1:] != test.images.shape[1:]:
         raise DataError(
             f"{directory}: {FILES['train'][0]} has images of {train.images.shape[1:]}, "
-            f"{FILES['test'][0]} of {test.images.shape[1:]}"
+            f"{FILES['test'][0]} of {test.images.shape[1:]}",
+            hint="are they files of two data sets? One size belongs in both",
         )
     return Source(train, test)
 
@@ -77,13 +78,16 @@ def read(path: Path, dimensions: int) -> UInt8[np.ndarray, "..."]:
 
 def _shape(path: Path, header: bytes, dimensions: int) -> list[int]:
     if len(header) < 4 or header[:2] != b"\0\0":
-        raise DataError(f"{path}: not an IDX file: it does not start with two zero bytes")
+        raise DataError(
+            f"{path}: not an IDX file: it does not start with two zero bytes", hint=_LAYOUT
+        )
     if header[2] != _UNSIGNED_BYTES:
         raise DataError(
-            f"{path}: elements of type 0x{header[2]:02x}, where unsigned bytes (0x08) belong"
+            f"{path}: elements of type 0x{header[2]:02x}, where unsigned bytes (0x08) belong",
+            hint="write it as bytes, 0 to 255, or use npz:FILE, which reads other types",
         )
     if header[3] != dimensions:
-        raise DataError(f"{path}: {header[3]} dimensions, where {dimensions} belong")
+        raise DataError(f"{path}: {header[3]} dimensions, where {dimensions} belong", hint=_LAYOUT)
     if len(header) < 4 + 4 * dimensions:
         raise DataError(f"{path}: truncated in its header", hint="fetch the file again")
     shape: list[int] = np.frombuffer(header, ">u4", offset=4).tolist()
@@ -100,14 +104,15 @@ def _images(directory: Path, there: set[str], images_name: str, labels_name: str
         )
     images = read(images_file, 3)
     if images.size == 0:
-        raise DataError(f"{images_file}: no images in it")
+        raise DataError(f"{images_file}: no images in it", hint="fetch the file again")
     if labels_file is None:
         return Images(images, None)
     labels = read(labels_file, 1)
     if len(images) != len(labels):
         raise DataError(
             f"{directory}: {len(images)} images in {images_name}, "
-            f"but {len(labels)} labels in {labels_name}"
+            f"but {len(labels)} labels in {labels_name}",
+            hint="are they files of two data sets? Without the file of labels it is read, too",
         )
     return Images(images, labels.astype(np.int32))
 
@@ -124,4 +129,4 @@ def _open(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: broken gzip file: {error}", hint="fetch the file again") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+        raise DataError(f"{path}: cannot be read: {error.strerror}", hint=remedy(error)) from None

@@ -37,7 +37,8 @@ def load(path: Path) -> Source:
     if train.images.shape[1:] != test.images.shape[1:]:
         raise DataError(
             f"{path}: x_train has images of {train.images.shape[1:]}, "
-            f"x_test of {test.images.shape[1:]}"
+            f"x_test of {test.images.shape[1:]}",
+            hint="bring both to one height and width",
         )
     return Source(train, test)
 
@@ -60,6 +61,7 @@ def _labels(
     if labels.shape != (len(arrays[images_name]),) or labels.dtype.kind not in "iu":
         raise DataError(
             f"{path}: {name} must hold one integer for each image of {images_name}; "
-            f"it is of type {labels.dtype} and shape {labels.shape}"
+            f"it is of type {labels.dtype} and shape {labels.shape}",
+            hint="mend it, or leave it out: labels only colour pictures",
         )
     return labels.astype(np.int32)

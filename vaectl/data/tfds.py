@@ -24,6 +24,8 @@ from vaectl.errors import DataError
 IDX_NAMES = ("mnist", "fashion_mnist", "kmnist")
 _NAME = re.compile(r"[a-z0-9_]+(/[A-Za-z0-9_.-]+)?(:\d+\.\d+\.\d+)?")
 _TIMEOUT_SECONDS = 10
+_OTHERS = "vaectl data list shows data sets that work"
+
 _NO_NETWORK = (
     "without a network, use the embedded digits (data.source=digits-5k) or local files: "
     "data.source=idx:DIR or data.source=npz:FILE"
@@ -73,7 +75,7 @@ def _builder(name: str) -> Any:
                 hint="vaectl data list shows some; TFDS's catalogue has all",
             ) from None
         except Exception as error:  # TFDS raises whatever it meets
-            raise DataError(f"tfds:{name}: {_first_line(error)}") from None
+            raise DataError(f"tfds:{name}: {_first_line(error)}", hint=_OTHERS) from None
 
 
 def _published(name: str, builder: Any, progress: bool) -> Source:
@@ -127,7 +129,8 @@ def _prepared(name: str, builder: Any, progress: bool) -> Source:
         if set(splits) != {"train", "test"}:
             raise DataError(
                 f"tfds:{name} has the splits {', '.join(builder.info.splits)}; "
-                "vaectl wants train and test"
+                "vaectl wants train and test",
+                hint=_OTHERS,
             )
         train, test = (_collect(name, splits[split]) for split in ("train", "test"))
     return Source(train, test)
@@ -140,7 +143,7 @@ def _check_features(name: str, builder: Any) -> None:
         found = "no images" if shape is None else f"images of shape {shape}"
         raise DataError(
             f"tfds:{name} has {found}; vaectl wants one size and one channel: (height, width, 1)",
-            hint="vaectl data list shows data sets that work",
+            hint=_OTHERS,
         )
 
 
@@ -169,10 +172,10 @@ def _prepare(name: str, builder: Any) -> None:
 
 def _collect(name: str, records: Any) -> Images:
     if not len(records):
-        raise DataError(f"tfds:{name}: a split without images")
+        raise DataError(f"tfds:{name}: a split without images", hint=_OTHERS)
     size = len(records) * np.asarray(records[0]["image"]).nbytes
     if too_much := memory.excess(COPIES * size):
-        raise DataError(f"tfds:{name}: {len(records):,} images: that {too_much}")
+        raise DataError(f"tfds:{name}: {len(records):,} images: that {too_much}", hint=_OTHERS)
     images, labels = [], []
     for record in records:
         images.append(np.asarray(record["image"])[..., 0])

@@ -56,7 +56,7 @@ def started(
             answer: Turn = pipe.recv()
             return answer
         except (EOFError, OSError):
-            raise VaectlError(f"{peer} ended; leave it out by --only") from None
+            raise VaectlError(f"{peer} ended; leave it out by --only", hint="") from None
 
     try:
         yield turn
