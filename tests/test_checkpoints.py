@@ -301,6 +301,24 @@ def test_a_place_for_checkpoints_that_cannot_be_made_is_an_error(tmp_path: Path)
         saved.save(_state(), _info(1))
 
 
+def test_what_orbax_raises_as_it_closes_hides_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk it raised the same again, which was taken for a full memory."""
+
+    def close() -> None:
+        raise ValueError("RESOURCE_EXHAUSTED: No space left on device")
+
+    def save() -> None:
+        with Checkpoints(Folder(tmp_path)) as saved:
+            _fill_the_disk(saved, monkeypatch)
+            monkeypatch.setattr(saved._orbax, "close", close)
+            saved.save(_state(), _info(1))
+
+    with pytest.raises(RunError, match="cannot be written: No space left"):
+        save()
+
+
 def test_leaving_the_context_tells_of_a_failed_save_unless_a_worse_error_is_on_its_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ from vaectl.comparison.summary import cells, summarize
 from vaectl.errors import ConfigError, DataError, DivergedError, InterruptedRunError, RunError
 from vaectl.files import Folder
 from vaectl.fitting import Epoch
-from vaectl.progress import Event, Note, Training
+from vaectl.progress import Event, Note, Training, Warned
 from vaectl.record import Row
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "compare"
@@ -368,7 +368,7 @@ def test_a_run_that_stands_in_the_way_is_moved_aside(tmp_path: Path) -> None:
     experiment.resume(member, longer, extend=True)
     notes: list[Event] = []
     run(settings, runs_dir=tmp_path, name="c", watch=notes.append)
-    assert Note("sgd-s0 is there, and not of this trial: renamed to sgd-s0.1") in notes
+    assert Warned("sgd-s0 is there, and not of this trial: renamed to sgd-s0.1") in notes
     epochs = [vaectl.load(tmp_path / "c" / name).settings.epochs for name in ("sgd-s0.1", "sgd-s0")]
     assert epochs == [3, 2]
 
@@ -573,7 +573,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     settings = _small(protocol="paper")
-    with pytest.raises(InterruptedRunError, match="interrupted with 1 trials done"):
+    with pytest.raises(InterruptedRunError, match="interrupted; trials that are done: 1"):
         run(settings, runs_dir=tmp_path, name="c", watch=press)
     before = _rows(tmp_path / "c" / "trials.csv")
     assert len(before) == 1
@@ -587,7 +587,7 @@ def test_a_signal_at_the_end_of_a_trial_does_not_cost_it(tmp_path: Path) -> None
             os.kill(os.getpid(), signal.SIGINT)
 
     settings = _small(protocol="paper")
-    with pytest.raises(InterruptedRunError, match="interrupted with 1 trials done"):
+    with pytest.raises(InterruptedRunError, match="interrupted; trials that are done: 1"):
         run(settings, runs_dir=tmp_path, name="c", watch=press)
 
 

@@ -116,15 +116,18 @@ def test_an_edited_evaluation_of_a_member_is_notpublished(
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "run.json", "metrics.csv", "checkpoints/4.json"])
-@pytest.mark.parametrize("edit", ["changed", "gone"])
+@pytest.mark.parametrize("edit", ["changed", "gone", "a line twice"])
 def test_a_small_file_of_a_member_is_made_again(
     name: str, edit: str, again: Callable[[], Answer], finished: Path
 ) -> None:
     file = C / "sgd-s1" / name
     if edit == "gone":
         file.unlink()
-    else:
+    elif edit == "changed":
         file.write_text(file.read_text().replace("1", "2"))
+    else:  # in JSON the same values
+        first, line, *rest = file.read_text().splitlines(keepends=True)
+        file.write_text("".join([first, line, line, *rest]))
     code, _, err = again()
     key = _sealed("sgd", "result", 1)
     assert code == 0

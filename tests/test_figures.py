@@ -30,7 +30,9 @@ def test_train_is_dashed_validation_solid_and_axes_have_units(quantity: Quantity
     train, validation = axes.lines
     assert (train.get_label(), train.get_linestyle()) == ("train", "--")
     assert (validation.get_label(), validation.get_linestyle()) == ("validation", "-")
-    assert axes.get_xlabel() == "epoch"
+    assert axes.get_xlabel() == "epoch (the axis fits those after epoch 1)"
+    short = figures.curves(_rows(10), quantity, title="").axes[0]
+    assert short.get_xlabel() == "epoch"
     assert "nats per image" in axes.get_ylabel()
     assert axes.get_title(loc="left") == "mnist-z20 · ELBO, 1 sample"
     expected = [getattr(row, quantity) for row in rows if row.split == "validation"]

@@ -147,7 +147,9 @@ class Checkpoints:
         finally:
             self._thread.shutdown()
             if "_orbax" in vars(self):
-                self._orbax.close()
+                # a save that failed, which was told, it raises again
+                with contextlib.suppress(Exception):
+                    self._orbax.close()
 
     def save(self, state: TrainState, info: Info, first: Callable[[], None] = lambda: None) -> None:
         """Save a state; it may be donated as soon as this returns.

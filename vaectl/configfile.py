@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import io
 import math
+import shlex
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -71,6 +72,11 @@ def load(
     origins: Origins = {}
     if file is not None:
         values = read_mapping(file, origins, content=content)
+        if is_comparison(values):
+            raise ConfigError(
+                f"{file}: a comparison, where one experiment belongs",
+                hint=f"vaectl compare-optimizers {shlex.quote(str(file))} runs it",
+            )
     assign(values, origins, assignments)
     given = {key: value for key, value in (options or {}).items() if value is not None}
     learning_rate = given.pop("optimizer.learning_rate", None)
@@ -80,6 +86,11 @@ def load(
         key = f"optimizer.{_chosen(values)}.learning_rate"
         put(values, origins, key, learning_rate, "--learning-rate")
     return build(Config, values, origins)
+
+
+def is_comparison(values: Mapping[str, Any]) -> bool:
+    """Tell a comparison's file by keys that no experiment has."""
+    return not {"base", "optimizers", "protocol"}.isdisjoint(values)
 
 
 def assign(

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int32
 from matplotlib import figure as drawn
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from vaectl.record import Row
@@ -70,15 +71,16 @@ def curves(rows: Sequence[Row], quantity: Quantity, *, title: str) -> Figure:
             axes.plot(
                 epochs, values, color=_INK, dashes=dashes, lw=width, marker=marker, label=split
             )
+        axes.set_xlabel("epoch")
         last = max((row.epoch for row in rows), default=1)
         settled = [getattr(row, quantity) for row in rows if row.epoch > last // 20]
         if settled and len(settled) < len(rows):
             low, high = min(settled), max(settled)
             margin = 0.05 * (high - low) or 1.0
             axes.set_ylim(low - margin, high + margin)
+            axes.set_xlabel(f"epoch (the axis fits those after epoch {last // 20})")
         axes.set_xlim(min(1, last - 1), last)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlabel("epoch")
         axes.set_ylabel(LABELS[quantity])
         # a $ in a name is no mathematics
         axes.set_title(plain(title), loc="left", parse_math=False)
@@ -134,16 +136,30 @@ def _scatter(
 ) -> None:
     x, y = mu[:, dims[0]], mu[:, dims[1]]
     classes = [] if labels is None else sorted(set(labels.tolist()))
+    size = float(np.clip(70 / np.sqrt(len(mu)), 1.5, 3))
     if 1 < len(classes) <= 10:
         palette = mpl.colormaps["tab10"]
         for i, label in enumerate(classes):
             rows = labels == label
-            axes.plot(x[rows], y[rows], ".", ms=2, mew=0, color=palette(i), label=str(label))
+            axes.plot(x[rows], y[rows], "o", ms=size, mew=0, color=palette(i), label=str(label))
+            # in print without colour the number tells a class
+            axes.annotate(
+                str(label),
+                (float(np.median(x[rows])), float(np.median(y[rows]))),
+                ha="center",
+                va="center",
+                fontweight="bold",
+                path_effects=[withStroke(linewidth=2.5, foreground="white")],
+            )
         axes.legend(
-            loc="center left", bbox_to_anchor=(1, 0.5), markerscale=5, handletextpad=0.1, fontsize=7
+            loc="center left",
+            bbox_to_anchor=(1, 0.5),
+            markerscale=5 / size,
+            handletextpad=0.1,
+            fontsize=7,
         )
     else:
-        axes.plot(x, y, ".", ms=2, mew=0, color=_INK)
+        axes.plot(x, y, "o", ms=size, mew=0, color=_INK)
     angle = np.linspace(0, 2 * np.pi, 200)
     for radius in (1, 2, 3):
         axes.plot(radius * np.cos(angle), radius * np.sin(angle), color="0.2", lw=0.6, ls=":")
@@ -157,20 +173,23 @@ def _scatter(
 def _aggregate(
     axes: Axes, samples: Float[np.ndarray, "images code"], dims: tuple[int, int]
 ) -> None:
-    limit = max(4.0, float(np.quantile(np.abs(samples[:, dims]), 0.999)))
-    edges = np.linspace(-limit, limit, 81)
+    limit = max(4.0, 1.05 * float(np.abs(samples[:, dims]).max()))
+    bins = int(np.clip(1.5 * np.sqrt(len(samples)), 20, 80))
     for dim, style in zip(dict.fromkeys(dims), ("-", "--"), strict=False):
         axes.hist(
             samples[:, dim],
-            edges.tolist(),
+            bins,
+            range=(-limit, limit),
             density=True,
             histtype="step",
             color=_INK,
             ls=style,
             label=f"$z_{{{dim}}}$, all images",
         )
-    prior = np.exp(-(edges**2) / 2) / np.sqrt(2 * np.pi)
-    axes.plot(edges, prior, color="0.45", lw=1.0, ls=":", label="prior")
+    z = np.linspace(-limit, limit, 201)
+    axes.plot(
+        z, np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi), color="0.45", lw=1.0, ls=":", label="prior"
+    )
     axes.set_xlim(-limit, limit)
     axes.set_xlabel("z")
     axes.set_ylabel("density")

@@ -95,8 +95,9 @@ class Recorder:
         from vaectl import figures  # matplotlib takes half a second, which the first epoch need not
 
         if self.rows:
-            metrics = self.record.metrics
-            title = f"{self.rundir.name}\n{metrics['estimator']}, {metrics['binarization']}"
+            samples = self._settings.objective.samples
+            how = f"{samples} sample{'s' * (samples > 1)} of z per image"
+            title = f"{self.rundir.name}\n{how}, {self.record.metrics['binarization']}"
             for quantity in figures.LABELS:
                 figure = figures.curves(self.rows, quantity, title=title)
                 self.rundir.write_figure(quantity, figure, ("png", "svg"))

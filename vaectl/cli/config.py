@@ -36,13 +36,16 @@ def show(
     assignments: Assignments = None,
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
-    """Print a configuration with every key resolved.
+    """Print a configuration, or a comparison, with every key resolved.
 
     Example: vaectl config show configs/mnist-z20.yaml --set model.code_size=2
     """
     from vaectl import configfile
+    from vaectl.comparison import plan
 
-    terminal.show(configfile.dump(configfile.load(file, assignments=assignments or ())), end="")
+    comparison = file is not None and configfile.is_comparison(configfile.read_mapping(file, {}))
+    load = plan.load if comparison else configfile.load
+    terminal.show(configfile.dump(load(file, assignments=assignments or ())), end="")
 
 
 @config_app.command()

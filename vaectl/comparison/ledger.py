@@ -62,6 +62,7 @@ class Ledger:
             ) from None
         found = [trial for name in names if (trial := self._open(name.removesuffix(".json")))]
         self.ended = {trial.key: trial for trial in sorted(found, key=lambda trial: trial.number)}
+        self._all_read = len(found) == len(names)
         self._listed = {name: self._renew(name) for name in views.NAMES}["trials.csv"] - left_out
 
     def check_data(self, source: str, dataset: Dataset) -> None:
@@ -158,10 +159,7 @@ class Ledger:
             if trial.key != key:
                 raise ValueError(trial.key)
         except ValueError:
-            self._tell(
-                f"{self.file(key)}: damaged or changed: its trial is trained again if it is "
-                "asked for"
-            )
+            self._tell(f"{self.file(key)}: damaged or changed, and not used")
             return None
         return trial
 
@@ -217,7 +215,8 @@ class Ledger:
         if known != wanted.encode():
             # as a kill leaves it
             behind = known.endswith(b"\n") and wanted.encode().startswith(known)
-            if (known or self.ended) and not behind:
+            # without a trial that could not be read, they differ for that alone
+            if (known or self.ended) and not behind and self._all_read:
                 what = "not what the sealed trials say" if known else "gone"
                 self._tell(f"{path}: {what}: made again from {self._directory.path / FOLDER}")
             write(self._directory, name, wanted)

@@ -6,6 +6,7 @@ stands nowhere else.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from vaectl import seals
@@ -25,8 +26,8 @@ def is_there(run: Folder, trial: Ended) -> bool:
     # a configuration is that of many trials; each of the others is of one
     known = {name: _content(run, name) for name in trial.files if name != "config.yaml"}
     record = known["run.json"]
-    if record is not None and record != trial.files["run.json"].encode() and _is_sealed(record):
-        return False  # a run, and another one
+    if record is not None and _is_another(record, trial.files["run.json"].encode()):
+        return False
     if any(content == trial.files[name].encode() for name, content in known.items()):
         return True
     # without any of these a checkpoint still tells
@@ -81,12 +82,13 @@ def _damage(run: Folder, trial: Ended) -> str:
     return f"{folder.path}: the checkpoint {what}"
 
 
-def _is_sealed(content: bytes) -> bool:
+def _is_another(record: bytes, known: bytes) -> bool:
+    """Tell the record of another run from one that was changed, perhaps in its layout alone."""
     try:
-        seals.check(content)
+        seals.check(record)
     except ValueError:
         return False
-    return True
+    return bool(json.loads(record) != json.loads(known))
 
 
 def _content(run: Folder, name: str) -> bytes | None:

@@ -384,13 +384,11 @@ class _Running:
         """Tell of a trial that is trained again because something of it is gone."""
         key, run = self.key(trial), self._folder.path / trial.run_name
         ended, file = self._ledger.ended.get(key), self._ledger.file(key)
-        gone = None
-        if ended is None and self._ledger.was_sealed(key) and not file.exists():
-            gone = file
+        if ended is None and self._ledger.was_sealed(key):
+            what = "damaged or changed" if file.exists() else "gone"
+            self._watch(Warned(f"{file}: {what}: {trial} is trained again"))
         if ended is not None and ended.label == trial.label and not run.exists():
-            gone = run
-        if gone:
-            self._watch(Warned(f"{gone}: gone: {trial} is trained again"))
+            self._watch(Warned(f"{run}: gone: {trial} is trained again"))
 
     def _end(self, track: _Track, error: str = "") -> None:
         """Write down a member that ended; one of the result leaves a run."""
@@ -412,7 +410,7 @@ class _Running:
             raise RunError(f"{run.path}: another process writes in it", hint="wait for it")
         aside = next(place for n in count(1) if (place := f"{name}.{n}") not in there)
         directory.move(self._folder, name, aside)
-        self._watch(Note(f"{name} is there, and not of this trial: renamed to {aside}"))
+        self._watch(Warned(f"{name} is there, and not of this trial: renamed to {aside}"))
 
     def _save(self, track: _Track, error: str) -> dict[str, str]:
         """Leave the run of a trial of the result; return its small files."""
