@@ -6,6 +6,7 @@ import signal
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -43,6 +44,16 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> None
 def _all_devices() -> None:
     """Start JAX, before a test that asks for the CPU keeps others of this process from a GPU."""
     jax.devices()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _build_the_commands_once() -> Iterator[None]:
+    """Typer builds them for each call, in a tenth of a second."""
+    import typer.main
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", cache(typer.main.get_command))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
