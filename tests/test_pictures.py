@@ -18,9 +18,11 @@ def _pixels(figure: Figure) -> np.ndarray:
 
 
 def _find(image: np.ndarray, pixels: np.ndarray) -> bool:
-    """Whether an image stands somewhere in a picture, pixel for pixel."""
+    """Tell whether an image whose corner is ink stands somewhere in a picture, pixel for pixel."""
     h, w = image.shape
-    rows, columns = np.nonzero(pixels[: 1 - h or None, : 1 - w or None] == image[0, 0])
+    ink = pixels == image[0, 0]
+    corner = ink[1:, 1:] & ~ink[:-1, 1:] & ~ink[1:, :-1]
+    rows, columns = 1 + np.argwhere(corner).T
     return any(
         np.array_equal(pixels[r : r + h, c : c + w], image)
         for r, c in zip(rows, columns, strict=True)

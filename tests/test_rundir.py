@@ -180,6 +180,19 @@ def test_a_run_that_is_being_written_is_not_replaced(tmp_path: Path) -> None:
         assert run.read_record() == RECORD
 
 
+def test_an_error_after_the_lock_was_taken_releases_it(tmp_path: Path) -> None:
+    with _create(tmp_path, "a") as run:
+        run.write_record(RECORD)
+    (run.path / "figures").symlink_to(tmp_path)
+    with pytest.raises(RunError, match="figures") as of_lock:  # keeps what it was raised from
+        RunDir(run.path).lock()
+    with pytest.raises(RunError, match="figures") as of_create:
+        _create(tmp_path, "a", force=True)
+    (run.path / "figures").unlink()
+    with RunDir(run.path).lock():
+        assert of_lock.value is not of_create.value
+
+
 def test_a_dead_process_holds_no_lock(tmp_path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path; from vaectl.rundir import RunDir\n"

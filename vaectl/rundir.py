@@ -202,9 +202,9 @@ class RunDir:
             make_directory(runs_dir)
             path, replaced = _claim(runs_dir, name or default_name, name is not None, force)
             run = cls(path)
-            run._acquire()
-            if replaced:
-                run._clear()
+            with run._acquired():
+                if replaced:
+                    run._clear()
         return run
 
     def lock(self) -> Self:
@@ -214,8 +214,7 @@ class RunDir:
             RunError: another process holds the lock, or the directory cannot be written, or a link
                 stands where a file of the run belongs.
         """
-        with _writing(self.path):
-            self._acquire()
+        with _writing(self.path), self._acquired():
             self._check_kinds()
             for place in ("", "checkpoints", "figures"):
                 if not place or self.folder.kind(place):
@@ -422,7 +421,9 @@ class RunDir:
         with _writing(self.path / name), self.folder.replacing(name) as file:
             file.write(text.encode())
 
-    def _acquire(self) -> None:
+    @contextmanager
+    def _acquired(self) -> Iterator[None]:
+        """Acquire the lock; an error inside releases it, and else it stays."""
         if self.folder.kind(_LOCK) == "link":
             raise OSError(errno.ELOOP, LINK, str(self.path / _LOCK))
         try:
@@ -432,6 +433,11 @@ class RunDir:
                 f"{self.path}: another process writes in it",
                 hint="wait for it, or choose another --name",
             ) from None
+        try:
+            yield
+        except BaseException:
+            self._lock.release()
+            raise
 
     def _clear(self) -> None:
         """Remove what vaectl made; the record goes last: until then it is a run."""
