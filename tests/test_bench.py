@@ -9,6 +9,13 @@ from vaectl import bench, config, floor, measures, training
 SMALL = ("--set", "data.train_size=300", "--set", "model.hidden_size=20", "--quiet")
 
 
+@pytest.fixture(autouse=True)
+def _little_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measures, "SAMPLES", 100)
+    monkeypatch.setattr(measures, "MEMBERS_ON_CPU", 2)
+    monkeypatch.setattr(measures, "SCALING_OPERATIONS", 10**8)
+
+
 def test_the_products_of_a_step_are_those_of_a_network_of_its_shape() -> None:
     settings = config.Config(batch_size=250)
     program = training.program(settings, images=50_000, pixels=784)
@@ -42,7 +49,6 @@ def test_bench_gives_a_program_the_same_numbers(
     vaectl: Vaectl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bench, "SCALING", {"hidden_size": (30,), "batch_size": (70,)})
-    monkeypatch.setattr(measures, "SCALING_OPERATIONS", 10**8)
     answer = vaectl("bench", "--rounds", "1", "--scaling", "--json", *SMALL)
     found = json.loads(answer.out)
     assert [row["name"] for row in found["work"]] == [

@@ -29,7 +29,7 @@ from vaectl import experiment
 from vaectl.checkpoints import BEGINNING, find_intact, kept
 from vaectl.rundir import RunDir, is_run
 
-EPOCHS = 40
+EPOCHS = 20
 SHORT = (
     *("--epochs", str(EPOCHS), "--hidden-size", "8", "--code-size", "2", "--batch-size", "20"),
     *("--learning-rate", "0.01"),
@@ -184,7 +184,6 @@ def _signal(
 
 def test_signals_save_and_leave_with_130(tmp_path: Path, whole: Path, happened: Happened) -> None:
     for number, delay, when in (
-        (signal.SIGTERM, 0.6, ""),
         (signal.SIGINT, 0.0, "compiling"),
         (signal.SIGTERM, 0.05, "epoch"),
         (signal.SIGTERM, 0.0, "drawing"),
