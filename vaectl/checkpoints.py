@@ -24,6 +24,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -246,6 +247,8 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # Orbax and its backends raise whatever they meet
+            # what it had begun, it leaves to the garbage collector, which complains
+            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
             # on a full disk, make room to say what happened
             with contextlib.suppress(OSError, RunError):
                 for half in _of_step(self._folder, int(name)):
