@@ -35,7 +35,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> None
     base = tmp_path_factory.getbasetemp()
     cache = (base if worker_id == "master" else base.parent) / "cache"
     os.environ["VAECTL_CACHE_DIR"] = str(cache)
-    from vaectl import devices  # not before shapes are checked
+    from vaectl.base import devices  # not before shapes are checked
 
     devices.keep_compiled_programs()
 

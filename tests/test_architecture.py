@@ -75,7 +75,7 @@ def test_imports_point_one_way(file: Path) -> None:
         ("orbax", "checkpoints.py"),
         ("typer", "cli"),
         ("matplotlib", ("figures.py", "pictures.py", "charts.py", "surroundings.py")),
-        ("ruamel", "configfile.py"),
+        ("ruamel", "reading.py"),
         ("optax", ("optimizers.py", "training.py")),
     ],
 )
@@ -103,7 +103,7 @@ def test_nothing_that_could_be_code_is_loaded() -> None:
 NO_JAX = (
     "data",
     "config.py",
-    "configfile.py",
+    "reading.py",
     "rundir.py",
     "figures.py",
     "pictures.py",

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from tests.conftest import Vaectl
-from vaectl import bench, config, floor, measures, training
+from vaectl import config
+from vaectl.bench import floor, measures
+from vaectl.bench import report as bench
+from vaectl.training import step as training
 
 SMALL = ("--set", "data.train_size=300", "--set", "model.hidden_size=20", "--quiet")
 

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vaectl import config, training
-from vaectl.checkpoints import Checkpoints, Info, best, find_intact, keep_only, kept
-from vaectl.configfile import OPTIMIZERS
-from vaectl.errors import DivergedError, RunError
-from vaectl.files import Folder
+from vaectl import config
+from vaectl.base.errors import DivergedError, RunError
+from vaectl.base.files import Folder
+from vaectl.config.reading import OPTIMIZERS
+from vaectl.runs.checkpoints import Checkpoints, Info, best, find_intact, keep_only, kept
+from vaectl.training import step as training
 
 
 def _state(optimizer: str = "adam", seed: int = 0) -> training.TrainState:

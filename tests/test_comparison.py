@@ -15,18 +15,24 @@ import pytest
 from filelock import FileLock
 
 import vaectl
-from vaectl import assessment, configfile, data, experiment, population, runs, trained, training
+from vaectl import data, experiment
+from vaectl.base.errors import ConfigError, DataError, DivergedError, InterruptedRunError, RunError
+from vaectl.base.files import Folder
+from vaectl.cli.progress import Event, Note, Training, Warned
 from vaectl.comparison import plan, views
 from vaectl.comparison.ended import Ended, Outcome
 from vaectl.comparison.ledger import FOLDER, Ledger
 from vaectl.comparison.plan import Comparison, Tuning
 from vaectl.comparison.run import Result, run
 from vaectl.comparison.summary import cells, summarize
-from vaectl.errors import ConfigError, DataError, DivergedError, InterruptedRunError, RunError
-from vaectl.files import Folder
-from vaectl.fitting import Epoch
-from vaectl.progress import Event, Note, Training, Warned
-from vaectl.record import Row
+from vaectl.config import reading
+from vaectl.evaluation import assess as assessment
+from vaectl.runs import find as runs
+from vaectl.runs import trained
+from vaectl.runs.record import Row
+from vaectl.training import population
+from vaectl.training import step as training
+from vaectl.training.fit import Epoch
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "compare"
 SMALL = [
@@ -61,7 +67,7 @@ def test_committed_comparisons_load_and_survive_being_written(file: Path, tmp_pa
     assert f"vaectl compare-optimizers configs/compare/{file.name}" in file.read_text()
     settings = plan.load(file)
     copy = tmp_path / "comparison.yaml"
-    copy.write_text(configfile.dump(settings))
+    copy.write_text(reading.dump(settings))
     assert plan.load(copy) == settings
     assert plan.differing(plan.load(copy), settings) == []
 
@@ -501,7 +507,7 @@ def test_a_comparison_that_was_killed_continues_and_repeats_nothing(tmp_path: Pa
         assignments=[*SMALL, "epochs=40"],
         options={"protocol": "paper", "optimizers": ["adam", "sgd"], "importance_samples": 2},
     )
-    (tmp_path / "c.yaml").write_text(configfile.dump(settings))
+    (tmp_path / "c.yaml").write_text(reading.dump(settings))
     process = subprocess.Popen(
         [sys.executable, "-m", "vaectl", "compare-optimizers", "c.yaml", "--name", "c"],
         cwd=tmp_path,

@@ -14,11 +14,12 @@ import pytest
 
 from tests.conftest import Answer, Happened, Vaectl
 from tests.edits import COMMAND, SETTINGS, C, draw_nothing, drill, numbers, published, swap
-from vaectl import assessment, seals
-from vaectl.errors import DivergedError
-from vaectl.record import Evaluation
-from vaectl.rundir import RunDir
-from vaectl.trained import Trained
+from vaectl.base import seals
+from vaectl.base.errors import DivergedError
+from vaectl.evaluation import assess as assessment
+from vaectl.runs.directory import RunDir
+from vaectl.runs.record import Evaluation
+from vaectl.runs.trained import Trained
 
 OLD = Path(__file__).parent / "formats" / "comparison-1.tar.gz"
 

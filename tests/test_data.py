@@ -8,9 +8,9 @@ import pytest
 
 from tests.conftest import MNIST, needs_mnist
 from vaectl import config, data
+from vaectl.base.errors import DataError
 from vaectl.data import arrays, cache, idx, npz, splits
 from vaectl.data.binarization import binarize
-from vaectl.errors import DataError
 
 
 def _source(train: int = 60, test: int = 10) -> arrays.Source:

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from vaectl import config, evaluation, model, objective
+from vaectl import config
+from vaectl.evaluation import means as evaluation
+from vaectl.models import vae as model
+from vaectl.objectives import bound as objective
 
 pytestmark = pytest.mark.usefixtures("strict_types")
 

@@ -4,10 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vaectl import config, experiment, progress
-from vaectl.checkpoints import kept
-from vaectl.errors import ConfigError, DivergedError, InterruptedRunError, RunError
-from vaectl.rundir import RunDir
+from vaectl import config, experiment
+from vaectl.base.errors import ConfigError, DivergedError, InterruptedRunError, RunError
+from vaectl.cli import progress
+from vaectl.runs.checkpoints import kept
+from vaectl.runs.directory import RunDir
 
 
 def _settings(**changes: object) -> config.Config:

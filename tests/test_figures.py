@@ -8,10 +8,11 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from vaectl import figures, pictures
-from vaectl.figures import Quantity
-from vaectl.record import Row
-from vaectl.rundir import save_figure
+from vaectl.pictures import figures
+from vaectl.pictures import sheets as pictures
+from vaectl.pictures.figures import Quantity
+from vaectl.runs.directory import save_figure
+from vaectl.runs.record import Row
 
 
 def _rows(epochs: int) -> list[Row]:

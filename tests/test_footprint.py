@@ -9,8 +9,11 @@ import jax
 import pytest
 
 from tests.conftest import Vaectl
-from vaectl import config, devices, footprint, memory, training
-from vaectl.errors import ConfigError
+from vaectl import config
+from vaectl.base import devices, memory
+from vaectl.base.errors import ConfigError
+from vaectl.training import footprint
+from vaectl.training import step as training
 
 
 def _bytes(**changes: object) -> int:
@@ -102,7 +105,10 @@ import re
 from pathlib import Path
 import jax
 import jax.numpy as jnp
-from vaectl import config, evaluation, footprint, training
+from vaectl import config
+from vaectl.evaluation import means as evaluation
+from vaectl.training import footprint
+from vaectl.training import step as training
 
 settings = config.Config.model_validate({settings})
 program = training.program(settings, images=1000, pixels=784)

@@ -10,12 +10,16 @@ from PIL import Image
 
 import vaectl as package
 from tests.conftest import Vaectl
-from vaectl import checkpoints, data, devices, experiment, latent, look
-from vaectl.checkpoints import Checkpoints, Info
+from vaectl import data, experiment
+from vaectl.base import devices
+from vaectl.base.errors import ConfigError, DataError, RunError
 from vaectl.data.binarization import draw
-from vaectl.errors import ConfigError, DataError, RunError
-from vaectl.rundir import RunDir
-from vaectl.training import TrainState
+from vaectl.pictures import latent
+from vaectl.pictures import views as look
+from vaectl.runs import checkpoints
+from vaectl.runs.checkpoints import Checkpoints, Info
+from vaectl.runs.directory import RunDir
+from vaectl.training.step import TrainState
 
 
 def _png(path: str) -> np.ndarray:
@@ -194,7 +198,7 @@ def test_an_evaluation_that_cannot_be_kept_is_printed_all_the_same(
 
 
 def test_the_elbo_that_is_evaluated_is_the_one_that_training_saw(runs: Path) -> None:
-    from vaectl import assessment
+    from vaectl.evaluation import assess as assessment
 
     model = package.load(runs / "z5", "latest")
     found = assessment.assess(model, "validation", samples=200, importance_samples=0, seed=1)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from vaectl import config, model
+from vaectl import config
+from vaectl.models import vae as model
 
 pytestmark = pytest.mark.usefixtures("strict_types")
 

@@ -6,7 +6,9 @@ from flax import nnx
 from jax.test_util import check_grads
 from scipy import integrate, special, stats
 
-from vaectl import config, model, objective
+from vaectl import config
+from vaectl.models import vae as model
+from vaectl.objectives import bound as objective
 
 pytestmark = pytest.mark.usefixtures("strict_types")
 

@@ -6,8 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from vaectl import config, optimizers
-from vaectl.configfile import OPTIMIZERS
+from vaectl import config
+from vaectl.config.reading import OPTIMIZERS
+from vaectl.optimizers import shared as optimizers
 
 PAPER = {
     "weight_decay": 5e-4,

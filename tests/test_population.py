@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 
 from tests.test_training import PIXELS, _bytes, _fit, _images, _settings
-from vaectl import config, devices, footprint, population, training
-from vaectl.errors import DivergedError
-from vaectl.fitting import Epoch
+from vaectl import config
+from vaectl.base import devices
+from vaectl.base.errors import DivergedError
+from vaectl.training import footprint, population
+from vaectl.training import step as training
+from vaectl.training.fit import Epoch
 
 # a seed, a learning rate that diverges, and another of each
 MEMBERS = [(0, 1e-2), (0, 1e9), (1, 3e-2)]

@@ -1,9 +1,9 @@
 import pytest
 
-from vaectl import progress
-from vaectl.evaluation import Means
-from vaectl.fitting import Epoch
-from vaectl.training import TrainState
+from vaectl.cli import progress
+from vaectl.evaluation.means import Means
+from vaectl.training.fit import Epoch
+from vaectl.training.step import TrainState
 
 
 def _epoch(number: int) -> Epoch:

@@ -12,13 +12,13 @@ import pytest
 
 from tests.conftest import Vaectl
 from tests.test_comparison import SMALL
-from vaectl import charts
-from vaectl.charts import Trace
 from vaectl.comparison import plan, publish
 from vaectl.comparison import summary as summarizing
 from vaectl.comparison.run import run
 from vaectl.comparison.statistics import Interval
 from vaectl.comparison.summary import Summary
+from vaectl.pictures import charts
+from vaectl.pictures.charts import Trace
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 SETS = tuple(part for each in SMALL for part in ("--set", each))

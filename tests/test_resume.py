@@ -13,13 +13,16 @@ import pytest
 
 import vaectl as package
 from tests.conftest import Vaectl, assert_equal_runs
-from vaectl import config, configfile, experiment, fitting, progress
-from vaectl.assessment import assess
-from vaectl.checkpoints import best, keep_only, kept
-from vaectl.errors import ConfigError, DataError, InterruptedRunError, RunError
-from vaectl.files import Folder
-from vaectl.fitting import Chunk, Epoch
-from vaectl.rundir import RunDir
+from vaectl import config, experiment
+from vaectl.base.errors import ConfigError, DataError, InterruptedRunError, RunError
+from vaectl.base.files import Folder
+from vaectl.cli import progress
+from vaectl.config import reading
+from vaectl.evaluation.assess import assess
+from vaectl.runs.checkpoints import best, keep_only, kept
+from vaectl.runs.directory import RunDir
+from vaectl.training import fit as fitting
+from vaectl.training.fit import Chunk, Epoch
 
 
 def _settings(**changes: object) -> config.Config:
@@ -146,9 +149,9 @@ def test_another_configuration_is_refused_by_its_keys(
         "       model.hidden_size: 8 in the run, 9 asked for\n"
         "try:   --epochs and data.source alone may change; for the rest train another run\n"
     )
-    Path("same.yaml").write_text(configfile.dump(_settings()))
+    Path("same.yaml").write_text(reading.dump(_settings()))
     assert vaectl("train", "same.yaml", "--resume", "a", "--seed", 0).code == 0
-    Path("other.yaml").write_text(configfile.dump(_settings(epochs=5)))
+    Path("other.yaml").write_text(reading.dump(_settings(epochs=5)))
     answer = vaectl("train", "other.yaml", "--resume", "latest")
     assert (answer.code, "epochs: 4 in the run, 5 asked for" in answer.err) == (2, True)
     assert vaectl("train", "--resume", "a", "--force").code == 2
@@ -179,7 +182,7 @@ def test_a_config_that_was_changed_after_training_is_refused(
 ) -> None:
     shutil.copytree(whole.path, tmp_path / "a")
     run = RunDir(tmp_path / "a")
-    run.write_config(configfile.dump(_settings(**changes)))
+    run.write_config(reading.dump(_settings(**changes)))
     with pytest.raises(RunError, match=r"config\.yaml was changed after training") as error:
         experiment.resume(run, run.read_config().model_copy(update={"epochs": 9}), extend=True)
     assert said in error.value.message
@@ -191,7 +194,7 @@ def test_a_changed_number_of_epochs_is_refused_where_the_schedule_follows_from_i
     cosine = {"schedule": {"name": "cosine"}}
     experiment.run(_settings(epochs=1, optimizer=cosine), runs_dir=tmp_path, name="a")
     run = RunDir(tmp_path / "a")
-    run.write_config(configfile.dump(_settings(epochs=2, optimizer=cosine)))
+    run.write_config(reading.dump(_settings(epochs=2, optimizer=cosine)))
     with pytest.raises(RunError, match="epochs: 1 when it began, 2 now"):
         experiment.resume(run, run.read_config())
 
@@ -292,7 +295,7 @@ def test_a_run_that_was_killed_before_its_record_is_resumed_and_replaced(
     for name in ("a", "b"):
         with RunDir.create(tmp_path / "runs", name, "", force=False) as run:
             for file in left:
-                text = configfile.dump(_settings(epochs=1), "the resolved configuration of a")
+                text = reading.dump(_settings(epochs=1), "the resolved configuration of a")
                 half = '{\n  "format_version": 1,\n'
                 (run.path / file).write_text(half if "json" in file else text)
     assert vaectl("train", "--resume", "a", "--quiet").code == 0
@@ -315,7 +318,7 @@ def test_metrics_that_lack_epochs_are_refused_and_nothing_is_touched(
 def test_a_checkpoint_of_another_batch_size_is_refused(whole: RunDir, tmp_path: Path) -> None:
     shutil.copytree(whole.path, tmp_path / "a")
     run, settings = RunDir(tmp_path / "a"), _settings(epochs=9, batch_size=30)
-    run.write_config(configfile.dump(settings))
+    run.write_config(reading.dump(settings))
     run.write_record(run.read_record().model_copy(update={"settings": {}, "status": "running"}))
     with pytest.raises(RunError, match="epoch 4 is another step there"):
         experiment.resume(run, settings)
@@ -379,8 +382,8 @@ def test_a_run_goes_on_on_another_device(whole: RunDir, tmp_path: Path) -> None:
     run = _interrupted(tmp_path, lambda event: getattr(event, "epoch", None) == 2)
     code = (
         "import sys, jax; jax.config.update('jax_num_cpu_devices', 2)\n"
-        "from pathlib import Path; from vaectl import devices, experiment\n"
-        "from vaectl.rundir import RunDir; run = RunDir(Path(sys.argv[1]))\n"
+        "from pathlib import Path; from vaectl import experiment; from vaectl.base import devices\n"
+        "from vaectl.runs.directory import RunDir; run = RunDir(Path(sys.argv[1]))\n"
         "devices.select = lambda kind: jax.devices()[1]\n"
         "print(experiment.resume(run, run.read_config()).record.status)"
     )

@@ -13,10 +13,10 @@ import pytest
 from filelock import FileLock
 from matplotlib.figure import Figure
 
-from vaectl import files
-from vaectl.errors import ConfigError, RunError
-from vaectl.record import FORMAT_VERSION, Estimate, Evaluation, Record, Row
-from vaectl.rundir import RunDir, check_name
+from vaectl.base import files
+from vaectl.base.errors import ConfigError, RunError
+from vaectl.runs.directory import RunDir, check_name
+from vaectl.runs.record import FORMAT_VERSION, Estimate, Evaluation, Record, Row
 
 RECORD = Record(
     name="a",
@@ -195,7 +195,7 @@ def test_an_error_after_the_lock_was_taken_releases_it(tmp_path: Path) -> None:
 
 def test_a_dead_process_holds_no_lock(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from vaectl.rundir import RunDir\n"
+        "import os, sys; from pathlib import Path; from vaectl.runs.directory import RunDir\n"
         f"run = RunDir.create(Path({str(tmp_path)!r}), 'a', 'a', force=False)\n"
         "(run.path / 'run.json').write_text('')\n"
         "os._exit(9)"

@@ -19,9 +19,9 @@ from tests.conftest import MNIST, Vaectl, needs_mnist
 from tests.test_config import ANY
 from tests.test_data import _idx
 from vaectl import config, data
+from vaectl.base.errors import DataError
 from vaectl.data import tfds
 from vaectl.data.arrays import Images, Source
-from vaectl.errors import DataError
 
 Array = np.ndarray[Any, Any]
 Make = Callable[[Array], Array]

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from tests.conftest import Vaectl
-from vaectl import seals
-from vaectl.checkpoints import kept
-from vaectl.errors import RunError
-from vaectl.files import Folder
-from vaectl.record import Record
-from vaectl.rundir import RunDir
-from vaectl.terminal import visible
+from vaectl.base import seals
+from vaectl.base.errors import RunError
+from vaectl.base.files import Folder
+from vaectl.base.terminal import visible
+from vaectl.runs.checkpoints import kept
+from vaectl.runs.directory import RunDir
+from vaectl.runs.record import Record
 
 
 @pytest.fixture

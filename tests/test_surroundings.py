@@ -29,11 +29,13 @@ from jax._src.config import config as registry
 
 import vaectl as package
 from tests.conftest import Vaectl
-from vaectl import devices, figures, resumption, surroundings
+from vaectl.base import devices, surroundings
+from vaectl.base.errors import ConfigError
 from vaectl.comparison import plan
-from vaectl.config import Config
-from vaectl.errors import ConfigError
-from vaectl.record import Record, Row
+from vaectl.config.schema import Config
+from vaectl.pictures import figures
+from vaectl.runs import resume as resumption
+from vaectl.runs.record import Record, Row
 
 TINY = "--hidden-size 8 --code-size 2 --set data.train_size=300 --set data.validation_size=50"
 COMMANDS = (
@@ -482,7 +484,7 @@ def test_variables_that_change_bits_are_part_of_a_trial(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
 def test_a_style_of_the_user_changes_no_figure(kind: str, tmp_path: Path) -> None:
     def drawn() -> bytes:
-        from vaectl.rundir import save_figure
+        from vaectl.runs.directory import save_figure
 
         rows = [Row(epoch, 1, "train", -1.0 / epoch, 0.0, 1.0, 0.0) for epoch in (1, 2)]
         file = tmp_path / f"figure.{kind}"

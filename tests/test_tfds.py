@@ -21,9 +21,10 @@ import pooch.core
 import pytest
 
 from tests.test_data import _idx, _source
-from vaectl import data, memory
+from vaectl import data
+from vaectl.base import memory
+from vaectl.base.errors import DataError
 from vaectl.data import cache, catalogue, idx, tfds
-from vaectl.errors import DataError
 
 
 class _Silent(http.server.SimpleHTTPRequestHandler):

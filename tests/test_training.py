@@ -3,11 +3,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vaectl import config, evaluation, fitting, streams, training
-from vaectl.configfile import OPTIMIZERS
-from vaectl.errors import DivergedError
-from vaectl.evaluation import Means
-from vaectl.fitting import Chunk, Epoch, fit
+from vaectl import config
+from vaectl.base import streams
+from vaectl.base.errors import DivergedError
+from vaectl.config.reading import OPTIMIZERS
+from vaectl.evaluation import means as evaluation
+from vaectl.evaluation.means import Means
+from vaectl.training import fit as fitting
+from vaectl.training import step as training
+from vaectl.training.fit import Chunk, Epoch, fit
 
 PIXELS = 16
 step = jax.jit(training.step, static_argnames="program")

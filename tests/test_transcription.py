@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 from scipy import special
 
-from vaectl import config, evaluation, streams, training
-from vaectl.fitting import Epoch, fit
+from vaectl import config
+from vaectl.base import streams
+from vaectl.evaluation import means as evaluation
+from vaectl.training import step as training
+from vaectl.training.fit import Epoch, fit
 
 PIXELS, COUNT, BATCH, EPOCHS, SEED = 12, 23, 5, 3, 7
 STEPS = -(-COUNT // BATCH)

@@ -8,20 +8,20 @@ Nothing heavy is imported before it is used.
 """
 
 # no import of the standard library: under `python -m vaectl` a file in the current directory could
-# stand in for it, until `vaectl.surroundings` has been there
+# stand in for it, until `vaectl.base.surroundings` has been there
 from vaectl.version import VERSION as __version__  # noqa: N811
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vaectl.trained import Trained
+    from vaectl.runs.trained import Trained
 
 __all__ = ["__version__", "load"]
 
 
 def load(run: "Path | str", checkpoint: str | int = "best") -> "Trained":
-    """Load the model of a run directory: see `vaectl.trained.Trained` for what it does.
+    """Load the model of a run directory: see `vaectl.runs.trained.Trained` for what it does.
 
     Args:
         run: the path of a run directory.
@@ -30,6 +30,6 @@ def load(run: "Path | str", checkpoint: str | int = "best") -> "Trained":
     Raises:
         RunError: not a run, no such checkpoint, or a damaged one.
     """
-    from vaectl import trained
+    from vaectl.runs import trained
 
     return trained.load(run, checkpoint)

@@ -17,10 +17,12 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from vaectl import config, fitting, training
-from vaectl.checkpoints import Checkpoints, Info
-from vaectl.fitting import Epoch
-from vaectl.rundir import RunDir
+from vaectl import config
+from vaectl.runs.checkpoints import Checkpoints, Info
+from vaectl.runs.directory import RunDir
+from vaectl.training import fit as fitting
+from vaectl.training import step as training
+from vaectl.training.fit import Epoch
 
 EPOCHS, EVERY, IMAGES, PIXELS = 150, 10, 50_000, 784
 MOST = 0.01

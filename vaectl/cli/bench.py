@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
+from vaectl.base.terminal import show
 from vaectl.cli.app import MEASURE, AsJson, Debug, Quiet, app
 from vaectl.cli.config import Assignments, ConfigFile
 from vaectl.cli.train import Device
-from vaectl.terminal import show
 
 
 @app.command(rich_help_panel=MEASURE)
@@ -31,11 +31,11 @@ def bench(
     """
     import json
 
-    from vaectl import configfile
+    from vaectl.config import reading
 
-    settings = configfile.load(file, assignments=assignments or ())
-    from vaectl import bench as library
-    from vaectl import progress, tables
+    settings = reading.load(file, assignments=assignments or ())
+    from vaectl.bench import report as library
+    from vaectl.cli import progress, tables
 
     with progress.saying(quiet=quiet) as watch:
         found = library.run(

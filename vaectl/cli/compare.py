@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
+from vaectl.base.terminal import show
 from vaectl.cli.app import PLACE, TRAIN, AsJson, Debug, Quiet, RunsDir, app
 from vaectl.cli.config import ConfigFile
 from vaectl.cli.train import Device
-from vaectl.terminal import show
 
 WHAT = "What is compared"
 
@@ -91,7 +91,7 @@ def compare_optimizers(
             "base.model.code_size": code_size,
         },
     )
-    from vaectl import progress, tables
+    from vaectl.cli import progress, tables
     from vaectl.comparison import publish, run
 
     with progress.watching(quiet=quiet) as watch:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vaectl import terminal
+from vaectl.base import terminal
 from vaectl.cli.app import KEEP, Debug, app
 
 config_app = typer.Typer(help="Show configurations and their schema.", no_args_is_help=True)
@@ -40,12 +40,12 @@ def show(
 
     Example: vaectl config show configs/mnist-z20.yaml --set model.code_size=2
     """
-    from vaectl import configfile
     from vaectl.comparison import plan
+    from vaectl.config import reading
 
-    comparison = file is not None and configfile.is_comparison(configfile.read_mapping(file, {}))
-    load = plan.load if comparison else configfile.load
-    terminal.show(configfile.dump(load(file, assignments=assignments or ())), end="")
+    comparison = file is not None and reading.is_comparison(reading.read_mapping(file, {}))
+    load = plan.load if comparison else reading.load
+    terminal.show(reading.dump(load(file, assignments=assignments or ())), end="")
 
 
 @config_app.command()
@@ -56,6 +56,6 @@ def schema() -> None:
     """
     import json
 
-    from vaectl import configfile
+    from vaectl.config import reading
 
-    terminal.show(json.dumps(configfile.schema(), indent=2))
+    terminal.show(json.dumps(reading.json_schema(), indent=2))

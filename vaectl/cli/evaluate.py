@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from vaectl.base.terminal import show
 from vaectl.cli.app import LOOK, AsJson, Debug, Quiet, RunsDir, app
 from vaectl.cli.look import Checkpoint, Run, Seed, Split, SplitChoice
-from vaectl.terminal import show
 
 
 @app.command(rich_help_panel=LOOK)
@@ -34,9 +34,10 @@ def evaluate(
 
     Example: vaectl evaluate latest --importance-samples 5000
     """
-    from vaectl import assessment, progress, tables
-    from vaectl.runs import find
-    from vaectl.trained import load
+    from vaectl.cli import progress, tables
+    from vaectl.evaluation import assess as assessment
+    from vaectl.runs.find import find
+    from vaectl.runs.trained import load
 
     model = load(find(run, runs_dir), checkpoint)
     with progress.counting(f"evaluating {model.title}", quiet=quiet) as watch:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from vaectl.base.terminal import show
 from vaectl.cli.app import LOOK, OUTPUT, Debug, RunsDir, app
-from vaectl.terminal import show
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A path, a name in runs/, or latest.")]
 Checkpoint = Annotated[str, typer.Option(help="best, latest, or an epoch.")]
@@ -91,7 +91,7 @@ def sample(
 
     Example: vaectl sample latest --count 64 --temperature 0.8
     """
-    from vaectl import look
+    from vaectl.pictures import views as look
 
     model = look.open_run(run, runs_dir, checkpoint, out, save_arrays)
     view = look.sample(model, count=count, temperature=temperature, draw=draw.value, seed=seed)
@@ -136,7 +136,7 @@ def manifold(
 
     Example: vaectl manifold latest --grid 15 --spacing quantile
     """
-    from vaectl import look
+    from vaectl.pictures import views as look
 
     model = look.open_run(run, runs_dir, checkpoint, out, save_arrays)
     view = look.manifold(
@@ -175,7 +175,7 @@ def morph(
 
     Example: vaectl morph latest --pairs 0:1 --pairs 1:2 --path spherical
     """
-    from vaectl import look
+    from vaectl.pictures import views as look
 
     chosen = look.parse_pairs(pairs or ())
     model = look.open_run(run, runs_dir, checkpoint, out, save_arrays)
@@ -208,7 +208,7 @@ def reconstruct(
 
     Example: vaectl reconstruct latest --count 30
     """
-    from vaectl import look
+    from vaectl.pictures import views as look
 
     model = look.open_run(run, runs_dir, checkpoint, out, save_arrays)
     view = look.reconstruct(model, count=count, split_name=split.value, seed=seed)
@@ -230,7 +230,7 @@ def inspect(
 
     Example: vaectl inspect latest
     """
-    from vaectl import look
+    from vaectl.pictures import views as look
 
     model = look.open_run(run, runs_dir, checkpoint, out, save_arrays)
     view = look.inspect(model, split_name=split.value, seed=seed)

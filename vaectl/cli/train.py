@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
+from vaectl.base.terminal import show
 from vaectl.cli.app import PLACE, TRAIN, AsJson, Debug, Quiet, RunsDir, app
 from vaectl.cli.config import Assignments, ConfigFile
-from vaectl.terminal import show
 
 MODEL, TRAINING = "Model", "Training"
 
@@ -89,8 +89,9 @@ def train(
 
     Example: vaectl train --resume latest
     """
-    from vaectl import configfile, runs
-    from vaectl.errors import ConfigError
+    from vaectl.base.errors import ConfigError
+    from vaectl.config import reading
+    from vaectl.runs import find as runs
 
     options = {
         "model.code_size": code_size,
@@ -113,8 +114,9 @@ def train(
     if run is not None and file is None:
         settings = run.read_config(assignments=assignments or (), options=options)
     else:
-        settings = configfile.load(file, assignments=assignments or (), options=options)
-    from vaectl import experiment, progress
+        settings = reading.load(file, assignments=assignments or (), options=options)
+    from vaectl import experiment
+    from vaectl.cli import progress
 
     with progress.watching(quiet=quiet) as watch:
         if run is None:

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from vaectl import charts
-from vaectl.charts import Trace
+from vaectl.base.files import Folder
+from vaectl.cli.progress import Phase, Watch, ignore
 from vaectl.comparison import directory, report
 from vaectl.comparison.ledger import write
 from vaectl.comparison.run import Result
 from vaectl.comparison.summary import Member, Summary, members, summarize
-from vaectl.files import Folder
-from vaectl.progress import Phase, Watch, ignore
-from vaectl.rundir import RunDir
+from vaectl.pictures import charts
+from vaectl.pictures.charts import Trace
+from vaectl.runs.directory import RunDir
 
 CAPTIONS = {
     "ranks": "Rank of each optimizer at each seed",

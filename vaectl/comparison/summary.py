@@ -15,7 +15,8 @@ from vaectl.comparison import plan, statistics
 from vaectl.comparison.ended import Outcome
 from vaectl.comparison.run import Result
 from vaectl.comparison.statistics import Interval
-from vaectl.record import Evaluation, Row
+from vaectl.runs.metrics import Row
+from vaectl.runs.record import Evaluation
 
 FORMAT_VERSION = 1
 ENOUGH = 5

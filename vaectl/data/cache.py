@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 
+from vaectl.base.errors import DataError
+from vaectl.base.files import make_directory, replacing
 from vaectl.data import archive
 from vaectl.data.arrays import Images, Source
-from vaectl.errors import DataError
-from vaectl.files import make_directory, replacing
 
 FORMAT_VERSION = 1
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from vaectl import memory
+from vaectl.base import memory
+from vaectl.base.errors import DataError
 from vaectl.data import cache, idx
 from vaectl.data.arrays import COPIES, Images, Source
-from vaectl.errors import DataError
 
 IDX_NAMES = ("mnist", "fashion_mnist", "kmnist")
 _NAME = re.compile(r"[a-z0-9_]+(/[A-Za-z0-9_.-]+)?(:\d+\.\d+\.\d+)?")

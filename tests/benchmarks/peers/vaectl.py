@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import jax
 
 from tests.benchmarks.peers.worker import Epoch
-from vaectl import config, data, fitting, training
+from vaectl import config, data
+from vaectl.training import fit as fitting
+from vaectl.training import step as training
 
 
 def train(settings: config.Config, dataset: data.Dataset) -> Iterator[Epoch]:
