@@ -382,6 +382,7 @@ def _resumed(task: Task, rundir: RunDir, record: Record, found: Found, at: Info)
     """The record of a run that goes on from here, and a word on where and under what."""
     versions, device = environment.versions(), task.place
     warnings = found.warnings + resumption.differences(record, versions, device)
+    warnings += resumption.changed_plugs(task.settings, record)
     for warning in warnings:
         task.watch(Warned(warning))
     where = f"after {at.where}" if at.step else "from the beginning: there is no checkpoint"
@@ -437,6 +438,7 @@ def first_record(task: Task, rundir: RunDir) -> Record:
             },
         },
         settings=resumption.settled(settings),
+        plugs=resumption.plugs_of(settings),
         metrics={
             "unit": "nats per image",
             "estimator": settings.objective.chosen.estimator(samples),

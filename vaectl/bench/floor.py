@@ -42,8 +42,9 @@ class Product(NamedTuple):
             (contracted, _), _ = self.equation.params["dimension_numbers"]
             inner: int = math.prod(left[axis] for axis in contracted)
             return 2 * out * inner
-        features: int = self.equation.params["dimension_numbers"].rhs_spec[0]
-        return 2 * out * math.prod(right) // int(right[features])
+        features = self.equation.params["dimension_numbers"].rhs_spec[0]
+        inner = math.prod(right) // right[features]
+        return 2 * out * inner
 
     def __call__(self, left: Any, right: Any) -> Any:
         """Compute it."""

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from vaectl.base.terminal import show
+from vaectl.cli import plugs
 from vaectl.cli.app import MEASURE, AsJson, Debug, Quiet, app
 from vaectl.cli.config import Assignments, ConfigFile
 from vaectl.cli.train import Device
@@ -23,6 +24,7 @@ def bench(
     device: Annotated[Device, typer.Option(help="What to compute on.")] = Device.auto,
     quiet: Quiet = False,
     as_json: AsJson = False,
+    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Measure this machine: training, evaluation, sampling, each against its matrix products.

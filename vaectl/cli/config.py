@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from vaectl.base import terminal
+from vaectl.cli import plugs
 from vaectl.cli.app import KEEP, Debug, app
 
 config_app = typer.Typer(help="Show configurations and their schema.", no_args_is_help=True)
@@ -34,6 +35,7 @@ Assignments = Annotated[
 def show(
     file: ConfigFile = None,
     assignments: Assignments = None,
+    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Print a configuration, or a comparison, with every key resolved.

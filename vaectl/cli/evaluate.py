@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from vaectl.base.terminal import show
+from vaectl.base.terminal import say, show
+from vaectl.cli import plugs
 from vaectl.cli.app import LOOK, AsJson, Debug, Quiet, RunsDir, app
 from vaectl.cli.look import Checkpoint, Run, Seed, Split, SplitChoice
 
@@ -28,6 +29,7 @@ def evaluate(
     runs_dir: RunsDir = Path("runs"),
     quiet: Quiet = False,
     as_json: AsJson = False,
+    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Measure ELBO, KL, NLL and log p(x) of a split, with standard errors over images.
@@ -40,6 +42,8 @@ def evaluate(
     from vaectl.runs.trained import load
 
     model = load(find(run, runs_dir), checkpoint)
+    for warning in model.warnings:
+        say(f"warning: {warning}")
     with progress.counting(f"evaluating {model.title}", quiet=quiet) as watch:
         result = assessment.assess(
             model,

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from vaectl.base.terminal import show
+from vaectl.cli import plugs
 from vaectl.cli.app import LOOK, OUTPUT, Debug, RunsDir, app
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A path, a name in runs/, or latest.")]
@@ -85,6 +86,7 @@ def sample(
     out: Out = None,
     save_arrays: SaveArrays = None,
     runs_dir: RunsDir = Path("runs"),
+    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Decode codes from the prior, in a grid (the paper's Fig. 4).
@@ -130,6 +132,7 @@ def manifold(
     out: Out = None,
     save_arrays: SaveArrays = None,
     runs_dir: RunsDir = Path("runs"),
+    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Decode a plane of the latent space (the paper's Fig. 5).
@@ -169,6 +172,7 @@ def morph(
     out: Out = None,
     save_arrays: SaveArrays = None,
     runs_dir: RunsDir = Path("runs"),
+    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Morph images in image space and in latent space (the paper's Fig. 6).
@@ -202,6 +206,7 @@ def reconstruct(
     out: Out = None,
     save_arrays: SaveArrays = None,
     runs_dir: RunsDir = Path("runs"),
+    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Set images beside their reconstructions, with the difference and the ELBO of each.
@@ -224,6 +229,7 @@ def inspect(
     out: Out = None,
     save_arrays: SaveArrays = None,
     runs_dir: RunsDir = Path("runs"),
+    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Show the latent space: KL by dimension, posterior means, aggregate posterior and prior.

@@ -22,6 +22,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning
 from ruamel.yaml.scalarbool import ScalarBoolean
 
+from vaectl.base import plugins
 from vaectl.base.errors import ConfigError
 from vaectl.base.files import read
 from vaectl.base.section import Section
@@ -79,7 +80,18 @@ def load(
     for key, value in (options or {}).items():
         if value is not None:
             put(values, origins, key, value, _flag(key))
+    load_plugs(values)
     return build(schema.Config, values, origins)
+
+
+def of_mapping(values: Mapping[str, Any]) -> Config:
+    """Validate a configuration that is given as nested mappings.
+
+    Raises:
+        ConfigError: with all problems at once.
+    """
+    load_plugs(values)
+    return build(schema.Config, dict(values), {})
 
 
 def is_comparison(values: Mapping[str, Any]) -> bool:
@@ -100,6 +112,19 @@ def assign(
             )
         value = _parse(text, assignment)
         put(values, origins, below + key.strip(), value, f"--set {assignment}")
+
+
+def load_plugs(values: Mapping[str, Any]) -> None:
+    """Load the plugs of installed packages, where a name is that of no plug which is there.
+
+    Raises:
+        ConfigError: one of them does not load.
+    """
+    for kind, choice in schema.CHOICES.items():
+        section = values.get(kind)
+        name = section.get("name") if isinstance(section, dict) else None
+        if isinstance(name, str) and name not in choice.plugs.known:
+            plugins.load_installed()
 
 
 def build(model: type[Kind], values: dict[str, Any], origins: Origins) -> Kind:
@@ -125,7 +150,8 @@ def dump(config: Section, header: str = "") -> str:
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a configuration file, for editors."""
+    """Return the JSON Schema of a configuration file, for editors, with all plugs there are."""
+    plugins.load_installed()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema.Config.model_json_schema(),

@@ -86,6 +86,25 @@ def likelihoods(
     )
 
 
+def weighted_bounds(
+    vae: VAE,
+    variables: Variables,
+    x: Float[Array, "images h w c"],
+    importance_samples: int,
+    seed: int,
+) -> Float[np.ndarray, " images"]:
+    """IW-K of images in [0, 1], by batches: the same numbers as `likelihoods` gives."""
+    stream, k = streams.key(seed, "evaluate"), jnp.asarray(importance_samples, jnp.int32)
+    bounds = []
+    for start in range(0, len(x), IMPORTANCE_BATCH):
+        batch = x[start : start + IMPORTANCE_BATCH]
+        filled = jnp.pad(batch, ((0, IMPORTANCE_BATCH - len(batch)), *[(0, 0)] * 3), mode="edge")
+        key = jax.random.fold_in(stream, start)
+        bound = _compiled_bound_of_unit(vae, variables, filled, key, k)
+        bounds.append(np.asarray(bound)[: len(batch)])
+    return np.concatenate(bounds) if bounds else np.empty(0, np.float32)
+
+
 def bound_of_each(
     vae: VAE,
     variables: Variables,
@@ -114,12 +133,21 @@ def importance_weighted_bound(
 
     K is traced: one program serves every K. The samples of the last chunk beyond K weigh nothing.
     """
+    return _weighted_bound(vae, variables, vae.unit(images), key, importance_samples)
+
+
+def _weighted_bound(
+    vae: VAE,
+    variables: Variables,
+    x: Float[Array, "batch h w c"],
+    key: Key[Array, ""],
+    importance_samples: Int32[Array, ""],
+) -> Float[Array, " batch"]:
     network = vae.network(variables)
-    x = vae.unit(images)
     mu, log_var = network.encode(x)
 
     def add_chunk(chunk: Int[Array, ""], total: Float[Array, " batch"]) -> Float[Array, " batch"]:
-        shape = (IMPORTANCE_CHUNK, len(images), vae.code_size)
+        shape = (IMPORTANCE_CHUNK, len(x), vae.code_size)
         noise = jax.random.normal(jax.random.fold_in(key, chunk), shape)
         z = posterior.draw(mu, log_var, noise)
         log_w = network.log_prob(z, x) + posterior.log_prior_ratio(z, log_var, noise)
@@ -128,7 +156,7 @@ def importance_weighted_bound(
         return jnp.logaddexp(total, jax.nn.logsumexp(log_w, axis=0))
 
     chunks = (importance_samples + IMPORTANCE_CHUNK - 1) // IMPORTANCE_CHUNK
-    start = jnp.full(len(images), -jnp.inf)
+    start = jnp.full(len(x), -jnp.inf)
     total = jax.lax.fori_loop(0, chunks, add_chunk, start)
     bound: Array = total - jnp.log(importance_samples.astype(jnp.float32))
     return bound
@@ -136,3 +164,4 @@ def importance_weighted_bound(
 
 compiled_bound = jax.jit(bound_of_each, static_argnames=("vae", "samples"))
 compiled_weighted_bound = jax.jit(importance_weighted_bound, static_argnames="vae")
+_compiled_bound_of_unit = jax.jit(_weighted_bound, static_argnames="vae")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -37,7 +38,13 @@ class Conv(Model, name="conv"):
         wide, narrow = self.channels, 2 * self.channels
         rows, columns = -(-height // 4), -(-width // 4)
         size = rows * columns * narrow
-        shape = {"kernel_size": (self.kernel_size,) * 2, "strides": (2, 2), "rngs": rngs}
+        how: dict[str, Any] = {
+            "kernel_size": (self.kernel_size,) * 2,
+            "strides": (2, 2),
+            "rngs": rngs,
+        }
+        down: Any = partial(nnx.Conv, **how)
+        up: Any = partial(nnx.ConvTranspose, **how)
 
         def flat(x: Float[Array, "batch h w c"]) -> Float[Array, "batch numbers"]:
             return x.reshape(len(x), -1)
@@ -49,9 +56,9 @@ class Conv(Model, name="conv"):
             return raw[:, :height, :width]
 
         encoder = nnx.Sequential(
-            nnx.Conv(colours, wide, **shape),
+            down(colours, wide),
             jax.nn.relu,
-            nnx.Conv(wide, narrow, **shape),
+            down(wide, narrow),
             jax.nn.relu,
             flat,
             nnx.Linear(size, 2 * code_size, rngs=rngs),
@@ -60,9 +67,9 @@ class Conv(Model, name="conv"):
             nnx.Linear(code_size, size, rngs=rngs),
             jax.nn.relu,
             as_image,
-            nnx.ConvTranspose(narrow, wide, **shape),
+            up(narrow, wide),
             jax.nn.relu,
-            nnx.ConvTranspose(wide, colours * outputs, **shape),
+            up(wide, colours * outputs),
             cropped,
         )
         return AutoEncoder(encoder, decoder, (*image_shape, outputs))

@@ -47,7 +47,7 @@ class Beta(Objective, name="beta"):
         mu, log_var = network.encode(x)
         nll = -jnp.mean(network.log_prob(posterior.draw(mu, log_var, noise), x), axis=0)
         by_dimension = posterior.kl(mu[..., None], log_var[..., None])
-        weight = self.beta
+        weight = jnp.float32(self.beta)
         if self.warmup_epochs:
             weight *= jnp.minimum(epoch / self.warmup_epochs, 1.0)
         loss = nll + weight * jnp.sum(jnp.maximum(by_dimension, self.free_nats), axis=-1)

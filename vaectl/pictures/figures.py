@@ -1,5 +1,6 @@
 """Arrays and tables as matplotlib figures. No JAX, no disk, and no pyplot: it has global state."""
 
+import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,6 +54,13 @@ class Figure(drawn.Figure):
 def plain(title: str) -> str:
     """A title that may hold names which users chose, without what no font has."""
     return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in title)
+
+
+def png(figure: drawn.Figure) -> bytes:
+    """Write a figure as a PNG, for a notebook."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
 
 
 def curves(rows: Sequence[Row], quantity: str, *, title: str) -> Figure:

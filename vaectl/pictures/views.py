@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from vaectl.base import streams
 from vaectl.base.errors import ConfigError, RunError, remedy
 from vaectl.base.files import replacing
+from vaectl.base.terminal import say
 from vaectl.data.binarization import SplitName, meaning
 from vaectl.evaluation.likelihoods import likelihoods
 from vaectl.pictures import figures, latent
@@ -76,7 +77,10 @@ def open_run(
         )
     if arrays is not None and arrays.suffix != ".npz":
         raise ConfigError(f"--save-arrays {arrays}: not a NumPy archive", hint="end it in .npz")
-    return load(find(run, runs_dir), checkpoint)
+    model = load(find(run, runs_dir), checkpoint)
+    for warning in model.warnings:
+        say(f"warning: {warning}")
+    return model
 
 
 def parse_pairs(texts: Sequence[str]) -> list[tuple[int, int]]:

@@ -24,11 +24,11 @@ from typing import IO, TYPE_CHECKING, Self, final
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
-from vaectl.base import seals
+from vaectl.base import plugins, seals
 from vaectl.base.errors import ConfigError, RunError, remedy
 from vaectl.base.files import LINK, Folder, Kind, make_directory, replacing
 from vaectl.base.formats import refuse_newer
-from vaectl.config import reading
+from vaectl.config import CHOICES, reading
 from vaectl.config.schema import Config
 from vaectl.runs import belongings, metrics
 from vaectl.runs.metrics import SPLITS, Row
@@ -369,6 +369,7 @@ class RunDir:
         file = self.path / "config.yaml"
         with _reading(file):
             content = self.folder.read(file.name, reading.MOST_BYTES)
+        self._check_plugs()
         try:
             stored = reading.load(file, content=content)
         except ConfigError as error:
@@ -378,6 +379,24 @@ class RunDir:
         if not assignments and not options:
             return stored
         return reading.load(file, content=content, assignments=assignments, options=options)
+
+    def _check_plugs(self) -> None:
+        """Refuse a run whose plugs are not loaded; that is for the user to do.
+
+        Raises:
+            RunError: one of them is missing.
+        """
+        if not self.has_record:
+            return
+        for plug in self.read_record().plugs:
+            known = CHOICES[plug.kind].plugs.known if plug.kind in CHOICES else {}
+            if plug.name not in known:
+                plugins.load_installed()
+            if plug.name not in known:
+                raise RunError(
+                    f"{self.path}: it needs {plug}, which is not loaded",
+                    hint="if you trust that file, name it: --plugin FILE.py",
+                )
 
     def read_metrics(self, *, until: int | None = None) -> list[Row]:
         """Read metrics.csv, all of it or all epochs until one.

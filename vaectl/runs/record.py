@@ -110,6 +110,20 @@ Device = dict[str, str | int | None]
 """What results depend on beside the configuration: see `vaectl.base.devices.describe`."""
 
 
+class PlugFacts(_Stored):
+    """A plug of a run that is not built in."""
+
+    kind: Words
+    name: Words
+    source: Annotated[str, Field(max_length=10_000)]
+    """A file, or a module of an installed package."""
+    sha256: str
+    """Of the file that defines it."""
+
+    def __str__(self) -> str:
+        return f"the {self.kind} {self.name}, of {self.source}"
+
+
 class Resumption(_Stored):
     """One time that a run was resumed: from where, and by what."""
 
@@ -148,6 +162,8 @@ class Record(_Stored):
     data: DataFacts
     settings: dict[str, Any] = {}
     """What config.yaml said in the beginning, by dotted path: a resume compares them."""
+    plugs: list[PlugFacts] = []
+    """What it needs beside the built-in plugs; vaectl never loads them by itself."""
     metrics: MetricsFacts
     resumed: list[Resumption] = []
 

@@ -1,17 +1,18 @@
 """What must be the same, what may differ, and what is said of it when a run is resumed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import ValidationError
 
-from vaectl.base import surroundings
+from vaectl.base import plugins, surroundings
 from vaectl.base.errors import ConfigError, RunError
+from vaectl.config import CHOICES, schema
 from vaectl.config.schema import Config
 from vaectl.runs import metrics
 from vaectl.runs.directory import RunDir
 from vaectl.runs.metrics import Row
-from vaectl.runs.record import Record
+from vaectl.runs.record import PlugFacts, Record
 
 
 def check_settings(name: str, stored: Config, wanted: Config, *, extend: bool) -> None:
@@ -28,9 +29,9 @@ def check_settings(name: str, stored: Config, wanted: Config, *, extend: bool) -
     """
     asked = dict(_keys(wanted))
     differing = [
-        f"{key}: {value} in the run, {asked[key]} asked for"
+        f"{key}: {value} in the run, {asked.get(key)} asked for"
         for key, value in _keys(stored)
-        if asked[key] != value and key != "data.source" and not (extend and key == "epochs")
+        if asked.get(key) != value and key != "data.source" and not (extend and key == "epochs")
     ]
     if differing:
         raise ConfigError(
@@ -61,7 +62,7 @@ def check_unchanged(name: str, stored: Config, record: Record) -> None:
     # those that the run knew: a later vaectl may have more
     differing = [
         f"{key}: {value} when it began, {there[key]} now"
-        for key, value in record.settings.items()
+        for key, value in _recorded(record).items()
         if key in there and there[key] != value
     ]
     if stored.epochs != record.epochs and stored.optimizer.schedule.name != "constant":
@@ -94,6 +95,41 @@ def read_metrics(rundir: RunDir, until: int, digest: str) -> list[Row]:
     return rows
 
 
+def plugs_of(settings: Config) -> list[PlugFacts]:
+    """Name the plugs of an experiment that are not built in."""
+    chosen = ((kind, getattr(settings, kind).chosen) for kind in CHOICES)
+    return [
+        PlugFacts(kind=kind, name=plug.name, **origin._asdict())
+        for kind, plug in chosen
+        if (origin := plugins.origin(type(plug))) is not None
+    ]
+
+
+def changed_plugs(settings: Config, record: Record) -> list[str]:
+    """Say which plugs of a run are defined by another file now than when it began."""
+    now = {(plug.kind, plug.name): plug.sha256 for plug in plugs_of(settings)}
+    return [
+        f"{plug} was another file when {record.name} began: the numbers may differ"
+        for plug in record.plugs
+        if now.get((plug.kind, plug.name), plug.sha256) != plug.sha256
+    ]
+
+
+def _recorded(record: Record) -> dict[str, object]:
+    """What a run is, by its record; an older vaectl knew fewer keys, some by other names."""
+    nested: dict[str, Any] = {}
+    for key, value in record.settings.items():
+        *parents, last = key.split(".")
+        section = nested
+        for parent in parents:
+            section = section.setdefault(parent, {})
+        section[last] = value
+    try:
+        return settled(schema.Config.model_validate(nested))
+    except ValidationError:  # of a later vaectl
+        return record.settings
+
+
 def settled(settings: Config) -> dict[str, object]:
     """What a run is from beginning to end, by dotted path: not how long, nor where its data is."""
     return {key: value for key, value in _keys(settings) if key not in ("epochs", "data.source")}
@@ -111,10 +147,14 @@ def differences(record: Record, versions: dict[str, str], device: dict[str, Any]
     ]
 
 
-def _keys(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Every key by its dotted path, with its value."""
-    for name, value in section:
-        if isinstance(value, BaseModel):
-            yield from _keys(value, f"{prefix}{name}.")
+def _keys(settings: Config) -> Iterator[tuple[str, object]]:
+    """Every key that counts by its dotted path, with its value."""
+    return _flat(settings.model_dump(mode="json"), "")
+
+
+def _flat(values: Mapping[str, object], prefix: str) -> Iterator[tuple[str, object]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, final
@@ -10,7 +11,7 @@ from typing import Any, final
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int32, UInt8
 
 from vaectl import config, data
 from vaectl.base import devices, memory, streams
@@ -18,6 +19,7 @@ from vaectl.base.errors import ConfigError, RunError
 from vaectl.base.shapes import shaped
 from vaectl.data.arrays import Split
 from vaectl.data.binarization import SplitName, draw
+from vaectl.evaluation.likelihoods import weighted_bounds
 from vaectl.models.base import ImageShape
 from vaectl.runs import resume as resumption
 from vaectl.runs.checkpoints import Checkpoints, Info, best, kept
@@ -63,7 +65,8 @@ def load(run: RunDir | Path | str, checkpoint: str | int = "best") -> Trained:
                     raise
                 # a training that goes on has removed it, and kept a newer one
             else:
-                return Trained(rundir, settings, info, state.params, program.vae)
+                warnings = resumption.changed_plugs(settings, record)
+                return Trained(rundir, settings, info, state.params, program.vae, warnings)
 
 
 def _other_shape(rundir: RunDir, said: ImageShape, found: ImageShape) -> RunError:
@@ -121,6 +124,7 @@ class Trained:
         info: Info,
         variables: Variables,
         vae: VAE,
+        warnings: Sequence[str] = (),
     ) -> None:
         self.rundir = rundir
         self.settings = settings
@@ -128,6 +132,8 @@ class Trained:
         self.variables = variables
         """All arrays of the network."""
         self.vae = vae
+        self.warnings = tuple(warnings)
+        """What a person should know before trusting it."""
 
     @property
     def code_size(self) -> int:
@@ -199,6 +205,26 @@ class Trained:
         noise = jax.random.normal(streams.key(seed, "evaluate"), shape)
         return np.asarray(_elbo(self.vae, self.variables, x, noise))
 
+    def reconstruct(self, images: Images) -> Float[np.ndarray, "images *picture"]:
+        """Decode the posterior mean of each image."""
+        return self.decode(self.encode(images)[0])
+
+    @devices.pinned()
+    def log_likelihood(
+        self, images: Images, *, samples: int = 100, seed: int = 0
+    ) -> Float[np.ndarray, " images"]:
+        """Return the importance-weighted bound on log p(x) of each image, in nats.
+
+        Burda et al. 2016, eq. 8, with K samples.
+        """
+        if samples < 1:
+            raise ValueError(f"{samples} samples; at least one is needed")
+        return weighted_bounds(self.vae, self.variables, self._images(images), samples, seed)
+
+    def labels(self, name: SplitName = "test") -> Int32[np.ndarray, " images"] | None:
+        """Return the classes of a split of the data that the run was trained on, where known."""
+        return self.split(name).labels
+
     def split(self, name: SplitName) -> Split:
         """Load a split of the data that the run was trained on, binarized as for evaluation.
 
@@ -214,6 +240,19 @@ class Trained:
             # training draws them anew in each epoch; whoever looks at them wants one draw
             return split._replace(images=draw(split.images, name))
         return split
+
+    def __repr__(self) -> str:
+        return (
+            f"<Trained {self.title}: {self.settings.model.chosen.summary(self.code_size)}, "
+            f"{self.settings.likelihood.name}>"
+        )
+
+    def _repr_png_(self) -> bytes:
+        """Draw samples from the prior, for a notebook."""
+        from vaectl.pictures import figures, sheets
+
+        images = sheets.near_square(self.sample(25))
+        return figures.png(sheets.sheet([[sheets.Panel(images)]], title=self.title))
 
     def _images(self, images: Images) -> Float[Array, "images h w c"]:
         array, shape = np.asarray(images), self.image_shape

@@ -87,8 +87,8 @@ class Network:
         return raw
 
     def log_prob(
-        self, z: Float[Array, "*samples batch code"], x: Float[Array, "batch h w c"]
-    ) -> Float[Array, "*samples batch"]:
+        self, z: Float[Array, "samples batch code"], x: Float[Array, "batch h w c"]
+    ) -> Float[Array, "samples batch"]:
         """Return log p(x|z) of each image, in nats."""
         return self._likelihood.log_prob(self.decode(z), x)
 
@@ -98,8 +98,9 @@ class Network:
 
     def split(self) -> tuple[Variables, Variables]:
         """Return what gradients are taken of, and all other arrays."""
-        _, learned, kept = nnx.split(self.module, nnx.Param, ...)
-        return _pure(learned), _pure(kept)
+        _, *parts = nnx.split(self.module, nnx.Param, ...)
+        learned, kept = map(_pure, parts)
+        return learned, kept
 
     @property
     def variables(self) -> Variables:
