@@ -22,7 +22,7 @@ from vaectl.base.devices import DeviceKind
 from vaectl.base.errors import ConfigError, DivergedError, InterruptedRunError, RunError
 from vaectl.base.interrupts import asked_to_stop
 from vaectl.cli.progress import Note, Phase, Training, Warned, Watch, ignore
-from vaectl.data.binarization import meaning
+from vaectl.config.meaning import meaning, notes
 from vaectl.objectives.base import label
 from vaectl.runs import environment
 from vaectl.runs import find as runs
@@ -261,7 +261,7 @@ def _task(settings: config.Config, device_kind: DeviceKind, stream: bool, watch:
     held_out = len(task.dataset.validation.images)
     must_stream = footprint.check_training(task.program, held_out, device)
     task = task._replace(streamed=must_stream or stream)
-    for note in task.dataset.notes:
+    for note in (*task.dataset.notes, *notes(settings)):
         watch(Note(f"note: {note}"))
     return task
 
@@ -442,7 +442,7 @@ def first_record(task: Task, rundir: RunDir) -> Record:
         metrics={
             "unit": "nats per image",
             "estimator": settings.objective.chosen.estimator(samples),
-            "binarization": meaning(settings.data),
+            "binarization": meaning(settings),
             "train": "mean over the epoch, each batch under the parameters that it met",
             "validation": "mean over the split under the parameters at the end of the epoch",
         },

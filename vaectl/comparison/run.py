@@ -33,6 +33,7 @@ from vaectl.comparison.ended import FILES, Ended, Outcome, Tested, checkpoint_fi
 from vaectl.comparison.ledger import FOLDER, Ledger
 from vaectl.comparison.plan import Comparison, Trial, trials
 from vaectl.config import reading
+from vaectl.config.meaning import notes
 from vaectl.config.schema import Config
 from vaectl.evaluation import assess as assessment
 from vaectl.experiment import Stopping, Task
@@ -133,7 +134,7 @@ def run(
         each.check_steps()
     # each is checked, whatever another one needs
     streamed = {footprint.check_training(each, held_out, device) for each in programs}
-    for note in dataset.notes:
+    for note in (*dataset.notes, *notes(settings.base)):
         watch(Note(f"note: {note}"))
 
     def tell(text: str) -> None:

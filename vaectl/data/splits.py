@@ -39,7 +39,7 @@ def split(source: Source, settings: Data) -> Dataset:
         train=_part(source.train, slice(train), settings, "train"),
         validation=_part(source.train, slice(total - validation, total), settings, "validation"),
         test=_part(source.test, slice(test), settings, "test"),
-        notes=source.notes + ((meaning(settings),) if settings.binarization == "none" else ()),
+        notes=source.notes,
     )
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from vaectl.base import streams
 from vaectl.base.errors import DivergedError
 from vaectl.base.shapes import shaped
-from vaectl.data.binarization import meaning
+from vaectl.config.meaning import meaning
 from vaectl.evaluation.likelihoods import IMPORTANCE_BATCH, compiled_bound, likelihoods
 from vaectl.runs.record import ACTIVE, Estimate, Evaluation
 from vaectl.runs.trained import Trained
@@ -76,7 +76,7 @@ def assess(
         where=model.checkpoint.where,
         split=split_name,
         images=len(split.images),
-        binarization=meaning(model.settings.data),
+        binarization=meaning(model.settings),
         seed=seed,
         samples=samples,
         elbo=_estimate(-(found.kl + found.nll)),

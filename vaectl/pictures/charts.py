@@ -1,7 +1,7 @@
 """Figures of a comparison: curves in the paper's layout, and what tuning and seeds say."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import matplotlib as mpl
 import numpy as np

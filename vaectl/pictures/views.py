@@ -17,7 +17,8 @@ from vaectl.base import streams
 from vaectl.base.errors import ConfigError, RunError, remedy
 from vaectl.base.files import replacing
 from vaectl.base.terminal import say
-from vaectl.data.binarization import SplitName, meaning
+from vaectl.config.meaning import meaning
+from vaectl.data.binarization import SplitName
 from vaectl.evaluation.likelihoods import likelihoods
 from vaectl.pictures import figures, latent
 from vaectl.pictures import sheets as pictures
@@ -236,7 +237,7 @@ def reconstruct(model: Trained, *, count: int, split_name: SplitName, seed: int)
         rows.append([Panel(stacked, "", ("original", "mean", "difference"), labels)])
     title = (
         f"{model.title}\n{split_name} images, reconstructions from posterior means; "
-        f"below: ELBO in nats, 1 sample, {meaning(model.settings.data)}"
+        f"below: ELBO in nats, 1 sample, {meaning(model.settings)}"
     )
     figure = pictures.sheet(rows, title=title)
     arrays = {"index": chosen, "images": originals, "means": means, "elbo": elbo}
@@ -252,7 +253,7 @@ def inspect(model: Trained, *, split_name: SplitName, seed: int) -> View:
     z = _codes(model, split.images, from_mean=False, seed=seed)
     size = model.code_size
     dims = (0, min(1, size - 1)) if size <= 2 else latent.most_active(found.kl_by_dimension)
-    title = f"{model.title}: {split_name} split, {len(z):,} images, {meaning(model.settings.data)}"
+    title = f"{model.title}: {split_name} split, {len(z):,} images, {meaning(model.settings)}"
     figure = figures.inspection(found.mu, z, found.kl_by_dimension, split.labels, dims, title=title)
     arrays = {"mu": found.mu, "z": z, "kl_by_dimension": found.kl_by_dimension}
     return View("inspect", figure, arrays)
