@@ -174,6 +174,27 @@ def test_an_epoch_compiles_once_though_its_last_batch_is_short() -> None:
     assert epochs[0].step == 5
 
 
+def test_all_that_a_fit_runs_was_compiled_before_it_started() -> None:
+    program = Program.of(_settings(batch_size=11), images=40, image_shape=SHAPE)
+    member = Member.of(_settings())
+    train, validation = _images(40), _images(12, 1)
+    state = compiled.init(program, member)
+    fitting.compile_ahead(program, member, train, validation)
+    events: list[str] = []
+
+    def note(event: str, _seconds: float, **_more: object) -> None:
+        events.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        assert len([*fit(program, member, state, train, validation)]) >= 3
+        assert "/jax/core/compile/backend_compile_duration" not in events
+        jax.jit(lambda x: x + 40)(train)  # one that nothing has compiled, which is noted
+        assert "/jax/core/compile/backend_compile_duration" in events
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+
+
 def test_every_image_trains_once_an_epoch() -> None:
     """At a learning rate of almost zero the KL of the epoch is that of all images, once each."""
     settings = _settings(
