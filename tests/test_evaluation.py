@@ -112,7 +112,9 @@ def test_a_decoder_that_ignores_z_has_its_exact_likelihood(
 ) -> None:
     """Where the posterior is the prior every weight is p(x), whatever K."""
     variables, images = _random(rng, 5)
-    variables["decoder"]["hidden"]["kernel"] = jnp.zeros_like(variables["decoder"]["hidden"]["kernel"])
+    variables["decoder"]["hidden"]["kernel"] = jnp.zeros_like(
+        variables["decoder"]["hidden"]["kernel"]
+    )
     variables["decoder"]["logits"]["bias"] = jnp.linspace(-2, 2, 6)
     variables["encoder"]["heads"] = jax.tree.map(jnp.zeros_like, variables["encoder"]["heads"])
     x = np.asarray(images) / 255
@@ -123,7 +125,9 @@ def test_a_decoder_that_ignores_z_has_its_exact_likelihood(
 
 def test_a_decoder_that_ignores_z_is_found_from_any_posterior(rng: np.random.Generator) -> None:
     variables, images = _random(rng, 5)
-    variables["decoder"]["hidden"]["kernel"] = jnp.zeros_like(variables["decoder"]["hidden"]["kernel"])
+    variables["decoder"]["hidden"]["kernel"] = jnp.zeros_like(
+        variables["decoder"]["hidden"]["kernel"]
+    )
     # a wide posterior off the prior's mean: weights of a finite variance
     heads = variables["encoder"]["heads"]
     variables["encoder"]["heads"] = {

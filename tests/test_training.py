@@ -182,7 +182,8 @@ def test_all_that_a_fit_runs_was_compiled_before_it_started() -> None:
     fitting.compile_ahead(program, member, train, validation)
     events: list[str] = []
 
-    def note(event: str, _seconds: float, **_more: object) -> None:
+    def note(event: str, duration_secs: float, **_: str | int) -> None:
+        assert duration_secs >= 0
         events.append(event)
 
     jax.monitoring.register_event_duration_secs_listener(note)
