@@ -17,7 +17,11 @@ from jaxtyping import install_import_hook
 
 # shapes in signatures are checked here, and cost users nothing
 install_import_hook(
-    [f"vaectl.{name}" for name in ("base.streams", "vae", "evaluation", "training")],
+    [
+        *(f"vaectl.{name}" for name in ("base.streams", "vae", "evaluation")),
+        # the others are given devices that stand for a GPU
+        *(f"vaectl.training.{name}" for name in ("program", "step", "compiled", "fit")),
+    ],
     "beartype.beartype",
 )
 

@@ -13,12 +13,14 @@ from vaectl import config
 from vaectl.base import devices, memory
 from vaectl.base.errors import ConfigError
 from vaectl.training import footprint
-from vaectl.training import step as training
+from vaectl.training.program import Program
+
+SHAPE = (28, 28, 1)
 
 
 def _bytes(**changes: object) -> int:
     settings = config.Config.model_validate(changes)
-    return footprint.of_training(training.program(settings, images=1000, pixels=784), 1000)
+    return footprint.of_training(Program.of(settings, images=1000, image_shape=SHAPE), 1000)
 
 
 @pytest.mark.parametrize(
@@ -107,18 +109,18 @@ import jax
 import jax.numpy as jnp
 from vaectl import config
 from vaectl.evaluation import means as evaluation
-from vaectl.training import footprint
-from vaectl.training import step as training
+from vaectl.training import compiled, footprint
+from vaectl.training.program import Member, Program
 
 settings = config.Config.model_validate({settings})
-program = training.program(settings, images=1000, pixels=784)
-member = training.member(settings)
+program = Program.of(settings, images=1000, image_shape=(28, 28, 1))
+member = Member.of(settings)
 images = jnp.zeros((1000, 784), jnp.uint8)
-state = jax.eval_shape(lambda: training.init(program, member))
-init = training.init.lower(program, member).compile()
-steps = training.train_steps.lower(program, member, state, images, 0, 1).compile()
-sums = evaluation.bound_sums.lower(
-    program.graph, program.samples, state.params, images, member.seed, 0, 0, 1000
+state = jax.eval_shape(lambda: compiled.init(program, member))
+init = compiled.init.lower(program, member).compile()
+steps = compiled.train_steps.lower(program, member, state, images, 0, 1).compile()
+sums = evaluation.compiled_sums.lower(
+    program.estimator, state.params, images, member.seed, 0, 0.0, 0, 1000
 ).compile()
 
 def peak():
@@ -129,7 +131,7 @@ before = peak()
 state = init(member)
 best = jax.tree.map(jnp.copy, state)
 state, _ = steps(member, state, images, 0, 2)
-jax.block_until_ready(sums(state.params, images, member.seed, 0, 0, 1000))
+jax.block_until_ready(sums(state.params, images, member.seed, 0, 0.0, 0, 1000))
 print((peak() - before) / footprint.of_training(program, 1000))
 """
 
@@ -167,7 +169,7 @@ def test_images_are_streamed_to_a_device_that_holds_all_but_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = config.Config.model_validate({"model": {"hidden_size": 8}})
-    program = training.program(settings, images=200_000, pixels=784)
+    program = Program.of(settings, images=200_000, image_shape=SHAPE)
     cpu = jax.devices("cpu")[0]
     gpu = types.SimpleNamespace(platform="gpu")
     for device, there, streamed in ((gpu, 2**30, False), (gpu, 2**27, True), (cpu, 2**30, False)):

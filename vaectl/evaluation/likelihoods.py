@@ -45,7 +45,7 @@ def likelihoods(
 ) -> Likelihoods:
     """Evaluate every image of a split.
 
-        IW-K(x) = log 1/K sum_k w_k,   log w_k as in `objective.log_importance_weights`
+        IW-K(x) = log 1/K sum_k w_k,   log w_k = log p(x|z_k) + log p(z_k) - log q(z_k|x)
 
     Its expectation never falls as K grows, and tends to log p(x); at K = 1 it is the ELBO's.
 

@@ -21,8 +21,8 @@ PART_BYTES = 32 * 2**20
 
 BATCH_SIZE = 1000  # fixed, so that the noise, and with it the numbers, never depend on a setting
 
-Images = UInt8[Array, "images pixels"] | UInt8[np.ndarray, "images pixels"]
-"""Flat images of intensities 0 to 255, on the device or in host memory."""
+Images = UInt8[Array, "_ pixels"] | UInt8[np.ndarray, "_ pixels"]
+"""Flat images of intensities 0 to 255, on the device or in host memory; as many as there are."""
 
 Means = Mapping[str, float]
 """Means over the images of a split, in nats per image, by name."""

@@ -134,7 +134,7 @@ def fit(
                 yield Chunk(epoch, done, done - (end - steps), total, seconds, state)
         start = time.perf_counter()
         held_out = evaluation.split_means(
-            program.estimator, state.params, validation, member.seed, end, epoch
+            program.estimator, state.params, validation, member.seed, end, float(epoch)
         )
         check_held_out(held_out, program.objective.best, end, epoch)
         yield Epoch(

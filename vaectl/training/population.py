@@ -95,7 +95,7 @@ def _together(
         states, device_sums = train_steps(program, everyone, states, train, before, end)
         sums = _of_members(device_sums)
         trained = time.perf_counter()
-        held_out = _of_members(_term_sums(program, everyone, states, validation, end, epoch))
+        held_out = _of_members(_term_sums(program, everyone, states, validation, end, float(epoch)))
         evaluated = time.perf_counter()
         best = program.objective.best
         for index in tuple(going):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import optax
@@ -37,7 +37,7 @@ class Member(NamedTuple):
     learning_rate: Float[Array, ""]
 
     @classmethod
-    def of(cls, settings: Config) -> Self:
+    def of(cls, settings: Config) -> Member:
         """Return the one member of an ordinary run."""
         return cls(
             seed=jnp.asarray(settings.seed, jnp.uint32),
@@ -62,7 +62,7 @@ class Program:
     images: int
 
     @classmethod
-    def of(cls, settings: Config, *, images: int, image_shape: ImageShape) -> Self:
+    def of(cls, settings: Config, *, images: int, image_shape: ImageShape) -> Program:
         """Return the program of a configuration for so many training images of a shape."""
         return cls(
             vae=VAE(
