@@ -168,7 +168,7 @@ def assert_equal_runs(ours: Path, theirs: Path) -> None:
     for checkpoint in ("latest", "best"):
         a, b = (package.load(run, checkpoint) for run in (ours, theirs))
         assert a.checkpoint.step == b.checkpoint.step
-        jax.tree.map(np.testing.assert_array_equal, a.params, b.params)
+        jax.tree.map(np.testing.assert_array_equal, a.variables, b.variables)
 
 
 @pytest.fixture(scope="session")
