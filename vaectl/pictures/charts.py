@@ -1,7 +1,7 @@
 """Figures of a comparison: curves in the paper's layout, and what tuning and seeds say."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -14,7 +14,7 @@ from vaectl.pictures.figures import LABELS, STYLE, Figure, plain
 # Okabe & Ito's colours, which most people tell apart; markers for those who cannot, and for paper
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _MARKERS = "os^Dv*PX"  # one more than there are colours, so that pairs repeat late
-QUANTITIES: tuple[str, ...] = get_args(str)
+QUANTITIES = tuple(LABELS)
 
 
 class Trace(NamedTuple):
