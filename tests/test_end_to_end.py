@@ -90,7 +90,8 @@ def test_json_is_one_object_and_all_of_stdout(vaectl: Vaectl) -> None:
     result = json.loads(out)
     assert result["path"] == "runs/a"
     assert result["status"] == "finished"
-    assert result["validation"]["elbo"] == pytest.approx(result["best"]["validation_elbo"])
+    assert result["validation"]["elbo"] == pytest.approx(result["best"]["score"])
+    assert result["best"]["quantity"] == "elbo"
 
 
 def test_the_default_learns_digits(vaectl: Vaectl) -> None:
@@ -119,7 +120,7 @@ def test_a_name_that_exists_is_refused_before_training_and_replaced_by_force(
     ("arguments", "code", "message"),
     [
         (["--epochs", "0"], 2, "error: --epochs: epochs: should be greater than or equal to 1"),
-        (["--optimizer", "adm"], 2, "error: --optimizer: optimizer.name: should be 'adam',"),
+        (["--optimizer", "adm"], 2, "error: --optimizer: should be 'adagrad', 'adam',"),
         (["--learning-rate", "nan"], 2, "should be a finite number"),
         (["--device", "gpu"], 2, "error: --device gpu: JAX sees no GPU here"),
         (["--name", "a/b"], 2, "error: --name a/b: not usable"),

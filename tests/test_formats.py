@@ -46,9 +46,9 @@ def test_the_trials_of_a_stored_comparison_are_still_its_trials(name: str) -> No
     for row in rows:
         entry, rate = settings.entries[row["label"]], float(row["learning_rate"])
         (trial,) = plan.trials(row["label"], "result", entry, [rate], [int(row["seed"])])
-        assert trial.key(fingerprint) == row["key"]
+        assert row["key"] in trial.keys(fingerprint)
         # away from its default it does
         optimizer = entry.optimizer.model_copy(update={"weight_decay_on": "weights"})
         entry = entry.model_copy(update={"optimizer": optimizer})
         (trial,) = plan.trials(row["label"], "result", entry, [rate], [int(row["seed"])])
-        assert trial.key(fingerprint) != row["key"]
+        assert row["key"] not in trial.keys(fingerprint)

@@ -35,7 +35,8 @@ from vaectl.comparison import plan
 from vaectl.config.schema import Config
 from vaectl.pictures import figures
 from vaectl.runs import resume as resumption
-from vaectl.runs.record import Record, Row
+from vaectl.runs.metrics import Row
+from vaectl.runs.record import Record
 
 TINY = "--hidden-size 8 --code-size 2 --set data.train_size=300 --set data.validation_size=50"
 COMMANDS = (
@@ -86,7 +87,7 @@ def _results(folder: Path) -> dict[str, str]:
         lines = (run / "metrics.csv").read_text().splitlines()
         found[f"{name}: metrics"] = "\n".join(line.rpartition(",")[0] for line in lines).encode()
         for checkpoint in ("latest", "best"):
-            parameters = jax.tree.leaves(package.load(run, checkpoint).params)
+            parameters = jax.tree.leaves(package.load(run, checkpoint).variables)
             found[f"{name}: {checkpoint}"] = b"".join(leaf.tobytes() for leaf in parameters)
         for figure in (run / "figures").glob("*"):
             found[f"{name}: {figure.name}"] = figure.read_bytes()
@@ -486,7 +487,7 @@ def test_a_style_of_the_user_changes_no_figure(kind: str, tmp_path: Path) -> Non
     def drawn() -> bytes:
         from vaectl.runs.directory import save_figure
 
-        rows = [Row(epoch, 1, "train", -1.0 / epoch, 0.0, 1.0, 0.0) for epoch in (1, 2)]
+        rows = [Row(epoch, 1, "train", {"elbo": -1.0 / epoch}, 0.0) for epoch in (1, 2)]
         file = tmp_path / f"figure.{kind}"
         save_figure(file, figures.curves(rows, "elbo", title="a"))
         return file.read_bytes()
