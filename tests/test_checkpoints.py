@@ -14,8 +14,8 @@ from vaectl.base.errors import DivergedError, RunError
 from vaectl.base.files import Folder
 from vaectl.optimizers.base import Optimizer
 from vaectl.runs.checkpoints import Checkpoints, Info, best, find_intact, keep_only, kept
-from vaectl.training import step
 from vaectl.training.program import Member, Program, TrainState
+from vaectl.training.step import init
 
 
 def _state(optimizer: str = "adam", seed: int = 0) -> TrainState:
@@ -27,7 +27,7 @@ def _state(optimizer: str = "adam", seed: int = 0) -> TrainState:
         }
     )
     program = Program.of(settings, images=10, image_shape=(2, 3, 1))
-    return step.init(program, Member.of(settings))
+    return init(program, Member.of(settings))
 
 
 def _like(state: TrainState) -> TrainState:
