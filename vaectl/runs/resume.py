@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from vaectl.base import surroundings
 from vaectl.base.errors import ConfigError, RunError
-from vaectl.config.schema import Config
+from vaectl.config.schema import CHOICES, Config
 from vaectl.runs import metrics
 from vaectl.runs.directory import RunDir
 from vaectl.runs.metrics import Row
@@ -57,7 +57,7 @@ def check_unchanged(name: str, stored: Config, record: Record) -> None:
     Raises:
         RunError: they differ in what its numbers follow from.
     """
-    there = settled(stored)
+    there = _of_before(stored) | settled(stored)
     # those that the run knew: a later vaectl may have more
     differing = [
         f"{key}: {value} when it began, {there[key]} now"
@@ -97,6 +97,13 @@ def read_metrics(rundir: RunDir, until: int, digest: str) -> list[Row]:
 def settled(settings: Config) -> dict[str, object]:
     """What a run is from beginning to end, by dotted path: not how long, nor where its data is."""
     return {key: value for key, value in _keys(settings) if key not in ("epochs", "data.source")}
+
+
+def _of_before(settings: Config) -> dict[str, object]:
+    """The keys of the chosen plugs where they stood before plugs had sections: beside `name`."""
+    return {
+        f"{kind}.{key}": value for kind in CHOICES for key, value in getattr(settings, kind).chosen
+    }
 
 
 def differences(record: Record, versions: dict[str, str], device: dict[str, Any]) -> list[str]:
