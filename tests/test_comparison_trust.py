@@ -606,6 +606,24 @@ def test_an_old_comparison_whose_import_was_cut_off_is_read_again(
     assert not (C / ".trials").exists()
 
 
+def test_a_trial_under_the_key_of_before_plugs_is_trained_again_in_its_place(
+    old: Callable[[], Answer],
+) -> None:
+    assert old().code == 0  # sealed now, under the keys that it had
+    names = {path.name for path in (C / "trials").iterdir()}
+    before = numbers(C)
+    for stage in ("tuning", "result"):
+        file = _sealed("sgd", stage)
+        file.write_bytes(file.read_bytes()[:-20])
+        code, _, err = old()
+        assert code == 0, err
+        assert f"{file}: damaged or changed: sgd, learning rate 0.001" in err
+        assert {path.name for path in (C / "trials").iterdir()} == names
+        assert "damaged" not in old().err
+    for side, told in zip(numbers(C)["sides"], before["sides"], strict=True):
+        assert side["best_elbo"]["mean"] == pytest.approx(told["best_elbo"]["mean"], rel=1e-5)
+
+
 # the drill: random single edits
 
 
