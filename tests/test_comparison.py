@@ -88,7 +88,7 @@ def test_the_base_may_be_a_file_and_keys_that_differ(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("base:\n  file: base.yaml\n  epochs: 5\n  model: {code_size: 2}\n")
     base = plan.load(file).base
-    assert (base.epochs, base.model.code_size, base.model.chosen.hidden_size) == (5, 2, 9)
+    assert (base.epochs, base.model.code_size, base.model.mlp.hidden_size) == (5, 2, 9)
     # each problem at its own line
     (tmp_path / "base.yaml").write_text("\n\nseed: -1\nepochs: 7\n")
     file.write_text("base:\n  file: base.yaml\n  epochs: 0\n")

@@ -93,7 +93,7 @@ def test_a_key_of_the_chosen_plug_may_stand_beside_its_name_and_is_told_of_there
     file = tmp_path / "c.yaml"
     file.write_text("optimizer:\n  name: sgd\n  learning_rate: 0.1\nmodel: {hidden_size: 7}\n")
     read = reading.load(file)
-    assert (read.optimizer.chosen, read.model.chosen.hidden_size) == (SGD(learning_rate=0.1), 7)
+    assert (read.optimizer.chosen, read.model.mlp.hidden_size) == (SGD(learning_rate=0.1), 7)
     assert read.optimizer.adam == Adam()
     text = "optimizer:\n  name: sgd\n  learning_rate: -1\n"
     assert _problems(text, tmp_path) == [
