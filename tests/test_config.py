@@ -15,7 +15,11 @@ from pydantic import ValidationError
 from vaectl import config
 from vaectl.base.errors import ConfigError
 from vaectl.config import reading
-from vaectl.training import step as training
+from vaectl.optimizers.adam import Adam
+from vaectl.optimizers.base import Optimizer
+from vaectl.optimizers.sgd import SGD
+from vaectl.training import step
+from vaectl.training.program import Member, Program
 
 ROOT = Path(__file__).parent.parent
 # configs/compare holds comparisons, which tests/test_comparison.py tries
@@ -34,22 +38,23 @@ def _problems(text: str, tmp_path: Path, **more: object) -> list[str]:
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: str(file.relative_to(ROOT)))
-@pytest.mark.parametrize("optimizer", reading.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", Optimizer.known)
 def test_every_config_loads_and_its_epoch_has_the_right_shapes(file: Path, optimizer: str) -> None:
     settings = reading.load(file, options={"optimizer.name": optimizer})
-    program = training.program(settings, images=1000, pixels=784)
-    member = training.member(settings)
-    state = jax.eval_shape(lambda: training.init(program, member))
+    program = Program.of(settings, images=1000, image_shape=(28, 28, 1))
+    member = Member.of(settings)
+    state = jax.eval_shape(lambda: step.init(program, member))
     images = jax.eval_shape(lambda: jnp.zeros((1000, 784), jnp.uint8))
     after, sums = jax.eval_shape(
-        lambda state, images: training.train_steps(program, member, state, images, 0, 1),
+        lambda state, images: step.train_steps(program, member, state, images, 0, 1),
         state,
         images,
     )
     assert jax.tree.map(lambda a: (a.shape, a.dtype), after) == jax.tree.map(
         lambda a: (a.shape, a.dtype), state
     )
-    assert sums.shape == (program.steps_per_epoch, 2)
+    shapes = {name: values.shape for name, values in sums.items()}
+    assert shapes == {"kl": (program.steps_per_epoch,), "nll": (program.steps_per_epoch,)}
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: str(file.relative_to(ROOT)))
@@ -70,20 +75,36 @@ def test_all_problems_are_told_at_once_in_order_with_lines(tmp_path: Path) -> No
         "seed: -1\nepochs: 1.5\noptimizer:\n  name: adm\n  adam:\n    b1: 1\n"
         "model:\n  code_sise: 2\nnonsense: 1\n"
     )
+    *first, last = map(repr, Optimizer.known)
+    names = f"{', '.join(first)} or {last}"
     assert _problems(text, tmp_path) == [
         "c.yaml:1: seed: should be greater than or equal to 0, not -1",
         "c.yaml:2: epochs: should be a valid integer, not 1.5",
-        "c.yaml:4: optimizer.name: should be 'adam', 'rmsprop', 'adagrad' or 'sgd', not 'adm'",
+        f"c.yaml:4: optimizer.name: should be {names}, not 'adm'; did you mean adam?",
         "c.yaml:6: optimizer.adam.b1: should be less than 1, not 1",
         "c.yaml:8: unknown key model.code_sise; did you mean model.code_size?",
         "c.yaml:9: unknown key nonsense",
     ]
 
 
-def test_an_unknown_key_is_answered_with_that_of_the_chosen_optimizer(tmp_path: Path) -> None:
-    text = "optimizer:\n  name: sgd\n  learning_rate: 0.1\n"
+def test_a_key_of_the_chosen_plug_may_stand_beside_its_name_and_is_told_of_there(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("optimizer:\n  name: sgd\n  learning_rate: 0.1\nmodel: {hidden_size: 7}\n")
+    read = reading.load(file)
+    assert (read.optimizer.chosen, read.model.mlp.hidden_size) == (SGD(learning_rate=0.1), 7)
+    assert read.optimizer.adam == Adam()
+    text = "optimizer:\n  name: sgd\n  learning_rate: -1\n"
     assert _problems(text, tmp_path) == [
-        "c.yaml:3: unknown key optimizer.learning_rate; did you mean optimizer.sgd.learning_rate?"
+        "c.yaml:3: optimizer.learning_rate: should be greater than 0, not -1"
+    ]
+
+
+def test_an_unknown_key_is_answered_with_that_of_the_chosen_optimizer(tmp_path: Path) -> None:
+    text = "optimizer:\n  name: sgd\n  learning_rat: 0.1\n"
+    assert _problems(text, tmp_path) == [
+        "c.yaml:3: unknown key optimizer.learning_rat; did you mean optimizer.sgd.learning_rate?"
     ]
 
 
@@ -108,8 +129,8 @@ def test_an_unknown_key_is_answered_with_that_of_the_chosen_optimizer(tmp_path: 
         ("&a {model: *a}\n", "c.yaml: nested too deeply, or an alias inside of what it names"),
         (1000 * "[", "c.yaml: nested too deeply"),
         (
-            "optimizer: &x {name: sgd}\nmodel:\n  <<: *x\n",
-            "c.yaml:3: unknown key model.name; did you mean optimizer.name?",
+            "optimizer: &x {clip_norm: 1}\nmodel:\n  <<: *x\n",
+            "c.yaml:3: unknown key model.clip_norm; did you mean optimizer.clip_norm?",
         ),
     ],
 )
@@ -192,8 +213,8 @@ def test_overrides_apply_in_order_after_the_file_and_options_last(tmp_path: Path
         options={"batch_size": 9, "seed": None, "optimizer.learning_rate": 0.25},
     )
     assert (settings.seed, settings.epochs, settings.batch_size) == (1, 4, 9)
-    assert settings.optimizer.sgd == config.SGD(learning_rate=0.25, momentum=0.5)
-    assert settings.optimizer.adam == config.Adam()
+    assert settings.optimizer.sgd == SGD(learning_rate=0.25, momentum=0.5)
+    assert settings.optimizer.adam == Adam()
 
 
 def test_a_problem_of_an_override_names_the_option() -> None:
@@ -240,10 +261,11 @@ def test_configurations_are_frozen() -> None:
 
 
 def test_the_schema_knows_every_key_and_refuses_others() -> None:
-    schema = json.loads(json.dumps(reading.schema()))
+    schema = json.loads(json.dumps(reading.json_schema()))
     assert set(schema["properties"]) == set(config.Config.model_fields)
     assert schema["additionalProperties"] is False
-    assert schema["$defs"]["Model"]["properties"]["code_size"]["description"]
+    assert schema["$defs"]["ModelChoice"]["properties"]["code_size"]["description"]
+    assert schema["$defs"]["MLP"]["properties"]["hidden_size"]["description"]
 
 
 ANY = settings(

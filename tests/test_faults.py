@@ -250,7 +250,7 @@ def _flip_digest(file: Path) -> None:
 
 def _raise_elbo(file: Path) -> None:
     """By what would make a state the best for ever."""
-    file.write_text(file.read_text().replace('"validation_elbo": -', '"validation_elbo": '))
+    file.write_text(file.read_text().replace('"score": -', '"score": '))
 
 
 def _damage(kind: str, index: int, folder: Path, whole: Path, happened: Happened) -> None:

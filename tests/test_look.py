@@ -19,7 +19,7 @@ from vaectl.pictures import views as look
 from vaectl.runs import checkpoints
 from vaectl.runs.checkpoints import Checkpoints, Info
 from vaectl.runs.directory import RunDir
-from vaectl.training.step import TrainState
+from vaectl.training.program import TrainState
 
 
 def _png(path: str) -> np.ndarray:
@@ -202,7 +202,7 @@ def test_the_elbo_that_is_evaluated_is_the_one_that_training_saw(runs: Path) -> 
 
     model = package.load(runs / "z5", "latest")
     found = assessment.assess(model, "validation", samples=200, importance_samples=0, seed=1)
-    assert found.elbo.mean == pytest.approx(model.checkpoint.validation_elbo, abs=0.5)
+    assert found.elbo.mean == pytest.approx(model.checkpoint.score, abs=0.5)
 
 
 def test_the_train_split_is_binary_wherever_it_is_looked_at(runs: Path) -> None:

@@ -1,13 +1,12 @@
 import pytest
 
 from vaectl.cli import progress
-from vaectl.evaluation.means import Means
 from vaectl.training.fit import Epoch
-from vaectl.training.step import TrainState
+from vaectl.training.program import TrainState
 
 
 def _epoch(number: int) -> Epoch:
-    means = Means(kl=25.0, nll=65.0)
+    means = {"elbo": -90.0, "kl": 25.0, "nll": 65.0}
     return Epoch(number, 10 * number, means, means, 0.5, 0.1, TrainState({}, None, None))  # type: ignore[arg-type]
 
 

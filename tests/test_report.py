@@ -70,7 +70,7 @@ def test_the_command_continues_what_is_there_and_prints_table_verdict_and_path(
     )
     assert code == 2
     assert "--seeds: seeds: should be a number" in err
-    assert "--optimizers: optimizers.0: no 'adm' among adam, rmsprop, adagrad, sgd" in err
+    assert "--optimizers: optimizers.0: no 'adm' among adagrad, adam, rmsprop, sgd" in err
     assert "--learning-rates: tuning.learning_rates: should be a list of at least one" in err
     assert not Path("runs").exists()
 

@@ -19,6 +19,7 @@ from vaectl.base.files import Folder
 from vaectl.cli import progress
 from vaectl.config import reading
 from vaectl.evaluation.assess import assess
+from vaectl.runs import metrics
 from vaectl.runs.checkpoints import best, keep_only, kept
 from vaectl.runs.directory import RunDir
 from vaectl.training import fit as fitting
@@ -146,7 +147,7 @@ def test_another_configuration_is_refused_by_its_keys(
     assert answer.err == (
         "error: a cannot be resumed under another configuration\n"
         "       seed: 0 in the run, 1 asked for\n"
-        "       model.hidden_size: 8 in the run, 9 asked for\n"
+        "       model.mlp.hidden_size: 8 in the run, 9 asked for\n"
         "try:   --epochs and data.source alone may change; for the rest train another run\n"
     )
     Path("same.yaml").write_text(reading.dump(_settings()))
@@ -308,7 +309,8 @@ def test_metrics_that_lack_epochs_are_refused_and_nothing_is_touched(
 ) -> None:
     shutil.copytree(whole.path, tmp_path / "a")
     run = RunDir(tmp_path / "a")
-    run.write_metrics(run.read_metrics()[:-1])
+    rows = run.read_metrics()
+    run.write_metrics(rows[:-1], metrics.columns(rows))
     before = (run.path / "run.json").read_bytes()
     with pytest.raises(RunError, match=r"metrics\.csv: not all of the epochs 1 to 4"):
         experiment.resume(run, _settings(epochs=5), extend=True)

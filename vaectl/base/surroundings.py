@@ -153,7 +153,8 @@ def _keep_docstrings() -> None:
             code: CodeType = compile(source, self.path, "exec", dont_inherit=True, optimize=0)
             return code
 
-    package = os.path.dirname(__file__)
+    here = os.path.dirname(__file__)
+    package = os.path.dirname(here)
 
     def finder(folder: str) -> FileFinder:
         if not os.path.isdir(folder) or os.path.commonpath([package, folder]) != package:
@@ -161,7 +162,8 @@ def _keep_docstrings() -> None:
         return FileFinder(folder, (WithDocstrings, SOURCE_SUFFIXES))
 
     sys.path_hooks.insert(0, finder)
-    sys.path_importer_cache.pop(package, None)
+    for folder in (package, here):  # which this module itself was found by
+        sys.path_importer_cache.pop(folder, None)
 
 
 def _ignore_matplotlibrc() -> None:

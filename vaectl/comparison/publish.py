@@ -73,10 +73,10 @@ def _publish(result: Result) -> Summary:
 def _trace(label: str, found: Sequence[Member]) -> Trace:
     epochs = max((len(m.curve_of("train")) for m in found), default=0)
 
-    def stacked(split: str, field: str) -> Float[np.ndarray, "seeds epochs"]:
+    def stacked(split: str, column: str) -> Float[np.ndarray, "seeds epochs"]:
         values = np.full((len(found), epochs), np.nan)
         for row, member in zip(values, found, strict=True):
-            known = [getattr(point, field) for point in member.curve_of(split)]
+            known = [point.flat()[column] for point in member.curve_of(split)]
             row[: len(known)] = known
         return values
 

@@ -209,8 +209,9 @@ class _Running:
 
     def key(self, trial: Trial) -> str:
         """The key of a trial in the ledger, where an older vaectl may have put it."""
-        keys = trial.keys(self._dataset.fingerprint)
-        return next((key for key in keys if key in self._ledger.ended), keys[0])
+        keys, ledger = trial.keys(self._dataset.fingerprint), self._ledger
+        known = (key for key in keys if key in ledger.ended or ledger.was_sealed(key))
+        return next(known, keys[0])
 
     def run(self) -> list[Trial]:
         """Run what is missing; return all trials, those that tuning added among them."""

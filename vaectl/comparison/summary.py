@@ -268,7 +268,7 @@ def summarize(result: Result) -> Summary:
         intervals=f"{statistics.CONFIDENCE:.0%} percentile bootstrap over seeds, "
         f"{statistics.RESAMPLES} resamples; of few seeds too narrow",
         metrics=record.metrics if record else {},
-        data=record.data if record else {},
+        data=record.model_dump(mode="json")["data"] if record else {},
         device=record.device if record else {},
         versions=record.versions if record else {},
         places=len({repr((each.device, each.versions)) for each in records}),

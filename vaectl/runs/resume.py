@@ -117,6 +117,8 @@ def changed_plugs(settings: Config, record: Record) -> list[str]:
 
 def _recorded(record: Record) -> dict[str, object]:
     """What a run is, by its record; an older vaectl knew fewer keys, some by other names."""
+    if not record.settings:  # of a vaectl that wrote none
+        return {}
     nested: dict[str, Any] = {}
     for key, value in record.settings.items():
         *parents, last = key.split(".")
