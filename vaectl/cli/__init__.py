@@ -10,7 +10,16 @@ from vaectl.base.errors import ConfigError, VaectlError
 from vaectl.base.terminal import say
 
 # isort: off: importing registers commands, in the order in which the help lists them
-from vaectl.cli import bench, compare, config, data, evaluate, look, runs, train
+from vaectl.cli import (  # noqa: F401
+    bench,
+    compare,
+    config,
+    data,
+    evaluate,
+    look,
+    runs,
+    train,
+)
 
 # isort: on
 from vaectl.cli.app import Tracebacks, app

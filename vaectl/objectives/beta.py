@@ -21,8 +21,8 @@ class Beta(Objective, name="beta"):
     What is reported stays the KL, the NLL and the ELBO of w = 1 without free nats, so that runs can
     be compared.
 
-    Higgins et al. 2017, eq. 4 (beta); Bowman et al. 2016, section 3.1 (warm-up); Kingma et al. 2016,
-    eq. 15 (free nats; here for each image, not for the mean of a batch).
+    Higgins et al. 2017, eq. 4 (beta); Bowman et al. 2016, section 3.1 (warm-up); Kingma et al.
+    2016, eq. 15 (free nats; here for each image, not for the mean of a batch).
     """
 
     beta: NonNegative = 1.0
