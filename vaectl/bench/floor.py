@@ -71,7 +71,8 @@ def step(program: Program) -> list[Product]:
 
 def _products(jaxpr: Any) -> Iterator[Product]:
     for equation in jaxpr.eqns:
-        if equation.primitive.name in ("dot_general", "conv_general_dilated"):
+        matrices = all(len(operand.aval.shape) > 1 for operand in equation.invars)
+        if equation.primitive.name in ("dot_general", "conv_general_dilated") and matrices:
             yield Product(equation)
         for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
             if _is_program(inner):
