@@ -1,8 +1,10 @@
-"""Arrays that are not there yet: their shapes and types."""
+"""Arrays that are not there yet: their shapes and types, and the programs that will make them."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr
 from jaxtyping import Array
 
 
@@ -14,3 +16,21 @@ def shaped(shape: tuple[int, ...], dtype: Any, place: Any = None) -> Any:
 def like(array: Array, place: Any = None) -> Any:
     """Return what stands for an array of the same shape and type."""
     return shaped(array.shape, array.dtype, place)
+
+
+def products(program: Any) -> Iterator[Any]:
+    """Find the matrix products and convolutions of a jaxpr, and of those inside of it.
+
+    Products of vectors, such as weighted sums, are left out.
+    """
+    for equation in program.eqns:
+        matrices = all(len(operand.aval.shape) > 1 for operand in equation.invars)
+        if equation.primitive.name in ("dot_general", "conv_general_dilated") and matrices:
+            yield equation
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
+            if _is_program(inner):
+                yield from products(getattr(inner, "jaxpr", inner))
+
+
+def _is_program(value: object) -> bool:
+    return isinstance(value, ClosedJaxpr | Jaxpr)

@@ -6,16 +6,16 @@ the BLAS at hand in this process: XLA's on the device, and on a CPU NumPy's too.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr
 from jaxtyping import Array, Float
 
+from vaectl.base import shapes
 from vaectl.base.shapes import shaped
 from vaectl.training import compiled
 from vaectl.training import step as training
@@ -58,7 +58,7 @@ def products(function: Callable[..., Any], *arguments: object) -> list[Product]:
         function: of arrays.
         arguments: of it; of arrays, shapes are enough.
     """
-    return list(_products(jax.make_jaxpr(function)(*arguments).jaxpr))
+    return [Product(found) for found in shapes.products(jax.make_jaxpr(function)(*arguments).jaxpr)]
 
 
 def step(program: Program) -> list[Product]:
@@ -68,19 +68,6 @@ def step(program: Program) -> list[Product]:
     weights = shaped((program.batch_size,), jnp.float32)
     state = compiled.shapes(program, member)
     return products(partial(training.step, program, member), state, pixels, weights)
-
-
-def _products(jaxpr: Any) -> Iterator[Product]:
-    for equation in jaxpr.eqns:
-        if equation.primitive.name in ("dot_general", "conv_general_dilated"):
-            yield Product(equation)
-        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
-            if _is_program(inner):
-                yield from _products(getattr(inner, "jaxpr", inner))
-
-
-def _is_program(value: object) -> bool:
-    return isinstance(value, ClosedJaxpr | Jaxpr)
 
 
 @final
