@@ -23,7 +23,8 @@ LAYERS = [
     {"training"},
     {"runs"},
     {"evaluation.assess", "pictures", "bench"},
-    {"experiment", "__init__"},
+    {"experiment"},
+    {"__init__"},
     {"comparison"},
     {"cli"},
     {"__main__"},
@@ -32,15 +33,12 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 EXCEPTIONS = {
     # building blocks for models; the folder of models holds nothing but plugs
     ("models.mlp", "vae.networks"),
-    # the curves of a run, which are drawn of its metrics
+    ("models.conv", "vae.networks"),
+    # the curves of a run and the samples of a model, which show themselves
     ("runs.recorder", "pictures.figures"),
-    # where compiled programs are cached, and how a record describes a device
-    ("base.devices", "data.cache"),
-    ("base.devices", "runs.record"),
-    # what a watcher is told of
-    ("experiment", "cli.progress"),
-    ("comparison.run", "cli.progress"),
-    ("comparison.publish", "cli.progress"),
+    ("runs.run", "pictures.figures"),
+    ("runs.trained", "pictures.figures"),
+    ("runs.trained", "pictures.sheets"),
 }
 PLUGS = ("likelihoods", "models", "objectives", "optimizers")
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -143,7 +141,9 @@ def test_nothing_that_could_be_code_is_loaded() -> None:
         calls = [
             node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)
         ]
-        assert not {ast.unparse(call.func) for call in calls} & {"eval", "exec", "np.load"}, file
+        called = {ast.unparse(call.func) for call in calls} & {"eval", "exec", "np.load"}
+        # --plugin is there to run a file that the user names
+        assert called <= ({"exec"} if _path(file) == "base/plugins.py" else set()), file
 
 
 NO_JAX = (

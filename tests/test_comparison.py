@@ -18,7 +18,6 @@ import vaectl
 from vaectl import data, experiment
 from vaectl.base.errors import ConfigError, DataError, DivergedError, InterruptedRunError, RunError
 from vaectl.base.files import Folder
-from vaectl.cli.progress import Event, Note, Training, Warned
 from vaectl.comparison import plan, views
 from vaectl.comparison.ended import Ended, Outcome
 from vaectl.comparison.ledger import FOLDER, Ledger
@@ -31,6 +30,7 @@ from vaectl.runs import find as runs
 from vaectl.runs import trained
 from vaectl.runs.metrics import Row
 from vaectl.training import population, step
+from vaectl.training.events import Event, Note, Training, Warned
 from vaectl.training.fit import Epoch
 from vaectl.training.program import Member, Program
 

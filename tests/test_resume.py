@@ -16,12 +16,12 @@ from tests.conftest import Vaectl, assert_equal_runs
 from vaectl import config, experiment
 from vaectl.base.errors import ConfigError, DataError, InterruptedRunError, RunError
 from vaectl.base.files import Folder
-from vaectl.cli import progress
 from vaectl.config import reading
 from vaectl.evaluation.assess import assess
 from vaectl.runs import metrics
 from vaectl.runs.checkpoints import best, keep_only, kept
 from vaectl.runs.directory import RunDir
+from vaectl.training import events
 from vaectl.training import fit as fitting
 from vaectl.training.fit import Chunk, Epoch
 
@@ -38,17 +38,17 @@ def _settings(**changes: object) -> config.Config:
     return config.Config.model_validate({**small, **changes})
 
 
-def _stop_at(found: Callable[[progress.Event], bool]) -> progress.Watch:
+def _stop_at(found: Callable[[events.Event], bool]) -> events.Watch:
     """Be a person who presses Ctrl-C when something happens."""
 
-    def watch(event: progress.Event) -> None:
+    def watch(event: events.Event) -> None:
         if found(event):
             signal.raise_signal(signal.SIGINT)
 
     return watch
 
 
-def _interrupted(runs: Path, found: Callable[[progress.Event], bool], **changes: object) -> RunDir:
+def _interrupted(runs: Path, found: Callable[[events.Event], bool], **changes: object) -> RunDir:
     with pytest.raises(InterruptedRunError):
         experiment.run(_settings(**changes), runs_dir=runs, name="a", watch=_stop_at(found))
     return RunDir(runs / "a")
@@ -100,7 +100,7 @@ def test_every_seconds_saves_inside_an_epoch(
     monkeypatch.setattr(fitting, "CHUNK_SECONDS", 1e-9)
     steps: list[int] = []
 
-    def watch(event: progress.Event) -> None:
+    def watch(event: events.Event) -> None:
         if isinstance(event, Chunk | Epoch):
             steps.extend(info.step for info in kept(Folder(tmp_path / "a" / "checkpoints")))
 
@@ -132,9 +132,9 @@ def test_a_run_whose_schedule_follows_from_its_epochs_is_not_extended(tmp_path: 
 
 
 def test_a_finished_run_has_nothing_to_resume(whole: RunDir) -> None:
-    notes: list[progress.Event] = []
+    notes: list[events.Event] = []
     result = experiment.resume(whole, _settings(), watch=notes.append)
-    assert notes == [progress.Note(f"{whole.name} is finished; --epochs N trains it further")]
+    assert notes == [events.Note(f"{whole.name} is finished; --epochs N trains it further")]
     assert result.record == whole.read_record()
 
 
@@ -235,14 +235,14 @@ def test_another_machine_or_version_is_a_warning(whole: RunDir, tmp_path: Path) 
         "device": record.device | {"host": "elsewhere"},
     }
     run.write_record(record.model_copy(update=changes))
-    notes: list[progress.Event] = []
+    notes: list[events.Event] = []
     result = experiment.resume(run, _settings(epochs=5), extend=True, watch=notes.append)
     (resumption,) = result.record.resumed
     assert [warning.split(",")[0] for warning in resumption.warnings] == [
         "jax was 0.0.1",
         "host was elsewhere",
     ]
-    assert progress.Warned(resumption.warnings[0]) in notes
+    assert events.Warned(resumption.warnings[0]) in notes
     again = experiment.resume(run, _settings(epochs=6), extend=True)
     assert again.record.resumed[1].warnings == []
 
@@ -250,11 +250,11 @@ def test_another_machine_or_version_is_a_warning(whole: RunDir, tmp_path: Path) 
 def test_a_run_without_a_checkpoint_starts_from_the_beginning(
     whole: RunDir, tmp_path: Path
 ) -> None:
-    run = _interrupted(tmp_path, lambda event: event == progress.Phase("compiling"))
+    run = _interrupted(tmp_path, lambda event: event == events.Phase("compiling"))
     assert kept(run.checkpoints) == []
-    notes: list[progress.Event] = []
+    notes: list[events.Event] = []
     experiment.resume(run, _settings(), watch=notes.append)
-    assert progress.Note("a goes on from the beginning: there is no checkpoint") in notes
+    assert events.Note("a goes on from the beginning: there is no checkpoint") in notes
     assert_equal_runs(run.path, whole.path)
 
 
@@ -365,9 +365,9 @@ def test_what_a_power_cut_left_behind_the_last_checkpoint_is_cut_back(
 
 def test_a_run_that_was_renamed_goes_on_under_its_new_name(whole: RunDir, tmp_path: Path) -> None:
     run = RunDir(Path(shutil.copytree(whole.path, tmp_path / "new")))
-    notes: list[progress.Event] = []
+    notes: list[events.Event] = []
     result = experiment.resume(run, _settings(epochs=5), extend=True, watch=notes.append)
-    assert progress.Note("new goes on after epoch 4") in notes
+    assert events.Note("new goes on after epoch 4") in notes
     assert (result.record.name, run.read_record().name) == ("new", "new")
 
 

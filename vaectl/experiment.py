@@ -21,7 +21,6 @@ from vaectl.base import devices
 from vaectl.base.devices import DeviceKind
 from vaectl.base.errors import ConfigError, DivergedError, InterruptedRunError, RunError
 from vaectl.base.interrupts import asked_to_stop
-from vaectl.cli.progress import Note, Phase, Training, Warned, Watch, ignore
 from vaectl.config.meaning import meaning, notes
 from vaectl.objectives.base import label
 from vaectl.runs import environment
@@ -45,6 +44,7 @@ from vaectl.runs.record import Best, Device, Record, Resumption, now
 from vaectl.runs.recorder import Recorder
 from vaectl.training import compiled, footprint
 from vaectl.training import fit as fitting
+from vaectl.training.events import Note, Phase, Training, Warned, Watch, ignore
 from vaectl.training.fit import Epoch
 from vaectl.training.program import Member, Program, TrainState
 from vaectl.training.step import columns

@@ -10,10 +10,8 @@ from typing import Literal
 
 import jax
 
-from vaectl.base import memory, surroundings
+from vaectl.base import cache, memory, surroundings
 from vaectl.base.errors import ConfigError
-from vaectl.data import cache
-from vaectl.runs.record import Device
 
 DeviceKind = Literal["auto", "cpu", "gpu"]
 
@@ -87,7 +85,7 @@ def pinned() -> Iterator[None]:
         yield
 
 
-def describe(device: jax.Device) -> Device:
+def describe(device: jax.Device) -> dict[str, str | int | None]:
     """What results depend on beside the configuration: the machine, its device, its CPU threads.
 
     Environment variables that may change the last bits stand there by their names, where set.

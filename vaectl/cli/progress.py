@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import (
@@ -19,49 +18,11 @@ from rich.text import Text
 
 from vaectl.base.terminal import say, visible
 from vaectl.objectives.base import label
+from vaectl.training.events import Event, Note, Phase, Training, Warned, Watch
 from vaectl.training.fit import Chunk, Epoch
 
 _SECONDS_BETWEEN_LINES = 10.0
 _DESCRIPTION = TextColumn("{task.description}", markup=False)  # names may hold what would be markup
-
-
-class Note(NamedTuple):
-    """Something worth a line of its own."""
-
-    text: str
-
-
-class Warned(NamedTuple):
-    """Something that a person must know, `--quiet` or not."""
-
-    text: str
-
-
-class Phase(NamedTuple):
-    """Something other than training begins."""
-
-    text: str
-
-
-class Training(NamedTuple):
-    """Training begins: of a run, or of the next members of a comparison."""
-
-    epochs: int
-    """Of all that is to come; a comparison counts those of every member."""
-    images: int
-    steps_per_epoch: int
-    step: int = 0
-    """After which it begins."""
-    what: str = ""
-    """What trains now, of several."""
-
-
-Event = Note | Warned | Phase | Training | Chunk | Epoch
-Watch = Callable[[Event], None]
-
-
-def ignore(event: Event) -> None:
-    """Watch without a word."""
 
 
 @contextmanager

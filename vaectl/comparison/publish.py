@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Float
 
 from vaectl.base.files import Folder
-from vaectl.cli.progress import Phase, Watch, ignore
 from vaectl.comparison import directory, report
 from vaectl.comparison.ledger import write
 from vaectl.comparison.run import Result
@@ -16,6 +15,7 @@ from vaectl.comparison.summary import Member, Summary, members, summarize
 from vaectl.pictures import charts
 from vaectl.pictures.charts import Trace
 from vaectl.runs.directory import RunDir
+from vaectl.training.events import Phase, Watch, ignore
 
 CAPTIONS = {
     "ranks": "Rank of each optimizer at each seed",

@@ -27,7 +27,6 @@ from vaectl.base.devices import DeviceKind
 from vaectl.base.errors import DivergedError, InterruptedRunError, RunError
 from vaectl.base.files import Folder
 from vaectl.base.interrupts import asked_to_stop
-from vaectl.cli.progress import Note, Phase, Training, Warned, Watch, ignore
 from vaectl.comparison import directory, members, plan, unsealed
 from vaectl.comparison.ended import FILES, Ended, Outcome, Tested, checkpoint_file
 from vaectl.comparison.ledger import FOLDER, Ledger
@@ -45,6 +44,7 @@ from vaectl.runs.metrics import Row
 from vaectl.runs.record import Best, Device, Evaluation, Record, now
 from vaectl.runs.recorder import rows_of
 from vaectl.training import footprint, population
+from vaectl.training.events import Note, Phase, Training, Warned, Watch, ignore
 from vaectl.training.fit import Chunk, Epoch
 from vaectl.training.program import Member, Program
 

@@ -171,7 +171,7 @@ class Trained:
         if z.shape[-1:] != (self.code_size,):
             raise ValueError(f"codes of shape {z.shape}; the last axis must be {self.code_size}")
         _check_room(_decode, self.vae, z.shape)
-        decoded = np.asarray(_decode(self.vae, self.variables, z))
+        decoded = np.asarray(_decode(self.vae, self.variables, jnp.asarray(z)))
         return decoded.reshape(*z.shape[:-1], *self.picture_shape)
 
     def sample(
