@@ -165,7 +165,7 @@ def test_a_folder_that_may_not_be_looked_into_is_not_damaged(
 
 def test_one_checkpoint_of_a_newer_format_blocks_nothing(tmp_path: Path) -> None:
     _save_epochs(tmp_path, -100.0, -90.0)
-    (tmp_path / "10.json").write_text('{"format_version": 2}')
+    (tmp_path / "10.json").write_text('{"format_version": 3}')
     assert [info.epoch for info in kept(Folder(tmp_path))] == [2]
     found = find_intact(Folder(tmp_path))
     assert [info.epoch for info in found.intact] == [2]
@@ -178,7 +178,7 @@ def test_one_checkpoint_of_a_newer_format_blocks_nothing(tmp_path: Path) -> None
 
 def test_a_newer_format_is_refused_with_a_hint(tmp_path: Path) -> None:
     _save_epochs(tmp_path, -100.0)
-    (tmp_path / "10.json").write_text('{"format_version": 2}')
+    (tmp_path / "10.json").write_text('{"format_version": 3}')
     with pytest.raises(RunError, match=r"10\.json: format 2 is newer") as error:
         find_intact(Folder(tmp_path))
     assert "upgrade" in error.value.hint

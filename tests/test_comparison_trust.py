@@ -305,7 +305,7 @@ def test_a_broken_evaluation_of_a_member_hinders_nothing(
 
 def test_a_trial_of_a_newer_format_is_not_trained_over(again: Callable[[], Answer]) -> None:
     file = _sealed("sgd", "result")
-    _seal_again(file, format_version=2)
+    _seal_again(file, format_version=3)
     before = file.read_bytes()
     code, _, err = again()
     assert (code, "is newer than this vaectl reads" in err) == (4, True)

@@ -280,7 +280,7 @@ def test_records_of_before_images_had_channels_are_read(tmp_path: Path) -> None:
             RECORD.model_copy(update={"format_version": FORMAT_VERSION + 1}).model_dump_json(),
             "newer",
         ),
-        ('{"format_version": 2, "of": "other fields"}', "format 2 is newer than this vaectl reads"),
+        ('{"format_version": 3, "of": "other fields"}', "format 3 is newer than this vaectl reads"),
     ],
 )
 def test_broken_records_are_refused(content: str | None, message: str, tmp_path: Path) -> None:

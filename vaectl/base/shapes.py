@@ -27,9 +27,15 @@ def products(program: Any) -> Iterator[Any]:
         matrices = all(len(operand.aval.shape) > 1 for operand in equation.invars)
         if equation.primitive.name in ("dot_general", "conv_general_dilated") and matrices:
             yield equation
-        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
-            if _is_program(inner):
-                yield from products(getattr(inner, "jaxpr", inner))
+        for inner in inner_programs(equation):
+            yield from products(inner)
+
+
+def inner_programs(equation: Any) -> Iterator[Any]:
+    """The programs that an equation runs: the bodies of loops, branches, inner functions."""
+    for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
+        if _is_program(inner):
+            yield getattr(inner, "jaxpr", inner)
 
 
 def _is_program(value: object) -> bool:

@@ -19,7 +19,7 @@ from vaectl.runs.checkpoints import Info
 from vaectl.runs.metrics import SPLITS, Row, StoredRow
 from vaectl.runs.record import Evaluation, Positive, Record
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 Stage = Literal["tuning", "result"]
 Key = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]

@@ -111,7 +111,7 @@ def _published(name: str, builder: Any, progress: bool) -> Source:
         except OSError as error:
             raise DataError(
                 f"{downloads}: cannot be written: {error.strerror}",
-                hint="make room there, or set VAECTL_CACHE_DIR to another downloads",
+                hint="make room there, or set VAECTL_CACHE_DIR to another directory",
             ) from None
     return idx.load(downloads)
 

@@ -41,7 +41,7 @@ from vaectl.runs import belongings
 from vaectl.runs.record import ImageShape, Natural
 from vaectl.training.program import TrainState
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 ANOTHER = "put it back from a copy, or choose --checkpoint latest, best, or an epoch's number"
 

@@ -17,7 +17,7 @@ from typing_extensions import TypedDict  # pydantic wants this one before Python
 
 from vaectl.base.errors import DataError, RunError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MOST_PIXELS = 2**26
 """The largest image that a record may name."""
 ACTIVE = 0.01

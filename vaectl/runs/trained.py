@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int32, UInt8
 
 from vaectl import config, data
-from vaectl.base import devices, memory, streams
+from vaectl.base import devices, streams
 from vaectl.base.errors import ConfigError, RunError
 from vaectl.base.shapes import shaped
 from vaectl.data.arrays import Split
@@ -273,8 +273,7 @@ def _check_room(function: Any, vae: VAE, *shapes: tuple[int, ...]) -> None:
     Raises:
         ConfigError: with what is needed.
     """
-    need = _need(function, vae, shapes)
-    if too_much := memory.excess(need, devices.memory_of(jax.devices()[0])):
+    if too_much := _excess(devices.memory_of(jax.devices()[0]), function, vae, shapes):
         count = math.prod(shapes[0]) // (vae.code_size if function is _decode else vae.pixels)
         samples = shapes[1][0] if len(shapes) > 1 else 1
         what = f"{count:,} images at once" + f", {samples:,} samples of each" * (samples > 1)
@@ -282,10 +281,10 @@ def _check_room(function: Any, vae: VAE, *shapes: tuple[int, ...]) -> None:
 
 
 @cache
-def _need(function: Any, vae: VAE, shapes: tuple[tuple[int, ...], ...]) -> int:
+def _excess(there: int, function: Any, vae: VAE, shapes: tuple[tuple[int, ...], ...]) -> str:
     variables = jax.eval_shape(lambda: vae.init(jax.random.key(0)))
     arrays = [shaped(shape, jnp.float32) for shape in shapes]
-    return footprint.of_program(function, vae, variables, *arrays)
+    return footprint.excess(there, function, vae, variables, *arrays)
 
 
 @partial(jax.jit, static_argnames="vae")

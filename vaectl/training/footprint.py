@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from vaectl.base import devices, memory
 from vaectl.base.errors import ConfigError
-from vaectl.base.shapes import products, shaped
+from vaectl.base.shapes import inner_programs, products, shaped
 from vaectl.evaluation import means as evaluation
 from vaectl.evaluation.means import BATCH_SIZE, PART_BYTES
 from vaectl.training import compiled
@@ -36,6 +36,10 @@ def check_training(program: Program, held_out: int, device: jax.Device) -> bool:
         ConfigError: with what is needed, and the key that is best lowered.
     """
     there, images = devices.memory_of(device), (program.images + held_out) * program.pixels
+    with jax.default_device(device):  # as training: what is traced here is not traced again
+        most = _at_most(program, held_out)
+    if most <= there:
+        return False
     need = of_training(program, held_out)
     # two chunks of batches, and a part of the validation split
     parts = 2 * max(CHUNK_BYTES, program.batch_size * program.pixels)
@@ -44,32 +48,73 @@ def check_training(program: Program, held_out: int, device: jax.Device) -> bool:
         return True
     if too_much := memory.excess(need, there):
         smaller = _halves(program)
-        key = min(smaller, key=lambda key: of_training(smaller[key], held_out))
+        key = min(smaller, key=lambda key: _at_most(smaller[key], held_out))
         raise ConfigError(f"this run {too_much}", hint=f"lower {key}")
     return False
 
 
 def of_training(program: Program, held_out: int) -> int:
     """Bytes of a run that validates on so many images."""
+    state, steps, means = _calls(program, held_out)
+    pixels = program.pixels
+    most = max(of_program(*steps) + held_out * pixels, of_program(*means) + program.images * pixels)
+    # the best epoch's state is kept beside the latest
+    return most + of_arrays(state)
+
+
+def _at_most(program: Program, held_out: int) -> int:
+    """Bytes that a run needs at most; nothing is compiled to tell them."""
+    state, steps, means = _calls(program, held_out)
+    images = (program.images + held_out) * program.pixels
+    return max(at_most(*steps), at_most(*means)) + of_arrays(state) + images
+
+
+def _calls(program: Program, held_out: int) -> tuple[Any, tuple[Any, ...], tuple[Any, ...]]:
+    """The state of a run, and the two compiled functions that run on it, with arguments."""
     member = Member(jnp.uint32(0), jnp.float32(0))
     state = compiled.shapes(program, member)
-    images = _images(program.images, program.pixels)
-    validation = _images(held_out, program.pixels)
-    steps = of_program(compiled.train_steps, program, member, state, images, 0, 1)
-    means = of_program(
-        evaluation.compiled_sums,
-        program.estimator,
-        state.params,
-        validation,
-        member.seed,
-        0,
-        0.0,
-        0,
-        held_out,
+    images, validation = (
+        shaped((count, program.pixels), jnp.uint8) for count in (program.images, held_out)
     )
-    # the best epoch's state is kept beside the latest
-    most: int = max(steps + validation.size, means + images.size)
-    return most + of_arrays(state)
+    steps = compiled.train_steps, program, member, state, images, 0, 1
+    estimator, params = program.estimator, state.params
+    means = (
+        *(evaluation.compiled_sums, estimator, params, validation),
+        *(member.seed, 0, 0.0, 0, held_out),
+    )
+    return state, steps, means
+
+
+def at_most(function: Any, *arguments: object) -> int:
+    """Bytes of a function's arrays as if none made room for another; nothing is compiled.
+
+    Args:
+        function: a jitted function.
+        arguments: of it; of arrays, shapes are enough.
+    """
+    program = function.trace(*arguments).jaxpr.jaxpr
+    largest = max(map(_of_product, products(program)), default=0)
+    return sum(map(_bytes, program.invars)) + _of_results(program) + 2 * largest
+
+
+def _of_results(program: Any) -> int:
+    return sum(
+        sum(map(_bytes, equation.outvars)) + sum(map(_of_results, inner_programs(equation)))
+        for equation in program.eqns
+    )
+
+
+def excess(there: int, function: Any, *arguments: object) -> str:
+    """Say that a function needs more than there is; nothing where it fits.
+
+    Args:
+        there: bytes.
+        function: a jitted function.
+        arguments: of it.
+    """
+    if at_most(function, *arguments) <= there:
+        return ""
+    return memory.excess(of_program(function, *arguments), there)
 
 
 def of_program(function: Any, *arguments: object) -> int:
@@ -88,7 +133,13 @@ def of_program(function: Any, *arguments: object) -> int:
 
 
 def _of_product(equation: Any) -> int:
-    return sum(v.aval.size * v.aval.dtype.itemsize for v in equation.invars + equation.outvars)
+    return sum(map(_bytes, equation.invars + equation.outvars))
+
+
+def _bytes(variable: Any) -> int:
+    size = getattr(variable.aval, "size", 0)
+    # of a key of random numbers JAX tells no size
+    return int(size) * int(getattr(variable.aval.dtype, "itemsize", 8))
 
 
 def of_arrays(tree: object) -> int:
@@ -108,13 +159,8 @@ def check_program(what: str, hint: str, function: Callable[..., Any], *arguments
     Raises:
         ConfigError: with what is needed.
     """
-    need = of_program(function, *arguments)
-    if too_much := memory.excess(need, devices.memory_of(jax.devices()[0])):
+    if too_much := excess(devices.memory_of(jax.devices()[0]), function, *arguments):
         raise ConfigError(f"{what}: this {too_much}", hint=hint)
-
-
-def _images(count: int, pixels: int) -> Any:
-    return shaped((count, pixels), jnp.uint8)
 
 
 def _halves(program: Program) -> dict[str, Program]:

@@ -160,13 +160,13 @@ def run_steps(
 def terms(program: Program) -> tuple[str, ...]:
     """Name the terms that the objective reports, in its order."""
 
-    def sums() -> Sums:
-        member = Member(jnp.uint32(0), jnp.float32(0))
-        pixels = jnp.zeros((program.batch_size, program.pixels), jnp.uint8)
-        weights = jnp.zeros(program.batch_size)
-        return step(program, member, init(program, member), pixels, weights)[1]
+    def terms() -> Sums:
+        vae = program.vae
+        network = vae.network(vae.init(jax.random.key(0)), training=True)
+        x, noise = jnp.zeros((1, *vae.image_shape)), jnp.zeros((program.samples, 1, vae.code_size))
+        return program.objective.terms(network, x, noise, jnp.float32(0))[1]
 
-    return tuple(jax.eval_shape(sums))
+    return tuple(jax.eval_shape(terms))
 
 
 def columns(program: Program) -> list[str]:
