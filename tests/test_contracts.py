@@ -240,12 +240,12 @@ def test_the_gradient_of_an_objective_is_that_of_finite_differences(objective: O
         np.testing.assert_allclose(along, (ahead - behind) / 2e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(28, 28, 1), (5, 7, 3)])
+@pytest.mark.parametrize("shape", [(8, 8, 1), (5, 7, 3)])
 @pytest.mark.parametrize("model", MODELS, ids=repr)
 def test_a_model_has_the_shapes_it_is_asked_for_and_learns_with_all_of_it(
     model: Model, shape: tuple[int, int, int]
 ) -> None:
-    for likelihood in (Bernoulli(), Gaussian(scale="pixel"), Gaussian(scale="one")):
+    for likelihood in (Bernoulli(), Gaussian(scale="one")):
         vae = VAE(model, likelihood, 3, shape)
         variables = vae.init(jax.random.key(0))
         network = vae.network(variables)
@@ -275,7 +275,7 @@ def _options(plug: Any) -> list[str]:
 
 
 PLUGS: list[Any] = [*LIKELIHOODS, *OBJECTIVES[1:], *MODELS[1:], *OPTIMIZERS[1:]]
-OFTEN = (LIKELIHOODS[3], OBJECTIVES[3], MODELS[2], OPTIMIZERS[6])
+OFTEN = (MODELS[2], OPTIMIZERS[6])
 """In the suite; the others behind the marker."""
 
 

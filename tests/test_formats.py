@@ -38,7 +38,7 @@ def test_a_stored_run_is_listed_loaded_evaluated_and_resumed(
 @pytest.mark.parametrize(
     ("was", "is_", "key"),
     [
-        ("activation: tanh", "activation: relu", "model.activation"),
+        ("activation: tanh", "activation: relu", "model.mlp.activation"),
         ("momentum: 0.9", "momentum: 0.8", "optimizer.sgd.momentum"),
     ],
 )

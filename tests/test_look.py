@@ -460,7 +460,7 @@ class TestApi:
         assert package.load(run.path, wanted).checkpoint == chosen[1] != chosen[0]
 
     def test_errors_are_vaectls_own(self, runs: Path) -> None:
-        with pytest.raises(RunError, match="cannot be read") as error:
+        with pytest.raises(RunError, match="no run of that name") as error:
             package.load(runs / "nothing")
         assert "vaectl runs" in error.value.hint
         assert issubclass(DataError, Exception)

@@ -259,7 +259,8 @@ def _task(settings: config.Config, device_kind: DeviceKind, stream: bool, watch:
     task = Task(settings, data.load(settings.data), device, streamed=False, watch=watch)
     task.program.check_steps()
     held_out = len(task.dataset.validation.images)
-    must_stream = footprint.check_training(task.program, held_out, device)
+    with jax.default_device(device):  # as in training: what is traced here is not traced again
+        must_stream = footprint.check_training(task.program, held_out, device)
     task = task._replace(streamed=must_stream or stream)
     for note in (*task.dataset.notes, *notes(settings)):
         watch(Note(f"note: {note}"))

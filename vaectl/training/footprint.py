@@ -36,9 +36,7 @@ def check_training(program: Program, held_out: int, device: jax.Device) -> bool:
         ConfigError: with what is needed, and the key that is best lowered.
     """
     there, images = devices.memory_of(device), (program.images + held_out) * program.pixels
-    with jax.default_device(device):  # as training: what is traced here is not traced again
-        most = _at_most(program, held_out)
-    if most <= there:
+    if _at_most(program, held_out) <= there:
         return False
     need = of_training(program, held_out)
     # two chunks of batches, and a part of the validation split
