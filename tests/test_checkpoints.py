@@ -179,7 +179,7 @@ def test_one_checkpoint_of_a_newer_format_blocks_nothing(tmp_path: Path) -> None
 def test_a_newer_format_is_refused_with_a_hint(tmp_path: Path) -> None:
     _save_epochs(tmp_path, -100.0)
     (tmp_path / "10.json").write_text('{"format_version": 3}')
-    with pytest.raises(RunError, match=r"10\.json: format 2 is newer") as error:
+    with pytest.raises(RunError, match=r"10\.json: format 3 is newer") as error:
         find_intact(Folder(tmp_path))
     assert "upgrade" in error.value.hint
 
