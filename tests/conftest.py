@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import pytest
@@ -17,11 +17,18 @@ from jaxtyping import install_import_hook
 
 # shapes in signatures are checked here, and cost users nothing
 install_import_hook(
-    [f"vaectl.{name}" for name in ("streams", "model", "objective", "evaluation", "training")],
+    [
+        *(f"vaectl.{name}" for name in ("base.streams", "vae", "evaluation")),
+        # the others are given devices that stand for a GPU
+        *(f"vaectl.training.{name}" for name in ("program", "step", "compiled", "fit")),
+    ],
     "beartype.beartype",
 )
 
 import jax
+
+if TYPE_CHECKING:
+    from vaectl.vae.vae import VAE
 
 MNIST = os.environ.get("VAECTL_MNIST_DIR")
 needs_mnist = pytest.mark.skipif(
@@ -35,7 +42,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> None
     base = tmp_path_factory.getbasetemp()
     cache = (base if worker_id == "master" else base.parent) / "cache"
     os.environ["VAECTL_CACHE_DIR"] = str(cache)
-    from vaectl import devices  # not before shapes are checked
+    from vaectl.base import devices  # not before shapes are checked
 
     devices.keep_compiled_programs()
 
@@ -68,6 +75,15 @@ def strict_types() -> Iterator[None]:
     """Refuse to mix types silently. Not for all tests: Optax's Adam itself mixes some."""
     with jax.numpy_dtype_promotion("strict"):
         yield
+
+
+def mlp(image_shape: tuple[int, int, int], **settings: object) -> "VAE":
+    """Build a VAE of fully connected layers, with the keys of `model` in a configuration."""
+    from vaectl import config
+    from vaectl.vae.vae import VAE
+
+    model = config.Config.model_validate({"model": settings}).model
+    return VAE(model.chosen, config.Config().likelihood.chosen, model.code_size, image_shape)
 
 
 @pytest.fixture
@@ -168,7 +184,7 @@ def assert_equal_runs(ours: Path, theirs: Path) -> None:
     for checkpoint in ("latest", "best"):
         a, b = (package.load(run, checkpoint) for run in (ours, theirs))
         assert a.checkpoint.step == b.checkpoint.step
-        jax.tree.map(np.testing.assert_array_equal, a.params, b.params)
+        jax.tree.map(np.testing.assert_array_equal, a.variables, b.variables)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from tests.conftest import Happened, Vaectl
-from vaectl import charts
+from vaectl.pictures import charts
 
 SETTINGS = """\
 protocol: tuned

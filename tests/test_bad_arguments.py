@@ -12,9 +12,9 @@ from typer.core import TyperArgument, TyperGroup, TyperOption
 
 from tests.conftest import Vaectl
 from vaectl import config, data
+from vaectl.base.errors import DataError, RunError
 from vaectl.cli.app import app
-from vaectl.errors import DataError, RunError
-from vaectl.rundir import RunDir
+from vaectl.runs.directory import RunDir
 
 TEXTS = [
     *("", " ", "-", "--", ".", "..", "../..", "/", "//", "a/b", "a b", "~", "~nobody-here/x"),

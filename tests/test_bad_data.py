@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 
 from tests.test_config import ANY
 from tests.test_data import _idx, _source, _write_idx
-from vaectl import config, data, memory
+from vaectl import config, data
+from vaectl.base import memory
+from vaectl.base.errors import DataError
 from vaectl.data import cache, idx
-from vaectl.errors import DataError
 
 
 def _npy(array: np.ndarray) -> bytes:

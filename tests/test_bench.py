@@ -2,9 +2,14 @@ import json
 
 import numpy as np
 import pytest
+from jax import lax
 
 from tests.conftest import Vaectl
-from vaectl import bench, config, floor, measures, training
+from vaectl import config
+from vaectl.base.shapes import shaped
+from vaectl.bench import floor, measures
+from vaectl.bench import report as bench
+from vaectl.training.program import Program
 
 SMALL = ("--set", "data.train_size=300", "--set", "model.hidden_size=20", "--quiet")
 
@@ -18,7 +23,7 @@ def _little_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_products_of_a_step_are_those_of_a_network_of_its_shape() -> None:
     settings = config.Config(batch_size=250)
-    program = training.program(settings, images=50_000, pixels=784)
+    program = Program.of(settings, images=50_000, image_shape=(28, 28, 1))
     wide, heads, narrow = 784 * 500, 500 * 40, 20 * 500
     # forward, gradient by the weights, gradient by the inputs; the images need none
     uses = 2 * wide + 3 * heads + 3 * narrow + 3 * wide
@@ -27,13 +32,20 @@ def test_the_products_of_a_step_are_those_of_a_network_of_its_shape() -> None:
 
 @pytest.mark.parametrize("transposed", ["", "left", "right"])
 def test_products_repeat_on_the_device_as_often_as_asked(transposed: str) -> None:
-    product = floor.Product(3, 4, 5, transposed)
+    """Also the products of a gradient, which add over other axes."""
+    axes = 0 if transposed == "left" else 1, 1 if transposed == "right" else 0
+    shapes = (4, 3) if transposed == "left" else (3, 4), (5, 4) if transposed == "right" else (4, 5)
+    [product] = floor.products(
+        lambda left, right: lax.dot_general(left, right, (((axes[0],), (axes[1],)), ((), ()))),
+        *(shaped(shape, np.float32) for shape in shapes),
+    )
+    assert product.operations == 2 * 3 * 4 * 5
     least = floor.Floor([product], times=7)
-    [(left, right)] = least.operands
+    [[left, right]] = least.operands
     corner = (left.T if transposed == "left" else left)[0] @ (
         right.T if transposed == "right" else right
     )[:, 0]
-    total = floor.repeat((transposed,), [(left, right)], 7)
+    total = floor.repeat([product], [[left, right]], 7)
     np.testing.assert_allclose(total, 7 * corner, rtol=1e-5)
     assert least.seconds() > 0
 

@@ -9,14 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vaectl import config, training
-from vaectl.checkpoints import Checkpoints, Info, best, find_intact, keep_only, kept
-from vaectl.configfile import OPTIMIZERS
-from vaectl.errors import DivergedError, RunError
-from vaectl.files import Folder
+from vaectl import config
+from vaectl.base.errors import DivergedError, RunError
+from vaectl.base.files import Folder
+from vaectl.optimizers.base import Optimizer
+from vaectl.runs.checkpoints import Checkpoints, Info, best, find_intact, keep_only, kept
+from vaectl.training.program import Member, Program, TrainState
+from vaectl.training.step import init
 
 
-def _state(optimizer: str = "adam", seed: int = 0) -> training.TrainState:
+def _state(optimizer: str = "adam", seed: int = 0) -> TrainState:
     settings = config.Config.model_validate(
         {
             "seed": seed,
@@ -24,28 +26,27 @@ def _state(optimizer: str = "adam", seed: int = 0) -> training.TrainState:
             "optimizer": {"name": optimizer},
         }
     )
-    program = training.program(settings, images=10, pixels=6)
-    state: training.TrainState = training.init(program, training.member(settings))
-    return state
+    program = Program.of(settings, images=10, image_shape=(2, 3, 1))
+    return init(program, Member.of(settings))
 
 
-def _like(state: training.TrainState) -> training.TrainState:
-    like: training.TrainState = jax.eval_shape(lambda: state)
+def _like(state: TrainState) -> TrainState:
+    like: TrainState = jax.eval_shape(lambda: state)
     return like
 
 
 def _info(epoch: int, elbo: float = -100.0, best: int = 1) -> Info:
-    return Info(epoch=epoch, step=10 * epoch, validation_elbo=elbo, best=10 * best)
+    return Info(epoch=epoch, step=10 * epoch, score=elbo, best=10 * best)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", Optimizer.known)
 def test_a_state_comes_back_bit_for_bit(optimizer: str, tmp_path: Path) -> None:
     state = _state(optimizer)
     with Checkpoints(Folder(tmp_path)) as saved:
         saved.save(state, _info(1))
         saved.commit()
         back = saved.restore(kept(Folder(tmp_path))[0], _like(state))
-    assert isinstance(back, training.TrainState)
+    assert isinstance(back, TrainState)
     for ours, theirs in zip(jax.tree.leaves(back), jax.tree.leaves(state), strict=True):
         assert ours.dtype == theirs.dtype
         np.testing.assert_array_equal(ours, theirs)
@@ -164,7 +165,7 @@ def test_a_folder_that_may_not_be_looked_into_is_not_damaged(
 
 def test_one_checkpoint_of_a_newer_format_blocks_nothing(tmp_path: Path) -> None:
     _save_epochs(tmp_path, -100.0, -90.0)
-    (tmp_path / "10.json").write_text('{"format_version": 2}')
+    (tmp_path / "10.json").write_text('{"format_version": 3}')
     assert [info.epoch for info in kept(Folder(tmp_path))] == [2]
     found = find_intact(Folder(tmp_path))
     assert [info.epoch for info in found.intact] == [2]
@@ -177,19 +178,26 @@ def test_one_checkpoint_of_a_newer_format_blocks_nothing(tmp_path: Path) -> None
 
 def test_a_newer_format_is_refused_with_a_hint(tmp_path: Path) -> None:
     _save_epochs(tmp_path, -100.0)
-    (tmp_path / "10.json").write_text('{"format_version": 2}')
-    with pytest.raises(RunError, match=r"10\.json: format 2 is newer") as error:
+    (tmp_path / "10.json").write_text('{"format_version": 3}')
+    with pytest.raises(RunError, match=r"10\.json: format 3 is newer") as error:
         find_intact(Folder(tmp_path))
     assert "upgrade" in error.value.hint
 
 
 def test_the_sums_of_an_epoch_under_way_come_back_bit_for_bit(tmp_path: Path) -> None:
-    info = Info(epoch=0, step=3, beyond=3, sums=(1 / 3, 5e300 / 7), validation_elbo=None)
+    info = Info(epoch=0, step=3, beyond=3, sums={"kl": 1 / 3, "nll": 5e300 / 7}, score=None)
     with Checkpoints(Folder(tmp_path)) as saved:
         saved.save(_state(), info)
     (back,) = kept(Folder(tmp_path))
     assert back.sums == info.sums
     assert (back.where, best([back])) == ("epoch 0 + 3 steps", None)
+
+
+def test_what_stood_beside_a_checkpoint_before_terms_had_names_is_read() -> None:
+    fields = '{"epoch": 2, "step": 33, "beyond": 3, "sums": [0.5, 7.0], "image_shape": [28, 28], '
+    info = Info.model_validate_json(fields + '"validation_elbo": -100.0}')
+    assert (info.quantity, info.score, info.sums) == ("elbo", -100.0, {"kl": 0.5, "nll": 7.0})
+    assert info.image_shape == (28, 28, 1)
 
 
 def test_leaving_the_context_finishes_the_save_under_way(tmp_path: Path) -> None:
@@ -201,12 +209,13 @@ def test_leaving_the_context_finishes_the_save_under_way(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("was", "is_"),
     [
-        ('"validation_elbo": -100.0', '"validation_elbo": 100.0'),
+        ('"score": -100.0', '"score": 100.0'),
+        ('"quantity": "elbo"', '"quantity": "nll"'),
         ('"epoch": 3', '"epoch": 2'),
         ('"beyond": 0', '"beyond": 1'),
         ('"best": 10', '"best": 30'),
         ('"seconds": 0.0', '"seconds": 8.0'),
-        ('"sums": [', '"summs": ['),
+        ('"sums": {', '"summs": {'),
         ('"beyond": 0', '"beyond": 0, "unheard": 1'),
         ('"seal": "', '"seal": "0'),
     ],

@@ -15,18 +15,24 @@ import pytest
 from filelock import FileLock
 
 import vaectl
-from vaectl import assessment, configfile, data, experiment, population, runs, trained, training
+from vaectl import data, experiment
+from vaectl.base.errors import ConfigError, DataError, DivergedError, InterruptedRunError, RunError
+from vaectl.base.files import Folder
 from vaectl.comparison import plan, views
 from vaectl.comparison.ended import Ended, Outcome
 from vaectl.comparison.ledger import FOLDER, Ledger
 from vaectl.comparison.plan import Comparison, Tuning
 from vaectl.comparison.run import Result, run
 from vaectl.comparison.summary import cells, summarize
-from vaectl.errors import ConfigError, DataError, DivergedError, InterruptedRunError, RunError
-from vaectl.files import Folder
-from vaectl.fitting import Epoch
-from vaectl.progress import Event, Note, Training, Warned
-from vaectl.record import Row
+from vaectl.config import reading
+from vaectl.evaluation import assess as assessment
+from vaectl.runs import find as runs
+from vaectl.runs import trained
+from vaectl.runs.metrics import Row
+from vaectl.training import population, step
+from vaectl.training.events import Event, Note, Training, Warned
+from vaectl.training.fit import Epoch
+from vaectl.training.program import Member, Program
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "compare"
 SMALL = [
@@ -61,7 +67,7 @@ def test_committed_comparisons_load_and_survive_being_written(file: Path, tmp_pa
     assert f"vaectl compare-optimizers configs/compare/{file.name}" in file.read_text()
     settings = plan.load(file)
     copy = tmp_path / "comparison.yaml"
-    copy.write_text(configfile.dump(settings))
+    copy.write_text(reading.dump(settings))
     assert plan.load(copy) == settings
     assert plan.differing(plan.load(copy), settings) == []
 
@@ -82,7 +88,7 @@ def test_the_base_may_be_a_file_and_keys_that_differ(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("base:\n  file: base.yaml\n  epochs: 5\n  model: {code_size: 2}\n")
     base = plan.load(file).base
-    assert (base.epochs, base.model.code_size, base.model.hidden_size) == (5, 2, 9)
+    assert (base.epochs, base.model.code_size, base.model.mlp.hidden_size) == (5, 2, 9)
     # each problem at its own line
     (tmp_path / "base.yaml").write_text("\n\nseed: -1\nepochs: 7\n")
     file.write_text("base:\n  file: base.yaml\n  epochs: 0\n")
@@ -103,7 +109,8 @@ def test_all_problems_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
     assert _problems(text, tmp_path) == [
         "line 1: base.epochs: should be greater than or equal to 1, not 0",
         "line 2: seeds: should be a number from 1 to 200, or a list of different seeds, not 0",
-        "line 3: optimizers.0: no 'adm' among adam, rmsprop, adagrad, sgd; did you mean adam?",
+        "line 3: optimizers.0: no 'adm' among adagrad, adam, adamw, lion, muon, rmsprop, sgd; "
+        "did you mean adam?",
         "line 3: unknown key optimizers.1.momentun; did you mean momentum?",
         "line 3: optimizers.2.learning_rate: should be a finite number, "
         "not a number that is not finite",
@@ -183,17 +190,21 @@ def test_optimizers_meet_the_same_weights_and_batches_at_a_seed() -> None:
     found = []
     for label, settings in _small(optimizers=["adam", "sgd"]).entries.items():
         trial = plan.trials(label, "result", settings, [1e-3], [7])[0]
-        program = training.program(trial.settings, images=200, pixels=784)
-        member = training.member(trial.settings)
-        params = training.init(program, member).params
-        drawn = params, training.order(program, member, 3), training.noise(program, member, 5)
+        program = Program.of(trial.settings, images=200, image_shape=(28, 28, 1))
+        member = Member.of(trial.settings)
+        params = step.init(program, member).params
+        drawn = params, step.order(program, member, 3), step.noise(program, member, 5)
         found.append([np.asarray(leaf) for leaf in jax.tree.leaves(drawn)])
     for a, b in zip(*found, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def _row(epoch: int, split: Literal["train", "validation"], nll: float) -> Row:
-    return Row(epoch, 10 * epoch, split, -(nll + 1.0), 1.0, nll, 0.5)
+    return Row(epoch, 10 * epoch, split, _terms(-(nll + 1.0), 1.0, nll), 0.5)
+
+
+def _terms(elbo: float, kl: float, nll: float) -> dict[str, float]:
+    return {"elbo": elbo, "kl": kl, "nll": nll}
 
 
 CURVE = [_row(e, split, 1 / e) for e in (1, 2) for split in ("train", "validation")]
@@ -246,8 +257,8 @@ def test_the_ledger_reads_what_it_wrote_and_shows_it(tmp_path: Path) -> None:
         {"rows": [CURVE[1], CURVE[0], *CURVE[2:]]},
         {"rows": [row._replace(step=row.step + 1) for row in CURVE]},
         {"rows": [row._replace(step=-row.step) for row in CURVE]},
-        {"rows": [row._replace(elbo=row.elbo + 1e-9) for row in CURVE]},
-        {"rows": [row._replace(elbo=-np.inf, nll=np.inf) for row in CURVE]},
+        {"rows": [row._replace(terms={**row.terms, "elbo": row.elbo + 1e-9}) for row in CURVE]},
+        {"rows": [row._replace(terms=_terms(-np.inf, 1.0, np.inf)) for row in CURVE]},
         {"rows": [row._replace(seconds=-1.0) for row in CURVE]},
         {"rows": []},
         {"learning_rate": np.nan},
@@ -303,7 +314,7 @@ def test_a_result_is_ordinary_runs_of_the_best_rate_on_fresh_seeds(tmp_path: Pat
     result.check()  # a rate of the grid that diverges is no failure
     model = trained.load(tmp_path / "c" / "adam-s1")
     assert model.settings.seed == 1
-    assert model.checkpoint.validation_elbo == final[1].best_elbo
+    assert model.checkpoint.score == final[1].best_elbo
     assert [e is not None for e in result.evaluations] == [
         o.stage == "result" for o in result.outcomes
     ]
@@ -357,7 +368,7 @@ def test_a_label_that_changed_its_meaning_and_changed_back_leaves_the_right_run(
         result = run(settings, runs_dir=tmp_path, name="c")
         model = vaectl.load(tmp_path / "c" / "a-s0")
         assert model.settings == result.trials[0].settings
-        assert model.checkpoint.validation_elbo == pytest.approx(result.outcomes[0].best_elbo)
+        assert model.checkpoint.score == pytest.approx(result.outcomes[0].best_elbo)
 
 
 def test_a_run_that_stands_in_the_way_is_moved_aside(tmp_path: Path) -> None:
@@ -501,7 +512,7 @@ def test_a_comparison_that_was_killed_continues_and_repeats_nothing(tmp_path: Pa
         assignments=[*SMALL, "epochs=40"],
         options={"protocol": "paper", "optimizers": ["adam", "sgd"], "importance_samples": 2},
     )
-    (tmp_path / "c.yaml").write_text(configfile.dump(settings))
+    (tmp_path / "c.yaml").write_text(reading.dump(settings))
     process = subprocess.Popen(
         [sys.executable, "-m", "vaectl", "compare-optimizers", "c.yaml", "--name", "c"],
         cwd=tmp_path,
@@ -594,4 +605,4 @@ def test_a_signal_at_the_end_of_a_trial_does_not_cost_it(tmp_path: Path) -> None
 def test_data_of_another_content_make_other_trials() -> None:
     trial = plan.trials("adam", "result", data_settings := _small().entries["adam"], [1e-3], [0])[0]
     fingerprint = data.load(data_settings.data).fingerprint
-    assert trial.key(fingerprint) != trial.key("another")
+    assert not {*trial.keys(fingerprint)} & {*trial.keys("another")}

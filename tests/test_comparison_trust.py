@@ -14,11 +14,12 @@ import pytest
 
 from tests.conftest import Answer, Happened, Vaectl
 from tests.edits import COMMAND, SETTINGS, C, draw_nothing, drill, numbers, published, swap
-from vaectl import assessment, seals
-from vaectl.errors import DivergedError
-from vaectl.record import Evaluation
-from vaectl.rundir import RunDir
-from vaectl.trained import Trained
+from vaectl.base import seals
+from vaectl.base.errors import DivergedError
+from vaectl.evaluation import assess as assessment
+from vaectl.runs.directory import RunDir
+from vaectl.runs.record import Evaluation
+from vaectl.runs.trained import Trained
 
 OLD = Path(__file__).parent / "formats" / "comparison-1.tar.gz"
 
@@ -223,10 +224,23 @@ def test_a_trial_that_is_sealed_again_with_another_curve_than_its_runs_is_traine
         assert numbers(C) == numbers(finished)
 
 
-def _better(  # as metrics.csv has it
-    epoch: int, step: int, split: str, elbo: float, kl: float, nll: float, seconds: float
+def _better(
+    epoch: int, step: int, split: str, terms: dict[str, float], seconds: float
 ) -> list[object]:
-    return [epoch, step, split, elbo + 100, kl, nll - 100, seconds]
+    better = {"elbo": terms["elbo"] + 100, "kl": terms["kl"], "nll": terms["nll"] - 100}
+    return [epoch, step, split, better, seconds]
+
+
+def test_sealed_trials_of_before_terms_had_names_are_read(
+    again: Callable[[], Answer], finished: Path
+) -> None:
+    for file in (C / "trials").glob("*[0-9a-f].json"):
+        rows = json.loads(file.read_text())["rows"]
+        of_before = [[*place, *terms.values(), seconds] for *place, terms, seconds in rows]
+        assert rows == [] or len(of_before[0]) == 7
+        _seal_again(file, rows=of_before)
+    assert again().err == "reading digits-5k\ndrawing curves\n"
+    assert published(C) == published(finished)
 
 
 @pytest.mark.parametrize("stage", ["tuning", "result"])
@@ -291,7 +305,7 @@ def test_a_broken_evaluation_of_a_member_hinders_nothing(
 
 def test_a_trial_of_a_newer_format_is_not_trained_over(again: Callable[[], Answer]) -> None:
     file = _sealed("sgd", "result")
-    _seal_again(file, format_version=2)
+    _seal_again(file, format_version=3)
     before = file.read_bytes()
     code, _, err = again()
     assert (code, "is newer than this vaectl reads" in err) == (4, True)
@@ -545,6 +559,7 @@ def test_an_old_comparison_is_checked_and_sealed_and_trains_nothing(
                 assert number == pytest.approx(expected, rel=1e-5)
         for summary in (side, told):
             summary.pop("best_run")
+    before["data"]["image_shape"].append(1)  # images have channels since
     for summary in (before, after):
         summary.pop("name")
         summary.pop("path")
@@ -603,6 +618,24 @@ def test_an_old_comparison_whose_import_was_cut_off_is_read_again(
     assert code == 0
     assert "4 trials of the tuning" in err
     assert not (C / ".trials").exists()
+
+
+def test_a_trial_under_the_key_of_before_plugs_is_trained_again_in_its_place(
+    old: Callable[[], Answer],
+) -> None:
+    assert old().code == 0  # sealed now, under the keys that it had
+    names = {path.name for path in (C / "trials").iterdir()}
+    before = numbers(C)
+    for stage in ("tuning", "result"):
+        file = _sealed("sgd", stage)
+        file.write_bytes(file.read_bytes()[:-20])
+        code, _, err = old()
+        assert code == 0, err
+        assert f"{file}: damaged or changed: sgd, learning rate 0.001" in err
+        assert {path.name for path in (C / "trials").iterdir()} == names
+        assert "damaged" not in old().err
+    for side, told in zip(numbers(C)["sides"], before["sides"], strict=True):
+        assert side["best_elbo"]["mean"] == pytest.approx(told["best_elbo"]["mean"], rel=1e-5)
 
 
 # the drill: random single edits

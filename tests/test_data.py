@@ -8,9 +8,9 @@ import pytest
 
 from tests.conftest import MNIST, needs_mnist
 from vaectl import config, data
+from vaectl.base.errors import DataError
 from vaectl.data import arrays, cache, idx, npz, splits
 from vaectl.data.binarization import binarize
-from vaectl.errors import DataError
 
 
 def _source(train: int = 60, test: int = 10) -> arrays.Source:
@@ -47,10 +47,11 @@ class TestDigits:
         dataset = data.load(config.Data())
         for split, per_class in (("train", 400), ("validation", 50), ("test", 50)):
             part = getattr(dataset, split)
-            assert part.images.shape == (10 * per_class, 784)
+            assert part.images.shape == (10 * per_class, 28, 28, 1)
+            assert part.flat.shape == (10 * per_class, 784)
             assert part.labels is not None
             assert np.bincount(part.labels).tolist() == [per_class] * 10
-        assert dataset.image_shape == (28, 28)
+        assert dataset.image_shape == (28, 28, 1)
 
     def test_splits_are_stratified_at_other_sizes_too(self) -> None:
         dataset = data.load(config.Data(train_size=100, validation_size=50, test_size=20))
@@ -84,9 +85,10 @@ class TestSplits:
         source = _source(60)
         dataset = splits.split(source, config.Data(binarization="none"))
         flat = source.train.images.reshape(60, -1)
-        assert np.array_equal(dataset.train.images, flat[:50])
-        assert np.array_equal(dataset.validation.images, flat[50:])
-        assert np.array_equal(dataset.test.images, source.test.images.reshape(10, -1))
+        assert np.array_equal(dataset.train.flat, flat[:50])
+        assert np.array_equal(dataset.validation.flat, flat[50:])
+        assert np.array_equal(dataset.test.flat, source.test.images.reshape(10, -1))
+        assert np.array_equal(dataset.train.images[..., 0], source.train.images[:50])
         assert source.train.labels is not None
         assert dataset.validation.labels is not None
         assert np.array_equal(dataset.validation.labels, source.train.labels[50:])
@@ -96,8 +98,8 @@ class TestSplits:
         settings = config.Data(binarization="none", train_size=5, validation_size=3, test_size=2)
         dataset = splits.split(source, settings)
         flat = source.train.images.reshape(60, -1)
-        assert np.array_equal(dataset.train.images, flat[:5])
-        assert np.array_equal(dataset.validation.images, flat[57:])
+        assert np.array_equal(dataset.train.flat, flat[:5])
+        assert np.array_equal(dataset.validation.flat, flat[57:])
         assert len(dataset.test.images) == 2
 
     @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 
 import vaectl as package
 from tests.conftest import Vaectl
+from vaectl.base.errors import DataError
 
 QUICK = ("--epochs", "2", "--hidden-size", "32", "--set", "data.train_size=500")
 
@@ -90,7 +91,8 @@ def test_json_is_one_object_and_all_of_stdout(vaectl: Vaectl) -> None:
     result = json.loads(out)
     assert result["path"] == "runs/a"
     assert result["status"] == "finished"
-    assert result["validation"]["elbo"] == pytest.approx(result["best"]["validation_elbo"])
+    assert result["validation"]["elbo"] == pytest.approx(result["best"]["score"])
+    assert result["best"]["quantity"] == "elbo"
 
 
 def test_the_default_learns_digits(vaectl: Vaectl) -> None:
@@ -119,7 +121,7 @@ def test_a_name_that_exists_is_refused_before_training_and_replaced_by_force(
     ("arguments", "code", "message"),
     [
         (["--epochs", "0"], 2, "error: --epochs: epochs: should be greater than or equal to 1"),
-        (["--optimizer", "adm"], 2, "error: --optimizer: optimizer.name: should be 'adam',"),
+        (["--optimizer", "adm"], 2, "error: --optimizer: optimizer.name: should be 'adagrad', '"),
         (["--learning-rate", "nan"], 2, "should be a finite number"),
         (["--device", "gpu"], 2, "error: --device gpu: JAX sees no GPU here"),
         (["--name", "a/b"], 2, "error: --name a/b: not usable"),
@@ -146,7 +148,7 @@ def test_errors_say_what_where_and_what_to_try(
 
 
 def test_debug_shows_the_traceback(vaectl: Vaectl) -> None:
-    with pytest.raises(package.errors.DataError):
+    with pytest.raises(DataError):
         vaectl("train", "--debug", "--set", "data.source=idx:gone")
 
 

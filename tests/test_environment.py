@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from vaectl.environment import git_commit
+from vaectl.runs.environment import git_commit
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="there is no git here")
 

@@ -26,8 +26,8 @@ from tests.conftest import Happened, Vaectl, assert_equal_runs
 from tests.disk import CUTS, Call, Directory, Disk, File, loop_disk, record
 from tests.edits import COMMAND, SETTINGS, C, draw_nothing, drill, numbers
 from vaectl import experiment
-from vaectl.checkpoints import BEGINNING, find_intact, kept
-from vaectl.rundir import RunDir, is_run
+from vaectl.runs.checkpoints import BEGINNING, find_intact, kept
+from vaectl.runs.directory import RunDir, is_run
 
 EPOCHS = 20
 SHORT = (
@@ -250,7 +250,7 @@ def _flip_digest(file: Path) -> None:
 
 def _raise_elbo(file: Path) -> None:
     """By what would make a state the best for ever."""
-    file.write_text(file.read_text().replace('"validation_elbo": -', '"validation_elbo": '))
+    file.write_text(file.read_text().replace('"score": -', '"score": '))
 
 
 def _damage(kind: str, index: int, folder: Path, whole: Path, happened: Happened) -> None:

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from vaectl.interrupts import SIGNALS, asked_to_stop
+from vaectl.base.interrupts import SIGNALS, asked_to_stop
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -45,7 +45,7 @@ def test_other_threads_leave_signals_alone() -> None:
 def test_a_command_leaves_at_once_and_without_a_traceback(number: int) -> None:
     """In a process of its own, since this one is to go on."""
     code = (
-        "import signal; from vaectl.interrupts import leave_at_once; leave_at_once()\n"
+        "import signal; from vaectl.base.interrupts import leave_at_once; leave_at_once()\n"
         f"signal.raise_signal({int(number)})\nprint('still here')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -54,7 +54,7 @@ def test_a_command_leaves_at_once_and_without_a_traceback(number: int) -> None:
 
 def test_a_command_leaves_though_nobody_reads_what_it_says() -> None:
     code = (
-        "import os, signal; from vaectl.interrupts import leave_at_once; leave_at_once()\n"
+        "import os, signal; from vaectl.base.interrupts import leave_at_once; leave_at_once()\n"
         "os.set_blocking(2, False)\n"
         "try:\n    while True: os.write(2, b' ' * 4096)\nexcept BlockingIOError: pass\n"
         "os.set_blocking(2, True)\n"
@@ -72,7 +72,7 @@ def test_a_command_leaves_though_nobody_reads_what_it_says() -> None:
 def test_a_signal_that_was_to_be_ignored_is(number: int) -> None:
     """As SIGINT is in what a script puts into the background."""
     code = (
-        "import signal, sys; from vaectl.interrupts import asked_to_stop, leave_at_once\n"
+        "import signal, sys; from vaectl.base.interrupts import asked_to_stop, leave_at_once\n"
         f"signal.signal({int(number)}, signal.SIG_IGN); leave_at_once()\n"
         f"with asked_to_stop() as asked: signal.raise_signal({int(number)}); print(asked())\n"
         f"signal.raise_signal({int(number)}); print('still here')"

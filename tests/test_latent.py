@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vaectl import latent
+from vaectl.pictures import latent
 
 
 def _array(values: list[float]) -> np.ndarray:

@@ -2,23 +2,39 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from jax.test_util import check_grads
+from jaxtyping import Array
 from scipy import integrate, special, stats
 
-from vaectl import config, model, objective
+from tests.conftest import mlp
+from vaectl.likelihoods.bernoulli import Bernoulli, softplus
+from vaectl.objectives.base import with_elbo
+from vaectl.objectives.elbo import ELBO
+from vaectl.vae import posterior
+from vaectl.vae.vae import VAE, Network, Variables
 
 pytestmark = pytest.mark.usefixtures("strict_types")
+
+
+def _log_likelihood(logits: Array, x: Array) -> Array:
+    """Of images of one row, whose pixels stand last."""
+    return Bernoulli().log_prob(logits[..., None, :, None, None], x[..., None, :, None])
+
+
+def _terms(network: Network, x: Array, noise: Array) -> dict[str, Array]:
+    """The loss and the terms of the bound, by name."""
+    loss, terms = ELBO().terms(network, x, noise, jnp.zeros(()))
+    return {"loss": loss, **terms}
 
 
 @pytest.mark.parametrize("mu", [-2.0, 0.0, 0.7])
 @pytest.mark.parametrize("log_var", [-4.0, 0.0, 1.5])
 def test_kl_is_the_integral_of_q_log_q_over_p(mu: float, log_var: float) -> None:
-    posterior, prior = stats.norm(mu, np.exp(log_var / 2)), stats.norm()
+    q, p = stats.norm(mu, np.exp(log_var / 2)), stats.norm()
     integral, _ = integrate.quad(
-        lambda z: posterior.pdf(z) * (posterior.logpdf(z) - prior.logpdf(z)), -30, 30, limit=200
+        lambda z: q.pdf(z) * (q.logpdf(z) - p.logpdf(z)), -30, 30, limit=200
     )
-    kl = objective.gaussian_kl(jnp.array([mu]), jnp.array([log_var]))
+    kl = posterior.kl(jnp.array([mu]), jnp.array([log_var]))
     np.testing.assert_allclose(kl, integral, rtol=1e-5, atol=1e-7)
 
 
@@ -27,13 +43,13 @@ def test_kl_is_the_cross_entropy_minus_the_entropy_of_scipy(rng: np.random.Gener
     entropy = stats.norm(mu, np.exp(log_var / 2)).entropy().sum(axis=1)
     # E_q[-log N(z; 0, 1)] = log(2 pi) / 2 + (mu^2 + sigma^2) / 2
     cross = (0.5 * np.log(2 * np.pi) + 0.5 * (mu**2 + np.exp(log_var))).sum(axis=1)
-    kl = objective.gaussian_kl(jnp.float32(mu), jnp.float32(log_var))
+    kl = posterior.kl(jnp.float32(mu), jnp.float32(log_var))
     np.testing.assert_allclose(kl, cross - entropy, rtol=1e-5)
 
 
 def test_kl_does_not_cancel_near_the_prior() -> None:
     log_var = jnp.array([1e-4])
-    np.testing.assert_allclose(objective.gaussian_kl(jnp.zeros(1), log_var), 2.5e-9, rtol=2e-2)
+    np.testing.assert_allclose(posterior.kl(jnp.zeros(1), log_var), 2.5e-9, rtol=2e-2)
 
 
 @pytest.mark.parametrize("scale", [0.1, 10.0, 100.0, 1e4])
@@ -44,40 +60,38 @@ def test_log_likelihood_matches_numpy_at_extreme_logits(
     x = rng.integers(0, 2, size=(4, 30)).astype(np.float32)
     wide = logits.astype(np.float64)
     expected = (-x * np.logaddexp(0, -wide) - (1 - x) * np.logaddexp(0, wide)).sum(axis=1)
-    value = objective.bernoulli_log_likelihood(jnp.asarray(logits), jnp.asarray(x))
+    value = _log_likelihood(jnp.asarray(logits), jnp.asarray(x))
     np.testing.assert_allclose(value, expected, rtol=1e-5)
 
 
 def test_log_likelihood_matches_scipy_bernoulli(rng: np.random.Generator) -> None:
     logits, x = rng.normal(size=(3, 9)), rng.integers(0, 2, size=(3, 9))
     expected = stats.bernoulli.logpmf(x, 1 / (1 + np.exp(-logits))).sum(axis=1)
-    value = objective.bernoulli_log_likelihood(jnp.float32(logits), jnp.float32(x))
+    value = _log_likelihood(jnp.float32(logits), jnp.float32(x))
     np.testing.assert_allclose(value, expected, rtol=1e-5)
 
 
 def test_gradients_of_log_likelihood_stay_finite_where_probabilities_round() -> None:
     logits = jnp.array([-200.0, 200.0, -200.0, 200.0])
     x = jnp.array([0.0, 1.0, 1.0, 0.0])
-    gradient = jax.grad(objective.bernoulli_log_likelihood)(logits, x)
+    gradient = jax.grad(_log_likelihood)(logits, x)
     np.testing.assert_allclose(gradient, [0.0, 0.0, 1.0, -1.0], atol=1e-30)
 
 
-def _tiny() -> tuple[model.VAE, model.Params]:
-    settings = config.Model(code_size=2, hidden_size=3)
-    vae = model.VAE(settings, 5, rngs=nnx.Rngs(0))
-    return vae, nnx.to_pure_dict(nnx.state(vae, nnx.Param))
+def _tiny() -> tuple[VAE, Variables]:
+    vae = mlp((1, 5, 1), code_size=2, hidden_size=3)
+    return vae, vae.init(jax.random.key(0))
 
 
 def test_gradient_of_the_elbo_matches_finite_differences(rng: np.random.Generator) -> None:
-    vae, params = _tiny()
-    graph = nnx.graphdef(vae)
+    vae, variables = _tiny()
     with jax.enable_x64(True):
-        wide = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
-        x = jnp.asarray(rng.integers(0, 2, size=(4, 5)), jnp.float64)
+        wide = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), variables)
+        x = jnp.asarray(rng.integers(0, 2, size=(4, 1, 5, 1)), jnp.float64)
         noise = jnp.asarray(rng.normal(size=(2, 4, 2)))
 
-        def negative_elbo(params: model.Params) -> jax.Array:
-            return -jnp.mean(objective.elbo(nnx.merge(graph, params), x, noise).elbo)
+        def negative_elbo(variables: Variables) -> Array:
+            return jnp.mean(_terms(vae.network(variables), x, noise)["loss"])
 
         check_grads(  # type: ignore[no-untyped-call]
             negative_elbo, (wide,), order=1, modes=["rev"], atol=1e-6, rtol=1e-6
@@ -85,14 +99,21 @@ def test_gradient_of_the_elbo_matches_finite_differences(rng: np.random.Generato
 
 
 def test_more_samples_average_the_log_likelihood(rng: np.random.Generator) -> None:
-    vae, _ = _tiny()
-    x = jnp.float32(rng.integers(0, 2, size=(4, 5)))
+    vae, variables = _tiny()
+    network = vae.network(variables)
+    x = jnp.float32(rng.integers(0, 2, size=(4, 1, 5, 1)))
     noise = jnp.float32(rng.normal(size=(3, 4, 2)))
-    together = objective.elbo(vae, x, noise)
-    alone = [objective.elbo(vae, x, noise[i : i + 1]) for i in range(3)]
-    np.testing.assert_allclose(together.nll, np.mean([b.nll for b in alone], axis=0), rtol=1e-5)
-    np.testing.assert_allclose(together.kl, alone[0].kl)
-    np.testing.assert_allclose(together.elbo, -(together.kl + together.nll))
+    together = _terms(network, x, noise)
+    alone = [_terms(network, x, noise[i : i + 1]) for i in range(3)]
+    np.testing.assert_allclose(
+        together["nll"], np.mean([b["nll"] for b in alone], axis=0), rtol=1e-5
+    )
+    np.testing.assert_allclose(together["kl"], alone[0]["kl"])
+    np.testing.assert_allclose(together["loss"], together["kl"] + together["nll"])
+
+
+def test_the_elbo_is_minus_the_sum_of_kl_and_nll() -> None:
+    assert with_elbo({"kl": 20.0, "nll": 60.5}) == {"elbo": -80.5, "kl": 20.0, "nll": 60.5}
 
 
 class TestImportanceWeights:
@@ -108,15 +129,13 @@ class TestImportanceWeights:
     def _log_weights(
         self, w: np.ndarray, x: np.ndarray, mu: np.ndarray, variance: np.ndarray, samples: int
     ) -> np.ndarray:
-        def log_likelihood(z: jax.Array) -> jax.Array:
-            squares = jnp.sum(jnp.square(jnp.float32(x) - z @ jnp.float32(w.T)), axis=-1)
-            constant = 3 * np.log(2 * np.pi * self.NOISE**2)
-            value: jax.Array = -squares / (2 * self.NOISE**2) - constant
-            return value
-
         noise = jax.random.normal(jax.random.key(1), (samples, 4, self.SIZE))
         log_var = jnp.float32(np.broadcast_to(np.log(variance), mu.shape))
-        weights = objective.log_importance_weights(log_likelihood, jnp.float32(mu), log_var, noise)
+        z = posterior.draw(jnp.float32(mu), log_var, noise)
+        squares = jnp.sum(jnp.square(jnp.float32(x) - z @ jnp.float32(w.T)), axis=-1)
+        constant = 3 * np.log(2 * np.pi * self.NOISE**2)
+        log_likelihood = -squares / (2 * self.NOISE**2) - constant
+        weights = log_likelihood + posterior.log_prior_ratio(z, log_var, noise)
         return np.asarray(weights, np.float64)
 
     def _exact(self, w: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -155,11 +174,9 @@ def test_softplus_and_its_slope_are_exact_to_rounding() -> None:
     logits = np.linspace(-110, 110, 2001)
     x = jnp.asarray(logits, jnp.float32)
     # float32 has no numbers between 0 and 1e-38
-    np.testing.assert_allclose(
-        objective.softplus(x), np.logaddexp(0, logits), rtol=1e-5, atol=2e-38
-    )
-    np.testing.assert_allclose(objective.softplus(x), jax.nn.softplus(x), rtol=1e-6, atol=2e-38)
-    slope = jax.vmap(jax.grad(objective.softplus))
+    np.testing.assert_allclose(softplus()(x), np.logaddexp(0, logits), rtol=1e-5, atol=2e-38)
+    np.testing.assert_allclose(softplus()(x), jax.nn.softplus(x), rtol=1e-6, atol=2e-38)
+    slope = jax.vmap(jax.grad(softplus()))
     np.testing.assert_allclose(slope(x), special.expit(logits), atol=2e-7)
     np.testing.assert_array_equal(slope(jnp.asarray([-1e38, 1e38])), [0, 1])
 
@@ -168,8 +185,8 @@ def test_the_bound_and_its_gradient_take_one_exponential_for_each_logit() -> Non
     """Counted in the program that is compiled."""
     logits, x = jnp.ones((3, 5)), jnp.ones((3, 5))
 
-    def total(logits: jax.Array) -> jax.Array:
-        return objective.bernoulli_log_likelihood(logits, x).sum()
+    def total(logits: Array) -> Array:
+        return _log_likelihood(logits, x).sum()
 
     text = jax.jit(jax.value_and_grad(total)).lower(logits).as_text()
     assert text.count("stablehlo.exponential ") == 1

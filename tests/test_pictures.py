@@ -5,9 +5,10 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from vaectl import memory, pictures
-from vaectl.errors import ConfigError
-from vaectl.pictures import Panel
+from vaectl.base import memory
+from vaectl.base.errors import ConfigError
+from vaectl.pictures import sheets as pictures
+from vaectl.pictures.sheets import Panel
 
 
 def _pixels(figure: Figure) -> np.ndarray:

@@ -4,10 +4,13 @@ import jax
 import numpy as np
 import pytest
 
-from tests.test_training import PIXELS, _bytes, _fit, _images, _settings
-from vaectl import config, devices, footprint, population, training
-from vaectl.errors import DivergedError
-from vaectl.fitting import Epoch
+from tests.test_training import PIXELS, SHAPE, _bytes, _fit, _images, _settings
+from vaectl import config
+from vaectl.base import devices
+from vaectl.base.errors import DivergedError
+from vaectl.training import compiled, footprint, population
+from vaectl.training.fit import Epoch
+from vaectl.training.program import Member, Program
 
 # a seed, a learning rate that diverges, and another of each
 MEMBERS = [(0, 1e-2), (0, 1e9), (1, 3e-2)]
@@ -23,8 +26,8 @@ def test_a_member_equals_the_same_run_alone_and_one_that_diverges_stops_nobody(
     how: population.Strategy,
 ) -> None:
     settings = [_member_settings(*each) for each in MEMBERS]
-    program = training.program(settings[0], images=40, pixels=PIXELS)
-    members = [training.member(each) for each in settings]
+    program = Program.of(settings[0], images=40, image_shape=SHAPE)
+    members = [Member.of(each) for each in settings]
     epochs: dict[int, list[tuple[Epoch, list[bytes]]]] = {0: [], 1: [], 2: []}
     diverged = []
     for index, event in population.fit(program, members, _images(40), _images(12, 1), how):
@@ -43,20 +46,20 @@ def test_a_member_equals_the_same_run_alone_and_one_that_diverges_stops_nobody(
             if how == "in turn":
                 assert state == _bytes(one.state)
             # vmap multiplies matrices in batches, which adds in another order
-            np.testing.assert_allclose(epoch.train, one.train, rtol=1e-5)
-            np.testing.assert_allclose(epoch.validation, one.validation, rtol=1e-5)
+            assert epoch.train == pytest.approx(one.train, rel=1e-5)
+            assert epoch.validation == pytest.approx(one.validation, rel=1e-5)
 
 
 def test_members_that_do_not_fit_on_the_device_train_in_groups(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = [_member_settings(seed, 1e-2) for seed in range(3)]
-    program = training.program(settings[0], images=40, pixels=PIXELS)
-    members = [training.member(each) for each in settings]
+    program = Program.of(settings[0], images=40, image_shape=SHAPE)
+    members = [Member.of(each) for each in settings]
 
     def fit() -> list[tuple[int, int, float]]:
         events = population.fit(program, members, _images(40), _images(12, 1), "together")
-        return [(i, e.epoch, e.validation.elbo) for i, e in events if isinstance(e, Epoch)]
+        return [(i, e.epoch, e.validation["elbo"]) for i, e in events if isinstance(e, Epoch)]
 
     at_once = fit()
     monkeypatch.setattr(population, "at_once", lambda *_: 2)
@@ -71,7 +74,7 @@ def test_members_that_do_not_fit_on_the_device_train_in_groups(
 def test_as_many_members_train_at_once_as_there_is_memory_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    program = training.program(_member_settings(0, 1e-2), images=40, pixels=PIXELS)
+    program = Program.of(_member_settings(0, 1e-2), images=40, image_shape=SHAPE)
     cpu = jax.devices("cpu")[0]
     images = 52 * PIXELS
     one = footprint.of_training(program, 12) - images
@@ -82,12 +85,12 @@ def test_as_many_members_train_at_once_as_there_is_memory_for(
 
 def test_members_compile_nothing_new() -> None:
     settings = [_member_settings(seed, 1e-2) for seed in range(3)]
-    program = training.program(settings[0], images=40, pixels=PIXELS)
-    members = [training.member(each) for each in settings]
+    program = Program.of(settings[0], images=40, image_shape=SHAPE)
+    members = [Member.of(each) for each in settings]
     list(population.fit(program, members[:1], _images(40), _images(12, 1), "in turn"))
-    before = training.train_steps._cache_size()  # type: ignore[attr-defined]
+    before = compiled.train_steps._cache_size()  # type: ignore[attr-defined]
     list(population.fit(program, members, _images(40), _images(12, 1), "in turn"))
-    assert training.train_steps._cache_size() == before  # type: ignore[attr-defined]
+    assert compiled.train_steps._cache_size() == before  # type: ignore[attr-defined]
 
 
 def test_members_train_together_where_the_device_holds_the_images_and_is_no_cpu() -> None:

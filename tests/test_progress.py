@@ -1,21 +1,21 @@
 import pytest
 
-from vaectl import progress
-from vaectl.evaluation import Means
-from vaectl.fitting import Epoch
-from vaectl.training import TrainState
+from vaectl.cli import progress
+from vaectl.training import events
+from vaectl.training.fit import Epoch
+from vaectl.training.program import TrainState
 
 
 def _epoch(number: int) -> Epoch:
-    means = Means(kl=25.0, nll=65.0)
+    means = {"elbo": -90.0, "kl": 25.0, "nll": 65.0}
     return Epoch(number, 10 * number, means, means, 0.5, 0.1, TrainState({}, None, None))  # type: ignore[arg-type]
 
 
 def _watch_all(epochs: int, *, quiet: bool = False) -> None:
     with progress.watching(quiet=quiet) as watch:
-        watch(progress.Phase("reading digits-5k"))
-        watch(progress.Note("note: something"))
-        watch(progress.Training(epochs, 50_000, 10))
+        watch(events.Phase("reading digits-5k"))
+        watch(events.Note("note: something"))
+        watch(events.Training(epochs, 50_000, 10))
         for number in range(1, epochs + 1):
             watch(_epoch(number))
 
@@ -41,7 +41,7 @@ def test_plain_lines_tell_the_time_that_is_left(
     monkeypatch.setattr("time.monotonic", lambda: next(seconds))
     with progress.watching() as watch:
         # 20 seconds an epoch; the first is not counted, for it compiled
-        watch(progress.Training(200, 50_000, 10, 100, "adam"))
+        watch(events.Training(200, 50_000, 10, 100, "adam"))
         for number in (11, 12):
             watch(_epoch(number))
     first, second = capsys.readouterr().err.splitlines()
@@ -71,8 +71,8 @@ def test_names_are_no_markup(
     monkeypatch.setenv("TERM", "xterm-256color")
     name = "npz:[/] [bold] {0} {x.npz"
     with progress.watching() as watch:
-        watch(progress.Phase(name))
-        watch(progress.Note(name))
+        watch(events.Phase(name))
+        watch(events.Note(name))
     with progress.counting(name) as count:
         count(1, 2)
     with progress.saying() as say:
@@ -87,7 +87,7 @@ def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_quiet_still_warns(capsys: pytest.CaptureFixture[str]) -> None:
     with progress.watching(quiet=True) as watch:
-        watch(progress.Note("a note"))
-        watch(progress.Phase("a phase"))
-        watch(progress.Warned("mind the \x1b gap"))
+        watch(events.Note("a note"))
+        watch(events.Phase("a phase"))
+        watch(events.Warned("mind the \x1b gap"))
     assert capsys.readouterr() == ("", "warning: mind the \\u001b gap\n")

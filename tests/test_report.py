@@ -12,13 +12,14 @@ import pytest
 
 from tests.conftest import Vaectl
 from tests.test_comparison import SMALL
-from vaectl import charts
-from vaectl.charts import Trace
 from vaectl.comparison import plan, publish
 from vaectl.comparison import summary as summarizing
 from vaectl.comparison.run import run
 from vaectl.comparison.statistics import Interval
 from vaectl.comparison.summary import Summary
+from vaectl.optimizers.base import Optimizer
+from vaectl.pictures import charts
+from vaectl.pictures.charts import Trace
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 SETS = tuple(part for each in SMALL for part in ("--set", each))
@@ -70,7 +71,7 @@ def test_the_command_continues_what_is_there_and_prints_table_verdict_and_path(
     )
     assert code == 2
     assert "--seeds: seeds: should be a number" in err
-    assert "--optimizers: optimizers.0: no 'adm' among adam, rmsprop, adagrad, sgd" in err
+    assert f"--optimizers: optimizers.0: no 'adm' among {', '.join(Optimizer.known)}" in err
     assert "--learning-rates: tuning.learning_rates: should be a list of at least one" in err
     assert not Path("runs").exists()
 

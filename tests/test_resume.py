@@ -13,13 +13,17 @@ import pytest
 
 import vaectl as package
 from tests.conftest import Vaectl, assert_equal_runs
-from vaectl import config, configfile, experiment, fitting, progress
-from vaectl.assessment import assess
-from vaectl.checkpoints import best, keep_only, kept
-from vaectl.errors import ConfigError, DataError, InterruptedRunError, RunError
-from vaectl.files import Folder
-from vaectl.fitting import Chunk, Epoch
-from vaectl.rundir import RunDir
+from vaectl import config, experiment
+from vaectl.base.errors import ConfigError, DataError, InterruptedRunError, RunError
+from vaectl.base.files import Folder
+from vaectl.config import reading
+from vaectl.evaluation.assess import assess
+from vaectl.runs import metrics
+from vaectl.runs.checkpoints import best, keep_only, kept
+from vaectl.runs.directory import RunDir
+from vaectl.training import events
+from vaectl.training import fit as fitting
+from vaectl.training.fit import Chunk, Epoch
 
 
 def _settings(**changes: object) -> config.Config:
@@ -34,17 +38,17 @@ def _settings(**changes: object) -> config.Config:
     return config.Config.model_validate({**small, **changes})
 
 
-def _stop_at(found: Callable[[progress.Event], bool]) -> progress.Watch:
+def _stop_at(found: Callable[[events.Event], bool]) -> events.Watch:
     """Be a person who presses Ctrl-C when something happens."""
 
-    def watch(event: progress.Event) -> None:
+    def watch(event: events.Event) -> None:
         if found(event):
             signal.raise_signal(signal.SIGINT)
 
     return watch
 
 
-def _interrupted(runs: Path, found: Callable[[progress.Event], bool], **changes: object) -> RunDir:
+def _interrupted(runs: Path, found: Callable[[events.Event], bool], **changes: object) -> RunDir:
     with pytest.raises(InterruptedRunError):
         experiment.run(_settings(**changes), runs_dir=runs, name="a", watch=_stop_at(found))
     return RunDir(runs / "a")
@@ -96,7 +100,7 @@ def test_every_seconds_saves_inside_an_epoch(
     monkeypatch.setattr(fitting, "CHUNK_SECONDS", 1e-9)
     steps: list[int] = []
 
-    def watch(event: progress.Event) -> None:
+    def watch(event: events.Event) -> None:
         if isinstance(event, Chunk | Epoch):
             steps.extend(info.step for info in kept(Folder(tmp_path / "a" / "checkpoints")))
 
@@ -128,9 +132,9 @@ def test_a_run_whose_schedule_follows_from_its_epochs_is_not_extended(tmp_path: 
 
 
 def test_a_finished_run_has_nothing_to_resume(whole: RunDir) -> None:
-    notes: list[progress.Event] = []
+    notes: list[events.Event] = []
     result = experiment.resume(whole, _settings(), watch=notes.append)
-    assert notes == [progress.Note(f"{whole.name} is finished; --epochs N trains it further")]
+    assert notes == [events.Note(f"{whole.name} is finished; --epochs N trains it further")]
     assert result.record == whole.read_record()
 
 
@@ -143,12 +147,12 @@ def test_another_configuration_is_refused_by_its_keys(
     assert answer.err == (
         "error: a cannot be resumed under another configuration\n"
         "       seed: 0 in the run, 1 asked for\n"
-        "       model.hidden_size: 8 in the run, 9 asked for\n"
+        "       model.mlp.hidden_size: 8 in the run, 9 asked for\n"
         "try:   --epochs and data.source alone may change; for the rest train another run\n"
     )
-    Path("same.yaml").write_text(configfile.dump(_settings()))
+    Path("same.yaml").write_text(reading.dump(_settings()))
     assert vaectl("train", "same.yaml", "--resume", "a", "--seed", 0).code == 0
-    Path("other.yaml").write_text(configfile.dump(_settings(epochs=5)))
+    Path("other.yaml").write_text(reading.dump(_settings(epochs=5)))
     answer = vaectl("train", "other.yaml", "--resume", "latest")
     assert (answer.code, "epochs: 4 in the run, 5 asked for" in answer.err) == (2, True)
     assert vaectl("train", "--resume", "a", "--force").code == 2
@@ -179,7 +183,7 @@ def test_a_config_that_was_changed_after_training_is_refused(
 ) -> None:
     shutil.copytree(whole.path, tmp_path / "a")
     run = RunDir(tmp_path / "a")
-    run.write_config(configfile.dump(_settings(**changes)))
+    run.write_config(reading.dump(_settings(**changes)))
     with pytest.raises(RunError, match=r"config\.yaml was changed after training") as error:
         experiment.resume(run, run.read_config().model_copy(update={"epochs": 9}), extend=True)
     assert said in error.value.message
@@ -191,7 +195,7 @@ def test_a_changed_number_of_epochs_is_refused_where_the_schedule_follows_from_i
     cosine = {"schedule": {"name": "cosine"}}
     experiment.run(_settings(epochs=1, optimizer=cosine), runs_dir=tmp_path, name="a")
     run = RunDir(tmp_path / "a")
-    run.write_config(configfile.dump(_settings(epochs=2, optimizer=cosine)))
+    run.write_config(reading.dump(_settings(epochs=2, optimizer=cosine)))
     with pytest.raises(RunError, match="epochs: 1 when it began, 2 now"):
         experiment.resume(run, run.read_config())
 
@@ -231,14 +235,14 @@ def test_another_machine_or_version_is_a_warning(whole: RunDir, tmp_path: Path) 
         "device": record.device | {"host": "elsewhere"},
     }
     run.write_record(record.model_copy(update=changes))
-    notes: list[progress.Event] = []
+    notes: list[events.Event] = []
     result = experiment.resume(run, _settings(epochs=5), extend=True, watch=notes.append)
     (resumption,) = result.record.resumed
     assert [warning.split(",")[0] for warning in resumption.warnings] == [
         "jax was 0.0.1",
         "host was elsewhere",
     ]
-    assert progress.Warned(resumption.warnings[0]) in notes
+    assert events.Warned(resumption.warnings[0]) in notes
     again = experiment.resume(run, _settings(epochs=6), extend=True)
     assert again.record.resumed[1].warnings == []
 
@@ -246,11 +250,11 @@ def test_another_machine_or_version_is_a_warning(whole: RunDir, tmp_path: Path) 
 def test_a_run_without_a_checkpoint_starts_from_the_beginning(
     whole: RunDir, tmp_path: Path
 ) -> None:
-    run = _interrupted(tmp_path, lambda event: event == progress.Phase("compiling"))
+    run = _interrupted(tmp_path, lambda event: event == events.Phase("compiling"))
     assert kept(run.checkpoints) == []
-    notes: list[progress.Event] = []
+    notes: list[events.Event] = []
     experiment.resume(run, _settings(), watch=notes.append)
-    assert progress.Note("a goes on from the beginning: there is no checkpoint") in notes
+    assert events.Note("a goes on from the beginning: there is no checkpoint") in notes
     assert_equal_runs(run.path, whole.path)
 
 
@@ -292,7 +296,7 @@ def test_a_run_that_was_killed_before_its_record_is_resumed_and_replaced(
     for name in ("a", "b"):
         with RunDir.create(tmp_path / "runs", name, "", force=False) as run:
             for file in left:
-                text = configfile.dump(_settings(epochs=1), "the resolved configuration of a")
+                text = reading.dump(_settings(epochs=1), "the resolved configuration of a")
                 half = '{\n  "format_version": 1,\n'
                 (run.path / file).write_text(half if "json" in file else text)
     assert vaectl("train", "--resume", "a", "--quiet").code == 0
@@ -305,7 +309,8 @@ def test_metrics_that_lack_epochs_are_refused_and_nothing_is_touched(
 ) -> None:
     shutil.copytree(whole.path, tmp_path / "a")
     run = RunDir(tmp_path / "a")
-    run.write_metrics(run.read_metrics()[:-1])
+    rows = run.read_metrics()
+    run.write_metrics(rows[:-1], metrics.columns(rows))
     before = (run.path / "run.json").read_bytes()
     with pytest.raises(RunError, match=r"metrics\.csv: not all of the epochs 1 to 4"):
         experiment.resume(run, _settings(epochs=5), extend=True)
@@ -315,7 +320,7 @@ def test_metrics_that_lack_epochs_are_refused_and_nothing_is_touched(
 def test_a_checkpoint_of_another_batch_size_is_refused(whole: RunDir, tmp_path: Path) -> None:
     shutil.copytree(whole.path, tmp_path / "a")
     run, settings = RunDir(tmp_path / "a"), _settings(epochs=9, batch_size=30)
-    run.write_config(configfile.dump(settings))
+    run.write_config(reading.dump(settings))
     run.write_record(run.read_record().model_copy(update={"settings": {}, "status": "running"}))
     with pytest.raises(RunError, match="epoch 4 is another step there"):
         experiment.resume(run, settings)
@@ -360,9 +365,9 @@ def test_what_a_power_cut_left_behind_the_last_checkpoint_is_cut_back(
 
 def test_a_run_that_was_renamed_goes_on_under_its_new_name(whole: RunDir, tmp_path: Path) -> None:
     run = RunDir(Path(shutil.copytree(whole.path, tmp_path / "new")))
-    notes: list[progress.Event] = []
+    notes: list[events.Event] = []
     result = experiment.resume(run, _settings(epochs=5), extend=True, watch=notes.append)
-    assert progress.Note("new goes on after epoch 4") in notes
+    assert events.Note("new goes on after epoch 4") in notes
     assert (result.record.name, run.read_record().name) == ("new", "new")
 
 
@@ -379,8 +384,8 @@ def test_a_run_goes_on_on_another_device(whole: RunDir, tmp_path: Path) -> None:
     run = _interrupted(tmp_path, lambda event: getattr(event, "epoch", None) == 2)
     code = (
         "import sys, jax; jax.config.update('jax_num_cpu_devices', 2)\n"
-        "from pathlib import Path; from vaectl import devices, experiment\n"
-        "from vaectl.rundir import RunDir; run = RunDir(Path(sys.argv[1]))\n"
+        "from pathlib import Path; from vaectl import experiment; from vaectl.base import devices\n"
+        "from vaectl.runs.directory import RunDir; run = RunDir(Path(sys.argv[1]))\n"
         "devices.select = lambda kind: jax.devices()[1]\n"
         "print(experiment.resume(run, run.read_config()).record.status)"
     )

@@ -13,10 +13,12 @@ import pytest
 from filelock import FileLock
 from matplotlib.figure import Figure
 
-from vaectl import files
-from vaectl.errors import ConfigError, RunError
-from vaectl.record import FORMAT_VERSION, Estimate, Evaluation, Record, Row
-from vaectl.rundir import RunDir, check_name
+from vaectl.base import files
+from vaectl.base.errors import ConfigError, RunError
+from vaectl.runs import metrics
+from vaectl.runs.directory import RunDir, check_name
+from vaectl.runs.metrics import Row
+from vaectl.runs.record import FORMAT_VERSION, Estimate, Evaluation, Record
 
 RECORD = Record(
     name="a",
@@ -31,7 +33,7 @@ RECORD = Record(
     data={
         "source": "digits-5k",
         "fingerprint": "0" * 64,
-        "image_shape": [28, 28],
+        "image_shape": (28, 28, 1),
         "images": {"train": 4000, "validation": 500, "test": 500},
     },
     metrics={
@@ -43,9 +45,11 @@ RECORD = Record(
     },
 )
 ROWS = [
-    Row(1, 10, "train", -150.5, 20.25, 130.25, 0.5),
-    Row(1, 10, "validation", -140.0, 21.0, 119.0, 0.125),
+    Row(1, 10, "train", {"elbo": -150.5, "kl": 20.25, "nll": 130.25}, 0.5),
+    Row(1, 10, "validation", {"elbo": -140.0, "kl": 21.0, "nll": 119.0}, 0.125),
 ]
+COLUMNS = metrics.columns(ROWS)
+HEADER = metrics.header(COLUMNS)
 
 
 def _create(runs: Path, name: str | None = None, *, force: bool = False) -> RunDir:
@@ -153,7 +157,7 @@ def test_a_run_that_cannot_be_deleted_is_an_error_and_stays_a_run(
 ) -> None:
     with _create(tmp_path, "a") as run:
         run.write_record(RECORD)
-        run.write_metrics(ROWS)
+        run.write_metrics(ROWS, COLUMNS)
 
     unlink = os.unlink
     for refused in ("metrics.csv", "run.json"):
@@ -195,7 +199,7 @@ def test_an_error_after_the_lock_was_taken_releases_it(tmp_path: Path) -> None:
 
 def test_a_dead_process_holds_no_lock(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from vaectl.rundir import RunDir\n"
+        "import os, sys; from pathlib import Path; from vaectl.runs.directory import RunDir\n"
         f"run = RunDir.create(Path({str(tmp_path)!r}), 'a', 'a', force=False)\n"
         "(run.path / 'run.json').write_text('')\n"
         "os._exit(9)"
@@ -236,7 +240,7 @@ def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 
 def test_metrics_read_back_and_have_a_fixed_layout(tmp_path: Path) -> None:
     with _create(tmp_path) as run:
-        run.write_metrics(ROWS)
+        run.write_metrics(ROWS, COLUMNS)
         assert run.read_metrics() == ROWS
         assert (run.path / "metrics.csv").read_text() == (
             "epoch,step,split,elbo,kl,nll,seconds\n"
@@ -249,6 +253,13 @@ def test_records_read_back(tmp_path: Path) -> None:
     with _create(tmp_path) as run:
         run.write_record(RECORD)
         assert run.read_record() == RECORD
+
+
+def test_records_of_before_images_had_channels_are_read(tmp_path: Path) -> None:
+    content = json.loads(RECORD.model_dump_json())
+    content["data"]["image_shape"] = [28, 28]
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    assert RunDir(tmp_path).read_record() == RECORD
 
 
 @pytest.mark.parametrize(
@@ -269,7 +280,7 @@ def test_records_read_back(tmp_path: Path) -> None:
             RECORD.model_copy(update={"format_version": FORMAT_VERSION + 1}).model_dump_json(),
             "newer",
         ),
-        ('{"format_version": 2, "of": "other fields"}', "format 2 is newer than this vaectl reads"),
+        ('{"format_version": 3, "of": "other fields"}', "format 3 is newer than this vaectl reads"),
     ],
 )
 def test_broken_records_are_refused(content: str | None, message: str, tmp_path: Path) -> None:
@@ -373,8 +384,8 @@ def test_evaluations_of_before_they_knew_their_step_are_read(tmp_path: Path) -> 
         "epoch,step\n1,2\n",
         "x\n",
         "epoch,step,split\na,b,c\n",
-        f"{','.join(Row._fields)}\n1,2,{'t' * 200_000},1,1,1,1\n",
-        f"{','.join(Row._fields)}\n1,2,trian,1,1,1,1\n",
+        f"{HEADER}1,2,{'t' * 200_000},1,1,1,1\n",
+        f"{HEADER}1,2,trian,1,1,1,1\n",
     ],
 )
 def test_broken_metrics_are_refused(content: str | None, tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ from tests.conftest import MNIST, Vaectl, needs_mnist
 from tests.test_config import ANY
 from tests.test_data import _idx
 from vaectl import config, data
+from vaectl.base.errors import DataError
 from vaectl.data import tfds
 from vaectl.data.arrays import Images, Source
-from vaectl.errors import DataError
 
 Array = np.ndarray[Any, Any]
 Make = Callable[[Array], Array]
@@ -446,9 +446,9 @@ class TestBinarized:
             config.Data.model_validate({"source": source, "binarization": binarization})
         )
         flat = 255 * train.reshape(TRAIN, -1)
-        np.testing.assert_array_equal(read.train.images, flat[:10])
-        np.testing.assert_array_equal(read.validation.images, flat[10:])
-        np.testing.assert_array_equal(read.test.images, 255 * test.reshape(TEST, -1))
+        np.testing.assert_array_equal(read.train.flat, flat[:10])
+        np.testing.assert_array_equal(read.validation.flat, flat[10:])
+        np.testing.assert_array_equal(read.test.flat, 255 * test.reshape(TEST, -1))
 
     @pytest.mark.parametrize(
         ("high", "low", "threshold", "change"),

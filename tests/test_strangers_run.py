@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from tests.conftest import Vaectl
-from vaectl import seals
-from vaectl.checkpoints import kept
-from vaectl.errors import RunError
-from vaectl.files import Folder
-from vaectl.record import Record
-from vaectl.rundir import RunDir
-from vaectl.terminal import visible
+from vaectl.base import seals
+from vaectl.base.errors import RunError
+from vaectl.base.files import Folder
+from vaectl.base.terminal import visible
+from vaectl.runs.checkpoints import kept
+from vaectl.runs.directory import RunDir
+from vaectl.runs.record import Record
 
 
 @pytest.fixture
@@ -215,13 +215,16 @@ RECORDS: dict[str, Callable[[str], str]] = {
     "flat images": _at("data.image_shape", [784]),
     "enormous images": _at("data.image_shape", [10**6, 10**6]),
     "images of no size": _at("data.image_shape", [0, 784]),
+    "images of no channel": _at("data.image_shape", [28, 28, 0]),
+    "images of three channels": _at("data.image_shape", [28, 28, 3]),
     "no shape": _edit(lambda fields: fields.pop("data")),
     "no fingerprint": _at("data.fingerprint", ""),
     "a number as fingerprint": _at("data.fingerprint", 3),
     "negative epochs": _at("epoch", -1),
     "no epochs": _at("epochs", 0),
     "a fraction of an epoch": _at("epoch", 0.5),
-    "a best that is infinite": _at("best", {"epoch": 1, "validation_elbo": float("inf")}),
+    "a best of before that is infinite": _at("best", {"epoch": 1, "validation_elbo": 1e400}),
+    "a best that is infinite": _at("best", {"epoch": 1, "score": float("inf")}),
     "no estimator": _at("metrics", {"unit": "nats"}),
     "a device of lists": _at("device", {"platform": ["cpu"]}),
     "a seed that is none": _at("seed", -1),
@@ -245,7 +248,7 @@ def test_a_record_is_checked_before_it_is_used(kind: str, vaectl: Vaectl, runs: 
 @pytest.mark.parametrize(
     ("was", "is_"),
     [
-        ('"validation_elbo": -', '"validation_elbo": -1'),
+        ('"score": -', '"score": -1'),
         ('"epochs": 3', '"epochs": 2'),
         ('"status": "finished"', '"status": "failed"'),
         ('"name": "z2"', '"name": "z3"'),
@@ -299,7 +302,7 @@ def test_a_wrong_shape_is_noticed_where_the_checkpoint_does_not_know_it(
     file = run.path / "run.json"
     file.write_text(RECORDS["images of another shape"](file.read_text()))
     answer = vaectl("reconstruct", "z2")
-    assert (answer.code, "images have the shape (14, 56)" in answer.err) == (4, True)
+    assert (answer.code, "images have the shape (14, 56, 1)" in answer.err) == (4, True)
 
 
 EVALUATIONS: dict[str, Callable[[str], str]] = {
@@ -412,7 +415,7 @@ def test_a_checkpoint_between_epochs_that_cannot_be_is_refused(vaectl: Vaectl, r
     last = kept(run.checkpoints)[-1]
     file = run.checkpoints.path / f"{last.step}.json"
     fields = json.loads(file.read_text())
-    fields |= {"epoch": 0, "beyond": last.step, "validation_elbo": None, "best": None}
+    fields |= {"epoch": 0, "beyond": last.step, "score": None, "best": None}
     del fields["seal"]
     file.write_text(json.dumps(seals.sealed(fields)))
     _set_status(run.path, "interrupted")

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from vaectl import streams
+from vaectl.base import streams
 
 pytestmark = pytest.mark.usefixtures("strict_types")
 

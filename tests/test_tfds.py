@@ -21,9 +21,11 @@ import pooch.core
 import pytest
 
 from tests.test_data import _idx, _source
-from vaectl import data, memory
+from vaectl import data
+from vaectl.base import memory
+from vaectl.base.cache import directory
+from vaectl.base.errors import DataError
 from vaectl.data import cache, catalogue, idx, tfds
-from vaectl.errors import DataError
 
 
 class _Silent(http.server.SimpleHTTPRequestHandler):
@@ -73,7 +75,7 @@ def test_data_sets_with_the_same_file_names_keep_apart(served: Path) -> None:
     assert served
     data.source("tfds:mnist")
     data.source("tfds:kmnist")
-    folders = sorted(path.name for path in (cache.directory() / "downloads").iterdir())
+    folders = sorted(path.name for path in (directory() / "downloads").iterdir())
     assert folders == ["kmnist", "mnist"]
 
 
@@ -82,7 +84,7 @@ def test_a_file_of_another_checksum_is_refused_and_not_kept(served: Path) -> Non
     file.write_bytes(file.read_bytes() + b"x")
     with pytest.raises(DataError, match="its SHA-256 differs"):
         data.source("tfds:mnist")
-    assert not list((cache.directory() / "downloads").rglob("t10k-labels*"))
+    assert not list((directory() / "downloads").rglob("t10k-labels*"))
 
 
 PREPARE = """
@@ -117,7 +119,7 @@ def test_processes_that_prepare_at_once_leave_one_whole_cache(served: Path) -> N
     for process in processes:
         assert process.communicate(timeout=60)[0] == f"{_source().fingerprint()}\n"
         assert process.returncode == 0
-    left = [path.name for path in cache.directory().rglob("*") if path.is_file()]
+    left = [path.name for path in directory().rglob("*") if path.is_file()]
     assert sorted(left) == sorted(
         [cache.path(tfds.idx_key("mnist")).name, *(path.name for path in served.iterdir())]
     )
@@ -135,7 +137,7 @@ def test_files_are_private_while_they_are_written(
     def watched(function: Callable[..., object]) -> Callable[..., object]:
         def call(*arguments: Any, **more: Any) -> object:
             # no file of the cache is there yet but those that are being written
-            files = [path for path in cache.directory().rglob("*") if path.is_file()]
+            files = [path for path in directory().rglob("*") if path.is_file()]
             modes.update(path.stat().st_mode & 0o777 for path in files)
             return function(*arguments, **more)
 

@@ -14,9 +14,15 @@ import numpy as np
 import pytest
 from scipy import special
 
-from vaectl import config, evaluation, streams, training
-from vaectl.fitting import Epoch, fit
+from vaectl import config
+from vaectl.base import streams
+from vaectl.evaluation import means as evaluation
+from vaectl.training import compiled
+from vaectl.training import step as training
+from vaectl.training.fit import Epoch, fit
+from vaectl.training.program import Member, Program
 
+SHAPE = (4, 3, 1)
 PIXELS, COUNT, BATCH, EPOCHS, SEED = 12, 23, 5, 3, 7
 STEPS = -(-COUNT // BATCH)
 RATES = {"adam": 3e-3, "rmsprop": 2e-3, "adagrad": 2e-2, "sgd": 5e-3}
@@ -189,9 +195,9 @@ def test_training_is_what_the_transcription_does(name: str, changes: dict[str, A
     stochastic = settings.data.binarization == "stochastic"
     images = _grey(COUNT, 0) if stochastic else _grey(COUNT, 0) // 128 * 255
     held_out = _grey(9, 1) // 128 * 255
-    program = training.program(settings, images=COUNT, pixels=PIXELS)
-    member = training.member(settings)
-    state = training.init(program, member)
+    program = Program.of(settings, images=COUNT, image_shape=SHAPE)
+    member = Member.of(settings)
+    state = compiled.init(program, member)
     p = _flat(state.params)
     transcribed = _transcribed(settings, p, images)
     ended = 0
@@ -199,21 +205,23 @@ def test_training_is_what_the_transcription_does(name: str, changes: dict[str, A
         if not isinstance(event, Epoch):
             continue
         ended += 1
-        np.testing.assert_allclose(event.train, next(transcribed), rtol=1e-4)
+        trained = event.train["kl"], event.train["nll"]
+        np.testing.assert_allclose(trained, next(transcribed), rtol=1e-4)
         for key, leaf in _flat(event.state.params).items():
             np.testing.assert_allclose(leaf, p[key], rtol=1e-3, atol=1e-4, err_msg=key)
         # validation: its noise by the step and by where its batch begins
         stream = jax.random.fold_in(_key("evaluate", event.step), 0)
         noise = _normal(stream, settings.objective.samples, len(held_out))
         *_, kl, nll = _forward(p, held_out / 255, noise)
-        np.testing.assert_allclose(event.validation, (kl.mean(), nll.mean()), rtol=1e-3)
+        validated = event.validation["kl"], event.validation["nll"]
+        np.testing.assert_allclose(validated, (kl.mean(), nll.mean()), rtol=1e-3)
     assert ended == EPOCHS
 
 
 def test_an_epoch_is_a_new_permutation_of_all_images() -> None:
-    program = training.program(_settings("adam"), images=COUNT, pixels=PIXELS)
-    member = training.member(_settings("adam"))
-    orders = [np.asarray(training.order(program, member, epoch)).ravel() for epoch in range(20)]
+    program = Program.of(_settings("adam"), images=COUNT, image_shape=SHAPE)
+    member = Member.of(_settings("adam"))
+    orders = [np.asarray(compiled.order(program, member, epoch)).ravel() for epoch in range(20)]
     for order in orders:
         assert sorted(order[:COUNT]) == list(range(COUNT))
         assert not order[COUNT:].any()
@@ -221,14 +229,14 @@ def test_an_epoch_is_a_new_permutation_of_all_images() -> None:
     # where an image stands in one epoch says nothing of where it stands in the next
     correlation = np.corrcoef(places[:-1].ravel(), places[1:].ravel())[0, 1]
     assert abs(correlation) < 4 / np.sqrt(places[1:].size)
-    other = training.member(_settings("adam", seed=SEED + 1))
-    assert (np.asarray(training.order(program, other, 0)).ravel() != orders[0]).any()
+    other = Member.of(_settings("adam", seed=SEED + 1))
+    assert (np.asarray(compiled.order(program, other, 0)).ravel() != orders[0]).any()
 
 
 def test_noise_is_normal_and_independent_between_steps_samples_images_and_dimensions() -> None:
     settings = _settings("adam", batch_size=50, objective={"samples": 4})
-    program = training.program(settings, images=100, pixels=PIXELS)
-    member = training.member(settings)
+    program = Program.of(settings, images=100, image_shape=SHAPE)
+    member = Member.of(settings)
     drawn = np.stack([training.noise(program, member, step) for step in range(40)])
     assert drawn.shape == (40, 4, 50, 3)
     error = 4 / np.sqrt(drawn.size)
@@ -245,25 +253,24 @@ def test_validation_noise_differs_between_steps_batches_and_parts(
 ) -> None:
     """Batches of the same images differ; a split in parts has the numbers of a whole one."""
     settings = _settings("adam")
-    program = training.program(settings, images=COUNT, pixels=PIXELS)
-    member = training.member(settings)
-    params = training.init(program, member).params
+    program = Program.of(settings, images=COUNT, image_shape=SHAPE)
+    member = Member.of(settings)
+    params = compiled.init(program, member).params
     monkeypatch.setattr(evaluation, "BATCH_SIZE", 11)  # a size that nothing else compiles
     images = np.tile(_grey(11, 3), (2, 1))
 
-    def sums(step: int, first: int = 0) -> np.ndarray:
+    def sums(step: int, first: int = 0) -> dict[str, np.ndarray]:
         part = jnp.asarray(images)
-        return np.asarray(
-            evaluation.bound_sums(
-                program.graph, 1, params, part, member.seed, step, first, len(images)
-            )
+        found = evaluation.compiled_sums(
+            program.estimator, params, part, member.seed, step, 0.0, first, len(images)
         )
+        return {name: np.asarray(values) for name, values in found.items()}
 
-    nll = sums(5)[:, 1]
+    nll = sums(5)["nll"]
     assert nll[0] != nll[1]
-    assert (sums(6)[:, 1] != nll).all()
-    assert sums(5, first=11)[0, 1] == nll[1]
-    np.testing.assert_array_equal(sums(5)[:, 0], sums(6)[:, 0])
+    assert (sums(6)["nll"] != nll).all()
+    assert sums(5, first=11)["nll"][0] == nll[1]
+    np.testing.assert_array_equal(sums(5)["kl"], sums(6)["kl"])
 
 
 def test_the_key_of_a_stream_is_spelled_out_here() -> None:

@@ -1,35 +1,100 @@
-"""vaectl: the command line for variational auto-encoder experiments.
+"""vaectl: the command line for variational auto-encoder experiments, from Python.
 
     import vaectl
-    model = vaectl.load("runs/mnist-z20-adam-s0")
+    run = vaectl.train({"epochs": 10, "model": {"code_size": 2}}, name="two")
+    run.metrics["elbo"]                      # columns of metrics.csv, as NumPy arrays
+    model = vaectl.load("two")               # or run.model(), or the path of a run
     mu, log_var = model.encode(images)
 
 Nothing heavy is imported before it is used.
 """
 
 # no import of the standard library: under `python -m vaectl` a file in the current directory could
-# stand in for it, until `vaectl.surroundings` has been there
+# stand in for it, until `vaectl.base.surroundings` has been there
 from vaectl.version import VERSION as __version__  # noqa: N811
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any, Literal
 
-    from vaectl.trained import Trained
+    from vaectl.config import Config
+    from vaectl.runs.run import Run
+    from vaectl.runs.trained import Trained
 
-__all__ = ["__version__", "load"]
+__all__ = ["__version__", "load", "open_run", "train"]
 
 
-def load(run: "Path | str", checkpoint: str | int = "best") -> "Trained":
-    """Load the model of a run directory: see `vaectl.trained.Trained` for what it does.
+def train(
+    config: "Config | dict[str, Any] | Path | str | None" = None,
+    *,
+    name: str | None = None,
+    runs_dir: "Path | str" = "runs",
+    force: bool = False,
+    device: "Literal['auto', 'cpu', 'gpu']" = "auto",
+) -> "Run":
+    """Train a model and leave a run directory, as `vaectl train` does: the same numbers.
 
     Args:
-        run: the path of a run directory.
-        checkpoint: `best` by validation ELBO, `latest`, or the number of an epoch.
+        config: a configuration, its keys as a mapping, or a YAML file; None for the default.
+        name: of the run directory; None for one made from the settings.
+        runs_dir: where it goes.
+        force: whether an existing run of that name is replaced.
+        device: what to compute on.
+
+    Raises:
+        VaectlError: as the command says it; its `message` and `hint` are text.
+    """
+    from pathlib import Path
+
+    from vaectl import experiment
+    from vaectl.base import devices
+    from vaectl.config import reading
+    from vaectl.runs.directory import RunDir
+    from vaectl.runs.run import Run
+
+    if config is None or isinstance(config, str | Path):
+        settings = reading.load(None if config is None else Path(config))
+    elif isinstance(config, dict):
+        settings = reading.of_mapping(config)
+    else:
+        settings = config
+    with devices.pinned():
+        result = experiment.run(
+            settings, runs_dir=Path(runs_dir), name=name, force=force, device_kind=device
+        )
+    return Run(RunDir(result.path))
+
+
+def load(
+    run: "Path | str", checkpoint: str | int = "best", *, runs_dir: "Path | str" = "runs"
+) -> "Trained":
+    """Load the model of a run: see `vaectl.runs.trained.Trained` for what it does.
+
+    Args:
+        run: the path of a run directory, a name in `runs_dir`, or `latest`.
+        checkpoint: `best` by the validation split, `latest`, or the number of an epoch.
+        runs_dir: where names are looked for.
 
     Raises:
         RunError: not a run, no such checkpoint, or a damaged one.
     """
-    from vaectl import trained
+    return open_run(run, runs_dir=runs_dir).model(checkpoint)
 
-    return trained.load(run, checkpoint)
+
+def open_run(run: "Path | str", *, runs_dir: "Path | str" = "runs") -> "Run":
+    """Open a run: its configuration, record and metrics.
+
+    Args:
+        run: the path of a run directory, a name in `runs_dir`, or `latest`.
+        runs_dir: where names are looked for.
+
+    Raises:
+        RunError: no such run.
+    """
+    from pathlib import Path
+
+    from vaectl.runs import find
+    from vaectl.runs.run import Run
+
+    return Run(find.find(str(run), Path(runs_dir)))

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from vaectl import surroundings
+from vaectl.base import surroundings
 
 
 def main() -> None:
@@ -13,7 +13,7 @@ def main() -> None:
     could stand in for any of them.
     """
     surroundings.settle()
-    from vaectl.interrupts import ignore, leave_at_once
+    from vaectl.base.interrupts import ignore, leave_at_once
 
     leave_at_once()
     if sys.stderr is None:  # else a file of ours would be the second, into which libraries complain

@@ -15,20 +15,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import numpy as np
 
-from vaectl import (
-    config,
-    data,
-    devices,
-    environment,
-    fitting,
-    footprint,
-    resumption,
-    runs,
-    training,
-)
-from vaectl.checkpoints import (
+from vaectl import config, data
+from vaectl.base import devices
+from vaectl.base.devices import DeviceKind
+from vaectl.base.errors import ConfigError, DivergedError, InterruptedRunError, RunError
+from vaectl.base.interrupts import asked_to_stop
+from vaectl.config.meaning import meaning, notes
+from vaectl.objectives.base import label
+from vaectl.runs import environment
+from vaectl.runs import find as runs
+from vaectl.runs import resume as resumption
+from vaectl.runs.checkpoints import (
     BEGINNING,
     Checkpoints,
     Found,
@@ -40,16 +38,16 @@ from vaectl.checkpoints import (
     kept,
     refuse_blocked,
 )
-from vaectl.data.binarization import meaning
-from vaectl.devices import DeviceKind
-from vaectl.errors import ConfigError, DivergedError, InterruptedRunError, RunError
-from vaectl.fitting import Epoch
-from vaectl.interrupts import asked_to_stop
-from vaectl.progress import Note, Phase, Training, Warned, Watch, ignore
-from vaectl.record import Best, Device, Record, Resumption, Row, now
-from vaectl.recorder import Recorder
-from vaectl.rundir import RunDir, check_name
-from vaectl.training import Program, TrainState
+from vaectl.runs.directory import RunDir, check_name
+from vaectl.runs.metrics import Row
+from vaectl.runs.record import Best, Device, Record, Resumption, now
+from vaectl.runs.recorder import Recorder
+from vaectl.training import compiled, footprint
+from vaectl.training import fit as fitting
+from vaectl.training.events import Note, Phase, Training, Warned, Watch, ignore
+from vaectl.training.fit import Epoch
+from vaectl.training.program import Member, Program, TrainState
+from vaectl.training.step import columns
 
 Stopping = Callable[[], bool]
 """Whether a signal has asked to stop."""
@@ -68,11 +66,8 @@ class Result(NamedTuple):
     def summary(self) -> str:
         """For a person: how good it is; the last line is the path."""
         best = self.record.best
-        lines = [
-            f"{row.split} ELBO {row.elbo:.2f} (KL {row.kl:.2f}, NLL {row.nll:.2f})"
-            for row in (self.train, self.validation)
-        ]
-        lines[-1] += f", best {best.validation_elbo:.2f} at epoch {best.epoch}" if best else ""
+        lines = [f"{row.split} {_numbers(row)}" for row in (self.train, self.validation)]
+        lines[-1] += f", best {best.score:.2f} at epoch {best.epoch}" if best else ""
         metrics = self.record.metrics
         lines.append(f"{metrics['unit']}, {metrics['estimator']}, {metrics['binarization']}")
         return "\n".join([*lines, str(self.path)])
@@ -82,10 +77,16 @@ class Result(NamedTuple):
         result = {
             "path": str(self.path),
             **self.record.model_dump(mode="json"),
-            "train": self.train._asdict(),
-            "validation": self.validation._asdict(),
+            "train": self.train.flat(),
+            "validation": self.validation.flat(),
         }
         return json.dumps(result)
+
+
+def _numbers(row: Row) -> str:
+    """Write the numbers of a row: the first, and the others in parentheses."""
+    first, *others = (f"{label(name)} {value:.2f}" for name, value in row.terms.items())
+    return first + (f" ({', '.join(others)})" if others else "")
 
 
 class Task(NamedTuple):
@@ -101,8 +102,8 @@ class Task(NamedTuple):
     @property
     def program(self) -> Program:
         """What it compiles to."""
-        images = len(self.dataset.train.images)
-        return training.program(self.settings, images=images, pixels=self.dataset.pixels)
+        images, shape = len(self.dataset.train.images), self.dataset.image_shape
+        return Program.of(self.settings, images=images, image_shape=shape)
 
     @property
     def place(self) -> Device:
@@ -153,7 +154,9 @@ def run(
     ):
         for path in rundir.left_alone:
             watch(Warned(f"{path}: not vaectl's, and left alone"))
-        recorder = Recorder(rundir, settings, first_record(task, rundir), [], None)
+        recorder = Recorder(
+            rundir, settings, first_record(task, rundir), [], None, columns(task.program)
+        )
         return _carry_out(task, recorder, None, stopping)
 
 
@@ -235,6 +238,7 @@ def resume(
                 _resumed(task, rundir, record, found, at),
                 rows,
                 best(found.intact),
+                columns(task.program),
             )
             return _carry_out(task, recorder, (at, state) if state else None, stopping)
 
@@ -253,11 +257,12 @@ def _task(settings: config.Config, device_kind: DeviceKind, stream: bool, watch:
     device = devices.select(device_kind)
     watch(Phase(f"reading {settings.data.source}"))
     task = Task(settings, data.load(settings.data), device, streamed=False, watch=watch)
-    training.check_steps(task.program)
+    task.program.check_steps()
     held_out = len(task.dataset.validation.images)
-    must_stream = footprint.check_training(task.program, held_out, device)
+    with jax.default_device(device):  # as in training: what is traced here is not traced again
+        must_stream = footprint.check_training(task.program, held_out, device)
     task = task._replace(streamed=must_stream or stream)
-    for note in task.dataset.notes:
+    for note in (*task.dataset.notes, *notes(settings)):
         watch(Note(f"note: {note}"))
     return task
 
@@ -310,21 +315,21 @@ def _train(
     if info.step == program.epochs * program.steps_per_epoch:
         return
     task.watch(Phase("compiling"))
-    train, validation = task.dataset.train.images, task.dataset.validation.images
+    train, validation = task.dataset.train.flat, task.dataset.validation.flat
     if not task.streamed:
         train, validation = jax.device_put((train, validation), device)
     # all on the device from the start: a state that moves there later would compile again
-    member = jax.device_put(training.member(settings), device)
+    member = jax.device_put(Member.of(settings), device)
     fitting.compile_ahead(program, member, train, validation)
     if stopping():
         return
-    state = training.init(program, member) if state is None else state
+    state = compiled.init(program, member) if state is None else state
     task.watch(Training(settings.epochs, program.images, program.steps_per_epoch, info.step))
-    sums, saved = np.array(info.sums), time.monotonic()
+    saved = time.monotonic()
     with Checkpoints(recorder.rundir.checkpoints) as checkpoints:
         try:
             for event in fitting.fit(
-                program, member, state, train, validation, sums=sums, seconds=info.seconds
+                program, member, state, train, validation, sums=info.sums, seconds=info.seconds
             ):
                 if isinstance(event, Epoch):
                     recorder.epoch(event)
@@ -347,8 +352,8 @@ def _restore(task: Task, rundir: RunDir, intact: list[Info]) -> TrainState | Non
     """Load the last of the checkpoints onto the device, and delete all but these."""
     state = None
     if intact:
-        member = jax.device_put(training.member(task.settings), task.device)
-        like = training.shapes(task.program, member)
+        member = jax.device_put(Member.of(task.settings), task.device)
+        like = compiled.shapes(task.program, member)
         with Checkpoints(rundir.checkpoints) as checkpoints:
             state = checkpoints.restore(intact[-1], like)
     keep_only(rundir.checkpoints, {info.step for info in intact})
@@ -378,6 +383,7 @@ def _resumed(task: Task, rundir: RunDir, record: Record, found: Found, at: Info)
     """The record of a run that goes on from here, and a word on where and under what."""
     versions, device = environment.versions(), task.place
     warnings = found.warnings + resumption.differences(record, versions, device)
+    warnings += resumption.changed_plugs(task.settings, record)
     for warning in warnings:
         task.watch(Warned(warning))
     where = f"after {at.where}" if at.step else "from the beginning: there is no checkpoint"
@@ -401,7 +407,7 @@ def _resumed(task: Task, rundir: RunDir, record: Record, found: Found, at: Info)
             "end": None,
             "epoch": at.epoch,
             "epochs": task.settings.epochs,
-            "best": top and Best(**top.model_dump(include={"epoch", "validation_elbo"})),
+            "best": top and Best(epoch=top.epoch, quantity=top.quantity, score=top.score or 0.0),
             "data": {**record.data, "source": task.settings.data.source},
             "resumed": [*record.resumed, resumption_],
         }
@@ -425,7 +431,7 @@ def first_record(task: Task, rundir: RunDir) -> Record:
         data={
             "source": settings.data.source,
             "fingerprint": dataset.fingerprint,
-            "image_shape": list(dataset.image_shape),
+            "image_shape": dataset.image_shape,
             "images": {
                 "train": len(dataset.train.images),
                 "validation": len(dataset.validation.images),
@@ -433,10 +439,11 @@ def first_record(task: Task, rundir: RunDir) -> Record:
             },
         },
         settings=resumption.settled(settings),
+        plugs=resumption.plugs_of(settings),
         metrics={
             "unit": "nats per image",
-            "estimator": f"ELBO, {samples} sample{'s' * (samples > 1)}",
-            "binarization": meaning(settings.data),
+            "estimator": settings.objective.chosen.estimator(samples),
+            "binarization": meaning(settings),
             "train": "mean over the epoch, each batch under the parameters that it met",
             "validation": "mean over the split under the parameters at the end of the epoch",
         },

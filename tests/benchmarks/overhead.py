@@ -10,7 +10,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from vaectl.rundir import RunDir
+from vaectl.runs.directory import RunDir
 
 MOST = 0.03
 

@@ -16,10 +16,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
+from vaectl.base.errors import VaectlError
+from vaectl.base.files import Folder
 from vaectl.comparison import views
-from vaectl.errors import VaectlError
-from vaectl.files import Folder
-from vaectl.record import Row
+from vaectl.runs.metrics import Row
 
 EPOCHS = (1, 10, 50, 150)
 # read off the vector graphics of Fig. 3 of "Understanding Variational Auto-Encoder", z = 20:
@@ -108,7 +108,7 @@ def main(path: Path) -> bool:
 
 def _mean(curves: Curves, label: str, split: str, epoch: int, quantity: str) -> float:
     values = [
-        getattr(row, quantity)
+        row.terms[quantity]
         for rows in curves[label]
         for row in rows
         if (row.split, row.epoch) == (split, epoch)

@@ -17,38 +17,45 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from vaectl import config, fitting, training
-from vaectl.checkpoints import Checkpoints, Info
-from vaectl.fitting import Epoch
-from vaectl.rundir import RunDir
+from vaectl import config
+from vaectl.runs.checkpoints import Checkpoints, Info
+from vaectl.runs.directory import RunDir
+from vaectl.runs.recorder import rows_of
+from vaectl.training import compiled
+from vaectl.training import fit as fitting
+from vaectl.training.fit import Epoch
+from vaectl.training.program import Member, Program
+from vaectl.training.step import columns
 
-EPOCHS, EVERY, IMAGES, PIXELS = 150, 10, 50_000, 784
+EPOCHS, EVERY, IMAGES, SHAPE = 150, 10, 50_000, (28, 28, 1)
 MOST = 0.01
 
 
 def main(place: Path, rounds: int = 8) -> bool:
     """Print a row for each thing that is saved; return whether training waits little enough."""
     settings = config.Config(epochs=rounds, batch_size=250)
-    program = training.program(settings, images=IMAGES, pixels=PIXELS)
-    images = np.random.default_rng(0).integers(0, 2, (IMAGES + 10_000, PIXELS), np.uint8) * 255
+    program = Program.of(settings, images=IMAGES, image_shape=SHAPE)
+    names = columns(program)
+    shape = IMAGES + 10_000, program.pixels
+    images = np.random.default_rng(0).integers(0, 2, shape, np.uint8) * 255
     train, validation = jax.device_put((images[:IMAGES], images[IMAGES:]))
-    member = training.member(settings)
+    member = Member.of(settings)
     epoch_seconds, appended, waited, saved = [], [], [], []
     with (
         tempfile.TemporaryDirectory(dir=place) as folder,
         RunDir.create(Path(folder), "run", "run", force=False) as run,
         Checkpoints(run.checkpoints) as checkpoints,
     ):
-        run.write_metrics([])
-        state = training.init(program, member)
+        run.write_metrics([], names)
+        state = compiled.init(program, member)
         for event in fitting.fit(program, member, state, train, validation):
             if not isinstance(event, Epoch):
                 continue
             epoch_seconds.append(event.train_seconds + event.validation_seconds)
             start = time.perf_counter()
-            run.append_metrics(event.rows)
+            run.append_metrics(rows_of(event), names)
             appended.append(time.perf_counter() - start)
-            info = Info(epoch=event.epoch, step=event.step, validation_elbo=event.validation.elbo)
+            info = Info(epoch=event.epoch, step=event.step, score=event.validation["elbo"])
             start = time.perf_counter()
             checkpoints.save(event.state, info, run.sync_metrics)
             waited.append(time.perf_counter() - start)

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from vaectl.rundir import RunDir
+from vaectl.runs.directory import RunDir
 
 VAECTL = [sys.executable, "-m", "vaectl"]
 

@@ -5,7 +5,9 @@ import io
 import os
 import sys
 
-from vaectl import surroundings
+from vaectl.base import surroundings
+from vaectl.base.errors import ConfigError, VaectlError
+from vaectl.base.terminal import say
 
 # isort: off: importing registers commands, in the order in which the help lists them
 from vaectl.cli import (  # noqa: F401
@@ -21,8 +23,6 @@ from vaectl.cli import (  # noqa: F401
 
 # isort: on
 from vaectl.cli.app import Tracebacks, app
-from vaectl.errors import ConfigError, VaectlError
-from vaectl.terminal import say
 
 CLOSED_PIPE = 141
 """What a shell says of a command that SIGPIPE ended."""

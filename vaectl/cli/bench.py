@@ -4,10 +4,11 @@ from typing import Annotated
 
 import typer
 
+from vaectl.base.terminal import show
+from vaectl.cli import plugs
 from vaectl.cli.app import MEASURE, AsJson, Debug, Quiet, app
 from vaectl.cli.config import Assignments, ConfigFile
 from vaectl.cli.train import Device
-from vaectl.terminal import show
 
 
 @app.command(rich_help_panel=MEASURE)
@@ -23,6 +24,7 @@ def bench(
     device: Annotated[Device, typer.Option(help="What to compute on.")] = Device.auto,
     quiet: Quiet = False,
     as_json: AsJson = False,
+    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Measure this machine: training, evaluation, sampling, each against its matrix products.
@@ -31,11 +33,11 @@ def bench(
     """
     import json
 
-    from vaectl import configfile
+    from vaectl.config import reading
 
-    settings = configfile.load(file, assignments=assignments or ())
-    from vaectl import bench as library
-    from vaectl import progress, tables
+    settings = reading.load(file, assignments=assignments or ())
+    from vaectl.bench import report as library
+    from vaectl.cli import progress, tables
 
     with progress.saying(quiet=quiet) as watch:
         found = library.run(

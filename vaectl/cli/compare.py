@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
+from vaectl.base.terminal import show
+from vaectl.cli import plugs
 from vaectl.cli.app import PLACE, TRAIN, AsJson, Debug, Quiet, RunsDir, app
 from vaectl.cli.config import ConfigFile
 from vaectl.cli.train import Device
-from vaectl.terminal import show
 
 WHAT = "What is compared"
 
@@ -25,9 +26,14 @@ def compare_optimizers(
             show_default=False,
         ),
     ] = None,
+    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     optimizers: Annotated[
         str | None,
-        typer.Option(help="Some of adam,rmsprop,adagrad,sgd.", rich_help_panel=WHAT),
+        typer.Option(
+            metavar="NAME,NAME",
+            help=f"Some of {','.join(plugs.names('optimizer'))}.",
+            rich_help_panel=WHAT,
+        ),
     ] = None,
     protocol: Annotated[
         str | None,
@@ -91,7 +97,7 @@ def compare_optimizers(
             "base.model.code_size": code_size,
         },
     )
-    from vaectl import progress, tables
+    from vaectl.cli import progress, tables
     from vaectl.comparison import publish, run
 
     with progress.watching(quiet=quiet) as watch:

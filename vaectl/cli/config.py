@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from vaectl import terminal
+from vaectl.base import terminal
+from vaectl.cli import plugs
 from vaectl.cli.app import KEEP, Debug, app
 
 config_app = typer.Typer(help="Show configurations and their schema.", no_args_is_help=True)
@@ -34,18 +35,19 @@ Assignments = Annotated[
 def show(
     file: ConfigFile = None,
     assignments: Assignments = None,
+    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Print a configuration, or a comparison, with every key resolved.
 
     Example: vaectl config show configs/mnist-z20.yaml --set model.code_size=2
     """
-    from vaectl import configfile
     from vaectl.comparison import plan
+    from vaectl.config import reading
 
-    comparison = file is not None and configfile.is_comparison(configfile.read_mapping(file, {}))
-    load = plan.load if comparison else configfile.load
-    terminal.show(configfile.dump(load(file, assignments=assignments or ())), end="")
+    comparison = file is not None and reading.is_comparison(reading.read_mapping(file, {}))
+    load = plan.load if comparison else reading.load
+    terminal.show(reading.dump(load(file, assignments=assignments or ())), end="")
 
 
 @config_app.command()
@@ -56,6 +58,6 @@ def schema() -> None:
     """
     import json
 
-    from vaectl import configfile
+    from vaectl.config import reading
 
-    terminal.show(json.dumps(configfile.schema(), indent=2))
+    terminal.show(json.dumps(reading.json_schema(), indent=2))

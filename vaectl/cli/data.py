@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
+from vaectl.base.terminal import show
 from vaectl.cli.app import KEEP, Debug, Quiet, app
-from vaectl.terminal import show
 
 data_app = typer.Typer(help="List and prepare data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data", rich_help_panel=KEEP)
@@ -33,7 +33,7 @@ def prepare(
     import sys
 
     from vaectl import data
-    from vaectl.terminal import say
+    from vaectl.base.terminal import say
 
     ready = data.source(source, progress=not quiet and sys.stderr.isatty())
     for note in () if quiet else ready.notes:

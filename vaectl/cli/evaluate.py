@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
+from vaectl.base.terminal import say, show
+from vaectl.cli import plugs
 from vaectl.cli.app import LOOK, AsJson, Debug, Quiet, RunsDir, app
 from vaectl.cli.look import Checkpoint, Run, Seed, Split, SplitChoice
-from vaectl.terminal import show
 
 
 @app.command(rich_help_panel=LOOK)
@@ -28,17 +29,21 @@ def evaluate(
     runs_dir: RunsDir = Path("runs"),
     quiet: Quiet = False,
     as_json: AsJson = False,
+    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Measure ELBO, KL, NLL and log p(x) of a split, with standard errors over images.
 
     Example: vaectl evaluate latest --importance-samples 5000
     """
-    from vaectl import assessment, progress, tables
-    from vaectl.runs import find
-    from vaectl.trained import load
+    from vaectl.cli import progress, tables
+    from vaectl.evaluation import assess as assessment
+    from vaectl.runs.find import find
+    from vaectl.runs.trained import load
 
     model = load(find(run, runs_dir), checkpoint)
+    for warning in model.warnings:
+        say(f"warning: {warning}")
     with progress.counting(f"evaluating {model.title}", quiet=quiet) as watch:
         result = assessment.assess(
             model,

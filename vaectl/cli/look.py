@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from vaectl.base.terminal import show
+from vaectl.cli import plugs
 from vaectl.cli.app import LOOK, OUTPUT, Debug, RunsDir, app
-from vaectl.terminal import show
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A path, a name in runs/, or latest.")]
 Checkpoint = Annotated[str, typer.Option(help="best, latest, or an epoch.")]
@@ -85,13 +86,14 @@ def sample(
     out: Out = None,
     save_arrays: SaveArrays = None,
     runs_dir: RunsDir = Path("runs"),
+    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Decode codes from the prior, in a grid (the paper's Fig. 4).
 
     Example: vaectl sample latest --count 64 --temperature 0.8
     """
-    from vaectl import look
+    from vaectl.pictures import views as look
 
     model = look.open_run(run, runs_dir, checkpoint, out, save_arrays)
     view = look.sample(model, count=count, temperature=temperature, draw=draw.value, seed=seed)
@@ -130,13 +132,14 @@ def manifold(
     out: Out = None,
     save_arrays: SaveArrays = None,
     runs_dir: RunsDir = Path("runs"),
+    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Decode a plane of the latent space (the paper's Fig. 5).
 
     Example: vaectl manifold latest --grid 15 --spacing quantile
     """
-    from vaectl import look
+    from vaectl.pictures import views as look
 
     model = look.open_run(run, runs_dir, checkpoint, out, save_arrays)
     view = look.manifold(
@@ -169,13 +172,14 @@ def morph(
     out: Out = None,
     save_arrays: SaveArrays = None,
     runs_dir: RunsDir = Path("runs"),
+    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Morph images in image space and in latent space (the paper's Fig. 6).
 
     Example: vaectl morph latest --pairs 0:1 --pairs 1:2 --path spherical
     """
-    from vaectl import look
+    from vaectl.pictures import views as look
 
     chosen = look.parse_pairs(pairs or ())
     model = look.open_run(run, runs_dir, checkpoint, out, save_arrays)
@@ -202,13 +206,14 @@ def reconstruct(
     out: Out = None,
     save_arrays: SaveArrays = None,
     runs_dir: RunsDir = Path("runs"),
+    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Set images beside their reconstructions, with the difference and the ELBO of each.
 
     Example: vaectl reconstruct latest --count 30
     """
-    from vaectl import look
+    from vaectl.pictures import views as look
 
     model = look.open_run(run, runs_dir, checkpoint, out, save_arrays)
     view = look.reconstruct(model, count=count, split_name=split.value, seed=seed)
@@ -224,13 +229,14 @@ def inspect(
     out: Out = None,
     save_arrays: SaveArrays = None,
     runs_dir: RunsDir = Path("runs"),
+    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Show the latent space: KL by dimension, posterior means, aggregate posterior and prior.
 
     Example: vaectl inspect latest
     """
-    from vaectl import look
+    from vaectl.pictures import views as look
 
     model = look.open_run(run, runs_dir, checkpoint, out, save_arrays)
     view = look.inspect(model, split_name=split.value, seed=seed)

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from vaectl.base.terminal import show
 from vaectl.cli.app import KEEP, AsJson, Debug, RunsDir, app
-from vaectl.terminal import show
 
 
 class Order(StrEnum):
@@ -32,8 +32,8 @@ def runs(
     """
     import json
 
-    from vaectl import runs as library
-    from vaectl import tables
+    from vaectl.cli import tables
+    from vaectl.runs import find as library
 
     rows = library.ordered(library.summaries(runs_dir, pattern), sort.value)
     if as_json:

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from vaectl.base.terminal import show
+from vaectl.cli import plugs
 from vaectl.cli.app import PLACE, TRAIN, AsJson, Debug, Quiet, RunsDir, app
 from vaectl.cli.config import Assignments, ConfigFile
-from vaectl.terminal import show
 
 MODEL, TRAINING = "Model", "Training"
 
@@ -25,15 +26,48 @@ class Device(StrEnum):
 def train(
     file: ConfigFile = None,
     assignments: Assignments = None,
+    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=plugs.help_of("model", "Encoder and decoder"),
+            autocompletion=plugs.completion("model"),
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
     code_size: Annotated[
         int | None, typer.Option(help="Dimensions of the latent code.", rich_help_panel=MODEL)
     ] = None,
     hidden_size: Annotated[
         int | None, typer.Option(help="Units of each hidden layer.", rich_help_panel=MODEL)
     ] = None,
+    likelihood: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=plugs.help_of("likelihood", "Distribution of the pixels"),
+            autocompletion=plugs.completion("likelihood"),
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=plugs.help_of("objective", "What is maximized"),
+            autocompletion=plugs.completion("objective"),
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
     optimizer: Annotated[
         str | None,
-        typer.Option(help="adam, rmsprop, adagrad or sgd.", rich_help_panel=TRAINING),
+        typer.Option(
+            metavar="NAME",
+            help=plugs.help_of("optimizer", "Its rule"),
+            autocompletion=plugs.completion("optimizer"),
+            rich_help_panel=TRAINING,
+        ),
     ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="Of the chosen optimizer.", rich_help_panel=TRAINING)
@@ -89,12 +123,16 @@ def train(
 
     Example: vaectl train --resume latest
     """
-    from vaectl import configfile, runs
-    from vaectl.errors import ConfigError
+    from vaectl.base.errors import ConfigError
+    from vaectl.config import reading
+    from vaectl.runs import find as runs
 
     options = {
+        "model.name": model,
         "model.code_size": code_size,
         "model.hidden_size": hidden_size,
+        "likelihood.name": likelihood,
+        "objective.name": objective,
         "optimizer.name": optimizer,
         "optimizer.learning_rate": learning_rate,
         "epochs": epochs,
@@ -113,8 +151,9 @@ def train(
     if run is not None and file is None:
         settings = run.read_config(assignments=assignments or (), options=options)
     else:
-        settings = configfile.load(file, assignments=assignments or (), options=options)
-    from vaectl import experiment, progress
+        settings = reading.load(file, assignments=assignments or (), options=options)
+    from vaectl import experiment
+    from vaectl.cli import progress
 
     with progress.watching(quiet=quiet) as watch:
         if run is None:

@@ -10,15 +10,17 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from vaectl import belongings, configfile, experiment
-from vaectl.belongings import JSON, PNG, SVG, Made
+from vaectl import experiment
+from vaectl.base.errors import ConfigError, RunError, remedy
+from vaectl.base.files import LINK, Folder, make_directory
 from vaectl.comparison import plan, views
 from vaectl.comparison.ledger import FOLDER, is_sealed, unwritable, write
 from vaectl.comparison.plan import Comparison
 from vaectl.comparison.unsealed import IMPORTING
-from vaectl.errors import ConfigError, RunError, remedy
-from vaectl.files import LINK, Folder, make_directory
-from vaectl.rundir import COMPARISON, RunDir, refuse_others
+from vaectl.config import reading
+from vaectl.runs import belongings
+from vaectl.runs.belongings import JSON, PNG, SVG, Made
+from vaectl.runs.directory import COMPARISON, RunDir, refuse_others
 
 MADE: Made = {
     r"comparison\.yaml": rb"# the resolved configuration of ",
@@ -199,4 +201,4 @@ def write_settings(path: Path, settings: Comparison) -> None:
     header = f"the resolved configuration of {path.name}; to continue it:\n"
     file, runs_dir = shlex.quote(str(path / COMPARISON)), shlex.quote(str(path.parent))
     header += f"vaectl compare-optimizers {file} --runs-dir {runs_dir} --name {path.name}"
-    write(Folder(path), COMPARISON, configfile.dump(settings, header))
+    write(Folder(path), COMPARISON, reading.dump(settings, header))

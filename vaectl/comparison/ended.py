@@ -12,12 +12,14 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from vaectl import seals
-from vaectl.checkpoints import Info
-from vaectl.record import Evaluation, Positive, Record, Row
-from vaectl.rundir import SPLITS, metrics_lines
+from vaectl.base import seals
+from vaectl.objectives.base import with_elbo
+from vaectl.runs import metrics
+from vaectl.runs.checkpoints import Info
+from vaectl.runs.metrics import SPLITS, Row, StoredRow
+from vaectl.runs.record import Evaluation, Positive, Record
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 Stage = Literal["tuning", "result"]
 Key = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
@@ -73,7 +75,7 @@ class Ended(BaseModel):
     seed: int
     error: str
     """Why it diverged; empty if it finished."""
-    rows: list[Row]
+    rows: list[StoredRow]
     """Two of each epoch that ended: training, then validation."""
     files: dict[str, str] = {}
     """The small files of the run of a trial of the result, by their paths in it, as text."""
@@ -126,7 +128,7 @@ class Ended(BaseModel):
         places = [(epoch, epoch * steps, split) for epoch in epochs for split in SPLITS]
         if steps < 1 or [(row.epoch, row.step, row.split) for row in self.rows] != places:
             raise ValueError("an epoch is missing, or there twice")
-        if any(row.elbo != -(row.nll + row.kl) or row.seconds < 0 for row in self.rows):
+        if any(dict(row.terms) != with_elbo(row.terms) or row.seconds < 0 for row in self.rows):
             raise ValueError("an ELBO is not -(NLL + KL), or a time is negative")
         if not self.rows and not self.error:
             raise ValueError("it finished without an epoch")
@@ -139,7 +141,8 @@ class Ended(BaseModel):
             raise ValueError("not the files of a run")
         self._check_record()
         self._check_checkpoint()
-        if self.files["metrics.csv"].partition("\n")[2] != metrics_lines(self.rows):
+        names = metrics.columns(self.rows)
+        if self.files["metrics.csv"] != metrics.header(names) + metrics.lines(self.rows, names):
             raise ValueError("metrics.csv has another curve")
         return self
 
@@ -151,7 +154,7 @@ class Ended(BaseModel):
         status = "failed" if self.error else "finished"
         if found != (self.seed, self.epochs, status, self.error):
             raise ValueError("run.json says otherwise")
-        told = record.best and (record.best.epoch, record.best.validation_elbo)
+        told = record.best and (record.best.epoch, record.best.score)
         if told != (best and (best.epoch, best.elbo)):
             raise ValueError("run.json has another best epoch")
 
@@ -160,7 +163,7 @@ class Ended(BaseModel):
         if info is None or best is None:
             return
         seals.check(self.files[checkpoint_file(best.step)].encode())
-        if (info.step, info.epoch, info.validation_elbo) != (best.step, best.epoch, best.elbo):
+        if (info.step, info.epoch, info.score) != (best.step, best.epoch, best.elbo):
             raise ValueError("the checkpoint is not of the best epoch")
 
 

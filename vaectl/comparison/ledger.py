@@ -19,14 +19,14 @@ from typing import TypeVar, final
 
 from pydantic import BaseModel
 
-from vaectl import seals
-from vaectl.checkpoints import DAMAGED
+from vaectl.base import seals
+from vaectl.base.errors import RunError, remedy
+from vaectl.base.files import Folder, Kind
+from vaectl.base.formats import refuse_newer
 from vaectl.comparison import views
 from vaectl.comparison.ended import FORMAT_VERSION, Ended, Tested
 from vaectl.data import Dataset
-from vaectl.errors import RunError, remedy
-from vaectl.files import Folder, Kind
-from vaectl.formats import refuse_newer
+from vaectl.runs.checkpoints import DAMAGED
 
 FOLDER = "trials"
 MOST_BYTES = 2**30

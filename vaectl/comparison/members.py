@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from vaectl import seals
-from vaectl.checkpoints import DAMAGED, is_intact
+from vaectl.base import seals
+from vaectl.base.errors import RunError, remedy
+from vaectl.base.files import Folder
 from vaectl.comparison.ended import Ended
 from vaectl.comparison.ledger import MOST_BYTES, unwritable, write
-from vaectl.errors import RunError, remedy
-from vaectl.files import Folder
+from vaectl.runs.checkpoints import DAMAGED, is_intact
 
 
 def is_there(run: Folder, trial: Ended) -> bool:

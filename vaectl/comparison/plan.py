@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Union
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_serializer, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    create_model,
+    field_serializer,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
-from vaectl import config, configfile, surroundings
-from vaectl.config import (
-    Config,
-    Count,
-    NonNegative,
-    Optimizer,
-    Positive,
-    Schedule,
-    Section,
-    WeightDecayOn,
-)
-from vaectl.errors import ConfigError
+from vaectl.base.errors import ConfigError
+from vaectl.base.section import Count, Positive, Section
+from vaectl.comparison import identity
+from vaectl.config import reading
+from vaectl.config.schema import Config
+from vaectl.optimizers.base import Optimizer
+from vaectl.optimizers.shared import OptimizerChoice
 
 if TYPE_CHECKING:
     from vaectl.comparison.ended import Outcome
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 FIRST_TUNING_SEED = 1000
 """Where tuning seeds given by their number begin, so that those of the result stay fresh."""
 MOST_SEEDS = 200
-_LATER = ("weight_decay_on",)  # keys of `optimizer` that are younger than the first trials
 _LEAST_RATE, _MOST_RATE = 1e-30, 1e9  # what float32 holds, and what a configuration takes
 
 _Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
@@ -42,7 +41,7 @@ _Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 def _conflict(message: str) -> PydanticCustomError:
-    return PydanticCustomError(configfile.CONFLICT, "{message}", {"message": message})
+    return PydanticCustomError(reading.CONFLICT, "{message}", {"message": message})
 
 
 def _seeds(first: int) -> BeforeValidator:
@@ -70,40 +69,32 @@ class Entry(Section):
     name: str
     label: _Label | None = None
     """What tables and directories call it; null: its name, and what it sets."""
-    weight_decay: NonNegative = 0.0
-    weight_decay_on: WeightDecayOn = "all"
-    clip_norm: Positive | None = None
-    bias_learning_rate_scale: NonNegative = 1.0
-    schedule: Schedule = Schedule()
 
 
-class AdamEntry(Entry, config.Adam):
-    """With any key of `optimizer.adam`."""
-
-    name: Literal["adam"]
-
-
-class RMSPropEntry(Entry, config.RMSProp):
-    """With any key of `optimizer.rmsprop`."""
-
-    name: Literal["rmsprop"]
-
-
-class AdaGradEntry(Entry, config.AdaGrad):
-    """With any key of `optimizer.adagrad`."""
-
-    name: Literal["adagrad"]
+def _entry(name: str, plug: type[Optimizer]) -> type[Entry]:
+    """Derive the entry of an optimizer: what all share, and its own keys."""
+    shared = {key: f for key, f in OptimizerChoice.model_fields.items() if key != "name"}
+    fields: Any = {
+        key: (field.annotation, field) for key, field in (shared | plug.model_fields).items()
+    }
+    fields["name"] = (Literal[name], ...)
+    entry: type[Entry] = create_model(f"{plug.__name__}Entry", __base__=Entry, **fields)
+    return entry
 
 
-class SGDEntry(Entry, config.SGD):
-    """With any key of `optimizer.sgd`."""
+if TYPE_CHECKING:
+    _AnyEntry = Entry
+else:
+    _AnyEntry = Annotated[
+        Union[tuple(_entry(*each) for each in Optimizer.known.items())],  # noqa: UP007
+        Field(discriminator="name"),
+    ]
 
-    name: Literal["sgd"]
-
-
-_AnyEntry = Annotated[
-    AdamEntry | RMSPropEntry | AdaGradEntry | SGDEntry, Field(discriminator="name")
-]
+_OF_THE_PAPER = sorted(
+    (plug.place_in_the_paper, name)
+    for name, plug in Optimizer.known.items()
+    if plug.place_in_the_paper is not None
+)
 
 
 class Tuning(Section):
@@ -150,7 +141,7 @@ class Comparison(Section):
     base: Config = Config(epochs=15)
     """The experiment: its keys, or the path of its file, relative to this one; or both, that path
     as `file` and the keys that differ."""
-    optimizers: list[_AnyEntry] = Field(list(configfile.OPTIMIZERS), validate_default=True)
+    optimizers: list[_AnyEntry] = Field([name for _, name in _OF_THE_PAPER], validate_default=True)
     """Names, or mappings of `name` and hyperparameters; names may repeat with different ones."""
     seeds: Annotated[list[_Seed], _seeds(0)] = Field(5, validate_default=True)
     """A number or a list; each optimizer meets the same weights, batches and noise at a seed."""
@@ -236,21 +227,13 @@ class Trial(NamedTuple):
         return f"{self.label}-s{self.settings.seed}"
 
     def key(self, fingerprint: str) -> str:
-        """A hash of all that its numbers depend on: configuration, data, variables around it.
+        """A hash of all that its numbers depend on: configuration, data, variables around it."""
+        return identity.key(self.settings, fingerprint)
 
-        A key of `_LATER` counts only where it differs from its default, and variables only where
-        some are set, so that trials of before they existed are still found.
-        """
-        later = {
-            name
-            for name in _LATER
-            if getattr(self.settings.optimizer, name) == Optimizer.model_fields[name].default
-        }
-        text = self.settings.model_dump_json(exclude={"checkpoint": True, "optimizer": later})
-        text += fingerprint
-        if variables := surroundings.recorded():
-            text += json.dumps(variables)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+    def keys(self, fingerprint: str) -> list[str]:
+        """Its key, and the one that an older vaectl gave it."""
+        old = identity.old_key(self.settings, fingerprint)
+        return [self.key(fingerprint), *([old] if old else [])]
 
     def __str__(self) -> str:
         return f"{self.label}, learning rate {self.learning_rate:g}, seed {self.settings.seed}"
@@ -287,15 +270,15 @@ def load(
     Raises:
         ConfigError: with all problems at once, each with its place and what to try.
     """
-    origins: configfile.Origins = {}
-    values: dict[str, Any] = {} if file is None else configfile.read_mapping(file, origins)
+    origins: reading.Origins = {}
+    values: dict[str, Any] = {} if file is None else reading.read_mapping(file, origins)
     problems = []
     base = values.get("base")
     own = {"file": base} if isinstance(base, str) else base
     if file is not None and isinstance(own, dict) and isinstance(own.get("file"), str):
         lines = {path: line for path, line in origins.items() if path[0] == "base"}
         try:
-            of_file = configfile.read_mapping(file.parent / own.pop("file"), origins, ("base",))
+            of_file = reading.read_mapping(file.parent / own.pop("file"), origins, ("base",))
             values["base"] = _merged(of_file, own)
         except ConfigError as error:  # told with all other problems
             problems.append(f"{origins['base',]}: base: {error.message}")
@@ -305,13 +288,13 @@ def load(
         values["base"] = Comparison().base.model_dump()
     if options and options.get("protocol") == "paper":
         values.pop("tuning", None)  # the file's, which the option overrules
-    configfile.assign(values, origins, assignments, below="base.")
+    reading.assign(values, origins, assignments, below="base.")
     for key, value in (options or {}).items():
         if value is not None:
             option = f"--{key.rpartition('.')[2].replace('_', '-')}"
-            configfile.put(values, origins, key, value, option)
+            reading.put(values, origins, key, value, option)
     try:
-        settings = configfile.build(Comparison, values, origins)
+        settings = reading.build(Comparison, values, origins)
     except ConfigError as error:
         problems.append(error.message)
     if problems:
@@ -416,24 +399,17 @@ def _check_different(entries: Mapping[str, Config]) -> None:
 
 def _resolved(base: Config, entry: Entry) -> Config:
     """The base experiment with the optimizer of an entry."""
-    given, name = _given(entry), entry.name
-    shared = {key: value for key, value in given.items() if key in Optimizer.model_fields}
+    given = _given(entry)
+    shared = {key: value for key, value in given.items() if key in OptimizerChoice.model_fields}
     own = {key: value for key, value in given.items() if key not in shared}
     # of the other optimizers' sections nothing depends on what they hold
-    others = {other: Optimizer.model_fields[other].default for other in configfile.OPTIMIZERS}
-    others[name] = getattr(base.optimizer, name)
-    optimizer = base.optimizer.model_copy(update={**others, **shared, "name": name})
-    return base.model_copy(update={"optimizer": _with_chosen(optimizer, own)})
+    optimizer = base.optimizer.model_copy(update={**shared, "name": entry.name}).alone()
+    return base.model_copy(update={"optimizer": optimizer.with_chosen(**own)})
 
 
 def _at_rate(settings: Config, rate: float) -> Config:
-    optimizer = _with_chosen(settings.optimizer, {"learning_rate": rate})
+    optimizer = settings.optimizer.with_chosen(learning_rate=rate)
     return settings.model_copy(update={"optimizer": optimizer})
-
-
-def _with_chosen(optimizer: Optimizer, update: Mapping[str, object]) -> Optimizer:
-    chosen = optimizer.chosen.model_copy(update=update)
-    return optimizer.model_copy(update={optimizer.name: chosen})
 
 
 def _rounded(rate: float) -> float:

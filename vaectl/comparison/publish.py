@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from vaectl import charts
-from vaectl.charts import Trace
+from vaectl.base.files import Folder
 from vaectl.comparison import directory, report
 from vaectl.comparison.ledger import write
 from vaectl.comparison.run import Result
 from vaectl.comparison.summary import Member, Summary, members, summarize
-from vaectl.files import Folder
-from vaectl.progress import Phase, Watch, ignore
-from vaectl.rundir import RunDir
+from vaectl.pictures import charts
+from vaectl.pictures.charts import Trace
+from vaectl.runs.directory import RunDir
+from vaectl.training.events import Phase, Watch, ignore
 
 CAPTIONS = {
     "ranks": "Rank of each optimizer at each seed",
@@ -73,10 +73,10 @@ def _publish(result: Result) -> Summary:
 def _trace(label: str, found: Sequence[Member]) -> Trace:
     epochs = max((len(m.curve_of("train")) for m in found), default=0)
 
-    def stacked(split: str, field: str) -> Float[np.ndarray, "seeds epochs"]:
+    def stacked(split: str, column: str) -> Float[np.ndarray, "seeds epochs"]:
         values = np.full((len(found), epochs), np.nan)
         for row, member in zip(values, found, strict=True):
-            known = [getattr(point, field) for point in member.curve_of(split)]
+            known = [point.flat()[column] for point in member.curve_of(split)]
             row[: len(known)] = known
         return values
 

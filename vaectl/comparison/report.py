@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import Float
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from vaectl import configfile
-from vaectl.charts import COLOURS, QUANTITIES, Trace
 from vaectl.comparison.plan import Comparison
 from vaectl.comparison.summary import Summary, cells, headings, interval
-from vaectl.figures import LABELS
-from vaectl.record import ACTIVE
+from vaectl.config import reading
+from vaectl.pictures.charts import COLOURS, QUANTITIES, Trace
+from vaectl.pictures.figures import LABELS
+from vaectl.runs.record import ACTIVE
 
 
 def render(
@@ -51,7 +51,7 @@ def render(
         interval=interval,
         drawn=drawn,
         images={title: base64.b64encode(image).decode() for title, image in images.items()},
-        settings=configfile.dump(settings),
+        settings=reading.dump(settings),
     )
 
 

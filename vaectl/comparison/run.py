@@ -21,35 +21,32 @@ from typing import NamedTuple, final
 import jax
 import jax.numpy as jnp
 
-from vaectl import (
-    assessment,
-    configfile,
-    data,
-    devices,
-    environment,
-    experiment,
-    footprint,
-    population,
-    resumption,
-    trained,
-    training,
-)
-from vaectl.checkpoints import Checkpoints, Info, check_place
+from vaectl import data, experiment
+from vaectl.base import devices
+from vaectl.base.devices import DeviceKind
+from vaectl.base.errors import DivergedError, InterruptedRunError, RunError
+from vaectl.base.files import Folder
+from vaectl.base.interrupts import asked_to_stop
 from vaectl.comparison import directory, members, plan, unsealed
 from vaectl.comparison.ended import FILES, Ended, Outcome, Tested, checkpoint_file
 from vaectl.comparison.ledger import FOLDER, Ledger
 from vaectl.comparison.plan import Comparison, Trial, trials
-from vaectl.config import Config
-from vaectl.devices import DeviceKind
-from vaectl.errors import DivergedError, InterruptedRunError, RunError
+from vaectl.config import reading
+from vaectl.config.meaning import notes
+from vaectl.config.schema import Config
+from vaectl.evaluation import assess as assessment
 from vaectl.experiment import Stopping, Task
-from vaectl.files import Folder
-from vaectl.fitting import Chunk, Epoch
-from vaectl.interrupts import asked_to_stop
-from vaectl.progress import Note, Phase, Training, Warned, Watch, ignore
-from vaectl.record import Best, Device, Evaluation, Record, Row, now
-from vaectl.rundir import RunDir, check_name, metrics_digest
-from vaectl.training import Program
+from vaectl.runs import environment, metrics, trained
+from vaectl.runs import resume as resumption
+from vaectl.runs.checkpoints import Checkpoints, Info, check_place
+from vaectl.runs.directory import RunDir, check_name
+from vaectl.runs.metrics import Row
+from vaectl.runs.record import Best, Device, Evaluation, Record, now
+from vaectl.runs.recorder import rows_of
+from vaectl.training import footprint, population
+from vaectl.training.events import Note, Phase, Training, Warned, Watch, ignore
+from vaectl.training.fit import Chunk, Epoch
+from vaectl.training.program import Member, Program
 
 SAMPLES, SEED = 1, 0
 """Of the ELBO on the test split."""
@@ -134,10 +131,10 @@ def run(
     held_out = len(dataset.validation.images)
     programs = {_program(one, dataset) for one in settings.entries.values()}
     for each in programs:
-        training.check_steps(each)
+        each.check_steps()
     # each is checked, whatever another one needs
     streamed = {footprint.check_training(each, held_out, device) for each in programs}
-    for note in dataset.notes:
+    for note in (*dataset.notes, *notes(settings.base)):
         watch(Note(f"note: {note}"))
 
     def tell(text: str) -> None:
@@ -205,14 +202,16 @@ class _Running:
         self._done_epochs = 0
         of_each = len(settings.seeds) + (settings.tuning.members if settings.tuning else 0)
         self._all_epochs = settings.base.epochs * of_each * len(settings.entries)
-        self._train, self._validation = dataset.train.images, dataset.validation.images
+        self._train, self._validation = dataset.train.flat, dataset.validation.flat
         if not streamed:
             self._train, self._validation = jax.device_put((self._train, self._validation), device)
         self._how, _ = population.strategy(device, self._train)
 
     def key(self, trial: Trial) -> str:
-        """The key of a trial in the ledger."""
-        return trial.key(self._dataset.fingerprint)
+        """The key of a trial in the ledger, where an older vaectl may have put it."""
+        keys, ledger = trial.keys(self._dataset.fingerprint), self._ledger
+        known = (key for key in keys if key in ledger.ended or ledger.was_sealed(key))
+        return next(known, keys[0])
 
     def run(self) -> list[Trial]:
         """Run what is missing; return all trials, those that tuning added among them."""
@@ -329,7 +328,7 @@ class _Running:
             self._tell_why(trial)
             if trial.stage == "result":
                 self._make_way(trial.run_name)
-        starts = jax.device_put([training.member(t.settings) for t in missing], self._device)
+        starts = jax.device_put([Member.of(t.settings) for t in missing], self._device)
         tracks = [_Track(trial) for trial in missing]
         steps = program.steps_per_epoch
         before = self._done_epochs * steps
@@ -429,21 +428,21 @@ class _Running:
                 "end": now(),
             }
             if (best := track.best) is not None:
-                epoch, elbo = best.epoch, best.validation.elbo
-                update["best"] = Best(epoch=epoch, validation_elbo=elbo)
+                epoch, elbo = best.epoch, best.validation["elbo"]
+                update["best"] = Best(epoch=epoch, score=elbo)
                 info = Info(
                     epoch=epoch,
                     step=best.step,
-                    validation_elbo=elbo,
+                    score=elbo,
                     best=best.step,
                     image_shape=self._dataset.image_shape,
-                    metrics=metrics_digest(track.rows[: 2 * epoch]),
+                    metrics=metrics.digest(track.rows[: 2 * epoch]),
                 )
                 with Checkpoints(rundir.checkpoints) as checkpoints:
                     checkpoints.save(best.state, info)
                 files.append(checkpoint_file(best.step))
-            rundir.write_config(configfile.dump(settings, directory.member_header(name)))
-            rundir.write_metrics(track.rows)
+            rundir.write_config(reading.dump(settings, directory.member_header(name)))
+            rundir.write_metrics(track.rows, metrics.columns(track.rows))
             rundir.write_record(record.model_copy(update=update))
         texts = {file: (rundir.path / file).read_bytes().decode() for file in files}
         directory.move(self._folder, f"{FOLDER}/{name}", name)
@@ -459,7 +458,7 @@ def _differences(ledger: Ledger, place: Device) -> list[str]:
 
 
 def _program(settings: Config, dataset: data.Dataset) -> Program:
-    return training.program(settings, images=len(dataset.train.images), pixels=dataset.pixels)
+    return Program.of(settings, images=len(dataset.train.images), image_shape=dataset.image_shape)
 
 
 @final
@@ -480,8 +479,8 @@ class _Track:
 
     def add(self, epoch: Epoch) -> None:
         """Keep an epoch's numbers, and its state if it is the best so far."""
-        self.rows += epoch.rows
-        better = self.best is None or epoch.validation.elbo > self.best.validation.elbo
+        self.rows += rows_of(epoch)
+        better = self.best is None or epoch.validation["elbo"] > self.best.validation["elbo"]
         if self.trial.stage == "result" and better:
             # a copy: the state itself is donated to the next epoch
             self.best = epoch._replace(state=jax.tree.map(jnp.copy, epoch.state))

@@ -15,7 +15,8 @@ from vaectl.comparison import plan, statistics
 from vaectl.comparison.ended import Outcome
 from vaectl.comparison.run import Result
 from vaectl.comparison.statistics import Interval
-from vaectl.record import Evaluation, Row
+from vaectl.runs.metrics import Row
+from vaectl.runs.record import Evaluation
 
 FORMAT_VERSION = 1
 ENOUGH = 5
@@ -267,7 +268,7 @@ def summarize(result: Result) -> Summary:
         intervals=f"{statistics.CONFIDENCE:.0%} percentile bootstrap over seeds, "
         f"{statistics.RESAMPLES} resamples; of few seeds too narrow",
         metrics=record.metrics if record else {},
-        data=record.data if record else {},
+        data=record.model_dump(mode="json")["data"] if record else {},
         device=record.device if record else {},
         versions=record.versions if record else {},
         places=len({repr((each.device, each.versions)) for each in records}),

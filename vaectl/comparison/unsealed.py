@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 
 from pydantic import ValidationError
 
-from vaectl import configfile
-from vaectl.checkpoints import kept
+from vaectl.base.errors import VaectlError
+from vaectl.base.files import Folder
 from vaectl.comparison import views
 from vaectl.comparison.ended import FILES, Ended, Outcome, checkpoint_file
 from vaectl.comparison.ledger import FOLDER, MOST_BYTES, unwritable, write_sealed
 from vaectl.comparison.plan import Trial
-from vaectl.errors import VaectlError
-from vaectl.files import Folder
-from vaectl.record import Row
+from vaectl.config import reading
+from vaectl.runs.checkpoints import kept
+from vaectl.runs.metrics import Row
 
 IMPORTING = f".{FOLDER}"
 """Where the sealed trials are until all of them are."""
@@ -84,16 +84,16 @@ def _ended(directory: Folder, outcome: Outcome, rows: Sequence[Row], number: int
         learning_rate=outcome.learning_rate,
         seed=outcome.seed,
         error=outcome.error,
-        rows=list(dict.fromkeys(rows)),  # twice the same is once
+        rows=[row for i, row in enumerate(rows) if row not in rows[:i][-2:]],  # twice is once
         files=_files(directory, outcome) if outcome.stage == "result" else {},
     )
     if trial.outcome != outcome:
         raise ValueError("other numbers than those of its curve")
     if trial.record:
         config = trial.files["config.yaml"].encode()
-        settings = configfile.load(_run(directory, outcome).path / "config.yaml", content=config)
+        settings = reading.load(_run(directory, outcome).path / "config.yaml", content=config)
         fingerprint = trial.record.data["fingerprint"]
-        if Trial(outcome.label, outcome.stage, settings).key(fingerprint) != outcome.key:
+        if outcome.key not in Trial(outcome.label, outcome.stage, settings).keys(fingerprint):
             raise ValueError("config.yaml is of another trial")
     return trial
 

@@ -15,27 +15,13 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import TypeAdapter
 
+from vaectl.base.errors import RunError, remedy
+from vaectl.base.files import Folder
 from vaectl.comparison.ended import Ended, Outcome
-from vaectl.errors import RunError, remedy
-from vaectl.files import Folder
-from vaectl.record import Row
+from vaectl.runs import metrics
+from vaectl.runs.metrics import Row
 
-
-class _Point(NamedTuple):
-    """One line of curves.csv."""
-
-    key: str
-    epoch: int
-    step: int
-    split: Literal["train", "validation"]
-    elbo: float
-    kl: float
-    nll: float
-    seconds: float
-
-
-_KINDS: dict[str, type[NamedTuple]] = {"trials.csv": Outcome, "curves.csv": _Point}
-NAMES = tuple(_KINDS)
+NAMES = ("trials.csv", "curves.csv")
 
 
 def text(name: str, trials: Iterable[Ended], *, header: bool = True) -> str:
@@ -46,13 +32,18 @@ def text(name: str, trials: Iterable[Ended], *, header: bool = True) -> str:
         trials: whose rows.
         header: whether the names of the columns come first.
     """
+    trials = list(trials)
+    if name == "trials.csv":
+        columns, table = list(Outcome._fields), [trial.outcome._asdict() for trial in trials]
+    else:
+        names = metrics.columns([row for trial in trials for row in trial.rows])
+        columns = ["key", "epoch", "step", "split", *(names or ["elbo", "kl", "nll"]), "seconds"]
+        table = [{"key": trial.key, **row.flat()} for trial in trials for row in trial.rows]
     result = io.StringIO()
-    writer = csv.writer(result, lineterminator="\n")
+    writer = csv.DictWriter(result, columns, lineterminator="\n")
     if header:
-        writer.writerow(_KINDS[name]._fields)
-    for trial in trials:
-        points = [_Point(trial.key, *row) for row in trial.rows]
-        writer.writerows([trial.outcome] if name == "trials.csv" else points)
+        writer.writeheader()
+    writer.writerows(table)
     return result.getvalue()
 
 
@@ -72,11 +63,27 @@ def read(
         row.key: row for row in _read(directory, "trials.csv", Outcome, tell)
     }
     curves: dict[str, list[Row]] = {key: [] for key in outcomes}
-    for key, *values in _read(directory, "curves.csv", _Point, tell):
+    point: _Point
+    for point in _read(directory, "curves.csv", _Point, tell):
         # a trial counts once its own row is there
-        if key in curves:
-            curves[key].append(Row(*values))
+        if point.key in curves:
+            terms = {"elbo": point.elbo, "kl": point.kl, "nll": point.nll}
+            row = Row(point.epoch, point.step, point.split, terms, point.seconds)
+            curves[point.key].append(row)
     return outcomes, curves
+
+
+class _Point(NamedTuple):
+    """One line of the curves.csv of before trials were sealed."""
+
+    key: str
+    epoch: int
+    step: int
+    split: Literal["train", "validation"]
+    elbo: float
+    kl: float
+    nll: float
+    seconds: float
 
 
 def _read(

@@ -6,16 +6,16 @@ and `binarization` what a model sees.
 
 from pathlib import Path
 
-from vaectl import config
+from vaectl.base.errors import DataError
 from vaectl.data import scale
 from vaectl.data.arrays import Dataset, Source
+from vaectl.data.settings import Data
 from vaectl.data.splits import split
-from vaectl.errors import DataError
 
 __all__ = ["Dataset", "Source", "load", "source"]
 
 
-def load(settings: config.Data, *, progress: bool = False) -> Dataset:
+def load(settings: Data, *, progress: bool = False) -> Dataset:
     """Load, split and binarize the data set of a configuration.
 
     Raises:

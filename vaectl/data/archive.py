@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from vaectl import memory
+from vaectl.base import memory
+from vaectl.base.files import regular
 from vaectl.data.arrays import COPIES
-from vaectl.files import regular
 
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,

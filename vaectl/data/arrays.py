@@ -1,6 +1,7 @@
 """The arrays that a data set is made of."""
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -43,10 +44,15 @@ class Source:
 
 
 class Split(NamedTuple):
-    """Images as a model sees them: flat, and after binarization either 0 or 255."""
+    """Images as a model sees them: after binarization either 0 or 255."""
 
-    images: UInt8[np.ndarray, "images pixels"]
+    images: UInt8[np.ndarray, "images height width channels"]
     labels: Int32[np.ndarray, " images"] | None
+
+    @property
+    def flat(self) -> UInt8[np.ndarray, "images pixels"]:
+        """The same images, each as one row of numbers."""
+        return self.images.reshape(len(self.images), -1)
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,8 @@ class Dataset:
     """What an experiment trains, validates and tests on."""
 
     fingerprint: str
-    image_shape: tuple[int, int]
+    image_shape: tuple[int, int, int]
+    """Height, width and channels."""
     train: Split
     validation: Split
     test: Split
@@ -63,5 +70,5 @@ class Dataset:
 
     @property
     def pixels(self) -> int:
-        """Of one image."""
-        return self.image_shape[0] * self.image_shape[1]
+        """Numbers of an image, over all its channels."""
+        return math.prod(self.image_shape)

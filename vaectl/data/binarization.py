@@ -9,12 +9,12 @@ from typing import Literal
 import numpy as np
 from jaxtyping import UInt8
 
-from vaectl import config
+from vaectl.data.settings import Data
 
 SplitName = Literal["train", "validation", "test"]
 
 
-def meaning(settings: config.Data) -> str:
+def meaning(settings: Data) -> str:
     """Say what x is, for all that quotes a number."""
     return {
         "threshold": f"binarized at {settings.threshold:g}",
@@ -24,7 +24,7 @@ def meaning(settings: config.Data) -> str:
 
 
 def binarize(
-    images: UInt8[np.ndarray, "*shape"], settings: config.Data, split: SplitName
+    images: UInt8[np.ndarray, "*shape"], settings: Data, split: SplitName
 ) -> UInt8[np.ndarray, "*shape"]:
     """Binarize a split, as far as that is done once and for all.
 

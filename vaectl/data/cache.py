@@ -1,24 +1,17 @@
 """Prepared data sets on disk: keyed by what they were made from, verified when read."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 
+from vaectl.base.cache import directory
+from vaectl.base.errors import DataError
+from vaectl.base.files import make_directory, replacing
 from vaectl.data import archive
 from vaectl.data.arrays import Images, Source
-from vaectl.errors import DataError
-from vaectl.files import make_directory, replacing
 
 FORMAT_VERSION = 1
-
-
-def directory() -> Path:
-    """`VAECTL_CACHE_DIR`, or vaectl's folder in the user's cache directory."""
-    chosen = os.environ.get("VAECTL_CACHE_DIR")
-    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("vaectl")
 
 
 def path(key: str) -> Path:

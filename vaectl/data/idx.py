@@ -11,10 +11,10 @@ from typing import IO
 import numpy as np
 from jaxtyping import UInt8
 
-from vaectl import memory
+from vaectl.base import memory
+from vaectl.base.errors import DataError, remedy
+from vaectl.base.files import regular
 from vaectl.data.arrays import COPIES, Images, Source
-from vaectl.errors import DataError, remedy
-from vaectl.files import regular
 
 FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),

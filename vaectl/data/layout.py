@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from vaectl.errors import DataError
+from vaectl.base.errors import DataError
 
 Array = np.ndarray[Any, Any]
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int32, Real
 
+from vaectl.base.errors import DataError
 from vaectl.data import archive, layout
 from vaectl.data.arrays import Images, Source
-from vaectl.errors import DataError
 
 _LAYOUT = "x_train and x_test (images x height x width), y_train and y_test (optional)"
 

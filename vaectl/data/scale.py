@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
+from vaectl.base.errors import DataError
 from vaectl.data.arrays import Source
-from vaectl.errors import DataError
 
 _WHITES = (1, 255)
 """What stands for white in the scales that are understood."""

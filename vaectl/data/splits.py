@@ -3,13 +3,13 @@
 import numpy as np
 from jaxtyping import UInt8
 
-from vaectl import config
+from vaectl.base.errors import DataError
 from vaectl.data.arrays import Dataset, Images, Source, Split
 from vaectl.data.binarization import SplitName, binarize, meaning
-from vaectl.errors import DataError
+from vaectl.data.settings import Data
 
 
-def split(source: Source, settings: config.Data) -> Dataset:
+def split(source: Source, settings: Data) -> Dataset:
     """Take the first images of train to train, its last to validate, the first of test to test.
 
     Of MNIST's 60,000 training images 50,000 train and 10,000 validate unless sizes are set.
@@ -32,27 +32,27 @@ def split(source: Source, settings: config.Data) -> Dataset:
             f"{settings.source} has {len(source.test.images)} test images, not {test}",
             hint="set data.test_size to fewer, or to null for all",
         )
-    height, width = source.train.images.shape[1:]
+    height, width = source.train.images.shape[1:3]
     return Dataset(
         fingerprint=source.fingerprint(),
-        image_shape=(height, width),
+        image_shape=(height, width, 1),
         train=_part(source.train, slice(train), settings, "train"),
         validation=_part(source.train, slice(total - validation, total), settings, "validation"),
         test=_part(source.test, slice(test), settings, "test"),
-        notes=source.notes + ((meaning(settings),) if settings.binarization == "none" else ()),
+        notes=source.notes,
     )
 
 
-def _part(images: Images, rows: slice, settings: config.Data, name: SplitName) -> Split:
+def _part(images: Images, rows: slice, settings: Data, name: SplitName) -> Split:
     grey = images.images[rows]
-    x = binarize(grey.reshape(len(grey), -1), settings, name)
+    x = binarize(grey[..., np.newaxis], settings, name)
     if x.min() == x.max():
         raise _constant(grey, int(x.max()), settings, name)
     return Split(x, None if images.labels is None else images.labels[rows])
 
 
 def _constant(
-    grey: UInt8[np.ndarray, "*shape"], value: int, settings: config.Data, name: SplitName
+    grey: UInt8[np.ndarray, "*shape"], value: int, settings: Data, name: SplitName
 ) -> DataError:
     """Say that all pixels of a split have one value, and what to try."""
     message = f"{settings.source}: every pixel of the {name} split is {value}"

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from vaectl import memory
+from vaectl.base import memory
+from vaectl.base.cache import directory
+from vaectl.base.errors import DataError
 from vaectl.data import cache, idx
 from vaectl.data.arrays import COPIES, Images, Source
-from vaectl.errors import DataError
 
 IDX_NAMES = ("mnist", "fashion_mnist", "kmnist")
 _NAME = re.compile(r"[a-z0-9_]+(/[A-Za-z0-9_.-]+)?(:\d+\.\d+\.\d+)?")
@@ -85,7 +86,7 @@ def _published(name: str, builder: Any, progress: bool) -> Source:
 
     pooch.get_logger().setLevel(logging.WARNING)
     # a directory of its own: these data sets give their files the same names
-    directory = cache.directory() / "downloads" / name
+    downloads = directory() / "downloads" / name
     for url, info in builder.url_infos.items():
         downloader = pooch.HTTPDownloader(
             progressbar=progress, timeout=_TIMEOUT_SECONDS, headers={"User-Agent": "vaectl"}
@@ -95,7 +96,7 @@ def _published(name: str, builder: Any, progress: bool) -> Source:
                 url,
                 known_hash=f"sha256:{info.checksum}",
                 fname=info.filename,
-                path=directory,
+                path=downloads,
                 downloader=downloader,
             )
         except requests.RequestException as error:
@@ -109,10 +110,10 @@ def _published(name: str, builder: Any, progress: bool) -> Source:
             ) from None
         except OSError as error:
             raise DataError(
-                f"{directory}: cannot be written: {error.strerror}",
+                f"{downloads}: cannot be written: {error.strerror}",
                 hint="make room there, or set VAECTL_CACHE_DIR to another directory",
             ) from None
-    return idx.load(directory)
+    return idx.load(downloads)
 
 
 def _prepared(name: str, builder: Any, progress: bool) -> Source:

@@ -37,7 +37,7 @@ import typer
 
 from tests.benchmarks.peers.worker import Turn, started
 from vaectl import config, data
-from vaectl.errors import VaectlError
+from vaectl.base.errors import VaectlError
 
 PEERS = {
     "vaectl": "jax",

@@ -22,14 +22,15 @@ from torch import Tensor, nn
 from tests.benchmarks.peers.pytorch import elbo, floats, initialize
 from tests.benchmarks.peers.worker import Epoch
 from vaectl import config, data
+from vaectl.models.base import ModelChoice
 
 
 class Encoder(BaseEncoder):
-    def __init__(self, settings: config.Model, pixels: int) -> None:
+    def __init__(self, settings: ModelChoice, pixels: int) -> None:
         super().__init__()
-        self.hidden = nn.Sequential(nn.Linear(pixels, settings.hidden_size), nn.Tanh())
-        self.mu = nn.Linear(settings.hidden_size, settings.code_size)
-        self.log_var = nn.Linear(settings.hidden_size, settings.code_size)
+        self.hidden = nn.Sequential(nn.Linear(pixels, settings.mlp.hidden_size), nn.Tanh())
+        self.mu = nn.Linear(settings.mlp.hidden_size, settings.code_size)
+        self.log_var = nn.Linear(settings.mlp.hidden_size, settings.code_size)
 
     def forward(self, x: Tensor) -> ModelOutput:
         h = self.hidden(x)
@@ -37,12 +38,12 @@ class Encoder(BaseEncoder):
 
 
 class Decoder(BaseDecoder):
-    def __init__(self, settings: config.Model, pixels: int) -> None:
+    def __init__(self, settings: ModelChoice, pixels: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(settings.code_size, settings.hidden_size),
+            nn.Linear(settings.code_size, settings.mlp.hidden_size),
             nn.Tanh(),
-            nn.Linear(settings.hidden_size, pixels),
+            nn.Linear(settings.mlp.hidden_size, pixels),
             nn.Sigmoid(),
         )
 
@@ -53,7 +54,7 @@ class Decoder(BaseDecoder):
 def train(settings: config.Config, dataset: data.Dataset) -> Iterator[Epoch]:
     logging.disable(logging.INFO)  # what it tells its user, on the way to our table
     torch.manual_seed(settings.seed)
-    images, validation = floats(dataset.train.images), floats(dataset.validation.images)
+    images, validation = floats(dataset.train.flat), floats(dataset.validation.flat)
     model = VAE(
         VAEConfig(
             input_dim=(dataset.pixels,),

@@ -14,15 +14,16 @@ from torch import Tensor, nn
 
 from tests.benchmarks.peers.worker import Epoch
 from vaectl import config, data
+from vaectl.models.base import ModelChoice
 
 Loss: TypeAlias = Callable[[Tensor], Tensor]
 """The negative ELBO of a batch, mean over its images."""
 
 
 class VAE(nn.Module):
-    def __init__(self, settings: config.Model, pixels: int) -> None:
+    def __init__(self, settings: ModelChoice, pixels: int) -> None:
         super().__init__()
-        hidden, code = settings.hidden_size, settings.code_size
+        hidden, code = settings.mlp.hidden_size, settings.code_size
         self.encoder = nn.Sequential(
             nn.Linear(pixels, hidden), nn.Tanh(), nn.Linear(hidden, 2 * code)
         )
@@ -42,7 +43,7 @@ def train(
     compiled: Callable[[Loss], Loss] = lambda loss: loss,
 ) -> Iterator[Epoch]:
     torch.manual_seed(settings.seed)
-    images, validation = floats(dataset.train.images), floats(dataset.validation.images)
+    images, validation = floats(dataset.train.flat), floats(dataset.validation.flat)
     model = VAE(settings.model, dataset.pixels)
     initialize(model)
     loss = compiled(model.loss)

@@ -14,16 +14,17 @@ from torch.utils.data import DataLoader, TensorDataset
 from tests.benchmarks.peers.pytorch import elbo, floats, initialize
 from tests.benchmarks.peers.worker import Epoch
 from vaectl import config, data
+from vaectl.models.base import ModelChoice
 
 
 class VAE(nn.Module):
-    def __init__(self, settings: config.Model, pixels: int) -> None:
+    def __init__(self, settings: ModelChoice, pixels: int) -> None:
         super().__init__()
-        self.hidden = nn.Linear(pixels, settings.hidden_size)
-        self.mu = nn.Linear(settings.hidden_size, settings.code_size)
-        self.log_var = nn.Linear(settings.hidden_size, settings.code_size)
-        self.decoder_hidden = nn.Linear(settings.code_size, settings.hidden_size)
-        self.probabilities = nn.Linear(settings.hidden_size, pixels)
+        self.hidden = nn.Linear(pixels, settings.mlp.hidden_size)
+        self.mu = nn.Linear(settings.mlp.hidden_size, settings.code_size)
+        self.log_var = nn.Linear(settings.mlp.hidden_size, settings.code_size)
+        self.decoder_hidden = nn.Linear(settings.code_size, settings.mlp.hidden_size)
+        self.probabilities = nn.Linear(settings.mlp.hidden_size, pixels)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         h = torch.tanh(self.hidden(x))
@@ -43,7 +44,7 @@ class VAE(nn.Module):
 
 def train(settings: config.Config, dataset: data.Dataset) -> Iterator[Epoch]:
     torch.manual_seed(settings.seed)
-    images, validation = floats(dataset.train.images), floats(dataset.validation.images)
+    images, validation = floats(dataset.train.flat), floats(dataset.validation.flat)
     loader = DataLoader(TensorDataset(images), batch_size=settings.batch_size, shuffle=True)
     model = VAE(settings.model, dataset.pixels)
     initialize(model)

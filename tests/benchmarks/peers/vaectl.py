@@ -5,13 +5,16 @@ from collections.abc import Iterator
 import jax
 
 from tests.benchmarks.peers.worker import Epoch
-from vaectl import config, data, fitting, training
+from vaectl import config, data
+from vaectl.training import compiled
+from vaectl.training import fit as fitting
+from vaectl.training.program import Member, Program
 
 
 def train(settings: config.Config, dataset: data.Dataset) -> Iterator[Epoch]:
-    images = jax.device_put((dataset.train.images, dataset.validation.images))
-    program = training.program(settings, images=len(images[0]), pixels=dataset.pixels)
-    member = training.member(settings)
-    for event in fitting.fit(program, member, training.init(program, member), *images):
+    images = jax.device_put((dataset.train.flat, dataset.validation.flat))
+    program = Program.of(settings, images=len(images[0]), image_shape=dataset.image_shape)
+    member = Member.of(settings)
+    for event in fitting.fit(program, member, compiled.init(program, member), *images):
         if isinstance(event, fitting.Epoch):
-            yield Epoch(event.train_seconds, event.validation.elbo)
+            yield Epoch(event.train_seconds, event.validation["elbo"])

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vaectl import config, data
-from vaectl.errors import VaectlError
+from vaectl.base.errors import VaectlError
 
 QUIET = 0.05
 """The part of the cores' time up to which other programs do not count."""

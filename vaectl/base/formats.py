@@ -1,0 +1,28 @@
+"""Formats carry a version, so that an older vaectl refuses what a newer one wrote."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from vaectl.base.errors import RunError
+
+
+class _Versioned(BaseModel):
+    format_version: int = 1
+
+
+def refuse_newer(file: Path, content: bytes, known: int) -> None:
+    """Refuse the JSON of a newer format, before anything else is asked of it.
+
+    Raises:
+        RunError: it is newer than `known`.
+    """
+    try:
+        version = _Versioned.model_validate_json(content).format_version
+    except ValidationError:
+        return  # no format at all: whoever reads it says so
+    if version > known:
+        raise RunError(
+            f"{file}: format {version} is newer than this vaectl reads",
+            hint="pip install --upgrade vaectl",
+        )

@@ -1,0 +1,138 @@
+"""Plugs from elsewhere: files named on the command line, and installed packages.
+
+    vaectl train --plugin my_model.py --model mine        a file: its classes register themselves
+    [project.entry-points."vaectl.models"]                 a package: the group of a kind
+    mine = "my_package.models:Mine"
+
+Nothing is loaded because a configuration or a run names it: a stranger's run executes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+import traceback
+from functools import cache
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vaectl.base.errors import ConfigError, remedy
+from vaectl.base.files import read
+from vaectl.base.plugs import Plug
+
+GROUPS = ("vaectl.models", "vaectl.likelihoods", "vaectl.objectives", "vaectl.optimizers")
+MOST_BYTES = 2**22
+"""Of a file with plugs."""
+
+
+class Origin(NamedTuple):
+    """Where a plug that is not built in came from."""
+
+    source: str
+    """A file, or a package and its version."""
+    sha256: str
+    """Of the file that defines it."""
+
+
+_files: dict[str, str] = {}
+"""SHA-256 of each file that was loaded, by its path."""
+
+
+def load_file(path: Path) -> None:
+    """Run a Python file, whose plugs register themselves; done again, it is free.
+
+    Raises:
+        ConfigError: it cannot be read, fails, or registers nothing or what is there already.
+    """
+    where = f"--plugin {path}"
+    try:
+        content = read(path, MOST_BYTES)
+    except OSError as error:
+        raise ConfigError(
+            f"{where}: cannot be read: {error.strerror}", hint=remedy(error)
+        ) from None
+    full = str(path.absolute())
+    sha256 = hashlib.sha256(content).hexdigest()
+    if _files.get(full) == sha256:
+        return
+    name = f"vaectl_plugin_{path.stem}_{sha256[:8]}"
+    spec = importlib.util.spec_from_loader(name, loader=None, origin=full)
+    assert spec is not None  # noqa: S101  # there is a name
+    module = importlib.util.module_from_spec(spec)
+    module.__file__ = full
+    sys.modules[name] = module  # where pydantic looks up annotations
+    try:
+        exec(compile(content, full, "exec"), vars(module))  # noqa: S102  # what --plugin is for
+    except BaseException as error:
+        for kind, plug in _registered(name):
+            del kind.known[plug]
+        if isinstance(error, ConfigError):
+            raise ConfigError(f"{where}: {error.message}", hint=error.hint) from None
+        if not isinstance(error, Exception | SystemExit):
+            raise
+        raise ConfigError(
+            f"{where}: {_line(error, full)}{type(error).__name__}: {error}",
+            hint="mend the file; --debug shows the whole traceback",
+        ) from error
+    if not _registered(name):
+        raise ConfigError(
+            f"{where}: it registers no plug",
+            hint='define one there, for example class Mine(Model, name="mine")',
+        )
+    _files[full] = sha256
+
+
+@cache
+def load_installed() -> None:
+    """Load the plugs of installed packages, once.
+
+    Raises:
+        ConfigError: one fails.
+    """
+    from importlib.metadata import entry_points
+
+    for point in chain.from_iterable(entry_points(group=group) for group in GROUPS):
+        try:
+            point.load()
+        except Exception as error:
+            package = point.dist.name if point.dist else "a package"
+            raise ConfigError(
+                f"{point.group}: {point.name} of {package} does not load: {error}",
+                hint=f"mend or remove it: pip uninstall {package}",
+            ) from error
+
+
+def origin(plug: type[Plug]) -> Origin | None:
+    """Say where a plug came from; None if it is built in."""
+    if plug.__module__.startswith("vaectl."):
+        return None
+    file: Any = getattr(sys.modules.get(plug.__module__), "__file__", None)
+    if file is None:
+        return Origin(f"module {plug.__module__}", "")
+    if file in _files:
+        return Origin(file, _files[file])
+    try:
+        content = Path(file).read_bytes()
+    except OSError:
+        return Origin(file, "")
+    return Origin(f"module {plug.__module__}", hashlib.sha256(content).hexdigest())
+
+
+def _registered(module: str) -> list[tuple[type[Plug], str]]:
+    """The plugs that a module defines: the kind and the name of each."""
+    return [
+        (kind, name)
+        for kind in Plug.__subclasses__()
+        for name, plug in kind.known.items()
+        if plug.__module__ == module
+    ]
+
+
+def _line(error: BaseException, file: str) -> str:
+    """Name the line of a file that an error came through last, if it did."""
+    if isinstance(error, SyntaxError) and error.filename == file:
+        return f"line {error.lineno}: "
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+    return f"line {frames[-1].lineno}: " if frames else ""

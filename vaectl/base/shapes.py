@@ -1,0 +1,42 @@
+"""Arrays that are not there yet: their shapes and types, and the programs that will make them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr
+from jaxtyping import Array
+
+
+def shaped(shape: tuple[int, ...], dtype: Any, place: Any = None) -> Any:
+    """Return what stands for an array where only its shape counts."""
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=place)  # type: ignore[no-untyped-call]
+
+
+def like(array: Array, place: Any = None) -> Any:
+    """Return what stands for an array of the same shape and type."""
+    return shaped(array.shape, array.dtype, place)
+
+
+def products(program: Any) -> Iterator[Any]:
+    """Find the matrix products and convolutions of a jaxpr, and of those inside of it.
+
+    Products of vectors, such as weighted sums, are left out.
+    """
+    for equation in program.eqns:
+        matrices = all(len(operand.aval.shape) > 1 for operand in equation.invars)
+        if equation.primitive.name in ("dot_general", "conv_general_dilated") and matrices:
+            yield equation
+        for inner in inner_programs(equation):
+            yield from products(inner)
+
+
+def inner_programs(equation: Any) -> Iterator[Any]:
+    """The programs that an equation runs: the bodies of loops, branches, inner functions."""
+    for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
+        if _is_program(inner):
+            yield getattr(inner, "jaxpr", inner)
+
+
+def _is_program(value: object) -> bool:
+    return isinstance(value, ClosedJaxpr | Jaxpr)

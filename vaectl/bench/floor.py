@@ -1,0 +1,134 @@
+"""The floor under every measure: the time that its matrix products alone take.
+
+The products have the shapes of the work that is measured and nothing around them, by the best of
+the BLAS at hand in this process: XLA's on the device, and on a CPU NumPy's too.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from vaectl.base import shapes
+from vaectl.base.shapes import shaped
+from vaectl.training import compiled
+from vaectl.training import step as training
+from vaectl.training.program import Member, Program
+
+
+class Product(NamedTuple):
+    """A matrix product or a convolution, as it stands in a program."""
+
+    equation: Any
+    """Of the program's jaxpr: the primitive, its parameters, and the shapes that go in."""
+
+    @property
+    def shapes(self) -> list[Any]:
+        """What goes in."""
+        return [shaped(v.aval.shape, v.aval.dtype) for v in self.equation.invars]
+
+    @property
+    def operations(self) -> int:
+        """Multiplications and additions."""
+        left, right = (shape.shape for shape in self.shapes)
+        out: int = math.prod(self.equation.outvars[0].aval.shape)
+        if self.equation.primitive.name == "dot_general":
+            (contracted, _), _ = self.equation.params["dimension_numbers"]
+            inner: int = math.prod(left[axis] for axis in contracted)
+            return 2 * out * inner
+        features = self.equation.params["dimension_numbers"].rhs_spec[0]
+        inner = math.prod(right) // right[features]
+        return 2 * out * inner
+
+    def __call__(self, left: Any, right: Any) -> Any:
+        """Compute it."""
+        return self.equation.primitive.bind(left, right, **self.equation.params)
+
+
+def products(function: Callable[..., Any], *arguments: object) -> list[Product]:
+    """Find the products of a function, each as often as its loops run it at least once.
+
+    Args:
+        function: of arrays.
+        arguments: of it; of arrays, shapes are enough.
+    """
+    return [Product(found) for found in shapes.products(jax.make_jaxpr(function)(*arguments).jaxpr)]
+
+
+def step(program: Program) -> list[Product]:
+    """The products of a training step."""
+    member = Member(jnp.uint32(0), jnp.float32(0))
+    pixels = shaped((program.batch_size, program.pixels), jnp.uint8)
+    weights = shaped((program.batch_size,), jnp.float32)
+    state = compiled.shapes(program, member)
+    return products(partial(training.step, program, member), state, pixels, weights)
+
+
+@final
+class Floor:
+    """Some products, repeated."""
+
+    def __init__(self, products: Sequence[Product], times: int) -> None:
+        rng = np.random.default_rng(0)
+        self._times = times
+        self._products = tuple(products)
+        self.operands = [
+            [rng.standard_normal(shape.shape, np.float32) for shape in product.shapes]
+            for product in products
+        ]
+        self._device = jax.device_put(self.operands)
+        [device] = self._device[0][0].devices()
+        # NumPy has matrix products, and no convolutions
+        self._in_numpy = device.platform == "cpu" and all(map(_numpy, products))
+        self._repeat = jax.jit(partial(repeat, self._products))
+        self.seconds()  # compiles
+
+    def seconds(self) -> float:
+        """How long they take now, by the fastest library."""
+        return min(self._xla(), self._by_numpy()) if self._in_numpy else self._xla()
+
+    def _xla(self) -> float:
+        start = time.perf_counter()
+        self._repeat(self._device, self._times).block_until_ready()
+        return time.perf_counter() - start
+
+    def _by_numpy(self) -> float:
+        work = [(_numpy(p), *pair) for p, pair in zip(self._products, self.operands, strict=True)]
+        start = time.perf_counter()
+        for _ in range(self._times):
+            for axes, left, right in work:
+                np.tensordot(left, right, axes)
+        return time.perf_counter() - start
+
+
+def _numpy(product: Product) -> Any:
+    """The axes that NumPy contracts; None of a convolution, or a product in batches."""
+    if product.equation.primitive.name != "dot_general":
+        return None
+    axes, batches = product.equation.params["dimension_numbers"]
+    return None if any(batches) else axes
+
+
+_barrier: Callable[[Any], Any] = jax.lax.optimization_barrier  # JAX does not annotate it
+
+
+def repeat(
+    products: Sequence[Product], operands: Sequence[Sequence[Array]], times: int
+) -> Float[Array, ""]:
+    """Sum the first entries of all products, over as many repetitions."""
+
+    def once(_: int, total: Float[Array, ""]) -> Float[Array, ""]:
+        # barriers: else XLA takes the products out of the loop, or computes only what is asked for
+        these, _ = _barrier((operands, total))
+        results = _barrier([p(*pair) for p, pair in zip(products, these, strict=True)])
+        after: Float[Array, ""] = total + sum(result.ravel()[0] for result in results)
+        return after
+
+    total: Float[Array, ""] = jax.lax.fori_loop(0, times, once, jnp.zeros(()))
+    return total

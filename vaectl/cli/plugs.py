@@ -1,0 +1,59 @@
+"""Options that name plugs: their help and completion, and --plugin, which loads more of them."""
+
+import pkgutil
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_NO_PLUGS = {"base", "schedule", "shared"}
+"""Modules in the folders of plugs that hold none."""
+
+
+def names(kind: str) -> list[str]:
+    """Name the built-in plugs of a kind by their files, without importing any."""
+    spec = find_spec(f"vaectl.{kind}s")
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    return [m.name for m in pkgutil.iter_modules(places) if m.name not in _NO_PLUGS]
+
+
+def help_of(kind: str, what: str) -> str:
+    """Say what an option chooses, and among which."""
+    return f"{what}: {', '.join(names(kind))}."
+
+
+def completion(kind: str) -> Callable[[str], list[str]]:
+    """Complete the name of a plug, those of installed packages among them."""
+
+    def complete(incomplete: str) -> list[str]:
+        from vaectl.base import plugins
+        from vaectl.config import CHOICES
+
+        plugins.load_installed()
+        return [name for name in CHOICES[kind].plugs.known if name.startswith(incomplete)]
+
+    return complete
+
+
+def _load(files: list[Path] | None) -> list[Path] | None:
+    if files:
+        from vaectl.base import plugins
+
+        for file in files:
+            plugins.load_file(file)
+    return files
+
+
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin",
+        metavar="FILE.py",
+        help="Run a Python file that defines plugs of your own; repeatable.",
+        callback=_load,
+        is_eager=True,
+        show_default=False,
+    ),
+]

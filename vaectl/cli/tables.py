@@ -1,0 +1,150 @@
+"""Tables for a person, on stdout."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from vaectl.base.terminal import show, visible
+from vaectl.bench.measures import Work
+from vaectl.bench.report import Bench
+from vaectl.comparison.summary import Summary as Comparison
+from vaectl.comparison.summary import cells, headings, interval
+from vaectl.runs.find import Summary, age
+from vaectl.runs.record import ACTIVE, Evaluation
+
+_WIDTH_WITHOUT_TERMINAL = 200
+
+
+def show_runs(rows: Sequence[Summary], runs_dir: Path, pattern: str) -> None:
+    """Print one row a run; a directory that is none says why."""
+    if not rows:
+        show(f"no runs in {runs_dir}" + (f" fit {pattern}" if pattern != "*" else ""))
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("name", "status", "data", "model", "optimizer"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("epochs", "best validation ELBO", "age"):
+        table.add_column(heading, justify="right")
+    now = datetime.now(UTC)
+    for row in rows:
+        if row.problem is not None:
+            table.add_row(Text(visible(row.name)), Text(row.status))
+            continue
+        known = (row.name, row.status, row.data, row.model, row.optimizer)
+        best = "" if row.best_validation_elbo is None else f"{row.best_validation_elbo:.2f}"
+        table.add_row(
+            # as text: names and sources may hold what would be markup
+            *(Text(visible(value or "")) for value in known),
+            f"{row.epoch}/{row.epochs}",
+            best,
+            age(row.start, now) if row.start else "",
+        )
+    _print(table)
+    for row in rows:
+        if row.problem is not None:
+            show(f"{row.name}: {row.problem}")
+
+
+def show_evaluation(e: Evaluation) -> None:
+    """Print means and standard errors, with split, binarization and estimators."""
+    where = e.where or f"epoch {e.epoch}"
+    show(f"{e.run}, {where}: {e.split} split, {e.images:,} images, {e.binarization}")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("nats per image")
+    table.add_column("mean", justify="right")
+    table.add_column("standard error", justify="right")
+    rows = [
+        (f"ELBO, {e.samples} sample{'s' * (e.samples > 1)}", e.elbo),
+        ("KL", e.kl),
+        (f"NLL, {e.samples} sample{'s' * (e.samples > 1)}", e.nll),
+    ]
+    if e.log_likelihood:
+        rows.append((f"log p(x), lower bound IW-{e.importance_samples}", e.log_likelihood))
+    for name, estimate in rows:
+        table.add_row(name, f"{estimate.mean:.2f}", f"{estimate.standard_error:.2f}")
+    _print(table)
+    show(f"active units: {e.active_units} of {e.code_size} (A_u > {ACTIVE})")
+    largest = sorted(e.kl_by_dimension, reverse=True)
+    shown = " ".join(f"{kl:.2f}" for kl in largest[:20])
+    show(f"KL by dimension, largest first: {shown}{' ...' * (len(largest) > 20)}")
+    if 2 * e.active_units < e.code_size:
+        show("warning: posterior collapse: most dimensions of the code carry nothing")
+
+
+def show_bench(b: Bench) -> None:
+    """Print speeds beside their floors, the parts of the step, and what members cost."""
+    threads = f", {b.device['cpu_threads']} threads" if b.device["platform"] == "cpu" else ""
+    show(f"{b.device['kind']} ({b.device['platform']}{threads}), medians of {b.rounds} rounds")
+    _print(_work_table("work", b.work))
+    parts = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    parts.add_column("a training step")
+    for heading in ("ms", "share"):
+        parts.add_column(heading, justify="right")
+    for part in b.parts:
+        parts.add_row(part.name, f"{part.milliseconds:.3f}", f"{part.share:.0%}")
+    _print(parts)
+    if b.scaling:
+        _print(_work_table("training with", b.scaling))
+    p = b.population
+    show(f"compilation without a cache: {b.compile_seconds:.1f} s")
+    show(f"peak memory: {b.peak_memory / 2**20:,.0f} MiB")
+    show(f"images streamed from host memory: {b.streamed:.0%} of the speed")
+    show(
+        f"each of {p.members} members costs {p.together:.2f} of a run alone together, "
+        f"{p.in_turn:.2f} in turn"
+    )
+    show(f"populations train {p.chosen} here: {p.reason}")
+
+
+def _work_table(heading: str, rows: Sequence[Work]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(heading)
+    for name in ("images/s", "seconds", "matrix products alone", "ratio"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(
+            row.name,
+            f"{row.images_per_second:,.0f}",
+            f"{row.seconds:.3f}",
+            f"{row.floor:.3f}",
+            f"{row.ratio:.2f}",
+        )
+    return table
+
+
+def show_comparison(c: Comparison) -> None:
+    """Print one row an optimizer, the paired differences, and the verdict."""
+    seeds, brackets = len(c.seeds), f" [{c.intervals}]" if len(c.seeds) > 1 else ""
+    show(
+        f"{c.name}: protocol {c.protocol}, {seeds} seed{'s' * (seeds > 1)}, {c.epochs} epochs, "
+        f"{c.trials} trials; ELBO in nats per image{brackets}"
+    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    for side in c.sides:
+        table.add_column(Text(visible(side.label)), justify="right", overflow="fold")
+    columns = [cells(side) for side in c.sides]
+    for heading, *row in zip(headings(c), *columns, strict=True):
+        table.add_row(heading, *map(Text, row))
+    _print(table)
+    for pair in c.pairs:
+        found = interval(pair.difference)
+        higher = f"; higher at {pair.probability:.0%} of seeds" if pair.difference else ""
+        show(f"{pair.a} - {pair.b}: {found}{higher}")
+    if c.places > 1:
+        show(f"trained on {c.places} different devices or versions: times do not compare")
+    for trial in c.diverged:
+        show(f"diverged: {trial}")
+    show(c.verdict)
+
+
+def _print(table: Table) -> None:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDTH_WITHOUT_TERMINAL
+    console.print(table)

@@ -1,0 +1,91 @@
+"""What makes two trials the same: all that their numbers depend on, as a hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import to_json
+
+from vaectl.base import surroundings
+from vaectl.config import schema
+
+if TYPE_CHECKING:
+    from vaectl.config.schema import Config
+
+
+def key(settings: Config, fingerprint: str) -> str:
+    """Hash the settings that differ from their defaults, the data, and variables around it.
+
+    A key of the configuration that is younger than a trial changes nothing as long as it has its
+    default, and of the plugs that are not chosen nothing counts.
+
+    Args:
+        settings: of the trial.
+        fingerprint: of its data.
+    """
+    changed = settings.model_dump(mode="json", exclude_defaults=True, exclude={"checkpoint"})
+    for kind in schema.CHOICES:
+        choice = getattr(settings, kind)
+        plug = choice.chosen.model_dump(mode="json", exclude_defaults=True)
+        shared = {name: changed.get(kind, {}).get(name) for name in choice.shared_fields()}
+        changed[kind] = {
+            "name": choice.name,
+            **{name: value for name, value in shared.items() if value is not None},
+            **plug,
+        }
+    return _hash(json.dumps(changed, sort_keys=True), fingerprint)
+
+
+def old_key(settings: Config, fingerprint: str) -> str | None:
+    """Return the key of before there were plugs; None for what did not exist then.
+
+    It was the whole configuration, written out. `weight_decay_on` counted where it differed from
+    its default.
+    """
+    values = settings.model_dump(mode="json", exclude={"checkpoint"})
+    model, objective, optimizer = (values[kind] for kind in ("model", "objective", "optimizer"))
+    mlp = model.get("mlp", {})
+    layers = mlp.pop("hidden_layers", 1)
+    defaults = {name: plug() for name, plug in settings.optimizer.sections().items()}
+    names = (model["name"], values["likelihood"]["name"], objective["name"])
+    if names != _OLD or layers != 1 or optimizer["name"] not in _OLD_OPTIMIZERS:
+        return None
+    shared = {key: optimizer[key] for key in _OLD_SHARED}
+    if optimizer["weight_decay_on"] != "all":
+        shared = {
+            "name": shared.pop("name"),
+            "weight_decay": shared.pop("weight_decay"),
+            "weight_decay_on": optimizer["weight_decay_on"],
+            **shared,
+        }
+    sections = {
+        name: optimizer.get(name, defaults[name].model_dump(mode="json"))
+        for name in _OLD_OPTIMIZERS
+    }
+    old: dict[str, Any] = {
+        **{key: values[key] for key in ("seed", "epochs", "batch_size", "data")},
+        "model": {"code_size": model["code_size"], **mlp},
+        "objective": {"samples": objective["samples"]},
+        "optimizer": {**shared, **sections},
+    }
+    return _hash(to_json(old).decode(), fingerprint)
+
+
+_OLD = ("mlp", "bernoulli", "elbo")
+_OLD_OPTIMIZERS = ("adam", "rmsprop", "adagrad", "sgd")
+_OLD_SHARED = (
+    "name",
+    "weight_decay",
+    "clip_norm",
+    "bias_learning_rate_scale",
+    "schedule",
+)
+
+
+def _hash(text: str, fingerprint: str) -> str:
+    text += fingerprint
+    if variables := surroundings.recorded():
+        text += json.dumps(variables)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,409 @@
+"""A configuration as text: read YAML with its lines, override, validate, dump.
+
+All problems are told at once, each with its place, its dotted path and what to try.
+"""
+
+from __future__ import annotations
+
+import difflib
+import io
+import math
+import re
+import shlex
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning
+from ruamel.yaml.scalarbool import ScalarBoolean
+
+from vaectl.base import plugins
+from vaectl.base.errors import ConfigError
+from vaectl.base.files import read
+from vaectl.base.section import Section
+from vaectl.base.terminal import visible
+from vaectl.config import schema
+
+if TYPE_CHECKING:
+    from vaectl.config.schema import Config
+
+_YAML = "vaectl config show prints a whole configuration to begin from"
+
+MOST_BYTES = 2**16
+"""Of a file: ten times a configuration, and two seconds of parsing."""
+MOST_VALUES = 1000
+"""Each alias counts as all that it stands for: aliases of aliases can fill any memory."""
+
+CONFLICT = "conflict"
+"""The type of a `PydanticCustomError` whose message says all."""
+
+Kind = TypeVar("Kind", bound=Section)
+
+_Path = tuple[str | int, ...]
+Origins = dict[_Path, str]
+"""Where a value came from, "file:line" or the option, by its path of keys."""
+
+
+def load(
+    file: Path | None = None,
+    *,
+    content: bytes | None = None,
+    assignments: Sequence[str] = (),
+    options: Mapping[str, object] | None = None,
+) -> Config:
+    """Read a YAML file (or the defaults), apply overrides, validate everything once.
+
+    Args:
+        file: a YAML file; None for the built-in default.
+        content: of the file, where it has been read.
+        assignments: `dotted.key=value`, the value in YAML; applied in order, after the file.
+        options: dotted key to value (None: not given), applied last.
+
+    Raises:
+        ConfigError: with all problems at once, each with its place and what to try.
+    """
+    values: dict[str, Any] = {}
+    origins: Origins = {}
+    if file is not None:
+        values = read_mapping(file, origins, content=content)
+        if is_comparison(values):
+            raise ConfigError(
+                f"{file}: a comparison, where one experiment belongs",
+                hint=f"vaectl compare-optimizers {shlex.quote(str(file))} runs it",
+            )
+    assign(values, origins, assignments)
+    for key, value in (options or {}).items():
+        if value is not None:
+            put(values, origins, key, value, _flag(key))
+    load_plugs(values)
+    return build(schema.Config, values, origins)
+
+
+def of_mapping(values: Mapping[str, Any]) -> Config:
+    """Validate a configuration that is given as nested mappings.
+
+    Raises:
+        ConfigError: with all problems at once.
+    """
+    load_plugs(values)
+    return build(schema.Config, dict(values), {})
+
+
+def is_comparison(values: Mapping[str, Any]) -> bool:
+    """Tell a comparison's file by keys that no experiment has."""
+    return not {"base", "optimizers", "protocol"}.isdisjoint(values)
+
+
+def assign(
+    values: dict[str, Any], origins: Origins, assignments: Sequence[str], *, below: str = ""
+) -> None:
+    """Apply `dotted.key=value` in order, to the keys below a prefix such as `base.`."""
+    for assignment in assignments:
+        key, separator, text = assignment.partition("=")
+        if not separator or not key.strip():
+            raise ConfigError(
+                f"--set {assignment}: not of the form key=value",
+                hint="for example --set model.code_size=2",
+            )
+        value = _parse(text, assignment)
+        put(values, origins, below + key.strip(), value, f"--set {assignment}")
+
+
+def load_plugs(values: Mapping[str, Any]) -> None:
+    """Load the plugs of installed packages, where a name is that of no plug which is there.
+
+    Raises:
+        ConfigError: one of them does not load.
+    """
+    for kind, choice in schema.CHOICES.items():
+        section = values.get(kind)
+        name = section.get("name") if isinstance(section, dict) else None
+        if isinstance(name, str) and name not in choice.plugs.known:
+            plugins.load_installed()
+
+
+def build(model: type[Kind], values: dict[str, Any], origins: Origins) -> Kind:
+    """Validate, and tell all problems at once, each with its place and what to try."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problems = sorted(error.errors(), key=lambda details: _rank(details, origins))
+        raise ConfigError(
+            "\n".join(_explain(details, origins, values, model) for details in problems),
+            hint="vaectl config show prints every key with its default",
+        ) from None
+
+
+def dump(config: Section, header: str = "") -> str:
+    """Write the whole configuration as YAML under an optional comment."""
+    yaml = YAML()
+    yaml.representer.add_representer(type(None), _represent_null)
+    stream = io.StringIO()
+    yaml.dump(config.model_dump(mode="json"), stream)
+    comment = "".join(f"# {visible(line)}\n" for line in header.splitlines())
+    return comment + stream.getvalue()
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a configuration file, for editors, with all plugs there are."""
+    plugins.load_installed()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema.Config.model_json_schema(),
+        "title": "vaectl configuration",
+    }
+
+
+def _represent_null(representer: Any, _: None) -> Any:
+    """Null as a word: ruamel.yaml leaves nothing after the colon."""
+    return representer.represent_scalar("tag:yaml.org,2002:null", "null")
+
+
+def read_mapping(
+    file: Path, origins: Origins, below: _Path = (), content: bytes | None = None
+) -> dict[str, Any]:
+    """Read a mapping, and note where each of its keys stands; `below` is where it will go."""
+    try:
+        text = (read(file, MOST_BYTES) if content is None else content).decode()
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file}: not UTF-8 text", hint="a configuration is YAML text") from None
+    except OSError as error:
+        raise ConfigError(
+            f"{file}: cannot be read ({error.strerror})",
+            hint="give a YAML file, or none at all for the built-in default",
+        ) from None
+    try:
+        document = _plain(_loaded(text), below, str(file), origins)
+    except MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{file}{line}: not valid YAML: {error.problem}", hint=_YAML) from None
+    except RecursionError:
+        raise ConfigError(
+            f"{file}: nested too deeply, or an alias inside of what it names", hint=_YAML
+        ) from None
+    except Exception as error:  # the loader raises whatever it meets in tags and scalars
+        raise ConfigError(f"{file}: not valid YAML: {error}", hint=_YAML) from None
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ConfigError(
+            f"{file}: must be a mapping of keys to values, not {_kind(document)}",
+            hint="vaectl config show prints an example",
+        )
+    return document
+
+
+def _loaded(text: str) -> Any:
+    """Load YAML; the round-trip loader constructs plain data only, and knows where each key is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ReusedAnchorWarning)  # which YAML allows
+        return YAML(typ="rt").load(text)
+
+
+def _plain(node: Any, path: _Path, file: str, origins: Origins) -> Any:
+    """Turn the loader's types into plain ones, and note the line of each key."""
+    if len(origins) > MOST_VALUES:
+        raise ValueError(f"more than {MOST_VALUES} values, those behind aliases included")
+    if isinstance(node, CommentedMap):
+        plain = {}
+        lines = node.lc.data or {}
+        for key, value in node.items():
+            place = (*path, str(key))
+            # a key that came by an alias has no line: the one of its mapping then
+            line = lines[key][0] if key in lines else node.lc.line
+            origins[place] = f"{file}:{line + 1}"
+            plain[str(key)] = _plain(value, place, file, origins)
+        return plain
+    if isinstance(node, CommentedSeq):
+        items = []
+        for i, value in enumerate(node):
+            origins[*path, i] = f"{file}:{node.lc.line + 1}"
+            items.append(_plain(value, (*path, i), file, origins))
+        return items
+    if isinstance(node, ScalarBoolean):  # no bool, since none can be derived from
+        return bool(node)
+    for kind in (bool, int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return node
+
+
+def _parse(text: str, assignment: str) -> object:
+    try:
+        return _plain(_loaded(text), (), "", {})
+    except Exception:  # as above
+        raise ConfigError(
+            f"--set {assignment}: the value is not valid YAML",
+            hint="quote it for the shell, for example --set 'data.source=idx:my digits'",
+        ) from None
+
+
+def put(values: dict[str, Any], origins: Origins, dotted: str, value: object, origin: str) -> None:
+    """Set a key by its dotted path, and note where that came from."""
+    *parents, last = dotted.split(".")
+    section = values
+    for parent in parents:
+        below = section.setdefault(parent, {})
+        if not isinstance(below, dict):
+            raise ConfigError(
+                f"{origin}: {dotted}: {parent} is {_shown(below)}, not a mapping of keys to values",
+                hint="vaectl config show prints every key with its default",
+            )
+        section = below
+    section[last] = value
+    path = tuple(dotted.split("."))
+    _make_way(values, origins, path)
+    for known in [known for known in origins if known[: len(path)] == path]:
+        del origins[known]
+    origins[path] = origin
+
+
+def _make_way(values: dict[str, Any], origins: Origins, path: _Path) -> None:
+    """Drop what a key was set to under its other path, in the chosen plug's section or beside it.
+
+    A key that is set by an option or an assignment overrules the file, which may have it as
+    `model.hidden_size` or as `model.mlp.hidden_size`.
+    """
+    if path[0] == "base":  # of a comparison
+        base = values.get("base")
+        if isinstance(base, dict):
+            _make_way(base, {}, path[1:])
+        return
+    if len(path) < 2 or path[0] not in schema.CHOICES:
+        return
+    kind, *rest = path
+    section, plug = values[str(kind)], _chosen(values, str(kind))
+    if len(rest) == 1 and isinstance(section.get(plug), dict):
+        other: _Path = (kind, plug, rest[0])
+        section[plug].pop(rest[0], None)
+    elif len(rest) == 2 and rest[0] == plug:
+        other = (kind, rest[1])
+        section.pop(rest[1], None)
+    else:
+        return
+    origins.pop(other, None)
+
+
+def _chosen(values: dict[str, Any], kind: str) -> str:
+    """Name the chosen plug; an unknown name, an error of its own, counts as the default."""
+    section = values.get(kind)
+    name = section.get("name") if isinstance(section, dict) else None
+    choice = schema.CHOICES[kind]
+    return name if isinstance(name, str) and name in choice.plugs.known else choice.default
+
+
+def _flag(key: str) -> str:
+    """The short option that sets a key."""
+    kind, _, name = key.rpartition(".")
+    return f"--{kind if name == 'name' else name.replace('_', '-')}"
+
+
+def _rank(details: ErrorDetails, origins: Origins) -> int:
+    """Order problems as the file and the options have them."""
+    place = _known_place(details, origins)
+    return list(origins).index(place) if place in origins else len(origins)
+
+
+def _known_place(details: ErrorDetails, origins: Origins) -> _Path:
+    """Find the deepest key on the way to a problem that the file or an option gave."""
+    path = details["loc"]
+    if len(path) == 3 and path not in origins and (path[0], path[2]) in origins:
+        path = path[0], path[2]  # a key of the chosen plug, beside its section
+    return next((path[:n] for n in range(len(path), 0, -1) if path[:n] in origins), path)
+
+
+def _explain(
+    details: ErrorDetails, origins: Origins, values: dict[str, Any], model: type[Section]
+) -> str:
+    dotted = ".".join(map(str, _given(details["loc"], values)))
+    if details["type"] == "extra_forbidden":
+        nearest = _nearest(dotted, values, model)
+        if nearest and any(isinstance(part, int) for part in details["loc"]):
+            nearest = nearest.rpartition(".")[2]  # the known keys do not say of which item
+        what = f"unknown key {dotted}" + (f"; did you mean {nearest}?" if nearest else "")
+    elif details["type"] == "union_tag_invalid":
+        tag, known = str(details["ctx"]["tag"]), details["ctx"]["expected_tags"].replace("'", "")
+        near = difflib.get_close_matches(tag, known.split(", "), n=1)
+        what = f"{dotted}: no {tag!r} among {known}" + "".join(f"; did you mean {n}?" for n in near)
+    elif details["type"] == "literal_error" and isinstance(details["input"], str):
+        known = details["ctx"]["expected"]
+        near = difflib.get_close_matches(details["input"], re.findall(r"'([^']*)'", known), n=1)
+        what = f"{dotted}: should be {known}, not {_shown(details['input'])}"
+        what += "".join(f"; did you mean {name}?" for name in near)
+    elif details["type"] == CONFLICT:
+        what = f"{dotted}: {details['msg']}"
+    else:
+        reason = details["msg"].removeprefix("Input ")
+        if details["type"] == "model_type":
+            reason = "should be a mapping of keys to values"
+        elif dotted == "data.source":
+            reason = "should be digits-5k, tfds:NAME, idx:DIR or npz:FILE"
+        what = f"{dotted}: {reason}, not {_shown(details['input'])}"
+    where = origins.get(_known_place(details, origins))
+    return f"{where}: {what}" if where else what
+
+
+def _given(path: _Path, values: Any) -> Iterator[str | int]:
+    """Leave out what only the validator has on its way: which of several kinds a mapping is."""
+    for part in path[:-1]:
+        try:
+            values = values[part]
+        except (KeyError, IndexError, TypeError):
+            continue
+        yield part
+    yield from path[-1:]
+
+
+def _kind(value: object) -> str:
+    names = {str: "a string", list: "a list", bool: "a boolean", int: "a number", float: "a number"}
+    return next((name for kind, name in names.items() if isinstance(value, kind)), "a value")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return "a mapping"
+    if value is None:
+        return "null"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "a number that is not finite"
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no more than 4300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _keys(section: type[Section], prefix: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        yield prefix + name
+        for part in _sections(field.annotation):
+            yield from _keys(part, f"{prefix}{name}.")
+
+
+def _sections(annotation: Any) -> Iterator[type[Section]]:
+    """Find the sections in a type: it, or those that it is a list or a choice of."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _sections(part)
+
+
+def _nearest(dotted: str, values: dict[str, Any], model: type[Section]) -> str | None:
+    """Find the known key most like an unknown one: by its last part, then as a whole."""
+    known = list(_keys(model))
+    last = dotted.rpartition(".")[2]
+    by_last: dict[str, list[str]] = {}
+    for key in known:
+        by_last.setdefault(key.rpartition(".")[2], []).append(key)
+    for name in difflib.get_close_matches(last, by_last, n=1, cutoff=0.7):
+        for kind in schema.CHOICES:
+            of_chosen = f"{kind}.{_chosen(values, kind)}.{name}"
+            if of_chosen in by_last[name]:
+                return of_chosen
+        return max(by_last[name], key=lambda key: difflib.SequenceMatcher(a=dotted, b=key).ratio())
+    return next(iter(difflib.get_close_matches(dotted, known, n=1, cutoff=0.6)), None)

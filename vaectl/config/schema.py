@@ -1,0 +1,85 @@
+"""One experiment as a frozen, typed, validated value.
+
+A configuration says *what* is computed. Where the run goes (`--runs-dir`, `--name`) and what it is
+computed on (`--device`) are not part of it, so that the same configuration is the same experiment
+everywhere.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, create_model
+
+from vaectl.base.plugs import Choice, choice
+from vaectl.base.section import Count, Positive, Section
+from vaectl.data.settings import Data
+from vaectl.likelihoods.base import LikelihoodChoice
+from vaectl.models.base import ModelChoice
+from vaectl.objectives.base import ObjectiveChoice
+from vaectl.optimizers.shared import OptimizerChoice
+
+CHOICES: dict[str, type[Choice[Any]]] = {
+    base.plugs.kind: base
+    for base in (ModelChoice, LikelihoodChoice, ObjectiveChoice, OptimizerChoice)
+}
+"""The kinds of plugs that an experiment is made of, by their keys."""
+
+
+class Checkpoint(Section):
+    """When the state is saved."""
+
+    every: Count = 10
+    """Epochs between saves; the last epoch is always saved. The best epoch by validation ELBO
+    is remembered at every epoch and written at the next save."""
+    every_seconds: Positive | None = 600.0
+    """Seconds after which the state is saved though no such epoch ended, inside a long epoch too;
+    null: only as `every` says."""
+
+
+class _Config(Section):
+    """One experiment."""
+
+    seed: int = Field(0, ge=0, lt=2**32)
+    """All randomness is a function of it."""
+    epochs: Annotated[int, Field(ge=1, le=10**6)] = 50
+    """Passes over the training split."""
+    batch_size: Annotated[int, Field(ge=1, le=10**7)] = 100
+    """Images per step; the last batch of an epoch may be smaller."""
+    data: Data = Data()
+    model: ModelChoice
+    likelihood: LikelihoodChoice
+    objective: ObjectiveChoice
+    optimizer: OptimizerChoice
+    checkpoint: Checkpoint = Checkpoint()
+
+
+@cache
+def _complete(registered: tuple[tuple[str, ...], ...]) -> type[_Config]:
+    """Build the schema with a section for each of the plugs that are registered."""
+    del registered
+    sections: dict[str, Any] = {}
+    for kind, base in CHOICES.items():
+        section: Any = choice(base)
+        sections[kind] = (section, Field(default=section(), description=base.__doc__))
+    return create_model("Config", __base__=_Config, __module__=__name__, **sections)
+
+
+if TYPE_CHECKING:
+
+    class Config(_Config):
+        """One experiment."""
+
+        model: ModelChoice = ModelChoice(name="")
+        likelihood: LikelihoodChoice = LikelihoodChoice(name="")
+        objective: ObjectiveChoice = ObjectiveChoice(name="")
+        optimizer: OptimizerChoice = OptimizerChoice(name="")
+
+else:
+
+    def __getattr__(name: str) -> type[_Config]:
+        """Return the schema as `Config`; it is another one after a plug was registered."""
+        if name != "Config":
+            raise AttributeError(name)
+        return _complete(tuple(tuple(base.plugs.known) for base in CHOICES.values()))

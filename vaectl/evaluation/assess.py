@@ -1,0 +1,98 @@
+"""Evaluate a run: from a trained model and a split to numbers with their standard errors."""
+
+import time
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from vaectl.base import streams
+from vaectl.base.errors import DivergedError
+from vaectl.base.shapes import shaped
+from vaectl.config.meaning import meaning
+from vaectl.evaluation.likelihoods import IMPORTANCE_BATCH, compiled_bound, likelihoods
+from vaectl.runs.record import ACTIVE, Estimate, Evaluation
+from vaectl.runs.trained import Trained
+from vaectl.training import footprint
+
+
+def assess(
+    model: Trained,
+    split_name: Literal["train", "validation", "test"],
+    *,
+    samples: int,
+    importance_samples: int,
+    seed: int,
+    watch: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Evaluation:
+    """Evaluate a model on a split.
+
+    Args:
+        model: a trained model.
+        split_name: which images.
+        samples: L of the ELBO.
+        importance_samples: K of the importance-weighted bound; 0 for none.
+        seed: of the noise.
+        watch: told how many images are done, of how many.
+
+    Raises:
+        ConfigError: more samples than the memory holds.
+        DataError: the data set is gone, or another one than the run's.
+        DivergedError: the bound of an image is not finite.
+    """
+    footprint.check_program(
+        f"--samples {samples}",
+        "lower --samples",
+        compiled_bound,
+        model.vae,
+        model.variables,
+        shaped((IMPORTANCE_BATCH, model.vae.pixels), np.uint8),
+        streams.key(seed, "evaluate"),
+        samples,
+    )
+    split = model.split(split_name)
+    start = time.perf_counter()
+    found = likelihoods(
+        model.vae,
+        model.variables,
+        split.images,
+        samples=samples,
+        importance_samples=importance_samples,
+        seed=seed,
+        watch=watch,
+    )
+    activity = found.mu.var(axis=0, dtype=np.float64)
+    numbers = (found.kl, found.nll, found.mu, 0.0 if found.iw is None else found.iw)
+    if not all(np.isfinite(values).all() for values in numbers):
+        raise DivergedError(
+            f"{model.title}: its ELBO is not finite on the {split_name} split",
+            hint="an earlier checkpoint may be better: --checkpoint EPOCH",
+        )
+    return Evaluation(
+        run=model.rundir.name,
+        epoch=model.checkpoint.epoch,
+        step=model.checkpoint.step,
+        where=model.checkpoint.where,
+        split=split_name,
+        images=len(split.images),
+        binarization=meaning(model.settings),
+        seed=seed,
+        samples=samples,
+        elbo=_estimate(-(found.kl + found.nll)),
+        kl=_estimate(found.kl),
+        nll=_estimate(found.nll),
+        importance_samples=importance_samples,
+        log_likelihood=None if found.iw is None else _estimate(found.iw),
+        code_size=model.code_size,
+        active_units=int((activity > ACTIVE).sum()),
+        activity=activity.tolist(),
+        kl_by_dimension=found.kl_by_dimension.tolist(),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _estimate(values: Float[np.ndarray, " images"]) -> Estimate:
+    wide = values.astype(np.float64)
+    error = wide.std(ddof=1) / np.sqrt(len(wide)) if len(wide) > 1 else 0.0
+    return Estimate(mean=float(wide.mean()), standard_error=float(error))

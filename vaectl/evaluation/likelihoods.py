@@ -1,0 +1,167 @@
+"""Values of each image of a split: ELBO, importance-weighted bound, posterior means.
+
+This is what a person asks for in the end, for numbers with standard errors.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Int32, Key, UInt8
+
+from vaectl.base import streams
+from vaectl.vae import posterior
+from vaectl.vae.vae import VAE, Variables
+
+IMPORTANCE_BATCH = 250
+IMPORTANCE_CHUNK = 4
+"""Images and samples of z that are decoded at once; memory follows their product, never K."""
+
+
+class Likelihoods(NamedTuple):
+    """Values of each image of a split, in nats."""
+
+    kl: Float[np.ndarray, " images"]
+    nll: Float[np.ndarray, " images"]
+    iw: Float[np.ndarray, " images"] | None
+    """The importance-weighted bound on log p(x), where it was asked for."""
+    mu: Float[np.ndarray, "images code"]
+    """Posterior means."""
+    kl_by_dimension: Float[np.ndarray, " code"]
+    """Mean over images of the KL of each dimension of the code."""
+
+
+def likelihoods(
+    vae: VAE,
+    variables: Variables,
+    images: UInt8[np.ndarray, "images *shape"],
+    *,
+    samples: int,
+    importance_samples: int,
+    seed: int,
+    watch: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Likelihoods:
+    """Evaluate every image of a split.
+
+        IW-K(x) = log 1/K sum_k w_k,   log w_k = log p(x|z_k) + log p(z_k) - log q(z_k|x)
+
+    Its expectation never falls as K grows, and tends to log p(x); at K = 1 it is the ELBO's.
+
+    Args:
+        vae: what is evaluated.
+        variables: of its network.
+        images: 0 to 255.
+        samples: L of the ELBO's estimate.
+        importance_samples: K; 0 for none.
+        seed: of the noise.
+        watch: told how many images are done, of how many.
+
+    Burda et al. 2016, eq. 8.
+    """
+    stream = streams.key(seed, "evaluate")
+    images = images.reshape(len(images), -1)
+    parts, bounds = [], []
+    for start in range(0, len(images), IMPORTANCE_BATCH):
+        batch = images[start : start + IMPORTANCE_BATCH]
+        # the last image fills a short batch up, so that there is one shape to compile
+        filled = np.pad(batch, ((0, IMPORTANCE_BATCH - len(batch)), (0, 0)), mode="edge")
+        key = jax.random.fold_in(stream, start)
+        parts.append(
+            [a[: len(batch)] for a in compiled_bound(vae, variables, filled, key, samples)]
+        )
+        if importance_samples:
+            k = jnp.asarray(importance_samples, jnp.int32)
+            bounds.append(compiled_weighted_bound(vae, variables, filled, key, k)[: len(batch)])
+            bounds[-1].block_until_ready()
+        watch(start + len(batch), len(images))
+    kl_each, nll, mu = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Likelihoods(
+        kl=kl_each.sum(axis=1),
+        nll=nll,
+        iw=np.concatenate(bounds) if bounds else None,
+        mu=mu,
+        kl_by_dimension=kl_each.mean(axis=0, dtype=np.float64),
+    )
+
+
+def weighted_bounds(
+    vae: VAE,
+    variables: Variables,
+    x: Float[Array, "images h w c"],
+    importance_samples: int,
+    seed: int,
+) -> Float[np.ndarray, " images"]:
+    """IW-K of images in [0, 1], by batches: the same numbers as `likelihoods` gives."""
+    stream, k = streams.key(seed, "evaluate"), jnp.asarray(importance_samples, jnp.int32)
+    bounds = []
+    for start in range(0, len(x), IMPORTANCE_BATCH):
+        batch = x[start : start + IMPORTANCE_BATCH]
+        filled = jnp.pad(batch, ((0, IMPORTANCE_BATCH - len(batch)), *[(0, 0)] * 3), mode="edge")
+        key = jax.random.fold_in(stream, start)
+        bound = _compiled_bound_of_unit(vae, variables, filled, key, k)
+        bounds.append(np.asarray(bound)[: len(batch)])
+    return np.concatenate(bounds) if bounds else np.empty(0, np.float32)
+
+
+def bound_of_each(
+    vae: VAE,
+    variables: Variables,
+    images: UInt8[Array, "batch pixels"],
+    key: Key[Array, ""],
+    samples: int,
+) -> tuple[Float[Array, "batch code"], Float[Array, " batch"], Float[Array, "batch code"]]:
+    """KL by image and dimension, NLL by image, posterior means."""
+    network = vae.network(variables)
+    x = vae.unit(images)
+    noise = jax.random.normal(key, (samples, len(images), vae.code_size))
+    mu, log_var = network.encode(x)
+    kl = posterior.kl(mu[..., None], log_var[..., None])
+    log_prob = network.log_prob(posterior.draw(mu, log_var, noise), x)
+    return kl, -jnp.mean(log_prob, axis=0), mu
+
+
+def importance_weighted_bound(
+    vae: VAE,
+    variables: Variables,
+    images: UInt8[Array, "batch pixels"],
+    key: Key[Array, ""],
+    importance_samples: Int32[Array, ""],
+) -> Float[Array, " batch"]:
+    """IW-K of each image, in nats, by a running log-sum-exp over chunks of samples.
+
+    K is traced: one program serves every K. The samples of the last chunk beyond K weigh nothing.
+    """
+    return _weighted_bound(vae, variables, vae.unit(images), key, importance_samples)
+
+
+def _weighted_bound(
+    vae: VAE,
+    variables: Variables,
+    x: Float[Array, "batch h w c"],
+    key: Key[Array, ""],
+    importance_samples: Int32[Array, ""],
+) -> Float[Array, " batch"]:
+    network = vae.network(variables)
+    mu, log_var = network.encode(x)
+
+    def add_chunk(chunk: Int[Array, ""], total: Float[Array, " batch"]) -> Float[Array, " batch"]:
+        shape = (IMPORTANCE_CHUNK, len(x), vae.code_size)
+        noise = jax.random.normal(jax.random.fold_in(key, chunk), shape)
+        z = posterior.draw(mu, log_var, noise)
+        log_w = network.log_prob(z, x) + posterior.log_prior_ratio(z, log_var, noise)
+        index = chunk * IMPORTANCE_CHUNK + jnp.arange(IMPORTANCE_CHUNK)
+        log_w = jnp.where(index[:, None] < importance_samples, log_w, -jnp.inf)
+        return jnp.logaddexp(total, jax.nn.logsumexp(log_w, axis=0))
+
+    chunks = (importance_samples + IMPORTANCE_CHUNK - 1) // IMPORTANCE_CHUNK
+    start = jnp.full(len(x), -jnp.inf)
+    total = jax.lax.fori_loop(0, chunks, add_chunk, start)
+    bound: Array = total - jnp.log(importance_samples.astype(jnp.float32))
+    return bound
+
+
+compiled_bound = jax.jit(bound_of_each, static_argnames=("vae", "samples"))
+compiled_weighted_bound = jax.jit(importance_weighted_bound, static_argnames="vae")
+_compiled_bound_of_unit = jax.jit(_weighted_bound, static_argnames="vae")

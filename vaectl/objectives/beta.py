@@ -1,0 +1,54 @@
+"""The bound with a weight on its KL divergence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vaectl.base.section import NonNegative
+from vaectl.objectives.base import Objective
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+    from vaectl.vae.vae import Network
+
+
+class Beta(Objective, name="beta"):
+    """Minimize NLL + w sum_j max(KL_j, free), the KL of each dimension j of the code.
+
+        w = beta min(epoch / warmup_epochs, 1)
+
+    What is reported stays the KL, the NLL and the ELBO of w = 1 without free nats, so that runs can
+    be compared.
+
+    Higgins et al. 2017, eq. 4 (beta); Bowman et al. 2016, section 3.1 (warm-up); Kingma et al.
+    2016, eq. 15 (free nats; here for each image, not for the mean of a batch).
+    """
+
+    beta: NonNegative = 1.0
+    """The weight of the KL; 1: the ELBO."""
+    warmup_epochs: NonNegative = 0.0
+    """The weight rises linearly from zero over so many epochs; 0: no warm-up."""
+    free_nats: NonNegative = 0.0
+    """A KL below this, in each dimension of the code, costs no more than this."""
+
+    def terms(
+        self,
+        network: Network,
+        x: Float[Array, "batch h w c"],
+        noise: Float[Array, "samples batch code"],
+        epoch: Float[Array, ""],
+    ) -> tuple[Float[Array, " batch"], dict[str, Float[Array, " batch"]]]:
+        """Return the weighted loss of each image, and its KL and NLL."""
+        import jax.numpy as jnp
+
+        from vaectl.vae import posterior
+
+        mu, log_var = network.encode(x)
+        nll = -jnp.mean(network.log_prob(posterior.draw(mu, log_var, noise), x), axis=0)
+        by_dimension = posterior.kl(mu[..., None], log_var[..., None])
+        weight = jnp.float32(self.beta)
+        if self.warmup_epochs:
+            weight *= jnp.minimum(epoch / self.warmup_epochs, 1.0)
+        loss = nll + weight * jnp.sum(jnp.maximum(by_dimension, self.free_nats), axis=-1)
+        return loss, {"kl": jnp.sum(by_dimension, axis=-1), "nll": nll}

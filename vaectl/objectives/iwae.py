@@ -1,0 +1,55 @@
+"""The importance-weighted bound."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from vaectl.objectives.base import Objective
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+    from vaectl.vae.vae import Network
+
+
+class IWAE(Objective, name="iwae"):
+    """The importance-weighted bound on log p(x) of K samples, K being `objective.samples`.
+
+        IWAE_K(x) = log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x),   z_k from q(z|x)
+
+    At K = 1 it is the ELBO, with a sampled KL; it rises with K towards log p(x).
+
+    Burda et al. 2016, eq. 8.
+    """
+
+    @property
+    def best(self) -> str:
+        """The bound itself."""
+        return "iwae"
+
+    def estimator(self, samples: int) -> str:
+        """Name K, and how the ELBO beside it was taken."""
+        return f"IWAE bound, K = {samples}; ELBO, {samples} sample{'s' * (samples > 1)}"
+
+    def terms(
+        self,
+        network: Network,
+        x: Float[Array, "batch h w c"],
+        noise: Float[Array, "samples batch code"],
+        epoch: Float[Array, ""],
+    ) -> tuple[Float[Array, " batch"], dict[str, Float[Array, " batch"]]]:
+        """Return the negative bound of each image; the bound, and the ELBO's KL and NLL."""
+        import jax
+        import jax.numpy as jnp
+
+        from vaectl.vae import posterior
+
+        del epoch
+        mu, log_var = network.encode(x)
+        z = posterior.draw(mu, log_var, noise)
+        log_prob = network.log_prob(z, x)
+        log_weights = log_prob + posterior.log_prior_ratio(z, log_var, noise)
+        bound = jax.nn.logsumexp(log_weights, axis=0) - math.log(len(noise))
+        terms = {"iwae": bound, "kl": posterior.kl(mu, log_var), "nll": -jnp.mean(log_prob, axis=0)}
+        return -bound, terms

@@ -1,0 +1,32 @@
+"""AdaGrad: the gradient divided by the root of the sum of its squares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vaectl.base.section import NonNegative, Positive
+from vaectl.optimizers.base import Optimizer
+
+if TYPE_CHECKING:
+    import optax
+
+
+class AdaGrad(Optimizer, name="adagrad"):
+    """Duchi, Hazan & Singer 2011.
+
+    s <- s + g^2;  direction = g / sqrt(s + eps)
+    """
+
+    place_in_the_paper = 3
+
+    learning_rate: Positive = 1e-2
+    initial_accumulator: NonNegative = 0.1
+    """The sum of squared gradients starts here."""
+    eps: NonNegative = 1e-7
+    """Added to the sum, under the root."""
+
+    def rule(self) -> optax.GradientTransformation:
+        """Return Optax's transform."""
+        import optax
+
+        return optax.scale_by_rss(self.initial_accumulator, self.eps)

@@ -1,0 +1,38 @@
+"""Adam with its own decoupled weight decay."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vaectl.base.section import Decay, NonNegative, Positive
+from vaectl.optimizers.base import Optimizer
+
+if TYPE_CHECKING:
+    import optax
+
+
+class AdamW(Optimizer, name="adamw"):
+    """Loshchilov & Hutter 2019, algorithm 2: Adam's direction, and a part of the parameter.
+
+        direction = m' / (sqrt(v') + eps) + decay * theta
+
+    The same as `adam` with `optimizer.weight_decay`, by its usual name and with its usual decay.
+    """
+
+    learning_rate: Positive = 1e-3
+    b1: Decay = 0.9
+    """Decay of the first moment."""
+    b2: Decay = 0.999
+    """Decay of the second moment."""
+    eps: NonNegative = 1e-8
+    """Added to the root of the second moment."""
+    decay: NonNegative = 1e-2
+    """Weight decay, of all parameters."""
+
+    def rule(self) -> optax.GradientTransformation:
+        """Return Optax's Adam, then the decay."""
+        import optax
+
+        return optax.chain(
+            optax.scale_by_adam(self.b1, self.b2, self.eps), optax.add_decayed_weights(self.decay)
+        )

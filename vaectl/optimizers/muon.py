@@ -1,0 +1,48 @@
+"""Muon: momentum made orthogonal, for matrices; Adam for all other parameters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from vaectl.base.section import Decay, NonNegative, Positive
+from vaectl.optimizers.base import Optimizer
+
+if TYPE_CHECKING:
+    import optax
+
+
+class Muon(Optimizer, name="muon"):
+    """Jordan et al. 2024; scaled as by Liu et al. 2025, so that Adam's learning rates suit it.
+
+    m <- beta m + (1 - beta) g;  direction = 0.2 sqrt(max(rows, columns)) U V^T,
+    U S V^T = beta m + (1 - beta) g, by a few steps of a Newton-Schulz iteration
+    """
+
+    learning_rate: Positive = 1e-3
+    beta: Decay = 0.95
+    """Decay of the momentum of matrices."""
+    newton_schulz_steps: Annotated[int, Field(ge=1, le=100)] = 5
+    """Of the iteration that makes a matrix orthogonal."""
+    b1: Decay = 0.9
+    """Decay of Adam's first moment, for all that is no matrix."""
+    b2: Decay = 0.999
+    """Decay of Adam's second moment, for all that is no matrix."""
+    eps: NonNegative = 1e-8
+    """Keeps divisors from zero."""
+
+    def rule(self) -> optax.GradientTransformation:
+        """Return Optax's transform, as a direction to step against."""
+        import optax
+
+        muon = optax.contrib.muon(
+            1.0,
+            ns_steps=self.newton_schulz_steps,
+            beta=self.beta,
+            eps=self.eps,
+            adam_b1=self.b1,
+            adam_b2=self.b2,
+            consistent_rms=0.2,
+        )
+        return optax.chain(muon, optax.scale(-1.0))

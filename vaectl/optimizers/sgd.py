@@ -1,0 +1,45 @@
+"""Stochastic gradient descent with momentum."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vaectl.base.section import Decay, Positive
+from vaectl.optimizers.base import Optimizer
+
+if TYPE_CHECKING:
+    import optax
+
+
+class SGD(Optimizer, name="sgd"):
+    """Stochastic gradient descent with momentum.
+
+    m <- g + momentum m;  direction = m
+    """
+
+    place_in_the_paper = 4
+
+    learning_rate: Positive = 5e-4
+    momentum: Decay = 0.9
+    nesterov: bool = False
+    """Look ahead by one step of momentum."""
+    decay_in_momentum: bool = False
+    """Weight decay joins the gradient before the momentum (the paper's code) and not after it."""
+    reset_each_epoch: bool = False
+    """Momentum is set to zero when an epoch starts (the paper's code)."""
+
+    def rule(self) -> optax.GradientTransformation:
+        """Return Optax's momentum."""
+        import optax
+
+        return optax.trace(self.momentum, nesterov=self.nesterov)
+
+    @property
+    def decays_before_the_rule(self) -> bool:
+        """As `decay_in_momentum` says."""
+        return self.decay_in_momentum
+
+    @property
+    def resets_each_epoch(self) -> bool:
+        """As `reset_each_epoch` says."""
+        return self.reset_each_epoch

@@ -1,0 +1,214 @@
+"""Figures of a comparison: curves in the paper's layout, and what tuning and seeds say."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from vaectl.pictures.figures import LABELS, STYLE, Figure, plain
+
+# Okabe & Ito's colours, which most people tell apart; markers for those who cannot, and for paper
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_MARKERS = "os^Dv*PX"  # one more than there are colours, so that pairs repeat late
+QUANTITIES = tuple(LABELS)
+
+
+class Trace(NamedTuple):
+    """The curves of one optimizer, a row per seed; after a seed diverged, NaN."""
+
+    label: str
+    seconds: Float[np.ndarray, "seeds epochs"]
+    """Of training, since its start."""
+    train: Mapping[str, Float[np.ndarray, "seeds epochs"]]
+    validation: Mapping[str, Float[np.ndarray, "seeds epochs"]]
+    diverged: int = 0
+    """Of the seeds."""
+
+    @property
+    def name(self) -> str:
+        """The label, and how many seeds diverged."""
+        lost = f" ({self.diverged} of {len(self.seconds)} diverged)" if self.diverged else ""
+        return self.label + lost
+
+    @property
+    def epochs(self) -> int:
+        """That any seed came to."""
+        return int(np.isfinite(self.seconds).any(axis=0).sum())
+
+    @property
+    def elapsed(self) -> Float[np.ndarray, " epochs"]:
+        """Seconds since the start, an epoch's being the mean over the seeds that trained in it."""
+        each = np.diff(self.seconds[:, : self.epochs], axis=1, prepend=0.0)
+        elapsed: Float[np.ndarray, " epochs"] = np.nanmean(each, axis=0).cumsum()
+        return elapsed
+
+
+def curves(traces: Sequence[Trace], by: Literal["epoch", "seconds"], *, title: str) -> Figure:
+    """Plot ELBO, KL and NLL: training dashed, validation solid, as in the paper's Fig. 3.
+
+    Lines are means over seeds, bands reach from the lowest to the highest seed, both of those that
+    still train; a cross is where one diverged. Axes show what follows the first steep tenth of the
+    epochs.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(10.5, 3.9), layout="constrained")
+        figure.suptitle(plain(title), x=0.01, ha="left", fontsize=9, parse_math=False)
+        for axes, quantity in zip(figure.subplots(1, 3), QUANTITIES, strict=True):
+            settled: list[float] = []
+            for number, trace in enumerate(traces):
+                count = trace.epochs
+                if not count:
+                    axes.plot([], [], color=COLOURS[number % len(COLOURS)], label=trace.name)
+                    continue
+                x = np.arange(1, count + 1) if by == "epoch" else trace.elapsed
+                for split, dashes in ((trace.train, (4, 2)), (trace.validation, ())):
+                    settled += _line(axes, x, split[quantity][:, :count], number, trace, dashes)
+            if settled:
+                low, high = min(settled), max(settled)
+                margin = 0.05 * (high - low) or 1.0
+                axes.set_ylim(low - margin, high + margin)
+            if by == "epoch":
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            else:
+                _logarithmic(axes)
+            axes.set_xlabel("epoch" if by == "epoch" else "seconds of training")
+            axes.set_title(LABELS[quantity], loc="left")
+        handles, names = figure.axes[0].get_legend_handles_labels()
+        seeds = max((len(trace.seconds) for trace in traces), default=1)
+        band = f"; band: lowest to highest of {seeds} seeds" if seeds > 1 else ""
+        if any(trace.diverged and trace.epochs for trace in traces):
+            band += ", of those that still train" * (seeds > 1) + "; cross: where one diverged"
+        figure.legend(
+            handles,
+            names,
+            loc="outside lower center",
+            ncols=max(140 // (max(map(len, names), default=0) + 8), 1),
+            title=f"solid: validation, dashed: training{band}",
+        )
+    return figure
+
+
+def _line(
+    axes: Axes,
+    x: Float[np.ndarray, " epochs"],
+    values: Float[np.ndarray, "seeds epochs"],
+    number: int,
+    trace: Trace,
+    dashes: tuple[int, ...],
+) -> list[float]:
+    """Draw a mean and its band; return the settled part of the mean."""
+    colour = COLOURS[number % len(COLOURS)]
+    mean = np.nanmean(values, axis=0)
+    axes.plot(
+        x,
+        mean,
+        color=colour,
+        dashes=dashes,
+        lw=1.1 if dashes else 1.4,
+        marker=_MARKERS[number % len(_MARKERS)],
+        markevery=max(len(x) // 6, 1),
+        ms=3,
+        label=f"_{trace.label}" if dashes else trace.name,
+    )
+    for seed in values if not dashes else ():
+        end = np.isfinite(seed).sum() - 1
+        if 0 <= end < len(x) - 1 or (trace.diverged == len(values) and end >= 0):
+            axes.plot(x[end], seed[end], color=colour, marker="x", ms=6, ls="")
+    if len(values) > 1:
+        low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
+    settled: list[float] = mean[len(mean) // 10 :].tolist()
+    return settled
+
+
+def sensitivity(tried: Mapping[str, Sequence[tuple[float, float | None]]], *, title: str) -> Figure:
+    """Plot the mean best validation ELBO of each learning rate; a cross where a seed diverged."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _panel(title)
+        settled: list[float] = []
+        for number, (label, points) in enumerate(tried.items()):
+            colour, marker = COLOURS[number % len(COLOURS)], _MARKERS[number % len(_MARKERS)]
+            known = [(rate, elbo) for rate, elbo in points if elbo is not None]
+            if known:
+                axes.plot(*zip(*known, strict=True), color=colour, marker=marker, ms=4, label=label)
+            bad = [rate for rate, elbo in points if elbo is None]
+            # on the axis: these have no ELBO
+            (cross,) = axes.plot(
+                bad,
+                [0.0] * len(bad),
+                clip_on=False,
+                color=colour,
+                ls="",
+                marker="x",
+                transform=axes.get_xaxis_transform(),
+                label=f"{label}, a seed diverged" if bad else "_",
+            )
+            cross.set_in_layout(False)
+            settled += sorted(elbo for _, elbo in known)[len(known) // 2 :]
+        if settled:
+            # a rate that trains but spoils all is not to flatten the others
+            low, high = axes.get_ylim()
+            axes.set_ylim(max(low, min(settled) - 3 * (max(settled) - min(settled)) - 1), high)
+        _logarithmic(axes)
+        axes.set_xlabel("learning rate")
+        axes.set_ylabel("best validation ELBO (nats)")
+        figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+def budget(expected: Mapping[str, Sequence[float | None]], *, title: str) -> Figure:
+    """Plot the expected best validation ELBO of so many learning rates, drawn from those tried."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _panel(title)
+        for number, (label, values) in enumerate(expected.items()):
+            axes.plot(
+                range(1, len(values) + 1),
+                [np.nan if value is None else value for value in values],
+                color=COLOURS[number % len(COLOURS)],
+                marker=_MARKERS[number % len(_MARKERS)],
+                ms=4,
+                label=label,
+            )
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("learning rates tried")
+        axes.set_ylabel("expected best validation ELBO (nats)")
+        figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+def ranks(found: Mapping[str, Sequence[float]], *, title: str) -> Figure:
+    """Plot the rank of each optimizer at each seed as a dot, and the mean as a line."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _panel(title)
+        for number, values in enumerate(found.values()):
+            colour = COLOURS[number % len(COLOURS)]
+            spread = number + np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else [number]
+            axes.plot(spread, values, ls="", marker="o", ms=4, color=colour)
+            axes.hlines(float(np.mean(values)), number - 0.3, number + 0.3, color=colour, lw=1.4)
+        crowded = sum(map(len, found)) > 50
+        axes.set_xticks(range(len(found)), list(found))
+        axes.tick_params(axis="x", labelrotation=20 if crowded else 0)
+        axes.set_ylim(len(found) + 0.4, 0.6)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(visible=False, axis="x")
+        axes.set_ylabel("rank at each seed (1: the best); line: mean")
+    return figure
+
+
+def _logarithmic(axes: Axes) -> None:
+    """Label 1, 2 and 5 of each decade, in plain numbers."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _panel(title: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(5.0, 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(plain(title), loc="left", parse_math=False)
+    return figure, axes

@@ -1,0 +1,124 @@
+"""Sheets of images as a journal prints them: dark on white, square pixels, nothing interpolated."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+
+from vaectl.base import memory
+from vaectl.base.errors import ConfigError
+from vaectl.pictures.figures import STYLE, Figure, plain
+
+_DPI = 200
+_TARGET = 1100
+"""Pixels that a sheet is to be wide, about; images are enlarged by a whole number."""
+_MOST = 2**16
+"""Pixels each way that Agg, which draws, can count."""
+_BYTES = 90
+"""Of a pixel, while it is drawn; measured."""
+_GAP = 2
+"""Image pixels between two images."""
+_MARGIN, _TITLE, _HEADING = 24, 70, 36
+_LEFT, _BELOW, _AXIS = 76, 28, 44
+"""What stands around, in pixels of the sheet: labels to the left and below, names of axes."""
+_CHARACTER = 12
+"""Width of one of the title's, about."""
+
+
+class Panel(NamedTuple):
+    """Images in rows and columns, with what is written at their edges."""
+
+    images: Float[np.ndarray, "rows columns h w"]
+    heading: str = ""
+    row_labels: Sequence[str] = ()
+    column_labels: Sequence[str] = ()
+    x_label: str = ""
+    y_label: str = ""
+
+
+def near_square(images: Float[np.ndarray, "count h w"]) -> Float[np.ndarray, "rows columns h w"]:
+    """Arrange images in rows of about as many columns; blank ones fill the last row."""
+    columns = int(np.ceil(np.sqrt(len(images))))
+    rows = -(-len(images) // columns)
+    blank = np.zeros((rows * columns - len(images), *images.shape[1:]), images.dtype)
+    return np.concatenate([images, blank]).reshape(rows, columns, *images.shape[1:])
+
+
+def sheet(panels: Sequence[Sequence[Panel]], *, title: str) -> Figure:
+    """Lay panels out in rows under a title; 0 is white and 1 black."""
+    tiles = [[_tile(panel.images) for panel in row] for row in panels]
+    every = [panel for row in panels for panel in row]
+    left = (
+        _MARGIN + _LEFT * any(p.row_labels for p in every) + _AXIS * any(p.y_label for p in every)
+    )
+    below = (
+        _MARGIN
+        + _BELOW * any(p.column_labels for p in every)
+        + _AXIS * any(p.x_label for p in every)
+    )
+    above = _HEADING * any(p.heading for p in every)
+
+    widest = max(sum(tile.shape[1] for tile in row) for row in tiles)
+    scale = max(2, round(_TARGET / widest))
+    width = max(sum(left + scale * tile.shape[1] for tile in row) for row in tiles) + _MARGIN
+    width = max(width, 2 * _MARGIN + _CHARACTER * max(map(len, title.splitlines()), default=0))
+    heights = [above + scale * max(tile.shape[0] for tile in row) + below for row in tiles]
+    height = _TITLE + sum(heights)
+    too_much = memory.excess(_BYTES * width * height)
+    if too_much or max(width, height) >= _MOST:
+        raise ConfigError(
+            f"a sheet of {width} x {height} pixels {too_much or 'is more than can be drawn'}",
+            hint="take fewer images",
+        )
+
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
+        figure.text(
+            *(_MARGIN / width, 1 - 18 / height, plain(title)),
+            va="top",
+            fontsize=8,
+            linespacing=1.3,
+            parse_math=False,
+        )
+        top = _TITLE
+        for row, row_tiles, row_height in zip(panels, tiles, heights, strict=True):
+            x = 0
+            for panel, tile in zip(row, row_tiles, strict=True):
+                x += left
+                h, w = scale * tile.shape[0], scale * tile.shape[1]
+                bottom = height - top - above - h
+                axes = figure.add_axes((x / width, bottom / height, w / width, h / height))
+                # no interpolation, and none by whoever shows an SVG
+                axes.imshow(tile, cmap="gray_r", vmin=0, vmax=1, interpolation="none")
+                _label(axes, panel)
+                x += w
+            top += row_height
+    return figure
+
+
+def _label(axes: Axes, panel: Panel) -> None:
+    rows, columns, h, w = panel.images.shape
+    axes.set_xticks(_centres(len(panel.column_labels) and columns, w), panel.column_labels)
+    axes.set_yticks(_centres(len(panel.row_labels) and rows, h), panel.row_labels)
+    axes.tick_params(length=0, labelsize=6, pad=2)
+    axes.set_xlabel(panel.x_label, fontsize=8, labelpad=2)
+    axes.set_ylabel(panel.y_label, fontsize=8, labelpad=2)
+    axes.set_title(panel.heading, fontsize=8, loc="left", pad=4)
+    axes.grid(visible=False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _centres(count: int, size: int) -> Float[np.ndarray, " count"]:
+    return np.arange(count) * (size + _GAP) + (size - 1) / 2
+
+
+def _tile(images: Float[np.ndarray, "rows columns h w"]) -> Float[np.ndarray, "height width"]:
+    """Join images into one array, with thin white gaps."""
+    rows, columns, h, w = images.shape
+    spaced = np.zeros((rows, h + _GAP, columns, w + _GAP), np.float32)
+    spaced[:, :h, :, :w] = images.transpose(0, 2, 1, 3)
+    return spaced.reshape(rows * (h + _GAP), columns * (w + _GAP))[:-_GAP, :-_GAP]

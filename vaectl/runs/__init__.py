@@ -1,0 +1,1 @@
+"""Run directories: written, read, found."""

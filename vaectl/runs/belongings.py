@@ -1,0 +1,154 @@
+"""Recognition of what vaectl made, by name and by content: nothing else is ever removed.
+
+A run may come from somebody else, or hold what its owner put there. A file counts as vaectl's if
+its name is one that vaectl writes and its content begins as vaectl begins it. So does what is left
+of such a file that was being written. An empty file, or one of zeros as a power cut leaves it,
+counts by its name alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from vaectl.base.files import Folder
+
+Made = Mapping[str, bytes]
+"""The pattern of how a content begins, by the pattern of its names."""
+
+JSON = rb'\{\s*"format_version": \d'
+PNG = rb"\x89PNG.*Matplotlib"
+SVG = rb"<\?xml.*Matplotlib"
+_HEAD = 4096
+_HALF = re.compile(r"\.(.+)\.\w{8}")
+_ORBAX = re.compile(
+    r"(_METADATA|_CHECKPOINT_METADATA|_sharding|commit_success\.txt|array_metadatas/process_\d+"
+    r"|(ocdbt\.process_\d+/)?(manifest\.ocdbt|d/[0-9a-f]{32}))(\.__lock)?"
+)
+
+_EVALUATION = r"evaluation\.json"
+RUN: Made = {
+    r"config\.yaml": rb"# the resolved configuration of ",
+    r"metrics\.csv": rb"epoch,step,split,",
+    _EVALUATION: rb'\{\s*"(train|validation|test)": \{',
+    r"\.evaluation\.lock": rb"\Z",
+    r"run\.json": JSON,
+}
+CHECKPOINTS: Made = {r"\d+\.json": JSON}
+CURVES: Made = {
+    r"(elbo|kl|nll)\.png": PNG,
+    r"(elbo|kl|nll)\.svg": SVG,
+}
+FIGURES: Made = {
+    **CURVES,
+    r"(sample|manifold|morph|reconstruct|inspect)\.png": PNG,
+}
+EVALUATION: Made = {name: RUN[name] for name in (_EVALUATION, r"\.evaluation\.lock")}
+TRAINING: Made = {
+    name: content
+    for name, content in {**RUN, **CHECKPOINTS, **CURVES}.items()
+    if name not in EVALUATION
+}
+"""Files that a training writes, and that no other command writes at the same time."""
+
+
+def is_made(folder: Folder, name: str, made: Made) -> bool:
+    """Tell whether something is a file that vaectl made, or what is left of one that it was making.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    half = _HALF.fullmatch(name)
+    meant = half[1] if half else name
+    begins = [content for names, content in made.items() if re.fullmatch(names, meant)]
+    if not begins or folder.kind(name) != "file":
+        return False
+    with folder.open(name) as file:
+        head = file.read(_HEAD)
+    return not head.strip(b"\0") or any(re.match(how, head, re.DOTALL) for how in begins)
+
+
+def is_checkpoint(folder: Folder, name: str) -> bool:
+    """Tell whether something is a checkpoint's directory by Orbax, perhaps half written.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if not re.fullmatch(r"\d+(\.orbax-checkpoint-tmp.*)?", name) or folder.kind(name) != "folder":
+        return False
+    inside = folder.folder(name).walk()
+    return all(kind == "file" and _ORBAX.fullmatch(path) for path, kind in inside)
+
+
+def remove_halves(folder: Folder, made: Made) -> None:
+    """Remove what is left of files that were being written.
+
+    Raises:
+        OSError: the directory cannot be read, or something cannot be removed.
+    """
+    for name in folder.names():
+        if _HALF.fullmatch(name) and is_made(folder, name, made):
+            folder.remove(name)
+
+
+def others(folder: Folder, made: Made) -> list[str]:
+    """The names that vaectl would write in a directory, and that are not of what it made.
+
+    Raises:
+        OSError: the directory cannot be read.
+    """
+    return [
+        name
+        for name in folder.names()
+        if any(re.fullmatch(pattern, name) for pattern in made) and not is_made(folder, name, made)
+    ]
+
+
+def remove(folder: Folder, made: Made) -> list[str]:
+    """Remove from a directory what vaectl made; return the names of what is left.
+
+    Raises:
+        OSError: the directory cannot be read, or something cannot be removed.
+    """
+    left = []
+    for name in folder.names():
+        if is_made(folder, name, made):
+            folder.remove(name)
+        else:
+            left.append(name)
+    return left
+
+
+def remove_run(parent: Folder, name: str) -> list[str]:
+    """Remove a run, or what vaectl made in it; return the paths of what is left.
+
+    Raises:
+        OSError: something cannot be read or removed.
+    """
+    run = parent.folder(name)
+    left = clear(run)
+    if run.names() in ([], [".lock"]):
+        parent.remove(name)
+    return left
+
+
+def clear(run: Folder) -> list[str]:
+    """Remove from a run what vaectl made, the record last; return the paths of what is left.
+
+    Raises:
+        OSError: something cannot be read or removed.
+    """
+    places = {"checkpoints": CHECKPOINTS, "figures": FIGURES}
+    left = []
+    for place, made in {**places, "": RUN}.items():
+        folder = run.folder(place)
+        if place and not run.kind(place):
+            continue
+        for name in folder.names():  # sorted: of a run's own files run.json is the last
+            if is_made(folder, name, made) or (made is CHECKPOINTS and is_checkpoint(folder, name)):
+                folder.remove(name)
+            elif place or name not in (".lock", *places):
+                left.append(str(folder.path / name))
+        if place and not folder.names():
+            run.remove(place)
+    return left

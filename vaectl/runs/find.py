@@ -1,0 +1,162 @@
+"""The runs of a directory: find one, list all."""
+
+from __future__ import annotations
+
+import fnmatch
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from vaectl.base.errors import ConfigError, RunError
+from vaectl.base.files import LINK
+from vaectl.runs.directory import COMPARISON, PARTS, RunDir, is_run
+
+Order = Literal["start", "name", "elbo"]
+
+
+class Summary(NamedTuple):
+    """One row of `vaectl runs`; what is not known is None."""
+
+    name: str
+    status: str
+    data: str | None = None
+    model: str | None = None
+    optimizer: str | None = None
+    epoch: int | None = None
+    epochs: int | None = None
+    best_validation_elbo: float | None = None
+    start: str | None = None
+    problem: str | None = None
+
+
+def find(run: str, runs_dir: Path) -> RunDir:
+    """Find a run.
+
+    Args:
+        run: a path, a name in `runs_dir`, or `latest`: the one that started last, but for the
+            members of comparisons.
+        runs_dir: where runs are kept.
+
+    Raises:
+        RunError: there is none.
+    """
+    if run == "latest":
+        rows = summaries(runs_dir)
+        known = [
+            row
+            for row in rows
+            if row.start and "/" not in row.name and not (runs_dir / row.name).is_symlink()
+        ]
+        if not known:
+            raise RunError(f"{runs_dir}: no runs in it", hint="vaectl train makes one")
+        return RunDir(runs_dir / max(known, key=lambda row: row.start or "").name)
+    for path in (runs_dir / run, Path(run)):
+        if is_run(path):
+            if is_comparison(path.parent) and path.is_symlink():
+                raise RunError(f"{path}: {LINK}", hint="name the run that it points to")
+            return RunDir(path)
+    raise RunError(
+        f"{run}: no run of that name in {runs_dir}, and no run at that path",
+        hint="vaectl runs lists what there is",
+    )
+
+
+def is_comparison(path: Path) -> bool:
+    """Tell whether a directory holds a comparison, perhaps without its settings."""
+    return _exists(path / COMPARISON) or _exists(path / "trials")
+
+
+def refuse_member(run: RunDir) -> None:
+    """Refuse to train a run further that belongs to a comparison, whose trials train alike.
+
+    Raises:
+        ConfigError: it does.
+    """
+    comparison = run.path.resolve().parent
+    if is_comparison(comparison):
+        raise ConfigError(
+            f"{run.path} is a run of the comparison {comparison.name}, which holds its numbers: "
+            "it is not resumed",
+            hint="copy it out of the comparison and resume the copy, or train its config.yaml "
+            "under another --name",
+        )
+
+
+def summaries(runs_dir: Path, pattern: str = "*") -> list[Summary]:
+    """Summarize every run whose name fits a glob, by name; a broken one says so.
+
+    Those of a comparison are named after it: NAME/LABEL-sSEED.
+
+    Raises:
+        RunError: `runs_dir` is there, but is no directory that can be read.
+    """
+    try:
+        directories = sorted(runs_dir.iterdir())
+        for path in [path for path in directories if is_comparison(path) and path.is_dir()]:
+            directories += sorted(path.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RunError(
+            f"{runs_dir}: cannot be read: {error.strerror}",
+            hint="--runs-dir wants the directory that holds runs",
+        ) from None
+    # what holds nothing that vaectl makes is none of its business
+    runs = [path for path in directories if any(_exists(path / part) for part in PARTS)]
+    named = {path.relative_to(runs_dir).as_posix(): path for path in runs}
+    return [_summary(name, path) for name, path in named.items() if fnmatch.fnmatch(name, pattern)]
+
+
+def ordered(rows: list[Summary], by: Order) -> list[Summary]:
+    """Sort rows: the newest, the first by name, or the best validation ELBO on top."""
+    if by == "name":
+        return rows
+    if by == "elbo":
+        worst = float("-inf")
+        return sorted(
+            rows, key=lambda r: worst if r.best_validation_elbo is None else r.best_validation_elbo
+        )[::-1]
+    return sorted(rows, key=lambda row: row.start or "", reverse=True)
+
+
+def age(start: str, now: datetime) -> str:
+    """How long ago a run started, in its largest unit."""
+    seconds = (now - datetime.fromisoformat(start)).total_seconds()
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def _exists(path: Path) -> bool:
+    """Tell whether a path is there and may be looked at; one that is too long is not there."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _summary(name: str, path: Path) -> Summary:
+    run = RunDir(path)
+    if "/" in name and path.is_symlink():
+        return Summary(name, "not a run", problem=LINK)
+    try:
+        record = run.read_record()
+        settings = run.read_config()
+    except RunError as error:
+        problem = error.message.splitlines()[0].removeprefix(f"{path}/")
+        return Summary(name, "not a run", problem=problem)
+    # a process that died could not say so, but it holds no lock
+    killed = record.status == "running" and not run.is_locked()
+    model, optimizer = settings.model, settings.optimizer
+    return Summary(
+        name=name,
+        status="killed" if killed else record.status,
+        data=settings.data.source,
+        model=model.chosen.summary(model.code_size),
+        optimizer=f"{optimizer.name} {optimizer.chosen.learning_rate:g}",
+        epoch=record.epoch,
+        epochs=record.epochs,
+        best_validation_elbo=record.best.score if record.best else None,
+        start=record.start,
+    )

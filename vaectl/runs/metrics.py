@@ -1,0 +1,135 @@
+"""metrics.csv: one row per epoch and split, with a column for each number.
+
+A column that is not known is carried, and one that is missing is absent from the rows.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BeforeValidator, Field
+
+SPLITS: dict[str, Literal["train", "validation"]] = {"train": "train", "validation": "validation"}
+"""The splits of metrics.csv, in their order within an epoch."""
+
+_FIRST, _LAST = ("epoch", "step", "split"), "seconds"
+_OLD = ("elbo", "kl", "nll")
+
+Natural = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Row(NamedTuple):
+    """One line of metrics.csv: means over a split, in nats per image."""
+
+    epoch: Natural
+    step: Natural
+    split: Literal["train", "validation"]
+    terms: Mapping[str, float]
+    """Each number by its name."""
+    seconds: float
+
+    @property
+    def elbo(self) -> float:
+        """The evidence lower bound."""
+        return self.terms["elbo"]
+
+    def flat(self) -> dict[str, object]:
+        """Every column by its name."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "split": self.split,
+            **self.terms,
+            "seconds": self.seconds,
+        }
+
+
+def _grown(row: Any) -> Any:
+    """Read a row of before terms had names: epoch, step, split, ELBO, KL, NLL, seconds."""
+    if isinstance(row, list | tuple) and len(row) == len(_FIRST) + len(_OLD) + 1:
+        return (*row[:3], dict(zip(_OLD, row[3:6], strict=True)), row[6])
+    return row
+
+
+StoredRow = Annotated[Row, BeforeValidator(_grown)]
+"""A row in JSON: epoch, step, split, terms, seconds."""
+
+
+def columns(rows: Sequence[Row]) -> list[str]:
+    """Name the numbers that any of the rows has, in their order."""
+    return list(dict.fromkeys(itertools.chain.from_iterable(row.terms for row in rows)))
+
+
+def header(names: Sequence[str]) -> str:
+    """Write the first line."""
+    return ",".join([*_FIRST, *names, _LAST]) + "\n"
+
+
+def lines(rows: Sequence[Row], names: Sequence[str]) -> str:
+    """Write rows, with such columns."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for row in rows:
+        values = (f"{row.terms[name]:.6f}" if name in row.terms else "" for name in names)
+        writer.writerow([row.epoch, row.step, row.split, *values, f"{row.seconds:.3f}"])
+    return text.getvalue()
+
+
+class Digest:
+    """SHA-256 of rows that may grow, in number and by columns."""
+
+    def __init__(self, rows: Sequence[Row] = ()) -> None:
+        self._rows: list[Row] = []
+        self._columns: list[str] = []
+        self._hash = hashlib.sha256()
+        self.add(rows)
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Count more rows."""
+        self._rows += rows
+        if new := [name for name in columns(rows) if name not in self._columns]:
+            self._columns += new
+            # an older vaectl had these columns and hashed no header
+            names = "" if tuple(self._columns) == _OLD else header(self._columns)
+            self._hash, rows = hashlib.sha256(names.encode()), self._rows
+        for row in rows:
+            self._hash.update(lines([row], [*row.terms]).encode())
+
+    def hexdigest(self) -> str:
+        """Return it."""
+        return self._hash.hexdigest()
+
+
+def digest(rows: Sequence[Row]) -> str:
+    """SHA-256 of rows."""
+    return Digest(rows).hexdigest()
+
+
+def parse(text: str, most: int | None = None) -> Iterator[Row]:
+    """Parse metrics.csv, all of it or so many rows.
+
+    Raises:
+        ValueError: it is none.
+    """
+    table = csv.reader(io.StringIO(text))
+    try:
+        names = next(table, [])
+        known = {*_FIRST, _LAST}
+        if not known <= {*names} or len({*names}) < len(names):
+            raise ValueError(names)
+        for values in itertools.islice(table, most):
+            cells = dict(zip(names, values, strict=True))
+            terms = {n: float(cells[n]) for n in names if n not in known and cells[n]}
+            seconds = float(cells[_LAST])
+            if not all(map(math.isfinite, [*terms.values(), seconds])):
+                raise ValueError(values)
+            epoch, step, split = (cells[name] for name in _FIRST)
+            yield Row(int(epoch), int(step), SPLITS[split], terms, seconds)
+    except (KeyError, csv.Error) as error:
+        raise ValueError(str(error)) from None

@@ -1,0 +1,245 @@
+"""What a run directory records: one row per epoch and split, and one account of the run."""
+
+import math
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
+
+from vaectl.base.errors import DataError, RunError
+
+FORMAT_VERSION = 2
+MOST_PIXELS = 2**26
+"""The largest image that a record may name."""
+ACTIVE = 0.01
+"""Burda et al. 2016, section 5.2: a unit is active if Cov_x(E_q[z]) is above this."""
+
+
+def _with_zone(time: str) -> str:
+    if datetime.fromisoformat(time).tzinfo is None:
+        raise ValueError("a time without its zone")
+    return time
+
+
+Time = Annotated[str, AfterValidator(_with_zone)]
+"""In ISO 8601, with its zone: without one it names no moment."""
+
+
+Natural = Annotated[int, Field(ge=0, lt=2**63)]
+Positive = Annotated[int, Field(ge=1, lt=2**63)]
+
+
+def _of_an_image(shape: list[int] | tuple[int, ...]) -> list[int] | tuple[int, ...]:
+    if math.prod(shape) > MOST_PIXELS:
+        raise ValueError(f"an image of more than {MOST_PIXELS} pixels")
+    return shape
+
+
+def _with_channels(shape: Any) -> Any:
+    """Read a shape of before images had channels."""
+    return [*shape, 1] if isinstance(shape, list | tuple) and len(shape) == 2 else shape
+
+
+_Side = Annotated[int, Field(ge=1, le=MOST_PIXELS)]
+ImageShape = Annotated[
+    tuple[_Side, _Side, _Side],
+    AfterValidator(_of_an_image),
+    BeforeValidator(_with_channels),
+    Field(strict=False),
+]
+"""Height, width and channels."""
+
+
+class _Stored(BaseModel):
+    """A part of a run's files: typed, ranged, finite, and checked when it is read."""
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Best(_Stored):
+    """The best epoch by a number of the validation split."""
+
+    epoch: Positive
+    quantity: str = "elbo"
+    """The name of that number."""
+    score: float = Field(validation_alias=AliasChoices("score", "validation_elbo"))
+
+
+class Sizes(TypedDict):
+    """Images of each split."""
+
+    train: Positive
+    validation: Positive
+    test: Positive
+
+
+Words = Annotated[str, Field(max_length=300)]
+"""What stands in titles and on one line."""
+
+
+class DataFacts(TypedDict):
+    """What a run was trained on."""
+
+    source: Annotated[str, Field(max_length=10_000)]
+    fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """See `vaectl.data.arrays.Source.fingerprint`."""
+    image_shape: ImageShape
+    images: Sizes
+
+
+class MetricsFacts(TypedDict):
+    """What the numbers of metrics.csv are."""
+
+    unit: Words
+    estimator: Words
+    binarization: Words
+    train: Words
+    validation: Words
+
+
+Device = dict[str, str | int | None]
+"""What results depend on beside the configuration: see `vaectl.base.devices.describe`."""
+
+
+class PlugFacts(_Stored):
+    """A plug of a run that is not built in."""
+
+    kind: Words
+    name: Words
+    source: Annotated[str, Field(max_length=10_000)]
+    """A file, or a module of an installed package."""
+    sha256: str
+    """Of the file that defines it."""
+
+    def __str__(self) -> str:
+        return f"the {self.kind} {self.name}, of {self.source}"
+
+
+class Resumption(_Stored):
+    """One time that a run was resumed: from where, and by what."""
+
+    time: Time
+    epoch: Natural
+    """The last one that had ended."""
+    step: Natural
+    command: list[str]
+    git_commit: str | None
+    versions: dict[str, str]
+    device: Device
+    warnings: list[str]
+    """Why its numbers may differ in the last bits, and what of the run was damaged."""
+
+
+class Record(_Stored):
+    """run.json: what happened, on what, from what."""
+
+    format_version: int = FORMAT_VERSION
+    name: str
+    status: Literal["running", "finished", "interrupted", "failed"]
+    error: str | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    epoch: Natural = 0
+    """The last one that ended."""
+    epochs: Positive
+    """As many as were asked for."""
+    best: Best | None = None
+    start: Time
+    end: Time | None = None
+    command: list[str]
+    git_commit: str | None
+    """Of the working directory, with `-dirty` where files differ from it."""
+    versions: dict[str, str]
+    device: Device
+    data: DataFacts
+    settings: dict[str, Any] = {}
+    """What config.yaml said in the beginning, by dotted path: a resume compares them."""
+    plugs: list[PlugFacts] = []
+    """What it needs beside the built-in plugs; vaectl never loads them by itself."""
+    metrics: MetricsFacts
+    resumed: list[Resumption] = []
+
+    def check_data(self, source: str, fingerprint: str, shape: tuple[int, int, int]) -> None:
+        """Refuse data other than those of the run.
+
+        Args:
+            source: of the data that are there.
+            fingerprint: of these.
+            shape: of their images.
+
+        Raises:
+            DataError: the fingerprint is another one.
+            RunError: the run says that its images have another shape than these have.
+        """
+        expected = self.data["fingerprint"]
+        if fingerprint != expected:
+            raise DataError(
+                f"{source} is not the data set that {self.name} was trained on: its fingerprint "
+                f"is {fingerprint[:12]}..., not {expected[:12]}...",
+                hint="put the old files back, or train again on the new ones",
+            )
+        if shape != self.data["image_shape"]:
+            raise RunError(
+                f"run.json of {self.name}: it says that images have the shape "
+                f"{self.data['image_shape']}; they have {shape}",
+                hint="was it changed after training? Put the old one back",
+            )
+
+
+class Estimate(_Stored):
+    """A mean over images, in nats per image, and its standard error."""
+
+    mean: float
+    standard_error: Annotated[float, Field(ge=0)]
+
+
+class Evaluation(_Stored):
+    """What `vaectl evaluate` found; every number with its split, binarization and estimator."""
+
+    format_version: int = FORMAT_VERSION
+    run: Words
+    epoch: Natural
+    """The last one that had ended."""
+    step: Natural | None = None
+    where: Words = ""
+    """In the training, for a person; a checkpoint may be inside an epoch."""
+    split: Literal["train", "validation", "test"]
+    images: Positive
+    binarization: Words
+    seed: Natural
+    samples: Positive
+    """L of the ELBO."""
+    elbo: Estimate
+    kl: Estimate
+    nll: Estimate
+    importance_samples: Natural
+    """K of the importance-weighted bound; 0: it was not computed."""
+    log_likelihood: Estimate | None
+    """IW-K, a lower bound on log p(x) in expectation."""
+    code_size: Positive
+    active_units: Natural
+    """Dimensions whose posterior mean has a variance over images above 0.01."""
+    activity: list[float]
+    """That variance, by dimension."""
+    kl_by_dimension: list[float]
+    seconds: Annotated[float, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _of_one_code(self) -> Self:
+        dimensions = {len(self.activity), len(self.kl_by_dimension)}
+        if dimensions != {self.code_size} or self.active_units > self.code_size:
+            raise ValueError("dimensions other than those of the code")
+        return self
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

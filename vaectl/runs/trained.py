@@ -1,0 +1,314 @@
+"""A trained model, loaded from its run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int32, UInt8
+
+from vaectl import config, data
+from vaectl.base import devices, streams
+from vaectl.base.errors import ConfigError, RunError
+from vaectl.base.shapes import shaped
+from vaectl.data.arrays import Split
+from vaectl.data.binarization import SplitName, draw
+from vaectl.evaluation.likelihoods import weighted_bounds
+from vaectl.models.base import ImageShape
+from vaectl.runs import resume as resumption
+from vaectl.runs.checkpoints import Checkpoints, Info, best, kept
+from vaectl.runs.directory import RunDir
+from vaectl.runs.record import Record
+from vaectl.training import compiled, footprint
+from vaectl.training.program import Member, Program
+from vaectl.vae import posterior
+from vaectl.vae.vae import VAE, Variables, unit
+
+Images = UInt8[np.ndarray, "*images"] | Float[np.ndarray, "*images"]
+
+
+@devices.pinned()
+def load(run: RunDir | Path | str, checkpoint: str | int = "best") -> Trained:
+    """Load the model of a run.
+
+    Args:
+        run: a run directory.
+        checkpoint: `best` by validation ELBO, `latest`, or the number of an epoch.
+
+    Raises:
+        RunError: not a run, one whose files were changed, no such checkpoint, or a damaged one.
+    """
+    rundir = run if isinstance(run, RunDir) else RunDir(Path(run))
+    record = rundir.read_record()
+    settings = rundir.read_config()
+    resumption.check_unchanged(rundir.name, settings, record)
+    device = devices.select("auto")
+    shape = record.data["image_shape"]
+    program = Program.of(settings, images=1, image_shape=shape)
+    member = jax.device_put(Member.of(settings), device)
+    like = compiled.shapes(program, member)
+    with Checkpoints(rundir.checkpoints) as checkpoints:
+        while True:
+            info = _choose(rundir, record, kept(rundir.checkpoints), checkpoint)
+            if info.image_shape not in (None, shape):
+                raise _other_shape(rundir, shape, info.image_shape)
+            try:
+                state = checkpoints.restore(info, like)
+            except RunError:
+                if info in kept(rundir.checkpoints):
+                    raise
+                # a training that goes on has removed it, and kept a newer one
+            else:
+                warnings = resumption.changed_plugs(settings, record)
+                return Trained(rundir, settings, info, state.params, program.vae, warnings)
+
+
+def _other_shape(rundir: RunDir, said: ImageShape, found: ImageShape) -> RunError:
+    return RunError(
+        f"{rundir.path / 'run.json'}: it says that images have the shape {said}; they have {found}",
+        hint="was it changed after training? Put the old one back",
+    )
+
+
+def _choose(rundir: RunDir, record: Record, infos: list[Info], wanted: str | int) -> Info:
+    if not infos:
+        raise RunError(
+            f"{rundir.path}: no checkpoint in it that is whole",
+            hint="the run ended before its first one, or it was deleted; train it again",
+        )
+    ends = [info for info in infos if not info.beyond]
+    epochs = [f"{info.epoch}" for info in ends]
+    # while a run trains, its record may be a save ahead of its checkpoints
+    ended = record.status in ("finished", "interrupted")
+    found: Info | None
+    if wanted == "latest":
+        found, epoch = infos[-1], record.epoch
+    elif wanted == "best":
+        found, epoch = best(infos), record.best.epoch if record.best else 0
+    else:
+        found = next((info for info in ends if str(info.epoch) == str(wanted)), None)
+        epoch = found.epoch if found else 0
+    if found is not None and (not ended or found.epoch == epoch):
+        return found
+    if epoch and ended:
+        others = " or ".join(epochs) or "latest"
+        raise RunError(
+            f"{rundir.checkpoints.path}: the {wanted} checkpoint, of epoch {epoch}, is gone",
+            hint=f"put it back from a copy, or choose --checkpoint {others}",
+        )
+    choices = ["best", "latest"] if ends else ["latest"]
+    raise RunError(
+        f"{rundir.path}: no checkpoint {wanted}",
+        hint=f"there is {', '.join([*choices, *epochs])}",
+    )
+
+
+@final
+class Trained:
+    """A trained VAE. Arrays come and go as NumPy; images are in [0, 1], or bytes from 0 to 255.
+
+    An image may have the shape of the data (height, width) or be flat; what comes back has the
+    shape of the data.
+    """
+
+    def __init__(
+        self,
+        rundir: RunDir,
+        settings: config.Config,
+        info: Info,
+        variables: Variables,
+        vae: VAE,
+        warnings: Sequence[str] = (),
+    ) -> None:
+        self.rundir = rundir
+        self.settings = settings
+        self.checkpoint = info
+        self.variables = variables
+        """All arrays of the network."""
+        self.vae = vae
+        self.warnings = tuple(warnings)
+        """What a person should know before trusting it."""
+
+    @property
+    def code_size(self) -> int:
+        """Dimensions of the latent code."""
+        return self.vae.code_size
+
+    @property
+    def image_shape(self) -> ImageShape:
+        """Height, width and channels of an image."""
+        return self.vae.image_shape
+
+    @property
+    def title(self) -> str:
+        """Name run and epoch, for all that shows or quotes something."""
+        return f"{self.rundir.name}, {self.checkpoint.where}"
+
+    @property
+    def picture_shape(self) -> tuple[int, ...]:
+        """Height and width of an image, and its channels where there are several."""
+        height, width, channels = self.image_shape
+        return (height, width) if channels == 1 else self.image_shape
+
+    @devices.pinned()
+    def encode(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and log-variance of q(z|x), each of shape [images, code]."""
+        x = self._images(images)
+        _check_room(_encode, self.vae, x.shape)
+        mu, log_var = _encode(self.vae, self.variables, x)
+        return np.asarray(mu), np.asarray(log_var)
+
+    @devices.pinned()
+    def decode(self, z: Float[np.ndarray, "*batch code"]) -> Float[np.ndarray, "*batch *picture"]:
+        """Return the mean of each pixel, given codes: the probability to be 1, if it is binary."""
+        z = np.asarray(z, np.float32)
+        if z.shape[-1:] != (self.code_size,):
+            raise ValueError(f"codes of shape {z.shape}; the last axis must be {self.code_size}")
+        _check_room(_decode, self.vae, z.shape)
+        decoded = np.asarray(_decode(self.vae, self.variables, jnp.asarray(z)))
+        return decoded.reshape(*z.shape[:-1], *self.picture_shape)
+
+    def sample(
+        self, count: int, *, seed: int = 0, temperature: float = 1.0
+    ) -> Float[np.ndarray, "count *picture"]:
+        """Decode codes from the prior, their standard deviation scaled by a temperature."""
+        return self.decode(self.prior(count, seed=seed, temperature=temperature))
+
+    @devices.pinned()
+    def prior(
+        self, count: int, *, seed: int = 0, temperature: float = 1.0
+    ) -> Float[np.ndarray, "count code"]:
+        """Draw codes from N(0, temperature^2)."""
+        if count < 0:
+            raise ValueError(f"{count} codes cannot be drawn")
+        if count:
+            _check_room(_decode, self.vae, (count, self.code_size))
+        noise = jax.random.normal(streams.key(seed, "sample"), (count, self.code_size))
+        return temperature * np.asarray(noise)
+
+    @devices.pinned()
+    def elbo(
+        self, images: Images, *, samples: int = 1, seed: int = 0
+    ) -> Float[np.ndarray, " images"]:
+        """Return the ELBO of each image in nats, with L samples of z."""
+        if samples < 1:
+            raise ValueError(f"{samples} samples; at least one is needed")
+        x = self._images(images)
+        shape = samples, len(x), self.code_size
+        _check_room(_elbo, self.vae, x.shape, shape)
+        noise = jax.random.normal(streams.key(seed, "evaluate"), shape)
+        return np.asarray(_elbo(self.vae, self.variables, x, noise))
+
+    def reconstruct(self, images: Images) -> Float[np.ndarray, "images *picture"]:
+        """Decode the posterior mean of each image."""
+        return self.decode(self.encode(images)[0])
+
+    @devices.pinned()
+    def log_likelihood(
+        self, images: Images, *, samples: int = 100, seed: int = 0
+    ) -> Float[np.ndarray, " images"]:
+        """Return the importance-weighted bound on log p(x) of each image, in nats.
+
+        Burda et al. 2016, eq. 8, with K samples.
+        """
+        if samples < 1:
+            raise ValueError(f"{samples} samples; at least one is needed")
+        return weighted_bounds(self.vae, self.variables, self._images(images), samples, seed)
+
+    def labels(self, name: SplitName = "test") -> Int32[np.ndarray, " images"] | None:
+        """Return the classes of a split of the data that the run was trained on, where known."""
+        return self.split(name).labels
+
+    def split(self, name: SplitName) -> Split:
+        """Load a split of the data that the run was trained on, binarized as for evaluation.
+
+        Raises:
+            DataError: the data set is gone, or is another one now.
+            RunError: its images are of another shape than the run says.
+        """
+        dataset = data.load(self.settings.data)
+        record = self.rundir.read_record()
+        record.check_data(self.settings.data.source, dataset.fingerprint, dataset.image_shape)
+        split: Split = getattr(dataset, name)
+        if name == "train" and self.settings.data.binarization == "stochastic":
+            # training draws them anew in each epoch; whoever looks at them wants one draw
+            return split._replace(images=draw(split.images, name))
+        return split
+
+    def __repr__(self) -> str:
+        return (
+            f"<Trained {self.title}: {self.settings.model.chosen.summary(self.code_size)}, "
+            f"{self.settings.likelihood.name}>"
+        )
+
+    def _repr_png_(self) -> bytes:
+        """Draw samples from the prior, for a notebook."""
+        from vaectl.pictures import figures, sheets
+
+        images = sheets.near_square(self.sample(25))
+        return figures.png(sheets.sheet([[sheets.Panel(images)]], title=self.title))
+
+    def _images(self, images: Images) -> Float[Array, "images h w c"]:
+        array, shape = np.asarray(images), self.image_shape
+        known = (shape, self.picture_shape, (math.prod(shape),))
+        if not any(array.shape[-len(one) :] == one for one in known):
+            raise ValueError(f"images of shape {array.shape}; {self.picture_shape} was trained on")
+        array = array.reshape(-1, *shape)
+        if array.dtype == np.uint8:
+            return unit(jnp.asarray(array))
+        if array.size and not (array.min() >= 0 and array.max() <= 1):
+            raise ValueError("images outside [0, 1]; give bytes as uint8, or divide by 255")
+        return jnp.asarray(array, jnp.float32)
+
+
+def _check_room(function: Any, vae: VAE, *shapes: tuple[int, ...]) -> None:
+    """Refuse to encode or decode more images at once than fit.
+
+    Raises:
+        ConfigError: with what is needed.
+    """
+    if too_much := _excess(devices.memory_of(jax.devices()[0]), function, vae, shapes):
+        count = math.prod(shapes[0]) // (vae.code_size if function is _decode else vae.pixels)
+        samples = shapes[1][0] if len(shapes) > 1 else 1
+        what = f"{count:,} images at once" + f", {samples:,} samples of each" * (samples > 1)
+        raise ConfigError(f"{what}: this {too_much}", hint="take fewer")
+
+
+@cache
+def _excess(there: int, function: Any, vae: VAE, shapes: tuple[tuple[int, ...], ...]) -> str:
+    variables = jax.eval_shape(lambda: vae.init(jax.random.key(0)))
+    arrays = [shaped(shape, jnp.float32) for shape in shapes]
+    return footprint.excess(there, function, vae, variables, *arrays)
+
+
+@partial(jax.jit, static_argnames="vae")
+def _encode(
+    vae: VAE, variables: Variables, x: Float[Array, "images h w c"]
+) -> tuple[Float[Array, "images code"], Float[Array, "images code"]]:
+    return vae.network(variables).encode(x)
+
+
+@partial(jax.jit, static_argnames="vae")
+def _decode(
+    vae: VAE, variables: Variables, z: Float[Array, "*batch code"]
+) -> Float[Array, "*batch h w c"]:
+    return vae.network(variables).mean(z)
+
+
+@partial(jax.jit, static_argnames="vae")
+def _elbo(
+    vae: VAE,
+    variables: Variables,
+    x: Float[Array, "images h w c"],
+    noise: Float[Array, "samples images code"],
+) -> Float[Array, " images"]:
+    network = vae.network(variables)
+    mu, log_var = network.encode(x)
+    log_prob = network.log_prob(posterior.draw(mu, log_var, noise), x)
+    return jnp.mean(log_prob, axis=0) - posterior.kl(mu, log_var)

@@ -1,0 +1,26 @@
+"""The functions of training that are compiled, each once for equal programs."""
+
+from functools import partial
+
+import jax
+
+from vaectl.base.shapes import like
+from vaectl.training import step
+from vaectl.training.program import Member, Program, TrainState
+
+_for_program = partial(jax.jit, static_argnames="program")
+
+# run eagerly, the first is most of a cold start
+init = _for_program(step.init)
+order = _for_program(step.order)
+train_steps = _for_program(step.train_steps, donate_argnames="state")
+train_streamed_steps = _for_program(step.train_streamed_steps, donate_argnames="state")
+
+
+def shapes(program: Program, member: Member) -> TrainState:
+    """Shapes, types and places of the arrays of a state, without computing one."""
+    place = member.seed.sharding if member.seed.committed else None
+    state: TrainState = jax.tree.map(
+        lambda leaf: like(leaf, place), jax.eval_shape(lambda: step.init(program, member))
+    )
+    return state

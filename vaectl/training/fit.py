@@ -1,0 +1,228 @@
+"""Fitting: training from a state to the last epoch, chunk by chunk, as a generator.
+
+The images of the training split are on the device, or, as a NumPy array, in host memory: then each
+chunk's batches are brought to the device while it computes the chunk before. Nothing here writes or
+prints.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, final
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int32, UInt8
+
+from vaectl.base.errors import DivergedError
+from vaectl.evaluation import means as evaluation
+from vaectl.evaluation.means import Images, Means
+from vaectl.objectives.base import label
+from vaectl.training import compiled
+from vaectl.training.program import Member, Program, TrainState
+from vaectl.training.step import Sums
+
+CHUNK_SECONDS = 2.0
+"""A long epoch is cut about here, so that it can be watched, saved and stopped."""
+FIRST_CHUNK = 1
+"""Steps of the first chunk, which tells how long a step takes, and may be a minute."""
+HOPELESS = -(2.0**24)
+"""A bound in nats below which float32 does not tell one nat from none: nothing comes back."""
+CHUNK_BYTES = 32 * 2**20
+"""So much is brought to the device at once where images stay in host memory."""
+
+
+class Chunk(NamedTuple):
+    """A part of an epoch, not its last. The state is donated when more is asked for."""
+
+    epoch: int
+    """The one under way."""
+    step: int
+    beyond: int
+    """Steps of this epoch so far."""
+    sums: dict[str, float]
+    """Terms over the images so far, in nats."""
+    seconds: float
+    """That the epoch took so far."""
+    state: TrainState
+
+
+class Epoch(NamedTuple):
+    """One epoch's results. The state is donated when more is asked for."""
+
+    epoch: int
+    step: int
+    train: Means
+    validation: Means
+    train_seconds: float
+    validation_seconds: float
+    state: TrainState
+
+
+def compile_ahead(program: Program, member: Member, train: Images, validation: Images) -> None:
+    """Compile all that training runs, side by side. Done again, it is free."""
+    state = compiled.shapes(program, member)
+    if isinstance(train, np.ndarray):
+        batches = jnp.zeros((streamed_steps(program), program.batch_size, program.pixels), "uint8")
+        steps = [
+            compiled.train_streamed_steps.lower(program, member, state, batches, 0, 1),
+            compiled.order.lower(program, member, 0),
+        ]
+    else:
+        steps = [compiled.train_steps.lower(program, member, state, train, 0, 1)]
+    lowered = [
+        *steps,
+        compiled.init.lower(program, member),
+        evaluation.lowered(program.estimator, state.params, validation, member.seed),
+    ]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda part: part.compile(), lowered))
+
+
+def fit(
+    program: Program,
+    member: Member,
+    state: TrainState,
+    train: Images,
+    validation: Images,
+    *,
+    sums: Mapping[str, float] | None = None,
+    seconds: float = 0.0,
+) -> Iterator[Chunk | Epoch]:
+    """Train from a state to the program's last epoch; yield each chunk, and each epoch as it ends.
+
+    The training numbers are means over the epoch, each batch under the parameters that it met (as
+    in the paper's Fig. 3); the validation numbers are exact means under the parameters at its end.
+
+    Args:
+        program: what is compiled.
+        member: seed and learning rate.
+        state: where to start, perhaps inside an epoch.
+        train: on the device, or in host memory.
+        validation: likewise.
+        sums: terms over the images that this epoch trained on before.
+        seconds: that it took before.
+
+    Raises:
+        DivergedError: a NaN or an infinity in the bound; names the epoch and the step.
+    """
+    compile_ahead(program, member, train, validation)
+    total = dict(sums or {})
+    stream = Stream(program, member, train) if isinstance(train, np.ndarray) else None
+    steps = program.steps_per_epoch
+    limit = steps if stream is None else stream.steps
+    done, most = int(state.step), min(FIRST_CHUNK, limit)
+    for epoch in range(done // steps + 1, program.epochs + 1):
+        end = epoch * steps
+        while done < end:
+            start = time.perf_counter()
+            # in equal parts, none longer than the pace so far allows
+            stop = done + -(-(end - done) // -(-(end - done) // most))
+            if stream is not None:
+                state, of_steps = stream.train(state, done, stop)
+            else:
+                state, of_steps = compiled.train_steps(program, member, state, train, done, stop)
+            terms = {name: np.asarray(values, np.float64) for name, values in of_steps.items()}
+            check_steps(terms, program.objective.best, end - steps, epoch)
+            taken = time.perf_counter() - start
+            # exact in float64, and so the same however the epoch is cut
+            total = {name: total.get(name, 0.0) + float(terms[name].sum()) for name in terms}
+            seconds += taken
+            most = min(max(int((stop - done) * CHUNK_SECONDS / taken), 1), limit)
+            done = stop
+            if done < end:
+                yield Chunk(epoch, done, done - (end - steps), total, seconds, state)
+        start = time.perf_counter()
+        held_out = evaluation.split_means(
+            program.estimator, state.params, validation, member.seed, end, float(epoch)
+        )
+        check_held_out(held_out, program.objective.best, end, epoch)
+        yield Epoch(
+            epoch=epoch,
+            step=end,
+            train=evaluation.means(total, len(train)),
+            validation=held_out,
+            train_seconds=seconds,
+            validation_seconds=time.perf_counter() - start,
+            state=state,
+        )
+        total, seconds = {}, 0.0
+
+
+@final
+class Stream:
+    """Batches from host memory: the next ones travel while the device computes."""
+
+    steps: int
+    """At most so many at a time."""
+
+    def __init__(
+        self, program: Program, member: Member, images: UInt8[np.ndarray, "images pixels"]
+    ) -> None:
+        self._program, self._member, self._images = program, member, images
+        self._order: tuple[int, np.ndarray] = -1, np.empty(0)
+        self._ahead: tuple[int, Array] = -1, jnp.empty(0)
+        self.steps = streamed_steps(program)
+
+    def train(self, state: TrainState, first: int, stop: int) -> tuple[TrainState, Sums]:
+        """Run steps, and bring the batches of those that follow while they run."""
+        at, batches = self._ahead
+        if at != first:
+            batches = self._brought(self._rows(first))
+        rows = self._rows(stop)  # before the steps: on the device an order would wait for them
+        result: tuple[TrainState, Sums] = compiled.train_streamed_steps(
+            self._program, self._member, state, batches, first, stop
+        )
+        self._ahead = stop, self._brought(rows)
+        return result
+
+    def _rows(self, first: int) -> Int32[np.ndarray, "chunk batch"]:
+        epoch, place = divmod(first, self._program.steps_per_epoch)
+        if self._order[0] != epoch:
+            self._order = epoch, np.asarray(compiled.order(self._program, self._member, epoch))
+        rows = self._order[1][place : place + self.steps]
+        # one shape, so that there is one program
+        return np.pad(rows, ((0, self.steps - len(rows)), (0, 0)))
+
+    def _brought(
+        self, rows: Int32[np.ndarray, "chunk batch"]
+    ) -> UInt8[Array, "chunk batch pixels"]:
+        return jnp.asarray(self._images[rows])
+
+
+def streamed_steps(program: Program) -> int:
+    """How many steps' batches travel at once."""
+    size = program.batch_size * program.pixels
+    return min(max(CHUNK_BYTES // size, 1), program.steps_per_epoch)
+
+
+def check_steps(
+    sums: Mapping[str, Float[np.ndarray, " steps"]], best: str, before: int, epoch: int
+) -> None:
+    """Raise a DivergedError that names the first of an epoch's steps that is not finite.
+
+    Args:
+        sums: terms of each step.
+        best: the number that says which epoch is best.
+        before: how many steps ran before this epoch.
+        epoch: its number.
+    """
+    bad = np.flatnonzero(~np.isfinite([*sums.values()]).all(axis=0))
+    if bad.size:
+        raise _diverged(label(best), f"epoch {epoch}, step {before + int(bad[0]) + 1}")
+
+
+def check_held_out(means: Means, best: str, step: int, epoch: int) -> None:
+    """Raise a DivergedError if the bound of the validation split is not finite, or beyond hope."""
+    where = f"epoch {epoch}, step {step}, on the validation split"
+    if not np.isfinite([*means.values()]).all():
+        raise _diverged(label(best), where)
+    if means[best] < HOPELESS:
+        raise _diverged(label(best), where, f"{means[best]:.3g}")
+
+
+def _diverged(what: str, where: str, value: str = "not finite") -> DivergedError:
+    return DivergedError(
+        f"training diverged: the {what} is {value} at {where}",
+        hint="try a smaller --learning-rate, or --set optimizer.clip_norm=100",
+    )

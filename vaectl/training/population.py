@@ -1,0 +1,179 @@
+"""Populations: members of one program, trained together or one after another.
+
+A step of this model leaves a GPU mostly idle, so there members train together, by `vmap`. A CPU it
+fills: together each member costs 1.1 to 1.3 times what it costs alone, so there they take turns
+through the one compiled program, and each ends in the very bits of a run alone.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, UInt8
+
+from vaectl.base import devices
+from vaectl.base.errors import DivergedError
+from vaectl.evaluation import means as evaluation
+from vaectl.evaluation.means import Images
+from vaectl.training import compiled, footprint, step
+from vaectl.training import fit as fitting
+from vaectl.training.fit import Chunk, Epoch
+from vaectl.training.program import Member, Program, TrainState
+from vaectl.training.step import Sums
+
+Strategy = Literal["together", "in turn"]
+
+
+def strategy(device: jax.Device, train: Images) -> tuple[Strategy, str]:
+    """Choose how members train, and say why."""
+    if device.platform == "cpu":
+        return "in turn", "one member keeps a CPU busy"
+    if isinstance(train, np.ndarray):
+        return "in turn", "each member's batches come from host memory"
+    return "together", "one member leaves an accelerator mostly idle"
+
+
+def fit(
+    program: Program,
+    members: Sequence[Member],
+    train: Images,
+    validation: Images,
+    how: Strategy,
+) -> Iterator[tuple[int, Chunk | Epoch | DivergedError]]:
+    """Train each member from its start to the last epoch; yield what happens, and to which.
+
+    A member that diverges ends with the error; the others go on. Members that train together share
+    the time of an epoch equally, and equal runs alone to rounding; more of them than the device has
+    memory for train in groups.
+    """
+    if how == "in turn" or isinstance(train, np.ndarray):
+        yield from _in_turn(program, members, train, validation)
+        return
+    size = at_once(program, len(members), len(validation), next(iter(train.devices())))
+    for first in range(0, len(members), size):
+        group = members[first : first + size]
+        for index, event in _together(program, group, train, validation):
+            yield first + index, event
+
+
+def at_once(program: Program, members: int, held_out: int, device: jax.Device) -> int:
+    """How many of the members a device has memory for, beside the images: one at least."""
+    images = (program.images + held_out) * program.pixels
+    # each also has the state that its last epoch handed out
+    each = 2 * (footprint.of_training(program, held_out) - images)
+    return min(max((devices.memory_of(device) - images) // each, 1), members)
+
+
+def _in_turn(
+    program: Program, members: Sequence[Member], train: Images, validation: Images
+) -> Iterator[tuple[int, Chunk | Epoch | DivergedError]]:
+    for index, member in enumerate(members):
+        state = compiled.init(program, member)
+        try:
+            for event in fitting.fit(program, member, state, train, validation):
+                yield index, event
+        except DivergedError as error:
+            yield index, error
+
+
+def _together(
+    program: Program, members: Sequence[Member], train: Images, validation: Images
+) -> Iterator[tuple[int, Epoch | DivergedError]]:
+    everyone, states = start(program, members)
+    # first of all, so that it does not count as time of training
+    train_steps.lower(program, everyone, states, train, 0, 1).compile()
+    _term_sums.lower(program, everyone, states, validation, 0, 0.0).compile()
+    going = list(range(len(members)))
+    for epoch in range(1, program.epochs + 1):
+        end = epoch * program.steps_per_epoch
+        before = end - program.steps_per_epoch
+        began = time.perf_counter()
+        states, device_sums = train_steps(program, everyone, states, train, before, end)
+        sums = _of_members(device_sums)
+        trained = time.perf_counter()
+        held_out = _of_members(_term_sums(program, everyone, states, validation, end, float(epoch)))
+        evaluated = time.perf_counter()
+        best = program.objective.best
+        for index in tuple(going):
+            means = evaluation.means(_total(held_out[index]), len(validation))
+            try:
+                fitting.check_steps(sums[index], best, before, epoch)
+                fitting.check_held_out(means, best, end, epoch)
+            except DivergedError as error:
+                going.remove(index)
+                yield index, error
+                continue
+            yield (
+                index,
+                Epoch(
+                    epoch=epoch,
+                    step=end,
+                    train=evaluation.means(_total(sums[index]), len(train)),
+                    validation=means,
+                    train_seconds=(trained - began) / len(members),
+                    validation_seconds=(evaluated - trained) / len(members),
+                    state=_one_of(states, index),
+                ),
+            )
+
+
+def start(program: Program, members: Sequence[Member]) -> tuple[Member, TrainState]:
+    """Stack members that train together, and their states before the first step."""
+    everyone: Member = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
+    states: TrainState = jax.jit(jax.vmap(partial(step.init, program)))(everyone)
+    return everyone, states
+
+
+@partial(jax.jit, static_argnames="program", donate_argnames="states")
+def train_steps(
+    program: Program,
+    members: Member,
+    states: TrainState,
+    images: UInt8[Array, "images pixels"],
+    first: int,
+    stop: int,
+) -> tuple[TrainState, Sums]:
+    """`step.train_steps` of all members at once."""
+
+    def one(member: Member, state: TrainState) -> tuple[TrainState, Sums]:
+        return step.train_steps(program, member, state, images, first, stop)
+
+    return jax.vmap(one)(members, states)
+
+
+@partial(jax.jit, static_argnames="program")
+def _term_sums(
+    program: Program,
+    members: Member,
+    states: TrainState,
+    images: UInt8[Array, "images pixels"],
+    number: int,
+    epoch: float,
+) -> Sums:
+    def one(member: Member, state: TrainState) -> Sums:
+        return evaluation.term_sums(
+            program.estimator, state.params, images, member.seed, number, epoch, 0, len(images)
+        )
+
+    return jax.vmap(one)(members, states)
+
+
+def _of_members(sums: Sums) -> list[dict[str, np.ndarray]]:
+    """Bring the terms of all members to the host, each member's for itself."""
+    arrays = {name: np.asarray(values, np.float64) for name, values in sums.items()}
+    members = len(next(iter(arrays.values())))
+    return [{name: values[i] for name, values in arrays.items()} for i in range(members)]
+
+
+def _total(terms: Mapping[str, np.ndarray]) -> dict[str, float]:
+    return {name: float(values.sum()) for name, values in terms.items()}
+
+
+@jax.jit
+def _one_of(states: TrainState, index: int) -> TrainState:
+    one: TrainState = jax.tree.map(lambda leaf: leaf[index], states)
+    return one

@@ -1,0 +1,200 @@
+"""Training as pure functions: one member's step, and many steps as one loop."""
+
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Int32, UInt8
+
+from vaectl.base import streams
+from vaectl.objectives.base import with_elbo
+from vaectl.training.program import Member, Program, TrainState
+from vaectl.vae.vae import Variables
+
+Sums = Mapping[str, Float[Array, "*steps"]]
+"""Each term of the objective, summed over images, in nats."""
+
+Batch = Callable[[Int[Array, ""]], UInt8[Array, "batch pixels"]]
+
+# XLA would gather and convert the pixels again for each of their uses: 3 % of an epoch on a CPU
+_once: Callable[[Array], Array] = jax.lax.optimization_barrier
+
+
+def init(program: Program, member: Member) -> TrainState:
+    """Return the state before the first step."""
+    variables = program.vae.init(streams.key(member.seed, "init"))
+    learned, _ = program.vae.network(variables).split()
+    optimizer = program.optimizer.direction().init(learned)
+    return TrainState(variables, optimizer, jnp.zeros((), jnp.int32))
+
+
+def noise(
+    program: Program, member: Member, step: Int[Array, ""] | int
+) -> Float[Array, "samples batch code"]:
+    """The standard normal numbers that a step samples z by."""
+    shape = program.samples, program.batch_size, program.vae.code_size
+    drawn: Array = jax.random.normal(streams.key(member.seed, "noise", step), shape)
+    return drawn
+
+
+def binarized(
+    member: Member, step: Int[Array, ""] | int, x: Float[Array, "batch *shape"]
+) -> Float[Array, "batch *shape"]:
+    """Draw each pixel of a step's batch, anew, by its intensity as the probability of 1."""
+    drawn = jax.random.bernoulli(streams.key(member.seed, "binarize", step), x)
+    pixels: Array = drawn.astype(jnp.float32)
+    return pixels
+
+
+def step(
+    program: Program,
+    member: Member,
+    state: TrainState,
+    pixels: UInt8[Array, "batch pixels"],
+    weights: Float[Array, " batch"],
+) -> tuple[TrainState, Sums]:
+    """One update by the gradient of the objective's loss.
+
+    Args:
+        program: what is compiled.
+        member: seed and learning rate.
+        state: before the step.
+        pixels: a batch, 0 to 255.
+        weights: 1 for an image, 0 for the padding of a short batch.
+
+    Returns:
+        The state after the step, and the terms of the batch under the parameters before it.
+
+    Kingma & Welling 2013, algorithm 1.
+    """
+    x = _once(program.vae.unit(pixels))
+    if program.stochastic:
+        x = binarized(member, state.step, x)
+    eps = noise(program, member, state.step)
+    epoch = state.step / jnp.float32(program.steps_per_epoch)
+    vae = program.vae
+    learned, kept = vae.network(state.params).split()
+
+    def loss(learned: Variables) -> tuple[Float[Array, ""], tuple[Sums, Variables]]:
+        network = vae.network(learned, kept, training=True)
+        losses, terms = program.objective.terms(network, x, eps, epoch)
+        summed = program.optimizer.chosen.gradient == "sum"
+        total = losses @ weights / (1.0 if summed else jnp.sum(weights))
+        sums = {name: values @ weights for name, values in terms.items()}
+        return total, (sums, network.split()[1])
+
+    gradient, (sums, kept) = jax.grad(loss, has_aux=True)(learned)
+    direction, optimizer = program.optimizer.direction().update(gradient, state.optimizer, learned)
+    schedule = program.optimizer.schedule.scale(
+        steps_per_epoch=program.steps_per_epoch, steps=program.steps
+    )
+    rate = member.learning_rate * schedule(state.step)
+    learned = jax.tree.map(lambda p, d: p - rate * d, learned, direction)
+    variables = vae.network(learned, kept).variables
+    return TrainState(variables, optimizer, state.step + 1), sums
+
+
+def order(
+    program: Program, member: Member, epoch: Int[Array, ""] | int
+) -> Int32[Array, "steps batch"]:
+    """The images of each step of an epoch: all of them in a new order, without replacement.
+
+    A last short batch is filled up with the first image, at weight zero, so that no image is lost
+    and every step has one shape.
+    """
+    steps, count = program.steps_per_epoch, program.images
+    key = streams.key(member.seed, "shuffle", epoch)
+    rows = jnp.zeros(steps * program.batch_size, jnp.int32)
+    rows = rows.at[:count].set(jax.random.permutation(key, count))
+    return rows.reshape(steps, program.batch_size)
+
+
+def run_steps(
+    program: Program,
+    member: Member,
+    state: TrainState,
+    first: Int[Array, ""] | int,
+    stop: Int[Array, ""] | int,
+    batch: Batch,
+) -> tuple[TrainState, Sums]:
+    """Run the steps `first` to `stop - 1` of a run, all of one epoch, in one loop on the device.
+
+    Both are traced: one program serves a whole epoch and every part of it, and so the bits do not
+    depend on where an epoch was cut. They are not taken from the state, which is of many members
+    where this is vmapped.
+
+    Args:
+        program: what is compiled.
+        member: seed and learning rate.
+        state: before the step `first`.
+        first: counted over the run.
+        stop: likewise.
+        batch: gives the images of a step, counted over the epoch.
+
+    Returns:
+        The state after these steps, and the terms of each step of the epoch, summed over its
+        images in nats; zero for the steps that did not run here.
+    """
+    steps, size = program.steps_per_epoch, program.batch_size
+    if program.optimizer.chosen.resets_each_epoch:
+        learned, _ = program.vae.network(state.params).split()
+        fresh = program.optimizer.direction().init(learned)
+        state = state._replace(
+            optimizer=jax.tree.map(partial(jnp.where, first % steps == 0), fresh, state.optimizer)
+        )
+
+    def body(number: Int[Array, ""], carry: tuple[TrainState, Sums]) -> tuple[TrainState, Sums]:
+        state, sums = carry
+        place = number % steps
+        weights = (place * size + jnp.arange(size) < program.images).astype(jnp.float32)
+        state, of_step = step(program, member, state, batch(place), weights)
+        return state, {name: sums[name].at[place].set(of_step[name]) for name in sums}
+
+    nothing = {name: jnp.zeros(steps) for name in terms(program)}
+    end: tuple[TrainState, Sums] = jax.lax.fori_loop(first, stop, body, (state, nothing))
+    return end
+
+
+@cache
+def terms(program: Program) -> tuple[str, ...]:
+    """Name the terms that the objective reports, in its order."""
+
+    def terms() -> Sums:
+        vae = program.vae
+        network = vae.network(vae.init(jax.random.key(0)), training=True)
+        x, noise = jnp.zeros((1, *vae.image_shape)), jnp.zeros((program.samples, 1, vae.code_size))
+        return program.objective.terms(network, x, noise, jnp.float32(0))[1]
+
+    return tuple(jax.eval_shape(terms))
+
+
+def columns(program: Program) -> list[str]:
+    """Name the numbers of an epoch, the ELBO among them."""
+    return [*with_elbo(dict.fromkeys(terms(program), 0.0))]
+
+
+def train_steps(
+    program: Program,
+    member: Member,
+    state: TrainState,
+    images: UInt8[Array, "images pixels"],
+    first: Int[Array, ""] | int,
+    stop: Int[Array, ""] | int,
+) -> tuple[TrainState, Sums]:
+    """`run_steps` over images that live on the device: a batch is gathered inside the loop."""
+    rows = order(program, member, first // program.steps_per_epoch)
+    return run_steps(program, member, state, first, stop, lambda place: images[rows[place]])
+
+
+def train_streamed_steps(
+    program: Program,
+    member: Member,
+    state: TrainState,
+    batches: UInt8[Array, "chunk batch pixels"],
+    first: Int[Array, ""] | int,
+    stop: Int[Array, ""] | int,
+) -> tuple[TrainState, Sums]:
+    """`run_steps` over batches that were brought to the device for it, that of `first` first."""
+    start = first % program.steps_per_epoch
+    return run_steps(program, member, state, first, stop, lambda place: batches[place - start])

@@ -1,0 +1,1 @@
+"""The variational auto-encoder itself, whatever its plugs."""

@@ -1,0 +1,63 @@
+"""Building blocks for models: an encoder beside a decoder, and a stack of layers."""
+
+from collections.abc import Callable, Mapping
+from typing import final
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+
+@final
+class Layers(nnx.Module):
+    """Layers with an activation between them, each under a name; inputs are flattened."""
+
+    def __init__(
+        self, activation: Callable[[Array], Array], layers: Mapping[str, nnx.Module]
+    ) -> None:
+        self.activation = activation
+        self.names = tuple(layers)
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+
+    def __call__(self, x: Float[Array, "batch *shape"]) -> Float[Array, "batch outputs"]:
+        """Apply one after the other."""
+        h = x.reshape(len(x), -1)
+        for name in self.names[:-1]:
+            h = self.activation(getattr(self, name)(h))
+        outputs: Array = getattr(self, self.names[-1])(h)
+        return outputs
+
+
+@final
+class AutoEncoder(nnx.Module):
+    """An encoder and a decoder, each a network of its own.
+
+    Args:
+        encoder: from images to 2 * code numbers: mean and log-variance of q(z|x).
+        decoder: from codes to as many numbers as `shape` has.
+        shape: height, width, channels and numbers for each.
+    """
+
+    def __init__(
+        self,
+        encoder: Callable[[Array], Array],
+        decoder: Callable[[Array], Array],
+        shape: tuple[int, int, int, int],
+    ) -> None:
+        self.encoder = encoder
+        self.decoder = decoder
+        self.shape = shape
+
+    def encode(
+        self, x: Float[Array, "batch h w c"]
+    ) -> tuple[Float[Array, "batch code"], Float[Array, "batch code"]]:
+        """Return mean and log-variance of the posterior of each image."""
+        mu, log_var = jnp.split(self.encoder(x), 2, axis=-1)
+        return mu, log_var
+
+    def decode(self, z: Float[Array, "*batch code"]) -> Float[Array, "*batch h w c numbers"]:
+        """Return the numbers that the likelihood takes for each pixel."""
+        # flat, because XLA transposes matrices for the gradient of products with more axes
+        raw = self.decoder(z.reshape(-1, z.shape[-1]))
+        return raw.reshape(*z.shape[:-1], *self.shape)

@@ -1,0 +1,137 @@
+"""A variational auto-encoder as a value: its plugs and shapes, without its parameters."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeAlias, final
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, UInt8
+
+from vaectl.likelihoods.base import Likelihood
+from vaectl.models.base import ImageShape, Model
+
+_SHARED = "likelihood"
+"""The attribute of a network that holds the numbers which its likelihood shares."""
+
+Variables: TypeAlias = dict[str, Any]
+"""All arrays of a network, in nested dictionaries by module and name: what is learned, and what a
+model keeps beside that, such as running means."""
+
+
+@final
+@dataclass(frozen=True)
+class VAE:
+    """What a network is built from; equal ones have the same structure."""
+
+    model: Model
+    likelihood: Likelihood
+    code_size: int
+    image_shape: ImageShape
+
+    @property
+    def pixels(self) -> int:
+        """Numbers of an image, over all its channels."""
+        return math.prod(self.image_shape)
+
+    def init(self, key: Array) -> Variables:
+        """Draw the parameters of a new network."""
+        return _pure(nnx.state(self._build(nnx.Rngs(key, params=key))))
+
+    def network(self, *variables: Variables, training: bool = False) -> Network:
+        """Join the structure and the arrays; inside of compiled functions this costs nothing.
+
+        Args:
+            variables: of this structure, in one part or several.
+            training: whether layers that differ in training, such as dropout, are to train.
+        """
+        return Network(self, nnx.merge(_graph(self, training), *variables))
+
+    def unit(self, images: UInt8[Array, "*batch pixels"]) -> Float[Array, "*batch h w c"]:
+        """Turn flat images of intensities 0 to 255 into images of numbers in [0, 1]."""
+        return unit(images).reshape(*images.shape[:-1], *self.image_shape)
+
+    def _build(self, rngs: nnx.Rngs) -> nnx.Module:
+        module = self.model.build(self.image_shape, self.code_size, self.likelihood.outputs, rngs)
+        if self.likelihood.shared:
+            setattr(module, _SHARED, nnx.Param(jnp.zeros(self.likelihood.shared)))
+        return module
+
+
+@final
+class Network:
+    """An encoder and a decoder with their arrays, and the likelihood of what is decoded."""
+
+    def __init__(self, vae: VAE, module: Any) -> None:
+        self.module = module
+        self._likelihood = vae.likelihood
+
+    def encode(
+        self, x: Float[Array, "batch h w c"]
+    ) -> tuple[Float[Array, "batch code"], Float[Array, "batch code"]]:
+        """Return mean and log-variance of q(z|x) for each image."""
+        posterior: tuple[Array, Array] = self.module.encode(x)
+        return posterior
+
+    def decode(self, z: Float[Array, "*batch code"]) -> Float[Array, "*batch h w c numbers"]:
+        """Return the numbers that the likelihood takes for each pixel."""
+        raw: Array = self.module.decode(z)
+        if self._likelihood.shared:
+            shared = getattr(self.module, _SHARED)[...]
+            raw = jnp.concatenate(
+                [raw, jnp.broadcast_to(shared, raw.shape[:-1] + shared.shape)], -1
+            )
+        return raw
+
+    def log_prob(
+        self, z: Float[Array, "samples batch code"], x: Float[Array, "batch h w c"]
+    ) -> Float[Array, "samples batch"]:
+        """Return log p(x|z) of each image, in nats."""
+        return self._likelihood.log_prob(self.decode(z), x)
+
+    def mean(self, z: Float[Array, "*batch code"]) -> Float[Array, "*batch h w c"]:
+        """Return the mean of each pixel."""
+        return self._likelihood.mean(self.decode(z))
+
+    def split(self) -> tuple[Variables, Variables]:
+        """Return what gradients are taken of, and all other arrays."""
+        _, *parts = nnx.split(self.module, nnx.Param, ...)
+        learned, kept = map(_pure, parts)
+        return learned, kept
+
+    @property
+    def variables(self) -> Variables:
+        """All arrays."""
+        return _pure(nnx.state(self.module))
+
+
+def unit(pixels: UInt8[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Intensities 0 to 255 as numbers in [0, 1]."""
+    scaled: Array = pixels.astype(jnp.float32) * jnp.float32(1 / 255)
+    return scaled
+
+
+def _pure(state: Any) -> Variables:
+    variables: Variables = nnx.to_pure_dict(state)
+    return variables
+
+
+@cache
+def _graph(vae: VAE, training: bool) -> nnx.GraphDef[nnx.Module]:
+    """Return the structure of a network.
+
+    Raises:
+        ConfigError: what the model decodes does not have the shape that the likelihood needs.
+    """
+
+    def build() -> nnx.Module:
+        module = vae._build(nnx.Rngs(0))
+        module.set_attributes(
+            deterministic=not training, use_running_average=not training, raise_if_not_found=False
+        )
+        return module
+
+    return nnx.graphdef(nnx.eval_shape(build))
