@@ -606,3 +606,18 @@ def test_data_of_another_content_make_other_trials() -> None:
     trial = plan.trials("adam", "result", data_settings := _small().entries["adam"], [1e-3], [0])[0]
     fingerprint = data.load(data_settings.data).fingerprint
     assert not {*trial.keys(fingerprint)} & {*trial.keys("another")}
+
+
+def test_a_plug_of_a_file_counts_with_that_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vaectl.base import plugins
+    from vaectl.comparison import identity
+    from vaectl.config import Config
+
+    keys = {identity.key(Config(), "f")}
+    for digit in "12":
+        origin = plugins.Origin("mine.py", 64 * digit)
+        monkeypatch.setattr(
+            plugins, "origin", lambda plug, o=origin: o if plug.kind == "model" else None
+        )
+        keys.add(identity.key(Config(), "f"))
+    assert len(keys) == 3

@@ -13,6 +13,7 @@ from scipy.stats import multivariate_normal
 
 from tests.conftest import Vaectl, assert_equal_runs
 from vaectl import config
+from vaectl.cli.plugs import names
 from vaectl.likelihoods.base import Likelihood
 from vaectl.likelihoods.bernoulli import Bernoulli
 from vaectl.likelihoods.continuous_bernoulli import ContinuousBernoulli
@@ -71,6 +72,11 @@ OPTIMIZERS: list[Optimizer] = [
 )
 def test_every_plug_has_a_row(kind: Any, rows: list[Any]) -> None:
     assert {type(row) for row in rows} == set(kind.known.values())
+
+
+@pytest.mark.parametrize("kind", [Likelihood, Objective, Model, Optimizer])
+def test_the_help_names_the_built_in_plugs(kind: Any) -> None:
+    assert names(kind.kind) == sorted(kind.known)
 
 
 def _raw(likelihood: Likelihood, logits: np.ndarray) -> jax.Array:

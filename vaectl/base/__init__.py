@@ -1,1 +1,1 @@
-"""What all other parts stand on."""
+"""Foundations: files, errors, devices, randomness, plugs."""

@@ -1,4 +1,4 @@
-"""Where prepared data and compiled programs are kept from one start to the next."""
+"""The directory that keeps prepared data and compiled programs from one start to the next."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Where JAX computes, and by which of its settings; the cache of compiled programs."""
+"""The device that JAX computes on, the settings it computes by, its cache of programs."""
 
 import logging
 import os
@@ -86,7 +86,7 @@ def pinned() -> Iterator[None]:
 
 
 def describe(device: jax.Device) -> dict[str, str | int | None]:
-    """What results depend on beside the configuration: the machine, its device, its CPU threads.
+    """Describe what results depend on beside the configuration: machine, device, CPU threads.
 
     Environment variables that may change the last bits stand there by their names, where set.
     """

@@ -1,4 +1,4 @@
-"""What can go wrong, for whom it matters: each class has an exit code, each instance a hint."""
+"""Errors that a user can mend: each class has an exit code, each instance a hint."""
 
 import errno
 from typing import ClassVar

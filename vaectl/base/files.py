@@ -92,7 +92,7 @@ class Folder:
 
     @property
     def path(self) -> Path:
-        """Where it is."""
+        """The path of the directory."""
         return self._root.joinpath(*self._parts)
 
     def folder(self, name: str) -> Folder:
@@ -100,7 +100,7 @@ class Folder:
         return Folder(self._root, *self._parts, *PurePosixPath(name).parts)
 
     def kind(self, name: str) -> Kind | None:
-        """What stands under a name; None where there is nothing.
+        """Tell what kind of thing stands under a name; None where there is nothing.
 
         Raises:
             OSError: it cannot be known.

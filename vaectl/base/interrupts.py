@@ -18,7 +18,7 @@ Handler = Callable[[int, FrameType | None], object] | int | None
 
 
 def leave_at_once() -> None:
-    """From now on both signals end the process: no traceback, wherever it is, and exit code 130.
+    """Let both signals end the process from now on, without a traceback, by exit code 130.
 
     Nothing is lost by it: what counts on disk is whole at every moment.
     """

@@ -31,7 +31,7 @@ class Origin(NamedTuple):
     """Where a plug that is not built in came from."""
 
     source: str
-    """A file, or a package and its version."""
+    """A file that `--plugin` named, or a module of an installed package."""
     sha256: str
     """Of the file that defines it."""
 

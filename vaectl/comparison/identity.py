@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
 
-from vaectl.base import surroundings
+from vaectl.base import plugins, surroundings
 from vaectl.config import schema
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ def key(settings: Config, fingerprint: str) -> str:
     """Hash the settings that differ from their defaults, the data, and variables around it.
 
     A key of the configuration that is younger than a trial changes nothing as long as it has its
-    default, and of the plugs that are not chosen nothing counts.
+    default, and of the plugs that are not chosen nothing counts. A chosen plug that is not built in
+    counts with the file that defines it.
 
     Args:
         settings: of the trial.
@@ -35,6 +36,9 @@ def key(settings: Config, fingerprint: str) -> str:
             **{name: value for name, value in shared.items() if value is not None},
             **plug,
         }
+        # of a plug that is not built in, the same settings may mean something else
+        if origin := plugins.origin(type(choice.chosen)):
+            changed[kind]["sha256"] = origin.sha256
     return _hash(json.dumps(changed, sort_keys=True), fingerprint)
 
 

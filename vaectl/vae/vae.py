@@ -121,11 +121,7 @@ def _pure(state: Any) -> Variables:
 
 @cache
 def _graph(vae: VAE, training: bool) -> nnx.GraphDef[nnx.Module]:
-    """Return the structure of a network.
-
-    Raises:
-        ConfigError: what the model decodes does not have the shape that the likelihood needs.
-    """
+    """Return the structure of a network."""
 
     def build() -> nnx.Module:
         module = vae._build(nnx.Rngs(0))
