@@ -19,7 +19,7 @@ from vaectl import data, experiment
 from vaectl.base.errors import ConfigError, DataError, DivergedError, InterruptedRunError, RunError
 from vaectl.base.files import Folder
 from vaectl.comparison import plan, views
-from vaectl.comparison.ended import Ended, Outcome
+from vaectl.comparison.ended import Ended
 from vaectl.comparison.ledger import FOLDER, Ledger
 from vaectl.comparison.plan import Comparison, Tuning
 from vaectl.comparison.run import Result, run
@@ -232,6 +232,30 @@ def _ledger(directory: Path) -> tuple[Ledger, list[str]]:
     return Ledger(Folder(directory), told.append), told
 
 
+OLD_COLUMNS = [
+    "key",
+    "label",
+    "stage",
+    "optimizer",
+    "learning_rate",
+    "seed",
+    "status",
+    "epochs",
+    "final_elbo",
+    "best_elbo",
+    "best_epoch",
+    "train_seconds",
+    "error",
+]
+
+
+def _old_table(trials: list[Ended]) -> str:
+    """trials.csv as it was before trials were sealed."""
+    table = list(csv.reader(views.text("trials.csv", trials).splitlines()))
+    assert table[0][: len(OLD_COLUMNS)] == OLD_COLUMNS
+    return "".join(",".join(row[: len(OLD_COLUMNS)]) + "\n" for row in table)
+
+
 def test_the_ledger_reads_what_it_wrote_and_shows_it(tmp_path: Path) -> None:
     ledger, _ = _ledger(tmp_path)
     # the order is that in which they ended, whatever their keys are
@@ -241,6 +265,7 @@ def test_the_ledger_reads_what_it_wrote_and_shows_it(tmp_path: Path) -> None:
     again, told = _ledger(tmp_path)
     assert list(again.ended.values()) == trials
     assert told == []
+    (tmp_path / "trials.csv").write_text(_old_table(trials))
     outcomes, curves = views.read(Folder(tmp_path), pytest.fail)
     assert list(outcomes.values()) == [trial.outcome for trial in trials]
     assert list(curves.values()) == [CURVE, []]
@@ -264,6 +289,7 @@ def test_the_ledger_reads_what_it_wrote_and_shows_it(tmp_path: Path) -> None:
         {"learning_rate": np.nan},
         {"key": "../../../../../x"},
         {"number": 0},
+        {"quantity": "iwae"},
         {"files": {"run.json": "{}"}},
         {"stage": "result"},
         {"stage": "result", "files": {"config.yaml": "", "run.json": "", "../../x": ""}},
@@ -275,7 +301,7 @@ def test_what_no_trial_comes_to_is_not_taken_for_one(update: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize(
-    "content", [b"key,label\na,b\n", b"\x00", b"", ",".join(Outcome._fields).encode() + b"\n\xff"]
+    "content", [b"key,label\na,b\n", b"\x00", b"", ",".join(OLD_COLUMNS).encode() + b"\n\xff"]
 )
 def test_a_broken_table_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "trials.csv").write_bytes(content)
@@ -284,7 +310,7 @@ def test_a_broken_table_is_named(content: bytes, tmp_path: Path) -> None:
 
 
 def test_a_line_that_is_no_row_is_named_and_left_out(tmp_path: Path) -> None:
-    lines = views.text("trials.csv", [_ended(1), _ended(2)]).splitlines()
+    lines = _old_table([_ended(1), _ended(2)]).splitlines()
     lines.insert(2, "cut,off")
     (tmp_path / "trials.csv").write_text("\n".join(lines))
     told: list[str] = []
@@ -444,7 +470,7 @@ def test_a_search_that_ends_at_the_grids_edge_says_so(tmp_path: Path) -> None:
     result = run(_small(optimizers=["sgd"], **rates), runs_dir=tmp_path, name="c")
     (side,) = summarize(result).sides
     assert side.at_edge
-    assert "3e-05 (the grid's edge)" in cells(side)
+    assert "3e-05 (the grid's edge)" in cells(side, "elbo")
 
 
 def test_members_that_train_together_come_to_the_same(

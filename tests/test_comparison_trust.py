@@ -597,7 +597,7 @@ def test_a_trial_of_an_old_comparison_that_disagrees_with_its_run_is_trained_aga
     assert line.startswith("warning: runs/c/trials.csv: sgd, learning rate 0.001, seed ")
     assert f"does not agree with curves.csv or with its run ({reason}" in line
     for side, told in zip(numbers(C)["sides"], before["sides"], strict=True):
-        assert side["best_elbo"]["mean"] == pytest.approx(told["best_elbo"]["mean"], rel=1e-5)
+        assert side["best"]["elbo"]["mean"] == pytest.approx(told["best"]["elbo"]["mean"], rel=1e-5)
 
 
 def test_rows_twice_in_an_old_comparison_count_once(old: Callable[[], Answer]) -> None:
@@ -635,7 +635,7 @@ def test_a_trial_under_the_key_of_before_plugs_is_trained_again_in_its_place(
         assert {path.name for path in (C / "trials").iterdir()} == names
         assert "damaged" not in old().err
     for side, told in zip(numbers(C)["sides"], before["sides"], strict=True):
-        assert side["best_elbo"]["mean"] == pytest.approx(told["best_elbo"]["mean"], rel=1e-5)
+        assert side["best"]["elbo"]["mean"] == pytest.approx(told["best"]["elbo"]["mean"], rel=1e-5)
 
 
 # the drill: random single edits

@@ -501,7 +501,7 @@ def test_a_power_cut_after_every_system_call(
 def _numbers(comparison: Path) -> object:
     """What a comparison found, but for times."""
     summary = json.loads((comparison / "summary.json").read_text())
-    keys = ("label", "final_elbo", "best_elbo", "test_elbo", "test_log_likelihood", "ranks")
+    keys = ("label", "final", "best", "test_elbo", "test_log_likelihood", "ranks")
     return summary["verdict"], [[side[key] for key in keys] for side in summary["sides"]]
 
 

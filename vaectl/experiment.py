@@ -3,14 +3,11 @@
 The one place where training meets the disk.
 """
 
-import contextlib
 import json
-import math
 import re
 import shlex
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +16,7 @@ import jax
 from vaectl import config, data
 from vaectl.base import devices
 from vaectl.base.devices import DeviceKind
-from vaectl.base.errors import ConfigError, DivergedError, InterruptedRunError, RunError
+from vaectl.base.errors import ConfigError, InterruptedRunError, RunError
 from vaectl.base.interrupts import asked_to_stop
 from vaectl.config.meaning import meaning, notes
 from vaectl.objectives.base import label
@@ -40,14 +37,17 @@ from vaectl.runs.checkpoints import (
 )
 from vaectl.runs.directory import RunDir, check_name
 from vaectl.runs.metrics import Row
+from vaectl.runs.metrics import columns as columns_of
 from vaectl.runs.record import Best, Device, Record, Resumption, now
 from vaectl.runs.recorder import Recorder
 from vaectl.training import compiled, footprint
 from vaectl.training import fit as fitting
 from vaectl.training.events import Note, Phase, Training, Warned, Watch, ignore
-from vaectl.training.fit import Epoch
 from vaectl.training.program import Member, Program, TrainState
 from vaectl.training.step import columns
+
+FORMATS = ("png", "svg")
+"""The formats of the figures that come without being asked for."""
 
 Stopping = Callable[[], bool]
 """Whether a signal has asked to stop."""
@@ -154,9 +154,7 @@ def run(
     ):
         for path in rundir.left_alone:
             watch(Warned(f"{path}: not vaectl's, and left alone"))
-        recorder = Recorder(
-            rundir, settings, first_record(task, rundir), [], None, columns(task.program)
-        )
+        recorder = Recorder(rundir, settings, first_record(task, rundir), columns(task.program))
         return _carry_out(task, recorder, None, stopping)
 
 
@@ -236,9 +234,9 @@ def resume(
                 rundir,
                 settings,
                 _resumed(task, rundir, record, found, at),
-                rows,
-                best(found.intact),
                 columns(task.program),
+                rows=rows,
+                best=best(found.intact),
             )
             return _carry_out(task, recorder, (at, state) if state else None, stopping)
 
@@ -275,10 +273,11 @@ def _carry_out(
     goes_on = f"vaectl train --resume {shlex.quote(str(path))}"
     try:
         with jax.default_device(task.device):
-            recorder.begin()
+            header = f"the resolved configuration of {recorder.rundir.name}; to repeat it:\n"
+            recorder.begin(header + f"vaectl train {shlex.quote(str(path / 'config.yaml'))}")
             _train(task, recorder, start, stopping)
             task.watch(Phase("drawing curves"))
-            recorder.draw()
+            draw_curves(recorder.rundir, task.settings, recorder.record, recorder.rows)
         if stopping():
             raise KeyboardInterrupt  # the first signal only asked to stop
     except KeyboardInterrupt:
@@ -325,27 +324,34 @@ def _train(
         return
     state = compiled.init(program, member) if state is None else state
     task.watch(Training(settings.epochs, program.images, program.steps_per_epoch, info.step))
-    saved = time.monotonic()
-    with Checkpoints(recorder.rundir.checkpoints) as checkpoints:
-        try:
-            for event in fitting.fit(
-                program, member, state, train, validation, sums=info.sums, seconds=info.seconds
-            ):
-                if isinstance(event, Epoch):
-                    recorder.epoch(event)
-                task.watch(event)
-                ended = event.epoch if isinstance(event, Epoch) else None
-                stop = stopping() or ended == settings.epochs
-                due = time.monotonic() - saved >= (settings.checkpoint.every_seconds or math.inf)
-                if stop or due or (ended and ended % settings.checkpoint.every == 0):
-                    recorder.save(checkpoints, event)
-                    saved = time.monotonic()
-                if stop:
-                    return
-        except DivergedError:
-            with contextlib.suppress(RunError):  # that it diverged is the greater news
-                recorder.save_best(checkpoints)
-            raise
+    events = fitting.fit(
+        program, member, state, train, validation, sums=info.sums, seconds=info.seconds
+    )
+    with recorder:
+        for event in events:
+            task.watch(event)
+            stop = stopping()
+            recorder.take(event, leaving=stop)
+            if stop:
+                return
+
+
+def draw_curves(
+    rundir: RunDir, settings: config.Config, record: Record, rows: Sequence[Row]
+) -> None:
+    """Draw each number of a run by epoch.
+
+    Raises:
+        RunError: a figure cannot be written.
+    """
+    from vaectl.pictures import figures  # Matplotlib takes half a second to import
+
+    samples = settings.objective.samples
+    how = f"{samples} sample{'s' * (samples > 1)} of z per image"
+    title = f"{rundir.name}\n{how}, {record.metrics['binarization']}"
+    for quantity in columns_of(rows):
+        figure = figures.curves(rows, quantity, title=title)
+        rundir.write_figure(quantity, figure, FORMATS)
 
 
 def _restore(task: Task, rundir: RunDir, intact: list[Info]) -> TrainState | None:

@@ -122,13 +122,13 @@ def show_comparison(c: Comparison) -> None:
     seeds, brackets = len(c.seeds), f" [{c.intervals}]" if len(c.seeds) > 1 else ""
     show(
         f"{c.name}: protocol {c.protocol}, {seeds} seed{'s' * (seeds > 1)}, {c.epochs} epochs, "
-        f"{c.trials} trials; ELBO in nats per image{brackets}"
+        f"{c.trials} trials; nats per image{brackets}"
     )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     for side in c.sides:
         table.add_column(Text(visible(side.label)), justify="right", overflow="fold")
-    columns = [cells(side) for side in c.sides]
+    columns = [cells(side, c.quantity) for side in c.sides]
     for heading, *row in zip(headings(c), *columns, strict=True):
         table.add_row(heading, *map(Text, row))
     _print(table)

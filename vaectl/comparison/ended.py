@@ -19,17 +19,19 @@ from vaectl.runs.checkpoints import Info
 from vaectl.runs.metrics import SPLITS, Row, StoredRow
 from vaectl.runs.record import Evaluation, Positive, Record
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 Stage = Literal["tuning", "result"]
 Key = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 
 FILES = ("config.yaml", "run.json", "metrics.csv")
 """The small files that every run has."""
+CHECKPOINTS = "checkpoints/"
+"""The beginning of the paths of the others: of what stands beside its checkpoints."""
 
 
 class Outcome(NamedTuple):
-    """The numbers of a trial: one line of trials.csv; ELBOs of validation, in nats per image."""
+    """The numbers of a trial on the validation split: one line of trials.csv."""
 
     key: str
     label: str
@@ -41,17 +43,21 @@ class Outcome(NamedTuple):
     epochs: int
     """That ended."""
     final_elbo: float | None
+    """The ELBO of the last epoch, in nats per image."""
     best_elbo: float | None
+    """The ELBO of the best epoch."""
     best_epoch: int | None
     train_seconds: float
     error: str
+    quantity: str = "elbo"
+    """The number that says which epoch is best; see `Objective.best`."""
+    best: float | None = None
+    """Its highest value."""
 
     @property
     def score(self) -> float:
-        """What it is judged by: its best validation ELBO, and -inf where it diverged."""
-        if self.status == "diverged" or self.best_elbo is None:
-            return -math.inf
-        return self.best_elbo
+        """The value by which the trial is judged: the best one, and -inf if it diverged."""
+        return -math.inf if self.status == "diverged" or self.best is None else self.best
 
 
 class Ended(BaseModel):
@@ -75,6 +81,8 @@ class Ended(BaseModel):
     seed: int
     error: str
     """Why it diverged; empty if it finished."""
+    quantity: str = "elbo"
+    """The number that says which epoch is best."""
     rows: list[StoredRow]
     """Two of each epoch that ended: training, then validation."""
     files: dict[str, str] = {}
@@ -87,8 +95,8 @@ class Ended(BaseModel):
 
     @cached_property
     def best(self) -> Row | None:
-        """The best epoch by validation ELBO, the earliest of equals."""
-        return max(self.rows[1::2], key=lambda row: row.elbo, default=None)
+        """The best epoch on the validation split, the earliest of equals."""
+        return max(self.rows[1::2], key=lambda row: row.terms[self.quantity], default=None)
 
     @cached_property
     def outcome(self) -> Outcome:
@@ -102,11 +110,13 @@ class Ended(BaseModel):
             seed=self.seed,
             status="diverged" if self.error else "finished",
             epochs=self.epochs,
-            final_elbo=self.rows[-1].elbo if self.rows else None,
-            best_elbo=self.best.elbo if self.best else None,
+            final_elbo=self.rows[-1].terms.get("elbo") if self.rows else None,
+            best_elbo=self.best.terms.get("elbo") if self.best else None,
             best_epoch=self.best.epoch if self.best else None,
             train_seconds=sum(row.seconds for row in self.rows[::2]),
             error=self.error,
+            quantity=self.quantity,
+            best=self.best.terms[self.quantity] if self.best else None,
         )
 
     @cached_property
@@ -115,11 +125,15 @@ class Ended(BaseModel):
         return Record.model_validate_json(self.files["run.json"]) if self.files else None
 
     @cached_property
+    def checkpoints(self) -> list[Info]:
+        """What is known of the run's checkpoints: of the best epoch, and of the last."""
+        files = [text for name, text in self.files.items() if name.startswith(CHECKPOINTS)]
+        return [Info.model_validate_json(text) for text in files]
+
+    @cached_property
     def checkpoint(self) -> Info | None:
-        """What is known of the run's checkpoint; None if it has none, or there is no run."""
-        if self.best is None or not self.files:
-            return None
-        return Info.model_validate_json(self.files[checkpoint_file(self.best.step)])
+        """What is known of the best epoch's checkpoint; None if there is none, or no run."""
+        return next((i for i in self.checkpoints if self.best and i.step == self.best.step), None)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -130,21 +144,36 @@ class Ended(BaseModel):
             raise ValueError("an epoch is missing, or there twice")
         if any(dict(row.terms) != with_elbo(row.terms) or row.seconds < 0 for row in self.rows):
             raise ValueError("an ELBO is not -(NLL + KL), or a time is negative")
+        if any(self.quantity not in row.terms for row in self.rows[1::2]):
+            raise ValueError(f"an epoch has no {self.quantity}")
         if not self.rows and not self.error:
             raise ValueError("it finished without an epoch")
         if self.stage == "tuning":
             if self.files:
                 raise ValueError("a trial of the tuning has a run")
             return self
-        of_best = {checkpoint_file(self.best.step)} if self.best else set()
-        if {*self.files} != {*FILES} | of_best:
-            raise ValueError("not the files of a run")
+        self._check_files()
         self._check_record()
-        self._check_checkpoint()
         names = metrics.columns(self.rows)
         if self.files["metrics.csv"] != metrics.header(names) + metrics.lines(self.rows, names):
             raise ValueError("metrics.csv has another curve")
         return self
+
+    def _check_files(self) -> None:
+        checkpoints = {name for name in self.files if name not in FILES}
+        if not {*FILES} <= {*self.files} or checkpoints != {
+            checkpoint_file(info.step) for info in self.checkpoints
+        }:
+            raise ValueError("not the files of a run")
+        for name in checkpoints:
+            seals.check(self.files[name].encode())
+        for info in self.checkpoints:
+            row = self.rows[2 * info.epoch - 1] if 0 < info.epoch <= self.epochs else None
+            known = row and (row.step, row.terms[self.quantity])
+            if not info.beyond and (info.step, info.score) != known:
+                raise ValueError("a checkpoint is not of one of the epochs")
+        if self.best and not self.checkpoint:
+            raise ValueError("the checkpoint is not of the best epoch")
 
     def _check_record(self) -> None:
         record, best = self.record, self.best
@@ -155,16 +184,8 @@ class Ended(BaseModel):
         if found != (self.seed, self.epochs, status, self.error):
             raise ValueError("run.json says otherwise")
         told = record.best and (record.best.epoch, record.best.score)
-        if told != (best and (best.epoch, best.elbo)):
+        if told != (best and (best.epoch, best.terms[self.quantity])):
             raise ValueError("run.json has another best epoch")
-
-    def _check_checkpoint(self) -> None:
-        info, best = self.checkpoint, self.best
-        if info is None or best is None:
-            return
-        seals.check(self.files[checkpoint_file(best.step)].encode())
-        if (info.step, info.epoch, info.score) != (best.step, best.epoch, best.elbo):
-            raise ValueError("the checkpoint is not of the best epoch")
 
 
 class Tested(BaseModel):
@@ -181,4 +202,4 @@ class Tested(BaseModel):
 
 def checkpoint_file(step: int) -> str:
     """The path in a run of what stands beside the checkpoint of a step."""
-    return f"checkpoints/{step}.json"
+    return f"{CHECKPOINTS}{step}.json"

@@ -14,7 +14,7 @@ from vaectl.base.errors import RunError, remedy
 from vaectl.base.files import Folder
 from vaectl.comparison.ended import Ended
 from vaectl.comparison.ledger import MOST_BYTES, unwritable, write
-from vaectl.runs.checkpoints import DAMAGED, is_intact
+from vaectl.runs.checkpoints import DAMAGED, Info, is_intact
 
 
 def is_there(run: Folder, trial: Ended) -> bool:
@@ -32,7 +32,7 @@ def is_there(run: Folder, trial: Ended) -> bool:
         return True
     # without any of these a checkpoint still tells
     gone = all(content is None for content in known.values())
-    return gone and trial.checkpoint is not None and not _damage(run, trial)
+    return gone and any(not _damage(run, info) for info in trial.checkpoints)
 
 
 def mend(run: Folder, trial: Ended) -> list[Path]:
@@ -51,24 +51,22 @@ def mend(run: Folder, trial: Ended) -> list[Path]:
     return [run.path / name for name in changed]
 
 
-def check_checkpoint(run: Folder, trial: Ended) -> None:
-    """Refuse a run whose checkpoint is not the one that was sealed.
+def check_checkpoints(run: Folder, trial: Ended) -> None:
+    """Refuse a run whose checkpoints are not those that were sealed.
 
     Raises:
-        RunError: it is damaged or gone, or cannot be read.
+        RunError: one is damaged or gone, or cannot be read.
     """
-    if found := _damage(run, trial):
-        raise RunError(
-            f"{found}; what is published of it was sealed before",
-            hint="put it back from a copy; or delete the run, and it is trained again",
-        )
+    for info in trial.checkpoints:
+        if found := _damage(run, info):
+            raise RunError(
+                f"{found}; what is published of it was sealed before",
+                hint="put it back from a copy; or delete the run, and it is trained again",
+            )
 
 
-def _damage(run: Folder, trial: Ended) -> str:
-    """What is wrong with the checkpoint; nothing where it is intact, or the trial has none."""
-    info = trial.checkpoint
-    if info is None:
-        return ""
+def _damage(run: Folder, info: Info) -> str:
+    """Say what is wrong with a checkpoint; nothing if it is intact."""
     folder = run.folder(f"checkpoints/{info.step}")
     what = "is damaged: its files are not those that were saved"
     try:

@@ -98,7 +98,7 @@ _OF_THE_PAPER = sorted(
 
 
 class Tuning(Section):
-    """How each optimizer's learning rate is chosen: by mean best validation ELBO over seeds."""
+    """How each optimizer's learning rate is chosen: by mean best validation score over seeds."""
 
     grid: Annotated[int, Field(ge=2, le=100)] = 3
     """So many learning rates, `ratio` apart, around each optimizer's own."""
@@ -148,7 +148,7 @@ class Comparison(Section):
     tuning: Tuning | None = Field(None, validate_default=True)
     """For `tuned`."""
     target: float | None = None
-    """A validation ELBO that epochs and seconds are counted to; null: what the worst of the
+    """A validation score that epochs and seconds are counted to; null: what the worst of the
     finished members reached, so that all of them do."""
     importance_samples: Count = 100
     """K of the bound on log p(x) of the test split."""
@@ -342,7 +342,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, ob
 
 
 def scores(outcomes: Sequence[Outcome]) -> dict[float, float]:
-    """Mean best validation ELBO of each learning rate over seeds; -inf if one of them diverged."""
+    """Return the mean best validation score of each learning rate; -inf if a seed diverged."""
     found: dict[float, list[float]] = {}
     for row in outcomes:
         found.setdefault(row.learning_rate, []).append(row.score)

@@ -7,22 +7,25 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
+from vaectl import experiment
 from vaectl.base.files import Folder
 from vaectl.comparison import directory, report
 from vaectl.comparison.ledger import write
 from vaectl.comparison.run import Result
 from vaectl.comparison.summary import Member, Summary, members, summarize
+from vaectl.experiment import FORMATS
 from vaectl.pictures import charts
 from vaectl.pictures.charts import Trace
+from vaectl.runs import metrics
 from vaectl.runs.directory import RunDir
 from vaectl.training.events import Phase, Watch, ignore
 
 CAPTIONS = {
     "ranks": "Rank of each optimizer at each seed",
-    "learning-rates": "Best validation ELBO by learning rate",
-    "budget": "Expected best validation ELBO by tuning budget, where so many hold one that trains",
+    "learning-rates": "Best value on the validation split by learning rate",
+    "budget": "Expected best value by tuning budget, where so many hold one that trains",
 }
-"""Of the figures that the page shows as they are."""
+"""The captions of the figures that the page shows as they are."""
 
 
 def publish(result: Result, watch: Watch = ignore) -> Summary:
@@ -53,13 +56,13 @@ def _publish(result: Result) -> Summary:
         figures["ranks"] = charts.ranks(by_seed, title=title)
     if result.settings.tuning:
         tried = {
-            side.label: [(rate.learning_rate, rate.elbo) for rate in side.tried] for side in sides
+            side.label: [(rate.learning_rate, rate.score) for rate in side.tried] for side in sides
         }
         expected = {side.label: side.expected_best for side in sides}
-        figures["learning-rates"] = charts.sensitivity(tried, title=title)
-        figures["budget"] = charts.budget(expected, title=title)
+        figures["learning-rates"] = charts.sensitivity(tried, summary.quantity, title=title)
+        figures["budget"] = charts.budget(expected, summary.quantity, title=title)
     rundir = RunDir(result.path)
-    written = {name: rundir.write_figure(name, f, ("png", "svg")) for name, f in figures.items()}
+    written = {name: rundir.write_figure(name, f, FORMATS) for name, f in figures.items()}
     images = {CAPTIONS[name]: written[name][1].read_bytes() for name in CAPTIONS if name in written}
     files = {
         "summary.json": summary.model_dump_json(indent=2) + "\n",
@@ -67,16 +70,28 @@ def _publish(result: Result) -> Summary:
     }
     for name, text in files.items():
         write(Folder(result.path), name, text)
+    _draw_members(result)
     return summary
+
+
+def _draw_members(result: Result) -> None:
+    """Draw the curves of each run of the result that has none yet, as `vaectl train` draws them."""
+    for trial, rows in zip(result.trials, result.curves, strict=True):
+        run = Folder(result.path).folder(trial.run_name)
+        files = [f"figures/{name}.{kind}" for name in metrics.columns(rows) for kind in FORMATS]
+        if trial.stage == "result" and not all(map(run.kind, files)):
+            rundir = RunDir(run)
+            experiment.draw_curves(rundir, trial.settings, rundir.read_record(), rows)
 
 
 def _trace(label: str, found: Sequence[Member]) -> Trace:
     epochs = max((len(m.curve_of("train")) for m in found), default=0)
+    names = metrics.columns([row for member in found for row in member.curve])
 
     def stacked(split: str, column: str) -> Float[np.ndarray, "seeds epochs"]:
         values = np.full((len(found), epochs), np.nan)
         for row, member in zip(values, found, strict=True):
-            known = [point.flat()[column] for point in member.curve_of(split)]
+            known = [point.flat().get(column, np.nan) for point in member.curve_of(split)]
             row[: len(known)] = known
         return values
 
@@ -84,6 +99,6 @@ def _trace(label: str, found: Sequence[Member]) -> Trace:
         label=label,
         diverged=sum(m.outcome.status == "diverged" for m in found),
         seconds=stacked("train", "seconds").cumsum(axis=1),
-        train={quantity: stacked("train", quantity) for quantity in charts.QUANTITIES},
-        validation={quantity: stacked("validation", quantity) for quantity in charts.QUANTITIES},
+        train={name: stacked("train", name) for name in names},
+        validation={name: stacked("validation", name) for name in names},
     )

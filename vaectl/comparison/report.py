@@ -12,8 +12,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from vaectl.comparison.plan import Comparison
 from vaectl.comparison.summary import Summary, cells, headings, interval
 from vaectl.config import reading
-from vaectl.pictures.charts import COLOURS, QUANTITIES, Trace
-from vaectl.pictures.figures import LABELS
+from vaectl.objectives.base import label
+from vaectl.pictures.charts import COLOURS, Trace, quantities
+from vaectl.pictures.figures import axis_label
 from vaectl.runs.record import ACTIVE
 
 
@@ -39,15 +40,17 @@ def render(
         lstrip_blocks=True,
     )
     seeds = len(summary.seeds)
+    columns = [cells(side, summary.quantity) for side in summary.sides]
     drawn = {
-        "quantities": LABELS,
+        "quantities": {name: axis_label(name) for name in quantities(traces)},
         "band": f"lowest to highest of {seeds} seeds" if seeds > 1 else "",
         "traces": [_plain(trace, number) for number, trace in enumerate(traces)],
     }
     return environment.get_template("report.html.j2").render(
         summary=summary,
         active=ACTIVE,
-        rows=list(zip(headings(summary), *map(cells, summary.sides), strict=True)),
+        term=label(summary.quantity),
+        rows=list(zip(headings(summary), *columns, strict=True)),
         interval=interval,
         drawn=drawn,
         images={title: base64.b64encode(image).decode() for title, image in images.items()},
@@ -73,6 +76,6 @@ def _plain(trace: Trace, number: int) -> dict[str, object]:
         "colour": COLOURS[number % len(COLOURS)],
         "epoch": list(range(1, epochs + 1)),
         "seconds": np.round(trace.elapsed, 4).tolist() if epochs else [],
-        "train": {q: over_seeds(trace.train[q]) for q in QUANTITIES} if epochs else {},
-        "validation": {q: over_seeds(trace.validation[q]) for q in QUANTITIES} if epochs else {},
+        "train": {name: over_seeds(curves) for name, curves in trace.train.items()},
+        "validation": {name: over_seeds(curves) for name, curves in trace.validation.items()},
     }

@@ -13,13 +13,14 @@ runs/<name>/
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple, final
 
 import jax
-import jax.numpy as jnp
 
 from vaectl import data, experiment
 from vaectl.base import devices
@@ -31,22 +32,23 @@ from vaectl.comparison import directory, members, plan, unsealed
 from vaectl.comparison.ended import FILES, Ended, Outcome, Tested, checkpoint_file
 from vaectl.comparison.ledger import FOLDER, Ledger
 from vaectl.comparison.plan import Comparison, Trial, trials
-from vaectl.config import reading
 from vaectl.config.meaning import notes
 from vaectl.config.schema import Config
 from vaectl.evaluation import assess as assessment
 from vaectl.experiment import Stopping, Task
-from vaectl.runs import environment, metrics, trained
+from vaectl.objectives.base import label as label_of
+from vaectl.runs import environment, trained
 from vaectl.runs import resume as resumption
-from vaectl.runs.checkpoints import Checkpoints, Info, check_place
+from vaectl.runs.checkpoints import Info, check_place, kept
 from vaectl.runs.directory import RunDir, check_name
 from vaectl.runs.metrics import Row
-from vaectl.runs.record import Best, Device, Evaluation, Record, now
-from vaectl.runs.recorder import rows_of
+from vaectl.runs.record import Device, Evaluation, Record
+from vaectl.runs.recorder import Recorder, rows_of
 from vaectl.training import footprint, population
 from vaectl.training.events import Note, Phase, Training, Warned, Watch, ignore
 from vaectl.training.fit import Chunk, Epoch
 from vaectl.training.program import Member, Program
+from vaectl.training.step import columns
 
 SAMPLES, SEED = 1, 0
 """Of the ELBO on the test split."""
@@ -244,7 +246,7 @@ class _Running:
                 self._watch(Warned(f"{file}: changed or gone: made again from {sealed}"))
             if checkpoint:
                 found = self._tested(trial, ended, checkpoint)
-            members.check_checkpoint(run, ended)
+            members.check_checkpoints(run, ended)
             if checkpoint and found is None:
                 found = self._test(trial, ended, checkpoint)
         except (RunError, DivergedError) as error:  # the others are evaluated all the same
@@ -329,29 +331,30 @@ class _Running:
             if trial.stage == "result":
                 self._make_way(trial.run_name)
         starts = jax.device_put([Member.of(t.settings) for t in missing], self._device)
-        tracks = [_Track(trial) for trial in missing]
         steps = program.steps_per_epoch
         before = self._done_epochs * steps
         self._watch(Phase(f"{label}: {len(missing)} member{'s' * (len(missing) > 1)}"))
         self._watch(Training(self._all_epochs, program.images, steps, before, label))
-        for index, event in population.fit(
-            program, starts, self._train, self._validation, self._how
-        ):
-            track = tracks[index]
-            track.start = track.start or now()
-            if isinstance(event, DivergedError):
-                self._done_epochs += program.epochs - track.epochs
-                self._end(track, str(event))
-            elif isinstance(event, Chunk):
-                self._watch(event._replace(step=self._done_epochs * steps + event.beyond))
-            else:
-                track.add(event)
-                self._done_epochs += 1
-                self._watch(event._replace(epoch=self._done_epochs))
-                if event.epoch == program.epochs:
-                    self._end(track)
-                    continue  # others that train beside it have ended in this epoch too
-            self._leave_if_asked()
+        with ExitStack() as running:
+            tracks = [_Member(t, partial(self._recorder, t), running) for t in missing]
+            for index, event in population.fit(
+                program, starts, self._train, self._validation, self._how
+            ):
+                member = tracks[index]
+                if isinstance(event, DivergedError):
+                    self._done_epochs += program.epochs - member.epochs
+                    self._end(member, str(event))
+                elif isinstance(event, Chunk):
+                    member.take(event)
+                    self._watch(event._replace(step=self._done_epochs * steps + event.beyond))
+                else:
+                    member.take(event)
+                    self._done_epochs += 1
+                    self._watch(event._replace(epoch=self._done_epochs))
+                    if event.epoch == program.epochs:
+                        self._end(member)
+                        continue  # others that train beside it have ended in this epoch too
+                self._leave_if_asked()
 
     def _leave_if_asked(self) -> None:
         if self._stopping():
@@ -389,15 +392,42 @@ class _Running:
         if ended is not None and ended.label == trial.label and not run.exists():
             self._watch(Warned(f"{run}: gone: {trial} is trained again"))
 
-    def _end(self, track: _Track, error: str = "") -> None:
+    def _end(self, member: _Member, error: str = "") -> None:
         """Write down a member that ended; one of the result leaves a run."""
-        trial = track.trial
-        files = self._save(track, error) if trial.stage == "result" else {}
-        ended = track.ended(self.key(trial), self._ledger.next_number, error, files)
+        trial = member.trial
+        files = member.end(error)
+        if files:
+            directory.move(self._folder, f"{FOLDER}/{trial.run_name}", trial.run_name)
+        settings = trial.settings
+        ended = Ended(
+            key=self.key(trial),
+            number=self._ledger.next_number,
+            label=trial.label,
+            stage=trial.stage,
+            optimizer=settings.optimizer.name,
+            learning_rate=trial.learning_rate,
+            seed=settings.seed,
+            error=error,
+            quantity=settings.objective.chosen.best,
+            rows=member.rows,
+            files=files,
+        )
         self._ledger.add(ended)
-        track.best = None  # its state is saved, and large
-        came_to = error or f"best validation ELBO {ended.outcome.best_elbo:.2f}"
+        came_to = error or f"best validation {label_of(ended.quantity)} {ended.outcome.best:.2f}"
         self._watch(Note(f"{trial}: {came_to}"))
+
+    def _recorder(self, trial: Trial, running: ExitStack) -> Recorder | None:
+        """Begin the run of a trial of the result where nobody takes it for a run until it ends."""
+        if trial.stage == "tuning":
+            return None
+        settings, name = trial.settings, trial.run_name
+        making = self._folder.folder(FOLDER)
+        rundir = running.enter_context(RunDir.create(making.path, name, name, force=False))
+        task = Task(settings, self._dataset, self._device, self._streamed, self._watch)
+        record = experiment.first_record(task, rundir)
+        recorder = Recorder(rundir, settings, record, columns(task.program))
+        recorder.begin(directory.member_header(name))
+        return running.enter_context(recorder)
 
     def _make_way(self, name: str) -> None:
         """Move what is there under the name of a run aside."""
@@ -410,43 +440,6 @@ class _Running:
         aside = next(place for n in count(1) if (place := f"{name}.{n}") not in there)
         directory.move(self._folder, name, aside)
         self._watch(Warned(f"{name} is there, and not of this trial: renamed to {aside}"))
-
-    def _save(self, track: _Track, error: str) -> dict[str, str]:
-        """Leave the run of a trial of the result; return its small files."""
-        settings, name = track.trial.settings, track.trial.run_name
-        files = [*FILES]
-        # where nobody takes it for a run until it is whole
-        making = self._folder.folder(FOLDER)
-        with RunDir.create(making.path, name, name, force=False) as rundir:
-            task = Task(settings, self._dataset, self._device, self._streamed, self._watch)
-            record = experiment.first_record(task, rundir)
-            update: dict[str, object] = {
-                "status": "failed" if error else "finished",
-                "error": error or None,
-                "epoch": track.epochs,
-                "start": track.start,
-                "end": now(),
-            }
-            if (best := track.best) is not None:
-                epoch, elbo = best.epoch, best.validation["elbo"]
-                update["best"] = Best(epoch=epoch, score=elbo)
-                info = Info(
-                    epoch=epoch,
-                    step=best.step,
-                    score=elbo,
-                    best=best.step,
-                    image_shape=self._dataset.image_shape,
-                    metrics=metrics.digest(track.rows[: 2 * epoch]),
-                )
-                with Checkpoints(rundir.checkpoints) as checkpoints:
-                    checkpoints.save(best.state, info)
-                files.append(checkpoint_file(best.step))
-            rundir.write_config(reading.dump(settings, directory.member_header(name)))
-            rundir.write_metrics(track.rows, metrics.columns(track.rows))
-            rundir.write_record(record.model_copy(update=update))
-        texts = {file: (rundir.path / file).read_bytes().decode() for file in files}
-        directory.move(self._folder, f"{FOLDER}/{name}", name)
-        return texts
 
 
 def _differences(ledger: Ledger, place: Device) -> list[str]:
@@ -462,41 +455,42 @@ def _program(settings: Config, dataset: data.Dataset) -> Program:
 
 
 @final
-class _Track:
-    """A member as it trains."""
+class _Member:
+    """A trial while it trains, from its first event to its end."""
 
-    def __init__(self, trial: Trial) -> None:
+    def __init__(
+        self,
+        trial: Trial,
+        record: Callable[[ExitStack], Recorder | None],
+        running: ExitStack,
+    ) -> None:
         self.trial = trial
         self.rows: list[Row] = []
-        self.best: Epoch | None = None
-        self.start = ""
-        """Known once it trains."""
+        self._record = record
+        self._open = running.enter_context(ExitStack())
+        self._recorder: Recorder | None = None
 
     @property
     def epochs(self) -> int:
-        """That ended."""
+        """The number of epochs that ended."""
         return len(self.rows) // 2
 
-    def add(self, epoch: Epoch) -> None:
-        """Keep an epoch's numbers, and its state if it is the best so far."""
-        self.rows += rows_of(epoch)
-        better = self.best is None or epoch.validation["elbo"] > self.best.validation["elbo"]
-        if self.trial.stage == "result" and better:
-            # a copy: the state itself is donated to the next epoch
-            self.best = epoch._replace(state=jax.tree.map(jnp.copy, epoch.state))
+    def take(self, event: Chunk | Epoch) -> None:
+        """Write an event into the run, and keep an epoch's numbers."""
+        recorder = self._recorder = self._recorder or self._record(self._open)
+        if recorder:
+            recorder.take(event)
+        if isinstance(event, Epoch):
+            self.rows += rows_of(event)
 
-    def ended(self, key: str, number: int, error: str, files: dict[str, str]) -> Ended:
-        """What it came to, to be sealed."""
-        settings = self.trial.settings
-        return Ended(
-            key=key,
-            number=number,
-            label=self.trial.label,
-            stage=self.trial.stage,
-            optimizer=settings.optimizer.name,
-            learning_rate=self.trial.learning_rate,
-            seed=settings.seed,
-            error=error,
-            rows=self.rows,
-            files=files,
-        )
+    def end(self, error: str) -> dict[str, str]:
+        """End the run; return its small files by their paths, none if it leaves no run."""
+        recorder = self._recorder = self._recorder or self._record(self._open)
+        if recorder is None:
+            return {}
+        recorder.close()
+        recorder.end("failed" if error else "finished", error)
+        self._open.close()
+        run = recorder.rundir
+        files = [*FILES, *(checkpoint_file(info.step) for info in kept(run.checkpoints))]
+        return {file: (run.path / file).read_bytes().decode() for file in files}

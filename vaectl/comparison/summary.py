@@ -15,10 +15,11 @@ from vaectl.comparison import plan, statistics
 from vaectl.comparison.ended import Outcome
 from vaectl.comparison.run import Result
 from vaectl.comparison.statistics import Interval
-from vaectl.runs.metrics import Row
+from vaectl.objectives.base import label as term
+from vaectl.runs.metrics import Row, columns
 from vaectl.runs.record import Evaluation
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 ENOUGH = 5
 """Seeds that a verdict wants: of two, both agree by chance in half of all cases."""
 
@@ -29,12 +30,12 @@ class Tried(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     learning_rate: float
-    elbo: float | None
-    """Mean best validation ELBO over the tuning seeds; None if one of them diverged."""
+    score: float | None
+    """Mean best value on the validation split over the tuning seeds; None if one diverged."""
 
 
 class Side(BaseModel):
-    """What one optimizer came to; ELBOs in nats per image, intervals over seeds."""
+    """What one optimizer came to, in nats per image; intervals are over seeds."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -43,14 +44,14 @@ class Side(BaseModel):
     learning_rate: float | None
     """None where none of the grid trained."""
     best_run: str | None
-    """The run with the best validation ELBO."""
+    """The run with the best value on the validation split."""
     seeds: int
     diverged: int
     """Of these seeds."""
-    final_elbo: Interval | None
-    """Validation, last epoch."""
-    best_elbo: Interval | None
-    """Validation, best epoch."""
+    final: dict[str, Interval]
+    """Each number on the validation split, in the last epoch; none if every seed diverged."""
+    best: dict[str, Interval]
+    """The same in the best epoch."""
     test_elbo: Interval | None
     test_log_likelihood: Interval | None
     """IW-K."""
@@ -59,7 +60,7 @@ class Side(BaseModel):
     collapsed: int
     """Of these seeds: fewer than half of the units are active."""
     ranks: list[float]
-    """Of each seed, 1 for the best, by best validation ELBO."""
+    """Of each seed, 1 for the best, by the best value on the validation split."""
     mean_rank: float
     epochs_to_target: list[int | None]
     """Of each seed; None: not reached."""
@@ -68,7 +69,7 @@ class Side(BaseModel):
     seconds_per_epoch: float | None
     """A tenth of the epochs took less."""
     relative_time: float | None
-    """Of an epoch, to SGD's."""
+    """The time of an epoch as a multiple of the fastest optimizer's."""
     tried: list[Tried]
     at_edge: bool
     """The best of these is the lowest or the highest: the search had grown by all it may."""
@@ -77,7 +78,7 @@ class Side(BaseModel):
 
 
 class Pair(BaseModel):
-    """Two optimizers at the same seeds, by best validation ELBO."""
+    """Two optimizers at the same seeds, by the best value on the validation split."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -105,6 +106,8 @@ class Summary(BaseModel):
     trials: int
     diverged: list[str]
     """The trials that did."""
+    quantity: str
+    """The number by which everything here is judged: what the objective calls best."""
     target: float | None
     importance_samples: int
     intervals: str
@@ -128,20 +131,20 @@ def headings(summary: Summary) -> list[str]:
         "learning rates tried",
         "learning rate",
         "seeds finished",
-        "validation ELBO, last epoch",
-        "validation ELBO, best epoch",
+        f"validation {term(summary.quantity)}, last epoch",
+        f"validation {term(summary.quantity)}, best epoch",
         "test ELBO",
         f"test IW-{summary.importance_samples}",
         "test KL",
         f"active units of {summary.code_size}",
         f"epochs to {target}",
         f"seconds to {target}",
-        "time of an epoch, SGD's = 1",
+        "time of an epoch, the fastest's = 1",
         "mean rank",
     ]
 
 
-def cells(side: Side) -> list[str]:
+def cells(side: Side, quantity: str) -> list[str]:
     """A row of the table, for a terminal as for a page."""
     active = "" if side.active_units is None else f"{side.active_units.mean:.1f}"
     rate = "none trains" if side.learning_rate is None else f"{side.learning_rate:g}"
@@ -150,8 +153,8 @@ def cells(side: Side) -> list[str]:
         f"{len(side.tried) or 'its own'}",
         rate + " (the grid's edge)" * side.at_edge,
         f"{side.seeds - side.diverged} of {side.seeds}",
-        interval(side.final_elbo),
-        interval(side.best_elbo),
+        interval(side.final.get(quantity)),
+        interval(side.best.get(quantity)),
         interval(side.test_elbo),
         interval(side.test_log_likelihood),
         interval(side.test_kl),
@@ -192,15 +195,21 @@ class Member(NamedTuple):
         """Its rows of a split, by epoch."""
         return [row for row in self.curve if row.split == split]
 
+    @property
+    def best(self) -> Row:
+        """Its row of the best epoch on the validation split."""
+        rows = self.curve_of("validation")
+        return next(row for row in rows if row.epoch == self.outcome.best_epoch)
+
     def reached(self, target: float) -> tuple[int | None, float | None]:
         """At which epoch, and after how many seconds of training."""
-        elbos = [row.elbo for row in self.curve_of("validation")]
-        train = self.curve_of("train")[: len(elbos)]
+        values = [row.terms[self.outcome.quantity] for row in self.curve_of("validation")]
+        train = self.curve_of("train")[: len(values)]
         seconds = np.cumsum([row.seconds for row in train]).tolist()
         epochs = [row.epoch for row in train]
         return (
-            statistics.reached(target, elbos, epochs),
-            statistics.reached(target, elbos, seconds),
+            statistics.reached(target, values, epochs),
+            statistics.reached(target, values, seconds),
         )
 
 
@@ -217,6 +226,7 @@ def members(result: Result) -> dict[str, list[Member]]:
 def summarize(result: Result) -> Summary:
     """Say what the trials say."""
     settings = result.settings
+    quantity = settings.base.objective.chosen.best
     by_label = members(result)
     seeds = len(settings.seeds)
     scores = np.array(
@@ -227,13 +237,11 @@ def summarize(result: Result) -> Summary:
     if target is None and finished:
         target = min(m.outcome.score for m in finished)
     pace = {label: _pace(found) for label, found in by_label.items()}
-    sgd = next(
-        (pace[label] for label, e in settings.entries.items() if e.optimizer.name == "sgd"), None
-    )
+    fastest = min((each for each in pace.values() if each is not None), default=None)
     ranks = statistics.ranks(scores)
     sides = sorted(
         (
-            _side(result, label, found, ranks[i].tolist(), target, pace[label], sgd)
+            _side(result, label, found, ranks[i].tolist(), target, pace[label], fastest)
             for i, (label, found) in enumerate(by_label.items())
         ),
         key=lambda side: side.mean_rank,
@@ -254,7 +262,7 @@ def summarize(result: Result) -> Summary:
     return Summary(
         name=result.path.name,
         path=str(result.path),
-        verdict=verdict(sides, pairs),
+        verdict=verdict(sides, pairs, quantity),
         protocol=settings.protocol,
         seeds=settings.seeds,
         epochs=settings.base.epochs,
@@ -263,6 +271,7 @@ def summarize(result: Result) -> Summary:
         diverged=[
             f"{trial} ({trial.stage}): {o.error}" for trial, o in each if o.status == "diverged"
         ],
+        quantity=quantity,
         target=target,
         importance_samples=settings.importance_samples,
         intervals=f"{statistics.CONFIDENCE:.0%} percentile bootstrap over seeds, "
@@ -285,7 +294,7 @@ def _side(
     ranks: list[float],
     target: float | None,
     pace: float | None,
-    sgd: float | None,
+    fastest: float | None,
 ) -> Side:
     tests = [m.test for m in found if m.test is not None]
     tuned = [
@@ -309,8 +318,8 @@ def _side(
         best_run=str(result.path / best.run_name) if best else None,
         seeds=len(result.settings.seeds),
         diverged=len(result.settings.seeds) - len(alive),
-        final_elbo=_interval(alive, lambda m: m.outcome.final_elbo),
-        best_elbo=_interval(alive, lambda m: m.outcome.score),
+        final=_intervals([m.curve[-1] for m in alive]),
+        best=_intervals([m.best for m in alive]),
         test_elbo=_interval(tests, lambda test: test.elbo.mean),
         test_log_likelihood=_interval(
             tests, lambda test: test.log_likelihood.mean if test.log_likelihood else -np.inf
@@ -323,14 +332,21 @@ def _side(
         epochs_to_target=[epoch for epoch, _ in reached],
         seconds_to_target=[seconds for _, seconds in reached],
         seconds_per_epoch=pace,
-        relative_time=pace / sgd if pace and sgd else None,
+        relative_time=pace / fastest if pace and fastest else None,
         tried=[
-            Tried(learning_rate=rate, elbo=elbo if np.isfinite(elbo) else None)
-            for rate, elbo in tried.items()
+            Tried(learning_rate=rate, score=score if np.isfinite(score) else None)
+            for rate, score in tried.items()
         ],
         at_edge=bool(tried and tuning and tuning.grown(tried)),
         expected_best=[value if np.isfinite(value) else None for value in best_of.tolist()],
     )
+
+
+def _intervals(rows: Sequence[Row]) -> dict[str, Interval]:
+    """The interval of each number that every row has."""
+    names = [name for name in columns(rows) if all(name in row.terms for row in rows)]
+    found = {name: statistics.interval(np.array([r.terms[name] for r in rows])) for name in names}
+    return {name: each for name, each in found.items() if each is not None}
 
 
 def _interval(items: Iterable[Any], value: Callable[[Any], float]) -> Interval | None:
@@ -346,19 +362,20 @@ def _pace(found: list[Member]) -> float | None:
     return float(np.quantile(seconds, 0.1)) if seconds else None
 
 
-def verdict(sides: list[Side], pairs: list[Pair]) -> str:
+def verdict(sides: list[Side], pairs: list[Pair], quantity: str = "elbo") -> str:
     """One sentence: who is best, by how much, and how sure that is; and who diverged."""
     first = sides[0]
-    if first.best_elbo is None:
+    if not first.best:
         return "No member finished: every one diverged."
     lost = [f"{s.label} diverged at {s.diverged} of {s.seeds} seeds" for s in sides if s.diverged]
-    said = f"{first.label} reaches a validation ELBO of {first.best_elbo.mean:.2f}"
+    what = f"validation {term(quantity)}"
+    said = f"{first.label} reaches a {what} of {first.best[quantity].mean:.2f}"
     if pairs:
-        said = _compared(pairs[0], first.seeds)
+        said = _compared(pairs[0], first.seeds, what)
     return "; ".join([said, *lost]) + "."
 
 
-def _compared(pair: Pair, seeds: int) -> str:
+def _compared(pair: Pair, seeds: int, what: str) -> str:
     """The first in rank beside the next."""
     a, b, gap = pair.a, pair.b, pair.difference
     if gap is None:
@@ -384,4 +401,4 @@ def _compared(pair: Pair, seeds: int) -> str:
         return f"{a} has the best mean rank, but on average {b} is above it by {known}"
     if gap.seeds < ENOUGH:
         return f"{a} is ahead of {b}, the next, by {known}: too few to be sure"
-    return f"{a} is best: its validation ELBO exceeds {b}'s, the next, by {known}"
+    return f"{a} is best: its {what} exceeds {b}'s, the next, by {known}"

@@ -50,7 +50,7 @@ def text(name: str, trials: Iterable[Ended], *, header: bool = True) -> str:
 def read(
     directory: Folder, tell: Callable[[str], None]
 ) -> tuple[dict[str, Outcome], dict[str, list[Row]]]:
-    """Read both views: outcomes and curves by the keys of the trials.
+    """Read both views of before trials were sealed: outcomes and curves by the trials' keys.
 
     Args:
         directory: of the comparison.
@@ -59,9 +59,8 @@ def read(
     Raises:
         RunError: one cannot be read, or is another table.
     """
-    outcomes: dict[str, Outcome] = {
-        row.key: row for row in _read(directory, "trials.csv", Outcome, tell)
-    }
+    found = _read(directory, "trials.csv", Outcome, tell)
+    outcomes: dict[str, Outcome] = {row.key: row._replace(best=row.best_elbo) for row in found}
     curves: dict[str, list[Row]] = {key: [] for key in outcomes}
     point: _Point
     for point in _read(directory, "curves.csv", _Point, tell):
@@ -92,14 +91,15 @@ def _read(
     """Read rows, each value by the type of its column; none where there is no file."""
     path = directory.path / name
     adapter = TypeAdapter(kind)
+    columns = [field for field in kind._fields if field not in kind._field_defaults]
     try:
         with io.TextIOWrapper(directory.open(name), "utf-8", newline="") as lines:
             table = csv.reader(lines)
-            if tuple(next(table, ())) != kind._fields:
+            if next(table, []) != columns:
                 raise ValueError("other columns")
             for values in table:
                 try:
-                    pairs = zip(kind._fields, values, strict=True)
+                    pairs = zip(columns, values, strict=True)
                     row = {
                         name: value or ("" if name == "error" else None) for name, value in pairs
                     }

@@ -9,12 +9,12 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from vaectl.pictures.figures import LABELS, STYLE, Figure, plain
+from vaectl.objectives.base import label as label_of
+from vaectl.pictures.figures import STYLE, Figure, axis_label, plain
 
 # Okabe & Ito's colours, which most people tell apart; markers for those who cannot, and for paper
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _MARKERS = "os^Dv*PX"  # one more than there are colours, so that pairs repeat late
-QUANTITIES = tuple(LABELS)
 
 
 class Trace(NamedTuple):
@@ -47,17 +47,27 @@ class Trace(NamedTuple):
         return elapsed
 
 
+def quantities(traces: Sequence[Trace]) -> list[str]:
+    """Name the numbers that any of the traces has, in their order."""
+    return list(dict.fromkeys(name for trace in traces for name in trace.validation))
+
+
 def curves(traces: Sequence[Trace], by: Literal["epoch", "seconds"], *, title: str) -> Figure:
-    """Plot ELBO, KL and NLL: training dashed, validation solid, as in the paper's Fig. 3.
+    """Plot every number, ELBO, KL and NLL say, as in the paper's Fig. 3.
+
+    Training is dashed, validation solid.
 
     Lines are means over seeds, bands reach from the lowest to the highest seed, both of those that
     still train; a cross is where one diverged. Axes show what follows the first steep tenth of the
     epochs.
     """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(10.5, 3.9), layout="constrained")
+        names = quantities(traces)
+        columns = max(len(names), 1)
+        figure = Figure(figsize=(3.5 * columns, 3.9), layout="constrained")
         figure.suptitle(plain(title), x=0.01, ha="left", fontsize=9, parse_math=False)
-        for axes, quantity in zip(figure.subplots(1, 3), QUANTITIES, strict=True):
+        panels = figure.subplots(1, columns, squeeze=False)[0]
+        for axes, quantity in zip(panels, names, strict=False):
             settled: list[float] = []
             for number, trace in enumerate(traces):
                 count = trace.epochs
@@ -76,7 +86,7 @@ def curves(traces: Sequence[Trace], by: Literal["epoch", "seconds"], *, title: s
             else:
                 _logarithmic(axes)
             axes.set_xlabel("epoch" if by == "epoch" else "seconds of training")
-            axes.set_title(LABELS[quantity], loc="left")
+            axes.set_title(axis_label(quantity), loc="left")
         handles, names = figure.axes[0].get_legend_handles_labels()
         seeds = max((len(trace.seconds) for trace in traces), default=1)
         band = f"; band: lowest to highest of {seeds} seeds" if seeds > 1 else ""
@@ -125,18 +135,28 @@ def _line(
     return settled
 
 
-def sensitivity(tried: Mapping[str, Sequence[tuple[float, float | None]]], *, title: str) -> Figure:
-    """Plot the mean best validation ELBO of each learning rate; a cross where a seed diverged."""
+def sensitivity(
+    tried: Mapping[str, Sequence[tuple[float, float | None]]], quantity: str, *, title: str
+) -> Figure:
+    """Plot the mean best value of each learning rate on the validation split.
+
+    A cross marks a learning rate at which a seed diverged.
+
+    Args:
+        tried: pairs of learning rate and value, by optimizer.
+        quantity: the name of the value.
+        title: its heading.
+    """
     with mpl.rc_context(STYLE):
         figure, axes = _panel(title)
         settled: list[float] = []
         for number, (label, points) in enumerate(tried.items()):
             colour, marker = COLOURS[number % len(COLOURS)], _MARKERS[number % len(_MARKERS)]
-            known = [(rate, elbo) for rate, elbo in points if elbo is not None]
+            known = [(rate, value) for rate, value in points if value is not None]
             if known:
                 axes.plot(*zip(*known, strict=True), color=colour, marker=marker, ms=4, label=label)
-            bad = [rate for rate, elbo in points if elbo is None]
-            # on the axis: these have no ELBO
+            bad = [rate for rate, value in points if value is None]
+            # on the axis: these have no value
             (cross,) = axes.plot(
                 bad,
                 [0.0] * len(bad),
@@ -148,20 +168,26 @@ def sensitivity(tried: Mapping[str, Sequence[tuple[float, float | None]]], *, ti
                 label=f"{label}, a seed diverged" if bad else "_",
             )
             cross.set_in_layout(False)
-            settled += sorted(elbo for _, elbo in known)[len(known) // 2 :]
+            settled += sorted(value for _, value in known)[len(known) // 2 :]
         if settled:
             # a rate that trains but spoils all is not to flatten the others
             low, high = axes.get_ylim()
             axes.set_ylim(max(low, min(settled) - 3 * (max(settled) - min(settled)) - 1), high)
         _logarithmic(axes)
         axes.set_xlabel("learning rate")
-        axes.set_ylabel("best validation ELBO (nats)")
+        axes.set_ylabel(f"best validation {label_of(quantity)} (nats)")
         figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
-def budget(expected: Mapping[str, Sequence[float | None]], *, title: str) -> Figure:
-    """Plot the expected best validation ELBO of so many learning rates, drawn from those tried."""
+def budget(expected: Mapping[str, Sequence[float | None]], quantity: str, *, title: str) -> Figure:
+    """Plot the expected best value of so many learning rates, drawn from those tried.
+
+    Args:
+        expected: the value for 1, 2, ... learning rates, by optimizer; None: not known.
+        quantity: the name of the value.
+        title: its heading.
+    """
     with mpl.rc_context(STYLE):
         figure, axes = _panel(title)
         for number, (label, values) in enumerate(expected.items()):
@@ -175,7 +201,7 @@ def budget(expected: Mapping[str, Sequence[float | None]], *, title: str) -> Fig
             )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("learning rates tried")
-        axes.set_ylabel("expected best validation ELBO (nats)")
+        axes.set_ylabel(f"expected best validation {label_of(quantity)} (nats)")
         figure.legend(loc="outside lower center", ncols=3)
     return figure
 

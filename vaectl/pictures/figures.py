@@ -51,6 +51,11 @@ class Figure(drawn.Figure):
             super().savefig(*args, **kwargs)
 
 
+def axis_label(name: str) -> str:
+    """Write the name of a number, and its unit where that is known."""
+    return LABELS.get(name, label(name))
+
+
 def plain(title: str) -> str:
     """A title that may hold names which users chose, without what no font has."""
     return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in title)
@@ -94,7 +99,7 @@ def curves(rows: Sequence[Row], quantity: str, *, title: str) -> Figure:
             axes.set_xlabel(f"epoch (the axis fits those after epoch {last // 20})")
         axes.set_xlim(min(1, last - 1), last)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_ylabel(LABELS.get(quantity, label(quantity)))
+        axes.set_ylabel(axis_label(quantity))
         # a $ in a name is no mathematics
         axes.set_title(plain(title), loc="left", parse_math=False)
         axes.legend()

@@ -1,9 +1,11 @@
-"""Writes what a run comes to, as it comes."""
+"""The one writer of a run's directory while it trains, alone or as a member of a comparison."""
 
 import contextlib
-import shlex
+import math
+import time
 from collections.abc import Callable, Sequence
-from typing import Literal, final
+from types import TracebackType
+from typing import Literal, Self, final
 
 import jax
 import jax.numpy as jnp
@@ -22,20 +24,34 @@ from vaectl.training.program import TrainState
 
 @final
 class Recorder:
-    """The account of a run that goes on: its record, its metrics, its best state."""
+    """Writes a run while it trains: its record, its metrics, its checkpoints.
+
+    Inside the context, checkpoints are saved in the background; leaving it waits for them.
+    """
 
     def __init__(
         self,
         rundir: RunDir,
         settings: config.Config,
         record: Record,
-        rows: list[Row],
-        best: Info | None,
         columns: Sequence[str],
+        *,
+        rows: Sequence[Row] = (),
+        best: Info | None = None,
     ) -> None:
+        """Take up a run.
+
+        Args:
+            rundir: its directory.
+            settings: its configuration.
+            record: what is known of it now.
+            columns: the names of the numbers that its epochs report.
+            rows: the metrics that a resumed run has already.
+            best: its best checkpoint so far.
+        """
         self.rundir = rundir
         self.record = record
-        self.rows = rows
+        self.rows = list(rows)
         self._settings = settings
         self._columns = list(dict.fromkeys([*metrics.columns(rows), *columns]))
         self._digest = Digest(rows)
@@ -43,18 +59,75 @@ class Recorder:
         self._best = best
         self._unsaved: TrainState | None = None
         """The best state, until it is on disk."""
+        self._checkpoints = Checkpoints(rundir.checkpoints)
+        self._saved = time.monotonic()
 
-    def begin(self) -> None:
-        """Write what is known before training."""
-        header = f"the resolved configuration of {self.rundir.name}; to repeat it:\n"
-        header += f"vaectl train {shlex.quote(str(self.rundir.path / 'config.yaml'))}"
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if not isinstance(error, RunError):
+            with contextlib.suppress(RunError):  # what ended the training matters more
+                self._save_best()
+        self._checkpoints.__exit__(kind, error, traceback)
+
+    def close(self) -> None:
+        """Save the best state if it is not on disk, and wait until all is saved.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        self.__exit__(None, None, None)
+
+    def begin(self, header: str) -> None:
+        """Write what is known before training.
+
+        Args:
+            header: the first lines of config.yaml, as a comment.
+        """
         self.rundir.write_config(reading.dump(self._settings, header))
         self.rundir.write_record(self.record)
         # whole, and so cut back to where a resumed run goes on; from here on it grows
         self.rundir.write_metrics(self.rows, self._columns)
 
-    def epoch(self, epoch: Epoch) -> None:
-        """Write an epoch's metrics, and remember its state if it is the best so far."""
+    def take(self, event: Chunk | Epoch, *, leaving: bool = False) -> None:
+        """Write an epoch's metrics; save the state if the last save is long enough ago.
+
+        Args:
+            event: what was trained.
+            leaving: whether training stops after it, so that its state is saved in any case.
+
+        Raises:
+            RunError: something cannot be written.
+        """
+        moment, wanted = time.monotonic(), self._settings.checkpoint
+        due = moment - self._saved >= (wanted.every_seconds or math.inf)
+        if isinstance(event, Epoch):
+            self._add(event)
+            due = due or event.epoch % wanted.every == 0 or event.epoch == self._settings.epochs
+        if due or leaving:
+            self._save(event)
+            self._saved = moment
+
+    def end(self, status: Literal["finished", "interrupted", "failed"], error: str = "") -> None:
+        """Write the last record; of a run that failed, only if that is possible.
+
+        Raises:
+            RunError: the run has finished, and that cannot be written.
+        """
+        self.record = self.record.model_copy(
+            update={"status": status, "error": _text(error) or None, "end": now()}
+        )
+        with contextlib.suppress(RunError) if status != "finished" else contextlib.nullcontext():
+            self.rundir.write_record(self.record)
+
+    def _add(self, epoch: Epoch) -> None:
+        """Write an epoch's metrics, and keep its state if it is the best so far."""
         rows = rows_of(epoch)
         self.rows += rows
         self.rundir.append_metrics(rows, self._columns)
@@ -66,7 +139,7 @@ class Recorder:
             self._best, self._unsaved = self._info(epoch), jax.tree.map(jnp.copy, epoch.state)
         self.record = self.record.model_copy(update={"best": best, "epoch": epoch.epoch})
 
-    def save(self, checkpoints: Checkpoints, event: Chunk | Epoch) -> None:
+    def _save(self, event: Chunk | Epoch) -> None:
         """Save the best state and the latest, which may be the same.
 
         The metrics until then, and the record, are durable before the checkpoint counts; the thread
@@ -74,18 +147,18 @@ class Recorder:
         """
         if self._best is not None and self._best.step == event.step:
             self._unsaved = None
-        self.save_best(checkpoints)
+        self._save_best()
         best = self._best.step if self._best else None
-        checkpoints.save(event.state, self._info(event, best), self._first())
+        self._checkpoints.save(event.state, self._info(event, best), self._first())
 
-    def save_best(self, checkpoints: Checkpoints) -> None:
+    def _save_best(self) -> None:
         """Save the best state, unless it is on disk."""
         if self._best is not None and self._unsaved is not None:
-            checkpoints.save(self._unsaved, self._best, self._first())
+            self._checkpoints.save(self._unsaved, self._best, self._first())
             self._unsaved = None
 
     def _first(self) -> Callable[[], None]:
-        """What makes durable what a checkpoint goes with: the metrics, and the record of now."""
+        """Return what makes the metrics and the present record durable before a checkpoint."""
         record = self.record
 
         def first() -> None:
@@ -93,32 +166,6 @@ class Recorder:
             self.rundir.write_record(record)
 
         return first
-
-    def draw(self) -> None:
-        """Draw the curves."""
-        from vaectl.pictures import (
-            figures,  # matplotlib takes half a second, which the first epoch need not
-        )
-
-        if self.rows:
-            samples = self._settings.objective.samples
-            how = f"{samples} sample{'s' * (samples > 1)} of z per image"
-            title = f"{self.rundir.name}\n{how}, {self.record.metrics['binarization']}"
-            for quantity in metrics.columns(self.rows):
-                figure = figures.curves(self.rows, quantity, title=title)
-                self.rundir.write_figure(quantity, figure, ("png", "svg"))
-
-    def end(self, status: Literal["finished", "interrupted", "failed"], error: str = "") -> None:
-        """Write the last record; of a run that failed, if that can be done at all.
-
-        Raises:
-            RunError: the run has finished, and that cannot be written.
-        """
-        self.record = self.record.model_copy(
-            update={"status": status, "error": _text(error) or None, "end": now()}
-        )
-        with contextlib.suppress(RunError) if status != "finished" else contextlib.nullcontext():
-            self.rundir.write_record(self.record)
 
     def _info(self, event: Chunk | Epoch, best: int | None = None) -> Info:
         """What stands beside the checkpoint of a state; without `best`, of the best state."""
