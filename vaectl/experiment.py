@@ -19,6 +19,7 @@ from vaectl.base.devices import DeviceKind
 from vaectl.base.errors import ConfigError, InterruptedRunError, RunError
 from vaectl.base.interrupts import asked_to_stop
 from vaectl.config.meaning import meaning, notes
+from vaectl.evaluation.means import Images
 from vaectl.objectives.base import label
 from vaectl.runs import environment
 from vaectl.runs import find as runs
@@ -104,6 +105,11 @@ class Task(NamedTuple):
         """What it compiles to."""
         images, shape = len(self.dataset.train.images), self.dataset.image_shape
         return Program.of(self.settings, images=images, image_shape=shape)
+
+    def images(self) -> tuple[Images, Images]:
+        """Bring training and validation images to the device, unless they stay in host memory."""
+        splits = self.dataset.train.flat, self.dataset.validation.flat
+        return splits if self.streamed else jax.device_put(splits, self.device)
 
     @property
     def place(self) -> Device:
@@ -194,40 +200,13 @@ def resume(
         unmoved = settings.data.source == stored.data.source
         done = record and record.status == "finished" and record.epochs == settings.epochs
         if record and done and unmoved:
-            watch(Note(f"{rundir.name} is finished; --epochs N trains it further"))
-            infos = kept(rundir.checkpoints)
-            ended = next((info for info in infos if info.epoch == settings.epochs), None)
-            if ended is None:
-                ended = BEGINNING
-                watch(
-                    Warned(
-                        f"{rundir.checkpoints.path}: the checkpoint of its last epoch is gone; its "
-                        "numbers are read from metrics.csv unchecked"
-                    )
-                )
-            rows = resumption.read_metrics(rundir, settings.epochs, ended.metrics)
-            return Result(rundir.path, record, *rows[-2:])
+            return _finished(rundir, record, watch)
         task = _task(settings, device_kind, stream, watch)
         record = record or first_record(task, rundir)
         dataset = task.dataset
         record.check_data(settings.data.source, dataset.fingerprint, dataset.image_shape)
         with asked_to_stop() as stopping:
-            found = find_intact(rundir.checkpoints)
-            at = found.intact[-1] if found.intact else BEGINNING
-            found = found._replace(warnings=found.warnings + _lost(rundir, record, at))
-            if settings.epochs * task.program.steps_per_epoch < at.step:
-                raise ConfigError(
-                    f"--epochs {settings.epochs}: {rundir.name} is at {at.where} already",
-                    hint="ask for more, or train another run",
-                )
-            steps = task.program.steps_per_epoch
-            if at.step != at.epoch * steps + at.beyond or at.beyond >= steps:
-                raise RunError(
-                    f"{rundir.checkpoints.path / str(at.step)}: the checkpoint does not fit "
-                    f"config.yaml: {at.where} is another step there",
-                    hint="was config.yaml changed after training? Put the old one back",
-                )
-            refuse_blocked(rundir.checkpoints, at.step, settings.epochs * steps)
+            found, at = _last_checkpoint(task, rundir, record)
             rows = resumption.read_metrics(rundir, at.epoch, at.metrics)
             state = _restore(task, rundir, found.intact)
             recorder = Recorder(
@@ -239,6 +218,49 @@ def resume(
                 best=best(found.intact),
             )
             return _carry_out(task, recorder, (at, state) if state else None, stopping)
+
+
+def _finished(rundir: RunDir, record: Record, watch: Watch) -> Result:
+    """Return the result of a run that has finished, as its files have it."""
+    watch(Note(f"{rundir.name} is finished; --epochs N trains it further"))
+    infos = kept(rundir.checkpoints)
+    last = next((info for info in infos if info.epoch == record.epochs), None)
+    if last is None:
+        last = BEGINNING
+        watch(
+            Warned(
+                f"{rundir.checkpoints.path}: the checkpoint of its last epoch is gone; its "
+                "numbers are read from metrics.csv unchecked"
+            )
+        )
+    rows = resumption.read_metrics(rundir, record.epochs, last.metrics)
+    return Result(rundir.path, record, *rows[-2:])
+
+
+def _last_checkpoint(task: Task, rundir: RunDir, record: Record) -> tuple[Found, Info]:
+    """Find the checkpoints that are intact, and the one to go on from; without any, the beginning.
+
+    Raises:
+        ConfigError: it is past the epochs that are asked for.
+        RunError: it does not fit the configuration, or something is in the way of later ones.
+    """
+    steps, epochs = task.program.steps_per_epoch, task.settings.epochs
+    found = find_intact(rundir.checkpoints)
+    at = found.intact[-1] if found.intact else BEGINNING
+    found = found._replace(warnings=found.warnings + _lost(rundir, record, at))
+    if epochs * steps < at.step:
+        raise ConfigError(
+            f"--epochs {epochs}: {rundir.name} is at {at.where} already",
+            hint="ask for more, or train another run",
+        )
+    if at.step != at.epoch * steps + at.beyond or at.beyond >= steps:
+        raise RunError(
+            f"{rundir.checkpoints.path / str(at.step)}: the checkpoint does not fit "
+            f"config.yaml: {at.where} is another step there",
+            hint="was config.yaml changed after training? Put the old one back",
+        )
+    refuse_blocked(rundir.checkpoints, at.step, epochs * steps)
+    return found, at
 
 
 def default_name(settings: config.Config) -> str:
@@ -314,9 +336,7 @@ def _train(
     if info.step == program.epochs * program.steps_per_epoch:
         return
     task.watch(Phase("compiling"))
-    train, validation = task.dataset.train.flat, task.dataset.validation.flat
-    if not task.streamed:
-        train, validation = jax.device_put((train, validation), device)
+    train, validation = task.images()
     # all on the device from the start: a state that moves there later would compile again
     member = jax.device_put(Member.of(settings), device)
     fitting.compile_ahead(program, member, train, validation)

@@ -1,4 +1,4 @@
-"""What a trial came to, and what its best model came to on the test split: typed and checked.
+"""The results of a trial, and of its best model on the test split: typed and checked.
 
 Both are read from files that anybody may have changed, so each is checked for what must hold within
 it: every epoch is there once, an ELBO is -(NLL + KL), the run beside it tells the same.
@@ -41,7 +41,7 @@ class Outcome(NamedTuple):
     seed: int
     status: Literal["finished", "diverged"]
     epochs: int
-    """That ended."""
+    """The number of epochs that ended."""
     final_elbo: float | None
     """The ELBO of the last epoch, in nats per image."""
     best_elbo: float | None
@@ -52,7 +52,7 @@ class Outcome(NamedTuple):
     quantity: str = "elbo"
     """The number that says which epoch is best; see `Objective.best`."""
     best: float | None = None
-    """Its highest value."""
+    """The highest value of that number."""
 
     @property
     def score(self) -> float:
@@ -61,9 +61,9 @@ class Outcome(NamedTuple):
 
 
 class Ended(BaseModel):
-    """A trial that ended: its curve, from which all its numbers follow, and the run that it left.
+    """A trial that ended, as trials/KEY.json holds it: its curve and the small files of its run.
 
-    This is what trials/KEY.json holds.
+    All numbers of the trial follow from the curve.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
@@ -121,18 +121,18 @@ class Ended(BaseModel):
 
     @cached_property
     def record(self) -> Record | None:
-        """What run.json says; None for a trial of the tuning, which leaves no run."""
+        """The content of run.json; None for a trial of the tuning, which leaves no run."""
         return Record.model_validate_json(self.files["run.json"]) if self.files else None
 
     @cached_property
     def checkpoints(self) -> list[Info]:
-        """What is known of the run's checkpoints: of the best epoch, and of the last."""
+        """The descriptions of the run's checkpoints, the best and the last among them."""
         files = [text for name, text in self.files.items() if name.startswith(CHECKPOINTS)]
         return [Info.model_validate_json(text) for text in files]
 
     @cached_property
     def checkpoint(self) -> Info | None:
-        """What is known of the best epoch's checkpoint; None if there is none, or no run."""
+        """The description of the best epoch's checkpoint; None if there is none."""
         return next((i for i in self.checkpoints if self.best and i.step == self.best.step), None)
 
     @model_validator(mode="after")
@@ -189,7 +189,7 @@ class Ended(BaseModel):
 
 
 class Tested(BaseModel):
-    """What the best model of a trial came to on the test split: what trials/KEY.test.json holds."""
+    """The evaluation of a trial's best model on the test split: trials/KEY.test.json."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
@@ -201,5 +201,5 @@ class Tested(BaseModel):
 
 
 def checkpoint_file(step: int) -> str:
-    """The path in a run of what stands beside the checkpoint of a step."""
+    """Return the path, in a run, of the description of the checkpoint of a step."""
     return f"{CHECKPOINTS}{step}.json"

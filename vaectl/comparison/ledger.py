@@ -1,4 +1,4 @@
-"""The trials that ended, on disk as soon as they did: what is there is never computed again.
+"""The trials that have ended: written at once, and never computed again.
 
 trials/KEY.json        a trial, sealed: its curve, and the small files of its run
 trials/KEY.test.json   its evaluation on the test split, sealed
@@ -30,7 +30,7 @@ from vaectl.runs.checkpoints import DAMAGED
 
 FOLDER = "trials"
 MOST_BYTES = 2**30
-"""Of a sealed file: of a million epochs, the most that a configuration takes."""
+"""The largest sealed file: of a million epochs, the most that a configuration allows."""
 
 _FILE = re.compile(r"[0-9a-f]{16}\.json")
 _Kind = TypeVar("_Kind", bound=BaseModel)

@@ -1,7 +1,7 @@
-"""The run that a trial of the result leaves: whether it is still what was sealed with the trial.
+"""The run that a trial of the result leaves, checked against what was sealed with the trial.
 
-Its small files stand in the sealed trial as they are, and are made again from it. Its checkpoint
-stands nowhere else.
+The sealed trial holds the small files of the run, which are made again from it. The checkpoints
+are nowhere else.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _damage(run: Folder, info: Info) -> str:
 
 
 def _is_another(record: bytes, known: bytes) -> bool:
-    """Tell the record of another run from one that was changed, perhaps in its layout alone."""
+    """Tell the record of another run from one that was changed, even if only in its layout."""
     try:
         seals.check(record)
     except ValueError:
@@ -90,7 +90,7 @@ def _is_another(record: bytes, known: bytes) -> bool:
 
 
 def _content(run: Folder, name: str) -> bytes | None:
-    """What a file holds; None where it is gone, or none."""
+    """Return the content of a file; None if it is gone, or is no file."""
     try:
         return run.read(name, MOST_BYTES)
     except OSError as error:

@@ -51,7 +51,7 @@ from vaectl.training.program import Member, Program
 from vaectl.training.step import columns
 
 SAMPLES, SEED = 1, 0
-"""Of the ELBO on the test split."""
+"""The samples per image, and the seed, of the ELBO on the test split."""
 
 
 class Result(NamedTuple):
@@ -60,17 +60,15 @@ class Result(NamedTuple):
     path: Path
     settings: Comparison
     trials: list[Trial]
-    """In the order of the configuration."""
+    """All trials, in the order of the configuration; the lists below follow them."""
     outcomes: list[Outcome]
-    """Of each trial."""
     curves: list[list[Row]]
-    """Of each trial."""
     evaluations: list[Evaluation | None]
-    """Of each trial: of its best epoch, on the test split, where it is one of the result."""
+    """The best epoch on the test split; None for a trial of the tuning."""
     records: list[Record]
-    """Of the runs of the result."""
+    """The records of the runs of the result."""
     problems: list[str]
-    """Runs of the result that are damaged or could not be evaluated, and why."""
+    """Why runs of the result are damaged, or could not be evaluated."""
 
     def check(self) -> None:
         """Tell of what went wrong with single members, now that all else is done.
@@ -127,17 +125,7 @@ def run(
     path = runs_dir / (name or directory.default_name(settings))
     check_place(path, to_save=True)
     directory.check(settings, path, force=force)
-    device = devices.select(device_kind)
-    watch(Phase(f"reading {settings.base.data.source}"))
-    dataset = data.load(settings.base.data)
-    held_out = len(dataset.validation.images)
-    programs = {_program(one, dataset) for one in settings.entries.values()}
-    for each in programs:
-        each.check_steps()
-    # each is checked, whatever another one needs
-    streamed = {footprint.check_training(each, held_out, device) for each in programs}
-    for note in (*dataset.notes, *notes(settings.base)):
-        watch(Note(f"note: {note}"))
+    task = _task(settings, device_kind, watch)
 
     def tell(text: str) -> None:
         watch(Warned(text))
@@ -151,15 +139,12 @@ def run(
         folder = Folder(path)
         left_out = unsealed.seal(folder, tell)
         ledger = Ledger(folder, tell, left_out)
-        ledger.check_data(settings.base.data.source, dataset)
-        running = _Running(
-            folder, settings, dataset, device, any(streamed), ledger, watch, stopping
-        )
-        place = Task(settings.base, dataset, device, any(streamed), watch).place
-        for difference in _differences(ledger, place):
+        ledger.check_data(settings.base.data.source, task.dataset)
+        running = _Running(folder, settings, task, ledger, stopping)
+        for difference in _differences(ledger, task.place):
             tell(f"since trials that are there, {difference}")
         try:
-            with jax.default_device(device):
+            with jax.default_device(task.device):
                 planned = running.run()
                 evaluations = [running.evaluated(trial) for trial in planned]
         except KeyboardInterrupt:
@@ -181,6 +166,23 @@ def run(
         )
 
 
+def _task(settings: Comparison, device_kind: DeviceKind, watch: Watch) -> Task:
+    """Choose the device and read the data; check that every entry fits."""
+    device = devices.select(device_kind)
+    watch(Phase(f"reading {settings.base.data.source}"))
+    dataset = data.load(settings.base.data)
+    held_out = len(dataset.validation.images)
+    programs = {_program(one, dataset) for one in settings.entries.values()}
+    for each in programs:
+        each.check_steps()
+    with jax.default_device(device):  # as in training: what is traced here is not traced again
+        # each is checked, whatever another one needs
+        streamed = {footprint.check_training(each, held_out, device) for each in programs}
+    for note in (*dataset.notes, *notes(settings.base)):
+        watch(Note(f"note: {note}"))
+    return Task(settings.base, dataset, device, any(streamed), watch)
+
+
 @final
 class _Running:
     """A comparison under way."""
@@ -189,28 +191,23 @@ class _Running:
         self,
         folder: Folder,
         settings: Comparison,
-        dataset: data.Dataset,
-        device: jax.Device,
-        streamed: bool,
+        task: Task,
         ledger: Ledger,
-        watch: Watch,
         stopping: Stopping,
     ) -> None:
         self.problems: list[str] = []
-        self._folder, self._settings, self._dataset = folder, settings, dataset
-        self._device, self._streamed, self._ledger = device, streamed, ledger
-        self._watch, self._stopping = watch, stopping
+        self._folder, self._settings, self._ledger = folder, settings, ledger
+        self._task, self._watch, self._stopping = task, task.watch, stopping
+        self._dataset, self._device = task.dataset, task.device
         # epochs of members: how many have ended, and how many there will be
         self._done_epochs = 0
         of_each = len(settings.seeds) + (settings.tuning.members if settings.tuning else 0)
         self._all_epochs = settings.base.epochs * of_each * len(settings.entries)
-        self._train, self._validation = dataset.train.flat, dataset.validation.flat
-        if not streamed:
-            self._train, self._validation = jax.device_put((self._train, self._validation), device)
-        self._how, _ = population.strategy(device, self._train)
+        self._train, self._validation = task.images()
+        self._how, _ = population.strategy(task.device, self._train)
 
     def key(self, trial: Trial) -> str:
-        """The key of a trial in the ledger, where an older vaectl may have put it."""
+        """Return the key of a trial in the ledger, perhaps the one that an older vaectl gave it."""
         keys, ledger = trial.keys(self._dataset.fingerprint), self._ledger
         known = (key for key in keys if key in ledger.ended or ledger.was_sealed(key))
         return next(known, keys[0])
@@ -361,7 +358,7 @@ class _Running:
             raise KeyboardInterrupt  # the first signal only asked to stop
 
     def _done(self, trial: Trial) -> bool:
-        """Whether a trial is sealed, and the run is there that one of the result leaves.
+        """Tell whether a trial is sealed, and its run is there if it leaves one.
 
         What is sealed under its key, but is not of this trial, is discarded.
         """
@@ -423,7 +420,7 @@ class _Running:
         settings, name = trial.settings, trial.run_name
         making = self._folder.folder(FOLDER)
         rundir = running.enter_context(RunDir.create(making.path, name, name, force=False))
-        task = Task(settings, self._dataset, self._device, self._streamed, self._watch)
+        task = self._task._replace(settings=settings)
         record = experiment.first_record(task, rundir)
         recorder = Recorder(rundir, settings, record, columns(task.program))
         recorder.begin(directory.member_header(name))
@@ -443,7 +440,7 @@ class _Running:
 
 
 def _differences(ledger: Ledger, place: Device) -> list[str]:
-    """What is not as it was for trials that are there, and may change the last bits of others."""
+    """Say what differs from when the trials that are there ran, and may change last bits."""
     records = [trial.record for trial in ledger.ended.values() if trial.record]
     versions = environment.versions()
     found = [each for r in records for each in resumption.differences(r, versions, place)]

@@ -17,7 +17,7 @@ from vaectl.runs.checkpoints import kept
 from vaectl.runs.metrics import Row
 
 IMPORTING = f".{FOLDER}"
-"""Where the sealed trials are until all of them are."""
+"""The folder of the sealed trials until all of them are sealed."""
 
 
 def seal(directory: Folder, tell: Callable[[str], None]) -> set[str]:

@@ -168,7 +168,7 @@ class Recorder:
         return first
 
     def _info(self, event: Chunk | Epoch, best: int | None = None) -> Info:
-        """What stands beside the checkpoint of a state; without `best`, of the best state."""
+        """Return what stands beside a checkpoint; without `best`, the state is the best one."""
         shape = self.record.data["image_shape"]
         if isinstance(event, Epoch):
             return Info(
@@ -195,7 +195,7 @@ class Recorder:
 
 
 def rows_of(epoch: Epoch) -> list[Row]:
-    """The two lines of metrics.csv of an epoch."""
+    """Return the two rows of an epoch."""
     return [
         Row(epoch.epoch, epoch.step, "train", epoch.train, epoch.train_seconds),
         Row(epoch.epoch, epoch.step, "validation", epoch.validation, epoch.validation_seconds),
@@ -203,5 +203,5 @@ def rows_of(epoch: Epoch) -> list[Row]:
 
 
 def _text(error: str) -> str:
-    """What JSON can hold of a message: names of files need not be text."""
+    """Return a message as JSON can hold it: names of files need not be text."""
     return error.encode(errors="backslashreplace").decode()

@@ -1,1 +1,1 @@
-"""From a state to the last epoch."""
+"""Training: from a state to the last epoch."""

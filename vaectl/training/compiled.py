@@ -18,7 +18,7 @@ train_streamed_steps = _for_program(step.train_streamed_steps, donate_argnames="
 
 
 def shapes(program: Program, member: Member) -> TrainState:
-    """Shapes, types and places of the arrays of a state, without computing one."""
+    """Return shapes, types and places of the arrays of a state, without computing one."""
     place = member.seed.sharding if member.seed.committed else None
     state: TrainState = jax.tree.map(
         lambda leaf: like(leaf, place), jax.eval_shape(lambda: step.init(program, member))

@@ -29,7 +29,7 @@ FIRST_CHUNK = 1
 HOPELESS = -(2.0**24)
 """A bound in nats below which float32 does not tell one nat from none: nothing comes back."""
 CHUNK_BYTES = 32 * 2**20
-"""So much is brought to the device at once where images stay in host memory."""
+"""Bytes brought to the device at once where images stay in host memory."""
 
 
 class Chunk(NamedTuple):
@@ -43,7 +43,7 @@ class Chunk(NamedTuple):
     sums: dict[str, float]
     """Terms over the images so far, in nats."""
     seconds: float
-    """That the epoch took so far."""
+    """Seconds of training in this epoch so far."""
     state: TrainState
 
 
@@ -154,7 +154,7 @@ class Stream:
     """Batches from host memory: the next ones travel while the device computes."""
 
     steps: int
-    """At most so many at a time."""
+    """The largest number of steps that `train` can run at once."""
 
     def __init__(
         self, program: Program, member: Member, images: UInt8[np.ndarray, "images pixels"]
@@ -191,7 +191,7 @@ class Stream:
 
 
 def streamed_steps(program: Program) -> int:
-    """How many steps' batches travel at once."""
+    """Return the number of steps whose batches are brought to the device at once."""
     size = program.batch_size * program.pixels
     return min(max(CHUNK_BYTES // size, 1), program.steps_per_epoch)
 

@@ -1,4 +1,4 @@
-"""What a run needs in memory, told by the compiler before any of it is taken.
+"""The memory that a run needs, told by the compiler before any of it is taken.
 
 XLA says of a compiled program how large its arguments, results and intermediate arrays are. It is
 never less than what the largest matrix product reads and writes.
@@ -68,7 +68,7 @@ def _at_most(program: Program, held_out: int) -> int:
 
 
 def _calls(program: Program, held_out: int) -> tuple[Any, tuple[Any, ...], tuple[Any, ...]]:
-    """The state of a run, and the two compiled functions that run on it, with arguments."""
+    """Return the state of a run, and its two compiled functions with their arguments."""
     member = Member(jnp.uint32(0), jnp.float32(0))
     state = compiled.shapes(program, member)
     images, validation = (
@@ -162,7 +162,7 @@ def check_program(what: str, hint: str, function: Callable[..., Any], *arguments
 
 
 def _halves(program: Program) -> dict[str, Program]:
-    """Each key that memory depends on, and the program with half as much of it."""
+    """Return the program with half as much of each key that memory depends on, by that key."""
     vae, model = program.vae, program.vae.model
     found = {
         f"model.{key}": replace(

@@ -61,7 +61,7 @@ def fit(
 
 
 def at_once(program: Program, members: int, held_out: int, device: jax.Device) -> int:
-    """How many of the members a device has memory for, beside the images: one at least."""
+    """Return how many of the members fit on a device, beside the images: one at least."""
     images = (program.images + held_out) * program.pixels
     # each also has the state that its last epoch handed out
     each = 2 * (footprint.of_training(program, held_out) - images)

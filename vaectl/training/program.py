@@ -1,4 +1,4 @@
-"""What training compiles to, and what may differ without compiling again."""
+"""The program that training compiles to, and what may differ without compiling again."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from vaectl.optimizers.shared import OptimizerChoice
 from vaectl.vae.vae import VAE, Variables
 
 MOST_STEPS = 2**31 - 1
-"""That the counter of a state can count."""
+"""The largest number that the counter of a state can hold."""
 
 
 class TrainState(NamedTuple):
-    """All that a step changes, and all that a checkpoint holds."""
+    """Everything that a step changes and a checkpoint holds."""
 
     params: Variables
-    """All arrays of the network."""
+    """Every array of the network."""
     optimizer: optax.OptState
     step: Int32[Array, ""]
 
 
 class Member(NamedTuple):
-    """What may differ between runs of one compiled program."""
+    """The numbers that may differ between runs of one compiled program."""
 
     seed: UInt32[Array, ""]
     learning_rate: Float[Array, ""]
@@ -47,16 +47,16 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True)
 class Program:
-    """What training compiles to, as a value: programs that are equal compile once."""
+    """The program that training compiles to, as a value: equal programs compile once."""
 
     vae: VAE
     objective: Objective
     samples: int
-    """L, of z per image."""
+    """L, the number of samples of z per image."""
     optimizer: OptimizerChoice
-    """With a learning rate of 1: that of a run is its member's."""
+    """The optimizer with a learning rate of 1; a member has its own."""
     stochastic: bool
-    """Whether each step draws the pixels of its batch."""
+    """True if each step draws the pixels of its batch anew."""
     batch_size: int
     epochs: int
     images: int
@@ -83,22 +83,22 @@ class Program:
 
     @property
     def estimator(self) -> Estimator:
-        """What is evaluated after each epoch."""
+        """The quantity that is evaluated after each epoch."""
         return Estimator(self.vae, self.objective, self.samples)
 
     @property
     def pixels(self) -> int:
-        """Numbers of an image."""
+        """The number of values in an image."""
         return self.vae.pixels
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches that cover all images once, the last one perhaps short."""
+        """The number of batches that cover all images once; the last one may be short."""
         return -(-self.images // self.batch_size)
 
     @property
     def steps(self) -> int:
-        """Of the whole run."""
+        """The number of steps of the whole run."""
         return self.steps_per_epoch * self.epochs
 
     def check_steps(self) -> None:

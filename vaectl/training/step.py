@@ -13,7 +13,7 @@ from vaectl.training.program import Member, Program, TrainState
 from vaectl.vae.vae import Variables
 
 Sums = Mapping[str, Float[Array, "*steps"]]
-"""Each term of the objective, summed over images, in nats."""
+"""The terms of the objective by name, summed over images, in nats."""
 
 Batch = Callable[[Int[Array, ""]], UInt8[Array, "batch pixels"]]
 
@@ -32,7 +32,7 @@ def init(program: Program, member: Member) -> TrainState:
 def noise(
     program: Program, member: Member, step: Int[Array, ""] | int
 ) -> Float[Array, "samples batch code"]:
-    """The standard normal numbers that a step samples z by."""
+    """Return the standard normal numbers with which a step samples z."""
     shape = program.samples, program.batch_size, program.vae.code_size
     drawn: Array = jax.random.normal(streams.key(member.seed, "noise", step), shape)
     return drawn
@@ -41,7 +41,7 @@ def noise(
 def binarized(
     member: Member, step: Int[Array, ""] | int, x: Float[Array, "batch *shape"]
 ) -> Float[Array, "batch *shape"]:
-    """Draw each pixel of a step's batch, anew, by its intensity as the probability of 1."""
+    """Draw each pixel of a step's batch anew; its intensity is the probability of 1."""
     drawn = jax.random.bernoulli(streams.key(member.seed, "binarize", step), x)
     pixels: Array = drawn.astype(jnp.float32)
     return pixels
@@ -54,7 +54,7 @@ def step(
     pixels: UInt8[Array, "batch pixels"],
     weights: Float[Array, " batch"],
 ) -> tuple[TrainState, Sums]:
-    """One update by the gradient of the objective's loss.
+    """Update the parameters once by the gradient of the objective's loss.
 
     Args:
         program: what is compiled.
@@ -98,7 +98,7 @@ def step(
 def order(
     program: Program, member: Member, epoch: Int[Array, ""] | int
 ) -> Int32[Array, "steps batch"]:
-    """The images of each step of an epoch: all of them in a new order, without replacement.
+    """Return the images of each step of an epoch: all in a new order, without replacement.
 
     A last short batch is filled up with the first image, at weight zero, so that no image is lost
     and every step has one shape.
@@ -182,7 +182,7 @@ def train_steps(
     first: Int[Array, ""] | int,
     stop: Int[Array, ""] | int,
 ) -> tuple[TrainState, Sums]:
-    """`run_steps` over images that live on the device: a batch is gathered inside the loop."""
+    """Do `run_steps` on images that are on the device: a batch is gathered inside the loop."""
     rows = order(program, member, first // program.steps_per_epoch)
     return run_steps(program, member, state, first, stop, lambda place: images[rows[place]])
 
@@ -195,6 +195,6 @@ def train_streamed_steps(
     first: Int[Array, ""] | int,
     stop: Int[Array, ""] | int,
 ) -> tuple[TrainState, Sums]:
-    """`run_steps` over batches that were brought to the device for it, that of `first` first."""
+    """Do `run_steps` on batches that were brought to the device, beginning with that of `first`."""
     start = first % program.steps_per_epoch
     return run_steps(program, member, state, first, stop, lambda place: batches[place - start])
