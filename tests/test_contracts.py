@@ -155,6 +155,9 @@ class _Normal(Likelihood):
     def mean(self, raw: Any) -> Any:
         return raw[..., 0]
 
+    def sample(self, raw: Any, key: Any) -> Any:
+        return raw[..., 0] + 0.5 * jax.random.normal(key, raw.shape[:-1])
+
 
 class _Linear(Model):
     """One matrix up, one down."""

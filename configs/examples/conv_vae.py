@@ -20,7 +20,7 @@ class TinyConv(Model, name="tiny_conv"):
     """One convolution up, with batch normalization; one hidden layer down."""
 
     channels: int = 16
-    """Of the convolution: `--set model.channels=32`."""
+    """Channels of the convolution; another number by `--set model.channels=32`."""
 
     def build(
         self, image_shape: ImageShape, code_size: int, outputs: int, rngs: nnx.Rngs

@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
@@ -26,6 +27,8 @@ from pydantic import (
 
 from vaectl.base.errors import ConfigError
 from vaectl.base.section import Section
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
 class Plug(Section):
@@ -42,21 +45,48 @@ class Plug(Section):
     known: ClassVar[dict[str, type[Any]]]
     """The plugs of its kind, by name."""
 
-    def __init_subclass__(
+    taken: ClassVar[frozenset[str]] = frozenset()
+    """Names that mean something else in the section that chooses a plug of the kind."""
+
+    def __init_subclass__(cls, **_: Any) -> None:
+        super().__init_subclass__()  # what is said of a class is taken once it is complete
+
+    @classmethod
+    def __pydantic_init_subclass__(
         cls, *, kind: str | None = None, name: str | None = None, **options: Any
     ) -> None:
-        super().__init_subclass__(**options)
+        """Register a kind, or a plug of one.
+
+        Raises:
+            ConfigError: the name is no name or is taken, or a method is missing.
+        """
+        super().__pydantic_init_subclass__(**options)
         if kind is not None:
             cls.kind, cls.known = kind, {}
         if name is not None:
-            there = cls.known.get(name)
-            if there is not None:
-                raise ConfigError(
-                    f"{_file(cls)}: the {cls.kind} {name} is there already, in {_file(there)}",
-                    hint="give it another name",
-                )
+            cls._check(name)
             cls.name = name
             cls.known[name] = cls
+
+    @classmethod
+    def _check(cls, name: str) -> None:
+        what = f"{_file(cls)}: the {cls.kind} {name}"
+        if not _NAME.fullmatch(name) or name in cls.taken or hasattr(Choice, name):
+            raise ConfigError(
+                f"{what}: not usable as the name of a plug",
+                hint="small letters, digits and '_', beginning with a letter; not one of "
+                + ", ".join(sorted(cls.taken)),
+            )
+        if name in cls.known:
+            raise ConfigError(
+                f"{what} is there already, in {_file(cls.known[name])}",
+                hint="give it another name",
+            )
+        if missing := sorted(cls.__abstractmethods__):
+            raise ConfigError(
+                f"{what} lacks {', '.join(missing)}",
+                hint=f"define it as vaectl.{cls.kind}s.base describes it",
+            )
 
 
 P = TypeVar("P", bound=Plug)
@@ -74,6 +104,13 @@ class Choice(Section, Generic[P]):
     """The plug that is chosen where nothing else is."""
 
     name: str
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        """Let the kind know which names are those of its other keys."""
+        super().__pydantic_init_subclass__(**options)
+        if "plugs" in vars(cls):
+            cls.plugs.taken = frozenset(cls.model_fields)
 
     if TYPE_CHECKING:
 

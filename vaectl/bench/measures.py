@@ -122,17 +122,21 @@ def _epochs(program: Program, member: Member, images: UInt8[Array, "images pixel
     )
 
 
+class _Descent(Optimizer):
+    """Steps against the gradient itself."""
+
+    def rule(self) -> optax.GradientTransformation:
+        """Do nothing to a gradient."""
+        return optax.identity()
+
+
 class _Bare(OptimizerChoice):
-    """The gradient itself."""
+    """Chooses the gradient itself."""
 
     @property
     def chosen(self) -> Optimizer:
-        """An optimizer without a rule."""
-        return Optimizer(learning_rate=1.0)
-
-    def direction(self) -> optax.GradientTransformation:
-        """Nothing is done to a gradient."""
-        return optax.identity()
+        """The optimizer without a rule."""
+        return _Descent(learning_rate=1.0)
 
 
 def work(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 from vaectl.base.plugs import Choice, Plug
@@ -32,21 +33,21 @@ class Likelihood(Plug, kind="likelihood"):
         """Whether it is a probability of black and white; else it is a density of grey levels."""
         return False
 
+    @abstractmethod
     def log_prob(
         self, raw: Float[Array, "*#batch h w c numbers"], x: Float[Array, "*#batch h w c"]
     ) -> Float[Array, "..."]:
         """Return log p(x|z) of each image, in nats."""
-        raise NotImplementedError
 
+    @abstractmethod
     def mean(self, raw: Float[Array, "*batch h w c numbers"]) -> Float[Array, "*batch h w c"]:
         """Return the mean of each pixel."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sample(
         self, raw: Float[Array, "*batch h w c numbers"], key: Key[Array, ""]
     ) -> Float[Array, "*batch h w c"]:
         """Draw each pixel."""
-        raise NotImplementedError
 
 
 class LikelihoodChoice(Choice[Likelihood]):

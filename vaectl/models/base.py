@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 from pydantic import Field
@@ -35,6 +36,7 @@ class Model(Plug, kind="model"):
         """Say in a few words what it is, for a table."""
         return f"{self.name}-{code_size}"
 
+    @abstractmethod
     def build(
         self, image_shape: ImageShape, code_size: int, outputs: int, rngs: nnx.Rngs
     ) -> nnx.Module:
@@ -46,7 +48,6 @@ class Model(Plug, kind="model"):
             outputs: numbers for each pixel and channel, which the likelihood asks for.
             rngs: where initial values are drawn.
         """
-        raise NotImplementedError
 
 
 class ModelChoice(Choice[Model]):

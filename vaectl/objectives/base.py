@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +28,7 @@ class Objective(Plug, kind="objective"):
         """Say what the reported numbers are."""
         return f"ELBO, {samples} sample{'s' * (samples > 1)}"
 
+    @abstractmethod
     def terms(
         self,
         network: Network,
@@ -42,7 +44,6 @@ class Objective(Plug, kind="objective"):
             noise: standard normal; its first axis is L.
             epoch: how many epochs, and parts of one, were trained before.
         """
-        raise NotImplementedError
 
 
 class ObjectiveChoice(Choice[Objective]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from vaectl.base.plugs import Plug
@@ -27,9 +28,9 @@ class Optimizer(Plug, kind="optimizer"):
     gradient: Literal["mean", "sum"] = "mean"
     """Over the images of a batch. The paper's RMSProp and AdaGrad take the sum."""
 
+    @abstractmethod
     def rule(self) -> optax.GradientTransformation:
         """Return the transform of a gradient into a direction."""
-        raise NotImplementedError
 
     @property
     def decays_before_the_rule(self) -> bool:
