@@ -44,7 +44,7 @@ from vaectl.runs.metrics import Row
 from vaectl.runs.record import Best, Device, Evaluation, Record, now
 from vaectl.runs.recorder import rows_of
 from vaectl.training import footprint, population
-from vaectl.training.events import Note, Phase, Training, Warned, Watch, ignore
+from vaectl.training.events import Note, Phase, Planned, Started, Stopped, Warned, Watch, ignore
 from vaectl.training.fit import Chunk, Epoch
 from vaectl.training.program import Member, Program
 
@@ -198,10 +198,8 @@ class _Running:
         self._folder, self._settings, self._dataset = folder, settings, dataset
         self._device, self._streamed, self._ledger = device, streamed, ledger
         self._watch, self._stopping = watch, stopping
-        # epochs of members: how many have ended, and how many there will be
-        self._done_epochs = 0
         of_each = len(settings.seeds) + (settings.tuning.members if settings.tuning else 0)
-        self._all_epochs = settings.base.epochs * of_each * len(settings.entries)
+        self._members = of_each * len(settings.entries)
         self._train, self._validation = dataset.train.flat, dataset.validation.flat
         if not streamed:
             self._train, self._validation = jax.device_put((self._train, self._validation), device)
@@ -216,6 +214,7 @@ class _Running:
     def run(self) -> list[Trial]:
         """Run what is missing; return all trials, those that tuning added among them."""
         settings = self._settings
+        self._plan()
         planned = []
         for label, experiment_ in settings.entries.items():
             rates = [experiment_.optimizer.chosen.learning_rate]
@@ -226,7 +225,7 @@ class _Running:
             result = trials(label, "result", experiment_, rates, settings.seeds)
             self._fit(result)
             if not result:  # no learning rate trains
-                self._done_epochs += settings.base.epochs * len(settings.seeds)
+                self._plan(-len(settings.seeds))
             planned += result
         return planned
 
@@ -310,16 +309,26 @@ class _Running:
                 grows = f"grows by {more}" if more else "has grown by all that tuning.growth allows"
                 if not known:
                     self._watch(Note(f"{label}: the grid {grows}: {why}"))
-                self._all_epochs += settings.epochs * len(rates) * len(tuning.seeds)
+                if rates:
+                    self._plan(len(rates) * len(tuning.seeds))
         return tried
+
+    def _plan(self, more: int = 0) -> None:
+        """Tell how many members there are, after so many more."""
+        self._members += more
+        self._watch(Planned(self._members, self._settings.base.epochs))
 
     def _scores(self, tried: Sequence[Trial]) -> dict[float, float]:
         return plan.scores([self._ended(trial).outcome for trial in tried])
 
     def _fit(self, wanted: Sequence[Trial]) -> None:
         """Train those of one optimizer's members that are not in the ledger."""
-        missing = [trial for trial in wanted if not self._done(trial)]
-        self._done_epochs += self._settings.base.epochs * (len(wanted) - len(missing))
+        missing = []
+        for trial in wanted:
+            if self._done(trial):
+                self._watch(Stopped(_member(trial), "finished"))
+            else:
+                missing.append(trial)
         if not missing:
             return
         label = missing[0].label
@@ -330,24 +339,22 @@ class _Running:
                 self._make_way(trial.run_name)
         starts = jax.device_put([Member.of(t.settings) for t in missing], self._device)
         tracks = [_Track(trial) for trial in missing]
-        steps = program.steps_per_epoch
-        before = self._done_epochs * steps
         self._watch(Phase(f"{label}: {len(missing)} member{'s' * (len(missing) > 1)}"))
-        self._watch(Training(self._all_epochs, program.images, steps, before, label))
         for index, event in population.fit(
             program, starts, self._train, self._validation, self._how
         ):
             track = tracks[index]
-            track.start = track.start or now()
+            name = _member(track.trial)
+            if not track.start:
+                track.start = now()
+                self._watch(Started(name, track.trial.settings, self._dataset, None))
             if isinstance(event, DivergedError):
-                self._done_epochs += program.epochs - track.epochs
                 self._end(track, str(event))
             elif isinstance(event, Chunk):
-                self._watch(event._replace(step=self._done_epochs * steps + event.beyond))
+                self._watch(event._replace(member=name))
             else:
                 track.add(event)
-                self._done_epochs += 1
-                self._watch(event._replace(epoch=self._done_epochs))
+                self._watch(event._replace(member=name))
                 if event.epoch == program.epochs:
                     self._end(track)
                     continue  # others that train beside it have ended in this epoch too
@@ -397,6 +404,7 @@ class _Running:
         self._ledger.add(ended)
         track.best = None  # its state is saved, and large
         came_to = error or f"best validation ELBO {ended.outcome.best_elbo:.2f}"
+        self._watch(Stopped(_member(trial), "failed" if error else "finished", error))
         self._watch(Note(f"{trial}: {came_to}"))
 
     def _make_way(self, name: str) -> None:
@@ -455,6 +463,12 @@ def _differences(ledger: Ledger, place: Device) -> list[str]:
     versions = environment.versions()
     found = [each for r in records for each in resumption.differences(r, versions, place)]
     return list(dict.fromkeys(found))
+
+
+def _member(trial: Trial) -> str:
+    """A short name that tells a trial from all others."""
+    of_tuning = f" at {trial.learning_rate:g}" if trial.stage == "tuning" else ""
+    return trial.run_name + of_tuning
 
 
 def _program(settings: Config, dataset: data.Dataset) -> Program:
