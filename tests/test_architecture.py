@@ -22,7 +22,8 @@ LAYERS = [
     {"evaluation"},
     {"training"},
     {"runs"},
-    {"evaluation.assess", "pictures", "bench"},
+    {"evaluation.assess", "pictures", "bench", "sinks"},
+    {"follow"},
     {"experiment"},
     {"__init__"},
     {"comparison"},
@@ -40,7 +41,7 @@ EXCEPTIONS = {
     ("runs.trained", "pictures.figures"),
     ("runs.trained", "pictures.sheets"),
 }
-PLUGS = ("likelihoods", "models", "objectives", "optimizers")
+PLUGS = ("likelihoods", "models", "objectives", "optimizers", "sinks")
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -126,6 +127,8 @@ def test_a_plug_is_named_by_nothing_outside_its_file(folder: str) -> None:
         # the measures have an optimizer that does nothing
         ("optax", {"optimizers", "training/program.py", "bench/measures.py"}),
         ("flax", {"models", "vae"}),
+        ("tensorboardX", {"sinks/tensorboard.py"}),
+        ("rich", {"cli"}),
     ],
 )
 def test_libraries_have_one_home(package: str, homes: set[str]) -> None:
@@ -153,6 +156,7 @@ NO_JAX = (
     "pictures/figures.py",
     "pictures/sheets.py",
     "pictures/charts.py",
+    "sinks",
 )
 
 

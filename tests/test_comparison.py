@@ -30,7 +30,7 @@ from vaectl.runs import find as runs
 from vaectl.runs import trained
 from vaectl.runs.metrics import Row
 from vaectl.training import population, step
-from vaectl.training.events import Event, Note, Training, Warned
+from vaectl.training.events import Event, Note, Planned, Started, Stopped, Warned
 from vaectl.training.fit import Epoch
 from vaectl.training.program import Member, Program
 
@@ -566,23 +566,25 @@ def test_progress_is_told_over_all_members(tmp_path: Path) -> None:
     settings = _small(**{"tuning.learning_rates": [1e-3, 1e9], "tuning.growth": 0})
     events: list[Event] = []
     run(settings, runs_dir=tmp_path, name="c", watch=events.append)
-    begun = [event for event in events if isinstance(event, Training)]
     # two optimizers, each with 2 rates at 2 seeds and a result at 2 seeds, 2 epochs each
-    assert [event.epochs for event in begun] == [24] * 4
-    assert [event.what for event in begun] == ["adam", "adam", "sgd", "sgd"]
-    done = [event.epoch for event in events if isinstance(event, Epoch)]
-    assert done == sorted(done)
-    assert done[-1] == 24
+    assert {event for event in events if isinstance(event, Planned)} == {Planned(12, 2)}
+    begun = [event.member for event in events if isinstance(event, Started)]
+    ended = [event.member for event in events if isinstance(event, Stopped)]
+    assert begun == ended
+    assert len({*begun}) == 12
+    epochs = [(event.member, event.epoch) for event in events if isinstance(event, Epoch)]
+    trained = [member for member in begun if "1e+09" not in member]
+    assert epochs == [(member, epoch) for member in trained for epoch in (1, 2)]
+    diverged = {event.member for event in events if isinstance(event, Stopped) and event.error}
+    assert diverged == {*begun} - {*trained}
 
     # what is there counts as done
     more = settings.model_copy(update={"seeds": [0, 1, 2]})
     events.clear()
     run(more, runs_dir=tmp_path, name="c", watch=events.append)
-    begun = [event for event in events if isinstance(event, Training)]
-    assert [(event.epochs, event.step // event.steps_per_epoch) for event in begun] == [
-        (28, 12),
-        (28, 26),
-    ]
+    assert {event for event in events if isinstance(event, Planned)} == {Planned(14, 2)}
+    assert len([event for event in events if isinstance(event, Started)]) == 2
+    assert len({event.member for event in events if isinstance(event, Stopped)}) == 14
 
 
 def test_a_grid_that_grows_adds_to_what_is_to_come(tmp_path: Path) -> None:
@@ -590,8 +592,8 @@ def test_a_grid_that_grows_adds_to_what_is_to_come(tmp_path: Path) -> None:
     settings = _small(optimizers=["sgd"], **rates)
     events: list[Event] = []
     run(settings, runs_dir=tmp_path, name="c", watch=events.append)
-    assert [event.epochs for event in events if isinstance(event, Training)] == [12, 16, 16]
-    assert [event.epoch for event in events if isinstance(event, Epoch)] == list(range(1, 17))
+    assert [event.members for event in events if isinstance(event, Planned)] == [6, 8]
+    assert len({event.member for event in events if isinstance(event, Stopped)}) == 8
 
 
 def test_members_are_listed_with_the_runs_and_are_not_the_latest(tmp_path: Path) -> None:

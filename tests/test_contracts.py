@@ -1,6 +1,11 @@
 """What every plug must do, whichever it is. A new plug joins by a row in its kind's table."""
 
 import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +16,7 @@ import pytest
 from flax import nnx
 from scipy.stats import multivariate_normal
 
+from tests import tensorboard
 from tests.conftest import Vaectl, assert_equal_runs
 from vaectl import config
 from vaectl.cli.plugs import names
@@ -33,6 +39,9 @@ from vaectl.optimizers.lion import Lion
 from vaectl.optimizers.muon import Muon
 from vaectl.optimizers.rmsprop import RMSProp
 from vaectl.optimizers.sgd import SGD
+from vaectl.runs.metrics import Row
+from vaectl.sinks.base import Pictures, Results, Sink, Training
+from vaectl.sinks.tensorboard import TensorBoard
 from vaectl.vae.networks import AutoEncoder
 from vaectl.vae.vae import VAE
 
@@ -63,18 +72,29 @@ OPTIMIZERS: list[Optimizer] = [
     Lion(),
     Muon(),
 ]
+Read = Callable[[Path], dict[int, float]]
+SINKS: dict[Sink, Read] = {
+    TensorBoard(): lambda run: tensorboard.curve(run / "tensorboard", "elbo/validation"),
+}
+"""Each with what reads the validation ELBO by step from a run directory."""
 
 
 @pytest.mark.parametrize(
     ("kind", "rows"),
-    [(Likelihood, LIKELIHOODS), (Objective, OBJECTIVES), (Model, MODELS), (Optimizer, OPTIMIZERS)],
+    [
+        (Likelihood, LIKELIHOODS),
+        (Objective, OBJECTIVES),
+        (Model, MODELS),
+        (Optimizer, OPTIMIZERS),
+        (Sink, [*SINKS]),
+    ],
     ids=lambda value: getattr(value, "kind", ""),
 )
 def test_every_plug_has_a_row(kind: Any, rows: list[Any]) -> None:
     assert {type(row) for row in rows} == set(kind.known.values())
 
 
-@pytest.mark.parametrize("kind", [Likelihood, Objective, Model, Optimizer])
+@pytest.mark.parametrize("kind", [Likelihood, Objective, Model, Optimizer, Sink])
 def test_the_help_names_the_built_in_plugs(kind: Any) -> None:
     assert names(kind.kind) == sorted(kind.known)
 
@@ -321,3 +341,75 @@ def test_a_run_with_it_trains_resumes_bit_for_bit_and_is_looked_at(
     assert answer.code == 0, answer.err
     settings = config.Config.model_validate({plug.kind: {"name": plug.name}})
     assert getattr(settings, plug.kind).chosen == type(plug)()
+
+
+def _results(epoch: int, elbo: float) -> Results:
+    """Of ten steps an epoch, with pictures at every second."""
+    terms = {"elbo": elbo, "kl": 1.0, "nll": -elbo - 1}
+    rows = [Row(epoch, 10 * epoch, "train", terms, 0.5)]
+    rows += [Row(epoch, 10 * epoch, "validation", terms, 0.1)]
+    images = np.linspace(-0.1, 1.1, 3 * 5 * 4, dtype=np.float32).reshape(3, 5, 4, 1)
+    pictures = None if epoch % 2 else Pictures(images, images, images)
+    return Results(epoch, 10 * epoch, 1e9 + epoch, rows, pictures)
+
+
+def _follow(sink: Sink, run: Path, elbos: Sequence[float], *, after: int = 0) -> None:
+    """Give a sink the epochs after those that were before."""
+    log = sink.open(Training("a", run, config.Config(), 10 * after, 1e9))
+    for epoch, elbo in enumerate(elbos, after + 1):
+        log.write(_results(epoch, elbo))
+    log.close("finished")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests import test_contracts as contracts
+sink = [*contracts.SINKS][int(sys.argv[1])]
+log = sink.open(contracts.Training("a", Path(sys.argv[2]), contracts.config.Config(), 0, 1e9))
+for epoch in range(1, int(sys.argv[3]) + 1):
+    log.write(contracts._results(epoch, -float(epoch)))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 2])
+@pytest.mark.parametrize("sink", SINKS, ids=repr)
+def test_what_a_sink_has_written_outlasts_a_kill_and_is_gone_on_with(
+    sink: Sink, epochs: int, tmp_path: Path
+) -> None:
+    arguments = (str([*SINKS].index(sink)), str(tmp_path), str(epochs))
+    root = Path(__file__).parent.parent
+    process = subprocess.run(
+        [sys.executable, "-c", KILLED, *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), *sys.path])},
+        check=False,
+    )
+    assert process.returncode == -signal.SIGKILL
+    read = SINKS[sink]
+    assert read(tmp_path) == {10 * epoch: -epoch for epoch in range(1, epochs + 1)}
+    _follow(sink, tmp_path, [-7.0, -8.0], after=epochs)
+    assert [*read(tmp_path).values()] == [*(-e for e in range(1, epochs + 1)), -7, -8]
+
+
+@pytest.mark.parametrize("sink", SINKS, ids=repr)
+def test_what_a_sink_holds_of_later_steps_is_void_when_a_training_goes_on(
+    sink: Sink, tmp_path: Path
+) -> None:
+    _follow(sink, tmp_path, [-5.0, -4.0, -3.0, -2.0])
+    _follow(sink, tmp_path, [-3.5, -2.5], after=2)
+    assert SINKS[sink](tmp_path) == {10: -5, 20: -4, 30: -3.5, 40: -2.5}
+    _follow(sink, tmp_path, [-9.0])
+    assert SINKS[sink](tmp_path) == {10: -9}
+
+
+@pytest.mark.parametrize("sink", SINKS, ids=repr)
+def test_a_sink_that_follows_the_same_once_more_leaves_the_same_files(
+    sink: Sink, tmp_path: Path
+) -> None:
+    contents = []
+    for _ in range(2):
+        _follow(sink, tmp_path, [-5.0, -4.0])
+        files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+        contents.append([(file, file.read_bytes()) for file in files])
+    assert contents[0] == contents[1]

@@ -1,21 +1,36 @@
+from pathlib import Path
+
+import numpy as np
 import pytest
 
+from vaectl import config
 from vaectl.cli import progress
+from vaectl.data.arrays import Dataset, Split
 from vaectl.training import events
-from vaectl.training.fit import Epoch
+from vaectl.training.fit import Chunk, Epoch
 from vaectl.training.program import TrainState
 
+STATE = TrainState({}, None, None)  # type: ignore[arg-type]
 
-def _epoch(number: int) -> Epoch:
+
+def _started(member: str, step: int = 0) -> events.Started:
+    """50,000 images in 10 steps."""
+    split = Split(np.zeros((50_000, 1, 1, 1), np.uint8), None)
+    dataset = Dataset("", (1, 1, 1), split, split, split)
+    return events.Started(member, config.Config(batch_size=5000), dataset, Path("runs/a"), step)
+
+
+def _epoch(number: int, member: str = "a") -> Epoch:
     means = {"elbo": -90.0, "kl": 25.0, "nll": 65.0}
-    return Epoch(number, 10 * number, means, means, 0.5, 0.1, TrainState({}, None, None))  # type: ignore[arg-type]
+    return Epoch(number, 10 * number, means, means, 0.5, 0.1, STATE, member)
 
 
 def _watch_all(epochs: int, *, quiet: bool = False) -> None:
     with progress.watching(quiet=quiet) as watch:
         watch(events.Phase("reading digits-5k"))
         watch(events.Note("note: something"))
-        watch(events.Training(epochs, 50_000, 10))
+        watch(events.Planned(1, epochs))
+        watch(_started("a"))
         for number in range(1, epochs + 1):
             watch(_epoch(number))
 
@@ -41,13 +56,54 @@ def test_plain_lines_tell_the_time_that_is_left(
     monkeypatch.setattr("time.monotonic", lambda: next(seconds))
     with progress.watching() as watch:
         # 20 seconds an epoch; the first is not counted, for it compiled
-        watch(events.Training(200, 50_000, 10, 100, "adam"))
+        watch(events.Planned(1, 200))
+        watch(_started("a", step=100))
         for number in (11, 12):
             watch(_epoch(number))
     first, second = capsys.readouterr().err.splitlines()
-    assert first.startswith("adam, 11/200 epochs in all  ELBO train -90.00")
+    assert first.startswith("epoch 11/200  ELBO train -90.00")
     assert first.endswith("images/s")
     assert second.endswith("images/s  1:02:40 left")
+
+
+def test_the_epochs_of_all_members_are_added_up(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter(range(100, 2000, 20))
+    monkeypatch.setattr("time.monotonic", lambda: next(seconds))
+    with progress.watching() as watch:
+        watch(events.Planned(4, 10))
+        watch(events.Stopped("done before", "finished"))
+        watch(_started("adam"))
+        watch(_epoch(1, "adam"))  # 100 s
+        watch(_started("sgd"))  # beside it
+        watch(_epoch(1, "sgd"))  # 120 s
+        watch(_epoch(2, "adam"))  # 140 s
+        watch(events.Stopped("sgd", "failed", "it diverged"))  # as if its epochs had been
+        watch(events.Planned(5, 10))
+        watch(_epoch(3, "adam"))  # 160 s: all that was counted before is no pace
+        watch(_epoch(4, "adam"))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition("  ")[0] for line in lines] == [
+        "adam, 11/40 epochs in all",
+        "sgd, 12/40 epochs in all",
+        "adam, 13/40 epochs in all",
+        "adam, 23/50 epochs in all",
+        "adam, 24/50 epochs in all",
+    ]
+    lefts = [line.partition("images/s")[2].strip() for line in lines]
+    assert lefts == ["", "0:09:20 left", "0:09:00 left", "", "0:08:40 left"]
+
+
+def test_a_run_that_is_interrupted_is_not_at_its_end() -> None:
+    sums = progress.Sums()
+    for event in (events.Planned(1, 10), _started("a"), Chunk(1, 5, 5, {}, 0.1, STATE, "a")):
+        sums.add(event)
+    assert sums.done == 0.5
+    assert not sums.add(events.Stopped("a", "interrupted"))
+    assert sums.done == 0.5
+    assert sums.add(events.Stopped("a", "failed"))
+    assert sums.done == 10
 
 
 def test_on_a_terminal_there_is_a_bar(

@@ -15,12 +15,14 @@ from vaectl.version import VERSION as __version__  # noqa: N811
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
     from typing import Any, Literal
 
     from vaectl.config import Config
     from vaectl.runs.run import Run
     from vaectl.runs.trained import Trained
+    from vaectl.sinks import Sink
 
 __all__ = ["__version__", "load", "open_run", "train"]
 
@@ -32,6 +34,7 @@ def train(
     runs_dir: "Path | str" = "runs",
     force: bool = False,
     device: "Literal['auto', 'cpu', 'gpu']" = "auto",
+    sinks: "Sequence[Sink | str]" = (),
 ) -> "Run":
     """Train a model and leave a run directory, as `vaectl train` does: the same numbers.
 
@@ -41,27 +44,35 @@ def train(
         runs_dir: where it goes.
         force: whether an existing run of that name is replaced.
         device: what to compute on.
+        sinks: who else gets the results: as `--log` has them, or of a class of your own.
 
     Raises:
         VaectlError: as the command says it; its `message` and `hint` are text.
     """
     from pathlib import Path
 
-    from vaectl import experiment
+    from vaectl import experiment, follow
     from vaectl.base import devices
     from vaectl.config import reading
     from vaectl.runs.directory import RunDir
     from vaectl.runs.run import Run
+    from vaectl.sinks import parse
 
+    followers = [parse(sink) if isinstance(sink, str) else sink for sink in sinks]
     if config is None or isinstance(config, str | Path):
         settings = reading.load(None if config is None else Path(config))
     elif isinstance(config, dict):
         settings = reading.of_mapping(config)
     else:
         settings = config
-    with devices.pinned():
+    with devices.pinned(), follow.follow(followers, follow.log_warnings) as watch:
         result = experiment.run(
-            settings, runs_dir=Path(runs_dir), name=name, force=force, device_kind=device
+            settings,
+            runs_dir=Path(runs_dir),
+            name=name,
+            force=force,
+            device_kind=device,
+            watch=watch,
         )
     return Run(RunDir(result.path))
 

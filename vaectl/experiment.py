@@ -9,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 
@@ -43,7 +43,7 @@ from vaectl.runs.record import Best, Device, Record, Resumption, now
 from vaectl.runs.recorder import Recorder
 from vaectl.training import compiled, footprint
 from vaectl.training import fit as fitting
-from vaectl.training.events import Note, Phase, Training, Warned, Watch, ignore
+from vaectl.training.events import Note, Phase, Planned, Started, Stopped, Warned, Watch, ignore
 from vaectl.training.program import Member, Program, TrainState
 from vaectl.training.step import columns
 
@@ -52,6 +52,7 @@ FORMATS = ("png", "svg")
 
 Stopping = Callable[[], bool]
 """Whether a signal has asked to stop."""
+Ending = Literal["finished", "interrupted", "failed"]
 
 
 class Result(NamedTuple):
@@ -303,22 +304,28 @@ def _carry_out(
         if stopping():
             raise KeyboardInterrupt  # the first signal only asked to stop
     except KeyboardInterrupt:
-        recorder.end("interrupted")
+        _end(task, recorder, "interrupted")
         raise InterruptedRunError(
             f"interrupted after epoch {recorder.record.epoch} of {task.settings.epochs}",
             hint=f"{goes_on} goes on from there",
         ) from None
     except RunError as error:
-        recorder.end("failed", error.message)
+        _end(task, recorder, "failed", error.message)
         raise _with_way_on(error, goes_on) from error
     except BaseException as error:
-        recorder.end("failed", str(error) or type(error).__name__)
+        _end(task, recorder, "failed", str(error) or type(error).__name__)
         raise
     try:
-        recorder.end("finished")
+        _end(task, recorder, "finished")
     except RunError as error:
         raise _with_way_on(error, goes_on) from error
     return Result(path, recorder.record, *recorder.rows[-2:])
+
+
+def _end(task: Task, recorder: Recorder, status: Ending, error: str = "") -> None:
+    """Write the last record, and tell of it."""
+    recorder.end(status, error)
+    task.watch(Stopped(recorder.rundir.name, status, error))
 
 
 def _with_way_on(error: RunError, goes_on: str) -> RunError:
@@ -343,13 +350,15 @@ def _train(
     if stopping():
         return
     state = compiled.init(program, member) if state is None else state
-    task.watch(Training(settings.epochs, program.images, program.steps_per_epoch, info.step))
+    name = recorder.rundir.name
+    task.watch(Planned(1, settings.epochs))
+    task.watch(Started(name, settings, task.dataset, recorder.rundir.path, info.step))
     events = fitting.fit(
         program, member, state, train, validation, sums=info.sums, seconds=info.seconds
     )
     with recorder:
         for event in events:
-            task.watch(event)
+            task.watch(event._replace(member=name))
             stop = stopping()
             recorder.take(event, leaving=stop)
             if stop:

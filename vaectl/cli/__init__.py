@@ -16,6 +16,7 @@ from vaectl.cli import (  # noqa: F401
     config,
     data,
     evaluate,
+    export_log,
     look,
     runs,
     train,

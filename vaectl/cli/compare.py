@@ -71,6 +71,7 @@ def compare_optimizers(
             "--force", help="Begin a comparison of that name again.", rich_help_panel=PLACE
         ),
     ] = False,
+    log: plugs.Logs = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
     debug: Debug = False,  # noqa: ARG001  # its callback acts
@@ -83,6 +84,7 @@ def compare_optimizers(
     """
     from vaectl.comparison import plan
 
+    sinks = plugs.sinks_of(log)
     settings = plan.load(
         file,
         assignments=assignments or (),
@@ -99,8 +101,9 @@ def compare_optimizers(
     )
     from vaectl.cli import progress, tables
     from vaectl.comparison import publish, run
+    from vaectl.follow import follow
 
-    with progress.watching(quiet=quiet) as watch:
+    with progress.watching(quiet=quiet) as bar, follow(sinks, bar) as watch:
         result = run.run(
             settings,
             runs_dir=runs_dir,

@@ -1,12 +1,18 @@
 """Options that name plugs: their help and completion, and --plugin, which loads more of them."""
 
+import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from vaectl.cli.app import OUTPUT
+
+if TYPE_CHECKING:
+    from vaectl.sinks import Sink
 
 _NO_PLUGS = {"base", "schedule", "shared"}
 """Modules in the folders of plugs that hold none."""
@@ -29,12 +35,24 @@ def completion(kind: str) -> Callable[[str], list[str]]:
 
     def complete(incomplete: str) -> list[str]:
         from vaectl.base import plugins
-        from vaectl.config import CHOICES
+        from vaectl.base.plugs import Plug
 
+        importlib.import_module(f"vaectl.{kind}s")
         plugins.load_installed()
-        return [name for name in CHOICES[kind].plugs.known if name.startswith(incomplete)]
+        known = next(plugs.known for plugs in Plug.__subclasses__() if plugs.kind == kind)
+        return [name for name in known if name.startswith(incomplete)]
 
     return complete
+
+
+def sinks_of(texts: Sequence[str] | None) -> list["Sink"]:
+    """Read what --log says, and check that it can be had."""
+    from vaectl import sinks
+
+    found = [sinks.parse(text) for text in texts or ()]
+    for sink in found:
+        sink.check()
+    return found
 
 
 def _load(files: list[Path] | None) -> list[Path] | None:
@@ -45,6 +63,20 @@ def _load(files: list[Path] | None) -> list[Path] | None:
             plugins.load_file(file)
     return files
 
+
+SINK = "NAME[:KEY=VALUE,...]"
+
+Logs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log",
+        metavar=SINK,
+        help=help_of("sink", "Who else gets the results; repeatable"),
+        autocompletion=completion("sink"),
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
 
 Plugins = Annotated[
     list[Path] | None,

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from vaectl.base.terminal import say, visible
 from vaectl.objectives.base import label
-from vaectl.training.events import Event, Note, Phase, Training, Warned, Watch
+from vaectl.training.events import Event, Note, Phase, Planned, Started, Stopped, Warned, Watch
 from vaectl.training.fit import Chunk, Epoch
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -59,10 +59,12 @@ def _bar(console: Console) -> Iterator[Watch]:
         transient=True,
     )
     task = bar.add_task("starting", total=None, numbers="")
-    training = Training(0, 0, 1)
+    sums = Sums()
 
     def watch(event: Event) -> None:
-        nonlocal training
+        if sums.add(event):
+            bar.reset(task, total=sums.total)  # the pace so far would tell of another sum
+            bar.update(task, completed=sums.done, numbers="")
         match event:
             case Warned(text):
                 bar.console.print(visible(f"warning: {text}"), markup=False)
@@ -70,19 +72,16 @@ def _bar(console: Console) -> Iterator[Watch]:
                 bar.console.print(visible(text), markup=False)
             case Phase(text):
                 bar.update(task, description=visible(text))
-            case Training():
-                training = event
-                done = event.step / event.steps_per_epoch
-                bar.reset(task, total=event.epochs)
-                bar.update(task, completed=done, description=_place(event, int(done)), numbers="")
+            case Started(member):
+                bar.update(task, description=sums.place(member))
             case Chunk():
-                bar.update(task, completed=event.step / training.steps_per_epoch)
+                bar.update(task, completed=sums.done)
             case Epoch():
                 bar.update(
                     task,
-                    completed=event.epoch,
-                    description=_place(training, event.epoch),
-                    numbers=_numbers(event, training.images),
+                    completed=sums.done,
+                    description=sums.place(event.member),
+                    numbers=_numbers(event, sums.images),
                 )
 
     with bar:
@@ -91,38 +90,78 @@ def _bar(console: Console) -> Iterator[Watch]:
 
 def _lines() -> Watch:
     written = 0.0
-    began: tuple[int, float] | None = None  # the first epoch that ended, which compiled too
-    training = Training(0, 0, 1)
+    began: tuple[float, float] | None = None  # the first epoch that ended, which compiled too
+    sums = Sums()
 
     def watch(event: Event) -> None:
-        nonlocal written, began, training
+        nonlocal written, began
+        if sums.add(event):
+            began = None
         match event:
             case Warned():
                 _warn(event)
             case Note(text) | Phase(text):
                 say(text)
-            case Training():
-                training, began = event, None
             case Epoch():
                 now = time.monotonic()
-                first, since = began = began or (event.epoch, now)
-                first_or_last = event.epoch in (1, training.epochs)
+                first, since = began = began or (sums.done, now)
+                first_or_last = sums.done in (1, sums.total)
                 if first_or_last or now - written >= _SECONDS_BETWEEN_LINES:
                     written = now
-                    numbers = _numbers(event, training.images)
-                    left = _left(training.epochs - event.epoch, event.epoch - first, now - since)
-                    say(f"{_place(training, event.epoch)}  {numbers}{left}")
+                    numbers = _numbers(event, sums.images)
+                    left = _left(sums.total - sums.done, sums.done - first, now - since)
+                    say(f"{sums.place(event.member)}  {numbers}{left}")
 
     return watch
 
 
-def _place(training: Training, epoch: int) -> str:
-    if training.what:
-        return f"{training.what}, {epoch}/{training.epochs} epochs in all"
-    return f"epoch {epoch}/{training.epochs}"
+class Sums:
+    """Adds up the epochs of all members."""
+
+    def __init__(self) -> None:
+        self.images = 0
+        """Of the member that started last."""
+        self._steps_per_epoch = 1
+        self._plan = Planned(1, 0)
+        self._done: dict[str, float] = {}
+
+    @property
+    def total(self) -> int:
+        """All epochs that are planned."""
+        return self._plan.members * self._plan.epochs
+
+    @property
+    def done(self) -> float:
+        """The epochs that have been, of all members together."""
+        return sum(self._done.values())
+
+    def add(self, event: Event) -> bool:
+        """Count an event; tell whether the sum changed without training."""
+        before = self.total, self.done
+        match event:
+            case Planned():
+                self._plan = event
+            case Started(member, step=step):
+                program = event.program
+                self.images, self._steps_per_epoch = program.images, program.steps_per_epoch
+                self._done[member] = step / self._steps_per_epoch
+            case Chunk():
+                self._done[event.member] = event.step / self._steps_per_epoch
+            case Epoch():
+                self._done[event.member] = event.epoch
+            case Stopped(member, "finished" | "failed"):
+                self._done[member] = self._plan.epochs  # one that diverged trains no more
+        return not isinstance(event, Chunk | Epoch) and before != (self.total, self.done)
+
+    def place(self, member: str) -> str:
+        """Say who trains, and where all of it is."""
+        done = f"{int(self.done)}/{self.total}"
+        if self._plan.members > 1:
+            return f"{visible(member)}, {done} epochs in all"
+        return f"epoch {done}"
 
 
-def _left(epochs: int, ran: int, seconds: float) -> str:
+def _left(epochs: float, ran: float, seconds: float) -> str:
     """The time that so many epochs will take, at the pace of those that ran."""
     left = epochs * seconds / ran if ran else 0.0
     return f"  {timedelta(seconds=round(left))} left" if left >= 1 else ""

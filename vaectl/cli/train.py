@@ -113,6 +113,7 @@ def train(
     force: Annotated[
         bool, typer.Option("--force", help="Replace a run of that name.", rich_help_panel=PLACE)
     ] = False,
+    log: plugs.Logs = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
     debug: Debug = False,  # noqa: ARG001  # its callback acts
@@ -127,6 +128,7 @@ def train(
     from vaectl.config import reading
     from vaectl.runs import find as runs
 
+    sinks = plugs.sinks_of(log)
     options = {
         "model.name": model,
         "model.code_size": code_size,
@@ -154,8 +156,9 @@ def train(
         settings = reading.load(file, assignments=assignments or (), options=options)
     from vaectl import experiment
     from vaectl.cli import progress
+    from vaectl.follow import follow
 
-    with progress.watching(quiet=quiet) as watch:
+    with progress.watching(quiet=quiet) as bar, follow(sinks, bar) as watch:
         if run is None:
             result = experiment.run(
                 settings,

@@ -45,7 +45,7 @@ from vaectl.runs.metrics import Row
 from vaectl.runs.record import Device, Evaluation, Record
 from vaectl.runs.recorder import Recorder, rows_of
 from vaectl.training import footprint, population
-from vaectl.training.events import Note, Phase, Training, Warned, Watch, ignore
+from vaectl.training.events import Note, Phase, Planned, Started, Stopped, Warned, Watch, ignore
 from vaectl.training.fit import Chunk, Epoch
 from vaectl.training.program import Member, Program
 from vaectl.training.step import columns
@@ -199,10 +199,8 @@ class _Running:
         self._folder, self._settings, self._ledger = folder, settings, ledger
         self._task, self._watch, self._stopping = task, task.watch, stopping
         self._dataset, self._device = task.dataset, task.device
-        # epochs of members: how many have ended, and how many there will be
-        self._done_epochs = 0
         of_each = len(settings.seeds) + (settings.tuning.members if settings.tuning else 0)
-        self._all_epochs = settings.base.epochs * of_each * len(settings.entries)
+        self._members = of_each * len(settings.entries)
         self._train, self._validation = task.images()
         self._how, _ = population.strategy(task.device, self._train)
 
@@ -215,6 +213,7 @@ class _Running:
     def run(self) -> list[Trial]:
         """Run what is missing; return all trials, those that tuning added among them."""
         settings = self._settings
+        self._plan()
         planned = []
         for label, experiment_ in settings.entries.items():
             rates = [experiment_.optimizer.chosen.learning_rate]
@@ -225,7 +224,7 @@ class _Running:
             result = trials(label, "result", experiment_, rates, settings.seeds)
             self._fit(result)
             if not result:  # no learning rate trains
-                self._done_epochs += settings.base.epochs * len(settings.seeds)
+                self._plan(-len(settings.seeds))
             planned += result
         return planned
 
@@ -309,16 +308,26 @@ class _Running:
                 grows = f"grows by {more}" if more else "has grown by all that tuning.growth allows"
                 if not known:
                     self._watch(Note(f"{label}: the grid {grows}: {why}"))
-                self._all_epochs += settings.epochs * len(rates) * len(tuning.seeds)
+                if rates:
+                    self._plan(len(rates) * len(tuning.seeds))
         return tried
+
+    def _plan(self, more: int = 0) -> None:
+        """Tell how many members there are, after so many more."""
+        self._members += more
+        self._watch(Planned(self._members, self._settings.base.epochs))
 
     def _scores(self, tried: Sequence[Trial]) -> dict[float, float]:
         return plan.scores([self._ended(trial).outcome for trial in tried])
 
     def _fit(self, wanted: Sequence[Trial]) -> None:
         """Train those of one optimizer's members that are not in the ledger."""
-        missing = [trial for trial in wanted if not self._done(trial)]
-        self._done_epochs += self._settings.base.epochs * (len(wanted) - len(missing))
+        missing = []
+        for trial in wanted:
+            if self._done(trial):
+                self._watch(Stopped(_member(trial), "finished"))
+            else:
+                missing.append(trial)
         if not missing:
             return
         label = missing[0].label
@@ -328,29 +337,26 @@ class _Running:
             if trial.stage == "result":
                 self._make_way(trial.run_name)
         starts = jax.device_put([Member.of(t.settings) for t in missing], self._device)
-        steps = program.steps_per_epoch
-        before = self._done_epochs * steps
         self._watch(Phase(f"{label}: {len(missing)} member{'s' * (len(missing) > 1)}"))
-        self._watch(Training(self._all_epochs, program.images, steps, before, label))
         with ExitStack() as running:
             tracks = [_Member(t, partial(self._recorder, t), running) for t in missing]
             for index, event in population.fit(
                 program, starts, self._train, self._validation, self._how
             ):
                 member = tracks[index]
+                if not member.started:
+                    directory_ = member.start()
+                    self._watch(
+                        Started(member.name, member.trial.settings, self._dataset, directory_)
+                    )
                 if isinstance(event, DivergedError):
-                    self._done_epochs += program.epochs - member.epochs
                     self._end(member, str(event))
-                elif isinstance(event, Chunk):
-                    member.take(event)
-                    self._watch(event._replace(step=self._done_epochs * steps + event.beyond))
-                else:
-                    member.take(event)
-                    self._done_epochs += 1
-                    self._watch(event._replace(epoch=self._done_epochs))
-                    if event.epoch == program.epochs:
-                        self._end(member)
-                        continue  # others that train beside it have ended in this epoch too
+                    continue
+                self._watch(event._replace(member=member.name))
+                member.take(event)
+                if isinstance(event, Epoch) and event.epoch == program.epochs:
+                    self._end(member)
+                    continue  # others that train beside it have ended in this epoch too
                 self._leave_if_asked()
 
     def _leave_if_asked(self) -> None:
@@ -393,6 +399,7 @@ class _Running:
         """Write down a member that ended; one of the result leaves a run."""
         trial = member.trial
         files = member.end(error)
+        self._watch(Stopped(member.name, "failed" if error else "finished", error))
         if files:
             directory.move(self._folder, f"{FOLDER}/{trial.run_name}", trial.run_name)
         settings = trial.settings
@@ -447,6 +454,12 @@ def _differences(ledger: Ledger, place: Device) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def _member(trial: Trial) -> str:
+    """A short name that tells a trial from all others."""
+    of_tuning = f" at {trial.learning_rate:g}" if trial.stage == "tuning" else ""
+    return trial.run_name + of_tuning
+
+
 def _program(settings: Config, dataset: data.Dataset) -> Program:
     return Program.of(settings, images=len(dataset.train.images), image_shape=dataset.image_shape)
 
@@ -462,27 +475,29 @@ class _Member:
         running: ExitStack,
     ) -> None:
         self.trial = trial
+        self.name = _member(trial)
         self.rows: list[Row] = []
+        self.started = False
         self._record = record
         self._open = running.enter_context(ExitStack())
         self._recorder: Recorder | None = None
 
-    @property
-    def epochs(self) -> int:
-        """The number of epochs that ended."""
-        return len(self.rows) // 2
+    def start(self) -> Path | None:
+        """Begin the run; return its directory, None if it leaves no run."""
+        self.started = True
+        self._recorder = self._record(self._open)
+        return self._recorder.rundir.path if self._recorder else None
 
     def take(self, event: Chunk | Epoch) -> None:
         """Write an event into the run, and keep an epoch's numbers."""
-        recorder = self._recorder = self._recorder or self._record(self._open)
-        if recorder:
-            recorder.take(event)
+        if self._recorder:
+            self._recorder.take(event)
         if isinstance(event, Epoch):
             self.rows += rows_of(event)
 
     def end(self, error: str) -> dict[str, str]:
         """End the run; return its small files by their paths, none if it leaves no run."""
-        recorder = self._recorder = self._recorder or self._record(self._open)
+        recorder = self._recorder
         if recorder is None:
             return {}
         recorder.close()

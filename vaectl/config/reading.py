@@ -110,8 +110,8 @@ def assign(
                 f"--set {assignment}: not of the form key=value",
                 hint="for example --set model.code_size=2",
             )
-        value = _parse(text, assignment)
-        put(values, origins, below + key.strip(), value, f"--set {assignment}")
+        origin = f"--set {assignment}"
+        put(values, origins, below + key.strip(), parse_value(text, origin), origin)
 
 
 def load_plugs(values: Mapping[str, Any]) -> None:
@@ -127,7 +127,12 @@ def load_plugs(values: Mapping[str, Any]) -> None:
             plugins.load_installed()
 
 
-def build(model: type[Kind], values: dict[str, Any], origins: Origins) -> Kind:
+def build(
+    model: type[Kind],
+    values: dict[str, Any],
+    origins: Origins,
+    hint: str = "vaectl config show prints every key with its default",
+) -> Kind:
     """Validate, and tell all problems at once, each with its place and what to try."""
     try:
         return model.model_validate(values)
@@ -135,7 +140,7 @@ def build(model: type[Kind], values: dict[str, Any], origins: Origins) -> Kind:
         problems = sorted(error.errors(), key=lambda details: _rank(details, origins))
         raise ConfigError(
             "\n".join(_explain(details, origins, values, model) for details in problems),
-            hint="vaectl config show prints every key with its default",
+            hint=hint,
         ) from None
 
 
@@ -233,13 +238,18 @@ def _plain(node: Any, path: _Path, file: str, origins: Origins) -> Any:
     return node
 
 
-def _parse(text: str, assignment: str) -> object:
+def parse_value(text: str, origin: str) -> object:
+    """Read a value that an option has in YAML.
+
+    Raises:
+        ConfigError: it is not YAML.
+    """
     try:
         return _plain(_loaded(text), (), "", {})
     except Exception:  # as above
         raise ConfigError(
-            f"--set {assignment}: the value is not valid YAML",
-            hint="quote it for the shell, for example --set 'data.source=idx:my digits'",
+            f"{origin}: the value is not valid YAML",
+            hint="quote it for the shell, for example 'data.source=idx:my digits'",
         ) from None
 
 

@@ -43,6 +43,11 @@ FIGURES: Made = {
     **CURVES,
     r"(sample|manifold|morph|reconstruct|inspect)\.png": PNG,
 }
+LOGS: Made = {
+    # a record: its length, a checksum of that, and an event: its time, and what kind of file it is
+    r"events\.out\.tfevents\.\d+\.vaectl": rb".{12}\x09.{8}\x1a\x0dbrain\.Event:2",
+}
+"""What the sink for TensorBoard leaves in the directory of that name."""
 EVALUATION: Made = {name: RUN[name] for name in (_EVALUATION, r"\.evaluation\.lock")}
 TRAINING: Made = {
     name: content
@@ -138,7 +143,7 @@ def clear(run: Folder) -> list[str]:
     Raises:
         OSError: something cannot be read or removed.
     """
-    places = {"checkpoints": CHECKPOINTS, "figures": FIGURES}
+    places = {"checkpoints": CHECKPOINTS, "figures": FIGURES, "tensorboard": LOGS}
     left = []
     for place, made in {**places, "": RUN}.items():
         folder = run.folder(place)

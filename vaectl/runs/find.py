@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from vaectl.base.errors import ConfigError, RunError
-from vaectl.base.files import LINK
+from vaectl.base.files import LINK, Folder
 from vaectl.runs.directory import COMPARISON, PARTS, RunDir, is_run
 
 Order = Literal["start", "name", "elbo"]
@@ -59,6 +59,27 @@ def find(run: str, runs_dir: Path) -> RunDir:
         f"{run}: no run of that name in {runs_dir}, and no run at that path",
         hint="vaectl runs lists what there is",
     )
+
+
+def find_all(run: str, runs_dir: Path) -> list[RunDir]:
+    """Find a run, or all members of a comparison.
+
+    Args:
+        run: as for `find`, or the path or name of a comparison.
+        runs_dir: where runs are kept.
+
+    Raises:
+        RunError: there is none.
+    """
+    for path in (runs_dir / run, Path(run)):
+        if is_comparison(path):
+            members = [each for each in Folder(path).names() if is_run(path / each)]
+            if not members:
+                raise RunError(
+                    f"{path}: a comparison without runs", hint="the command that made it goes on"
+                )
+            return [RunDir(path / each) for each in members]
+    return [find(run, runs_dir)]
 
 
 def is_comparison(path: Path) -> bool:

@@ -1,9 +1,24 @@
-"""What happens while something trains, for whoever watches."""
+"""What happens while something trains, for whoever watches.
+
+One member trains, or several of a comparison, in turn or at once. Every event of a training names
+its member, with that member's own epoch and step; whoever shows all of them adds up.
+
+    Planned                    how many members there are to train
+    Started                    one begins
+    Chunk, Chunk, ..., Epoch   what it does
+    Stopped                    it trains no more; its run directory is as it stays
+"""
+
+from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from pathlib import Path
+from typing import Literal, NamedTuple
 
+from vaectl.config.schema import Config
+from vaectl.data import Dataset
 from vaectl.training.fit import Chunk, Epoch
+from vaectl.training.program import Program
 
 
 class Note(NamedTuple):
@@ -24,20 +39,41 @@ class Phase(NamedTuple):
     text: str
 
 
-class Training(NamedTuple):
-    """Training begins: of a run, or of the next members of a comparison."""
+class Planned(NamedTuple):
+    """All members that train, have trained or will; a later plan takes the place of an earlier."""
 
+    members: int
     epochs: int
-    """Of all that is to come; a comparison counts those of every member."""
-    images: int
-    steps_per_epoch: int
+    """Of each member."""
+
+
+class Started(NamedTuple):
+    """A member begins to train, or goes on."""
+
+    member: str
+    settings: Config
+    dataset: Dataset
+    directory: Path | None
+    """Its run directory, locked by this process; None if it leaves no run."""
     step: int = 0
-    """After which it begins."""
-    what: str = ""
-    """What trains now, of several."""
+    """The last step that it has taken before."""
+
+    @property
+    def program(self) -> Program:
+        """What it compiles to."""
+        images = len(self.dataset.train.images)
+        return Program.of(self.settings, images=images, image_shape=self.dataset.image_shape)
 
 
-Event = Note | Warned | Phase | Training | Chunk | Epoch
+class Stopped(NamedTuple):
+    """A member trains no more; one that was trained before need not have started."""
+
+    member: str
+    status: Literal["finished", "interrupted", "failed"]
+    error: str = ""
+
+
+Event = Note | Warned | Phase | Planned | Started | Chunk | Epoch | Stopped
 Watch = Callable[[Event], None]
 
 

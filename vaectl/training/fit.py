@@ -45,6 +45,8 @@ class Chunk(NamedTuple):
     seconds: float
     """Seconds of training in this epoch so far."""
     state: TrainState
+    member: str = ""
+    """Who trains, where somebody is told of it."""
 
 
 class Epoch(NamedTuple):
@@ -57,6 +59,8 @@ class Epoch(NamedTuple):
     train_seconds: float
     validation_seconds: float
     state: TrainState
+    member: str = ""
+    """Who trains, where somebody is told of it."""
 
 
 def compile_ahead(program: Program, member: Member, train: Images, validation: Images) -> None:

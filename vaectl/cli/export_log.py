@@ -1,0 +1,53 @@
+"""`vaectl export-log`: what a sink would have written, for runs that are over."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vaectl.base.terminal import show
+from vaectl.cli import plugs
+from vaectl.cli.app import KEEP, Debug, Quiet, RunsDir, app
+
+
+@app.command("export-log", rich_help_panel=KEEP)
+def export_log(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A path, a name in runs/, latest; a comparison.")
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar=plugs.SINK,
+            help=plugs.help_of("sink", "Who gets it"),
+            autocompletion=plugs.completion("sink"),
+        ),
+    ],
+    runs_dir: RunsDir = Path("runs"),
+    quiet: Quiet = False,
+    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
+    debug: Debug = False,  # noqa: ARG001  # its callback acts
+) -> None:
+    """Write the log of a run that is over, or of each member of a comparison, as --log does.
+
+    It is made of metrics.csv, the configuration and the checkpoints that are kept, in the place of
+    what an earlier call or --log has written.
+
+    Example: vaectl export-log latest --to tensorboard
+    """
+    from vaectl import sinks
+    from vaectl.runs import find as runs
+
+    sink = sinks.parse(to, "--to")
+    sink.check()
+    found = runs.find_all(run, runs_dir)
+    from vaectl.cli import progress
+    from vaectl.follow import replay
+    from vaectl.training.events import Phase
+
+    with progress.watching(quiet=quiet) as watch:
+        for each in found:
+            watch(Phase(f"writing the log of {each.name}"))
+            replay(each, sink, watch)
+    for each in found:
+        show(each.path)

@@ -1,0 +1,279 @@
+"""Follow trainings by sinks: as they happen, or afterwards by what a run holds.
+
+    with follow(sinks, watch) as watch:
+        experiment.run(settings, watch=watch)
+
+Each sink works in a thread of its own. The training only puts results into its queue, and waits for
+it at the end of a member alone, for a bounded time. A sink that raises is disabled, and one that
+hangs is left behind: a warning says so, and the training goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
+from queue import Full, Queue
+from threading import Event as Flag
+from threading import Thread
+from typing import final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import UInt8
+
+from vaectl.base.errors import DataError, RunError
+from vaectl.runs import trained
+from vaectl.runs.checkpoints import Info, kept
+from vaectl.runs.directory import RunDir
+from vaectl.runs.recorder import rows_of
+from vaectl.runs.trained import Trained
+from vaectl.sinks.base import Log, Pictures, Results, Sink, Status, Training
+from vaectl.training.events import Event, Started, Stopped, Warned, Watch
+from vaectl.training.fit import Epoch
+
+SAMPLES, IMAGES = 16, 8
+"""How many of each a sink gets as pictures."""
+
+
+@contextmanager
+def follow(
+    sinks: Sequence[Sink], watch: Watch, *, patience: float = 10.0, most: int = 1000
+) -> Iterator[Watch]:
+    """Have sinks follow what a watcher is told; yield the watcher to tell instead.
+
+    Args:
+        sinks: what follows.
+        watch: told of everything, and of sinks that fail.
+        patience: seconds to wait for a sink at the end of a member.
+        most: epochs that may wait for a slow sink; those on top of them are left out.
+
+    Raises:
+        ConfigError: a sink needs what is not installed.
+    """
+    for sink in sinks:
+        sink.check()
+    followers = [_Follower(sink, watch, patience, most) for sink in sinks]
+
+    def tell(event: Event) -> None:
+        watch(event)
+        for follower in followers:
+            follower.tell(event)
+
+    try:
+        yield tell
+    finally:
+        for follower in followers:
+            follower.leave()
+
+
+def log_warnings(event: Event) -> None:
+    """Watch by Python's logging, which prints warnings to stderr unless told otherwise."""
+    if isinstance(event, Warned):
+        logging.getLogger("vaectl").warning(event.text)
+
+
+@final
+class _Member:
+    """A training that a sink follows. All but `model` is for the sink's thread."""
+
+    def __init__(self, sink: Sink, training: Training, started: Started) -> None:
+        self.training = training
+        self.images = started.dataset.validation.images[:IMAGES]
+        self._vae, self._sink = started.program.vae, sink
+        self._log: Log
+
+    def open(self) -> None:
+        """Begin its log."""
+        self._log = self._sink.open(self.training)
+
+    def write(self, results: Results) -> None:
+        """Write an epoch."""
+        self._log.write(results)
+
+    def draw(self, results: Results, model: Trained) -> None:
+        """Write an epoch with pictures by its model."""
+        self._log.write(results._replace(pictures=pictures(model, self.images)))
+
+    def close(self, status: Status) -> None:
+        """End its log."""
+        self._log.close(status)
+
+    def model(self, epoch: Epoch) -> Trained:
+        """Return the model at the end of an epoch; a copy, since the next one has its state."""
+        variables = jax.tree.map(jnp.copy, epoch.state.params)
+        info = Info(epoch=epoch.epoch, step=epoch.step, score=None)
+        directory, settings = RunDir(self.training.directory), self.training.settings
+        return Trained(directory, settings, info, variables, self._vae)
+
+
+@final
+class _Follower:
+    """One sink, and the thread in which it works.
+
+    `tell` and `leave` are for the training's thread, which alone tells of problems.
+    """
+
+    def __init__(self, sink: Sink, watch: Watch, patience: float, most: int) -> None:
+        self._sink, self._watch, self._patience = sink, watch, patience
+        self._every = sink.pictures_every
+        self._members: dict[str, _Member] = {}
+        self._jobs: Queue[Callable[[], None] | Flag | None] = Queue(most)
+        self._drawn = Flag()
+        """Whether the pictures that were asked for last are made: one copy waits at a time."""
+        self._drawn.set()
+        self._problem = ""
+        """Why it is disabled."""
+        self._told: set[str] = set()
+        Thread(target=self._work, name=f"sink {sink.name}", daemon=True).start()
+
+    def tell(self, event: Event) -> None:
+        """Queue what the sink is to do of an event."""
+        if not self._problem:
+            try:
+                self._take(event)
+            except Exception as error:  # as where there is no memory for a copy
+                self._problem = _of(error)
+        self._report()
+
+    def leave(self) -> None:
+        """Close what is still open, as after an error, and let the thread end."""
+        for name in tuple(self._members):
+            self.tell(Stopped(name, "interrupted"))
+        if not self._jobs.full():  # else the sink hangs, and the thread with it
+            self._jobs.put(None)
+        self._report()
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Started(name, settings, _, directory, step) if directory is not None:
+                training = Training(name, directory, settings, step, time.time())
+                member = self._members[name] = _Member(self._sink, training, event)
+                self._put(member.open)
+            case Epoch(member=name) if name in self._members:
+                self._epoch(self._members[name], event)
+            case Stopped(name, status) if name in self._members:
+                self._put(partial(self._members.pop(name).close, status), self._patience)
+                self._settle()
+
+    def _epoch(self, member: _Member, epoch: Epoch) -> None:
+        results = Results(epoch.epoch, epoch.step, time.time(), rows_of(epoch))
+        last = epoch.epoch == member.training.settings.epochs
+        due = self._every and (last or epoch.epoch % self._every == 0)
+        if due and (last or self._drawn.is_set()):
+            self._drawn.clear()
+            self._put(partial(member.draw, results, member.model(epoch)))
+            self._put(self._drawn.set)
+        else:
+            self._put(partial(member.write, results))
+
+    def _put(self, job: Callable[[], None], timeout: float = 0.0) -> None:
+        """Queue a job, unless too many wait for the time that is given."""
+        try:
+            self._jobs.put(job, timeout=timeout)
+        except Full:
+            self._drawn.set()
+            self._tell_once("is too slow: the results of some epochs are left out")
+
+    def _settle(self) -> None:
+        """Wait until all that was queued is done, but not for a sink that hangs."""
+        flag = Flag()
+        try:
+            self._jobs.put(flag, timeout=self._patience)
+            done = flag.wait(self._patience)
+        except Full:
+            done = False
+        if not done:
+            self._problem = f"did not end within {self._patience:g} s, and is left behind"
+
+    def _work(self) -> None:
+        """Do the jobs in their order, until one fails; then only let nobody wait."""
+        while (job := self._jobs.get()) is not None:
+            if isinstance(job, Flag):
+                job.set()
+            elif not self._problem:
+                try:
+                    job()
+                except BaseException as error:  # SystemExit too
+                    self._problem = _of(error)
+
+    def _report(self) -> None:
+        if self._problem:
+            self._tell_once(f"{self._problem}; training goes on without it")
+
+    def _tell_once(self, what: str) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            fill = f"vaectl export-log RUN --to {self._sink.name} fills in what is missing"
+            self._watch(Warned(f"the sink {self._sink.name} {what} ({fill})"))
+
+
+def _of(error: BaseException) -> str:
+    return f"failed: {type(error).__name__}: {error}"
+
+
+def pictures(model: Trained, images: UInt8[np.ndarray, "images h w c"]) -> Pictures:
+    """Decode fixed codes from the prior, and reconstruct images."""
+    shape = (-1, *model.image_shape)
+    given = (images / np.float32(255)).reshape(shape)
+    made = model.reconstruct(images).reshape(shape) if len(images) else given
+    return Pictures(model.sample(SAMPLES).reshape(shape), given, made)
+
+
+def replay(rundir: RunDir, sink: Sink, watch: Watch) -> None:
+    """Have a sink write a run that is over as if it had followed it, in the place of older logs.
+
+    Args:
+        rundir: of the run.
+        sink: what writes.
+        watch: told of what cannot be had any more.
+
+    Raises:
+        RunError: the run is broken, another process trains in it, or the sink fails.
+    """
+    with rundir.lock():
+        record, settings = rundir.read_record(), rundir.read_config()
+        rows = rundir.read_metrics(until=record.epoch)
+        drawn = _drawn(rundir, watch) if sink.pictures_every else {}
+        now = datetime.fromisoformat(record.start).timestamp()
+        try:
+            log = sink.open(Training(rundir.name, rundir.path, settings, 0, now))
+            for pair in zip(rows[::2], rows[1::2], strict=True):
+                epoch, step, *_ = pair[0]
+                now += sum(row.seconds for row in pair)
+                log.write(Results(epoch, step, now, pair, drawn.get(epoch)))
+            log.close("interrupted" if record.status == "running" else record.status)
+        except Exception as error:
+            raise RunError(
+                f"{rundir.path}: the sink {sink.name} {_of(error)}",
+                hint="what it has written is not whole; the run itself is as it was",
+            ) from error
+
+
+def _drawn(rundir: RunDir, watch: Watch) -> dict[int, Pictures]:
+    """Make pictures by the checkpoints of a run, by epoch."""
+    found: dict[int, Pictures] = {}
+    images: UInt8[np.ndarray, "images h w c"] | None = None
+    for info in kept(rundir.checkpoints):
+        if info.beyond:
+            continue
+        try:
+            model = trained.load(rundir, info.epoch)
+            if images is None:
+                images = _images(model, watch)
+            found[info.epoch] = pictures(model, images)
+        except RunError as error:
+            watch(Warned(f"no pictures of epoch {info.epoch}: {error.message}"))
+    return found
+
+
+def _images(model: Trained, watch: Watch) -> UInt8[np.ndarray, "images h w c"]:
+    try:
+        return model.split("validation").images[:IMAGES]
+    except DataError as error:
+        watch(Warned(f"no reconstructions: {error.message}"))
+        return np.zeros((0, *model.image_shape), np.uint8)

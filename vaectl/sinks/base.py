@@ -1,0 +1,123 @@
+"""What a sink is: it follows trainings, and can neither stop, slow nor fail them.
+
+A sink is a plug, but no part of the configuration: the same experiment may be followed or not. It
+works in a thread of its own (see `vaectl.follow`), on NumPy arrays and plain numbers.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+from vaectl.base import plugins
+from vaectl.base.errors import ConfigError
+from vaectl.base.plugs import Plug
+from vaectl.config import reading
+from vaectl.config.schema import Config
+from vaectl.runs.metrics import Row
+
+
+class Training(NamedTuple):
+    """A training to follow: of a run, or of one member of a comparison."""
+
+    name: str
+    directory: Path
+    """The run directory. A sink may write there, under names of its own."""
+    settings: Config
+    step: int
+    """The step after which it goes on. What a sink holds of later steps is void."""
+    time: float
+    """When it begins or goes on, in seconds since 1970."""
+
+
+class Pictures(NamedTuple):
+    """What a model makes of fixed codes and images, as numbers in [0, 1] if the likelihood is."""
+
+    samples: Float[np.ndarray, "count h w c"]
+    """Codes from the prior, decoded."""
+    images: Float[np.ndarray, "images h w c"]
+    """Of the validation split; none where the data set is gone."""
+    reconstructions: Float[np.ndarray, "images h w c"]
+
+
+class Results(NamedTuple):
+    """What one epoch came to."""
+
+    epoch: int
+    step: int
+    time: float
+    """When it ended, in seconds since 1970."""
+    rows: Sequence[Row]
+    """Terms and seconds, one row for each split, as in metrics.csv."""
+    pictures: Pictures | None = None
+
+
+Status = Literal["finished", "interrupted", "failed"]
+
+
+class Log(Protocol):
+    """What a sink holds of one training."""
+
+    def write(self, results: Results) -> None:
+        """Take the results of an epoch; they should survive a crash from here on."""
+
+    def close(self, status: Status) -> None:
+        """Release what it holds; the training is over."""
+
+
+class Sink(Plug, kind="sink"):
+    """Settings, and how a training's log is opened. Whatever it raises disables it."""
+
+    def check(self) -> None:
+        """Refuse to follow, before anything is computed.
+
+        Raises:
+            ConfigError: something that it needs is not installed.
+        """
+
+    @property
+    def pictures_every(self) -> int | None:
+        """Epochs between those with `Results.pictures`, the last one too; None: never."""
+        return None
+
+    def open(self, training: Training) -> Log:
+        """Begin a log, or go on with it after `training.step`."""
+        raise NotImplementedError
+
+
+def parse(text: str, option: str = "--log") -> Sink:
+    """Read a sink as an option has it: NAME, or NAME:KEY=VALUE,KEY=VALUE with values in YAML.
+
+    Raises:
+        ConfigError: no such sink, no such setting, or a wrong value.
+    """
+    origin = f"{option} {text}"
+    name, _, rest = text.partition(":")
+    if name not in Sink.known:
+        plugins.load_installed()
+    if name not in Sink.known:
+        known = sorted(Sink.known)
+        near = "".join(f"; did you mean {n}?" for n in difflib.get_close_matches(name, known, n=1))
+        raise ConfigError(
+            f"{origin}: no sink {name!r} among {', '.join(known)}{near}",
+            hint="--plugin FILE.py loads a sink of your own",
+        )
+    sink = Sink.known[name]
+    values: dict[str, Any] = {}
+    for setting in re.split(r",(?=\w+=)", rest) if rest else ():
+        key, separator, value = setting.partition("=")
+        if not separator:
+            raise ConfigError(
+                f"{origin}: {setting!r} is not of the form KEY=VALUE",
+                hint=f"its settings: {', '.join(sink.model_fields) or 'none'}",
+            )
+        values[key] = reading.parse_value(value, origin)
+    hint = f"the settings of {name}: {', '.join(sink.model_fields) or 'none'}"
+    built: Sink = reading.build(sink, values, {(key,): origin for key in values}, hint=hint)
+    return built
