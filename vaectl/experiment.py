@@ -51,22 +51,22 @@ FORMATS = ("png", "svg")
 """The formats of the figures that come without being asked for."""
 
 Stopping = Callable[[], bool]
-"""Whether a signal has asked to stop."""
+"""A function that tells whether a signal has asked to stop."""
 Ending = Literal["finished", "interrupted", "failed"]
 
 
 class Result(NamedTuple):
-    """What a run came to."""
+    """The result of a run."""
 
     path: Path
     record: Record
     train: Row
-    """Of the last epoch."""
+    """The last epoch on the training split."""
     validation: Row
-    """Of the last epoch."""
+    """The last epoch on the validation split."""
 
     def summary(self) -> str:
-        """For a person: how good it is; the last line is the path."""
+        """Say how good the run is, for a person; the last line is its path."""
         best = self.record.best
         lines = [f"{row.split} {_numbers(row)}" for row in (self.train, self.validation)]
         lines[-1] += f", best {best.score:.2f} at epoch {best.epoch}" if best else ""
@@ -75,7 +75,7 @@ class Result(NamedTuple):
         return "\n".join([*lines, str(self.path)])
 
     def as_json(self) -> str:
-        """For a program: one object."""
+        """Return everything as one JSON object, for a program."""
         result = {
             "path": str(self.path),
             **self.record.model_dump(mode="json"),
@@ -92,18 +92,18 @@ def _numbers(row: Row) -> str:
 
 
 class Task(NamedTuple):
-    """What is trained, on what, and who is told of it."""
+    """An experiment, its data, the device that it trains on, and its watcher."""
 
     settings: config.Config
     dataset: data.Dataset
     device: jax.Device
     streamed: bool
-    """Whether the images stay in host memory."""
+    """True if the images stay in host memory."""
     watch: Watch
 
     @property
     def program(self) -> Program:
-        """What it compiles to."""
+        """The program that it compiles to."""
         images, shape = len(self.dataset.train.images), self.dataset.image_shape
         return Program.of(self.settings, images=images, image_shape=shape)
 
@@ -114,7 +114,7 @@ class Task(NamedTuple):
 
     @property
     def place(self) -> Device:
-        """What results depend on beside the configuration, to the last bits."""
+        """The hardware and software that the last bits of results depend on."""
         images = "streamed from host memory" if self.streamed else "on the device"
         return {**devices.describe(self.device), "images": images}
 
@@ -415,7 +415,7 @@ def _lost(rundir: RunDir, record: Record, at: Info) -> list[str]:
 
 
 def _resumed(task: Task, rundir: RunDir, record: Record, found: Found, at: Info) -> Record:
-    """The record of a run that goes on from here, and a word on where and under what."""
+    """Return the record of a run that goes on; tell from where, and what has changed."""
     versions, device = environment.versions(), task.place
     warnings = found.warnings + resumption.differences(record, versions, device)
     warnings += resumption.changed_plugs(task.settings, record)
@@ -450,7 +450,7 @@ def _resumed(task: Task, rundir: RunDir, record: Record, found: Found, at: Info)
 
 
 def first_record(task: Task, rundir: RunDir) -> Record:
-    """What is known of a run before it trains."""
+    """Return the record of a run before it trains."""
     settings, dataset = task.settings, task.dataset
     samples = settings.objective.samples
     return Record(

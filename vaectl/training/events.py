@@ -1,4 +1,4 @@
-"""What happens while something trains, for whoever watches.
+"""The events of a training, for its watchers.
 
 One member trains, or several of a comparison, in turn or at once. Every event of a training names
 its member, with that member's own epoch and step; whoever shows all of them adds up.
@@ -60,7 +60,7 @@ class Started(NamedTuple):
 
     @property
     def program(self) -> Program:
-        """What it compiles to."""
+        """The program that it compiles to."""
         images = len(self.dataset.train.images)
         return Program.of(self.settings, images=images, image_shape=self.dataset.image_shape)
 
