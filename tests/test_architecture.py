@@ -35,8 +35,7 @@ EXCEPTIONS = {
     # building blocks for models; the folder of models holds nothing but plugs
     ("models.mlp", "vae.networks"),
     ("models.conv", "vae.networks"),
-    # the curves of a run and the samples of a model, which show themselves
-    ("runs.recorder", "pictures.figures"),
+    # a run and a model show themselves in a notebook
     ("runs.run", "pictures.figures"),
     ("runs.trained", "pictures.figures"),
     ("runs.trained", "pictures.sheets"),
