@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, Field
 SPLITS: dict[str, Literal["train", "validation"]] = {"train": "train", "validation": "validation"}
 """The splits of metrics.csv, in their order within an epoch."""
 
-_FIRST, _LAST = ("epoch", "step", "split"), "seconds"
+FIRST, _LAST = ("epoch", "step", "split"), "seconds"
 _OLD = ("elbo", "kl", "nll")
 
 Natural = Annotated[int, Field(ge=0, lt=2**63)]
@@ -52,7 +52,7 @@ class Row(NamedTuple):
 
 def _grown(row: Any) -> Any:
     """Read a row of before terms had names: epoch, step, split, ELBO, KL, NLL, seconds."""
-    if isinstance(row, list | tuple) and len(row) == len(_FIRST) + len(_OLD) + 1:
+    if isinstance(row, list | tuple) and len(row) == len(FIRST) + len(_OLD) + 1:
         return (*row[:3], dict(zip(_OLD, row[3:6], strict=True)), row[6])
     return row
 
@@ -68,7 +68,7 @@ def columns(rows: Sequence[Row]) -> list[str]:
 
 def header(names: Sequence[str]) -> str:
     """Write the first line."""
-    return ",".join([*_FIRST, *names, _LAST]) + "\n"
+    return ",".join([*FIRST, *names, _LAST]) + "\n"
 
 
 def lines(rows: Sequence[Row], names: Sequence[str]) -> str:
@@ -120,7 +120,7 @@ def parse(text: str, most: int | None = None) -> Iterator[Row]:
     table = csv.reader(io.StringIO(text))
     try:
         names = next(table, [])
-        known = {*_FIRST, _LAST}
+        known = {*FIRST, _LAST}
         if not known <= {*names} or len({*names}) < len(names):
             raise ValueError(names)
         for values in itertools.islice(table, most):
@@ -129,7 +129,7 @@ def parse(text: str, most: int | None = None) -> Iterator[Row]:
             seconds = float(cells[_LAST])
             if not all(map(math.isfinite, [*terms.values(), seconds])):
                 raise ValueError(values)
-            epoch, step, split = (cells[name] for name in _FIRST)
+            epoch, step, split = (cells[name] for name in FIRST)
             yield Row(int(epoch), int(step), SPLITS[split], terms, seconds)
     except (KeyError, csv.Error) as error:
         raise ValueError(str(error)) from None
