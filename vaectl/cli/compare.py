@@ -43,7 +43,7 @@ def compare_optimizers(
         ),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(help="How many, of the result.", rich_help_panel=WHAT)
+        int | None, typer.Option(help="Number of seeds of the result.", rich_help_panel=WHAT)
     ] = None,
     learning_rates: Annotated[
         str | None,
@@ -59,7 +59,7 @@ def compare_optimizers(
     name: Annotated[
         str | None,
         typer.Option(
-            help="Of its directory; by default one like compare-mnist-z20-tuned.",
+            help="Name of its directory; by default one like compare-mnist-z20-tuned.",
             show_default=False,
             rich_help_panel=PLACE,
         ),
@@ -68,7 +68,7 @@ def compare_optimizers(
     force: Annotated[
         bool,
         typer.Option(
-            "--force", help="Begin a comparison of that name again.", rich_help_panel=PLACE
+            "--force", help="Begin a comparison of that name anew.", rich_help_panel=PLACE
         ),
     ] = False,
     log: plugs.Logs = None,

@@ -5,7 +5,7 @@ import pkgutil
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -43,6 +43,22 @@ def completion(kind: str) -> Callable[[str], list[str]]:
         return [name for name in known if name.startswith(incomplete)]
 
     return complete
+
+
+def option(kind: str, what: str, panel: str) -> Any:
+    """Make an option that chooses the plug of a kind.
+
+    Args:
+        kind: of the plug.
+        what: it is, for the help.
+        panel: the part of the help.
+    """
+    return typer.Option(
+        metavar="NAME",
+        help=help_of(kind, what),
+        autocompletion=completion(kind),
+        rich_help_panel=panel,
+    )
 
 
 def sinks_of(texts: Sequence[str] | None) -> list["Sink"]:

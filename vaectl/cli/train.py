@@ -27,15 +27,7 @@ def train(
     file: ConfigFile = None,
     assignments: Assignments = None,
     plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help=plugs.help_of("model", "Encoder and decoder"),
-            autocompletion=plugs.completion("model"),
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
+    model: Annotated[str | None, plugs.option("model", "Encoder and decoder", MODEL)] = None,
     code_size: Annotated[
         int | None, typer.Option(help="Dimensions of the latent code.", rich_help_panel=MODEL)
     ] = None,
@@ -43,34 +35,17 @@ def train(
         int | None, typer.Option(help="Units of each hidden layer.", rich_help_panel=MODEL)
     ] = None,
     likelihood: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help=plugs.help_of("likelihood", "Distribution of the pixels"),
-            autocompletion=plugs.completion("likelihood"),
-            rich_help_panel=MODEL,
-        ),
+        str | None, plugs.option("likelihood", "Distribution of the pixels", MODEL)
     ] = None,
     objective: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help=plugs.help_of("objective", "What is maximized"),
-            autocompletion=plugs.completion("objective"),
-            rich_help_panel=TRAINING,
-        ),
+        str | None, plugs.option("objective", "What is maximized", TRAINING)
     ] = None,
     optimizer: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help=plugs.help_of("optimizer", "Its rule"),
-            autocompletion=plugs.completion("optimizer"),
-            rich_help_panel=TRAINING,
-        ),
+        str | None, plugs.option("optimizer", "Rule of the steps", TRAINING)
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Of the chosen optimizer.", rich_help_panel=TRAINING)
+        float | None,
+        typer.Option(help="Learning rate of the chosen optimizer.", rich_help_panel=TRAINING),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Passes over the data.", rich_help_panel=TRAINING)
@@ -79,7 +54,7 @@ def train(
         int | None, typer.Option(help="Images per step.", rich_help_panel=TRAINING)
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="All randomness follows from it.", rich_help_panel=TRAINING)
+        int | None, typer.Option(help="Seed of all random numbers.", rich_help_panel=TRAINING)
     ] = None,
     device: Annotated[
         Device, typer.Option(help="What to compute on.", rich_help_panel=TRAINING)
@@ -95,7 +70,7 @@ def train(
     name: Annotated[
         str | None,
         typer.Option(
-            help="Of the run directory; by default one like mnist-z20-adam-s0.",
+            help="Name of the run directory; by default one like mnist-z20-adam-s0.",
             show_default=False,
             rich_help_panel=PLACE,
         ),
