@@ -1,6 +1,9 @@
 import errno
+import logging
 import os
+import sys
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -326,6 +329,28 @@ def test_what_orbax_raises_as_it_closes_hides_no_error(
 
     with pytest.raises(RunError, match="cannot be written: No space left"):
         save()
+
+
+def test_saving_leaves_the_process_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def settings() -> tuple[object, ...]:
+        levels = [logging.getLogger(name).level for name in ("absl", "asyncio")]
+        return sys.unraisablehook, levels, warnings.filters[:], warnings.showwarning
+
+    before = settings()
+    saved = Checkpoints(Folder(tmp_path))
+    assert settings() == before
+
+    def fail() -> None:
+        with saved:
+            assert settings() != before
+            _fill_the_disk(saved, monkeypatch)
+            saved.save(_state(), _info(1))
+
+    with pytest.raises(RunError):
+        fail()
+    assert settings() == before
 
 
 def test_leaving_the_context_tells_of_a_failed_save_unless_a_worse_error_is_on_its_way(

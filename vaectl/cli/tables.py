@@ -1,8 +1,11 @@
-"""Tables for a person, on stdout."""
+"""Tables on stdout."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -10,18 +13,19 @@ from rich.table import Table
 from rich.text import Text
 
 from vaectl.base.terminal import show, visible
-from vaectl.bench.measures import Work
-from vaectl.bench.report import Bench
-from vaectl.comparison.summary import Summary as Comparison
-from vaectl.comparison.summary import cells, headings, interval
 from vaectl.runs.find import Summary, age
 from vaectl.runs.record import ACTIVE, Evaluation
+
+if TYPE_CHECKING:  # these load JAX
+    from vaectl.bench.measures import Work
+    from vaectl.bench.report import Bench
+    from vaectl.comparison.summary import Summary as Comparison
 
 _WIDTH_WITHOUT_TERMINAL = 200
 
 
 def show_runs(rows: Sequence[Summary], runs_dir: Path, pattern: str) -> None:
-    """Print one row a run; a directory that is none says why."""
+    """Print one row per run, then what is wrong with any of them."""
     if not rows:
         show(f"no runs in {runs_dir}" + (f" fit {pattern}" if pattern != "*" else ""))
         return
@@ -32,7 +36,7 @@ def show_runs(rows: Sequence[Summary], runs_dir: Path, pattern: str) -> None:
         table.add_column(heading, justify="right")
     now = datetime.now(UTC)
     for row in rows:
-        if row.problem is not None:
+        if row.start is None:
             table.add_row(Text(visible(row.name)), Text(row.status))
             continue
         known = (row.name, row.status, row.data, row.model, row.optimizer)
@@ -42,7 +46,7 @@ def show_runs(rows: Sequence[Summary], runs_dir: Path, pattern: str) -> None:
             *(Text(visible(value or "")) for value in known),
             f"{row.epoch}/{row.epochs}",
             best,
-            age(row.start, now) if row.start else "",
+            age(row.start, now),
         )
     _print(table)
     for row in rows:
@@ -119,6 +123,8 @@ def _work_table(heading: str, rows: Sequence[Work]) -> Table:
 
 def show_comparison(c: Comparison) -> None:
     """Print one row an optimizer, the paired differences, and the verdict."""
+    from vaectl.comparison.summary import cells, headings, interval
+
     seeds, brackets = len(c.seeds), f" [{c.intervals}]" if len(c.seeds) > 1 else ""
     show(
         f"{c.name}: protocol {c.protocol}, {seeds} seed{'s' * (seeds > 1)}, {c.epochs} epochs, "

@@ -127,10 +127,7 @@ class Checkpoints:
         self._folder = folder
         self._thread = ThreadPoolExecutor(1)
         self._saving: Future[None] | None = None
-        # what Orbax logs as an error, with a traceback, it raises too
-        for logger in ("absl", "asyncio"):
-            logging.getLogger(logger).setLevel(logging.CRITICAL)
-        sys.unraisablehook = _show_unraisable
+        self._quiet = quiet_orbax()
 
     @functools.cached_property
     def _orbax(self) -> Any:
@@ -139,6 +136,7 @@ class Checkpoints:
         return orbax.checkpoint.StandardCheckpointer()
 
     def __enter__(self) -> Self:
+        self._quiet.__enter__()
         return self
 
     def __exit__(
@@ -159,6 +157,7 @@ class Checkpoints:
                 # a save that failed, which was told, it raises again
                 with contextlib.suppress(Exception):
                     self._orbax.close()
+            self._quiet.__exit__(None, None, None)
 
     def save(self, state: TrainState, info: Info, first: Callable[[], None] = lambda: None) -> None:
         """Save a state; it may be donated as soon as this returns.
@@ -255,8 +254,6 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # Orbax and its backends raise whatever they meet
-            # what it had begun, it leaves to the garbage collector, which complains
-            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
             # on a full disk, make room to say what happened
             with contextlib.suppress(OSError, RunError):
                 for half in _of_step(self._folder, int(name)):
@@ -510,16 +507,33 @@ def _refuse_unreadable(path: Path, error: OSError) -> None:
         ) from None
 
 
-_unraisablehook = sys.unraisablehook
+@contextlib.contextmanager
+def quiet_orbax() -> Iterator[None]:
+    """Silence what Orbax prints about a write that failed: it raises the same error.
 
-
-def _show_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
-    """Show what nobody can catch, but for what follows a write that failed.
-
-    Orbax closes its event loop then, into which TensorStore calls as other writes end.
+    It logs a traceback; it drops coroutines that nobody awaits; and it closes its event loop while
+    TensorStore, whose other writes end later, still calls into it. What was set in this process
+    before holds again once the context is left.
     """
-    if str(unraisable.exc_value) != "Event loop is closed":
-        _unraisablehook(unraisable)
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    levels = [logger.level for logger in loggers]
+    hook = sys.unraisablehook
+
+    def show(unraisable: sys.UnraisableHookArgs) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        sys.unraisablehook = show
+        try:
+            yield
+        finally:
+            sys.unraisablehook = hook
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 def layout(state: TrainState) -> str:

@@ -32,7 +32,7 @@ from vaectl.config import CHOICES, reading
 from vaectl.config.schema import Config
 from vaectl.runs import belongings, metrics
 from vaectl.runs.metrics import SPLITS, Row
-from vaectl.runs.record import FORMAT_VERSION, Evaluation, Record
+from vaectl.runs.record import FORMAT_VERSION, Evaluation, PlugFacts, Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -369,7 +369,11 @@ class RunDir:
         file = self.path / "config.yaml"
         with _reading(file):
             content = self.folder.read(file.name, reading.MOST_BYTES)
-        self._check_plugs()
+        if self.has_record and (missing := missing_plugs(self.read_record())):
+            raise RunError(
+                f"{self.path}: needs {missing[0]}, which is not loaded",
+                hint="if you trust that file, name it: --plugin FILE.py",
+            )
         try:
             stored = reading.load(file, content=content)
         except ConfigError as error:
@@ -379,24 +383,6 @@ class RunDir:
         if not assignments and not options:
             return stored
         return reading.load(file, content=content, assignments=assignments, options=options)
-
-    def _check_plugs(self) -> None:
-        """Refuse a run whose plugs are not loaded; that is for the user to do.
-
-        Raises:
-            RunError: one of them is missing.
-        """
-        if not self.has_record:
-            return
-        for plug in self.read_record().plugs:
-            known = CHOICES[plug.kind].plugs.known if plug.kind in CHOICES else {}
-            if plug.name not in known:
-                plugins.load_installed()
-            if plug.name not in known:
-                raise RunError(
-                    f"{self.path}: it needs {plug}, which is not loaded",
-                    hint="if you trust that file, name it: --plugin FILE.py",
-                )
 
     def read_metrics(self, *, until: int | None = None) -> list[Row]:
         """Read metrics.csv, all of it or all epochs until one.
@@ -483,6 +469,17 @@ class RunDir:
                     f"{self.path / name}: in the way of the run's {wanted} of that name",
                     hint="move it away",
                 )
+
+
+def missing_plugs(record: Record) -> list[PlugFacts]:
+    """Return the plugs of a run that are not loaded; vaectl loads no file by itself."""
+
+    def is_known(plug: PlugFacts) -> bool:
+        return plug.kind in CHOICES and plug.name in CHOICES[plug.kind].plugs.known
+
+    if not all(map(is_known, record.plugs)):
+        plugins.load_installed()
+    return [plug for plug in record.plugs if not is_known(plug)]
 
 
 def refuse_others(folder: Folder, made: belongings.Made) -> None:

@@ -9,7 +9,9 @@ from typing import Literal, NamedTuple
 
 from vaectl.base.errors import ConfigError, RunError
 from vaectl.base.files import LINK
-from vaectl.runs.directory import COMPARISON, PARTS, RunDir, is_run
+from vaectl.config.schema import Config
+from vaectl.runs.directory import COMPARISON, PARTS, RunDir, is_run, missing_plugs
+from vaectl.runs.record import Record
 
 Order = Literal["start", "name", "elbo"]
 
@@ -142,21 +144,38 @@ def _summary(name: str, path: Path) -> Summary:
         return Summary(name, "not a run", problem=LINK)
     try:
         record = run.read_record()
-        settings = run.read_config()
+        missing = missing_plugs(record)
+        model, optimizer = _parts(record) if missing else _parts_of(run.read_config())
     except RunError as error:
         problem = error.message.splitlines()[0].removeprefix(f"{path}/")
         return Summary(name, "not a run", problem=problem)
-    # a process that died could not say so, but it holds no lock
+    # a process that was killed leaves the status "running", but holds no lock
     killed = record.status == "running" and not run.is_locked()
-    model, optimizer = settings.model, settings.optimizer
+    needed = ", ".join(map(str, missing))
     return Summary(
         name=name,
         status="killed" if killed else record.status,
-        data=settings.data.source,
-        model=model.chosen.summary(model.code_size),
-        optimizer=f"{optimizer.name} {optimizer.chosen.learning_rate:g}",
+        data=record.data["source"],
+        model=model,
+        optimizer=optimizer,
         epoch=record.epoch,
         epochs=record.epochs,
         best_validation_elbo=record.best.score if record.best else None,
         start=record.start,
+        problem=f"needs {needed}, which is not loaded" if needed else None,
     )
+
+
+def _parts_of(settings: Config) -> tuple[str, str]:
+    """Describe the model and the optimizer."""
+    model, optimizer = settings.model, settings.optimizer
+    rate = optimizer.chosen.learning_rate
+    return model.chosen.summary(model.code_size), f"{optimizer.name} {rate:g}"
+
+
+def _parts(record: Record) -> tuple[str, str]:
+    """Describe the model and the optimizer of a run some of whose plugs are not loaded."""
+    said = record.settings
+    optimizer = said.get("optimizer.name")
+    rate = said.get(f"optimizer.{optimizer}.learning_rate")
+    return f"{said.get('model.name')}-{said.get('model.code_size')}", f"{optimizer} {rate}"
