@@ -44,7 +44,9 @@ def test_a_run_that_does_not_fit_is_refused_with_the_estimate_and_leaves_nothing
     code, out, err = vaectl("train", "-q", *(f"--set={text}" for text in assignments))
     assert (code, out) == (2, "")
     assert err.startswith("error: this run needs about ")
-    assert f" {size} of memory, and there are 16.0 GiB\ntry:   lower {key}\n" in err
+    assert f" {size} of memory" in err
+    assert "16.0 GiB" in err
+    assert f"\ntry:   lower {key}\n" in err
     assert not Path("runs").exists()
 
 
@@ -58,10 +60,9 @@ def test_the_key_to_lower_is_the_one_that_helps_most(
     program = Program.of(settings, images=len(dataset.train.images), image_shape=SHAPE)
     need = footprint.of_training(program, len(dataset.validation.images)) / 2**20
     assert 4 * 4 * 784 * program.batch_size / 2**20 < need < 80
-    assert answer.err == (
-        f"error: this run needs about {need:.1f} MiB of memory, and there are 20.0 MiB\n"
-        "try:   lower batch_size\n"
-    )
+    assert f" {need:.1f} MiB of memory" in answer.err
+    assert "20.0 MiB" in answer.err
+    assert answer.err.endswith("\ntry:   lower batch_size\n")
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_what_looks_at_a_run_is_refused_too(
     code, out, err = vaectl(*command)
     assert (code, out) == (2, "")
     assert err.startswith(f"error: {message}")
-    assert "and there are 256.0 KiB\ntry:   " in err
+    assert "256.0 KiB" in err
 
 
 def test_the_memory_of_a_device_of_its_own_is_what_counts() -> None:

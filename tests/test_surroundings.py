@@ -325,8 +325,7 @@ def test_a_process_that_may_open_few_files_gets_an_error(count: int, tmp_path: P
     )
     assert done.returncode == 2
     assert re.fullmatch(
-        r"error: Too many open files: \d+ more can be opened, and 64 are needed\n"
-        r"try:   raise the limit: ulimit -n 1024\n",
+        r"error: Too many open files: .*\b64\b.*\ntry:   .*ulimit -n 1024\n",
         done.stderr,
     )
     assert list(tmp_path.iterdir()) == []
