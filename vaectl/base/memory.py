@@ -1,4 +1,4 @@
-"""How much memory there is, and whether something fits into it."""
+"""The size of the memory, and messages about what does not fit into it."""
 
 import os
 import resource

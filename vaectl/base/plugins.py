@@ -29,7 +29,7 @@ MOST_BYTES = 2**22
 
 
 class Origin(NamedTuple):
-    """Where a plug that is not built in came from."""
+    """The origin of a plug that is not built in."""
 
     source: str
     """A file that `--plugin` named, or a module of an installed package."""

@@ -34,7 +34,7 @@ _RECORDED_PREFIXES = ("ONEDNN_", "DNNL_", "CUBLAS", "CUDNN_", "TF_CUBLAS", "TF_C
 by another instruction set, number of threads or order of additions."""
 
 FILES = 64
-"""How many more files a process must be able to open; training was seen to open 21 at once."""
+"""The number of files that a process must still be able to open; training opens up to 21."""
 MORE_FILES = "raise the limit: ulimit -n 1024"
 
 

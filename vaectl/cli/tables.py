@@ -27,7 +27,7 @@ _WIDTH_WITHOUT_TERMINAL = 200
 def show_runs(rows: Sequence[Summary], runs_dir: Path, pattern: str) -> None:
     """Print one row per run, then what is wrong with any of them."""
     if not rows:
-        show(f"no runs in {runs_dir}" + (f" fit {pattern}" if pattern != "*" else ""))
+        show(f"no runs in {runs_dir}" + (f" match {pattern}" if pattern != "*" else ""))
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("name", "status", "data", "model", "optimizer"):
@@ -42,7 +42,7 @@ def show_runs(rows: Sequence[Summary], runs_dir: Path, pattern: str) -> None:
         known = (row.name, row.status, row.data, row.model, row.optimizer)
         best = "" if row.best_validation_elbo is None else f"{row.best_validation_elbo:.2f}"
         table.add_row(
-            # as text: names and sources may hold what would be markup
+            # as text: names and sources may contain characters of markup
             *(Text(visible(value or "")) for value in known),
             f"{row.epoch}/{row.epochs}",
             best,
@@ -77,11 +77,11 @@ def show_evaluation(e: Evaluation) -> None:
     shown = " ".join(f"{kl:.2f}" for kl in largest[:20])
     show(f"KL by dimension, largest first: {shown}{' ...' * (len(largest) > 20)}")
     if 2 * e.active_units < e.code_size:
-        show("warning: posterior collapse: most dimensions of the code carry nothing")
+        show("warning: posterior collapse: most dimensions of the code are not used")
 
 
 def show_bench(b: Bench) -> None:
-    """Print speeds beside their floors, the parts of the step, and what members cost."""
+    """Print speeds with their floors, the parts of a step, and the cost of members."""
     threads = f", {b.device['cpu_threads']} threads" if b.device["platform"] == "cpu" else ""
     show(f"{b.device['kind']} ({b.device['platform']}{threads}), medians of {b.rounds} rounds")
     _print(_work_table("work", b.work))
@@ -99,10 +99,10 @@ def show_bench(b: Bench) -> None:
     show(f"peak memory: {b.peak_memory / 2**20:,.0f} MiB")
     show(f"images streamed from host memory: {b.streamed:.0%} of the speed")
     show(
-        f"each of {p.members} members costs {p.together:.2f} of a run alone together, "
+        f"cost of each of {p.members} members, relative to one run: {p.together:.2f} together, "
         f"{p.in_turn:.2f} in turn"
     )
-    show(f"populations train {p.chosen} here: {p.reason}")
+    show(f"on this machine, members train {p.chosen}: {p.reason}")
 
 
 def _work_table(heading: str, rows: Sequence[Work]) -> Table:
@@ -122,7 +122,7 @@ def _work_table(heading: str, rows: Sequence[Work]) -> Table:
 
 
 def show_comparison(c: Comparison) -> None:
-    """Print one row an optimizer, the paired differences, and the verdict."""
+    """Print a table of the optimizers, the paired differences, and the verdict."""
     from vaectl.comparison.summary import cells, headings, interval
 
     seeds, brackets = len(c.seeds), f" [{c.intervals}]" if len(c.seeds) > 1 else ""

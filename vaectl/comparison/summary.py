@@ -1,4 +1,4 @@
-"""From the trials of a comparison to what is said of it: summary.json."""
+"""The results of a comparison, computed from its trials: summary.json."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from vaectl.runs.record import Evaluation
 
 FORMAT_VERSION = 1
 ENOUGH = 5
-"""Seeds that a verdict wants: of two, both agree by chance in half of all cases."""
+"""The fewest seeds for a verdict: two seeds agree by chance in half of all cases."""
 
 
 class Tried(BaseModel):
-    """A learning rate of the grid."""
+    """A learning rate of the grid, and its score."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -34,46 +34,47 @@ class Tried(BaseModel):
 
 
 class Side(BaseModel):
-    """What one optimizer came to; ELBOs in nats per image, intervals over seeds."""
+    """The results of one optimizer; ELBOs in nats per image, intervals over seeds."""
 
     model_config = ConfigDict(frozen=True)
 
     label: str
     optimizer: str
     learning_rate: float | None
-    """None where none of the grid trained."""
+    """None if all learning rates of the grid diverged."""
     best_run: str | None
     """The run with the best validation ELBO."""
     seeds: int
     diverged: int
-    """Of these seeds."""
+    """The number of seeds that diverged."""
     final_elbo: Interval | None
-    """Validation, last epoch."""
+    """Validation ELBO of the last epoch."""
     best_elbo: Interval | None
-    """Validation, best epoch."""
+    """Validation ELBO of the best epoch."""
     test_elbo: Interval | None
     test_log_likelihood: Interval | None
-    """IW-K."""
+    """The importance-weighted bound IW-K."""
     test_kl: Interval | None
     active_units: Interval | None
     collapsed: int
-    """Of these seeds: fewer than half of the units are active."""
+    """The number of seeds with fewer than half of the units active."""
     ranks: list[float]
-    """Of each seed, 1 for the best, by best validation ELBO."""
+    """The rank at each seed by best validation ELBO; 1 is the best."""
     mean_rank: float
     epochs_to_target: list[int | None]
-    """Of each seed; None: not reached."""
+    """Epochs at each seed; None if the target was not reached."""
     seconds_to_target: list[float | None]
-    """Of training, without compilation and validation."""
+    """Seconds of training at each seed, without compilation and validation."""
     seconds_per_epoch: float | None
-    """A tenth of the epochs took less."""
+    """The 10 % quantile of the times of training epochs."""
     relative_time: float | None
-    """Of an epoch, to SGD's."""
+    """The time of an epoch relative to SGD's."""
     tried: list[Tried]
     at_edge: bool
-    """The best of these is the lowest or the highest: the search had grown by all it may."""
+    """Whether the best of these is still the lowest or highest after the grid has grown."""
     expected_best: list[float | None]
-    """Of the best of 1, 2, ... learning rates drawn from those tried; None while it may be none."""
+    """Expected score of the best of 1, 2, ... learning rates drawn from those tried; None if they
+    can all have diverged."""
 
 
 class Pair(BaseModel):
@@ -86,11 +87,11 @@ class Pair(BaseModel):
     difference: Interval | None
     """Mean of a - b over the seeds at which both finished."""
     probability: float
-    """Share of the seeds at which a is higher, a tie counted half."""
+    """The share of seeds at which a is higher; a tie counts half."""
 
 
 class Summary(BaseModel):
-    """summary.json."""
+    """The contents of summary.json."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -104,7 +105,7 @@ class Summary(BaseModel):
     code_size: int
     trials: int
     diverged: list[str]
-    """The trials that did."""
+    """The trials that diverged, with their errors."""
     target: float | None
     importance_samples: int
     intervals: str
@@ -113,16 +114,16 @@ class Summary(BaseModel):
     device: dict[str, Any]
     versions: dict[str, str]
     places: int
-    """Devices and versions that the members of the result were trained with: of more than one,
-    times do not compare."""
+    """The number of different environments of the result's runs; if it is more than one, times do
+    not compare."""
     git_commit: str | None
     sides: list[Side]
-    """The best mean rank first."""
+    """Sorted by mean rank, the best first."""
     pairs: list[Pair]
 
 
 def headings(summary: Summary) -> list[str]:
-    """Of what `cells` gives."""
+    """Return the headings of the values that `cells` returns."""
     target = "target" if summary.target is None else f"{summary.target:.2f}"
     return [
         "learning rates tried",
@@ -142,7 +143,7 @@ def headings(summary: Summary) -> list[str]:
 
 
 def cells(side: Side) -> list[str]:
-    """A row of the table, for a terminal as for a page."""
+    """Return an optimizer's column of the table, for the terminal and the page."""
     active = "" if side.active_units is None else f"{side.active_units.mean:.1f}"
     rate = "none trains" if side.learning_rate is None else f"{side.learning_rate:g}"
     collapsed = f" ({side.collapsed} of {side.seeds} collapsed)" if side.collapsed else ""
@@ -164,7 +165,7 @@ def cells(side: Side) -> list[str]:
 
 
 def interval(found: Interval | None) -> str:
-    """A mean, and where it may lie."""
+    """Return a mean and its interval as text."""
     if found is None:
         return "none"
     if found.low is None or found.high is None:
@@ -173,7 +174,7 @@ def interval(found: Interval | None) -> str:
 
 
 def _reached(values: Sequence[float | None], form: str) -> str:
-    """The median over seeds, where not to reach the target is later than all, and who did not."""
+    """Return the median over seeds, and how many seeds did not reach the target."""
     missing = sum(value is None for value in values)
     middle = median([math.inf if value is None else value for value in values] or [math.inf])
     known = form.format(middle) if middle < math.inf else "not reached"
@@ -181,7 +182,7 @@ def _reached(values: Sequence[float | None], form: str) -> str:
 
 
 class Member(NamedTuple):
-    """A trial of the result, all that is known of it."""
+    """A trial of the result with its curve and its evaluation."""
 
     outcome: Outcome
     run_name: str
@@ -189,11 +190,11 @@ class Member(NamedTuple):
     test: Evaluation | None
 
     def curve_of(self, split: str) -> list[Row]:
-        """Its rows of a split, by epoch."""
+        """Return the rows of a split, by epoch."""
         return [row for row in self.curve if row.split == split]
 
     def reached(self, target: float) -> tuple[int | None, float | None]:
-        """At which epoch, and after how many seconds of training."""
+        """Return the epoch and the seconds of training at which the target was reached."""
         elbos = [row.elbo for row in self.curve_of("validation")]
         train = self.curve_of("train")[: len(elbos)]
         seconds = np.cumsum([row.seconds for row in train]).tolist()
@@ -205,7 +206,7 @@ class Member(NamedTuple):
 
 
 def members(result: Result) -> dict[str, list[Member]]:
-    """The trials of the result by label, in the order of the seeds; none where no rate trained."""
+    """Return the trials of the result by label, in the order of seeds."""
     found: dict[str, list[Member]] = {label: [] for label in result.settings.entries}
     each = zip(result.trials, result.outcomes, result.curves, result.evaluations, strict=True)
     for trial, outcome, curve, test in each:
@@ -215,7 +216,7 @@ def members(result: Result) -> dict[str, list[Member]]:
 
 
 def summarize(result: Result) -> Summary:
-    """Say what the trials say."""
+    """Compute the summary of all trials."""
     settings = result.settings
     by_label = members(result)
     seeds = len(settings.seeds)
@@ -297,7 +298,7 @@ def _side(
     tuning = result.settings.tuning
     best_of = statistics.expected_best(np.array(list(tried.values()))) if tried else np.empty(0)
     alive = [m for m in found if np.isfinite(m.outcome.score)]
-    # one that diverges later has reached nothing
+    # a member that diverges later counts as not reaching the target
     reached = [
         m.reached(target) if target is not None and m in alive else (None, None) for m in found
     ]
@@ -338,19 +339,19 @@ def _interval(items: Iterable[Any], value: Callable[[Any], float]) -> Interval |
 
 
 def _pace(found: list[Member]) -> float | None:
-    """Seconds of an epoch's training, undisturbed: a tenth of the epochs took less.
+    """Return the 10 % quantile of the times of training epochs.
 
-    Other programs only ever add to it, and not the same to each of the members.
+    A low quantile, because other programs add to the time, and not equally for all members.
     """
     seconds = [row.seconds for m in found for row in m.curve_of("train")]
     return float(np.quantile(seconds, 0.1)) if seconds else None
 
 
 def verdict(sides: list[Side], pairs: list[Pair]) -> str:
-    """One sentence: who is best, by how much, and how sure that is; and who diverged."""
+    """Return a sentence that says which optimizer is best and how certain that is."""
     first = sides[0]
     if first.best_elbo is None:
-        return "No member finished: every one diverged."
+        return "No member finished: all of them diverged."
     lost = [f"{s.label} diverged at {s.diverged} of {s.seeds} seeds" for s in sides if s.diverged]
     said = f"{first.label} reaches a validation ELBO of {first.best_elbo.mean:.2f}"
     if pairs:
@@ -359,14 +360,14 @@ def verdict(sides: list[Side], pairs: list[Pair]) -> str:
 
 
 def _compared(pair: Pair, seeds: int) -> str:
-    """The first in rank beside the next."""
+    """Compare the optimizer of the best rank with the next one."""
     a, b, gap = pair.a, pair.b, pair.difference
     if gap is None:
         return f"{a} ranks first: there is no seed at which it and {b}, the next, both finished"
     if seeds == 1:
         return (
             f"At the one seed that was run {a} comes {gap.mean:.2f} nats above {b}, the next: "
-            "what another seed would give is not known"
+            "one seed does not tell how others would differ"
         )
     if gap.low is None or gap.high is None:
         return (

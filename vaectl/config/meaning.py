@@ -1,4 +1,4 @@
-"""What the numbers of an experiment mean, in words for tables and titles."""
+"""Descriptions of what an experiment's numbers mean, for tables and titles."""
 
 from __future__ import annotations
 

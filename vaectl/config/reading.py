@@ -340,9 +340,7 @@ def _explain(
     elif details["type"] == "union_tag_invalid":
         tag, known = str(details["ctx"]["tag"]), details["ctx"]["expected_tags"].replace("'", "")
         near = difflib.get_close_matches(tag, known.split(", "), n=1)
-        what = f"{dotted}: no {tag!r} among {known}" + "".join(
-            f"; did you mean {n}?" for n in near
-        )
+        what = f"{dotted}: no {tag!r} among {known}" + "".join(f"; did you mean {n}?" for n in near)
     elif details["type"] == "literal_error" and isinstance(details["input"], str):
         known = details["ctx"]["expected"]
         near = difflib.get_close_matches(details["input"], re.findall(r"'([^']*)'", known), n=1)

@@ -1,4 +1,4 @@
-"""Evaluate a run: from a trained model and a split to numbers with their standard errors."""
+"""Evaluation of a trained model on a split: means with standard errors."""
 
 import time
 from collections.abc import Callable
@@ -32,13 +32,13 @@ def assess(
         model: a trained model.
         split_name: which images.
         samples: L of the ELBO.
-        importance_samples: K of the importance-weighted bound; 0 for none.
-        seed: of the noise.
-        watch: told how many images are done, of how many.
+        importance_samples: K of the importance-weighted bound; 0 to leave it out.
+        seed: the seed of the noise.
+        watch: called with the number of images done, and of all.
 
     Raises:
-        ConfigError: more samples than the memory holds.
-        DataError: the data set is gone, or another one than the run's.
+        ConfigError: the samples do not fit into memory.
+        DataError: the data set is missing, or is not the run's.
         DivergedError: the bound of an image is not finite.
     """
     footprint.check_program(

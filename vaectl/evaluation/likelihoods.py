@@ -1,6 +1,7 @@
-"""Values of each image of a split: ELBO, importance-weighted bound, posterior means.
+"""Values for each image of a split: KL, NLL, importance-weighted bound, posterior means.
 
-This is what a person asks for in the end, for numbers with standard errors.
+`vaectl evaluate` takes means and standard errors of them; training uses
+`vaectl.evaluation.means`.
 """
 
 from collections.abc import Callable
@@ -17,20 +18,20 @@ from vaectl.vae.vae import VAE, Variables
 
 IMPORTANCE_BATCH = 250
 IMPORTANCE_CHUNK = 4
-"""Images and samples of z that are decoded at once; memory follows their product, never K."""
+"""Images, and samples of z for each, that are decoded at once; K does not change the memory."""
 
 
 class Likelihoods(NamedTuple):
-    """Values of each image of a split, in nats."""
+    """Values for each image of a split, in nats."""
 
     kl: Float[np.ndarray, " images"]
     nll: Float[np.ndarray, " images"]
     iw: Float[np.ndarray, " images"] | None
-    """The importance-weighted bound on log p(x), where it was asked for."""
+    """The importance-weighted bound on log p(x), if it was asked for."""
     mu: Float[np.ndarray, "images code"]
     """Posterior means."""
     kl_by_dimension: Float[np.ndarray, " code"]
-    """Mean over images of the KL of each dimension of the code."""
+    """KL of each dimension of the code, as a mean over images."""
 
 
 def likelihoods(
@@ -47,16 +48,16 @@ def likelihoods(
 
         IW-K(x) = log 1/K sum_k w_k,   log w_k = log p(x|z_k) + log p(z_k) - log q(z_k|x)
 
-    Its expectation never falls as K grows, and tends to log p(x); at K = 1 it is the ELBO's.
+    The expectation of IW-K grows with K towards log p(x); for K = 1 it is the ELBO.
 
     Args:
-        vae: what is evaluated.
-        variables: of its network.
-        images: 0 to 255.
+        vae: the structure of the network.
+        variables: the arrays of the network.
+        images: intensities 0 to 255.
         samples: L of the ELBO's estimate.
-        importance_samples: K; 0 for none.
-        seed: of the noise.
-        watch: told how many images are done, of how many.
+        importance_samples: K; 0 to leave the bound out.
+        seed: the seed of the noise.
+        watch: called with the number of images done, and of all.
 
     Burda et al. 2016, eq. 8.
     """
@@ -65,7 +66,7 @@ def likelihoods(
     parts, bounds = [], []
     for start in range(0, len(images), IMPORTANCE_BATCH):
         batch = images[start : start + IMPORTANCE_BATCH]
-        # the last image fills a short batch up, so that there is one shape to compile
+        # a short batch is filled with copies of its last image, so that only one shape is compiled
         filled = np.pad(batch, ((0, IMPORTANCE_BATCH - len(batch)), (0, 0)), mode="edge")
         key = jax.random.fold_in(stream, start)
         parts.append(
@@ -93,7 +94,7 @@ def weighted_bounds(
     importance_samples: int,
     seed: int,
 ) -> Float[np.ndarray, " images"]:
-    """IW-K of images in [0, 1], by batches: the same numbers as `likelihoods` gives."""
+    """Return IW-K of images in [0, 1], the same numbers as `likelihoods` returns."""
     stream, k = streams.key(seed, "evaluate"), jnp.asarray(importance_samples, jnp.int32)
     bounds = []
     for start in range(0, len(x), IMPORTANCE_BATCH):
@@ -112,7 +113,7 @@ def bound_of_each(
     key: Key[Array, ""],
     samples: int,
 ) -> tuple[Float[Array, "batch code"], Float[Array, " batch"], Float[Array, "batch code"]]:
-    """KL by image and dimension, NLL by image, posterior means."""
+    """Return KL by image and dimension, NLL by image, and posterior means."""
     network = vae.network(variables)
     x = vae.unit(images)
     noise = jax.random.normal(key, (samples, len(images), vae.code_size))
@@ -129,9 +130,10 @@ def importance_weighted_bound(
     key: Key[Array, ""],
     importance_samples: Int32[Array, ""],
 ) -> Float[Array, " batch"]:
-    """IW-K of each image, in nats, by a running log-sum-exp over chunks of samples.
+    """Return IW-K of each image, in nats, by a running log-sum-exp over chunks of samples.
 
-    K is traced: one program serves every K. The samples of the last chunk beyond K weigh nothing.
+    K is traced, so that one program serves every K. Samples of the last chunk beyond K have weight
+    zero.
     """
     return _weighted_bound(vae, variables, vae.unit(images), key, importance_samples)
 

@@ -25,7 +25,7 @@ class AdaGrad(Optimizer, name="adagrad"):
     initial_accumulator: NonNegative = 0.1
     """Initial value of the sum of squared gradients."""
     eps: NonNegative = 1e-7
-    """Added to the sum, under the root."""
+    """A constant that is added to the sum, under the root."""
 
     def rule(self) -> optax.GradientTransformation:
         """Return Optax's transform."""

@@ -28,9 +28,9 @@ class Adam(Optimizer, name="adam"):
     b2: Decay = 0.999
     """Decay of the second moment."""
     eps: NonNegative = 1e-8
-    """Added to the root of the second moment."""
+    """A constant that is added to the root of the second moment."""
     eps_root: NonNegative = 0.0
-    """Added to the second moment, under the root."""
+    """A constant that is added to the second moment, under the root."""
     nesterov: bool = False
     """Use NAdam, which looks ahead by one step of momentum."""
     bias_correction: bool = True

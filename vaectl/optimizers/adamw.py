@@ -27,7 +27,7 @@ class AdamW(Optimizer, name="adamw"):
     b2: Decay = 0.999
     """Decay of the second moment."""
     eps: NonNegative = 1e-8
-    """Added to the root of the second moment."""
+    """A constant that is added to the root of the second moment."""
     decay: NonNegative = 1e-2
     """Weight decay of all parameters."""
 

@@ -32,7 +32,7 @@ class Muon(Optimizer, name="muon"):
     b2: Decay = 0.999
     """Decay of Adam's second moment, for parameters that are not matrices."""
     eps: NonNegative = 1e-8
-    """Keeps divisors from zero."""
+    """A constant that keeps divisors from being zero."""
 
     def rule(self) -> optax.GradientTransformation:
         """Return Optax's transform, as a direction to step against."""

@@ -25,7 +25,7 @@ class RMSProp(Optimizer, name="rmsprop"):
     decay: Decay = 0.9
     """Decay of the running mean of squared gradients."""
     eps: NonNegative = 1e-8
-    """Keeps the divisor from zero."""
+    """A constant that keeps the divisor from being zero."""
     eps_in_root: bool = True
     """Add `eps` under the root; false: add it to the root."""
     initial_scale: NonNegative = 0.0

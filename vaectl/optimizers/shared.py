@@ -29,7 +29,7 @@ class OptimizerChoice(Choice[Optimizer]):
     weight_decay: NonNegative = 0.0
     """Decoupled decay: each step subtracts `learning rate * weight_decay * parameter`."""
     weight_decay_on: WeightDecayOn = "all"
-    """Which parameters decay: `all`, or `weights`, which leaves the biases out."""
+    """The parameters that decay: `all`, or `weights`, without the biases."""
     clip_norm: Positive | None = None
     """Scale gradients of a larger global norm down to this norm; null: no clipping."""
     bias_learning_rate_scale: NonNegative = 1.0

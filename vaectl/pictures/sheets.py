@@ -1,4 +1,4 @@
-"""Sheets of images as a journal prints them: dark on white, square pixels, nothing interpolated."""
+"""Sheets of images: dark on white, with square pixels and no interpolation."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,22 +14,22 @@ from vaectl.pictures.figures import STYLE, Figure, plain
 
 _DPI = 200
 _TARGET = 1100
-"""Pixels that a sheet is to be wide, about; images are enlarged by a whole number."""
+"""Approximate width of a sheet in pixels; images are enlarged by a whole factor."""
 _MOST = 2**16
-"""Pixels each way that Agg, which draws, can count."""
+"""Largest width and height in pixels that Matplotlib can draw."""
 _BYTES = 90
-"""Of a pixel, while it is drawn; measured."""
+"""Memory for each pixel of a sheet while it is drawn; measured."""
 _GAP = 2
 """Image pixels between two images."""
 _MARGIN, _TITLE, _HEADING = 24, 70, 36
 _LEFT, _BELOW, _AXIS = 76, 28, 44
-"""What stands around, in pixels of the sheet: labels to the left and below, names of axes."""
+"""Pixels for labels to the left, labels below, and the names of axes."""
 _CHARACTER = 12
-"""Width of one of the title's, about."""
+"""Approximate width of a character of the title, in pixels."""
 
 
 class Panel(NamedTuple):
-    """Images in rows and columns, with what is written at their edges."""
+    """Images in rows and columns, with a heading and labels."""
 
     images: Float[np.ndarray, "rows columns h w"]
     heading: str = ""
@@ -40,7 +40,7 @@ class Panel(NamedTuple):
 
 
 def near_square(images: Float[np.ndarray, "count h w"]) -> Float[np.ndarray, "rows columns h w"]:
-    """Arrange images in rows of about as many columns; blank ones fill the last row."""
+    """Arrange images in about as many rows as columns, with blank images at the end."""
     columns = int(np.ceil(np.sqrt(len(images))))
     rows = -(-len(images) // columns)
     blank = np.zeros((rows * columns - len(images), *images.shape[1:]), images.dtype)
@@ -48,7 +48,11 @@ def near_square(images: Float[np.ndarray, "count h w"]) -> Float[np.ndarray, "ro
 
 
 def sheet(panels: Sequence[Sequence[Panel]], *, title: str) -> Figure:
-    """Lay panels out in rows under a title; 0 is white and 1 black."""
+    """Draw rows of panels below a title; 0 is white and 1 is black.
+
+    Raises:
+        ConfigError: the sheet is too large to draw.
+    """
     tiles = [[_tile(panel.images) for panel in row] for row in panels]
     every = [panel for row in panels for panel in row]
     left = (
@@ -70,8 +74,8 @@ def sheet(panels: Sequence[Sequence[Panel]], *, title: str) -> Figure:
     too_much = memory.excess(_BYTES * width * height)
     if too_much or max(width, height) >= _MOST:
         raise ConfigError(
-            f"a sheet of {width} x {height} pixels {too_much or 'is more than can be drawn'}",
-            hint="take fewer images",
+            f"a sheet of {width} x {height} pixels {too_much or 'is too large to draw'}",
+            hint="use fewer images",
         )
 
     with mpl.rc_context(STYLE):
@@ -91,7 +95,7 @@ def sheet(panels: Sequence[Sequence[Panel]], *, title: str) -> Figure:
                 h, w = scale * tile.shape[0], scale * tile.shape[1]
                 bottom = height - top - above - h
                 axes = figure.add_axes((x / width, bottom / height, w / width, h / height))
-                # no interpolation, and none by whoever shows an SVG
+                # "none" also keeps a viewer of the SVG from interpolating
                 axes.imshow(tile, cmap="gray_r", vmin=0, vmax=1, interpolation="none")
                 _label(axes, panel)
                 x += w

@@ -1,9 +1,9 @@
-"""Recognition of what vaectl made, by name and by content: nothing else is ever removed.
+"""Recognition of files that vaectl made, by name and content; vaectl removes no others.
 
-A run may come from somebody else, or hold what its owner put there. A file counts as vaectl's if
-its name is one that vaectl writes and its content begins as vaectl begins it. So does what is left
-of such a file that was being written. An empty file, or one of zeros as a power cut leaves it,
-counts by its name alone.
+A run may come from somebody else, or contain files of its owner. A file counts as vaectl's if
+vaectl writes files of that name and its content begins like theirs. The same holds for the hidden
+file beside it that is left if writing was interrupted. An empty file, or one of zeros as a power
+cut leaves it, is recognized by its name alone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from vaectl.base.files import Folder
 
 Made = Mapping[str, bytes]
-"""The pattern of how a content begins, by the pattern of its names."""
+"""Patterns of how files begin, by patterns of their names."""
 
 JSON = rb'\{\s*"format_version": \d'
 PNG = rb"\x89PNG.*Matplotlib"
@@ -49,11 +49,11 @@ TRAINING: Made = {
     for name, content in {**RUN, **CHECKPOINTS, **CURVES}.items()
     if name not in EVALUATION
 }
-"""Files that a training writes, and that no other command writes at the same time."""
+"""Files that training writes and that no other command writes at the same time."""
 
 
 def is_made(folder: Folder, name: str, made: Made) -> bool:
-    """Tell whether something is a file that vaectl made, or what is left of one that it was making.
+    """Tell whether an entry is a file that vaectl made, or the rest of an interrupted write.
 
     Raises:
         OSError: it cannot be read.
@@ -69,7 +69,7 @@ def is_made(folder: Folder, name: str, made: Made) -> bool:
 
 
 def is_checkpoint(folder: Folder, name: str) -> bool:
-    """Tell whether something is a checkpoint's directory by Orbax, perhaps half written.
+    """Tell whether an entry is the directory of an Orbax checkpoint, perhaps incomplete.
 
     Raises:
         OSError: it cannot be read.
@@ -81,10 +81,10 @@ def is_checkpoint(folder: Folder, name: str) -> bool:
 
 
 def remove_halves(folder: Folder, made: Made) -> None:
-    """Remove what is left of files that were being written.
+    """Remove what interrupted writes have left.
 
     Raises:
-        OSError: the directory cannot be read, or something cannot be removed.
+        OSError: the directory cannot be read, or a file cannot be removed.
     """
     for name in folder.names():
         if _HALF.fullmatch(name) and is_made(folder, name, made):
@@ -92,7 +92,7 @@ def remove_halves(folder: Folder, made: Made) -> None:
 
 
 def others(folder: Folder, made: Made) -> list[str]:
-    """The names that vaectl would write in a directory, and that are not of what it made.
+    """Return the names of files that vaectl would overwrite but did not make.
 
     Raises:
         OSError: the directory cannot be read.
@@ -105,10 +105,10 @@ def others(folder: Folder, made: Made) -> list[str]:
 
 
 def remove(folder: Folder, made: Made) -> list[str]:
-    """Remove from a directory what vaectl made; return the names of what is left.
+    """Remove the files that vaectl made in a directory; return the names of all others.
 
     Raises:
-        OSError: the directory cannot be read, or something cannot be removed.
+        OSError: the directory cannot be read, or a file cannot be removed.
     """
     left = []
     for name in folder.names():
@@ -120,7 +120,7 @@ def remove(folder: Folder, made: Made) -> list[str]:
 
 
 def remove_run(parent: Folder, name: str) -> list[str]:
-    """Remove a run, or what vaectl made in it; return the paths of what is left.
+    """Remove a run, or the files that vaectl made in it; return the paths of all others.
 
     Raises:
         OSError: something cannot be read or removed.
@@ -133,7 +133,7 @@ def remove_run(parent: Folder, name: str) -> list[str]:
 
 
 def clear(run: Folder) -> list[str]:
-    """Remove from a run what vaectl made, the record last; return the paths of what is left.
+    """Remove the files that vaectl made in a run, the record last; return the paths of all others.
 
     Raises:
         OSError: something cannot be read or removed.
@@ -144,7 +144,7 @@ def clear(run: Folder) -> list[str]:
         folder = run.folder(place)
         if place and not run.kind(place):
             continue
-        for name in folder.names():  # sorted: of a run's own files run.json is the last
+        for name in folder.names():  # sorted, so that run.json is removed last
             if is_made(folder, name, made) or (made is CHECKPOINTS and is_checkpoint(folder, name)):
                 folder.remove(name)
             elif place or name not in (".lock", *places):
