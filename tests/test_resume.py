@@ -127,7 +127,7 @@ def test_more_epochs_extend_a_finished_run_to_that_of_so_many_epochs(
 def test_a_run_whose_schedule_follows_from_its_epochs_is_not_extended(tmp_path: Path) -> None:
     cosine = {"schedule": {"name": "cosine"}}
     experiment.run(_settings(epochs=1, optimizer=cosine), runs_dir=tmp_path, name="a")
-    with pytest.raises(ConfigError, match=r"under optimizer\.schedule\.name cosine"):
+    with pytest.raises(ConfigError, match=r"optimizer\.schedule\.name cosine"):
         experiment.resume(RunDir(tmp_path / "a"), _settings(optimizer=cosine), extend=True)
 
 
