@@ -82,6 +82,23 @@ def test_a_run_whose_plug_is_not_loaded_is_listed_with_what_is_known_of_it(
     assert "--plugin" in error.value.hint
 
 
+def test_curves_of_other_terms_are_replaced_with_their_run(tmp_path: Path) -> None:
+    rows = [row._replace(terms={"iwae": -90.0, **row.terms}) for row in ROWS]
+    with _create(tmp_path, "a") as run:
+        run.write_record(RECORD)
+        run.write_metrics(rows, metrics.columns(rows))
+        run.write_figure("iwae", Figure(figsize=(1, 1)), ["png", "svg"])
+        run.write_figure("mine", Figure(figsize=(1, 1)), ["png"])
+    folder = tmp_path / "a" / "figures"
+    half = folder / ".iwae.png.0123abcd"
+    half.write_bytes(b"")
+    with RunDir(tmp_path / "a").lock():
+        assert not half.exists()
+    with _create(tmp_path, "a", force=True) as again:
+        assert again.left_alone == [str(folder / "mine.png")]
+    assert [path.name for path in folder.iterdir()] == ["mine.png"]
+
+
 def test_default_names_are_made_unique_by_a_number(tmp_path: Path) -> None:
     names = []
     for _ in range(3):

@@ -19,7 +19,7 @@ from vaectl.comparison.plan import Comparison
 from vaectl.comparison.unsealed import IMPORTING
 from vaectl.config import reading
 from vaectl.runs import belongings
-from vaectl.runs.belongings import JSON, PNG, SVG, Made
+from vaectl.runs.belongings import JSON, Made
 from vaectl.runs.directory import COMPARISON, RunDir, refuse_others
 
 MADE: Made = {
@@ -30,10 +30,7 @@ MADE: Made = {
     r"report\.html": rb"<!doctype html>.*<title>",
 }
 TRIALS: Made = {r"[0-9a-f]{16}(\.test)?\.json": JSON}
-CHARTS: Made = {
-    r"(curves|curves-seconds|ranks|learning-rates|budget)\.png": PNG,
-    r"(curves|curves-seconds|ranks|learning-rates|budget)\.svg": SVG,
-}
+CHARTS = belongings.drawn(("curves", "curves-seconds", "ranks", "learning-rates", "budget"))
 _PLACES: Mapping[str, Made] = {"": MADE, FOLDER: TRIALS, IMPORTING: TRIALS, "figures": CHARTS}
 """The files that a comparison writes, by folder."""
 

@@ -9,7 +9,7 @@ cut leaves it, is recognized by its name alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from vaectl.base.files import Folder
 
@@ -35,21 +35,34 @@ RUN: Made = {
     r"run\.json": JSON,
 }
 CHECKPOINTS: Made = {r"\d+\.json": JSON}
-CURVES: Made = {
-    r"(elbo|kl|nll)\.png": PNG,
-    r"(elbo|kl|nll)\.svg": SVG,
-}
-FIGURES: Made = {
-    **CURVES,
-    r"(sample|manifold|morph|reconstruct|inspect)\.png": PNG,
-}
+VIEWS: Made = {r"(sample|manifold|morph|reconstruct|inspect)\.png": PNG}
 EVALUATION: Made = {name: RUN[name] for name in (_EVALUATION, r"\.evaluation\.lock")}
 TRAINING: Made = {
     name: content
-    for name, content in {**RUN, **CHECKPOINTS, **CURVES}.items()
+    for name, content in {**RUN, **CHECKPOINTS}.items()
     if name not in EVALUATION
 }
 """Files that training writes and that no other command writes at the same time."""
+
+
+def drawn(names: Iterable[str]) -> Made:
+    """Return the patterns of figures that are written as PNG and SVG under these names."""
+    choice = "|".join(map(re.escape, names))
+    return {rf"({choice})\.png": PNG, rf"({choice})\.svg": SVG}
+
+
+def curves(run: Folder) -> Made:
+    """Return the patterns of a run's curves: of ELBO, KL, NLL and the terms in metrics.csv.
+
+    Raises:
+        OSError: metrics.csv cannot be read.
+    """
+    terms: list[str] = []
+    if run.kind("metrics.csv") == "file":
+        with run.open("metrics.csv") as file:
+            header = file.readline(_HEAD).decode(errors="replace")
+        terms = header.split(",")[3:-1]  # between epoch, step, split and seconds
+    return drawn(["elbo", "kl", "nll", *terms])
 
 
 def is_made(folder: Folder, name: str, made: Made) -> bool:
@@ -138,7 +151,7 @@ def clear(run: Folder) -> list[str]:
     Raises:
         OSError: something cannot be read or removed.
     """
-    places = {"checkpoints": CHECKPOINTS, "figures": FIGURES}
+    places = {"checkpoints": CHECKPOINTS, "figures": {**VIEWS, **curves(run)}}
     left = []
     for place, made in {**places, "": RUN}.items():
         folder = run.folder(place)

@@ -211,9 +211,10 @@ class RunDir:
         """
         with _writing(self.path), self._acquired():
             self._check_kinds()
+            made = {**belongings.TRAINING, **belongings.curves(self.folder)}
             for place in ("", "checkpoints", "figures"):
                 if not place or self.folder.kind(place):
-                    belongings.remove_halves(self.folder.folder(place), belongings.TRAINING)
+                    belongings.remove_halves(self.folder.folder(place), made)
         return self
 
     def __enter__(self) -> Self:
@@ -448,7 +449,8 @@ class RunDir:
     def _clear(self) -> None:
         """Remove the files that vaectl made; run.json last, so that it stays a run until then."""
         self._check_kinds()
-        for place, made in (("", belongings.RUN), ("figures", belongings.CURVES)):
+        curves = belongings.curves(self.folder)
+        for place, made in (("", belongings.RUN), ("figures", curves)):
             if not place or self.folder.kind(place):
                 refuse_others(self.folder.folder(place), made)
         self.left_alone = belongings.clear(self.folder)
