@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 
 from vaectl.comparison import plan, statistics
@@ -16,7 +17,9 @@ from vaectl.comparison.ended import Outcome
 from vaectl.comparison.run import Result
 from vaectl.comparison.statistics import Interval
 from vaectl.runs.metrics import Row
-from vaectl.runs.record import Evaluation
+from vaectl.runs.record import Evaluation, Record
+
+Scores = Float[np.ndarray, " seeds"]
 
 FORMAT_VERSION = 1
 ENOUGH = 5
@@ -219,38 +222,25 @@ def summarize(result: Result) -> Summary:
     """Compute the summary of all trials."""
     settings = result.settings
     by_label = members(result)
-    seeds = len(settings.seeds)
-    scores = np.array(
-        [[m.outcome.score for m in found] or [-np.inf] * seeds for found in by_label.values()]
-    )
-    finished = [m for found in by_label.values() for m in found if np.isfinite(m.outcome.score)]
+    missing = [-np.inf] * len(settings.seeds)
+    scores = {
+        label: np.array([m.outcome.score for m in found] or missing)
+        for label, found in by_label.items()
+    }
     target = settings.target
+    finished = [score for row in scores.values() for score in row if np.isfinite(score)]
     if target is None and finished:
-        target = min(m.outcome.score for m in finished)
-    pace = {label: _pace(found) for label, found in by_label.items()}
-    sgd = next(
-        (pace[label] for label, e in settings.entries.items() if e.optimizer.name == "sgd"), None
-    )
-    ranks = statistics.ranks(scores)
-    sides = sorted(
-        (
-            _side(result, label, found, ranks[i].tolist(), target, pace[label], sgd)
-            for i, (label, found) in enumerate(by_label.items())
-        ),
-        key=lambda side: side.mean_rank,
-    )
-    score = dict(zip(by_label, scores, strict=True))
+        target = float(min(finished))
+    sides = _sides(result, by_label, scores, target)
     pairs = [
         Pair(
             a=a.label,
             b=b.label,
-            difference=statistics.difference(score[a.label], score[b.label]),
-            probability=statistics.probability_of_beating(score[a.label], score[b.label]),
+            difference=statistics.difference(scores[a.label], scores[b.label]),
+            probability=statistics.probability_of_beating(scores[a.label], scores[b.label]),
         )
         for a, b in combinations(sides, 2)
     ]
-    records = result.records
-    record = records[0] if records else None
     each = zip(result.trials, result.outcomes, strict=True)
     return Summary(
         name=result.path.name,
@@ -267,16 +257,42 @@ def summarize(result: Result) -> Summary:
         target=target,
         importance_samples=settings.importance_samples,
         intervals=f"{statistics.CONFIDENCE:.0%} percentile bootstrap over seeds, "
-        f"{statistics.RESAMPLES} resamples; of few seeds too narrow",
-        metrics=record.metrics if record else {},
-        data=record.model_dump(mode="json")["data"] if record else {},
-        device=record.device if record else {},
-        versions=record.versions if record else {},
-        places=len({repr((each.device, each.versions)) for each in records}),
-        git_commit=record.git_commit if record else None,
+        f"{statistics.RESAMPLES} resamples; too narrow for few seeds",
+        **_environment(result.records),
         sides=sides,
         pairs=pairs,
     )
+
+
+def _environment(records: Sequence[Record]) -> dict[str, Any]:
+    """Describe data, device and versions by the first run, and count the environments of all."""
+    first = records[0] if records else None
+    return {
+        "metrics": first.metrics if first else {},
+        "data": first.model_dump(mode="json")["data"] if first else {},
+        "device": first.device if first else {},
+        "versions": first.versions if first else {},
+        "git_commit": first.git_commit if first else None,
+        "places": len({repr((each.device, each.versions)) for each in records}),
+    }
+
+
+def _sides(
+    result: Result,
+    by_label: Mapping[str, list[Member]],
+    scores: Mapping[str, Scores],
+    target: float | None,
+) -> list[Side]:
+    """Compute the results of each optimizer, sorted by mean rank."""
+    ranks = statistics.ranks(np.array(list(scores.values())))
+    entries = result.settings.entries
+    sgd = next((label for label in by_label if entries[label].optimizer.name == "sgd"), None)
+    reference = _pace(by_label[sgd]) if sgd else None
+    sides = [
+        _side(result, label, found, ranks[i].tolist(), target, reference)
+        for i, (label, found) in enumerate(by_label.items())
+    ]
+    return sorted(sides, key=lambda side: side.mean_rank)
 
 
 def _side(
@@ -285,24 +301,16 @@ def _side(
     found: list[Member],
     ranks: list[float],
     target: float | None,
-    pace: float | None,
-    sgd: float | None,
+    reference: float | None,
 ) -> Side:
     tests = [m.test for m in found if m.test is not None]
-    tuned = [
-        outcome
-        for trial, outcome in zip(result.trials, result.outcomes, strict=True)
-        if trial.label == label and trial.stage == "tuning"
-    ]
-    tried = plan.scores(tuned)
-    tuning = result.settings.tuning
-    best_of = statistics.expected_best(np.array(list(tried.values()))) if tried else np.empty(0)
     alive = [m for m in found if np.isfinite(m.outcome.score)]
     # a member that diverges later counts as not reaching the target
     reached = [
         m.reached(target) if target is not None and m in alive else (None, None) for m in found
     ]
     best = max(alive, key=lambda m: m.outcome.score, default=None)
+    pace = _pace(found)
     return Side(
         label=label,
         optimizer=result.settings.entries[label].optimizer.name,
@@ -324,14 +332,25 @@ def _side(
         epochs_to_target=[epoch for epoch, _ in reached],
         seconds_to_target=[seconds for _, seconds in reached],
         seconds_per_epoch=pace,
-        relative_time=pace / sgd if pace and sgd else None,
-        tried=[
+        relative_time=pace / reference if pace and reference else None,
+        **_tuning(result, label),
+    )
+
+
+def _tuning(result: Result, label: str) -> dict[str, Any]:
+    """Describe the search for an optimizer's learning rate."""
+    each = zip(result.trials, result.outcomes, strict=True)
+    tuned = [o for trial, o in each if (trial.label, trial.stage) == (label, "tuning")]
+    tried, tuning = plan.scores(tuned), result.settings.tuning
+    best_of = statistics.expected_best(np.array(list(tried.values()))).tolist() if tried else []
+    return {
+        "tried": [
             Tried(learning_rate=rate, elbo=elbo if np.isfinite(elbo) else None)
             for rate, elbo in tried.items()
         ],
-        at_edge=bool(tried and tuning and tuning.grown(tried)),
-        expected_best=[value if np.isfinite(value) else None for value in best_of.tolist()],
-    )
+        "at_edge": bool(tried and tuning and tuning.grown(tried)),
+        "expected_best": [value if np.isfinite(value) else None for value in best_of],
+    }
 
 
 def _interval(items: Iterable[Any], value: Callable[[Any], float]) -> Interval | None:

@@ -47,6 +47,19 @@ def near_square(images: Float[np.ndarray, "count h w"]) -> Float[np.ndarray, "ro
     return np.concatenate([images, blank]).reshape(rows, columns, *images.shape[1:])
 
 
+class _Layout(NamedTuple):
+    """Sizes in pixels of the sheet."""
+
+    scale: int
+    """The width of an image's pixel."""
+    left: int
+    above: int
+    below: int
+    """Margins of each panel."""
+    width: int
+    height: int
+
+
 def sheet(panels: Sequence[Sequence[Panel]], *, title: str) -> Figure:
     """Draw rows of panels below a title; 0 is white and 1 is black.
 
@@ -54,17 +67,41 @@ def sheet(panels: Sequence[Sequence[Panel]], *, title: str) -> Figure:
         ConfigError: the sheet is too large to draw.
     """
     tiles = [[_tile(panel.images) for panel in row] for row in panels]
-    every = [panel for row in panels for panel in row]
-    left = (
-        _MARGIN + _LEFT * any(p.row_labels for p in every) + _AXIS * any(p.y_label for p in every)
-    )
-    below = (
-        _MARGIN
-        + _BELOW * any(p.column_labels for p in every)
-        + _AXIS * any(p.x_label for p in every)
-    )
-    above = _HEADING * any(p.heading for p in every)
+    scale, left, above, below, width, height = _layout(panels, tiles, title)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
+        figure.text(
+            *(_MARGIN / width, 1 - 18 / height, plain(title)),
+            va="top",
+            fontsize=8,
+            linespacing=1.3,
+            parse_math=False,
+        )
+        top = _TITLE
+        for row, row_tiles in zip(panels, tiles, strict=True):
+            x = 0
+            for panel, tile in zip(row, row_tiles, strict=True):
+                x += left
+                h, w = scale * tile.shape[0], scale * tile.shape[1]
+                bottom = height - top - above - h
+                axes = figure.add_axes((x / width, bottom / height, w / width, h / height))
+                # "none" also keeps a viewer of the SVG from interpolating
+                axes.imshow(tile, cmap="gray_r", vmin=0, vmax=1, interpolation="none")
+                _label(axes, panel)
+                x += w
+            top += above + scale * max(tile.shape[0] for tile in row_tiles) + below
+    return figure
 
+
+def _layout(
+    panels: Sequence[Sequence[Panel]], tiles: Sequence[Sequence[np.ndarray]], title: str
+) -> _Layout:
+    every = [panel for row in panels for panel in row]
+    left = _MARGIN + _LEFT * any(p.row_labels for p in every)
+    left += _AXIS * any(p.y_label for p in every)
+    above = _HEADING * any(p.heading for p in every)
+    below = _MARGIN + _BELOW * any(p.column_labels for p in every)
+    below += _AXIS * any(p.x_label for p in every)
     widest = max(sum(tile.shape[1] for tile in row) for row in tiles)
     scale = max(2, round(_TARGET / widest))
     width = max(sum(left + scale * tile.shape[1] for tile in row) for row in tiles) + _MARGIN
@@ -77,30 +114,7 @@ def sheet(panels: Sequence[Sequence[Panel]], *, title: str) -> Figure:
             f"a sheet of {width} x {height} pixels {too_much or 'is too large to draw'}",
             hint="use fewer images",
         )
-
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
-        figure.text(
-            *(_MARGIN / width, 1 - 18 / height, plain(title)),
-            va="top",
-            fontsize=8,
-            linespacing=1.3,
-            parse_math=False,
-        )
-        top = _TITLE
-        for row, row_tiles, row_height in zip(panels, tiles, heights, strict=True):
-            x = 0
-            for panel, tile in zip(row, row_tiles, strict=True):
-                x += left
-                h, w = scale * tile.shape[0], scale * tile.shape[1]
-                bottom = height - top - above - h
-                axes = figure.add_axes((x / width, bottom / height, w / width, h / height))
-                # "none" also keeps a viewer of the SVG from interpolating
-                axes.imshow(tile, cmap="gray_r", vmin=0, vmax=1, interpolation="none")
-                _label(axes, panel)
-                x += w
-            top += row_height
-    return figure
+    return _Layout(scale, left, above, below, width, height)
 
 
 def _label(axes: Axes, panel: Panel) -> None:

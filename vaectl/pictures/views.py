@@ -127,20 +127,7 @@ def manifold(
         ConfigError: a dimension or the image is out of range, or the dimensions are equal.
         RunError: the code has only one dimension.
     """
-    if model.code_size < 2:
-        raise RunError(
-            f"{model.rundir.path}: a code of one dimension has no plane",
-            hint="vaectl sample, or a model of --code-size 2",
-        )
-    for dim in dims or ():
-        _check_index("--dims", dim, model.code_size, "dimensions of the code")
-    if dims is not None and dims[0] == dims[1]:
-        raise ConfigError(
-            f"--dims {dims[0]} {dims[1]}: a plane has two different dimensions",
-            hint="choose two different dimensions",
-        )
-    if dims is None:
-        dims = (0, 1) if model.code_size == 2 else _most_active(model)
+    dims = _plane(model, dims)
     centre = np.zeros(model.code_size, np.float32)
     if anchor is not None:
         images = model.split("test").images
@@ -164,6 +151,25 @@ def manifold(
     title = f"{model.title}\ndecoded plane of the latent space, {spacing} spacing{others}"
     figure = pictures.sheet([[panel]], title=title)
     return View("manifold", figure, {"z": z, "images": images, "coordinates": coordinates})
+
+
+def _plane(model: Trained, dims: tuple[int, int] | None) -> tuple[int, int]:
+    """Check the dimensions of a plane; without any, choose the most active ones."""
+    if model.code_size < 2:
+        raise RunError(
+            f"{model.rundir.path}: a code of one dimension has no plane",
+            hint="vaectl sample, or a model of --code-size 2",
+        )
+    if dims is None:
+        return (0, 1) if model.code_size == 2 else _most_active(model)
+    for dim in dims:
+        _check_index("--dims", dim, model.code_size, "dimensions of the code")
+    if dims[0] == dims[1]:
+        raise ConfigError(
+            f"--dims {dims[0]} {dims[1]}: a plane has two different dimensions",
+            hint="choose two different dimensions",
+        )
+    return dims
 
 
 def morph(

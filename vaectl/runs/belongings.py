@@ -38,9 +38,7 @@ CHECKPOINTS: Made = {r"\d+\.json": JSON}
 VIEWS: Made = {r"(sample|manifold|morph|reconstruct|inspect)\.png": PNG}
 EVALUATION: Made = {name: RUN[name] for name in (_EVALUATION, r"\.evaluation\.lock")}
 TRAINING: Made = {
-    name: content
-    for name, content in {**RUN, **CHECKPOINTS}.items()
-    if name not in EVALUATION
+    name: content for name, content in {**RUN, **CHECKPOINTS}.items() if name not in EVALUATION
 }
 """Files that training writes and that no other command writes at the same time."""
 
