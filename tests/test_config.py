@@ -314,7 +314,7 @@ def test_a_file_changed_anywhere_loads_or_is_refused(
 
 @ANY
 @given(
-    key=st.sampled_from([*reading._keys(config.Config)]) | st.text(max_size=9),
+    key=st.sampled_from([*reading.keys(config.Config)]) | st.text(max_size=9),
     value=WORDS | st.lists(WORDS | st.text(max_size=9), max_size=5).map("".join),
 )
 def test_any_assignment_loads_or_is_refused(key: str, value: str) -> None:

@@ -166,18 +166,23 @@ def test_the_estimate_is_about_what_a_process_grows_by(settings: dict[str, objec
     assert 0.5 < float(out) < 1.3
 
 
+@pytest.mark.parametrize(
+    ("line", "folder", "limit"),
+    [
+        ("0::/a/b", "sys/fs/cgroup/a", "memory.max"),
+        ("7:memory:/a/b", "sys/fs/cgroup/memory/a", "memory.limit_in_bytes"),
+    ],
+)
 def test_a_machine_has_memory_and_a_container_less(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    line: str, folder: str, limit: str, tmp_path: Path
 ) -> None:
     assert 2**28 < memory.total() < 2**50
-    for version, line in (("", "0::/a/b"), ("memory", "7:memory:/a/b")):
-        (tmp_path / "mine").write_text(f"3:cpu:/\n{line}\n")
-        (tmp_path / "a" / "b").mkdir(parents=True, exist_ok=True)
-        (tmp_path / "a" / "b" / "limit").write_text("max\n")
-        (tmp_path / "a" / "limit").write_text("12345678\n")
-        monkeypatch.setattr(memory, "_MINE", tmp_path / "mine")
-        monkeypatch.setattr(memory, "_LIMITS", {version: (tmp_path, "limit")})
-        assert memory.total() == 12345678
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "self" / "cgroup").write_text(f"3:cpu:/\n{line}\n")
+    (tmp_path / folder / "b").mkdir(parents=True)
+    (tmp_path / folder / "b" / limit).write_text("max\n")
+    (tmp_path / folder / limit).write_text("12345678\n")
+    assert memory.total(tmp_path) == 12345678
 
 
 def test_images_are_streamed_to_a_device_that_holds_all_but_them(

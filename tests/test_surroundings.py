@@ -275,7 +275,7 @@ def test_what_stands_on_the_path_by_its_full_name_stays(
     ):
         monkeypatch.setenv("PYTHONPATH", path)
         monkeypatch.setattr(sys, "path", list(before))
-        surroundings._leave_current_directory()
+        surroundings.leave_current_directory()
         assert sys.path == after, (path, before)
 
 
@@ -523,12 +523,12 @@ def _answers(run: Path) -> dict[str, np.ndarray]:
 def _configured(settings: dict[str, Any]) -> Iterator[None]:
     before = {name: registry.values[name] for name in settings}
     for name, value in settings.items():
-        devices._configure(name, value)
+        jax.config.update(name, value)  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         for name, value in before.items():
-            devices._configure(name, value)
+            jax.config.update(name, value)  # type: ignore[no-untyped-call]
 
 
 def test_a_model_answers_the_same_in_a_process_that_configured_jax(trained_runs: Path) -> None:

@@ -8,19 +8,18 @@ from contextlib import suppress
 from pathlib import Path
 
 _STATUS = Path("/proc/self/status")
-_MINE = Path("/proc/self/cgroup")
-_GROUPS = Path("/sys/fs/cgroup")
-_LIMITS = {
-    "": (_GROUPS, "memory.max"),
-    "memory": (_GROUPS / "memory", "memory.limit_in_bytes"),
-}
+_LIMITS = {"": ("", "memory.max"), "memory": ("memory", "memory.limit_in_bytes")}
 """Directory and file of a control group's limit, by the hierarchy's name: versions 2 and 1."""
 
 
-def total() -> int:
-    """Return the bytes that this process may use: the machine's, or a container's limit."""
+def total(root: Path = Path("/")) -> int:
+    """Return the bytes that this process may use: the machine's, or a container's limit.
+
+    Args:
+        root: the directory with /proc and /sys, which have the limit.
+    """
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([machine, *_limits()])
+    return min([machine, *_limits(root)])
 
 
 def peak() -> int:
@@ -46,13 +45,13 @@ def excess(need: int, there: int | None = None) -> str:
     return f"needs about {_text(need)} of memory, but only {_text(there)} are available"
 
 
-def _limits() -> Iterator[int]:
+def _limits(root: Path) -> Iterator[int]:
     with suppress(OSError):  # Linux only
-        for line in _MINE.read_text().splitlines():
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
             _, kind, path = line.split(":", 2)
             if kind in _LIMITS:
-                root, name = _LIMITS[kind]
-                group = root / path.lstrip("/")
+                folder, name = _LIMITS[kind]
+                group = root / "sys/fs/cgroup" / folder / path.lstrip("/")
                 for place in (group, *group.parents):
                     with suppress(OSError, ValueError):  # not readable, or "max"
                         yield int((place / name).read_text())

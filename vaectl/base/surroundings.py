@@ -40,7 +40,7 @@ MORE_FILES = "raise the limit: ulimit -n 1024"
 
 def settle() -> None:
     """Remove what could change results from this process, before anything else is imported."""
-    _leave_current_directory()
+    leave_current_directory()
     for name in [name for name in os.environ if is_dropped(name)]:
         del os.environ[name]
     _calm_warnings()
@@ -108,7 +108,7 @@ def check_files() -> None:
             os.close(handle)
 
 
-def _leave_current_directory() -> None:
+def leave_current_directory() -> None:
     """Remove the current directory from the import path, where `python -m` puts it first.
 
     Absolute entries of PYTHONPATH stay; empty and relative ones depend on the current directory.

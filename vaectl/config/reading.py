@@ -389,11 +389,12 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _keys(section: type[Section], prefix: str = "") -> Iterator[str]:
+def keys(section: type[Section], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted paths of all keys of a section."""
     for name, field in section.model_fields.items():
         yield prefix + name
         for part in _sections(field.annotation):
-            yield from _keys(part, f"{prefix}{name}.")
+            yield from keys(part, f"{prefix}{name}.")
 
 
 def _sections(annotation: Any) -> Iterator[type[Section]]:
@@ -406,7 +407,7 @@ def _sections(annotation: Any) -> Iterator[type[Section]]:
 
 def _nearest(dotted: str, values: dict[str, Any], model: type[Section]) -> str | None:
     """Find the known key that is most similar: by its last part, then as a whole."""
-    known = list(_keys(model))
+    known = list(keys(model))
     last = dotted.rpartition(".")[2]
     by_last: dict[str, list[str]] = {}
     for key in known:

@@ -4,7 +4,7 @@
 `vaectl.evaluation.means`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -61,22 +61,16 @@ def likelihoods(
 
     Burda et al. 2016, eq. 8.
     """
-    stream = streams.key(seed, "evaluate")
-    images = images.reshape(len(images), -1)
-    parts, bounds = [], []
-    for start in range(0, len(images), IMPORTANCE_BATCH):
-        batch = images[start : start + IMPORTANCE_BATCH]
-        # a short batch is filled with copies of its last image, so that only one shape is compiled
-        filled = np.pad(batch, ((0, IMPORTANCE_BATCH - len(batch)), (0, 0)), mode="edge")
-        key = jax.random.fold_in(stream, start)
-        parts.append(
-            [a[: len(batch)] for a in compiled_bound(vae, variables, filled, key, samples)]
-        )
+    done, parts, bounds = 0, [], []
+    for key, count, batch in _batches(images.reshape(len(images), -1), seed):
+        found = compiled_bound(vae, variables, batch, key, samples)
+        parts.append([values[:count] for values in found])
         if importance_samples:
             k = jnp.asarray(importance_samples, jnp.int32)
-            bounds.append(compiled_weighted_bound(vae, variables, filled, key, k)[: len(batch)])
+            bounds.append(compiled_weighted_bound(vae, variables, batch, key, k)[:count])
             bounds[-1].block_until_ready()
-        watch(start + len(batch), len(images))
+        done += count
+        watch(done, len(images))
     kl_each, nll, mu = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Likelihoods(
         kl=kl_each.sum(axis=1),
@@ -95,15 +89,25 @@ def weighted_bounds(
     seed: int,
 ) -> Float[np.ndarray, " images"]:
     """Return IW-K of images in [0, 1], the same numbers as `likelihoods` returns."""
-    stream, k = streams.key(seed, "evaluate"), jnp.asarray(importance_samples, jnp.int32)
-    bounds = []
-    for start in range(0, len(x), IMPORTANCE_BATCH):
-        batch = x[start : start + IMPORTANCE_BATCH]
-        filled = jnp.pad(batch, ((0, IMPORTANCE_BATCH - len(batch)), *[(0, 0)] * 3), mode="edge")
-        key = jax.random.fold_in(stream, start)
-        bound = _compiled_bound_of_unit(vae, variables, filled, key, k)
-        bounds.append(np.asarray(bound)[: len(batch)])
+    k = jnp.asarray(importance_samples, jnp.int32)
+    bounds = [
+        np.asarray(_compiled_bound_of_unit(vae, variables, batch, key, k))[:count]
+        for key, count, batch in _batches(np.asarray(x), seed)
+    ]
     return np.concatenate(bounds) if bounds else np.empty(0, np.float32)
+
+
+def _batches(images: np.ndarray, seed: int) -> Iterator[tuple[Key[Array, ""], int, np.ndarray]]:
+    """Yield the random key of each batch, its number of images, and the images.
+
+    A short batch is filled with copies of its last image, so that only one shape is compiled.
+    """
+    stream = streams.key(seed, "evaluate")
+    for start in range(0, len(images), IMPORTANCE_BATCH):
+        batch = images[start : start + IMPORTANCE_BATCH]
+        padding = [(0, IMPORTANCE_BATCH - len(batch)), *[(0, 0)] * (images.ndim - 1)]
+        key = jax.random.fold_in(stream, start)
+        yield key, len(batch), np.pad(batch, padding, mode="edge")
 
 
 def bound_of_each(
