@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tarfile
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -183,6 +184,18 @@ def test_help_loads_nothing_heavy() -> None:
     )
     heavy = {"jax", "flax", "optax", "orbax", "numpy", "matplotlib", "pydantic", "tensorflow"}
     assert not _loaded(code) & heavy
+
+
+def test_listing_runs_loads_no_jax(tmp_path: Path) -> None:
+    with tarfile.open(Path(__file__).parent / "formats" / "run-1.tar.gz") as tar:
+        tar.extractall(tmp_path, filter="data")
+    code = (
+        f"import sys; sys.argv = ['vaectl', 'runs', '--runs-dir', {str(tmp_path)!r}]\n"
+        "from vaectl import cli\ncli.main()"
+    )
+    loaded = _loaded(code)
+    assert "finished" in loaded  # a run was listed
+    assert not loaded & {"jax", "flax", "optax", "orbax", "matplotlib"}
 
 
 def test_reading_a_configuration_and_data_loads_no_jax_and_no_tensorflow() -> None:

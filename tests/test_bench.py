@@ -7,18 +7,12 @@ from jax import lax
 from tests.conftest import Vaectl
 from vaectl import config
 from vaectl.base.shapes import shaped
-from vaectl.bench import floor, measures
+from vaectl.bench import floor
 from vaectl.bench import report as bench
+from vaectl.bench.measures import Amount
 from vaectl.training.program import Program
 
-SMALL = ("--set", "data.train_size=300", "--set", "model.hidden_size=20", "--quiet")
-
-
-@pytest.fixture(autouse=True)
-def _little_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measures, "SAMPLES", 100)
-    monkeypatch.setattr(measures, "MEMBERS_ON_CPU", 2)
-    monkeypatch.setattr(measures, "SCALING_OPERATIONS", 10**8)
+SETTINGS = config.Config.model_validate({"data": {"train_size": 300}, "model": {"hidden_size": 20}})
 
 
 def test_the_products_of_a_step_are_those_of_a_network_of_its_shape() -> None:
@@ -51,18 +45,18 @@ def test_products_repeat_on_the_device_as_often_as_asked(transposed: str) -> Non
 
 
 def test_bench_prints_each_piece_of_work_beside_its_floor(vaectl: Vaectl) -> None:
-    answer = vaectl("bench", "--rounds", "1", *SMALL)
+    small = ("--set", "data.train_size=300", "--set", "model.hidden_size=20", "--quiet")
+    answer = vaectl("bench", "--rounds", "1", *small)
     assert answer.code == 0, answer.err
     for word in ("training", "validation", "IW-100", "sampling", "matrix products", "in turn here"):
         assert word in answer.out
 
 
-def test_bench_gives_a_program_the_same_numbers(
-    vaectl: Vaectl, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bench, "SCALING", {"hidden_size": (30,), "batch_size": (70,)})
-    answer = vaectl("bench", "--rounds", "1", "--scaling", "--json", *SMALL)
-    found = json.loads(answer.out)
+def test_bench_gives_a_program_the_same_numbers() -> None:
+    sizes = {"hidden_size": (30,), "batch_size": (70,)}
+    amount = Amount(samples=100, members_on_cpu=2, operations=10**8, sizes=sizes)
+    result = bench.run(SETTINGS, rounds=1, scaling=True, amount=amount)
+    found = json.loads(json.dumps(result.as_json()))
     assert [row["name"] for row in found["work"]] == [
         "training",
         "validation",

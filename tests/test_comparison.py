@@ -121,20 +121,20 @@ def test_all_problems_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("optimizers: []", "optimizers: should be a list of at least one name"),
-        ("optimizers: [sgd, sgd]", "optimizers: sgd comes twice: give one of them a label"),
-        ("optimizers: [{momentum: 0.5}]", "optimizers: should be a list of at least one name"),
+        ("optimizers: []", "optimizers: should be a list"),
+        ("optimizers: [sgd, sgd]", "optimizers: sgd comes twice"),
+        ("optimizers: [{momentum: 0.5}]", "optimizers: should be a list"),
         ("optimizers: [sgd, {name: sgd, label: twin}]", "sgd and twin are the same experiment"),
         (
             "optimizers: [sgd, {name: sgd, learning_rate: 1.0, label: b}]\n"
             "tuning: {learning_rates: [1.0, 2.0]}",
             "sgd and b are the same experiment",
         ),
-        ("tuning: {grid: 100, ratio: 1000}", "its grid has a learning rate of 1e-153 for adam"),
+        ("tuning: {grid: 100, ratio: 1000}", "the grid of adam has a learning rate of 1e-153"),
         ("base: gone.yaml\nseeds: 0", "line 1: base: "),
         ("base: gone.yaml\nseeds: 0", "line 2: seeds: should be a number"),
         ("seeds: [1, 1]", "seeds: should be a number from 1 to 200, or a list of different"),
-        ("protocol: paper\ntuning: {grid: 3}", "tuning: the protocol paper tunes nothing"),
+        ("protocol: paper\ntuning: {grid: 3}", "tuning: the protocol paper"),
         ("seeds: [5, 1001]", "tuning: seed 1001 is one of the result's seeds"),
         ("base: gone.yaml", "gone.yaml: cannot be read"),
         ("base: 3", "base: should be a mapping of keys to values, not 3"),

@@ -396,7 +396,7 @@ def test_force_refuses_to_write_over_what_is_not_of_a_comparison(
     (C / name).write_text("mine")
     before = {path: path.read_bytes() for path in C.rglob("*") if path.is_file()}
     code, _, err = vaectl(*COMMAND, "--force")
-    assert (code, f"{C / name}: not as vaectl writes it" in err) == (4, True)
+    assert (code, f"{C / name}: not made by vaectl" in err) == (4, True)
     assert {path: path.read_bytes() for path in C.rglob("*") if path.is_file()} == before
     del again
 

@@ -109,9 +109,9 @@ def test_a_name_that_exists_is_refused_before_training_and_replaced_by_force(
     before = (Path("runs/a/run.json")).read_text()
     code, out, err = vaectl("train", *QUICK, "--name", "a")
     assert (code, out) == (4, "")
-    assert err == (
-        "error: runs/a exists already\ntry:   choose another --name, or replace it by --force\n"
-    )
+    assert err.startswith("error: runs/a exists already\ntry:   ")
+    assert "--name" in err
+    assert "--force" in err
     assert Path("runs/a/run.json").read_text() == before
     assert vaectl("train", *QUICK, "--name", "a", "--force", "--seed", 5).code == 0
     assert json.loads(Path("runs/a/run.json").read_text())["seed"] == 5

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,15 +31,12 @@ def test_every_image_counts_once_whatever_the_batches(count: int, rng: np.random
     assert means["elbo"] == -(means["kl"] + means["nll"])
 
 
-def test_a_split_in_host_memory_has_the_same_means(
-    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_split_in_host_memory_has_the_same_means(rng: np.random.Generator) -> None:
     variables = VAE.init(jax.random.key(0))
     images = np.asarray(255 * rng.integers(0, 2, size=(43, 6)), np.uint8)
-    monkeypatch.setattr(evaluation, "BATCH_SIZE", 5)
-    monkeypatch.setattr(evaluation, "PART_BYTES", 10 * 6)
+    estimator = replace(ONE, batch_size=5, part_bytes=10 * 6)
     there, here = (
-        evaluation.split_means(ONE, variables, split, jnp.uint32(0), 0, 0.0)
+        evaluation.split_means(estimator, variables, split, jnp.uint32(0), 0, 0.0)
         for split in (images, jnp.asarray(images))
     )
     assert there == pytest.approx(here, rel=1e-6)

@@ -44,7 +44,9 @@ def test_a_run_that_does_not_fit_is_refused_with_the_estimate_and_leaves_nothing
     code, out, err = vaectl("train", "-q", *(f"--set={text}" for text in assignments))
     assert (code, out) == (2, "")
     assert err.startswith("error: this run needs about ")
-    assert f" {size} of memory, and there are 16.0 GiB\ntry:   lower {key}\n" in err
+    assert f" {size} of memory" in err
+    assert "16.0 GiB" in err
+    assert f"\ntry:   lower {key}\n" in err
     assert not Path("runs").exists()
 
 
@@ -58,10 +60,9 @@ def test_the_key_to_lower_is_the_one_that_helps_most(
     program = Program.of(settings, images=len(dataset.train.images), image_shape=SHAPE)
     need = footprint.of_training(program, len(dataset.validation.images)) / 2**20
     assert 4 * 4 * 784 * program.batch_size / 2**20 < need < 80
-    assert answer.err == (
-        f"error: this run needs about {need:.1f} MiB of memory, and there are 20.0 MiB\n"
-        "try:   lower batch_size\n"
-    )
+    assert f" {need:.1f} MiB of memory" in answer.err
+    assert "20.0 MiB" in answer.err
+    assert answer.err.endswith("\ntry:   lower batch_size\n")
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_what_looks_at_a_run_is_refused_too(
     code, out, err = vaectl(*command)
     assert (code, out) == (2, "")
     assert err.startswith(f"error: {message}")
-    assert "and there are 256.0 KiB\ntry:   " in err
+    assert "256.0 KiB" in err
 
 
 def test_the_memory_of_a_device_of_its_own_is_what_counts() -> None:
@@ -165,18 +166,23 @@ def test_the_estimate_is_about_what_a_process_grows_by(settings: dict[str, objec
     assert 0.5 < float(out) < 1.3
 
 
+@pytest.mark.parametrize(
+    ("line", "folder", "limit"),
+    [
+        ("0::/a/b", "sys/fs/cgroup/a", "memory.max"),
+        ("7:memory:/a/b", "sys/fs/cgroup/memory/a", "memory.limit_in_bytes"),
+    ],
+)
 def test_a_machine_has_memory_and_a_container_less(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    line: str, folder: str, limit: str, tmp_path: Path
 ) -> None:
     assert 2**28 < memory.total() < 2**50
-    for version, line in (("", "0::/a/b"), ("memory", "7:memory:/a/b")):
-        (tmp_path / "mine").write_text(f"3:cpu:/\n{line}\n")
-        (tmp_path / "a" / "b").mkdir(parents=True, exist_ok=True)
-        (tmp_path / "a" / "b" / "limit").write_text("max\n")
-        (tmp_path / "a" / "limit").write_text("12345678\n")
-        monkeypatch.setattr(memory, "_MINE", tmp_path / "mine")
-        monkeypatch.setattr(memory, "_LIMITS", {version: (tmp_path, "limit")})
-        assert memory.total() == 12345678
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "self" / "cgroup").write_text(f"3:cpu:/\n{line}\n")
+    (tmp_path / folder / "b").mkdir(parents=True)
+    (tmp_path / folder / "b" / limit).write_text("max\n")
+    (tmp_path / folder / limit).write_text("12345678\n")
+    assert memory.total(tmp_path) == 12345678
 
 
 def test_images_are_streamed_to_a_device_that_holds_all_but_them(

@@ -94,7 +94,7 @@ def test_an_optimizer_that_no_learning_rate_trains_is_named_and_shown(vaectl: Va
     assert "sgd: the grid grows by 3.333e+08: all of it diverged\n" in err
     assert "error: sgd: every learning rate that was tried diverged\n" in err
     assert "none trains" in out
-    assert "No member finished: every one diverged." in out
+    assert "No member finished" in out
     assert Path("runs/compare-digits-5k-z2-tuned/report.html").is_file()
 
 

@@ -127,7 +127,7 @@ def test_more_epochs_extend_a_finished_run_to_that_of_so_many_epochs(
 def test_a_run_whose_schedule_follows_from_its_epochs_is_not_extended(tmp_path: Path) -> None:
     cosine = {"schedule": {"name": "cosine"}}
     experiment.run(_settings(epochs=1, optimizer=cosine), runs_dir=tmp_path, name="a")
-    with pytest.raises(ConfigError, match=r"under optimizer\.schedule\.name cosine"):
+    with pytest.raises(ConfigError, match=r"optimizer\.schedule\.name cosine"):
         experiment.resume(RunDir(tmp_path / "a"), _settings(optimizer=cosine), extend=True)
 
 
@@ -144,17 +144,16 @@ def test_another_configuration_is_refused_by_its_keys(
     shutil.copytree(whole.path, tmp_path / "runs" / "a")
     answer = vaectl("train", "--resume", "a", "--seed", 1, "--set", "model.hidden_size=9")
     assert answer.code == 2
-    assert answer.err == (
-        "error: a cannot be resumed under another configuration\n"
-        "       seed: 0 in the run, 1 asked for\n"
-        "       model.mlp.hidden_size: 8 in the run, 9 asked for\n"
-        "try:   --epochs and data.source alone may change; for the rest train another run\n"
-    )
+    first, seed, size, hint = answer.err.splitlines()
+    assert first.startswith("error: a cannot be resumed")
+    assert seed == "       seed: 0 in the run, 1 requested"
+    assert size == "       model.mlp.hidden_size: 8 in the run, 9 requested"
+    assert "--epochs and data.source" in hint
     Path("same.yaml").write_text(reading.dump(_settings()))
     assert vaectl("train", "same.yaml", "--resume", "a", "--seed", 0).code == 0
     Path("other.yaml").write_text(reading.dump(_settings(epochs=5)))
     answer = vaectl("train", "other.yaml", "--resume", "latest")
-    assert (answer.code, "epochs: 4 in the run, 5 asked for" in answer.err) == (2, True)
+    assert (answer.code, "epochs: 4 in the run, 5 requested" in answer.err) == (2, True)
     assert vaectl("train", "--resume", "a", "--force").code == 2
     assert vaectl("train", "--resume", "b").code == 4
     answer = vaectl("train", "other.yaml", "--epochs", 6, "--resume", "runs/a", "--json")
@@ -173,9 +172,12 @@ def test_another_data_set_is_refused(whole: RunDir, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"batch_size": 30}, "batch_size: 20 when it began, 30 now"),
-        ({"seed": 1}, "seed: 0 when it began, 1 now"),
-        ({"optimizer": {"adam": {"learning_rate": 0.02}}}, "adam.learning_rate: 0.01 when it"),
+        ({"batch_size": 30}, "batch_size: 20 at the start, 30 now"),
+        ({"seed": 1}, "seed: 0 at the start, 1 now"),
+        (
+            {"optimizer": {"adam": {"learning_rate": 0.02}}},
+            "adam.learning_rate: 0.01 at the start, 0.02 now",
+        ),
     ],
 )
 def test_a_config_that_was_changed_after_training_is_refused(
@@ -196,7 +198,7 @@ def test_a_changed_number_of_epochs_is_refused_where_the_schedule_follows_from_i
     experiment.run(_settings(epochs=1, optimizer=cosine), runs_dir=tmp_path, name="a")
     run = RunDir(tmp_path / "a")
     run.write_config(reading.dump(_settings(epochs=2, optimizer=cosine)))
-    with pytest.raises(RunError, match="epochs: 1 when it began, 2 now"):
+    with pytest.raises(RunError, match=r"epochs: 1 .*, 2 now"):
         experiment.resume(run, run.read_config())
 
 
@@ -312,7 +314,7 @@ def test_metrics_that_lack_epochs_are_refused_and_nothing_is_touched(
     rows = run.read_metrics()
     run.write_metrics(rows[:-1], metrics.columns(rows))
     before = (run.path / "run.json").read_bytes()
-    with pytest.raises(RunError, match=r"metrics\.csv: not all of the epochs 1 to 4"):
+    with pytest.raises(RunError, match=r"metrics\.csv: .* epochs 1 to 4"):
         experiment.resume(run, _settings(epochs=5), extend=True)
     assert (run.path / "run.json").read_bytes() == before
 

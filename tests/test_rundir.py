@@ -2,6 +2,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -17,8 +18,9 @@ from vaectl.base import files
 from vaectl.base.errors import ConfigError, RunError
 from vaectl.runs import metrics
 from vaectl.runs.directory import RunDir, check_name
+from vaectl.runs.find import find, summaries
 from vaectl.runs.metrics import Row
-from vaectl.runs.record import FORMAT_VERSION, Estimate, Evaluation, Record
+from vaectl.runs.record import FORMAT_VERSION, Estimate, Evaluation, PlugFacts, Record
 
 RECORD = Record(
     name="a",
@@ -54,6 +56,47 @@ HEADER = metrics.header(COLUMNS)
 
 def _create(runs: Path, name: str | None = None, *, force: bool = False) -> RunDir:
     return RunDir.create(runs, name, "mnist-z20-adam-s0", force=force)
+
+
+def test_a_run_whose_plug_is_not_loaded_is_listed_with_what_is_known_of_it(
+    tmp_path: Path,
+) -> None:
+    plug = PlugFacts(kind="model", name="mine", source="/a/my_model.py", sha256="0" * 64)
+    settings = {
+        "model.name": "mine",
+        "model.code_size": 7,
+        "optimizer.name": "sgd",
+        "optimizer.sgd.learning_rate": 0.5,
+    }
+    record = RECORD.model_copy(update={"plugs": [plug], "settings": settings, "epoch": 2})
+    with _create(tmp_path, "a") as run:
+        run.write_record(record.model_copy(update={"status": "finished"}))
+        run.write_config("model: {name: mine}\n")
+    (row,) = summaries(tmp_path)
+    assert (row.status, row.epoch, row.epochs) == ("finished", 2, 3)
+    assert (row.model, row.optimizer, row.data) == ("mine-7", "sgd 0.5", "digits-5k")
+    assert row.problem is not None
+    assert str(plug) in row.problem
+    with pytest.raises(RunError, match=re.escape(str(plug))) as error:
+        find("latest", tmp_path).read_config()
+    assert "--plugin" in error.value.hint
+
+
+def test_curves_of_other_terms_are_replaced_with_their_run(tmp_path: Path) -> None:
+    rows = [row._replace(terms={"iwae": -90.0, **row.terms}) for row in ROWS]
+    with _create(tmp_path, "a") as run:
+        run.write_record(RECORD)
+        run.write_metrics(rows, metrics.columns(rows))
+        run.write_figure("iwae", Figure(figsize=(1, 1)), ["png", "svg"])
+        run.write_figure("mine", Figure(figsize=(1, 1)), ["png"])
+    folder = tmp_path / "a" / "figures"
+    half = folder / ".iwae.png.0123abcd"
+    half.write_bytes(b"")
+    with RunDir(tmp_path / "a").lock():
+        assert not half.exists()
+    with _create(tmp_path, "a", force=True) as again:
+        assert again.left_alone == [str(folder / "mine.png")]
+    assert [path.name for path in folder.iterdir()] == ["mine.png"]
 
 
 def test_default_names_are_made_unique_by_a_number(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_what_is_not_vaectls_stays_in_checkpoints_and_is_named(vaectl: Vaectl, r
     for name, content in OTHERS.items():
         assert (checkpoints / name).read_bytes() == content
         top = name.partition("/")[0]
-        named = f"checkpoints/{top}: not a checkpoint of vaectl" in answer.err
+        named = f"checkpoints/{top}: not a checkpoint made by vaectl" in answer.err
         assert named == (top not in ("notes.txt", "2024.tar.gz")), answer.err
 
 
@@ -178,7 +178,7 @@ def test_a_file_of_ones_own_in_the_place_of_a_runs_is_not_replaced(
     (runs / "z2" / name).write_text("mine")
     before = _all(runs)
     answer = vaectl("train", *SMALL, "--name", "z2", "--force")
-    assert (answer.code, f"{name}: not as vaectl writes it" in answer.err) == (4, True)
+    assert (answer.code, f"{name}: not made by vaectl" in answer.err) == (4, True)
     assert _all(runs) == before
 
 

@@ -275,7 +275,7 @@ def test_what_stands_on_the_path_by_its_full_name_stays(
     ):
         monkeypatch.setenv("PYTHONPATH", path)
         monkeypatch.setattr(sys, "path", list(before))
-        surroundings._leave_current_directory()
+        surroundings.leave_current_directory()
         assert sys.path == after, (path, before)
 
 
@@ -325,8 +325,7 @@ def test_a_process_that_may_open_few_files_gets_an_error(count: int, tmp_path: P
     )
     assert done.returncode == 2
     assert re.fullmatch(
-        r"error: Too many open files: \d+ more can be opened, and 64 are needed\n"
-        r"try:   raise the limit: ulimit -n 1024\n",
+        r"error: Too many open files: .*\b64\b.*\ntry:   .*ulimit -n 1024\n",
         done.stderr,
     )
     assert list(tmp_path.iterdir()) == []
@@ -524,12 +523,12 @@ def _answers(run: Path) -> dict[str, np.ndarray]:
 def _configured(settings: dict[str, Any]) -> Iterator[None]:
     before = {name: registry.values[name] for name in settings}
     for name, value in settings.items():
-        devices._configure(name, value)
+        jax.config.update(name, value)  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         for name, value in before.items():
-            devices._configure(name, value)
+            jax.config.update(name, value)  # type: ignore[no-untyped-call]
 
 
 def test_a_model_answers_the_same_in_a_process_that_configured_jax(trained_runs: Path) -> None:

@@ -6,6 +6,7 @@ is spelled out here too. So a step that met the wrong images, weights, noise or 
 
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -248,21 +249,19 @@ def test_noise_is_normal_and_independent_between_steps_samples_images_and_dimens
         assert abs((one * following).mean()) < 4 / np.sqrt(one.size), axis
 
 
-def test_validation_noise_differs_between_steps_batches_and_parts(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_validation_noise_differs_between_steps_batches_and_parts() -> None:
     """Batches of the same images differ; a split in parts has the numbers of a whole one."""
     settings = _settings("adam")
     program = Program.of(settings, images=COUNT, image_shape=SHAPE)
     member = Member.of(settings)
     params = compiled.init(program, member).params
-    monkeypatch.setattr(evaluation, "BATCH_SIZE", 11)  # a size that nothing else compiles
+    estimator = replace(program.estimator, batch_size=11)
     images = np.tile(_grey(11, 3), (2, 1))
 
     def sums(step: int, first: int = 0) -> dict[str, np.ndarray]:
         part = jnp.asarray(images)
         found = evaluation.compiled_sums(
-            program.estimator, params, part, member.seed, step, 0.0, first, len(images)
+            estimator, params, part, member.seed, step, 0.0, first, len(images)
         )
         return {name: np.asarray(values) for name, values in found.items()}
 

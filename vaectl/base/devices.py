@@ -1,4 +1,4 @@
-"""The device that JAX computes on, the settings it computes by, its cache of programs."""
+"""The device that JAX uses, the JAX settings that results depend on, and the program cache."""
 
 import logging
 import os
@@ -16,26 +16,26 @@ from vaectl.base.errors import ConfigError
 DeviceKind = Literal["auto", "cpu", "gpu"]
 
 _UNPINNABLE = {"jax_random_seed_offset": 0, "jax_disable_most_optimizations": False}
-"""Settings that change results and that JAX cannot set for a part of a program."""
+"""Settings that change results and that JAX can only set for a whole process."""
 
 
 def select(kind: DeviceKind, *, keep_programs: bool = True) -> jax.Device:
-    """Choose a device, and keep compiled programs from one start to the next.
+    """Choose a device, and turn on the cache of compiled programs.
 
     Args:
-        kind: `auto` takes the best that JAX finds.
-        keep_programs: False to compile anew, and to leave nothing behind.
+        kind: `auto` takes the best device that JAX finds.
+        keep_programs: False to compile everything again and write nothing to the cache.
 
     Raises:
-        ConfigError: JAX sees no such device.
+        ConfigError: JAX finds no such device, or cannot start.
     """
     if keep_programs:
         keep_compiled_programs()
-    if kind == "cpu":  # whatever JAX_PLATFORMS says, and without waking a GPU
+    if kind == "cpu":  # overrides JAX_PLATFORMS, and does not initialize a GPU
         _configure("jax_platforms", "cpu")
     try:
         devices = jax.devices()
-    except Exception as error:  # a plugin for a device raises what it likes
+    except Exception as error:  # a device plugin may raise anything
         asked = "" if kind == "cpu" else os.environ.get("JAX_PLATFORMS", "")
         if asked not in ("", "cpu"):
             raise ConfigError(
@@ -44,7 +44,7 @@ def select(kind: DeviceKind, *, keep_programs: bool = True) -> jax.Device:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(
             f"JAX cannot start: {reason}",
-            hint="a plugin of JAX for some device may be broken: pip check, or pip uninstall it",
+            hint="a JAX plugin may be broken: run pip check, or uninstall the plugin",
         ) from None
     try:
         return devices[0] if kind == "auto" else jax.devices(kind)[0]
@@ -58,11 +58,11 @@ def select(kind: DeviceKind, *, keep_programs: bool = True) -> jax.Device:
 
 @contextmanager
 def pinned() -> Iterator[None]:
-    """Compute by the settings that models are trained by, whatever this process has set.
+    """Compute with the JAX settings of the command line, whatever this process has configured.
 
-    A command drops such settings from its environment (`vaectl.base.surroundings`). A process that
-    imports `vaectl` may have configured JAX for work of its own, and keeps that: here the settings
-    hold within the context, or around a function that it decorates.
+    A command removes such settings from its environment (`vaectl.base.surroundings`). A process
+    that imports `vaectl` may have configured JAX for its own work. Within this context, or in a
+    function that it decorates, vaectl's settings hold; after it, those of the process.
     """
     with ExitStack() as stack:
         for context in (
@@ -78,17 +78,17 @@ def pinned() -> Iterator[None]:
         for name, value in _UNPINNABLE.items():
             if (found := jax.config.values.get(name, value)) != value:
                 warnings.warn(
-                    f"{name} is {found} in this process: the results are not what vaectl's "
-                    "commands give",
+                    f"{name} is {found} in this process: the results differ from those of vaectl's "
+                    "commands",
                     stacklevel=4,
                 )
         yield
 
 
 def describe(device: jax.Device) -> dict[str, str | int | None]:
-    """Describe what results depend on beside the configuration: machine, device, CPU threads.
+    """Describe what results depend on besides the configuration: machine, device, CPU threads.
 
-    Environment variables that may change the last bits stand there by their names, where set.
+    Environment variables that may change the last bits are included if they are set.
     """
     return {
         "platform": device.platform,
@@ -100,13 +100,13 @@ def describe(device: jax.Device) -> dict[str, str | int | None]:
 
 
 def memory_of(device: jax.Device) -> int:
-    """Bytes that JAX may fill: a GPU's share that it was given, or what there is beside a CPU."""
+    """Return the bytes that JAX may use: its share of a GPU's memory, or the machine's memory."""
     stats = device.memory_stats() or {}
     return int(stats.get("bytes_limit") or memory.total())
 
 
 def keep_compiled_programs() -> None:
-    """Have JAX keep what it compiles in the cache directory: the next start is seconds shorter."""
+    """Let JAX keep compiled programs in the cache directory, so that the next start is faster."""
     options: dict[str, object] = {
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
@@ -115,7 +115,8 @@ def keep_compiled_programs() -> None:
         options["jax_compilation_cache_dir"] = str(cache.directory() / "xla")
     for name, value in options.items():
         _configure(name, value)
-    logging.getLogger("jax._src.compiler").setLevel(logging.ERROR)  # a damaged entry is made anew
+    # JAX warns of a damaged entry, and replaces it
+    logging.getLogger("jax._src.compiler").setLevel(logging.ERROR)
 
 
 def _configure(option: str, value: object) -> None:

@@ -1,14 +1,14 @@
-"""Errors that a user can mend: each class has an exit code, each instance a hint."""
+"""Errors that a user can fix: each class has an exit code, each instance a hint."""
 
 import errno
 from typing import ClassVar
 
 
 class VaectlError(Exception):
-    """Something a user can mend: what went wrong, where, and what to try.
+    """An error that a user can fix: the message says what is wrong and where, the hint what to try.
 
-    The library raises these and never exits; the command line prints them to stderr and exits
-    with `exit_code`. The hint says what to try.
+    The library raises these errors and never exits; the command line prints them to stderr and
+    exits with `exit_code`.
     """
 
     exit_code: ClassVar[int] = 1
@@ -26,7 +26,7 @@ class ConfigError(VaectlError):
 
 
 class DataError(VaectlError):
-    """A data set is missing, broken or not usable."""
+    """A data set is missing, broken or unusable."""
 
     exit_code = 3
 
@@ -38,29 +38,29 @@ class RunError(VaectlError):
 
 
 class DivergedError(VaectlError):
-    """Training produced a NaN or an infinity."""
+    """Training produced a NaN, an infinity, or a bound too low to recover from."""
 
     exit_code = 5
 
 
 class InterruptedRunError(VaectlError):
-    """A person or a scheduler asked the run to stop, and its state is saved."""
+    """A signal asked the run to stop, and its state is saved."""
 
     exit_code = 130
 
 
 def remedy(error: OSError) -> str:
-    """Say what to try about a file or directory that cannot be read, written or deleted."""
+    """Return a hint for a file or directory that cannot be read, written or deleted."""
     match error.errno:
         case errno.ENOENT | errno.ENOTDIR:
-            return "check the path, or put it back from a copy"
+            return "check the path, or restore the file from a copy"
         case errno.EACCES | errno.EPERM | errno.EROFS:
-            return "check whose it is, and its permissions"
+            return "check its owner and permissions"
         case errno.ELOOP:
-            return "put the file or directory itself in the place of the link"
+            return "replace the link with the file or directory itself"
         case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
-            return "make room, and try again"
+            return "free some space and try again"
         case errno.EISDIR | errno.EEXIST:
-            return "move away what stands there"
+            return "move away what is there"
         case _:
             return "check the path and the disk, and try again"

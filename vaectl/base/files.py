@@ -1,10 +1,10 @@
-"""Files that are whole, durable, and inside the directory that they belong to.
+"""Files that are complete, durable, and inside the directory that they belong to.
 
 Durable: what a call has written is still there after a power cut. A file is synced before it is
-renamed into place, and its directory after that; nothing older is removed before.
+renamed into place, its directory after that, and nothing older is removed before.
 
-Inside: a `Folder` opens what is in it relative to itself, and through no link. A run from somebody
-else may hold links to anywhere.
+Inside: a `Folder` opens its contents relative to itself and follows no link, because a run from
+somebody else may contain links to anywhere.
 """
 
 from __future__ import annotations
@@ -28,63 +28,63 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _INSIDE = os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _umask = os.umask(0o022)
-os.umask(_umask)  # the only way to learn it is to set it; once, before there are threads
-_FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: fsync leaves data in the disk's own cache
+os.umask(_umask)  # the umask can only be read by setting it; do so once, before threads start
+_FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: fsync does not flush the disk's cache
 
 Kind = Literal["file", "folder", "link", "other"]
 _KINDS: dict[int, Kind] = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
 
 
 def regular(path: Path) -> BufferedReader:
-    """Open a file that a person named, to read: no pipe and no device, which may never end.
+    """Open a file that the user named; refuse pipes and devices, which may never end.
 
     Raises:
-        OSError: it is one of these, is missing, or cannot be read.
+        OSError: the file is not regular, is missing, or cannot be read.
     """
     _check_regular(path.stat())
     return path.open("rb")
 
 
 def read(path: Path, most: int) -> bytes:
-    """Read a file that a person named, of at most so many bytes.
+    """Read a file that the user named, if it has at most `most` bytes.
 
     Raises:
-        OSError: it is larger, not a regular file, missing, or cannot be read.
+        OSError: the file is larger, not regular, missing, or cannot be read.
     """
     with regular(path) as file:
         return _read(file, most)
 
 
 def replacing(path: Path) -> contextlib.AbstractContextManager[IO[bytes]]:
-    """Open what will be a file that a person named: see `Folder.replacing`.
+    """Open a new version of a file that the user named: see `Folder.replacing`.
 
-    A link in its place is replaced; what it points to, perhaps a device, stays.
+    A link at that path is replaced; its target, perhaps a device, is not touched.
     """
     return Folder(path.parent).replacing(path.name, over_link=True)
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory that a person named, durably, with those above it that are missing.
+    """Make a directory that the user named, durably, with its missing parents.
 
     Raises:
         OSError: it cannot be made.
     """
     if not path.is_dir():
         make_directory(path.parent)
-        with contextlib.suppress(FileExistsError):  # another process was faster, or it is a file
+        with contextlib.suppress(FileExistsError):  # made by another process, or a file
             path.mkdir()
-        Folder(path).names()  # raises, where it is no directory
-    with contextlib.suppress(PermissionError):  # it was there, in a directory that we may not read
+        Folder(path).names()  # raises if it is not a directory
+    with contextlib.suppress(PermissionError):  # it existed, and its parent may not be readable
         Folder(path.parent).sync_names()
 
 
 @final
 class Folder:
-    """A directory, and what is in it, reached through no link.
+    """A directory whose contents are reached without following links.
 
-    Names may be of several parts, between slashes. The root may be a link itself, for a person
-    named it. Below it every link is refused, wherever it points: an `OSError` with `errno.ELOOP`.
-    Each error names the whole path.
+    Names may have several parts, separated by slashes. The root itself may be a link, because the
+    user named it. Below the root every link is refused with an `OSError` of `errno.ELOOP`. Each
+    error names the whole path.
     """
 
     def __init__(self, root: Path, *parts: str) -> None:
@@ -96,14 +96,14 @@ class Folder:
         return self._root.joinpath(*self._parts)
 
     def folder(self, name: str) -> Folder:
-        """The directory of a name in it."""
+        """Return a subdirectory."""
         return Folder(self._root, *self._parts, *PurePosixPath(name).parts)
 
     def kind(self, name: str) -> Kind | None:
-        """Tell what kind of thing stands under a name; None where there is nothing.
+        """Return the kind of an entry; None if there is no such entry.
 
         Raises:
-            OSError: it cannot be known.
+            OSError: the kind cannot be determined.
         """
         try:
             with self._opened(name) as (here, last):
@@ -112,16 +112,16 @@ class Folder:
             return None
 
     def names(self) -> list[str]:
-        """The names in it, sorted.
+        """Return the names of all entries, sorted.
 
         Raises:
-            OSError: it is missing, a link, or cannot be read.
+            OSError: the directory is missing, a link, or cannot be read.
         """
         with self._opened() as (here, _):
-            return sorted(os.listdir(here))  # noqa: PTH208  # of an open directory
+            return sorted(os.listdir(here))  # noqa: PTH208  # an open directory has no Path
 
     def walk(self) -> Iterator[tuple[str, Kind]]:
-        """Yield all that is below it but directories: the path from here, and what it is.
+        """Yield the relative path and the kind of everything below that is not a directory.
 
         Raises:
             OSError: a directory cannot be read.
@@ -135,29 +135,29 @@ class Folder:
                 yield name, kind
 
     def open(self, name: str) -> BufferedReader:
-        """Open a regular file to read.
+        """Open a regular file for reading.
 
         Raises:
-            OSError: it is missing, a link, not a regular file, or cannot be read.
+            OSError: the file is missing, a link, not regular, or cannot be read.
         """
         with self._opened(name) as (here, last):
             _check_regular(os.stat(last, dir_fd=here, follow_symlinks=False))
             return os.fdopen(os.open(last, os.O_RDONLY | _INSIDE, dir_fd=here), "rb")
 
     def read(self, name: str, most: int) -> bytes:
-        """Read a file of at most so many bytes.
+        """Read a file if it has at most `most` bytes.
 
         Raises:
-            OSError: it is larger, or as for `open`.
+            OSError: the file is larger, or cannot be opened.
         """
         with self._opened(name), self.open(name) as file:
             return _read(file, most)
 
     def make(self) -> None:
-        """Make the directory, durably, with those above it that are missing.
+        """Make the directory, durably, with its missing parents.
 
         Raises:
-            OSError: a link or a file is in its way, or it cannot be made.
+            OSError: a link or a file is in the way, or the directory cannot be made.
         """
         if not self._parts:
             make_directory(self._root)
@@ -167,28 +167,28 @@ class Folder:
             above.make()
             with above._opened(name) as (here, last):
                 os.mkdir(last, dir_fd=here)
-        self.names()  # raises, where it is no directory
+        self.names()  # raises if it is not a directory
         above.sync_names()
 
     @contextmanager
     def replacing(self, name: str, *, over_link: bool = False) -> Iterator[IO[bytes]]:
-        """Open what will be a file, whole and durable once the context is left without an error.
+        """Open a new version of a file, which replaces the old one when the context ends.
 
-        Until then a hidden file beside it holds what is written; after an error it goes.
+        Until then the content is in a hidden file beside it, which is removed after an error.
 
         Args:
-            name: of the file.
-            over_link: whether it may take the place of a link.
+            name: the name of the file.
+            over_link: whether the file may replace a link.
 
         Raises:
-            OSError: it cannot be written, or a link is in its place.
+            OSError: the file cannot be written, or a link is in its place.
         """
         with self._opened(name) as (here, last):
             if not over_link and _kind(here, last) == "link":
                 raise OSError(errno.ELOOP, LINK)
             half = f".{last}.{secrets.token_hex(4)}"
             try:
-                # private until it is whole; then as the umask says
+                # private until it is complete; then with the permissions of the umask
                 handle = os.open(half, _NEW | _INSIDE, 0o600, dir_fd=here)
                 with os.fdopen(handle, "wb") as file:
                     yield file
@@ -203,10 +203,10 @@ class Folder:
             _sync_directory(here)
 
     def append(self, name: str, content: bytes) -> None:
-        """Add to the end of a file that is there; what was added is durable after `sync`.
+        """Append to an existing file; the addition is durable after `sync`.
 
         Raises:
-            OSError: it is missing, a link, not a regular file, or cannot be written.
+            OSError: the file is missing, a link, not regular, or cannot be written.
         """
         with self._opened(name) as (here, last):
             _check_regular(os.stat(last, dir_fd=here, follow_symlinks=False))
@@ -215,10 +215,10 @@ class Folder:
                 file.write(content)
 
     def sync(self, name: str = "") -> None:
-        """Make a file durable, or a directory with all that is in it.
+        """Make a file durable, or a directory with all its contents.
 
         Raises:
-            OSError: the disk refuses, or something is neither.
+            OSError: the disk refuses, or an entry is neither a file nor a directory.
         """
         if name and self.kind(name) != "folder":
             with self._opened(name), self.open(name) as file:
@@ -230,7 +230,7 @@ class Folder:
         folder.sync_names()
 
     def sync_names(self) -> None:
-        """Make durable which names are in the directory.
+        """Make the list of entries durable, but not their contents.
 
         Raises:
             OSError: the disk refuses.
@@ -239,7 +239,7 @@ class Folder:
             _sync_directory(here)
 
     def remove(self, name: str) -> None:
-        """Remove a file, or a directory with all that is in it; of a link, the link.
+        """Remove a file, a link, or a directory with all its contents.
 
         Raises:
             OSError: it cannot be removed.
@@ -251,7 +251,7 @@ class Folder:
                 os.unlink(last, dir_fd=here)
 
     def rename(self, name: str, new: str) -> None:
-        """Give something below the directory another name below it, durably.
+        """Rename an entry within this directory, durably.
 
         Raises:
             OSError: it cannot be renamed.
@@ -263,7 +263,7 @@ class Folder:
 
     @contextmanager
     def _opened(self, name: str = "") -> Iterator[tuple[int, str]]:
-        """Open the directory that a name stands in, step by step; errors name their path."""
+        """Open the parent directory of a name, part by part; errors name their path."""
         *parents, last = *self._parts, *(PurePosixPath(name).parts or ("",))
         path = self._root
         with ExitStack() as opened:
@@ -304,14 +304,14 @@ def _check_regular(status: os.stat_result) -> None:
 
 def _sync(handle: int) -> None:
     if _FULL_SYNC is not None:
-        with contextlib.suppress(OSError):  # not every file system has it
+        with contextlib.suppress(OSError):  # not every file system supports it
             fcntl.fcntl(handle, _FULL_SYNC)
             return
     os.fsync(handle)
 
 
 def _sync_directory(handle: int) -> None:
-    """Sync the names in a directory; some network file systems refuse, and need no asking."""
+    """Sync a directory; some network file systems refuse this and do not need it."""
     try:
         _sync(handle)
     except OSError as error:

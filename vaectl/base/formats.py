@@ -1,4 +1,4 @@
-"""Formats carry a version, so that an older vaectl refuses what a newer one wrote."""
+"""Versions of file formats, by which an older vaectl refuses what a newer one wrote."""
 
 from pathlib import Path
 
@@ -12,15 +12,15 @@ class _Versioned(BaseModel):
 
 
 def refuse_newer(file: Path, content: bytes, known: int) -> None:
-    """Refuse the JSON of a newer format, before anything else is asked of it.
+    """Refuse JSON of a newer format, before anything else in it is checked.
 
     Raises:
-        RunError: it is newer than `known`.
+        RunError: its format is newer than `known`.
     """
     try:
         version = _Versioned.model_validate_json(content).format_version
     except ValidationError:
-        return  # no format at all: whoever reads it says so
+        return  # not this kind of file at all; the caller reports that
     if version > known:
         raise RunError(
             f"{file}: format {version} is newer than this vaectl reads",

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: a question that a loop asks between two pieces of work; else, the end."""
+"""Handlers of SIGINT and SIGTERM: stop between two steps of a loop, or end the process."""
 
 import contextlib
 import os
@@ -18,22 +18,22 @@ Handler = Callable[[int, FrameType | None], object] | int | None
 
 
 def leave_at_once() -> None:
-    """Let both signals end the process from now on, without a traceback, by exit code 130.
+    """Let both signals end the process from now on, with exit code 130 and no traceback.
 
-    Nothing is lost by it: what counts on disk is whole at every moment.
+    Nothing is lost: files on disk are complete at every moment.
     """
     for number in _heeded():
         signal.signal(number, _leave)
 
 
 def ignore() -> None:
-    """From now on neither signal does anything: all is done but for the end of Python itself."""
+    """Ignore both signals from now on: all work is done, and only Python has to exit."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def _heeded() -> dict[signal.Signals, Handler]:
-    """The signals that were not left to be ignored, as `nohup` or a shell's `&` does."""
+    """Return the handlers of the signals that are not ignored (as under `nohup`)."""
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     return {number: old for number, old in handlers.items() if old not in (signal.SIG_IGN, None)}
 
@@ -41,19 +41,19 @@ def _heeded() -> dict[signal.Signals, Handler]:
 def _leave(_number: int, _frame: FrameType | None) -> None:
     words = b"error: interrupted\n"
     with contextlib.suppress(OSError):
-        if sys.stderr is not None and select.select([], [2], [], 0)[1]:  # else it would wait
-            # a bar that was being drawn hid the cursor
+        if sys.stderr is not None and select.select([], [2], [], 0)[1]:  # else it might block
+            # a progress bar hides the cursor: show it again
             os.write(2, (b"\033[?25h\n" if os.isatty(2) else b"") + words)
     os._exit(InterruptedRunError.exit_code)
 
 
 @contextmanager
 def asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Take over both signals, and tell on request whether one has come.
+    """Handle both signals, and yield a function that says whether one has arrived.
 
-    The first signal is noted and the old handlers are put back, so that a second one does what it
-    always did: leave at once. An exception is never raised out of nowhere: within JAX it can end
-    the process. Outside the main thread nothing is taken over, nor are signals that are ignored.
+    The first signal is only noted, and the old handlers are restored, so that a second one ends the
+    process at once. No exception is raised in the middle of other code, because within JAX it can
+    abort the process. Outside the main thread nothing is handled, nor are ignored signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False

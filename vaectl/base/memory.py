@@ -1,4 +1,4 @@
-"""How much memory there is, and what does not fit into it."""
+"""The size of the memory, and messages about what does not fit into it."""
 
 import os
 import resource
@@ -8,24 +8,23 @@ from contextlib import suppress
 from pathlib import Path
 
 _STATUS = Path("/proc/self/status")
-_MINE = Path("/proc/self/cgroup")
-_GROUPS = Path("/sys/fs/cgroup")
-_LIMITS = {
-    "": (_GROUPS, "memory.max"),
-    "memory": (_GROUPS / "memory", "memory.limit_in_bytes"),
-}
-"""Where control groups say theirs: in version 2, and in version 1."""
+_LIMITS = {"": ("", "memory.max"), "memory": ("memory", "memory.limit_in_bytes")}
+"""Directory and file of a control group's limit, by the hierarchy's name: versions 2 and 1."""
 
 
-def total() -> int:
-    """Bytes that this process may fill: the machine's, or less where a container allows less."""
+def total(root: Path = Path("/")) -> int:
+    """Return the bytes that this process may use: the machine's, or a container's limit.
+
+    Args:
+        root: the directory with /proc and /sys, which have the limit.
+    """
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([machine, *_limits()])
+    return min([machine, *_limits(root)])
 
 
 def peak() -> int:
-    """Bytes that this process has filled at most."""
-    with suppress(OSError):  # only Linux tells it; what getrusage says a process may inherit
+    """Return the largest number of bytes that this process has used."""
+    with suppress(OSError):  # Linux only; getrusage may report the parent's peak
         for line in _STATUS.read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return 1024 * int(line.split()[1])
@@ -34,27 +33,27 @@ def peak() -> int:
 
 
 def excess(need: int, there: int | None = None) -> str:
-    """Say that so many bytes are more than there are; nothing where they fit.
+    """Say that `need` bytes do not fit into memory; return an empty string if they do.
 
     Args:
-        need: an estimate.
-        there: on a device of its own; None: what this process may fill.
+        need: an estimate of the bytes that are needed.
+        there: the bytes of a device; None for what this process may use.
     """
     there = total() if there is None else there
     if need <= there:
         return ""
-    return f"needs about {_text(need)} of memory, and there are {_text(there)}"
+    return f"needs about {_text(need)} of memory, but only {_text(there)} are available"
 
 
-def _limits() -> Iterator[int]:
-    with suppress(OSError):  # only Linux has them
-        for line in _MINE.read_text().splitlines():
+def _limits(root: Path) -> Iterator[int]:
+    with suppress(OSError):  # Linux only
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
             _, kind, path = line.split(":", 2)
             if kind in _LIMITS:
-                root, name = _LIMITS[kind]
-                group = root / path.lstrip("/")
+                folder, name = _LIMITS[kind]
+                group = root / "sys/fs/cgroup" / folder / path.lstrip("/")
                 for place in (group, *group.parents):
-                    with suppress(OSError, ValueError):  # not ours to see, or "max"
+                    with suppress(OSError, ValueError):  # not readable, or "max"
                         yield int((place / name).read_text())
 
 

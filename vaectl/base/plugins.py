@@ -1,10 +1,11 @@
-"""Plugs from elsewhere: files named on the command line, and installed packages.
+"""Plugs that are not built in: from files named on the command line, and installed packages.
 
     vaectl train --plugin my_model.py --model mine        a file: its classes register themselves
     [project.entry-points."vaectl.models"]                 a package: the group of a kind
     mine = "my_package.models:Mine"
 
-Nothing is loaded because a configuration or a run names it: a stranger's run executes nothing.
+Nothing is loaded because a configuration or a run names it, so that somebody else's run cannot
+execute code.
 """
 
 from __future__ import annotations
@@ -30,16 +31,16 @@ GROUPS = (
     "vaectl.sinks",
 )
 MOST_BYTES = 2**22
-"""Of a file with plugs."""
+"""The largest file with plugs that is read."""
 
 
 class Origin(NamedTuple):
-    """Where a plug that is not built in came from."""
+    """The origin of a plug that is not built in."""
 
     source: str
     """A file that `--plugin` named, or a module of an installed package."""
     sha256: str
-    """Of the file that defines it."""
+    """SHA-256 of the file that defines it."""
 
 
 _files: dict[str, str] = {}
@@ -47,10 +48,10 @@ _files: dict[str, str] = {}
 
 
 def load_file(path: Path) -> None:
-    """Run a Python file, whose plugs register themselves; done again, it is free.
+    """Run a Python file whose plugs register themselves; a file that was run is not run again.
 
     Raises:
-        ConfigError: it cannot be read, fails, or registers nothing or what is there already.
+        ConfigError: the file cannot be read, fails, registers no plug, or reuses a plug's name.
     """
     where = f"--plugin {path}"
     try:
@@ -70,7 +71,7 @@ def load_file(path: Path) -> None:
     module.__file__ = full
     sys.modules[name] = module  # where pydantic looks up annotations
     try:
-        exec(compile(content, full, "exec"), vars(module))  # noqa: S102  # what --plugin is for
+        exec(compile(content, full, "exec"), vars(module))  # noqa: S102  # this is what --plugin is for
     except BaseException as error:
         for kind, plug in _registered(name):
             del kind.known[plug]
@@ -80,12 +81,12 @@ def load_file(path: Path) -> None:
             raise
         raise ConfigError(
             f"{where}: {_line(error, full)}{type(error).__name__}: {error}",
-            hint="mend the file; --debug shows the whole traceback",
+            hint="fix the file; --debug shows the whole traceback",
         ) from error
     if not _registered(name):
         raise ConfigError(
-            f"{where}: it registers no plug",
-            hint='define one there, for example class Mine(Model, name="mine")',
+            f"{where}: the file registers no plug",
+            hint='define one in it, for example class Mine(Model, name="mine")',
         )
     _files[full] = sha256
 
@@ -95,7 +96,7 @@ def load_installed() -> None:
     """Load the plugs of installed packages, once.
 
     Raises:
-        ConfigError: one fails.
+        ConfigError: one of them fails to load.
     """
     from importlib.metadata import entry_points
 
@@ -106,12 +107,12 @@ def load_installed() -> None:
             package = point.dist.name if point.dist else "a package"
             raise ConfigError(
                 f"{point.group}: {point.name} of {package} does not load: {error}",
-                hint=f"mend or remove it: pip uninstall {package}",
+                hint=f"fix or remove the package: pip uninstall {package}",
             ) from error
 
 
 def origin(plug: type[Plug]) -> Origin | None:
-    """Say where a plug came from; None if it is built in."""
+    """Return where a plug came from; None if it is built in."""
     if plug.__module__.startswith("vaectl."):
         return None
     file: Any = getattr(sys.modules.get(plug.__module__), "__file__", None)
@@ -127,7 +128,7 @@ def origin(plug: type[Plug]) -> Origin | None:
 
 
 def _registered(module: str) -> list[tuple[type[Plug], str]]:
-    """The plugs that a module defines: the kind and the name of each."""
+    """List the plugs that a module has registered: the kind and the name of each."""
     return [
         (kind, name)
         for kind in Plug.__subclasses__()
@@ -137,7 +138,7 @@ def _registered(module: str) -> list[tuple[type[Plug], str]]:
 
 
 def _line(error: BaseException, file: str) -> str:
-    """Name the line of a file that an error came through last, if it did."""
+    """Name the last line of a file that an error passed through, if there is one."""
     if isinstance(error, SyntaxError) and error.filename == file:
         return f"line {error.lineno}: "
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == file]

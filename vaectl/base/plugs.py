@@ -1,11 +1,11 @@
-"""Plugs: the parts of an experiment that can be exchanged, and how one of a kind is chosen.
+"""Plugs, the exchangeable parts of an experiment, and the choice of one plug of a kind.
 
-A plug is a class of settings with a few methods. It stands in one file and registers itself by its
-definition; the configuration, its JSON Schema, the command line and the comparison's entries are
-derived from what is registered. A `Choice` is the section of a configuration that names one plug of
-a kind, with a section for the settings of each.
+A plug is a class of settings with a few methods. It is defined in one file, and defining the class
+registers it. The configuration, its JSON Schema, the command line and a comparison's entries are
+derived from the registered plugs. A `Choice` is the section of a configuration that names one plug
+of a kind; it has a subsection with the settings of each plug.
 
-No JAX: a built-in plug imports it inside its methods, so that a configuration is read without it.
+Built-in plugs import JAX inside their methods, so that reading a configuration does not load it.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
 class Plug(Section):
-    """A part of an experiment that can be exchanged: its settings, and what it does.
+    """An exchangeable part of an experiment: its settings and its methods.
 
     class Optimizer(Plug, kind="optimizer"): ...       a kind
     class Adam(Optimizer, name="adam"): ...            a plug of it
     """
 
     kind: ClassVar[str]
-    """What plugs of its kind are called, and the key of the configuration that chooses one."""
+    """The name of the kind, which is also the configuration's key that chooses a plug of it."""
     name: ClassVar[str]
-    """What it is called in a configuration."""
+    """The plug's name in a configuration."""
     known: ClassVar[dict[str, type[Any]]]
-    """The plugs of its kind, by name."""
+    """All registered plugs of the kind, by name."""
 
     taken: ClassVar[frozenset[str]] = frozenset()
     """Names that mean something else in the section that chooses a plug of the kind."""
@@ -93,15 +93,16 @@ P = TypeVar("P", bound=Plug)
 
 
 class Choice(Section, Generic[P]):
-    """One plug of a kind, what all of the kind share, and a section for the settings of each.
+    """The section of a configuration that chooses one plug of a kind.
 
-    A key of the chosen plug may also stand beside `name`, outside of the plug's own section.
+    It has `name`, keys that all plugs of the kind share, and a subsection for each plug. A key of
+    the chosen plug may also be written beside `name` instead of in the plug's subsection.
     """
 
     plugs: ClassVar[type[Plug]]
-    """The kind."""
+    """The base class of the kind."""
     default: ClassVar[str]
-    """The plug that is chosen where nothing else is."""
+    """The name of the plug that is chosen by default."""
 
     name: str
 
@@ -115,21 +116,21 @@ class Choice(Section, Generic[P]):
     if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            """Return the settings of one of the plugs."""
+            """Return the subsection of a plug."""
 
     @classmethod
     def sections(cls) -> dict[str, type[Plug]]:
-        """Return the plugs that it has a section for, by name."""
+        """Return the plugs that have a subsection, by name."""
         return {name: plug for name, plug in cls.plugs.known.items() if name in cls.model_fields}
 
     @classmethod
     def shared_fields(cls) -> list[str]:
-        """Name what all plugs of the kind share."""
+        """Name the keys that all plugs of the kind share."""
         return [key for key in cls.model_fields if key != "name" and key not in cls.sections()]
 
     @property
     def chosen(self) -> P:
-        """The plug that `name` names, with its settings."""
+        """The chosen plug, with its settings."""
         plug: P = getattr(self, self.name)
         return plug
 
@@ -146,7 +147,7 @@ class Choice(Section, Generic[P]):
     @model_validator(mode="before")
     @classmethod
     def _own_keys(cls, values: object) -> object:
-        """Move keys of the chosen plug into its section."""
+        """Move keys of the chosen plug into its subsection."""
         if not isinstance(values, dict):
             return values
         name = values.get("name", cls.default)
@@ -166,7 +167,7 @@ class Choice(Section, Generic[P]):
 
     @model_serializer(mode="wrap")
     def _without_defaults_of_others(self, serialize: SerializerFunctionWrapHandler) -> Any:
-        """Leave out sections without settings, and others' where they are the defaults."""
+        """Leave out empty subsections, and those of other plugs that have default values."""
         values = serialize(self)
         for name, plug in self.sections().items():
             other = name != self.name and getattr(self, name) == plug()
@@ -179,7 +180,7 @@ C = TypeVar("C", bound=Choice[Any])
 
 
 def choice(base: type[C]) -> type[C]:
-    """Complete a choice by a `name` and a section for each plug that is registered now."""
+    """Add `name` and a subsection for each plug that is registered now."""
     names = tuple(base.plugs.known)
     sections: Mapping[str, Any] = {
         name: (plug, Field(default=plug(), description=inspect.getdoc(plug)))
@@ -196,7 +197,7 @@ def choice(base: type[C]) -> type[C]:
 
 
 def import_all(package: str) -> None:
-    """Import the modules of a package of plugs, each of which registers its own."""
+    """Import all modules of a package, which registers their plugs."""
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
         importlib.import_module(f"{package}.{module.name}")
 
@@ -204,5 +205,5 @@ def import_all(package: str) -> None:
 def _file(plug: type[Any]) -> str:
     try:
         return inspect.getfile(plug)
-    except (OSError, TypeError):  # defined at a prompt
+    except (OSError, TypeError):  # defined interactively
         return plug.__module__

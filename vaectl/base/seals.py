@@ -1,7 +1,7 @@
-"""Seals: whoever reads JSON with one notices that it was damaged or edited.
+"""Seals of JSON files, which show that a file was damaged or edited.
 
-A seal is the SHA-256 of all other fields. It is no signature: whoever changes a file on purpose can
-seal it again, so what is read is still checked for types, ranges and consistency.
+A seal is the SHA-256 of all other fields. It is not a signature: anybody who changes a file on
+purpose can seal it again, so that types, ranges and consistency are still checked.
 """
 
 import hashlib
@@ -13,12 +13,12 @@ _SEAL = "seal"
 
 
 def seal(fields: Mapping[str, Any]) -> str:
-    """SHA-256 of fields, in whatever order they stand."""
+    """Return the SHA-256 of fields; their order does not matter."""
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def sealed(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the seal to fields."""
+    """Return fields with their seal added."""
     return {**fields, _SEAL: seal(fields)}
 
 
@@ -26,14 +26,14 @@ def check(content: bytes, *, optional: bool = False) -> None:
     """Check the seal of a JSON object.
 
     Args:
-        content: the JSON.
-        optional: whether an object without a seal passes.
+        content: the JSON text.
+        optional: whether an object without a seal is accepted.
 
     Raises:
-        ValueError: it is no JSON object, has no seal, or is not what was sealed.
+        ValueError: the text is not a JSON object, has no seal, or is not what was sealed.
     """
     try:
-        fields = json.loads(content)  # with those that a later vaectl may have added
+        fields = json.loads(content)  # including fields that a later vaectl added
         if optional and isinstance(fields, dict) and _SEAL not in fields:
             return
         if not isinstance(fields, dict) or fields.pop(_SEAL, None) != seal(fields):

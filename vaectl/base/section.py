@@ -1,4 +1,4 @@
-"""A part of a configuration, and the kinds of numbers that stand in one."""
+"""Sections of a configuration, and the types of numbers in them."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Section(BaseModel):
-    """A part of the configuration: frozen, no unknown keys, no silent conversions."""
+    """A section of a configuration: frozen, without unknown keys or silent conversions."""
 
     model_config = ConfigDict(
         frozen=True,

@@ -1,4 +1,4 @@
-"""Arrays that are not there yet: their shapes and types, and the programs that will make them."""
+"""Shapes and types of arrays, and the matrix products in traced programs."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,17 +9,17 @@ from jaxtyping import Array
 
 
 def shaped(shape: tuple[int, ...], dtype: Any, place: Any = None) -> Any:
-    """Return what stands for an array where only its shape counts."""
+    """Return a shape and type that stands in for an array, on a device or sharding."""
     return jax.ShapeDtypeStruct(shape, dtype, sharding=place)  # type: ignore[no-untyped-call]
 
 
 def like(array: Array, place: Any = None) -> Any:
-    """Return what stands for an array of the same shape and type."""
+    """Return the shape and type of an array."""
     return shaped(array.shape, array.dtype, place)
 
 
 def products(program: Any) -> Iterator[Any]:
-    """Find the matrix products and convolutions of a jaxpr, and of those inside of it.
+    """Yield the matrix products and convolutions of a jaxpr and of the programs inside it.
 
     Products of vectors, such as weighted sums, are left out.
     """
@@ -32,7 +32,7 @@ def products(program: Any) -> Iterator[Any]:
 
 
 def inner_programs(equation: Any) -> Iterator[Any]:
-    """The programs that an equation runs: the bodies of loops, branches, inner functions."""
+    """Yield the programs that an equation runs: loop bodies, branches, inner functions."""
     for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
         if _is_program(inner):
             yield getattr(inner, "jaxpr", inner)

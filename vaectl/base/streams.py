@@ -1,7 +1,7 @@
-"""Randomness as a function of (seed, stream, step): no key is stored, none is used twice.
+"""Random keys as a function of (seed, stream, step): no key is stored, none is used twice.
 
-A run that was stopped and resumed draws what it would have drawn; the same seed gives every
-optimizer the same weights, batches and noise; and a new stream never moves an old one.
+A resumed run draws the same numbers as one that never stopped; the same seed gives every optimizer
+the same initial weights, batches and noise; and a new stream does not change the others.
 """
 
 import zlib
@@ -19,9 +19,9 @@ def key(
     """Fold a stream's name and a step into the seed.
 
     Args:
-        seed: of the run; traced, so that another seed is the same compiled program.
-        stream: what the numbers are for.
-        step: of the stream: a training step, an epoch, a batch.
+        seed: the run's seed; it may be traced, so that all seeds share one compiled program.
+        stream: what the random numbers are for.
+        step: the position in the stream: a training step, an epoch or a batch.
     """
     named = jax.random.fold_in(jax.random.key(seed), zlib.crc32(stream.encode()))
     return jax.random.fold_in(named, step)

@@ -1,8 +1,9 @@
-"""What surrounds a command - environment, current directory, interpreter - and its effect on it.
+"""The environment of a command: variables, current directory, interpreter options.
 
-What would change results without a word is dropped before a library reads it; what users may want
-although it changes bits is recorded, and named when a run is resumed. This module is imported
-before all others: it must import nothing at its top that Python has not loaded by then.
+Settings that would silently change results are removed before a library reads them. Settings that
+users may want although they change the last bits are recorded, and reported when a run is resumed.
+This module is imported before all others, so at its top it may only import modules that Python has
+loaded already.
 """
 
 import os
@@ -14,32 +15,32 @@ KEPT = {
     "JAX_ROCM_VISIBLE_DEVICES",
     "JAX_COMPILATION_CACHE_DIR",
 }
-"""The settings of JAX that a command heeds: they choose a device and a cache, and change no bit."""
+"""Variables of JAX that take effect: they choose a device and a cache, and change no result."""
 
 _PREFIXES = ("JAX_", "JAX2TF_", "FLAX_", "NNX_")
-"""JAX and Flax read an environment variable for each of their options."""
+"""JAX and Flax read an environment variable for each of their options; all others are removed."""
 
 _DROPPED = {
     "CHECK_VMA",  # options of JAX whose names have no prefix
     "EAGER_CONSTANT_FOLDING",
     "MOCK_NUM_GPU_PROCESSES",
     "MPLBACKEND",  # nothing is shown on a screen
-    "EPATH_USE_TF",  # reads files by TensorFlow, which need not be installed
+    "EPATH_USE_TF",  # reads files by TensorFlow, which may not be installed
 }
 
 _RECORDED = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NPROC", "PJRT_NPROC", "NVIDIA_TF32_OVERRIDE")
 _RECORDED_PREFIXES = ("ONEDNN_", "DNNL_", "CUBLAS", "CUDNN_", "TF_CUBLAS", "TF_CUDNN")
-"""Read by XLA and the libraries below it; which of them change bits was measured, for those of a
-CPU: another instruction set, another number of threads, another order of additions."""
+"""Variables that XLA and its libraries read. On a CPU they were measured to change the last bits,
+by another instruction set, number of threads or order of additions."""
 
 FILES = 64
-"""So many files must a process be able to open; training was seen to have 21 open at once."""
+"""The number of files that a process must still be able to open; training opens up to 21."""
 MORE_FILES = "raise the limit: ulimit -n 1024"
 
 
 def settle() -> None:
-    """Free this process of what surrounds it, before anything else is imported."""
-    _leave_current_directory()
+    """Remove what could change results from this process, before anything else is imported."""
+    leave_current_directory()
     for name in [name for name in os.environ if is_dropped(name)]:
         del os.environ[name]
     _calm_warnings()
@@ -48,36 +49,36 @@ def settle() -> None:
 
 
 def is_dropped(name: str) -> bool:
-    """Tell whether an environment variable is kept from having an effect."""
+    """Tell whether an environment variable is removed."""
     return name in _DROPPED or (name.startswith(_PREFIXES) and name not in KEPT)
 
 
 def is_recorded(name: str) -> bool:
-    """Tell whether an environment variable may change the last bits, and is heeded all the same."""
+    """Tell whether an environment variable takes effect although it may change the last bits."""
     return name in _RECORDED or name.startswith(_RECORDED_PREFIXES)
 
 
 def recorded() -> dict[str, str]:
-    """The environment variables that are set and may change the last bits of results."""
+    """Return the variables that are set and may change the last bits of results."""
     found = {
         name: value
         for name, value in sorted(os.environ.items())
         if value.strip() and is_recorded(name)
     }
     flags = found.get("XLA_FLAGS", "").strip()
-    if flags and not flags.startswith("-"):  # the name of a file that holds them
+    if flags and not flags.startswith("-"):  # the name of a file with the flags
         try:
             with open(flags, encoding="utf-8", errors="replace") as file:
                 found["XLA_FLAGS"] = f"{flags}: {file.read(10_000).strip()}"
         except OSError:
-            pass  # XLA says so itself, and ends the process
-    # JSON holds text only
+            pass  # XLA reports it and ends the process
+    # a value may not be text, which JSON needs
     return {name: value.encode(errors="backslashreplace").decode() for name, value in found.items()}
 
 
 def cpu_threads() -> int:
-    """The number of threads that XLA computes with on a CPU: it changes the order of additions."""
-    for name in ("PJRT_NPROC", "NPROC"):  # as XLA reads them
+    """Return the number of CPU threads of XLA, on which the order of additions depends."""
+    for name in ("PJRT_NPROC", "NPROC"):  # in the order in which XLA reads them
         try:
             return max(int(os.environ[name]), 1)
         except (KeyError, ValueError):
@@ -88,10 +89,10 @@ def cpu_threads() -> int:
 
 
 def check_files() -> None:
-    """Refuse to begin what would fail half way, in threads of libraries, for want of files.
+    """Check that enough files can be opened, before a library's thread fails for lack of them.
 
     Raises:
-        ConfigError: the process may open too few.
+        ConfigError: the process may open too few files.
     """
     from vaectl.base.errors import ConfigError
 
@@ -100,18 +101,17 @@ def check_files() -> None:
         while len(handles) < FILES:
             handles.append(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:
-        problem = f"{error.strerror}: {len(handles)} more can be opened, and {FILES} are needed"
+        problem = f"{error.strerror}: {FILES} are needed, and only {len(handles)} can be opened"
         raise ConfigError(problem, hint=MORE_FILES) from None
     finally:
         for handle in handles:
             os.close(handle)
 
 
-def _leave_current_directory() -> None:
-    """Import nothing from the current directory, where `python -m` looks first.
+def leave_current_directory() -> None:
+    """Remove the current directory from the import path, where `python -m` puts it first.
 
-    Entries of PYTHONPATH stay if they are absolute: an empty or relative one means another
-    directory each time.
+    Absolute entries of PYTHONPATH stay; empty and relative ones depend on the current directory.
     """
     try:
         here = os.getcwd()
@@ -127,7 +127,7 @@ def _leave_current_directory() -> None:
 
 
 def _calm_warnings() -> None:
-    """Let no warning of a library end a command, whatever PYTHONWARNINGS or -W say."""
+    """Prevent PYTHONWARNINGS or -W from turning a library's warning into an error."""
     import warnings
 
     if any(action == "error" for action, *_ in warnings.filters):
@@ -138,9 +138,9 @@ def _calm_warnings() -> None:
 
 
 def _keep_docstrings() -> None:
-    """Under `python -OO`, which strips docstrings, load this package with them: they are the help.
+    """Keep this package's docstrings under `python -OO`, because they are the help texts.
 
-    Compiled files without docstrings, which Python keeps apart, are neither read nor written.
+    Python's compiled files without docstrings are neither read nor written.
     """
     if sys.flags.optimize < 2:
         return
@@ -148,7 +148,7 @@ def _keep_docstrings() -> None:
     from types import CodeType
 
     class WithDocstrings(SourceFileLoader):
-        def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002  # a loader has one file
+        def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002  # a loader loads one file
             source = self.get_data(self.path)
             code: CodeType = compile(source, self.path, "exec", dont_inherit=True, optimize=0)
             return code
@@ -162,22 +162,22 @@ def _keep_docstrings() -> None:
         return FileFinder(folder, (WithDocstrings, SOURCE_SUFFIXES))
 
     sys.path_hooks.insert(0, finder)
-    for folder in (package, here):  # which this module itself was found by
+    for folder in (package, here):  # finders that were used for this module
         sys.path_importer_cache.pop(folder, None)
 
 
 def _ignore_matplotlibrc() -> None:
-    """Keep Matplotlib from reading styles of the user or of the current directory."""
+    """Keep Matplotlib from reading styles of the user or the current directory."""
     os.environ["MATPLOTLIBRC"] = os.devnull
     if not os.path.lexists("matplotlibrc"):
         return
     try:
         here = os.open(os.curdir, os.O_RDONLY)
-    except OSError:  # a directory that may be entered, not read
+    except OSError:  # a directory that may be entered but not read
         return
     os.chdir(os.sep)
     try:
-        import matplotlib  # noqa: F401  # it looks there while it is imported, and first
+        import matplotlib  # noqa: F401  # it reads that file while it is imported
     finally:
         os.fchdir(here)
         os.close(here)

@@ -1,14 +1,14 @@
-"""Text for a terminal: whatever a name holds, it is shown, and changes nothing else."""
+"""Text for a terminal, with control characters shown instead of executed."""
 
 import os
 import sys
 
 
 def visible(text: str) -> str:
-    r"""Write what would move the cursor, colour or reorder text as `\u001b` and the like.
+    r"""Escape characters that would move the cursor, colour or reorder text, as in `\u001b`.
 
     Names of runs, values of configurations and messages may come from somebody else. Line ends and
-    tabs stay. JSON stays the same JSON.
+    tabs are kept, and JSON keeps its meaning.
     """
     if text.isprintable():
         return text
@@ -26,10 +26,10 @@ def show(what: object, *, end: str = "\n") -> None:
 
 
 def say(text: str) -> None:
-    """Print a line to stderr; a closed stderr is ignored, since a message is not worth a run."""
+    """Print a line to stderr; a closed stderr is ignored, because a run must not fail over it."""
     try:
-        if sys.stderr is not None:  # print would take stdout for it
+        if sys.stderr is not None:  # print would use stdout instead
             print(visible(text), file=sys.stderr, flush=True)
     except OSError:
-        # what could not be written waits for Python's exit, which would fail of it
+        # Python would write the rest at its exit, and fail
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

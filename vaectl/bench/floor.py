@@ -1,7 +1,7 @@
-"""The floor under every measure: the time that its matrix products alone take.
+"""The floor of a measurement: the time that its matrix products alone take.
 
-The products have the shapes of the work that is measured and nothing around them, by the best of
-the BLAS at hand in this process: XLA's on the device, and on a CPU NumPy's too.
+The products have the shapes of the measured work. They are computed by XLA on the device and, on a
+CPU, by NumPy's BLAS too; the faster one counts.
 """
 
 import math
@@ -23,19 +23,19 @@ from vaectl.training.program import Member, Program
 
 
 class Product(NamedTuple):
-    """A matrix product or a convolution, as it stands in a program."""
+    """A matrix product or a convolution of a traced program."""
 
     equation: Any
-    """Of the program's jaxpr: the primitive, its parameters, and the shapes that go in."""
+    """The equation in the jaxpr: the primitive, its parameters and the shapes of its inputs."""
 
     @property
     def shapes(self) -> list[Any]:
-        """What goes in."""
+        """Shapes and types of the inputs."""
         return [shaped(v.aval.shape, v.aval.dtype) for v in self.equation.invars]
 
     @property
     def operations(self) -> int:
-        """Multiplications and additions."""
+        """The number of multiplications and additions."""
         left, right = (shape.shape for shape in self.shapes)
         out: int = math.prod(self.equation.outvars[0].aval.shape)
         if self.equation.primitive.name == "dot_general":
@@ -47,22 +47,22 @@ class Product(NamedTuple):
         return 2 * out * inner
 
     def __call__(self, left: Any, right: Any) -> Any:
-        """Compute it."""
+        """Compute the product."""
         return self.equation.primitive.bind(left, right, **self.equation.params)
 
 
 def products(function: Callable[..., Any], *arguments: object) -> list[Product]:
-    """Find the products of a function, each as often as its loops run it at least once.
+    """List the products of a function; a product in a loop counts once.
 
     Args:
-        function: of arrays.
-        arguments: of it; of arrays, shapes are enough.
+        function: a function of arrays, which is traced.
+        arguments: its arguments; for arrays, shapes are enough.
     """
     return [Product(found) for found in shapes.products(jax.make_jaxpr(function)(*arguments).jaxpr)]
 
 
 def step(program: Program) -> list[Product]:
-    """The products of a training step."""
+    """List the products of a training step."""
     member = Member(jnp.uint32(0), jnp.float32(0))
     pixels = shaped((program.batch_size, program.pixels), jnp.uint8)
     weights = shaped((program.batch_size,), jnp.float32)
@@ -72,7 +72,7 @@ def step(program: Program) -> list[Product]:
 
 @final
 class Floor:
-    """Some products, repeated."""
+    """Products that are computed repeatedly, to time them."""
 
     def __init__(self, products: Sequence[Product], times: int) -> None:
         rng = np.random.default_rng(0)
@@ -84,13 +84,13 @@ class Floor:
         ]
         self._device = jax.device_put(self.operands)
         [device] = self._device[0][0].devices()
-        # NumPy has matrix products, and no convolutions
+        # NumPy has no convolutions
         self._in_numpy = device.platform == "cpu" and all(map(_numpy, products))
         self._repeat = jax.jit(partial(repeat, self._products))
         self.seconds()  # compiles
 
     def seconds(self) -> float:
-        """How long they take now, by the fastest library."""
+        """Measure the products with each library, and return the shortest time."""
         return min(self._xla(), self._by_numpy()) if self._in_numpy else self._xla()
 
     def _xla(self) -> float:
@@ -108,7 +108,7 @@ class Floor:
 
 
 def _numpy(product: Product) -> Any:
-    """The axes that NumPy contracts; None of a convolution, or a product in batches."""
+    """Return the axes that NumPy contracts; None for convolutions and batched products."""
     if product.equation.primitive.name != "dot_general":
         return None
     axes, batches = product.equation.params["dimension_numbers"]
@@ -121,10 +121,10 @@ _barrier: Callable[[Any], Any] = jax.lax.optimization_barrier  # JAX does not an
 def repeat(
     products: Sequence[Product], operands: Sequence[Sequence[Array]], times: int
 ) -> Float[Array, ""]:
-    """Sum the first entries of all products, over as many repetitions."""
+    """Sum the first entries of all products over `times` repetitions."""
 
     def once(_: int, total: Float[Array, ""]) -> Float[Array, ""]:
-        # barriers: else XLA takes the products out of the loop, or computes only what is asked for
+        # without barriers XLA would move products out of the loop, or compute one entry only
         these, _ = _barrier((operands, total))
         results = _barrier([p(*pair) for p, pair in zip(products, these, strict=True)])
         after: Float[Array, ""] = total + sum(result.ravel()[0] for result in results)

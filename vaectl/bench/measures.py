@@ -1,13 +1,13 @@
-"""Pieces of work beside their floors, and what parts of them cost.
+"""Measurements of training, evaluation and sampling, and of the parts of a training step.
 
-All that is compared is measured in the same minute, in turns: each round runs everything once, and
-a ratio is the median of the ratios of the rounds.
+Measurements that are compared are interleaved: each round runs every task once, and a ratio is the
+median of the rounds' ratios. So a change of the machine's load affects all tasks alike.
 """
 
 import itertools
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -27,38 +27,58 @@ from vaectl.optimizers.shared import OptimizerChoice
 from vaectl.training import compiled, population, step
 from vaectl.training import fit as fitting
 from vaectl.training.program import Member, Program, TrainState
+from vaectl.vae.vae import VAE, Variables
 
 IMPORTANCE_SAMPLES = 100
-SAMPLES = 10_000
-MEMBERS, MEMBERS_ON_CPU = 16, 4
-SCALING_OPERATIONS, SCALING_IMAGES = 2 * 10**11, 10**5
-"""Of the products of one measure in the table of sizes: a second or so on two cores."""
+
+
+class Amount(NamedTuple):
+    """The amount of work of each measurement."""
+
+    samples: int = 10_000
+    """Samples that are drawn at once."""
+    members: int = 16
+    """Members of a population on an accelerator."""
+    members_on_cpu: int = 4
+    sizes: Mapping[str, Sequence[int]] = {
+        "batch_size": (1000, 5000),
+        "hidden_size": (1000, 4096),
+        "code_size": (200, 1000),
+    }
+    """The larger sizes that are measured on request."""
+    operations: int = 2 * 10**11
+    """Operations of the matrix products of one such size: about a second on two cores."""
+    images: int = 10**5
+    """The most images of one such size."""
+
+
+DEFAULT = Amount()
 
 
 class Work(NamedTuple):
-    """Some work, and its matrix products alone."""
+    """The time of a piece of work, and of its matrix products alone."""
 
     name: str
     images: int
     seconds: float
-    """Median."""
+    """Median over rounds."""
     floor: float
-    """Median."""
+    """Median time of the matrix products."""
     ratio: float
-    """Median of the rounds' ratios to the floor."""
+    """Median ratio of the two."""
 
     @property
     def images_per_second(self) -> float:
-        """Or samples."""
+        """Images, or samples, per second."""
         return self.images / self.seconds
 
     def as_json(self) -> dict[str, object]:
-        """For a program."""
+        """Return the object that `--json` prints."""
         return {**self._asdict(), "images_per_second": self.images_per_second}
 
 
 class Part(NamedTuple):
-    """A part of the training step."""
+    """The time of a part of the training step, and its share of the step."""
 
     name: str
     milliseconds: float
@@ -66,7 +86,7 @@ class Part(NamedTuple):
 
 
 class Population(NamedTuple):
-    """What members cost, each, as a multiple of a run alone."""
+    """The cost of one member of a population, as a multiple of a run alone."""
 
     members: int
     together: float
@@ -82,7 +102,7 @@ _wait: Callable[[object], object] = jax.block_until_ready  # JAX does not annota
 
 
 def _interleaved(rounds: int, tasks: Mapping[str, Callable[[], object]]) -> dict[str, Seconds]:
-    """Run every task once a round, after once to warm up; a task may time itself."""
+    """Time every task once per round, after a warm-up round; a task may return its own time."""
     times: dict[str, list[float]] = {name: [] for name in tasks}
     for number in range(rounds + 1):
         for name, task in tasks.items():
@@ -100,7 +120,7 @@ def _against(name: str, images: int, seconds: Seconds, least: Seconds) -> Work:
 
 
 class _Trainer:
-    """A program that trains on and on, some steps a call."""
+    """A training that goes on with each call."""
 
     def __init__(
         self, program: Program, member: Member, run: Callable[[TrainState], TrainState]
@@ -145,65 +165,78 @@ def work(
     train: UInt8[Array, "images pixels"],
     validation: UInt8[Array, "held_out pixels"],
     rounds: int,
+    amount: Amount = DEFAULT,
 ) -> list[Work]:
-    """Training, validation, the importance-weighted bound and sampling."""
-    vae, estimator = program.vae, program.estimator
+    """Measure training, validation, the importance-weighted bound and sampling."""
     variables = compiled.init(program, member).params
-    held_out, size = len(validation), min(means.BATCH_SIZE, len(validation))
-    batch, k = likelihoods.IMPORTANCE_BATCH, IMPORTANCE_SAMPLES
-    few = jnp.resize(validation, (batch, program.pixels))
-    key = jax.random.key(0)
-    mean = jax.jit(lambda variables, z: vae.network(variables).mean(z))
-    codes = jax.random.normal(key, (SAMPLES, vae.code_size))
-    of_validation = partial(means.term_sums, estimator)
-    of_bound = partial(likelihoods.importance_weighted_bound, vae)
-    encoded = floor.products(lambda v, x: vae.network(v).encode(vae.unit(x)), variables, few)
-    decoded = floor.products(of_bound, variables, few, key, jnp.int32(k))[len(encoded) :]
-    tasks: dict[str, tuple[int, Callable[[], object], Floor]] = {
-        "training": (
-            program.images,
-            _epochs(program, member, train),
-            Floor(floor.step(program), program.steps_per_epoch),
-        ),
-        "validation": (
-            held_out,
-            lambda: means.compiled_sums(
-                estimator, variables, validation, member.seed, 0, 0.0, 0, held_out
-            ),
-            Floor(
-                floor.products(
-                    of_validation, variables, validation, member.seed, 0, 0.0, 0, held_out
-                ),
-                -(-held_out // size),
-            ),
-        ),
-        f"IW-{k}": (
-            batch,
-            lambda: likelihoods.compiled_weighted_bound(
-                vae, variables, few, key, jnp.asarray(k, jnp.int32)
-            ),
-            Floor(decoded, k // likelihoods.IMPORTANCE_CHUNK),
-        ),
-        "sampling": (
-            SAMPLES,
-            lambda: mean(variables, codes),
-            Floor(floor.products(lambda v, z: vae.network(v).mean(z), variables, codes), 1),
-        ),
-    }
+    training = Floor(floor.step(program), program.steps_per_epoch)
+    tasks = [
+        _Task("training", program.images, _epochs(program, member, train), training),
+        _validation(program, member, variables, validation),
+        _bound(program.vae, variables, validation),
+        _sampling(program.vae, variables, amount.samples),
+    ]
     pairs: dict[str, Callable[[], object]] = {}
-    for name, (_, task, least) in tasks.items():
-        pairs |= {name: task, f"{name} floor": least.seconds}
+    for task in tasks:
+        pairs |= {task.name: task.run, f"{task.name} floor": task.floor.seconds}
     times = _interleaved(rounds, pairs)
     return [
-        _against(name, images, times[name], times[f"{name} floor"])
-        for name, (images, _, _) in tasks.items()
+        _against(task.name, task.images, times[task.name], times[f"{task.name} floor"])
+        for task in tasks
     ]
+
+
+class _Task(NamedTuple):
+    """A piece of work to be timed beside its floor."""
+
+    name: str
+    images: int
+    run: Callable[[], object]
+    floor: Floor
+
+
+def _validation(
+    program: Program,
+    member: Member,
+    variables: Variables,
+    images: UInt8[Array, "held_out pixels"],
+) -> _Task:
+    estimator, count = program.estimator, len(images)
+    arguments = variables, images, member.seed, 0, 0.0, 0, count
+    products = floor.products(partial(means.term_sums, estimator), *arguments)
+    batches = -(-count // min(estimator.batch_size, count))
+    run = partial(means.compiled_sums, estimator, *arguments)
+    return _Task("validation", count, run, Floor(products, batches))
+
+
+def _bound(vae: VAE, variables: Variables, images: UInt8[Array, "held_out pixels"]) -> _Task:
+    count, k = likelihoods.IMPORTANCE_BATCH, IMPORTANCE_SAMPLES
+    few = jnp.resize(images, (count, vae.pixels))
+    arguments = variables, few, jax.random.key(0), jnp.asarray(k, jnp.int32)
+    encoded = floor.products(lambda v, x: vae.network(v).encode(vae.unit(x)), variables, few)
+    products = floor.products(partial(likelihoods.importance_weighted_bound, vae), *arguments)
+    decoded = products[len(encoded) :]  # images are encoded once, and decoded in every chunk
+    run = partial(likelihoods.compiled_weighted_bound, vae, *arguments)
+    return _Task(f"IW-{k}", count, run, Floor(decoded, k // likelihoods.IMPORTANCE_CHUNK))
+
+
+def _sampling(vae: VAE, variables: Variables, count: int) -> _Task:
+    def mean(variables: Variables, z: Array) -> Array:
+        return vae.network(variables).mean(z)
+
+    codes = jax.random.normal(jax.random.key(0), (count, vae.code_size))
+    run = partial(jax.jit(mean), variables, codes)
+    return _Task("sampling", count, run, Floor(floor.products(mean, variables, codes), 1))
 
 
 def parts(
     program: Program, member: Member, images: UInt8[Array, "images pixels"], rounds: int
 ) -> list[Part]:
-    """What each part of the step adds, by leaving it out, but for random numbers, timed alone."""
+    """Measure the parts of a training step.
+
+    The optimizer and the order of images are measured by leaving them out, random numbers and
+    matrix products alone; pointwise operations are the rest.
+    """
     steps = program.steps_per_epoch
     bare = replace(program, optimizer=_Bare(name=""))
     times = _interleaved(
@@ -234,7 +267,7 @@ def parts(
 def _in_order(
     program: Program, member: Member, images: UInt8[Array, "images pixels"], state: TrainState
 ) -> TrainState:
-    """An epoch whose batches lie side by side."""
+    """Train for an epoch whose batches are adjacent rows, without a gather."""
     size = program.batch_size
 
     def batch(place: Array) -> Array:
@@ -249,7 +282,7 @@ def _in_order(
 
 @partial(jax.jit, static_argnames="program")
 def _noise(program: Program, member: Member) -> Float[Array, ""]:
-    """The random numbers of an epoch's steps."""
+    """Draw the random numbers of an epoch."""
 
     def draw(number: int, total: Float[Array, ""]) -> Float[Array, ""]:
         total += step.noise(program, member, number)[0, 0, 0]
@@ -269,7 +302,7 @@ def streamed(
     host: UInt8[np.ndarray, "images pixels"],
     rounds: int,
 ) -> float:
-    """Speed of an epoch from host memory, as a share of that of an epoch on the device."""
+    """Return the speed of an epoch from host memory, relative to one with images on the device."""
     stream = fitting.Stream(program, member, host)
     steps, most = program.steps_per_epoch, stream.steps
     firsts = itertools.count(0, steps)
@@ -293,9 +326,10 @@ def members(
     device: jax.Device,
     images: UInt8[Array, "images pixels"],
     rounds: int,
+    amount: Amount = DEFAULT,
 ) -> Population:
-    """What a member costs among others."""
-    count = MEMBERS_ON_CPU if device.platform == "cpu" else MEMBERS
+    """Measure what a member of a population costs."""
+    count = amount.members_on_cpu if device.platform == "cpu" else amount.members
     seeds = [settings.model_copy(update={"seed": seed}) for seed in range(count)]
     members = [jax.device_put(Member.of(each), device) for each in seeds]
     everyone, states = population.start(program, members)
@@ -325,16 +359,23 @@ def members(
     )
 
 
-def scaled(settings: config.Config, program: Program, key: str, size: int, rounds: int) -> Work:
-    """Training with one size changed, on noise, for a second or so."""
+def scaled(
+    settings: config.Config,
+    program: Program,
+    key: str,
+    size: int,
+    rounds: int,
+    amount: Amount = DEFAULT,
+) -> Work:
+    """Measure training with one size changed, on random images."""
     if key == "batch_size":
         program = replace(program, batch_size=size)
     else:
         model = program.vae.model.model_copy(update={key: size})
         program = replace(program, vae=replace(program.vae, model=model))
     products = floor.step(program)
-    steps = math.ceil(SCALING_OPERATIONS / sum(product.operations for product in products))
-    steps = min(steps, max(SCALING_IMAGES // program.batch_size, 1))
+    steps = math.ceil(amount.operations / sum(product.operations for product in products))
+    steps = min(steps, max(amount.images // program.batch_size, 1))
     program = replace(program, images=steps * program.batch_size)
     noise = np.random.default_rng(0).integers(0, 2, (program.images, program.pixels), np.uint8)
     member = Member.of(settings)

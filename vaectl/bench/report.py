@@ -1,4 +1,4 @@
-"""What this machine gives: how fast the work runs, and how far that is from its floor."""
+"""The report of `vaectl bench`: how fast this machine trains, evaluates and samples."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -11,38 +11,32 @@ from vaectl.base import devices, memory
 from vaectl.base.devices import DeviceKind
 from vaectl.base.errors import ConfigError
 from vaectl.bench import measures
-from vaectl.bench.measures import Part, Population, Work
+from vaectl.bench.measures import Amount, Part, Population, Work
 from vaectl.runs import environment
 from vaectl.training import fit as fitting
 from vaectl.training import footprint
 from vaectl.training.program import Member, Program
 
-SCALING: Mapping[str, tuple[int, ...]] = {
-    "batch_size": (1000, 5000),
-    "hidden_size": (1000, 4096),
-    "code_size": (200, 1000),
-}
-
 
 class Bench(NamedTuple):
-    """What `vaectl bench` found."""
+    """The results of `vaectl bench`."""
 
     device: Mapping[str, object]
     versions: Mapping[str, str]
     rounds: int
     compile_seconds: float
-    """Of training and validation, with no cache."""
+    """Time to compile training and validation, without a cache."""
     peak_memory: int
-    """Bytes: of the process on a CPU, else of the device."""
+    """Bytes of the process on a CPU, or of the device."""
     work: list[Work]
     parts: list[Part]
     streamed: float
-    """Speed of an epoch whose images stay in host memory, as a share of the usual."""
+    """Speed of an epoch with images in host memory, relative to one with images on the device."""
     population: Population
     scaling: list[Work]
 
     def as_json(self) -> dict[str, object]:
-        """For a program."""
+        """Return the object that `--json` prints."""
         return {
             **self._asdict(),
             "work": [row.as_json() for row in self.work],
@@ -58,19 +52,21 @@ def run(
     rounds: int,
     scaling: bool,
     device_kind: DeviceKind = "auto",
+    amount: Amount = measures.DEFAULT,
     watch: Callable[[str], None] = lambda _what: None,
 ) -> Bench:
-    """Measure.
+    """Measure how fast this machine runs an experiment.
 
     Args:
-        settings: of the experiment whose work is measured.
+        settings: the experiment.
         rounds: how often each piece of work runs.
         scaling: whether to measure larger batches, layers and codes too.
         device_kind: `auto`, `cpu` or `gpu`.
-        watch: told of what goes on.
+        amount: how much is measured.
+        watch: called with a description of each part.
 
     Raises:
-        ConfigError: no such device, or more than the memory holds.
+        ConfigError: the device does not exist, or its memory is too small.
         DataError: the data set is missing or broken.
     """
     device = devices.select(device_kind, keep_programs=False)
@@ -90,20 +86,20 @@ def run(
         fitting.compile_ahead(program, member, train, validation)
         compiled = time.perf_counter() - start
         watch("training, evaluating, sampling")
-        work = measures.work(program, member, train, validation, rounds)
+        work = measures.work(program, member, train, validation, rounds, amount)
         peak = _peak_memory(device)
-        watch("taking the step apart")
+        watch("measuring the parts of a step")
         parts = measures.parts(program, member, train, rounds)
         watch("streaming from host memory")
         streamed = measures.streamed(program, member, train, host, rounds)
         watch("training populations together, and in turn")
-        members = measures.members(program, settings, device, train, rounds)
+        members = measures.members(program, settings, device, train, rounds, amount)
         table = []
         if scaling:
             watch("larger batches, layers and codes")
             table = [
-                measures.scaled(settings, program, key, size, rounds)
-                for key, sizes in SCALING.items()
+                measures.scaled(settings, program, key, size, rounds, amount)
+                for key, sizes in amount.sizes.items()
                 for size in sizes
             ]
     return Bench(

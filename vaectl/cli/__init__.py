@@ -1,4 +1,4 @@
-"""The command line: parses, calls one function, prints. Nothing imports it."""
+"""The command line: each command parses its arguments, calls one function, and prints."""
 
 import errno
 import io
@@ -9,7 +9,7 @@ from vaectl.base import surroundings
 from vaectl.base.errors import ConfigError, VaectlError
 from vaectl.base.terminal import say
 
-# isort: off: importing registers commands, in the order in which the help lists them
+# isort: off: importing registers commands, in the order of the help
 from vaectl.cli import (  # noqa: F401
     bench,
     compare,
@@ -26,31 +26,31 @@ from vaectl.cli import (  # noqa: F401
 from vaectl.cli.app import Tracebacks, app
 
 CLOSED_PIPE = 141
-"""What a shell says of a command that SIGPIPE ended."""
+"""The exit code of a command that SIGPIPE ended."""
 LOST = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-"""What writing to stdout ends in."""
+"""Errors of writing to stdout."""
 FEW_FILES = (errno.EMFILE, errno.ENFILE)
-"""This process, or all together, may open no more."""
+"""Errors of opening too many files, in this process or in the system."""
 
 
 def main() -> None:
-    """Run the command line; the one place where errors become messages and exit codes."""
+    """Run the command line, and turn errors into messages and exit codes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # not every file's name is text
+            stream.reconfigure(errors="backslashreplace")  # a file name may not be text
     try:
         try:
             _run()
         finally:
-            print(end="", flush=True)  # else a short answer meets a closed pipe as Python exits
+            print(end="", flush=True)  # a closed pipe is an error here, not at Python's exit
     except (OSError, SystemExit) as error:
-        # Typer and Rich make an exit of a closed pipe, with 1
+        # Typer and Rich turn a closed pipe into an exit with code 1
         cause = error.__context__ if isinstance(error, SystemExit) else error
         if not isinstance(cause, OSError) or cause.filename or cause.errno not in LOST:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if cause.errno == errno.EPIPE:
-            sys.exit(CLOSED_PIPE)  # who read it, `head` perhaps, has seen enough
+            sys.exit(CLOSED_PIPE)  # the reader, such as `head`, has stopped reading
         sys.exit(f"error: stdout: cannot be written: {cause.strerror}")
 
 
@@ -72,8 +72,8 @@ def _run() -> None:
 
 
 def _told(reason: Exception) -> VaectlError | None:
-    """What a user can mend of an error; None if that is nothing, and it is a bug."""
-    # NumPy's and JAX's ways to say it; an estimate may be short, or others may fill the memory
+    """Return an error that the user can fix; None if it is a bug."""
+    # of NumPy and JAX: an estimate was too low, or other programs fill the memory
     if isinstance(reason, MemoryError) or "RESOURCE_EXHAUSTED" in str(reason):
         first = (str(reason).strip().splitlines() or [""])[0]
         return ConfigError(
@@ -88,10 +88,8 @@ def _told(reason: Exception) -> VaectlError | None:
 
 
 def _check_text(arguments: list[str]) -> None:
-    """Refuse bytes that are no text: config.yaml, run.json and titles could not hold them."""
+    """Refuse arguments that are not text, which config.yaml and run.json cannot contain."""
     try:
         "".join(arguments).encode()
     except UnicodeEncodeError:
-        raise ConfigError(
-            "an argument is not UTF-8 text", hint="give the file another name"
-        ) from None
+        raise ConfigError("an argument is not UTF-8 text", hint="rename the file") from None

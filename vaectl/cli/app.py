@@ -1,4 +1,4 @@
-"""The application that commands register with, and the options that many of them share."""
+"""The Typer application, and options that several commands share."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,8 +7,8 @@ import typer
 
 from vaectl.version import VERSION
 
-# Nothing heavy is imported in this folder: `vaectl --help` answers at once, and a command imports
-# what it calls.
+# Modules in this folder import nothing heavy at their top, so that `vaectl --help` is fast;
+# a command imports what it calls.
 
 app = typer.Typer(
     help="Variational auto-encoder experiments: one YAML file in, one run directory out.\n\n"
@@ -29,7 +29,7 @@ PLACE, OUTPUT = "Where it goes", "Output"
 
 
 class Tracebacks:
-    """Whether errors show tracebacks: set by --debug."""
+    """Whether errors show tracebacks, set by --debug."""
 
     shown = False
 
@@ -44,11 +44,9 @@ def _version(on: bool) -> None:
         raise typer.Exit
 
 
-RunsDir = Annotated[
-    Path, typer.Option(help="Where run directories are kept.", rich_help_panel=PLACE)
-]
+RunsDir = Annotated[Path, typer.Option(help="The directory of runs.", rich_help_panel=PLACE)]
 Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="No progress, only warnings.", rich_help_panel=OUTPUT)
+    bool, typer.Option("--quiet", "-q", help="Show warnings only.", rich_help_panel=OUTPUT)
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=OUTPUT)
@@ -67,4 +65,4 @@ def root(
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Parse the options that stand before a command."""
+    """Handle options that come before a command."""

@@ -1,4 +1,4 @@
-"""`vaectl bench`: what this machine gives."""
+"""`vaectl bench`: the speed of this machine."""
 
 from typing import Annotated
 
@@ -19,15 +19,15 @@ def bench(
         int, typer.Option(min=1, max=1000, help="How often each piece of work runs.")
     ] = 5,
     scaling: Annotated[
-        bool, typer.Option("--scaling", help="Larger batches, layers and codes too.")
+        bool, typer.Option("--scaling", help="Measure larger batches, layers and codes too.")
     ] = False,
-    device: Annotated[Device, typer.Option(help="What to compute on.")] = Device.auto,
+    device: Annotated[Device, typer.Option(help="The device to compute on.")] = Device.auto,
     quiet: Quiet = False,
     as_json: AsJson = False,
     plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
-    """Measure this machine: training, evaluation, sampling, each against its matrix products.
+    """Measure training, evaluation and sampling, each against its matrix products alone.
 
     Example: vaectl bench configs/mnist-z20.yaml --scaling
     """

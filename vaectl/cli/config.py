@@ -16,7 +16,7 @@ ConfigFile = Annotated[
     Path | None,
     typer.Argument(
         metavar="CONFIG",
-        help="A YAML file; without one, the built-in default, on the embedded digits.",
+        help="A YAML file; by default the built-in configuration, which uses the embedded digits.",
         show_default=False,
     ),
 ]
@@ -25,7 +25,7 @@ Assignments = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Set any key of the configuration, by its dotted path; repeatable.",
+        help="Set a key of the configuration by its dotted path; repeatable.",
         show_default=False,
     ),
 ]
@@ -38,7 +38,7 @@ def show(
     plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
-    """Print a configuration, or a comparison, with every key resolved.
+    """Print a configuration or a comparison with all keys.
 
     Example: vaectl config show configs/mnist-z20.yaml --set model.code_size=2
     """

@@ -22,11 +22,11 @@ def list_() -> None:
 
 @data_app.command()
 def prepare(
-    source: Annotated[str, typer.Argument(metavar="NAME", help="As in data.source.")],
+    source: Annotated[str, typer.Argument(metavar="NAME", help="A source, as in data.source.")],
     quiet: Quiet = False,
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
-    """Download, check and cache a data set, so that training finds it ready.
+    """Download, check and cache a data set before training.
 
     Example: vaectl data prepare tfds:fashion_mnist
     """

@@ -1,4 +1,4 @@
-"""`vaectl evaluate`: honest likelihoods."""
+"""`vaectl evaluate`: likelihoods with standard errors."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,12 +16,12 @@ def evaluate(
     run: Run,
     split: SplitChoice = Split.test,
     samples: Annotated[
-        int, typer.Option(min=1, max=1000, help="L, samples of z for the ELBO.")
+        int, typer.Option(min=1, max=1000, help="L, the samples of z of the ELBO.")
     ] = 1,
     importance_samples: Annotated[
         int,
         typer.Option(
-            min=0, max=10**6, help="K, samples of z for log p(x) by IW-K; 0: leave it out."
+            min=0, max=10**6, help="K, the samples of z of the bound IW-K on log p(x); 0: no bound."
         ),
     ] = 100,
     checkpoint: Checkpoint = "best",
@@ -32,7 +32,7 @@ def evaluate(
     plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
-    """Measure ELBO, KL, NLL and log p(x) of a split, with standard errors over images.
+    """Estimate ELBO, KL, NLL and log p(x) of a split, with standard errors over images.
 
     Example: vaectl evaluate latest --importance-samples 5000
     """
@@ -53,7 +53,7 @@ def evaluate(
             seed=seed,
             watch=watch,
         )
-    # first to the person who waited for it, then to a disk that may be full
+    # print before writing to a disk that may be full
     if as_json:
         show(result.model_dump_json())
     else:

@@ -1,4 +1,4 @@
-"""Commands that turn a trained model into a picture."""
+"""Commands that draw a trained model."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -10,14 +10,14 @@ from vaectl.base.terminal import show
 from vaectl.cli import plugs
 from vaectl.cli.app import LOOK, OUTPUT, Debug, RunsDir, app
 
-Run = Annotated[str, typer.Argument(metavar="RUN", help="A path, a name in runs/, or latest.")]
-Checkpoint = Annotated[str, typer.Option(help="best, latest, or an epoch.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of all random choices.")]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="A path, a name in --runs-dir, or latest.")]
+Checkpoint = Annotated[str, typer.Option(help="best, latest, or the number of an epoch.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The seed of all random choices.")]
 Out = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="A .png, .svg or .pdf; by default a PNG in the run's figures/.",
+        help="Write to this .png, .svg or .pdf; by default to a PNG in the run's figures/.",
         show_default=False,
         rich_help_panel=OUTPUT,
     ),
@@ -26,7 +26,7 @@ SaveArrays = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE.npz",
-        help="Keep the arrays behind the picture too.",
+        help="Save the arrays of the picture too.",
         show_default=False,
         rich_help_panel=OUTPUT,
     ),
@@ -34,32 +34,32 @@ SaveArrays = Annotated[
 
 
 class Split(StrEnum):
-    """Which images."""
+    """A split of the data."""
 
     train = "train"
     validation = "validation"
     test = "test"
 
 
-SplitChoice = Annotated[Split, typer.Option(help="Which images.")]
+SplitChoice = Annotated[Split, typer.Option(help="The split of the data.")]
 
 
 class Draw(StrEnum):
-    """What is shown of p(x|z)."""
+    """What to show of p(x|z)."""
 
     mean = "mean"
     binary = "binary"
 
 
 class Spacing(StrEnum):
-    """How a grid's coordinates are spaced."""
+    """The spacing of a grid."""
 
     linear = "linear"
     quantile = "quantile"
 
 
 class Space(StrEnum):
-    """Where to morph."""
+    """The space in which to morph."""
 
     both = "both"
     latent = "latent"
@@ -67,7 +67,7 @@ class Space(StrEnum):
 
 
 class Way(StrEnum):
-    """How to go from code to code."""
+    """The path between two codes."""
 
     linear = "linear"
     spherical = "spherical"
@@ -76,11 +76,11 @@ class Way(StrEnum):
 @app.command(rich_help_panel=LOOK)
 def sample(
     run: Run,
-    count: Annotated[int, typer.Option(min=1, max=10_000, help="How many.")] = 100,
+    count: Annotated[int, typer.Option(min=1, max=10_000, help="The number of samples.")] = 100,
     temperature: Annotated[
-        float, typer.Option(min=0, max=100, help="Standard deviation of the codes drawn.")
+        float, typer.Option(min=0, max=100, help="The standard deviation of the codes.")
     ] = 1.0,
-    draw: Annotated[Draw, typer.Option(help="Probabilities, or draws from them.")] = Draw.mean,
+    draw: Annotated[Draw, typer.Option(help="Probabilities, or binary draws.")] = Draw.mean,
     checkpoint: Checkpoint = "best",
     seed: Seed = 0,
     out: Out = None,
@@ -103,12 +103,12 @@ def sample(
 @app.command(rich_help_panel=LOOK)
 def manifold(
     run: Run,
-    grid: Annotated[int, typer.Option(min=1, max=100, help="Images each way.")] = 20,
+    grid: Annotated[int, typer.Option(min=1, max=100, help="Images per row and column.")] = 20,
     limit: Annotated[
-        float, typer.Option("--range", min=0, max=100, help="From -RANGE to RANGE.")
+        float, typer.Option("--range", min=0, max=100, help="Coordinates go from -RANGE to RANGE.")
     ] = 3.0,
     spacing: Annotated[
-        Spacing, typer.Option(help="Equal distances, or equal probabilities of the prior.")
+        Spacing, typer.Option(help="Equal distances, or equal probabilities under the prior.")
     ] = Spacing.linear,
     dims: Annotated[
         tuple[int, int] | None,
@@ -122,13 +122,13 @@ def manifold(
         int | None,
         typer.Option(
             metavar="INDEX",
-            help="The other dimensions as in the posterior mean of this test image; "
-            "by default zero.",
+            help="Set the other dimensions to the posterior mean of this test image; "
+            "by default to zero.",
             show_default=False,
         ),
     ] = None,
     checkpoint: Checkpoint = "best",
-    seed: Seed = 0,  # noqa: ARG001  # like the others; nothing here is drawn
+    seed: Seed = 0,  # noqa: ARG001  # accepted as by the other commands; nothing here is random
     out: Out = None,
     save_arrays: SaveArrays = None,
     runs_dir: RunsDir = Path("runs"),
@@ -151,21 +151,21 @@ def manifold(
 @app.command(rich_help_panel=LOOK)
 def morph(
     run: Run,
-    rows: Annotated[int, typer.Option(min=1, max=100, help="Morphs, one a row.")] = 12,
-    steps: Annotated[int, typer.Option(min=2, max=100, help="Images in a row.")] = 13,
+    rows: Annotated[int, typer.Option(min=1, max=100, help="Rows, with one morph each.")] = 12,
+    steps: Annotated[int, typer.Option(min=2, max=100, help="Images per row.")] = 13,
     pairs: Annotated[
         list[str] | None,
         typer.Option(
             metavar="I:J",
-            help="From test image I to test image J; repeatable; by default a chain of different "
-            "classes.",
+            help="Morph from test image I to test image J; repeatable; by default a chain of "
+            "images of different classes.",
             show_default=False,
         ),
     ] = None,
-    space: Annotated[Space, typer.Option(help="Where to morph.")] = Space.both,
-    path: Annotated[Way, typer.Option(help="The way through the latent space.")] = Way.linear,
+    space: Annotated[Space, typer.Option(help="The space in which to morph.")] = Space.both,
+    path: Annotated[Way, typer.Option(help="The path through the latent space.")] = Way.linear,
     from_mean: Annotated[
-        bool, typer.Option("--from-mean", help="From posterior means, not posterior samples.")
+        bool, typer.Option("--from-mean", help="Use posterior means instead of posterior samples.")
     ] = False,
     checkpoint: Checkpoint = "best",
     seed: Seed = 0,
@@ -199,7 +199,7 @@ def morph(
 @app.command(rich_help_panel=LOOK)
 def reconstruct(
     run: Run,
-    count: Annotated[int, typer.Option(min=1, max=1000, help="How many images.")] = 20,
+    count: Annotated[int, typer.Option(min=1, max=1000, help="The number of images.")] = 20,
     split: SplitChoice = Split.test,
     checkpoint: Checkpoint = "best",
     seed: Seed = 0,
@@ -209,7 +209,7 @@ def reconstruct(
     plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
-    """Set images beside their reconstructions, with the difference and the ELBO of each.
+    """Show images beside their reconstructions, with the difference and the ELBO of each.
 
     Example: vaectl reconstruct latest --count 30
     """

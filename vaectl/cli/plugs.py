@@ -1,4 +1,4 @@
-"""Options that name plugs: their help and completion, and --plugin, which loads more of them."""
+"""Help and completion of options that choose plugs, and the option --plugin."""
 
 import importlib
 import pkgutil
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
     from vaectl.sinks import Sink
 
 _NO_PLUGS = {"base", "schedule", "shared"}
-"""Modules in the folders of plugs that hold none."""
+"""Modules in the folders of plugs that do not define one."""
 
 
 def names(kind: str) -> list[str]:
-    """Name the built-in plugs of a kind by their files, without importing any."""
+    """Return the names of a kind's built-in plugs, by file names, without importing them."""
     spec = find_spec(f"vaectl.{kind}s")
     places = list(spec.submodule_search_locations or ()) if spec else []
     return [m.name for m in pkgutil.iter_modules(places) if m.name not in _NO_PLUGS]
 
 
 def help_of(kind: str, what: str) -> str:
-    """Say what an option chooses, and among which."""
+    """Return an option's help: what it chooses, and the built-in plugs."""
     return f"{what}: {', '.join(names(kind))}."
 
 
 def completion(kind: str) -> Callable[[str], list[str]]:
-    """Complete the name of a plug, those of installed packages among them."""
+    """Return a completion of plug names, including those of installed packages."""
 
     def complete(incomplete: str) -> list[str]:
         from vaectl.base import plugins
@@ -99,7 +99,7 @@ Plugins = Annotated[
     typer.Option(
         "--plugin",
         metavar="FILE.py",
-        help="Run a Python file that defines plugs of your own; repeatable.",
+        help="Run a Python file that defines your own plugs; repeatable.",
         callback=_load,
         is_eager=True,
         show_default=False,

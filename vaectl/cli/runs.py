@@ -1,4 +1,4 @@
-"""`vaectl runs`: what there is."""
+"""`vaectl runs`: the list of runs."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +11,7 @@ from vaectl.cli.app import KEEP, AsJson, Debug, RunsDir, app
 
 
 class Order(StrEnum):
-    """What stands on top."""
+    """The order of rows."""
 
     start = "start"
     name = "name"
@@ -20,8 +20,8 @@ class Order(StrEnum):
 
 @app.command(rich_help_panel=KEEP)
 def runs(
-    pattern: Annotated[str, typer.Argument(metavar="GLOB", help="Only names that fit.")] = "*",
-    sort: Annotated[Order, typer.Option(help="The newest, by name, or the best.")] = Order.start,
+    pattern: Annotated[str, typer.Argument(metavar="GLOB", help="Only matching names.")] = "*",
+    sort: Annotated[Order, typer.Option(help="By start, name or ELBO.")] = Order.start,
     runs_dir: RunsDir = Path("runs"),
     as_json: AsJson = False,
     debug: Debug = False,  # noqa: ARG001  # its callback acts

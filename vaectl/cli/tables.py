@@ -1,8 +1,11 @@
-"""Tables for a person, on stdout."""
+"""Tables on stdout."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -10,20 +13,21 @@ from rich.table import Table
 from rich.text import Text
 
 from vaectl.base.terminal import show, visible
-from vaectl.bench.measures import Work
-from vaectl.bench.report import Bench
-from vaectl.comparison.summary import Summary as Comparison
-from vaectl.comparison.summary import cells, headings, interval
 from vaectl.runs.find import Summary, age
 from vaectl.runs.record import ACTIVE, Evaluation
+
+if TYPE_CHECKING:  # these load JAX
+    from vaectl.bench.measures import Work
+    from vaectl.bench.report import Bench
+    from vaectl.comparison.summary import Summary as Comparison
 
 _WIDTH_WITHOUT_TERMINAL = 200
 
 
 def show_runs(rows: Sequence[Summary], runs_dir: Path, pattern: str) -> None:
-    """Print one row a run; a directory that is none says why."""
+    """Print one row per run, then what is wrong with any of them."""
     if not rows:
-        show(f"no runs in {runs_dir}" + (f" fit {pattern}" if pattern != "*" else ""))
+        show(f"no runs in {runs_dir}" + (f" match {pattern}" if pattern != "*" else ""))
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("name", "status", "data", "model", "optimizer"):
@@ -32,17 +36,17 @@ def show_runs(rows: Sequence[Summary], runs_dir: Path, pattern: str) -> None:
         table.add_column(heading, justify="right")
     now = datetime.now(UTC)
     for row in rows:
-        if row.problem is not None:
+        if row.start is None:
             table.add_row(Text(visible(row.name)), Text(row.status))
             continue
         known = (row.name, row.status, row.data, row.model, row.optimizer)
         best = "" if row.best_validation_elbo is None else f"{row.best_validation_elbo:.2f}"
         table.add_row(
-            # as text: names and sources may hold what would be markup
+            # as text: names and sources may contain characters of markup
             *(Text(visible(value or "")) for value in known),
             f"{row.epoch}/{row.epochs}",
             best,
-            age(row.start, now) if row.start else "",
+            age(row.start, now),
         )
     _print(table)
     for row in rows:
@@ -73,11 +77,11 @@ def show_evaluation(e: Evaluation) -> None:
     shown = " ".join(f"{kl:.2f}" for kl in largest[:20])
     show(f"KL by dimension, largest first: {shown}{' ...' * (len(largest) > 20)}")
     if 2 * e.active_units < e.code_size:
-        show("warning: posterior collapse: most dimensions of the code carry nothing")
+        show("warning: posterior collapse: most dimensions of the code are not used")
 
 
 def show_bench(b: Bench) -> None:
-    """Print speeds beside their floors, the parts of the step, and what members cost."""
+    """Print speeds with their floors, the parts of a step, and the cost of members."""
     threads = f", {b.device['cpu_threads']} threads" if b.device["platform"] == "cpu" else ""
     show(f"{b.device['kind']} ({b.device['platform']}{threads}), medians of {b.rounds} rounds")
     _print(_work_table("work", b.work))
@@ -95,10 +99,10 @@ def show_bench(b: Bench) -> None:
     show(f"peak memory: {b.peak_memory / 2**20:,.0f} MiB")
     show(f"images streamed from host memory: {b.streamed:.0%} of the speed")
     show(
-        f"each of {p.members} members costs {p.together:.2f} of a run alone together, "
+        f"cost of each of {p.members} members, relative to one run: {p.together:.2f} together, "
         f"{p.in_turn:.2f} in turn"
     )
-    show(f"populations train {p.chosen} here: {p.reason}")
+    show(f"on this machine, members train {p.chosen}: {p.reason}")
 
 
 def _work_table(heading: str, rows: Sequence[Work]) -> Table:
@@ -118,7 +122,9 @@ def _work_table(heading: str, rows: Sequence[Work]) -> Table:
 
 
 def show_comparison(c: Comparison) -> None:
-    """Print one row an optimizer, the paired differences, and the verdict."""
+    """Print a table of the optimizers, the paired differences, and the verdict."""
+    from vaectl.comparison.summary import cells, headings, interval
+
     seeds, brackets = len(c.seeds), f" [{c.intervals}]" if len(c.seeds) > 1 else ""
     show(
         f"{c.name}: protocol {c.protocol}, {seeds} seed{'s' * (seeds > 1)}, {c.epochs} epochs, "

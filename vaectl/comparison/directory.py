@@ -1,4 +1,4 @@
-"""The directory of a comparison: whose it is, and who writes in it."""
+"""The directory of a comparison: recognizing, locking and emptying it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vaectl.comparison.plan import Comparison
 from vaectl.comparison.unsealed import IMPORTING
 from vaectl.config import reading
 from vaectl.runs import belongings
-from vaectl.runs.belongings import JSON, PNG, SVG, Made
+from vaectl.runs.belongings import JSON, Made
 from vaectl.runs.directory import COMPARISON, RunDir, refuse_others
 
 MADE: Made = {
@@ -30,34 +30,31 @@ MADE: Made = {
     r"report\.html": rb"<!doctype html>.*<title>",
 }
 TRIALS: Made = {r"[0-9a-f]{16}(\.test)?\.json": JSON}
-CHARTS: Made = {
-    r"(curves|curves-seconds|ranks|learning-rates|budget)\.png": PNG,
-    r"(curves|curves-seconds|ranks|learning-rates|budget)\.svg": SVG,
-}
+CHARTS = belongings.drawn(("curves", "curves-seconds", "ranks", "learning-rates", "budget"))
 _PLACES: Mapping[str, Made] = {"": MADE, FOLDER: TRIALS, IMPORTING: TRIALS, "figures": CHARTS}
-"""What a comparison writes, by the directory in it."""
+"""The files that a comparison writes, by folder."""
 
 
 def default_name(settings: Comparison) -> str:
-    """A readable name: data, code size, protocol."""
+    """Return a name made of data, code size and protocol."""
     base = settings.base
     stem = experiment.default_name(base).removesuffix(f"-{base.optimizer.name}-s{base.seed}")
     return f"compare-{stem}-{settings.protocol}"
 
 
 def check(settings: Comparison, path: Path, *, force: bool) -> None:
-    """Refuse a directory that is not of this comparison.
+    """Refuse a directory that does not belong to this comparison.
 
     Raises:
-        ConfigError: it holds something else, or a comparison by other settings.
-        RunError: it or its settings cannot be read, or it is a link that `force` would empty.
+        ConfigError: it contains something else, or a comparison with other settings.
+        RunError: the directory or its settings cannot be read, or `force` would empty a link.
     """
     file = path / COMPARISON
     try:
         written, there = file.exists(), path.exists()
-        # its settings may be lost
+        # comparison.yaml may be missing
         known = written or any(is_sealed(child.name) for child in (path / FOLDER).glob("*.json"))
-        # a process that was killed at once leaves its lock, or a file half written
+        # a process that was killed early leaves a lock, or an incomplete file
         empty = path.is_dir() and all(child.name.startswith(".") for child in path.iterdir())
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}", hint=remedy(error)) from None
@@ -70,8 +67,8 @@ def check(settings: Comparison, path: Path, *, force: bool) -> None:
         )
     if written and not force and (differing := plan.differing(settings, _settings(file))):
         raise ConfigError(
-            f"{path} holds a comparison by other settings: {', '.join(differing)}",
-            hint=f"choose another --name, or begin it again by --force; if {file} was edited, "
+            f"{path} is a comparison with other settings: {', '.join(differing)}",
+            hint=f"choose another --name, or start again with --force; if {file} was edited, "
             "remove it, and the same command writes it again",
         )
 
@@ -87,10 +84,10 @@ def _settings(file: Path) -> Comparison:
 
 @contextmanager
 def locked(path: Path, *, force: bool) -> Iterator[list[str]]:
-    """Make the directory, hold its lock, and empty it where it is to begin again.
+    """Make the directory, hold its lock, and empty it if `force` is set.
 
     Yields:
-        The paths of what stays in a comparison that begins again, since vaectl did not make it.
+        The paths of files that were not removed, because vaectl did not make them.
 
     Raises:
         RunError: another process writes in it, it cannot be written, or a part of it is a link.
@@ -114,10 +111,10 @@ def locked(path: Path, *, force: bool) -> Iterator[list[str]]:
 
 
 def _check_links(folder: Folder) -> None:
-    """Refuse a link where the comparison reads or writes.
+    """Refuse links in the place of the comparison's files.
 
     Raises:
-        OSError: there is one.
+        OSError: there is a link.
     """
     for name in (COMPARISON, "summary.json", "report.html", *views.NAMES, *_PLACES):
         if name and folder.kind(name) == "link":
@@ -125,7 +122,7 @@ def _check_links(folder: Folder) -> None:
 
 
 def _remove_halves(folder: Folder) -> None:
-    """Remove what a killed comparison left half made.
+    """Remove what a killed comparison left incomplete.
 
     Raises:
         OSError: it cannot be removed.
@@ -137,16 +134,16 @@ def _remove_halves(folder: Folder) -> None:
         folder.remove(IMPORTING)
     if folder.kind(FOLDER):
         trials = folder.folder(FOLDER)
-        for name in trials.names():  # runs are made there, and moved when they are whole
+        for name in trials.names():  # runs are made there, and moved when they are complete
             if trials.kind(name) == "folder":
                 belongings.remove_run(trials, name)
 
 
 def _clear(folder: Folder) -> list[str]:
-    """Remove what vaectl made in a comparison, its runs too; return the paths of what is left.
+    """Remove the files and runs that vaectl made; return the paths of all others.
 
     Raises:
-        OSError: it cannot be removed.
+        OSError: a file cannot be removed.
     """
     for place, made in _PLACES.items():
         if not place or folder.kind(place):
@@ -172,7 +169,7 @@ def _clear(folder: Folder) -> list[str]:
 
 
 def _is_member(folder: Folder, name: str) -> bool:
-    """Tell whether something is a run that the comparison left, and not a copy, nor renamed."""
+    """Tell whether an entry is a run of the comparison, not a copy and not renamed."""
     if folder.kind(name) != "folder" or folder.kind(f"{name}/config.yaml") != "file":
         return False
     with folder.open(f"{name}/config.yaml") as file:
@@ -180,12 +177,12 @@ def _is_member(folder: Folder, name: str) -> bool:
 
 
 def member_header(name: str) -> str:
-    """The first line of the configuration of a comparison's run."""
+    """Return the first line of config.yaml of a comparison's run."""
     return f"the resolved configuration of {name}"
 
 
 def move(folder: Folder, name: str, new: str) -> None:
-    """Give something below a comparison's directory another name below it, durably.
+    """Rename an entry within a comparison's directory, durably.
 
     Raises:
         RunError: it cannot be renamed.
@@ -197,7 +194,7 @@ def move(folder: Folder, name: str, new: str) -> None:
 
 
 def write_settings(path: Path, settings: Comparison) -> None:
-    """Write comparison.yaml, whose head says how to go on."""
+    """Write comparison.yaml, whose header shows the command that continues it."""
     header = f"the resolved configuration of {path.name}; to continue it:\n"
     file, runs_dir = shlex.quote(str(path / COMPARISON)), shlex.quote(str(path.parent))
     header += f"vaectl compare-optimizers {file} --runs-dir {runs_dir} --name {path.name}"

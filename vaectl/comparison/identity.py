@@ -1,4 +1,4 @@
-"""What makes two trials the same: all that their numbers depend on, as a hash."""
+"""The key of a trial: a hash of everything that its numbers depend on."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 def key(settings: Config, fingerprint: str) -> str:
-    """Hash the settings that differ from their defaults, the data, and variables around it.
+    """Hash the settings that differ from their defaults, the data, and environment variables.
 
-    A key of the configuration that is younger than a trial changes nothing as long as it has its
-    default, and of the plugs that are not chosen nothing counts. A chosen plug that is not built in
-    counts with the file that defines it.
+    So a new setting does not change the keys of older trials as long as it has its default. Plugs
+    that are not chosen do not count. A chosen plug that is not built in counts with the SHA-256 of
+    the file that defines it.
 
     Args:
-        settings: of the trial.
-        fingerprint: of its data.
+        settings: the trial's settings.
+        fingerprint: the fingerprint of its data.
     """
     changed = settings.model_dump(mode="json", exclude_defaults=True, exclude={"checkpoint"})
     for kind in schema.CHOICES:
@@ -36,17 +36,17 @@ def key(settings: Config, fingerprint: str) -> str:
             **{name: value for name, value in shared.items() if value is not None},
             **plug,
         }
-        # of a plug that is not built in, the same settings may mean something else
+        # in another version of the file the same settings may mean something else
         if origin := plugins.origin(type(choice.chosen)):
             changed[kind]["sha256"] = origin.sha256
     return _hash(json.dumps(changed, sort_keys=True), fingerprint)
 
 
 def old_key(settings: Config, fingerprint: str) -> str | None:
-    """Return the key of before there were plugs; None for what did not exist then.
+    """Return the key that an older vaectl gave; None if it could not run these settings.
 
-    It was the whole configuration, written out. `weight_decay_on` counted where it differed from
-    its default.
+    That key was a hash of the whole configuration; `weight_decay_on` was included only if it
+    differed from its default.
     """
     values = settings.model_dump(mode="json", exclude={"checkpoint"})
     model, objective, optimizer = (values[kind] for kind in ("model", "objective", "optimizer"))

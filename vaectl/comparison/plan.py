@@ -1,4 +1,4 @@
-"""What is compared: a frozen configuration, and the trials that it asks for. No JAX."""
+"""The configuration of a comparison, and the trials that it consists of. No JAX."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from vaectl.comparison.ended import Outcome
 
 FIRST_TUNING_SEED = 1000
-"""Where tuning seeds given by their number begin, so that those of the result stay fresh."""
+"""The first tuning seed if only their number is given, so that the result has other seeds."""
 MOST_SEEDS = 200
-_LEAST_RATE, _MOST_RATE = 1e-30, 1e9  # what float32 holds, and what a configuration takes
+_LEAST_RATE, _MOST_RATE = 1e-30, 1e9  # limits of float32 and of the configuration
 
 _Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
 _Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -64,15 +64,15 @@ def _not_empty(rates: object) -> object:
 
 
 class Entry(Section):
-    """An optimizer of the comparison; what it leaves out is as in the base experiment."""
+    """An optimizer of the comparison; settings that it leaves out are those of `base`."""
 
     name: str
     label: _Label | None = None
-    """What tables and directories call it; null: its name, and what it sets."""
+    """Name in tables and directories; null: the optimizer's name and the entry's settings."""
 
 
 def _entry(name: str, plug: type[Optimizer]) -> type[Entry]:
-    """Derive the entry of an optimizer: what all share, and its own keys."""
+    """Derive the entry of an optimizer, with shared keys and its own."""
     shared = {key: f for key, f in OptimizerChoice.model_fields.items() if key != "name"}
     fields: Any = {
         key: (field.annotation, field) for key, field in (shared | plug.model_fields).items()
@@ -98,60 +98,61 @@ _OF_THE_PAPER = sorted(
 
 
 class Tuning(Section):
-    """How each optimizer's learning rate is chosen: by mean best validation score over seeds."""
+    """The search for each optimizer's learning rate, by mean best validation score over seeds."""
 
     grid: Annotated[int, Field(ge=2, le=100)] = 3
-    """So many learning rates, `ratio` apart, around each optimizer's own."""
+    """The number of learning rates, `ratio` apart, around each optimizer's own."""
     learning_rates: Annotated[list[Positive] | None, BeforeValidator(_not_empty)] = None
-    """These for every optimizer, in the place of `grid`."""
+    """Learning rates for every optimizer, instead of `grid`."""
     ratio: float = Field(3.0, gt=1, le=1000)
-    """Between neighbours."""
+    """The ratio of neighbouring learning rates."""
     growth: Annotated[int, Field(ge=0, le=100)] = 4
-    """While the best lies on the grid's edge, up to so many learning rates are added there."""
+    """The most learning rates that are added while the best one lies on the edge of the grid."""
     seeds: Annotated[list[_Seed], _seeds(FIRST_TUNING_SEED)] = Field(2, validate_default=True)
-    """A number or a list; none of those that the result is of."""
+    """A number or a list; they must differ from the seeds of the result."""
 
     def rates(self, around: float) -> list[float]:
-        """The learning rates to begin with, in order."""
+        """Return the first learning rates, in order."""
         if self.learning_rates is not None:
             return sorted(set(self.learning_rates))
         return [_rounded(around * self.ratio ** (i - self.grid // 2)) for i in range(self.grid)]
 
     @property
     def members(self) -> int:
-        """Of each optimizer, before its grid grows."""
+        """The number of trials of each optimizer, before its grid grows."""
         return len(self.rates(1.0)) * len(self.seeds)
 
     def grown(self, scores: Mapping[float, float]) -> list[float]:
-        """The learning rates beyond the edge that the best of these lies on; none if inside."""
+        """Return the next learning rates if the best of these lies on an edge, or none."""
         rates = sorted(scores)
         best = max(rates, key=lambda rate: scores[rate])
         wanted = [_rounded(best / self.ratio)] * (best == rates[0])
-        if best == rates[-1] and scores[best] > -math.inf:  # larger ones would diverge as well
+        if best == rates[-1] and scores[best] > -math.inf:  # if all diverged, larger ones would too
             wanted.append(_rounded(best * self.ratio))
         return [rate for rate in wanted if _LEAST_RATE <= rate <= _MOST_RATE]
 
 
 class Comparison(Section):
-    """Optimizers on one experiment."""
+    """A comparison of optimizers on one experiment."""
 
     protocol: Literal["paper", "tuned"] = "tuned"
-    """`paper`: every optimizer at its learning rate in `base`. `tuned`: at the best of a grid of
-    them, then on fresh seeds. Results of the two are never mixed."""
+    """`paper`: each optimizer has its learning rate in `base`. `tuned`: each has the best learning
+    rate of a grid, and runs on other seeds than the tuning. The two are never mixed."""
     base: Config = Config(epochs=15)
-    """The experiment: its keys, or the path of its file, relative to this one; or both, that path
-    as `file` and the keys that differ."""
+    """The experiment: its keys, or the path of its file, relative to this file; or both, with the
+    path as `file` and the keys that differ."""
     optimizers: list[_AnyEntry] = Field([name for _, name in _OF_THE_PAPER], validate_default=True)
-    """Names, or mappings of `name` and hyperparameters; names may repeat with different ones."""
+    """Names, or mappings with `name` and settings; a name may repeat with other settings."""
     seeds: Annotated[list[_Seed], _seeds(0)] = Field(5, validate_default=True)
-    """A number or a list; each optimizer meets the same weights, batches and noise at a seed."""
+    """A number or a list; at each seed all optimizers have the same initial weights, batches and
+    noise."""
     tuning: Tuning | None = Field(None, validate_default=True)
-    """For `tuned`."""
+    """The search for learning rates, if the protocol is `tuned`."""
     target: float | None = None
-    """A validation score that epochs and seconds are counted to; null: what the worst of the
-    finished members reached, so that all of them do."""
+    """The validation score up to which epochs and seconds are counted; null: the best score of the
+    worst finished member, which all of them reach."""
     importance_samples: Count = 100
-    """K of the bound on log p(x) of the test split."""
+    """K of the importance-weighted bound on log p(x) of the test split."""
 
     @field_validator("optimizers", mode="before")
     @classmethod
@@ -161,7 +162,7 @@ class Comparison(Section):
             if all(isinstance(entry, dict) and "name" in entry for entry in entries):
                 return entries
         raise PydanticCustomError(
-            "optimizers", "should be a list of at least one name, or mapping with a name"
+            "optimizers", "should be a list of names, or mappings with a name; at least one"
         )
 
     @field_validator("optimizers")
@@ -170,7 +171,7 @@ class Comparison(Section):
         known = labels(entries)
         for label in known:
             if known.count(label) > 1:
-                raise _conflict(f"{label} comes twice: give one of them a label of its own")
+                raise _conflict(f"{label} comes twice: give one of them another label")
         if "base" in info.data:
             _check_different(_entries(info.data["base"], entries))
         return entries
@@ -181,14 +182,14 @@ class Comparison(Section):
         if info.data.get("protocol") == "paper":
             if tuning is not None:
                 raise _conflict(
-                    "the protocol paper tunes nothing: leave out tuning and --learning-rates, "
+                    "the protocol paper has no tuning: leave out tuning and --learning-rates, "
                     "or set protocol: tuned"
                 )
             return None
         tuning = tuning or Tuning()
         used = {*tuning.seeds} & {*info.data.get("seeds", ())}
         if used:
-            raise _conflict(f"seed {min(used)} is one of the result's seeds: tune on others")
+            raise _conflict(f"seed {min(used)} is one of the result's seeds: use others for tuning")
         if "base" in info.data and "optimizers" in info.data:
             entries = _entries(info.data["base"], info.data["optimizers"])
             if tuning.learning_rates is not None:
@@ -196,7 +197,7 @@ class Comparison(Section):
             for label, one in entries.items():
                 for rate in tuning.rates(one.optimizer.chosen.learning_rate):
                     if not _LEAST_RATE <= rate <= _MOST_RATE:
-                        raise _conflict(f"its grid has a learning rate of {rate:g} for {label}")
+                        raise _conflict(f"the grid of {label} has a learning rate of {rate:g}")
         return tuning
 
     @field_serializer("optimizers")
@@ -205,12 +206,12 @@ class Comparison(Section):
 
     @property
     def entries(self) -> dict[str, Config]:
-        """The experiment of each optimizer, by its label."""
+        """The experiment of each optimizer, by label."""
         return _entries(self.base, self.optimizers)
 
 
 class Trial(NamedTuple):
-    """One member of the comparison."""
+    """A training of the comparison."""
 
     label: str
     stage: Literal["tuning", "result"]
@@ -218,20 +219,20 @@ class Trial(NamedTuple):
 
     @property
     def learning_rate(self) -> float:
-        """Of its optimizer."""
+        """The learning rate of its optimizer."""
         return self.settings.optimizer.chosen.learning_rate
 
     @property
     def run_name(self) -> str:
-        """Of the run that it leaves, in the comparison's directory."""
+        """The name of its run in the comparison's directory."""
         return f"{self.label}-s{self.settings.seed}"
 
     def key(self, fingerprint: str) -> str:
-        """A hash of all that its numbers depend on: configuration, data, variables around it."""
+        """Return the hash of everything that its numbers depend on."""
         return identity.key(self.settings, fingerprint)
 
     def keys(self, fingerprint: str) -> list[str]:
-        """Its key, and the one that an older vaectl gave it."""
+        """Return its key, and the key that an older vaectl gave it."""
         old = identity.old_key(self.settings, fingerprint)
         return [self.key(fingerprint), *([old] if old else [])]
 
@@ -246,7 +247,7 @@ def trials(
     rates: Sequence[float],
     seeds: Sequence[int],
 ) -> list[Trial]:
-    """Every learning rate at every seed."""
+    """Return a trial for every learning rate and seed."""
     return [
         Trial(label, stage, _at_rate(settings, rate).model_copy(update={"seed": seed}))
         for rate in rates
@@ -268,7 +269,7 @@ def load(
         options: dotted key of the comparison to value; None: not given.
 
     Raises:
-        ConfigError: with all problems at once, each with its place and what to try.
+        ConfigError: lists all problems, each with its place.
     """
     origins: reading.Origins = {}
     values: dict[str, Any] = {} if file is None else reading.read_mapping(file, origins)
@@ -280,14 +281,14 @@ def load(
         try:
             of_file = reading.read_mapping(file.parent / own.pop("file"), origins, ("base",))
             values["base"] = _merged(of_file, own)
-        except ConfigError as error:  # told with all other problems
+        except ConfigError as error:  # reported with all other problems
             problems.append(f"{origins['base',]}: base: {error.message}")
             values["base"] = own
         origins.update(lines)
     elif base is None:
         values["base"] = Comparison().base.model_dump()
     if options and options.get("protocol") == "paper":
-        values.pop("tuning", None)  # the file's, which the option overrules
+        values.pop("tuning", None)  # the option overrides the file
     reading.assign(values, origins, assignments, below="base.")
     for key, value in (options or {}).items():
         if value is not None:
@@ -298,13 +299,13 @@ def load(
     except ConfigError as error:
         problems.append(error.message)
     if problems:
-        hint = "configs/compare holds comparisons to begin with"
+        hint = "configs/compare has comparisons to start from"
         raise ConfigError("\n".join(problems), hint=hint)
     return settings
 
 
 def _merged(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay one nested mapping over another."""
+    """Return nested mappings in which the second overrides the first."""
     both = {**values, **over}
     for key in {*values} & {*over}:
         if isinstance(values[key], dict) and isinstance(over[key], dict):
@@ -313,9 +314,9 @@ def _merged(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any
 
 
 def differing(new: Comparison, old: Comparison) -> list[str]:
-    """Name the settings by which trials of one are no trials of the other, with both values.
+    """Return the settings that keep two comparisons from sharing trials, with both values.
 
-    Which optimizers and seeds there are may differ, and what the result is measured against.
+    Optimizers, seeds and the target may differ.
     """
     free = {"optimizers", "seeds", "target", "base.seed"}
     here, there = (
@@ -342,7 +343,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, ob
 
 
 def scores(outcomes: Sequence[Outcome]) -> dict[float, float]:
-    """Return the mean best validation score of each learning rate; -inf if a seed diverged."""
+    """Return each learning rate's mean best validation score over seeds; -inf if one diverged."""
     found: dict[float, list[float]] = {}
     for row in outcomes:
         found.setdefault(row.learning_rate, []).append(row.score)
@@ -350,18 +351,18 @@ def scores(outcomes: Sequence[Outcome]) -> dict[float, float]:
 
 
 def best_rate(scores: Mapping[float, float]) -> list[float]:
-    """The learning rate of the highest score, alone; none if all diverged."""
+    """Return a list of the learning rate with the highest score, empty if all diverged."""
     best = max(scores, key=lambda rate: scores[rate])
     return [best] if scores[best] > -math.inf else []
 
 
 def words(text: str) -> list[str]:
-    """Read words between commas."""
+    """Split a text at commas."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def numbers(text: str) -> list[object]:
-    """Read numbers between commas; what is none stays as it is, to be told with the rest."""
+    """Read numbers between commas; other words stay text, for the validation to report."""
     found: list[object] = []
     for part in words(text):
         try:
@@ -372,7 +373,7 @@ def numbers(text: str) -> list[object]:
 
 
 def labels(entries: Sequence[Entry]) -> list[str]:
-    """What each is called, whatever others there are: its label, else its name and what it sets."""
+    """Return the label of each entry; without one, its name and its settings."""
     found = []
     for entry in entries:
         told = " ".join([entry.name, *(f"{key} {value}" for key, value in _given(entry).items())])
@@ -386,7 +387,7 @@ def _given(entry: Entry) -> dict[str, Any]:
 
 
 def _entries(base: Config, entries: Sequence[Entry]) -> dict[str, Config]:
-    """The experiment of each optimizer, by its label."""
+    """Return the experiment of each optimizer, by label."""
     pairs = zip(labels(entries), entries, strict=True)
     return {label: _resolved(base, entry) for label, entry in pairs}
 
@@ -394,15 +395,15 @@ def _entries(base: Config, entries: Sequence[Entry]) -> dict[str, Config]:
 def _check_different(entries: Mapping[str, Config]) -> None:
     for (a, one), (b, other) in combinations(entries.items(), 2):
         if one == other:
-            raise _conflict(f"{a} and {b} are the same experiment: leave one of them out")
+            raise _conflict(f"{a} and {b} are the same experiment: remove one of them")
 
 
 def _resolved(base: Config, entry: Entry) -> Config:
-    """The base experiment with the optimizer of an entry."""
+    """Return the base experiment with the optimizer of an entry."""
     given = _given(entry)
     shared = {key: value for key, value in given.items() if key in OptimizerChoice.model_fields}
     own = {key: value for key, value in given.items() if key not in shared}
-    # of the other optimizers' sections nothing depends on what they hold
+    # the settings of optimizers that are not chosen must not make a difference
     optimizer = base.optimizer.model_copy(update={**shared, "name": entry.name}).alone()
     return base.model_copy(update={"optimizer": optimizer.with_chosen(**own)})
 
@@ -413,5 +414,5 @@ def _at_rate(settings: Config, rate: float) -> Config:
 
 
 def _rounded(rate: float) -> float:
-    """To four digits, so that neighbours of neighbours are equal, and labels short."""
+    """Round to four digits, so that equal learning rates of a grid compare equal."""
     return float(f"{rate:.4g}")

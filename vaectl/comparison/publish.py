@@ -1,4 +1,4 @@
-"""Leave what a comparison came to in its directory: summary.json, figures/, report.html."""
+"""Writing of a comparison's results: summary.json, figures/, report.html."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from vaectl.training.events import Phase, Watch, ignore
 
 CAPTIONS = {
     "ranks": "Rank of each optimizer at each seed",
-    "learning-rates": "Best value on the validation split by learning rate",
-    "budget": "Expected best value by tuning budget, where so many hold one that trains",
+    "learning-rates": "Best validation score by learning rate",
+    "budget": "Expected best validation score by number of learning rates tried",
 }
-"""The captions of the figures that the page shows as they are."""
+"""Captions of the figures that are embedded in the page."""
 
 
 def publish(result: Result, watch: Watch = ignore) -> Summary:
-    """Write the summary, draw the figures, and put all of it on one page.
+    """Write the summary and the figures, and a page with both.
 
     Raises:
-        RunError: it cannot be written.
+        RunError: a file cannot be written.
     """
     with directory.locked(result.path, force=False):
         watch(Phase("drawing curves"))
@@ -42,7 +42,7 @@ def publish(result: Result, watch: Watch = ignore) -> Summary:
 def _publish(result: Result) -> Summary:
     summary = summarize(result)
     by_label = members(result)
-    # in the order of the configuration, so that a colour means the same in another comparison
+    # in the order of the configuration, so that colours are the same in other comparisons
     sides = sorted(summary.sides, key=lambda side: list(by_label).index(side.label))
     traces = [_trace(side.label, by_label[side.label]) for side in sides]
     what = [summary.metrics[key] for key in ("estimator", "binarization") if summary.metrics]

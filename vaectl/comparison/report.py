@@ -1,4 +1,4 @@
-"""report.html: a comparison on one page that needs nothing else."""
+"""report.html: a comparison on one page without external files."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def render(
     traces: Sequence[Trace],
     images: Mapping[str, bytes],
 ) -> str:
-    """Put verdict, table, curves, figures, settings and environment on one page.
+    """Return the page with verdict, table, curves, figures, settings and environment.
 
     Args:
-        summary: what is said.
-        settings: what was asked for.
-        traces: the curves, drawn by the page itself.
-        images: by title, in SVG.
+        summary: the results.
+        settings: the comparison's configuration.
+        traces: the curves, which the page draws by JavaScript.
+        images: SVG images, by caption.
     """
     environment = Environment(
         loader=PackageLoader("vaectl.comparison", "."),
@@ -59,7 +59,7 @@ def render(
 
 
 def _plain(trace: Trace, number: int) -> dict[str, object]:
-    """Means and ranges over seeds, epoch by epoch, as far as any seed came."""
+    """Return means and ranges over seeds for each epoch that at least one seed reached."""
     epochs = trace.epochs
 
     def over_seeds(values: Float[np.ndarray, "seeds epochs"]) -> dict[str, list[float]]:

@@ -1,7 +1,7 @@
-"""What a few seeds say about optimizers: paired, with intervals. NumPy and SciPy only.
+"""Statistics over a few seeds: intervals, paired differences and ranks.
 
-A score is a validation ELBO: higher is better. A member that diverged scores -inf: it loses against
-all that did not, and enters no mean.
+A score is a validation ELBO: higher is better. A member that diverged has the score -inf: it ranks
+below all others, and is left out of means.
 """
 
 import math
@@ -21,20 +21,21 @@ RESAMPLES = 9_999
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over seeds, and where it may lie."""
+    """A mean over seeds, with its confidence interval."""
 
     mean: float
     low: float | None
-    """None of a single seed, which says nothing about others."""
+    """None for a single seed."""
     high: float | None
     seeds: int
 
 
 def interval(values: Float[np.ndarray, " seeds"]) -> Interval | None:
-    """Mean of the finite values, with a 95 % percentile bootstrap interval; None without any.
+    """Return the mean of the finite values with a 95 % percentile bootstrap interval.
 
-    Percentile and not BCa, which has no answer where all values are equal. Of few seeds it is too
-    narrow: of five normal values it holds their mean in about 83 % of cases, of ten in 90 %.
+    None if there are no finite values. BCa is not used, because it fails if all values are equal.
+    With few seeds the interval is too narrow: for normal values it contains the true mean in about
+    83 % of cases with five seeds, and 90 % with ten.
 
     Efron & Tibshirani 1993, section 13.3.
     """
@@ -49,48 +50,48 @@ def interval(values: Float[np.ndarray, " seeds"]) -> Interval | None:
         confidence_level=CONFIDENCE,
         n_resamples=RESAMPLES,
         method="percentile",
-        rng=np.random.default_rng(0),  # the same scores, the same interval
+        rng=np.random.default_rng(0),  # the same scores give the same interval
     ).confidence_interval
     return Interval(float(finite.mean()), float(found.low), float(found.high), finite.size)
 
 
 def difference(a: Float[np.ndarray, " seeds"], b: Float[np.ndarray, " seeds"]) -> Interval | None:
-    """Mean of a - b over the seeds at which both finished, which are resampled in pairs."""
+    """Return the mean and interval of a - b over the seeds at which both finished, in pairs."""
     both = np.isfinite(a) & np.isfinite(b)
     return interval(a[both] - b[both])
 
 
 def probability_of_beating(a: Float[np.ndarray, " seeds"], b: Float[np.ndarray, " seeds"]) -> float:
-    """Share of the seeds at which a scores higher than b; a tie counts half."""
+    """Return the share of seeds at which a scores higher than b; a tie counts half."""
     return float(np.mean((a > b) + 0.5 * (a == b)))
 
 
 def ranks(
     scores: Float[np.ndarray, "optimizers seeds"],
 ) -> Float[np.ndarray, "optimizers seeds"]:
-    """Rank the scores of each seed: 1 for the highest, equals in the middle of their places."""
+    """Rank the scores of each seed: 1 is the highest; equal scores share their mean rank."""
     found: Float[np.ndarray, "optimizers seeds"] = stats.rankdata(-scores, axis=0)
     return found
 
 
 def expected_best(scores: Float[np.ndarray, " trials"]) -> Float[np.ndarray, " budgets"]:
-    """Expect the best of k trials drawn from those that ran, for k = 1 ... n; exact.
+    """Return the exact expectation of the best of k of the n trials, for k = 1 ... n.
 
         E[max of k] = sum_i s_(i) C(i - 1, k - 1) / C(n, k)        s_(1) <= ... <= s_(n)
 
-    -inf as long as k trials may all be diverged ones. As Dodge et al. 2019, eq. 4, but drawn
+    It is -inf as long as k trials can all have diverged. Dodge et al. 2019, eq. 4, but drawn
     without replacement.
     """
     ordered = np.sort(scores)
     n = len(ordered)
     best = np.empty(n)
     for k in range(1, n + 1):
-        # the i-th is the best if the other k - 1 are among those below it
+        # the probability that trial i is the best: the other k - 1 come from those below it
         chance = np.array([math.comb(i, k - 1) / math.comb(n, k) for i in range(n)])
         best[k - 1] = ordered[chance > 0] @ chance[chance > 0]
     return best
 
 
 def reached(target: float, scores: Sequence[float], when: Sequence[When]) -> When | None:
-    """When scores first came up to a target: an epoch, or seconds; None if they never did."""
+    """Return the first epoch or time at which a score reached the target; None if none did."""
     return next((at for score, at in zip(scores, when, strict=True) if score >= target), None)

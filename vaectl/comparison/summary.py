@@ -1,14 +1,15 @@
-"""From the trials of a comparison to what is said of it: summary.json."""
+"""The results of a comparison, computed from its trials: summary.json."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 
 from vaectl.comparison import plan, statistics
@@ -17,68 +18,71 @@ from vaectl.comparison.run import Result
 from vaectl.comparison.statistics import Interval
 from vaectl.objectives.base import label as term
 from vaectl.runs.metrics import Row, columns
-from vaectl.runs.record import Evaluation
+from vaectl.runs.record import Evaluation, Record
+
+Scores = Float[np.ndarray, " seeds"]
 
 FORMAT_VERSION = 2
 ENOUGH = 5
-"""Seeds that a verdict wants: of two, both agree by chance in half of all cases."""
+"""The fewest seeds for a verdict: two seeds agree by chance in half of all cases."""
 
 
 class Tried(BaseModel):
-    """A learning rate of the grid."""
+    """A learning rate of the grid, and its score."""
 
     model_config = ConfigDict(frozen=True)
 
     learning_rate: float
     score: float | None
-    """Mean best value on the validation split over the tuning seeds; None if one diverged."""
+    """Mean best validation score over the tuning seeds; None if one of them diverged."""
 
 
 class Side(BaseModel):
-    """What one optimizer came to, in nats per image; intervals are over seeds."""
+    """The results of one optimizer, in nats per image; intervals are over seeds."""
 
     model_config = ConfigDict(frozen=True)
 
     label: str
     optimizer: str
     learning_rate: float | None
-    """None where none of the grid trained."""
+    """None if all learning rates of the grid diverged."""
     best_run: str | None
-    """The run with the best value on the validation split."""
+    """The run with the best validation score."""
     seeds: int
     diverged: int
-    """Of these seeds."""
+    """The number of seeds that diverged."""
     final: dict[str, Interval]
-    """Each number on the validation split, in the last epoch; none if every seed diverged."""
+    """Each number on the validation split in the last epoch, by name; none if all diverged."""
     best: dict[str, Interval]
     """The same in the best epoch."""
     test_elbo: Interval | None
     test_log_likelihood: Interval | None
-    """IW-K."""
+    """The importance-weighted bound IW-K."""
     test_kl: Interval | None
     active_units: Interval | None
     collapsed: int
-    """Of these seeds: fewer than half of the units are active."""
+    """The number of seeds with fewer than half of the units active."""
     ranks: list[float]
-    """Of each seed, 1 for the best, by the best value on the validation split."""
+    """The rank at each seed by best validation score; 1 is the best."""
     mean_rank: float
     epochs_to_target: list[int | None]
-    """Of each seed; None: not reached."""
+    """Epochs at each seed; None if the target was not reached."""
     seconds_to_target: list[float | None]
-    """Of training, without compilation and validation."""
+    """Seconds of training at each seed, without compilation and validation."""
     seconds_per_epoch: float | None
-    """A tenth of the epochs took less."""
+    """The 10 % quantile of the times of training epochs."""
     relative_time: float | None
-    """The time of an epoch as a multiple of the fastest optimizer's."""
+    """The time of an epoch relative to the fastest optimizer's."""
     tried: list[Tried]
     at_edge: bool
-    """The best of these is the lowest or the highest: the search had grown by all it may."""
+    """Whether the best of these is still the lowest or highest after the grid has grown."""
     expected_best: list[float | None]
-    """Of the best of 1, 2, ... learning rates drawn from those tried; None while it may be none."""
+    """Expected score of the best of 1, 2, ... learning rates drawn from those tried; None if they
+    can all have diverged."""
 
 
 class Pair(BaseModel):
-    """Two optimizers at the same seeds, by the best value on the validation split."""
+    """Two optimizers at the same seeds, by best validation score."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -87,11 +91,11 @@ class Pair(BaseModel):
     difference: Interval | None
     """Mean of a - b over the seeds at which both finished."""
     probability: float
-    """Share of the seeds at which a is higher, a tie counted half."""
+    """The share of seeds at which a is higher; a tie counts half."""
 
 
 class Summary(BaseModel):
-    """summary.json."""
+    """The contents of summary.json."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -105,9 +109,9 @@ class Summary(BaseModel):
     code_size: int
     trials: int
     diverged: list[str]
-    """The trials that did."""
+    """The trials that diverged, with their errors."""
     quantity: str
-    """The number by which everything here is judged: what the objective calls best."""
+    """The number that everything is judged by: the objective's `best`."""
     target: float | None
     importance_samples: int
     intervals: str
@@ -116,16 +120,16 @@ class Summary(BaseModel):
     device: dict[str, Any]
     versions: dict[str, str]
     places: int
-    """Devices and versions that the members of the result were trained with: of more than one,
-    times do not compare."""
+    """The number of different environments of the result's runs; if it is more than one, times do
+    not compare."""
     git_commit: str | None
     sides: list[Side]
-    """The best mean rank first."""
+    """Sorted by mean rank, the best first."""
     pairs: list[Pair]
 
 
 def headings(summary: Summary) -> list[str]:
-    """Of what `cells` gives."""
+    """Return the headings of the values that `cells` returns."""
     target = "target" if summary.target is None else f"{summary.target:.2f}"
     return [
         "learning rates tried",
@@ -145,7 +149,7 @@ def headings(summary: Summary) -> list[str]:
 
 
 def cells(side: Side, quantity: str) -> list[str]:
-    """A row of the table, for a terminal as for a page."""
+    """Return an optimizer's column of the table, for the terminal and the page."""
     active = "" if side.active_units is None else f"{side.active_units.mean:.1f}"
     rate = "none trains" if side.learning_rate is None else f"{side.learning_rate:g}"
     collapsed = f" ({side.collapsed} of {side.seeds} collapsed)" if side.collapsed else ""
@@ -167,7 +171,7 @@ def cells(side: Side, quantity: str) -> list[str]:
 
 
 def interval(found: Interval | None) -> str:
-    """A mean, and where it may lie."""
+    """Return a mean and its interval as text."""
     if found is None:
         return "none"
     if found.low is None or found.high is None:
@@ -176,7 +180,7 @@ def interval(found: Interval | None) -> str:
 
 
 def _reached(values: Sequence[float | None], form: str) -> str:
-    """The median over seeds, where not to reach the target is later than all, and who did not."""
+    """Return the median over seeds, and how many seeds did not reach the target."""
     missing = sum(value is None for value in values)
     middle = median([math.inf if value is None else value for value in values] or [math.inf])
     known = form.format(middle) if middle < math.inf else "not reached"
@@ -184,7 +188,7 @@ def _reached(values: Sequence[float | None], form: str) -> str:
 
 
 class Member(NamedTuple):
-    """A trial of the result, all that is known of it."""
+    """A trial of the result with its curve and its evaluation."""
 
     outcome: Outcome
     run_name: str
@@ -192,17 +196,17 @@ class Member(NamedTuple):
     test: Evaluation | None
 
     def curve_of(self, split: str) -> list[Row]:
-        """Its rows of a split, by epoch."""
+        """Return the rows of a split, by epoch."""
         return [row for row in self.curve if row.split == split]
 
     @property
     def best(self) -> Row:
-        """Its row of the best epoch on the validation split."""
+        """Its validation row of the best epoch."""
         rows = self.curve_of("validation")
         return next(row for row in rows if row.epoch == self.outcome.best_epoch)
 
     def reached(self, target: float) -> tuple[int | None, float | None]:
-        """At which epoch, and after how many seconds of training."""
+        """Return the epoch and the seconds of training at which the target was reached."""
         values = [row.terms[self.outcome.quantity] for row in self.curve_of("validation")]
         train = self.curve_of("train")[: len(values)]
         seconds = np.cumsum([row.seconds for row in train]).tolist()
@@ -214,7 +218,7 @@ class Member(NamedTuple):
 
 
 def members(result: Result) -> dict[str, list[Member]]:
-    """The trials of the result by label, in the order of the seeds; none where no rate trained."""
+    """Return the trials of the result by label, in the order of seeds."""
     found: dict[str, list[Member]] = {label: [] for label in result.settings.entries}
     each = zip(result.trials, result.outcomes, result.curves, result.evaluations, strict=True)
     for trial, outcome, curve, test in each:
@@ -224,40 +228,29 @@ def members(result: Result) -> dict[str, list[Member]]:
 
 
 def summarize(result: Result) -> Summary:
-    """Say what the trials say."""
+    """Compute the summary of all trials."""
     settings = result.settings
     quantity = settings.base.objective.chosen.best
     by_label = members(result)
-    seeds = len(settings.seeds)
-    scores = np.array(
-        [[m.outcome.score for m in found] or [-np.inf] * seeds for found in by_label.values()]
-    )
-    finished = [m for found in by_label.values() for m in found if np.isfinite(m.outcome.score)]
+    missing = [-np.inf] * len(settings.seeds)
+    scores = {
+        label: np.array([m.outcome.score for m in found] or missing)
+        for label, found in by_label.items()
+    }
     target = settings.target
+    finished = [score for row in scores.values() for score in row if np.isfinite(score)]
     if target is None and finished:
-        target = min(m.outcome.score for m in finished)
-    pace = {label: _pace(found) for label, found in by_label.items()}
-    fastest = min((each for each in pace.values() if each is not None), default=None)
-    ranks = statistics.ranks(scores)
-    sides = sorted(
-        (
-            _side(result, label, found, ranks[i].tolist(), target, pace[label], fastest)
-            for i, (label, found) in enumerate(by_label.items())
-        ),
-        key=lambda side: side.mean_rank,
-    )
-    score = dict(zip(by_label, scores, strict=True))
+        target = float(min(finished))
+    sides = _sides(result, by_label, scores, target)
     pairs = [
         Pair(
             a=a.label,
             b=b.label,
-            difference=statistics.difference(score[a.label], score[b.label]),
-            probability=statistics.probability_of_beating(score[a.label], score[b.label]),
+            difference=statistics.difference(scores[a.label], scores[b.label]),
+            probability=statistics.probability_of_beating(scores[a.label], scores[b.label]),
         )
         for a, b in combinations(sides, 2)
     ]
-    records = result.records
-    record = records[0] if records else None
     each = zip(result.trials, result.outcomes, strict=True)
     return Summary(
         name=result.path.name,
@@ -275,16 +268,41 @@ def summarize(result: Result) -> Summary:
         target=target,
         importance_samples=settings.importance_samples,
         intervals=f"{statistics.CONFIDENCE:.0%} percentile bootstrap over seeds, "
-        f"{statistics.RESAMPLES} resamples; of few seeds too narrow",
-        metrics=record.metrics if record else {},
-        data=record.model_dump(mode="json")["data"] if record else {},
-        device=record.device if record else {},
-        versions=record.versions if record else {},
-        places=len({repr((each.device, each.versions)) for each in records}),
-        git_commit=record.git_commit if record else None,
+        f"{statistics.RESAMPLES} resamples; too narrow for few seeds",
+        **_environment(result.records),
         sides=sides,
         pairs=pairs,
     )
+
+
+def _environment(records: Sequence[Record]) -> dict[str, Any]:
+    """Describe data, device and versions by the first run, and count the environments of all."""
+    first = records[0] if records else None
+    return {
+        "metrics": first.metrics if first else {},
+        "data": first.model_dump(mode="json")["data"] if first else {},
+        "device": first.device if first else {},
+        "versions": first.versions if first else {},
+        "git_commit": first.git_commit if first else None,
+        "places": len({repr((each.device, each.versions)) for each in records}),
+    }
+
+
+def _sides(
+    result: Result,
+    by_label: Mapping[str, list[Member]],
+    scores: Mapping[str, Scores],
+    target: float | None,
+) -> list[Side]:
+    """Compute the results of each optimizer, sorted by mean rank."""
+    ranks = statistics.ranks(np.array(list(scores.values())))
+    paces = [pace for found in by_label.values() if (pace := _pace(found)) is not None]
+    fastest = min(paces, default=None)
+    sides = [
+        _side(result, label, found, ranks[i].tolist(), target, fastest)
+        for i, (label, found) in enumerate(by_label.items())
+    ]
+    return sorted(sides, key=lambda side: side.mean_rank)
 
 
 def _side(
@@ -293,24 +311,16 @@ def _side(
     found: list[Member],
     ranks: list[float],
     target: float | None,
-    pace: float | None,
     fastest: float | None,
 ) -> Side:
     tests = [m.test for m in found if m.test is not None]
-    tuned = [
-        outcome
-        for trial, outcome in zip(result.trials, result.outcomes, strict=True)
-        if trial.label == label and trial.stage == "tuning"
-    ]
-    tried = plan.scores(tuned)
-    tuning = result.settings.tuning
-    best_of = statistics.expected_best(np.array(list(tried.values()))) if tried else np.empty(0)
     alive = [m for m in found if np.isfinite(m.outcome.score)]
-    # one that diverges later has reached nothing
+    # a member that diverges later counts as not reaching the target
     reached = [
         m.reached(target) if target is not None and m in alive else (None, None) for m in found
     ]
     best = max(alive, key=lambda m: m.outcome.score, default=None)
+    pace = _pace(found)
     return Side(
         label=label,
         optimizer=result.settings.entries[label].optimizer.name,
@@ -333,17 +343,28 @@ def _side(
         seconds_to_target=[seconds for _, seconds in reached],
         seconds_per_epoch=pace,
         relative_time=pace / fastest if pace and fastest else None,
-        tried=[
-            Tried(learning_rate=rate, score=score if np.isfinite(score) else None)
-            for rate, score in tried.items()
-        ],
-        at_edge=bool(tried and tuning and tuning.grown(tried)),
-        expected_best=[value if np.isfinite(value) else None for value in best_of.tolist()],
+        **_tuning(result, label),
     )
 
 
+def _tuning(result: Result, label: str) -> dict[str, Any]:
+    """Describe the search for an optimizer's learning rate."""
+    each = zip(result.trials, result.outcomes, strict=True)
+    tuned = [o for trial, o in each if (trial.label, trial.stage) == (label, "tuning")]
+    tried, tuning = plan.scores(tuned), result.settings.tuning
+    best_of = statistics.expected_best(np.array(list(tried.values()))).tolist() if tried else []
+    return {
+        "tried": [
+            Tried(learning_rate=rate, score=score if np.isfinite(score) else None)
+            for rate, score in tried.items()
+        ],
+        "at_edge": bool(tried and tuning and tuning.grown(tried)),
+        "expected_best": [value if np.isfinite(value) else None for value in best_of],
+    }
+
+
 def _intervals(rows: Sequence[Row]) -> dict[str, Interval]:
-    """The interval of each number that every row has."""
+    """Return the interval of each number that all rows have, by its name."""
     names = [name for name in columns(rows) if all(name in row.terms for row in rows)]
     found = {name: statistics.interval(np.array([r.terms[name] for r in rows])) for name in names}
     return {name: each for name, each in found.items() if each is not None}
@@ -354,19 +375,19 @@ def _interval(items: Iterable[Any], value: Callable[[Any], float]) -> Interval |
 
 
 def _pace(found: list[Member]) -> float | None:
-    """Seconds of an epoch's training, undisturbed: a tenth of the epochs took less.
+    """Return the 10 % quantile of the times of training epochs.
 
-    Other programs only ever add to it, and not the same to each of the members.
+    A low quantile, because other programs add to the time, and not equally for all members.
     """
     seconds = [row.seconds for m in found for row in m.curve_of("train")]
     return float(np.quantile(seconds, 0.1)) if seconds else None
 
 
 def verdict(sides: list[Side], pairs: list[Pair], quantity: str = "elbo") -> str:
-    """One sentence: who is best, by how much, and how sure that is; and who diverged."""
+    """Return a sentence that says which optimizer is best and how certain that is."""
     first = sides[0]
     if not first.best:
-        return "No member finished: every one diverged."
+        return "No member finished: all of them diverged."
     lost = [f"{s.label} diverged at {s.diverged} of {s.seeds} seeds" for s in sides if s.diverged]
     what = f"validation {term(quantity)}"
     said = f"{first.label} reaches a {what} of {first.best[quantity].mean:.2f}"
@@ -376,14 +397,14 @@ def verdict(sides: list[Side], pairs: list[Pair], quantity: str = "elbo") -> str
 
 
 def _compared(pair: Pair, seeds: int, what: str) -> str:
-    """The first in rank beside the next."""
+    """Compare the optimizer of the best rank with the next one."""
     a, b, gap = pair.a, pair.b, pair.difference
     if gap is None:
         return f"{a} ranks first: there is no seed at which it and {b}, the next, both finished"
     if seeds == 1:
         return (
             f"At the one seed that was run {a} comes {gap.mean:.2f} nats above {b}, the next: "
-            "what another seed would give is not known"
+            "one seed does not tell how others would differ"
         )
     if gap.low is None or gap.high is None:
         return (

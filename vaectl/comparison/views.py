@@ -3,7 +3,7 @@
 trials.csv    one row per trial
 curves.csv    one row per trial, epoch and split
 
-Nothing depends on them: they are made from the sealed trials, and made again where they differ.
+They are written from the sealed trials, and written again if they differ from them.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ NAMES = ("trials.csv", "curves.csv")
 
 
 def text(name: str, trials: Iterable[Ended], *, header: bool = True) -> str:
-    """The rows of trials as a view has them.
+    """Return the text of a view.
 
     Args:
-        name: of the view.
-        trials: whose rows.
-        header: whether the names of the columns come first.
+        name: the name of the view.
+        trials: the trials that it shows.
+        header: whether the first line has the names of the columns.
     """
     trials = list(trials)
     if name == "trials.csv":
@@ -50,21 +50,21 @@ def text(name: str, trials: Iterable[Ended], *, header: bool = True) -> str:
 def read(
     directory: Folder, tell: Callable[[str], None]
 ) -> tuple[dict[str, Outcome], dict[str, list[Row]]]:
-    """Read both views of before trials were sealed: outcomes and curves by the trials' keys.
+    """Read both views of an older vaectl: outcomes and curves, by the keys of the trials.
 
     Args:
-        directory: of the comparison.
-        tell: told of each line that is no row, and left out.
+        directory: the comparison's directory.
+        tell: called with a message for each line that is skipped.
 
     Raises:
-        RunError: one cannot be read, or is another table.
+        RunError: a view cannot be read, or has other columns.
     """
     found = _read(directory, "trials.csv", Outcome, tell)
     outcomes: dict[str, Outcome] = {row.key: row._replace(best=row.best_elbo) for row in found}
     curves: dict[str, list[Row]] = {key: [] for key in outcomes}
     point: _Point
     for point in _read(directory, "curves.csv", _Point, tell):
-        # a trial counts once its own row is there
+        # a trial counts once it has a row in trials.csv
         if point.key in curves:
             terms = {"elbo": point.elbo, "kl": point.kl, "nll": point.nll}
             row = Row(point.epoch, point.step, point.split, terms, point.seconds)
@@ -73,7 +73,7 @@ def read(
 
 
 class _Point(NamedTuple):
-    """One line of the curves.csv of before trials were sealed."""
+    """One line of the curves.csv of an older vaectl."""
 
     key: str
     epoch: int
@@ -88,7 +88,7 @@ class _Point(NamedTuple):
 def _read(
     directory: Folder, name: str, kind: type[Any], tell: Callable[[str], None]
 ) -> Iterator[Any]:
-    """Read rows, each value by the type of its column; none where there is no file."""
+    """Yield rows with typed values; none if there is no file."""
     path = directory.path / name
     adapter = TypeAdapter(kind)
     columns = [field for field in kind._fields if field not in kind._field_defaults]
@@ -105,7 +105,7 @@ def _read(
                     }
                     yield adapter.validate_python(row)
                 except ValueError:
-                    tell(f"{path}:{table.line_num}: not a row of this table: left out")
+                    tell(f"{path}:{table.line_num}: not a row of this table: skipped")
     except FileNotFoundError:
         return
     except OSError as error:
@@ -113,5 +113,5 @@ def _read(
     except (ValueError, csv.Error):
         raise RunError(
             f"{path}: not the trials of a comparison of this vaectl",
-            hint="put it back from a copy, or begin again with --force",
+            hint="restore it from a copy, or start again with --force",
         ) from None

@@ -1,4 +1,4 @@
-"""A configuration: its schema, and its text."""
+"""The configuration: its schema, and reading it from YAML."""
 
 from typing import TYPE_CHECKING
 
@@ -13,5 +13,5 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> object:
-        """Return `Config`, as it is now: see `vaectl.config.schema`."""
+        """Return the current `Config`: see `vaectl.config.schema`."""
         return getattr(schema, name)

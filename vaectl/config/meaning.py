@@ -1,4 +1,4 @@
-"""What the numbers of an experiment mean, for all that quotes one."""
+"""Descriptions of what an experiment's numbers mean, for tables and titles."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ if TYPE_CHECKING:
 
 
 def meaning(settings: Config) -> str:
-    """Say what x is, and what the likelihood makes of it."""
+    """Say how the images are binarized, and whether the likelihood is a density."""
     if settings.likelihood.chosen.binary:
         return binarization.meaning(settings.data)
     if settings.data.binarization == "none":
-        return "grey levels from 0 to 1: the NLL is that of a density"
-    return f"{binarization.meaning(settings.data)}: the NLL is that of a density"
+        return "grey levels from 0 to 1: the NLL is of a density"
+    return f"{binarization.meaning(settings.data)}: the NLL is of a density"
 
 
 def notes(settings: Config) -> list[str]:
-    """Say what a person should know before comparing the numbers with others."""
+    """List what to know before comparing the numbers with those of other experiments."""
     if not settings.likelihood.chosen.binary and settings.data.binarization != "none":
         return [
-            f"likelihood {settings.likelihood.name}: a density of grey levels, of images that are "
-            f"{binarization.meaning(settings.data)}; --set data.binarization=none keeps their grey "
+            f"likelihood {settings.likelihood.name} is a density of grey levels, but the images "
+            f"are {binarization.meaning(settings.data)}; --set data.binarization=none keeps grey "
             "levels"
         ]
     return [meaning(settings)] if settings.data.binarization == "none" else []

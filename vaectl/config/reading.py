@@ -1,6 +1,6 @@
-"""A configuration as text: read YAML with its lines, override, validate, dump.
+"""Reading of configurations: YAML with line numbers, overrides, validation; and writing them.
 
-All problems are told at once, each with its place, its dotted path and what to try.
+All problems are reported at once, each with its file and line or option, and its dotted path.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from vaectl.config import schema
 if TYPE_CHECKING:
     from vaectl.config.schema import Config
 
-_YAML = "vaectl config show prints a whole configuration to begin from"
+_YAML = "vaectl config show prints a whole configuration to start from"
 
 MOST_BYTES = 2**16
-"""Of a file: ten times a configuration, and two seconds of parsing."""
+"""The largest file that is read: ten times a configuration, and two seconds of parsing."""
 MOST_VALUES = 1000
-"""Each alias counts as all that it stands for: aliases of aliases can fill any memory."""
+"""The most values of a file, after aliases are expanded: nested aliases could fill the memory."""
 
 CONFLICT = "conflict"
-"""The type of a `PydanticCustomError` whose message says all."""
+"""The type of a `PydanticCustomError` whose message is complete."""
 
 Kind = TypeVar("Kind", bound=Section)
 
 _Path = tuple[str | int, ...]
 Origins = dict[_Path, str]
-"""Where a value came from, "file:line" or the option, by its path of keys."""
+"""The origin of each value, "file:line" or an option, by its path of keys."""
 
 
 def load(
@@ -60,12 +60,12 @@ def load(
 
     Args:
         file: a YAML file; None for the built-in default.
-        content: of the file, where it has been read.
+        content: the file's content, if it was read already.
         assignments: `dotted.key=value`, the value in YAML; applied in order, after the file.
         options: dotted key to value (None: not given), applied last.
 
     Raises:
-        ConfigError: with all problems at once, each with its place and what to try.
+        ConfigError: lists all problems, each with its place.
     """
     values: dict[str, Any] = {}
     origins: Origins = {}
@@ -73,8 +73,8 @@ def load(
         values = read_mapping(file, origins, content=content)
         if is_comparison(values):
             raise ConfigError(
-                f"{file}: a comparison, where one experiment belongs",
-                hint=f"vaectl compare-optimizers {shlex.quote(str(file))} runs it",
+                f"{file}: this is a comparison, not one experiment",
+                hint=f"vaectl compare-optimizers {shlex.quote(str(file))}",
             )
     assign(values, origins, assignments)
     for key, value in (options or {}).items():
@@ -85,17 +85,17 @@ def load(
 
 
 def of_mapping(values: Mapping[str, Any]) -> Config:
-    """Validate a configuration that is given as nested mappings.
+    """Validate a configuration given as nested mappings.
 
     Raises:
-        ConfigError: with all problems at once.
+        ConfigError: lists all problems.
     """
     load_plugs(values)
     return build(schema.Config, dict(values), {})
 
 
 def is_comparison(values: Mapping[str, Any]) -> bool:
-    """Tell a comparison's file by keys that no experiment has."""
+    """Tell whether a file is a comparison, by keys that no experiment has."""
     return not {"base", "optimizers", "protocol"}.isdisjoint(values)
 
 
@@ -115,10 +115,10 @@ def assign(
 
 
 def load_plugs(values: Mapping[str, Any]) -> None:
-    """Load the plugs of installed packages, where a name is that of no plug which is there.
+    """Load the plugs of installed packages if a name is not that of a loaded plug.
 
     Raises:
-        ConfigError: one of them does not load.
+        ConfigError: a package's plug fails to load.
     """
     for kind, choice in schema.CHOICES.items():
         section = values.get(kind)
@@ -133,7 +133,11 @@ def build(
     origins: Origins,
     hint: str = "vaectl config show prints every key with its default",
 ) -> Kind:
-    """Validate, and tell all problems at once, each with its place and what to try."""
+    """Validate values.
+
+    Raises:
+        ConfigError: lists all problems, each with its place.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -145,7 +149,7 @@ def build(
 
 
 def dump(config: Section, header: str = "") -> str:
-    """Write the whole configuration as YAML under an optional comment."""
+    """Return the whole configuration as YAML, below an optional comment."""
     yaml = YAML()
     yaml.representer.add_representer(type(None), _represent_null)
     stream = io.StringIO()
@@ -155,7 +159,7 @@ def dump(config: Section, header: str = "") -> str:
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a configuration file, for editors, with all plugs there are."""
+    """Return the JSON Schema of a configuration file with all installed plugs, for editors."""
     plugins.load_installed()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -165,14 +169,18 @@ def json_schema() -> dict[str, Any]:
 
 
 def _represent_null(representer: Any, _: None) -> Any:
-    """Null as a word: ruamel.yaml leaves nothing after the colon."""
+    """Write None as `null`, which ruamel.yaml would leave out."""
     return representer.represent_scalar("tag:yaml.org,2002:null", "null")
 
 
 def read_mapping(
     file: Path, origins: Origins, below: _Path = (), content: bytes | None = None
 ) -> dict[str, Any]:
-    """Read a mapping, and note where each of its keys stands; `below` is where it will go."""
+    """Read a mapping, and note the line of each key in `origins`, with its path below `below`.
+
+    Raises:
+        ConfigError: the file cannot be read, or is not a YAML mapping.
+    """
     try:
         text = (read(file, MOST_BYTES) if content is None else content).decode()
     except UnicodeDecodeError:
@@ -180,7 +188,7 @@ def read_mapping(
     except OSError as error:
         raise ConfigError(
             f"{file}: cannot be read ({error.strerror})",
-            hint="give a YAML file, or none at all for the built-in default",
+            hint="give a YAML file, or leave it out for the built-in default",
         ) from None
     try:
         document = _plain(_loaded(text), below, str(file), origins)
@@ -189,9 +197,9 @@ def read_mapping(
         raise ConfigError(f"{file}{line}: not valid YAML: {error.problem}", hint=_YAML) from None
     except RecursionError:
         raise ConfigError(
-            f"{file}: nested too deeply, or an alias inside of what it names", hint=_YAML
+            f"{file}: nested too deeply, or an alias inside its own anchor", hint=_YAML
         ) from None
-    except Exception as error:  # the loader raises whatever it meets in tags and scalars
+    except Exception as error:  # the loader lets errors of tags and scalars through
         raise ConfigError(f"{file}: not valid YAML: {error}", hint=_YAML) from None
     if document is None:
         return {}
@@ -204,22 +212,22 @@ def read_mapping(
 
 
 def _loaded(text: str) -> Any:
-    """Load YAML; the round-trip loader constructs plain data only, and knows where each key is."""
+    """Load YAML with the round-trip loader: it makes plain data only, and keeps line numbers."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ReusedAnchorWarning)  # which YAML allows
+        warnings.simplefilter("ignore", ReusedAnchorWarning)  # YAML allows it
         return YAML(typ="rt").load(text)
 
 
 def _plain(node: Any, path: _Path, file: str, origins: Origins) -> Any:
     """Turn the loader's types into plain ones, and note the line of each key."""
     if len(origins) > MOST_VALUES:
-        raise ValueError(f"more than {MOST_VALUES} values, those behind aliases included")
+        raise ValueError(f"more than {MOST_VALUES} values, with aliases expanded")
     if isinstance(node, CommentedMap):
         plain = {}
         lines = node.lc.data or {}
         for key, value in node.items():
             place = (*path, str(key))
-            # a key that came by an alias has no line: the one of its mapping then
+            # a key from an alias has no line of its own: take that of its mapping
             line = lines[key][0] if key in lines else node.lc.line
             origins[place] = f"{file}:{line + 1}"
             plain[str(key)] = _plain(value, place, file, origins)
@@ -230,7 +238,7 @@ def _plain(node: Any, path: _Path, file: str, origins: Origins) -> Any:
             origins[*path, i] = f"{file}:{node.lc.line + 1}"
             items.append(_plain(value, (*path, i), file, origins))
         return items
-    if isinstance(node, ScalarBoolean):  # no bool, since none can be derived from
+    if isinstance(node, ScalarBoolean):  # not a bool, which cannot be subclassed
         return bool(node)
     for kind in (bool, int, float, str):
         if isinstance(node, kind):
@@ -246,7 +254,7 @@ def parse_value(text: str, origin: str) -> object:
     """
     try:
         return _plain(_loaded(text), (), "", {})
-    except Exception:  # as above
+    except Exception:  # as in read_mapping
         raise ConfigError(
             f"{origin}: the value is not valid YAML",
             hint="quote it for the shell, for example 'data.source=idx:my digits'",
@@ -254,7 +262,11 @@ def parse_value(text: str, origin: str) -> object:
 
 
 def put(values: dict[str, Any], origins: Origins, dotted: str, value: object, origin: str) -> None:
-    """Set a key by its dotted path, and note where that came from."""
+    """Set a key by its dotted path, and note its origin.
+
+    Raises:
+        ConfigError: a part of the path has a value that is not a mapping.
+    """
     *parents, last = dotted.split(".")
     section = values
     for parent in parents:
@@ -274,12 +286,11 @@ def put(values: dict[str, Any], origins: Origins, dotted: str, value: object, or
 
 
 def _make_way(values: dict[str, Any], origins: Origins, path: _Path) -> None:
-    """Drop what a key was set to under its other path, in the chosen plug's section or beside it.
+    """Remove the other spelling of a key, so that an option or assignment overrides the file.
 
-    A key that is set by an option or an assignment overrules the file, which may have it as
-    `model.hidden_size` or as `model.mlp.hidden_size`.
+    A key of the chosen plug can be written as `model.hidden_size` or `model.mlp.hidden_size`.
     """
-    if path[0] == "base":  # of a comparison
+    if path[0] == "base":  # the experiment of a comparison
         base = values.get("base")
         if isinstance(base, dict):
             _make_way(base, {}, path[1:])
@@ -300,7 +311,7 @@ def _make_way(values: dict[str, Any], origins: Origins, path: _Path) -> None:
 
 
 def _chosen(values: dict[str, Any], kind: str) -> str:
-    """Name the chosen plug; an unknown name, an error of its own, counts as the default."""
+    """Name the chosen plug; for an unknown name, which is reported elsewhere, the default."""
     section = values.get(kind)
     name = section.get("name") if isinstance(section, dict) else None
     choice = schema.CHOICES[kind]
@@ -308,22 +319,22 @@ def _chosen(values: dict[str, Any], kind: str) -> str:
 
 
 def _flag(key: str) -> str:
-    """The short option that sets a key."""
+    """Return the short option that sets a key."""
     kind, _, name = key.rpartition(".")
     return f"--{kind if name == 'name' else name.replace('_', '-')}"
 
 
 def _rank(details: ErrorDetails, origins: Origins) -> int:
-    """Order problems as the file and the options have them."""
+    """Return the position of a problem in the order of the file and the options."""
     place = _known_place(details, origins)
     return list(origins).index(place) if place in origins else len(origins)
 
 
 def _known_place(details: ErrorDetails, origins: Origins) -> _Path:
-    """Find the deepest key on the way to a problem that the file or an option gave."""
+    """Return the longest prefix of a problem's path that the file or an option has set."""
     path = details["loc"]
     if len(path) == 3 and path not in origins and (path[0], path[2]) in origins:
-        path = path[0], path[2]  # a key of the chosen plug, beside its section
+        path = path[0], path[2]  # a key of the chosen plug, written beside its name
     return next((path[:n] for n in range(len(path), 0, -1) if path[:n] in origins), path)
 
 
@@ -334,7 +345,7 @@ def _explain(
     if details["type"] == "extra_forbidden":
         nearest = _nearest(dotted, values, model)
         if nearest and any(isinstance(part, int) for part in details["loc"]):
-            nearest = nearest.rpartition(".")[2]  # the known keys do not say of which item
+            nearest = nearest.rpartition(".")[2]  # known keys of list items have no index
         what = f"unknown key {dotted}" + (f"; did you mean {nearest}?" if nearest else "")
     elif details["type"] == "union_tag_invalid":
         tag, known = str(details["ctx"]["tag"]), details["ctx"]["expected_tags"].replace("'", "")
@@ -359,7 +370,7 @@ def _explain(
 
 
 def _given(path: _Path, values: Any) -> Iterator[str | int]:
-    """Leave out what only the validator has on its way: which of several kinds a mapping is."""
+    """Yield a problem's path without the tags that the validator adds for types in a union."""
     for part in path[:-1]:
         try:
             values = values[part]
@@ -383,20 +394,21 @@ def _shown(value: object) -> str:
         return "a number that is not finite"
     try:
         text = repr(value)
-    except ValueError:  # Python writes no more than 4300 digits
+    except ValueError:  # Python converts at most 4300 digits
         return "a number of thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _keys(section: type[Section], prefix: str = "") -> Iterator[str]:
+def keys(section: type[Section], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted paths of all keys of a section."""
     for name, field in section.model_fields.items():
         yield prefix + name
         for part in _sections(field.annotation):
-            yield from _keys(part, f"{prefix}{name}.")
+            yield from keys(part, f"{prefix}{name}.")
 
 
 def _sections(annotation: Any) -> Iterator[type[Section]]:
-    """Find the sections in a type: it, or those that it is a list or a choice of."""
+    """Yield the sections in a type: itself, or the items of a list or union."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         yield annotation
     for part in get_args(annotation):
@@ -404,8 +416,8 @@ def _sections(annotation: Any) -> Iterator[type[Section]]:
 
 
 def _nearest(dotted: str, values: dict[str, Any], model: type[Section]) -> str | None:
-    """Find the known key most like an unknown one: by its last part, then as a whole."""
-    known = list(_keys(model))
+    """Find the known key that is most similar: by its last part, then as a whole."""
+    known = list(keys(model))
     last = dotted.rpartition(".")[2]
     by_last: dict[str, list[str]] = {}
     for key in known:

@@ -1,8 +1,8 @@
-"""One experiment as a frozen, typed, validated value.
+"""The configuration of one experiment: frozen, typed and validated.
 
-A configuration says *what* is computed. Where the run goes (`--runs-dir`, `--name`) and what it is
-computed on (`--device`) are not part of it, so that the same configuration is the same experiment
-everywhere.
+A configuration says what is computed. Where the run is written (`--runs-dir`, `--name`) and on
+which device it is computed (`--device`) are not part of it, so that the same configuration is the
+same experiment everywhere.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CHOICES: dict[str, type[Choice[Any]]] = {
     base.plugs.kind: base
     for base in (ModelChoice, LikelihoodChoice, ObjectiveChoice, OptimizerChoice)
 }
-"""The kinds of plugs that an experiment is made of, by their keys."""
+"""The kinds of plugs of an experiment, by their keys."""
 
 
 class Checkpoint(Section):
@@ -34,15 +34,15 @@ class Checkpoint(Section):
     """Epochs between saves; the last epoch is always saved. The best epoch by validation ELBO
     is remembered at every epoch and written at the next save."""
     every_seconds: Positive | None = 600.0
-    """Seconds after which the state is saved though no such epoch ended, inside a long epoch too;
-    null: only as `every` says."""
+    """Seconds after which the state is saved even if no such epoch has ended, also inside an epoch;
+    null: save only by `every`."""
 
 
 class _Config(Section):
     """One experiment."""
 
     seed: int = Field(0, ge=0, lt=2**32)
-    """All randomness is a function of it."""
+    """All random numbers follow from it."""
     epochs: Annotated[int, Field(ge=1, le=10**6)] = 50
     """Passes over the training split."""
     batch_size: Annotated[int, Field(ge=1, le=10**7)] = 100
@@ -57,7 +57,7 @@ class _Config(Section):
 
 @cache
 def _complete(registered: tuple[tuple[str, ...], ...]) -> type[_Config]:
-    """Build the schema with a section for each of the plugs that are registered."""
+    """Build the schema with a section for each registered plug."""
     del registered
     sections: dict[str, Any] = {}
     for kind, base in CHOICES.items():
@@ -79,7 +79,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> type[_Config]:
-        """Return the schema as `Config`; it is another one after a plug was registered."""
+        """Return the schema as `Config`; it changes when a plug is registered."""
         if name != "Config":
             raise AttributeError(name)
         return _complete(tuple(tuple(base.plugs.known) for base in CHOICES.values()))

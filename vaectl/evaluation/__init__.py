@@ -1,1 +1,1 @@
-"""What a trained model is worth on a split."""
+"""Evaluation of a model on a split."""

@@ -1,4 +1,4 @@
-"""Evaluate a run: from a trained model and a split to numbers with their standard errors."""
+"""Evaluation of a trained model on a split: means with standard errors."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from vaectl.base import streams
 from vaectl.base.errors import DivergedError
 from vaectl.base.shapes import shaped
 from vaectl.config.meaning import meaning
-from vaectl.evaluation.likelihoods import IMPORTANCE_BATCH, compiled_bound, likelihoods
+from vaectl.evaluation.likelihoods import IMPORTANCE_BATCH, Likelihoods, compiled_bound, likelihoods
 from vaectl.runs.record import ACTIVE, Estimate, Evaluation
 from vaectl.runs.trained import Trained
 from vaectl.training import footprint
@@ -32,13 +32,13 @@ def assess(
         model: a trained model.
         split_name: which images.
         samples: L of the ELBO.
-        importance_samples: K of the importance-weighted bound; 0 for none.
-        seed: of the noise.
-        watch: told how many images are done, of how many.
+        importance_samples: K of the importance-weighted bound; 0 to leave it out.
+        seed: the seed of the noise.
+        watch: called with the number of images done, and of all.
 
     Raises:
-        ConfigError: more samples than the memory holds.
-        DataError: the data set is gone, or another one than the run's.
+        ConfigError: the samples do not fit into memory.
+        DataError: the data set is missing, or is not the run's.
         DivergedError: the bound of an image is not finite.
     """
     footprint.check_program(
@@ -62,13 +62,8 @@ def assess(
         seed=seed,
         watch=watch,
     )
+    _check_finite(found, f"{model.title}: its ELBO is not finite on the {split_name} split")
     activity = found.mu.var(axis=0, dtype=np.float64)
-    numbers = (found.kl, found.nll, found.mu, 0.0 if found.iw is None else found.iw)
-    if not all(np.isfinite(values).all() for values in numbers):
-        raise DivergedError(
-            f"{model.title}: its ELBO is not finite on the {split_name} split",
-            hint="an earlier checkpoint may be better: --checkpoint EPOCH",
-        )
     return Evaluation(
         run=model.rundir.name,
         epoch=model.checkpoint.epoch,
@@ -90,6 +85,13 @@ def assess(
         kl_by_dimension=found.kl_by_dimension.tolist(),
         seconds=time.perf_counter() - start,
     )
+
+
+def _check_finite(found: Likelihoods, problem: str) -> None:
+    numbers = (found.kl, found.nll, found.mu, 0.0 if found.iw is None else found.iw)
+    if not all(np.isfinite(values).all() for values in numbers):
+        hint = "an earlier checkpoint may be better: --checkpoint EPOCH"
+        raise DivergedError(problem, hint=hint)
 
 
 def _estimate(values: Float[np.ndarray, " images"]) -> Estimate:

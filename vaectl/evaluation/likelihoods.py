@@ -1,9 +1,10 @@
-"""Values of each image of a split: ELBO, importance-weighted bound, posterior means.
+"""Values for each image of a split: KL, NLL, importance-weighted bound, posterior means.
 
-This is what a person asks for in the end, for numbers with standard errors.
+`vaectl evaluate` takes means and standard errors of them; training uses
+`vaectl.evaluation.means`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -17,20 +18,20 @@ from vaectl.vae.vae import VAE, Variables
 
 IMPORTANCE_BATCH = 250
 IMPORTANCE_CHUNK = 4
-"""Images and samples of z that are decoded at once; memory follows their product, never K."""
+"""Images, and samples of z for each, that are decoded at once; K does not change the memory."""
 
 
 class Likelihoods(NamedTuple):
-    """Values of each image of a split, in nats."""
+    """Values for each image of a split, in nats."""
 
     kl: Float[np.ndarray, " images"]
     nll: Float[np.ndarray, " images"]
     iw: Float[np.ndarray, " images"] | None
-    """The importance-weighted bound on log p(x), where it was asked for."""
+    """The importance-weighted bound on log p(x), if it was asked for."""
     mu: Float[np.ndarray, "images code"]
     """Posterior means."""
     kl_by_dimension: Float[np.ndarray, " code"]
-    """Mean over images of the KL of each dimension of the code."""
+    """KL of each dimension of the code, as a mean over images."""
 
 
 def likelihoods(
@@ -47,35 +48,29 @@ def likelihoods(
 
         IW-K(x) = log 1/K sum_k w_k,   log w_k = log p(x|z_k) + log p(z_k) - log q(z_k|x)
 
-    Its expectation never falls as K grows, and tends to log p(x); at K = 1 it is the ELBO's.
+    The expectation of IW-K grows with K towards log p(x); for K = 1 it is the ELBO.
 
     Args:
-        vae: what is evaluated.
-        variables: of its network.
-        images: 0 to 255.
+        vae: the structure of the network.
+        variables: the arrays of the network.
+        images: intensities 0 to 255.
         samples: L of the ELBO's estimate.
-        importance_samples: K; 0 for none.
-        seed: of the noise.
-        watch: told how many images are done, of how many.
+        importance_samples: K; 0 to leave the bound out.
+        seed: the seed of the noise.
+        watch: called with the number of images done, and of all.
 
     Burda et al. 2016, eq. 8.
     """
-    stream = streams.key(seed, "evaluate")
-    images = images.reshape(len(images), -1)
-    parts, bounds = [], []
-    for start in range(0, len(images), IMPORTANCE_BATCH):
-        batch = images[start : start + IMPORTANCE_BATCH]
-        # the last image fills a short batch up, so that there is one shape to compile
-        filled = np.pad(batch, ((0, IMPORTANCE_BATCH - len(batch)), (0, 0)), mode="edge")
-        key = jax.random.fold_in(stream, start)
-        parts.append(
-            [a[: len(batch)] for a in compiled_bound(vae, variables, filled, key, samples)]
-        )
+    done, parts, bounds = 0, [], []
+    for key, count, batch in _batches(images.reshape(len(images), -1), seed):
+        found = compiled_bound(vae, variables, batch, key, samples)
+        parts.append([values[:count] for values in found])
         if importance_samples:
             k = jnp.asarray(importance_samples, jnp.int32)
-            bounds.append(compiled_weighted_bound(vae, variables, filled, key, k)[: len(batch)])
+            bounds.append(compiled_weighted_bound(vae, variables, batch, key, k)[:count])
             bounds[-1].block_until_ready()
-        watch(start + len(batch), len(images))
+        done += count
+        watch(done, len(images))
     kl_each, nll, mu = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Likelihoods(
         kl=kl_each.sum(axis=1),
@@ -93,16 +88,26 @@ def weighted_bounds(
     importance_samples: int,
     seed: int,
 ) -> Float[np.ndarray, " images"]:
-    """IW-K of images in [0, 1], by batches: the same numbers as `likelihoods` gives."""
-    stream, k = streams.key(seed, "evaluate"), jnp.asarray(importance_samples, jnp.int32)
-    bounds = []
-    for start in range(0, len(x), IMPORTANCE_BATCH):
-        batch = x[start : start + IMPORTANCE_BATCH]
-        filled = jnp.pad(batch, ((0, IMPORTANCE_BATCH - len(batch)), *[(0, 0)] * 3), mode="edge")
-        key = jax.random.fold_in(stream, start)
-        bound = _compiled_bound_of_unit(vae, variables, filled, key, k)
-        bounds.append(np.asarray(bound)[: len(batch)])
+    """Return IW-K of images in [0, 1], the same numbers as `likelihoods` returns."""
+    k = jnp.asarray(importance_samples, jnp.int32)
+    bounds = [
+        np.asarray(_compiled_bound_of_unit(vae, variables, batch, key, k))[:count]
+        for key, count, batch in _batches(np.asarray(x), seed)
+    ]
     return np.concatenate(bounds) if bounds else np.empty(0, np.float32)
+
+
+def _batches(images: np.ndarray, seed: int) -> Iterator[tuple[Key[Array, ""], int, np.ndarray]]:
+    """Yield the random key of each batch, its number of images, and the images.
+
+    A short batch is filled with copies of its last image, so that only one shape is compiled.
+    """
+    stream = streams.key(seed, "evaluate")
+    for start in range(0, len(images), IMPORTANCE_BATCH):
+        batch = images[start : start + IMPORTANCE_BATCH]
+        padding = [(0, IMPORTANCE_BATCH - len(batch)), *[(0, 0)] * (images.ndim - 1)]
+        key = jax.random.fold_in(stream, start)
+        yield key, len(batch), np.pad(batch, padding, mode="edge")
 
 
 def bound_of_each(
@@ -112,7 +117,7 @@ def bound_of_each(
     key: Key[Array, ""],
     samples: int,
 ) -> tuple[Float[Array, "batch code"], Float[Array, " batch"], Float[Array, "batch code"]]:
-    """KL by image and dimension, NLL by image, posterior means."""
+    """Return KL by image and dimension, NLL by image, and posterior means."""
     network = vae.network(variables)
     x = vae.unit(images)
     noise = jax.random.normal(key, (samples, len(images), vae.code_size))
@@ -129,9 +134,10 @@ def importance_weighted_bound(
     key: Key[Array, ""],
     importance_samples: Int32[Array, ""],
 ) -> Float[Array, " batch"]:
-    """IW-K of each image, in nats, by a running log-sum-exp over chunks of samples.
+    """Return IW-K of each image, in nats, by a running log-sum-exp over chunks of samples.
 
-    K is traced: one program serves every K. The samples of the last chunk beyond K weigh nothing.
+    K is traced, so that one program serves every K. Samples of the last chunk beyond K have weight
+    zero.
     """
     return _weighted_bound(vae, variables, vae.unit(images), key, importance_samples)
 

@@ -1,6 +1,6 @@
-"""Means of an objective's terms over a whole split, exact: every image counts once.
+"""Exact means of an objective's terms over a split: every image counts once.
 
-This is what training asks for after each epoch: sums, compiled once.
+Training evaluates the validation split with them after each epoch.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,26 +16,25 @@ from vaectl.base import streams
 from vaectl.objectives.base import Objective, with_elbo
 from vaectl.vae.vae import VAE, Variables
 
-PART_BYTES = 32 * 2**20
-"""Of a split so much is on the device at once where it is kept in host memory."""
-
-BATCH_SIZE = 1000  # fixed, so that the noise, and with it the numbers, never depend on a setting
-
 Images = UInt8[Array, "_ pixels"] | UInt8[np.ndarray, "_ pixels"]
-"""Flat images of intensities 0 to 255, on the device or in host memory; as many as there are."""
+"""Flat images of intensities 0 to 255, on the device or in host memory, of any number."""
 
 Means = Mapping[str, float]
-"""Means over the images of a split, in nats per image, by name."""
+"""Means over the images of a split, in nats per image, by the name of the term."""
 
 
 @dataclass(frozen=True)
 class Estimator:
-    """What is evaluated, as a value: equal ones compile once."""
+    """A way to evaluate a network; equal values share one compiled program."""
 
     vae: VAE
     objective: Objective
     samples: int
-    """L, of z per image."""
+    """L, the samples of z per image."""
+    batch_size: int = 1000
+    """Images at a time. No setting changes it, because the noise depends on it."""
+    part_bytes: int = 32 * 2**20
+    """Bytes of images in host memory that are moved to the device at a time."""
 
 
 def means(sums: Mapping[str, Any], images: int) -> Means:
@@ -51,12 +50,12 @@ def split_means(
     step: int,
     epoch: float,
 ) -> Means:
-    """The terms of a split, whole: its arguments are those of `term_sums`.
+    """Return the means of all terms over a split; for the arguments see `term_sums`.
 
-    Images in host memory are brought to the device part by part.
+    Images in host memory are moved to the device part by part.
     """
     sums: dict[str, float] = {}
-    for first, count, part in _parts(images):
+    for first, count, part in _parts(estimator, images):
         batches = compiled_sums(estimator, variables, part, seed, step, epoch, first, count)
         for name, values in batches.items():
             sums[name] = sums.get(name, 0.0) + float(np.asarray(values, np.float64).sum())
@@ -73,31 +72,31 @@ def term_sums(
     first: Int[Array, ""] | int,
     count: Int[Array, ""] | int,
 ) -> Mapping[str, Float[Array, " batches"]]:
-    """The terms of a part of a split, batch by batch.
+    """Sum the terms over each batch of a part of a split.
 
     Args:
         estimator: what is evaluated.
-        variables: of the network.
-        images: 0 to 255.
-        seed: of the run.
-        step: of the run; its noise differs from that of other steps.
-        epoch: of the run.
-        first: where in the split the part begins; its noise depends on it.
-        count: how many of the images count; those after them fill up.
+        variables: the arrays of the network.
+        images: the part; intensities 0 to 255.
+        seed: the run's seed.
+        step: the run's step; each step has its own noise.
+        epoch: the run's epoch.
+        first: the index of the part's first image in the split, on which its noise depends.
+        count: how many images count; the ones after them are padding.
 
     Returns:
-        Each term, summed over the images of each batch, in nats.
+        For each term, its sum over the images of each batch, in nats.
     """
     vae = estimator.vae
     network = vae.network(variables)
-    size = min(BATCH_SIZE, len(images))
+    size = min(estimator.batch_size, len(images))
     stream = streams.key(seed, "evaluate", step)
 
     def batch_sums(start: Int[Array, ""]) -> Mapping[str, Float[Array, ""]]:
         rows = start + jnp.arange(size)
         key = jax.random.fold_in(stream, first + start)
         noise = jax.random.normal(key, (estimator.samples, size, vae.code_size))
-        # past the end the last image stands in, with weight zero
+        # beyond the end: the last image, with weight zero
         x = vae.unit(images[jnp.minimum(rows, count - 1)])
         _, terms = estimator.objective.terms(network, x, noise, jnp.float32(epoch))
         weights = (rows < count).astype(jnp.float32)
@@ -115,19 +114,21 @@ compiled_sums = jax.jit(term_sums, static_argnames="estimator")
 def lowered(
     estimator: Estimator, variables: Variables, images: Images, seed: UInt32[Array, ""]
 ) -> Any:
-    """What `split_means` runs, to be compiled; of the variables, shapes are enough."""
-    first, count, part = next(_parts(images))
+    """Lower what `split_means` runs, for compilation; shapes are enough as variables."""
+    first, count, part = next(_parts(estimator, images))
     return compiled_sums.lower(estimator, variables, part, seed, 0, 0.0, first, count)
 
 
-def _parts(images: Images) -> Iterator[tuple[int, int, UInt8[Array, "part pixels"]]]:
-    """Where each part of a split begins, how many images count, and these, on the device."""
+def _parts(
+    estimator: Estimator, images: Images
+) -> Iterator[tuple[int, int, UInt8[Array, "part pixels"]]]:
+    """Yield the index of each part's first image, how many of its images count, and the images."""
     if not isinstance(images, np.ndarray):
         yield 0, len(images), images
         return
-    # whole batches, which have the noise that they would have among all
-    batches = max(PART_BYTES // (BATCH_SIZE * images.shape[1]), 1)
-    size = min(batches * BATCH_SIZE, len(images))
+    # whole batches, so that each has the same noise as in a split on the device
+    batches = max(estimator.part_bytes // (estimator.batch_size * images.shape[1]), 1)
+    size = min(batches * estimator.batch_size, len(images))
     for first in range(0, len(images), size):
         part = images[first : first + size]
         filled = np.pad(part, ((0, size - len(part)), (0, 0)))

@@ -1,4 +1,4 @@
-"""Likelihoods: what a decoder's numbers say of the pixels. Each has a file of its own."""
+"""Likelihoods p(x|z), one file each: the distribution of pixels given a decoder's outputs."""
 
 from vaectl.base.plugs import import_all
 

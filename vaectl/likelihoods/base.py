@@ -1,4 +1,4 @@
-"""What a likelihood is."""
+"""The protocol of likelihoods."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ if TYPE_CHECKING:
 
 
 class Likelihood(Plug, kind="likelihood"):
-    """p(x|z): what the numbers that a decoder gives for each pixel say of that pixel.
+    """A distribution p(x|z) of the pixels, given the decoder's outputs for each pixel.
 
-    raw  [..., height, width, channels, outputs + shared]  from the decoder, of any real value
+    raw  [..., height, width, channels, outputs + shared]  any real numbers, from the decoder
     x    [..., height, width, channels]                    images in [0, 1]
     """
 
     @property
     def outputs(self) -> int:
-        """How many numbers the decoder gives for each pixel."""
+        """The number of decoder outputs for each pixel."""
         return 1
 
     @property
     def shared(self) -> int:
-        """How many numbers are learned once for all pixels; they stand last in `raw`."""
+        """The number of parameters that all pixels share; they come last in `raw`."""
         return 0
 
     @property
     def binary(self) -> bool:
-        """Whether it is a probability of black and white; else it is a density of grey levels."""
+        """Whether pixels are black or white; otherwise this is a density of grey levels."""
         return False
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Black and white pixels, or probabilities of white."""
+"""The Bernoulli distribution, for black and white pixels."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ if TYPE_CHECKING:
 
 
 class Bernoulli(Likelihood, name="bernoulli"):
-    """Independent pixels of 0 or 1, by their log-odds l.
+    """Independent Bernoulli pixels x in {0, 1} with log-odds l.
 
         log p(x|z) = sum_i x_i log s(l_i) + (1 - x_i) log(1 - s(l_i))
                    = sum_i x_i l_i - softplus(l_i),   s(l) = 1 / (1 + exp(-l))
 
-    The paper takes the logarithm of probabilities, which round to 0 and 1 in float32 from
-    |l| = 17 on, and so adds 1e-12 inside it (which float32 then loses beside 1). Written in logits
-    nothing rounds to zero, no logarithm sees one, and no constant is needed: the value is exact to
-    rounding for every finite logit.
+    The paper takes logarithms of probabilities, which round to 0 or 1 in float32 for |l| > 17, and
+    adds 1e-12 inside them. In log-odds nothing rounds to zero and no constant is needed: the value
+    is exact to rounding for every finite l.
 
     Kingma & Welling 2013, eq. 11.
     """
 
     @property
     def binary(self) -> bool:
-        """True."""
+        """True: pixels are 0 or 1."""
         return True
 
     def log_prob(
@@ -40,7 +39,7 @@ class Bernoulli(Likelihood, name="bernoulli"):
         return sum_pixels(x * logits - softplus()(logits))
 
     def mean(self, raw: Float[Array, "*batch h w c 1"]) -> Float[Array, "*batch h w c"]:
-        """Return the probability of each pixel to be 1."""
+        """Return the probability that each pixel is 1."""
         import jax
 
         return jax.nn.sigmoid(raw[..., 0])
@@ -58,8 +57,8 @@ class Bernoulli(Likelihood, name="bernoulli"):
 def softplus() -> Callable[[Float[Array, "*shape"]], Float[Array, "*shape"]]:
     """Return log(1 + exp(l)), with the derivative s(l) = (1 + tanh(l/2)) / 2.
 
-    JAX's own takes a logarithm and more exponentials for the derivative; this takes one exponential
-    per logit in all, and makes the pass over the logits about 1.7 times as fast on a CPU.
+    JAX's softplus needs more exponentials for the derivative. This one needs a single exponential
+    per logit, which makes the pass over the logits about 1.7 times as fast on a CPU.
     """
     import jax
     import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Grey levels in [0, 1], by a Bernoulli's log-odds and its missing constant."""
+"""The continuous Bernoulli distribution, for grey levels in [0, 1]."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float, Key
 
 _SMALL = 0.05
-"""Below this |l| series stand in for quotients of small numbers."""
+"""For |l| below this, a series replaces the quotient of two small numbers."""
 
 
 class ContinuousBernoulli(Likelihood, name="continuous_bernoulli"):
-    """Independent pixels in [0, 1] with a density, by their log-odds l.
+    """Independent continuous Bernoulli pixels x in [0, 1] with log-odds l.
 
         log p(x|z) = sum_i x_i l_i - softplus(l_i) + log C(l_i),   C(l) = l / tanh(l / 2)
 
-    A Bernoulli of grey levels is no density; C makes it one. Its logarithm may be above zero, and
-    is not to be compared with that of black and white images.
+    C normalizes the Bernoulli formula to a density of grey levels. Its logarithm may be positive,
+    and does not compare with log p(x|z) of black and white images.
 
     Loaiza-Ganem & Cunningham 2019, eq. 4 to 8, in log-odds.
     """
@@ -39,7 +39,7 @@ class ContinuousBernoulli(Likelihood, name="continuous_bernoulli"):
         return sum_pixels(x * logits - softplus()(logits) + log_constant)
 
     def mean(self, raw: Float[Array, "*batch h w c 1"]) -> Float[Array, "*batch h w c"]:
-        """Return the mean of each pixel, s(l) / tanh(l / 2) - 1 / l: not s(l), as a Bernoulli's."""
+        """Return the mean of each pixel, s(l) / tanh(l / 2) - 1 / l, where s is the sigmoid."""
         import jax
         import jax.numpy as jnp
 
@@ -52,13 +52,13 @@ class ContinuousBernoulli(Likelihood, name="continuous_bernoulli"):
     def sample(
         self, raw: Float[Array, "*batch h w c 1"], key: Key[Array, ""]
     ) -> Float[Array, "*batch h w c"]:
-        """Draw each pixel, by the inverse of its distribution function."""
+        """Draw each pixel by the inverse of the distribution function."""
         import jax
         import jax.numpy as jnp
 
         logits = raw[..., 0]
         u = jax.random.uniform(key, logits.shape)
-        # by symmetry for |l| alone, whose exponential does not overflow
+        # for |l|, whose exponential does not overflow; the other half follows by symmetry
         size = jnp.abs(logits)
         safe = jnp.where(size < _SMALL, 1.0, size)
         drawn = -jnp.log1p(u * jnp.expm1(-safe)) / safe

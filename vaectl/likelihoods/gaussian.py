@@ -1,4 +1,4 @@
-"""Grey levels with normal noise."""
+"""The normal distribution, for grey levels."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ if TYPE_CHECKING:
 
 
 class Gaussian(Likelihood, name="gaussian"):
-    """Independent pixels of N(m_i, s_i^2), whose means lie in (0, 1).
+    """Independent normal pixels x_i ~ N(m_i, s_i^2) with means in (0, 1).
 
         log p(x|z) = sum_i -(x_i - m_i)^2 / (2 s_i^2) - log s_i - log(2 pi) / 2,
-        m_i = 1 / (1 + exp(-raw_i)),   s_i = smallest + exp(...) where it is learned
+        m_i = 1 / (1 + exp(-raw_i)),   s_i = smallest + fixed_scale exp(...) if it is learned
 
-    A density of grey levels between 0 and 1: its logarithm may be above zero, and is not to be
-    compared with that of black and white images.
+    This is a density of grey levels: its logarithm may be positive, and does not compare with
+    log p(x|z) of black and white images.
 
     Kingma & Welling 2013, appendix C.2, with the means of their section 5 (Frey Face).
     """
 
     scale: Literal["pixel", "one", "fixed"] = "one"
-    """s: learned for each pixel of each image, learned once for all, or `fixed_scale`."""
+    """s: a decoder output for each pixel, one learned number for all pixels, or `fixed_scale`."""
     fixed_scale: Positive = 0.1
-    """s where `scale` is `fixed`, and where learning begins."""
+    """s if `scale` is `fixed`; otherwise about the initial value of s."""
     smallest: Positive = 0.01
-    """A learned s is larger, so that no pixel that never changes drives the density to infinity."""
+    """Lower limit of a learned s, so that constant pixels cannot make the density infinite."""
 
     @property
     def outputs(self) -> int:
-        """The mean, and for `pixel` the scale."""
+        """1 for the mean, and 1 more for the scale if it is `pixel`."""
         return 2 if self.scale == "pixel" else 1
 
     @property
     def shared(self) -> int:
-        """The scale for `one`."""
+        """1 for the scale if it is `one`."""
         return int(self.scale == "one")
 
     def log_prob(
@@ -60,7 +60,7 @@ class Gaussian(Likelihood, name="gaussian"):
     def sample(
         self, raw: Float[Array, "*batch h w c numbers"], key: Key[Array, ""]
     ) -> Float[Array, "*batch h w c"]:
-        """Draw each pixel; it may lie outside of [0, 1]."""
+        """Draw each pixel; values may lie outside [0, 1]."""
         import jax
 
         mean = self.mean(raw)

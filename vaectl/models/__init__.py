@@ -1,4 +1,4 @@
-"""Models: encoders and decoders. Each has a file of its own."""
+"""Models, one file each: an encoder and a decoder."""
 
 from vaectl.base.plugs import import_all
 

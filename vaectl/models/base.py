@@ -1,4 +1,4 @@
-"""What a model is."""
+"""The protocol of models."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ ImageShape = tuple[int, int, int]
 
 
 class Coder(Protocol):
-    """An encoder and a decoder with their parameters: the `nnx.Module` that a model builds."""
+    """The `nnx.Module` that a model builds: an encoder and a decoder with their parameters."""
 
     def encode(
         self, x: Float[Array, "batch h w c"]
     ) -> tuple[Float[Array, "batch code"], Float[Array, "batch code"]]:
-        """Return mean and log-variance of q(z|x), a diagonal Gaussian, for each image."""
+        """Return mean and log-variance of the diagonal Gaussian q(z|x) for each image."""
 
     def decode(self, z: Float[Array, "*batch code"]) -> Float[Array, "*batch h w c numbers"]:
-        """Return the numbers that the likelihood takes for each pixel."""
+        """Return the likelihood's inputs for each pixel."""
 
 
 class Model(Plug, kind="model"):
-    """The encoder q(z|x) and the decoder of p(x|z)."""
+    """The settings of an encoder q(z|x) and a decoder of p(x|z), from which they are built."""
 
     def summary(self, code_size: int) -> str:
-        """Say in a few words what it is, for a table."""
+        """Describe the model in a few words, for tables."""
         return f"{self.name}-{code_size}"
 
     @abstractmethod
@@ -45,8 +45,8 @@ class Model(Plug, kind="model"):
         Args:
             image_shape: height, width and channels.
             code_size: dimensions of z.
-            outputs: numbers for each pixel and channel, which the likelihood asks for.
-            rngs: where initial values are drawn.
+            outputs: decoder outputs for each pixel and channel; the likelihood sets it.
+            rngs: random keys of the initial parameters.
         """
 
 

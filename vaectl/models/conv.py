@@ -1,4 +1,4 @@
-"""Convolutions that halve the image twice, and their mirror image."""
+"""A convolutional model: two convolutions that halve the image, and their transposes."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 
 class Conv(Model, name="conv"):
-    """Two convolutions of stride 2, one linear layer to the code, and the reverse.
+    """Two convolutions of stride 2 and one linear layer to the code, and the reverse.
 
-    The architecture of DCGAN's kind (Radford et al. 2016), without its normalization.
+    As in DCGAN (Radford et al. 2016), but without normalization.
     """
 
     channels: Annotated[int, Field(ge=1, le=10_000)] = 32
-    """Of the first convolution; the second has twice as many."""
+    """Channels of the first convolution; the second has twice as many."""
     kernel_size: Annotated[int, Field(ge=1, le=99)] = 3
     """Height and width of the kernels."""
 
     def build(
         self, image_shape: ImageShape, code_size: int, outputs: int, rngs: nnx.Rngs
     ) -> nnx.Module:
-        """Build an encoder and a decoder of images of any size."""
+        """Build an encoder and a decoder for images of any size."""
         import jax
         from flax import nnx
 

@@ -1,4 +1,4 @@
-"""Fully connected layers."""
+"""A model of fully connected layers."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ if TYPE_CHECKING:
 
 
 class MLP(Model, name="mlp"):
-    """Hidden layers of one size on each side.
+    """Fully connected layers, with the same hidden layers in the encoder and the decoder.
 
         h = f(W x + b), ...;  [mu, log_var] = W' h + b'
         h = f(W z + b), ...;  raw = W' h + b'
 
-    Kingma & Welling 2013, appendix C. The mean and the log-variance are one matrix product.
+    One matrix product gives the mean and the log-variance. Kingma & Welling 2013, appendix C.
     """
 
     hidden_size: Annotated[int, Field(ge=1, le=1_000_000)] = 500
     """Units of each hidden layer."""
     hidden_layers: Annotated[int, Field(ge=1, le=100)] = 1
-    """On each side; the paper has one."""
+    """Hidden layers of the encoder, and as many of the decoder; the paper has one."""
     activation: Literal["tanh", "relu"] = "tanh"
-    """Of the hidden layers."""
+    """Activation function of the hidden layers."""
     weight_init: Literal["lecun_normal", "lecun_uniform"] = "lecun_normal"
-    """Variance 1/fan-in; `lecun_uniform` is the paper's, uniform in ±sqrt(3/fan-in)."""
+    """Distribution of initial weights, of variance 1/fan-in; the paper's `lecun_uniform` is uniform
+    in ±sqrt(3/fan-in)."""
     bias_init: Literal["zeros", "unit_uniform"] = "zeros"
-    """`unit_uniform` is the paper's, uniform in ±sqrt(3): variance 1."""
+    """Initial biases; the paper's `unit_uniform` is uniform in ±sqrt(3), of variance 1."""
 
     def summary(self, code_size: int) -> str:
         """Name the sizes of the encoder's layers, and the activation."""
@@ -42,7 +43,7 @@ class MLP(Model, name="mlp"):
     def build(
         self, image_shape: ImageShape, code_size: int, outputs: int, rngs: nnx.Rngs
     ) -> nnx.Module:
-        """Build an encoder and a decoder of flattened images."""
+        """Build an encoder and a decoder for flattened images."""
         import jax
         import jax.numpy as jnp
         from flax import nnx

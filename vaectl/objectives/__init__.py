@@ -1,4 +1,4 @@
-"""Objectives: what training maximizes. Each has a file of its own."""
+"""Objectives, one file each: what training maximizes."""
 
 from vaectl.base.plugs import import_all
 

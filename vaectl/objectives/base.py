@@ -1,4 +1,4 @@
-"""What an objective is."""
+"""The protocol of objectives, and the names of their terms."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 class Objective(Plug, kind="objective"):
-    """What training minimizes, and what it reports: values of each image, by name, in nats."""
+    """The loss that training minimizes, and the terms that it reports, in nats per image."""
 
     @property
     def best(self) -> str:
-        """The number of the validation split whose highest value says which epoch is best."""
+        """The term of the validation split whose highest value marks the best epoch."""
         return "elbo"
 
     def estimator(self, samples: int) -> str:
-        """Say what the reported numbers are."""
+        """Describe how the reported numbers are estimated."""
         return f"ELBO, {samples} sample{'s' * (samples > 1)}"
 
     @abstractmethod
@@ -41,23 +41,23 @@ class Objective(Plug, kind="objective"):
         Args:
             network: the encoder and the decoder.
             x: images in [0, 1].
-            noise: standard normal; its first axis is L.
-            epoch: how many epochs, and parts of one, were trained before.
+            noise: standard normal numbers; L samples for each image.
+            epoch: the epochs trained so far, with fractions.
         """
 
 
 class ObjectiveChoice(Choice[Objective]):
-    """What training maximizes."""
+    """The objective that training maximizes."""
 
     plugs = Objective
     default = "elbo"
 
     samples: Annotated[int, Field(ge=1, le=100_000)] = 1
-    """L, the samples of z per image in the estimate of E[log p(x|z)]."""
+    """The number of samples of z per image: L of the ELBO, K of the IWAE bound."""
 
 
 def with_elbo(terms: Mapping[str, float]) -> dict[str, float]:
-    """Put the ELBO before its two parts, where these are known: -(NLL + KL), higher is better."""
+    """Add ELBO = -(NLL + KL) before its two parts, if both are there; higher is better."""
     if "kl" in terms and "nll" in terms:
         parts = {name: value for name, value in terms.items() if name != "elbo"}
         return {"elbo": -(terms["nll"] + terms["kl"]), **parts}
@@ -65,5 +65,5 @@ def with_elbo(terms: Mapping[str, float]) -> dict[str, float]:
 
 
 def label(name: str) -> str:
-    """Write the name of a term for people: `elbo` as ELBO, `gradient_norm` as gradient norm."""
+    """Return a term's name for people: `elbo` as ELBO, `gradient_norm` as gradient norm."""
     return name.upper() if len(name) <= 4 else name.replace("_", " ")

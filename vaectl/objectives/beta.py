@@ -1,4 +1,4 @@
-"""The bound with a weight on its KL divergence."""
+"""The evidence lower bound with a weighted KL divergence."""
 
 from __future__ import annotations
 
@@ -18,19 +18,18 @@ class Beta(Objective, name="beta"):
 
         w = beta min(epoch / warmup_epochs, 1)
 
-    What is reported stays the KL, the NLL and the ELBO of w = 1 without free nats, so that runs can
-    be compared.
+    The reported terms are the unweighted KL and NLL and their ELBO, so that runs can be compared.
 
     Higgins et al. 2017, eq. 4 (beta); Bowman et al. 2016, section 3.1 (warm-up); Kingma et al.
     2016, eq. 15 (free nats; here for each image, not for the mean of a batch).
     """
 
     beta: NonNegative = 1.0
-    """The weight of the KL; 1: the ELBO."""
+    """Weight of the KL; 1 gives the ELBO."""
     warmup_epochs: NonNegative = 0.0
-    """The weight rises linearly from zero over so many epochs; 0: no warm-up."""
+    """Epochs over which the weight rises linearly from zero; 0: no warm-up."""
     free_nats: NonNegative = 0.0
-    """A KL below this, in each dimension of the code, costs no more than this."""
+    """In each dimension of the code, a KL below this adds this much to the loss."""
 
     def terms(
         self,

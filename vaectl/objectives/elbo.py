@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ELBO(Objective, name="elbo"):
-    """The evidence lower bound: analytic KL, and L samples for the expected log-likelihood.
+    """The evidence lower bound, with an analytic KL and L samples of z for the likelihood.
 
         ELBO(x) ~= -KL(q(z|x) || p(z)) + 1/L sum_l log p(x|z_l),
         z_l = mu + exp(log_var / 2) * noise_l
@@ -28,7 +28,7 @@ class ELBO(Objective, name="elbo"):
         noise: Float[Array, "samples batch code"],
         epoch: Float[Array, ""],
     ) -> tuple[Float[Array, " batch"], dict[str, Float[Array, " batch"]]]:
-        """Return NLL + KL of each image, and the two."""
+        """Return NLL + KL of each image, and both terms."""
         import jax.numpy as jnp
 
         from vaectl.vae import posterior

@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 
 
 class IWAE(Objective, name="iwae"):
-    """The importance-weighted bound on log p(x) of K samples, K being `objective.samples`.
+    """The importance-weighted lower bound on log p(x), with K = `objective.samples` samples.
 
-        IWAE_K(x) = log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x),   z_k from q(z|x)
+        IWAE_K(x) = log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x),   z_k ~ q(z|x)
 
-    At K = 1 it is the ELBO, with a sampled KL; it rises with K towards log p(x).
+    For K = 1 it is the ELBO with a sampled KL; it rises with K towards log p(x).
 
     Burda et al. 2016, eq. 8.
     """
 
     @property
     def best(self) -> str:
-        """The bound itself."""
+        """The bound itself, not its ELBO."""
         return "iwae"
 
     def estimator(self, samples: int) -> str:
-        """Name K, and how the ELBO beside it was taken."""
+        """Name K, and the samples of the ELBO reported with the bound."""
         return f"IWAE bound, K = {samples}; ELBO, {samples} sample{'s' * (samples > 1)}"
 
     def terms(

@@ -1,4 +1,4 @@
-"""Optimizers: from a gradient to a direction. Each has a file of its own."""
+"""Optimizers, one file each: rules that turn a gradient into a direction."""
 
 from vaectl.base.plugs import import_all
 

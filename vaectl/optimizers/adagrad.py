@@ -1,4 +1,4 @@
-"""AdaGrad: the gradient divided by the root of the sum of its squares."""
+"""AdaGrad."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ if TYPE_CHECKING:
 
 
 class AdaGrad(Optimizer, name="adagrad"):
-    """Duchi, Hazan & Singer 2011.
+    """The gradient divided by the root of the sum of its squares.
 
-    s <- s + g^2;  direction = g / sqrt(s + eps)
+        s <- s + g^2;  direction = g / sqrt(s + eps)
+
+    Duchi, Hazan & Singer 2011.
     """
 
     place_in_the_paper = 3
 
     learning_rate: Positive = 1e-2
     initial_accumulator: NonNegative = 0.1
-    """The sum of squared gradients starts here."""
+    """Initial value of the sum of squared gradients."""
     eps: NonNegative = 1e-7
-    """Added to the sum, under the root."""
+    """A constant that is added to the sum, under the root."""
 
     def rule(self) -> optax.GradientTransformation:
         """Return Optax's transform."""

@@ -1,4 +1,4 @@
-"""Adam: running means of the gradient and of its square."""
+"""Adam."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ if TYPE_CHECKING:
 
 
 class Adam(Optimizer, name="adam"):
-    """Kingma & Ba 2015.
+    """The running mean of the gradient, divided by the root of the running mean of its square.
 
-    m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
-    direction = m' / (sqrt(v' + eps_root) + eps),   m' and v' corrected for starting at zero
+        m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
+        direction = m' / (sqrt(v' + eps_root) + eps),   m' and v' corrected for starting at zero
+
+    Kingma & Ba 2015, algorithm 1.
     """
 
     place_in_the_paper = 1
@@ -26,13 +28,13 @@ class Adam(Optimizer, name="adam"):
     b2: Decay = 0.999
     """Decay of the second moment."""
     eps: NonNegative = 1e-8
-    """Added to the root of the second moment."""
+    """A constant that is added to the root of the second moment."""
     eps_root: NonNegative = 0.0
-    """Added to the second moment, under the root."""
+    """A constant that is added to the second moment, under the root."""
     nesterov: bool = False
-    """NAdam: look ahead by one step of momentum."""
+    """Use NAdam, which looks ahead by one step of momentum."""
     bias_correction: bool = True
-    """False: moments as they are, which start at zero (the paper's code)."""
+    """Correct the moments for starting at zero; the paper's code does not."""
 
     def rule(self) -> optax.GradientTransformation:
         """Return Optax's transform, or the one without bias correction."""
@@ -43,7 +45,7 @@ class Adam(Optimizer, name="adam"):
 
 
 class Moments(NamedTuple):
-    """State of `scale_by_uncorrected_adam`: running means of gradients and of their squares."""
+    """State of `scale_by_uncorrected_adam`: running means of the gradient and of its square."""
 
     mu: optax.Updates
     nu: optax.Updates
@@ -52,14 +54,14 @@ class Moments(NamedTuple):
 def scale_by_uncorrected_adam(
     b1: float, b2: float, eps: float, eps_root: float = 0.0, *, nesterov: bool = False
 ) -> optax.GradientTransformation:
-    """Adam whose moments are not corrected for starting at zero, as in the paper's code.
+    """Return Adam without the correction of moments that start at zero, as in the paper's code.
 
         m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
         direction = m / (sqrt(v + eps_root) + eps)
 
-    Its very first step is (1 - b1) / sqrt(1 - b2) times Adam's: 3.2 times with the usual decays.
+    The first step is (1 - b1) / sqrt(1 - b2) times Adam's: 3.2 times with the usual decays.
 
-    Kingma & Ba 2015, algorithm 1, without its two lines of bias correction.
+    Kingma & Ba 2015, algorithm 1, without bias correction.
     """
     import jax
     import jax.numpy as jnp

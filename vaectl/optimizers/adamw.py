@@ -1,4 +1,4 @@
-"""Adam with its own decoupled weight decay."""
+"""AdamW."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ if TYPE_CHECKING:
 
 
 class AdamW(Optimizer, name="adamw"):
-    """Loshchilov & Hutter 2019, algorithm 2: Adam's direction, and a part of the parameter.
+    """Adam with decoupled weight decay.
 
         direction = m' / (sqrt(v') + eps) + decay * theta
 
-    The same as `adam` with `optimizer.weight_decay`, by its usual name and with its usual decay.
+    The same as `adam` with `optimizer.weight_decay`, but with AdamW's usual default.
+
+    Loshchilov & Hutter 2019, algorithm 2.
     """
 
     learning_rate: Positive = 1e-3
@@ -25,9 +27,9 @@ class AdamW(Optimizer, name="adamw"):
     b2: Decay = 0.999
     """Decay of the second moment."""
     eps: NonNegative = 1e-8
-    """Added to the root of the second moment."""
+    """A constant that is added to the root of the second moment."""
     decay: NonNegative = 1e-2
-    """Weight decay, of all parameters."""
+    """Weight decay of all parameters."""
 
     def rule(self) -> optax.GradientTransformation:
         """Return Optax's Adam, then the decay."""

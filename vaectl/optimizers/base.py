@@ -1,4 +1,4 @@
-"""What an optimizer is."""
+"""The protocol of optimizers."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ if TYPE_CHECKING:
 
 
 class Optimizer(Plug, kind="optimizer"):
-    """A rule that makes a direction of a gradient; a parameter steps against the direction.
+    """A rule that turns a gradient into a direction; parameters step against the direction.
 
         theta <- theta - learning_rate * schedule(step) * direction
 
-    The learning rate stays outside of the rule, so that another one is the same compiled program.
+    The learning rate is not part of the rule, so that all of them share one compiled program.
     """
 
     place_in_the_paper: ClassVar[int | None] = None
-    """Where Fig. 3 of the paper has it; `compare-optimizers` compares these unless told others."""
+    """Position in the paper's Fig. 3, or None; by default these optimizers are compared."""
 
     learning_rate: Positive
-    """The paper's by default, where the paper has the optimizer."""
+    """Learning rate; the default is the paper's, for the paper's optimizers."""
     gradient: Literal["mean", "sum"] = "mean"
-    """Over the images of a batch. The paper's RMSProp and AdaGrad take the sum."""
+    """Mean or sum over the images of a batch; the paper's RMSProp and AdaGrad take the sum."""
 
     @abstractmethod
     def rule(self) -> optax.GradientTransformation:
-        """Return the transform of a gradient into a direction."""
+        """Return the Optax transform from a gradient to a direction."""
 
     @property
     def decays_before_the_rule(self) -> bool:
-        """Whether weight decay joins the gradient before the rule, and not the direction after."""
+        """Whether weight decay is added to the gradient, not to the direction."""
         return False
 
     @property
     def resets_each_epoch(self) -> bool:
-        """Whether its state is made new when an epoch starts."""
+        """Whether the state is reset at the start of each epoch."""
         return False

@@ -1,4 +1,4 @@
-"""Lion: the sign of an interpolated momentum."""
+"""Lion."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ if TYPE_CHECKING:
 
 
 class Lion(Optimizer, name="lion"):
-    """Chen et al. 2023, algorithm 2.
+    """The sign of an interpolated momentum.
 
         direction = sign(b1 m + (1 - b1) g);  m <- b2 m + (1 - b2) g
 
-    Every parameter moves by the learning rate, so that wants to be 3 to 10 times lower than Adam's.
+    Every parameter moves by the learning rate, which should be 3 to 10 times lower than Adam's.
+
+    Chen et al. 2023, algorithm 2.
     """
 
     learning_rate: Positive = 1e-4

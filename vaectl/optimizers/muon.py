@@ -1,4 +1,4 @@
-"""Muon: momentum made orthogonal, for matrices; Adam for all other parameters."""
+"""Muon."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ if TYPE_CHECKING:
 
 
 class Muon(Optimizer, name="muon"):
-    """Jordan et al. 2024; scaled as by Liu et al. 2025, so that Adam's learning rates suit it.
+    """The orthogonalized momentum for matrices; Adam for all other parameters.
 
-    m <- beta m + (1 - beta) g;  direction = 0.2 sqrt(max(rows, columns)) U V^T,
-    U S V^T = beta m + (1 - beta) g, by a few steps of a Newton-Schulz iteration
+        m <- beta m + (1 - beta) g;  direction = 0.2 sqrt(max(rows, columns)) U V^T,
+        U S V^T = beta m + (1 - beta) g, by a few steps of a Newton-Schulz iteration
+
+    Jordan et al. 2024, with the scale of Liu et al. 2025, so that Adam's learning rates suit it.
     """
 
     learning_rate: Positive = 1e-3
     beta: Decay = 0.95
     """Decay of the momentum of matrices."""
     newton_schulz_steps: Annotated[int, Field(ge=1, le=100)] = 5
-    """Of the iteration that makes a matrix orthogonal."""
+    """Steps of the iteration that makes a matrix orthogonal."""
     b1: Decay = 0.9
-    """Decay of Adam's first moment, for all that is no matrix."""
+    """Decay of Adam's first moment, for parameters that are not matrices."""
     b2: Decay = 0.999
-    """Decay of Adam's second moment, for all that is no matrix."""
+    """Decay of Adam's second moment, for parameters that are not matrices."""
     eps: NonNegative = 1e-8
-    """Keeps divisors from zero."""
+    """A constant that keeps divisors from being zero."""
 
     def rule(self) -> optax.GradientTransformation:
         """Return Optax's transform, as a direction to step against."""

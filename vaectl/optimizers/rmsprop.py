@@ -1,4 +1,4 @@
-"""RMSProp: the gradient divided by the root of its running mean square."""
+"""RMSProp."""
 
 from __future__ import annotations
 
@@ -12,33 +12,35 @@ if TYPE_CHECKING:
 
 
 class RMSProp(Optimizer, name="rmsprop"):
-    """Tieleman & Hinton 2012.
+    """The gradient divided by the root of the running mean of its square.
 
-    v <- decay v + (1 - decay) g^2;  direction = g / sqrt(v + eps)
+        v <- decay v + (1 - decay) g^2;  direction = g / sqrt(v + eps)
+
+    Tieleman & Hinton 2012.
     """
 
     place_in_the_paper = 2
 
     learning_rate: Positive = 1e-3
     decay: Decay = 0.9
-    """Of the running mean of squared gradients."""
+    """Decay of the running mean of squared gradients."""
     eps: NonNegative = 1e-8
-    """Keeps the divisor from zero."""
+    """A constant that keeps the divisor from being zero."""
     eps_in_root: bool = True
-    """Whether `eps` is added under the root, or to it."""
+    """Add `eps` under the root; false: add it to the root."""
     initial_scale: NonNegative = 0.0
-    """The running mean starts here."""
+    """Initial value of the running mean."""
     bias_correction: bool = False
-    """Correct the running mean for where it started, as Adam does."""
+    """Correct the running mean for its initial value, as Adam does."""
     centered: bool = False
     """Divide by the standard deviation of the gradient instead of its root mean square."""
     momentum: Decay = 0.0
-    """On the scaled gradient."""
+    """Decay of a momentum of the scaled gradient; 0: none."""
     nesterov: bool = False
     """Look ahead by one step of momentum."""
 
     def rule(self) -> optax.GradientTransformation:
-        """Return Optax's transforms: the scale, then momentum if there is any."""
+        """Return Optax's transforms: the scale, then momentum if it is not 0."""
         import optax
 
         scale = optax.scale_by_stddev if self.centered else optax.scale_by_rms

@@ -1,4 +1,4 @@
-"""What the learning rate is multiplied by as training goes on."""
+"""Schedules of the learning rate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Schedule(Section):
-    """What the learning rate is multiplied by as training goes on.
+    """The factor of the learning rate at step t, with w warm-up steps of T in all.
 
         warm-up    (t + 1) / w                                         t < w
         constant   1                                                   t >= w
@@ -24,20 +24,20 @@ class Schedule(Section):
     """
 
     name: Literal["constant", "cosine"] = "constant"
-    """After the warm-up: stay at 1, or fall to `final` along half a cosine."""
+    """After the warm-up, stay at 1 (`constant`) or fall to `final` along half a cosine."""
     warmup_epochs: NonNegative = 0.0
-    """The learning rate rises linearly from zero over so many epochs; 0: no warm-up."""
+    """Epochs over which the learning rate rises linearly from zero; 0: no warm-up."""
     final: float = Field(0.0, ge=0, le=1)
-    """Where `cosine` ends, as a fraction of the learning rate."""
+    """The last factor of `cosine`."""
 
     def scale(
         self, *, steps_per_epoch: int, steps: int
     ) -> Callable[[Int[Array, ""]], Float[Array, ""]]:
-        """Return the multiplier as a function of the step t.
+        """Return the factor as a function of the step t.
 
         Args:
-            steps_per_epoch: to turn epochs into steps.
-            steps: T, of the whole run.
+            steps_per_epoch: converts epochs into steps.
+            steps: T, the steps of the whole run.
         """
         import jax.numpy as jnp
         import optax

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent with momentum."""
+"""SGD with momentum."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class SGD(Optimizer, name="sgd"):
     nesterov: bool = False
     """Look ahead by one step of momentum."""
     decay_in_momentum: bool = False
-    """Weight decay joins the gradient before the momentum (the paper's code) and not after it."""
+    """Add weight decay to the gradient, so that it enters the momentum, as in the paper's code."""
     reset_each_epoch: bool = False
-    """Momentum is set to zero when an epoch starts (the paper's code)."""
+    """Set the momentum to zero at the start of each epoch, as in the paper's code."""
 
     def rule(self) -> optax.GradientTransformation:
         """Return Optax's momentum."""
@@ -36,10 +36,10 @@ class SGD(Optimizer, name="sgd"):
 
     @property
     def decays_before_the_rule(self) -> bool:
-        """As `decay_in_momentum` says."""
+        """The setting `decay_in_momentum`."""
         return self.decay_in_momentum
 
     @property
     def resets_each_epoch(self) -> bool:
-        """As `reset_each_epoch` says."""
+        """The setting `reset_each_epoch`."""
         return self.reset_each_epoch

@@ -1,4 +1,4 @@
-"""What all optimizers share: clipping, weight decay, the scale of biases, the schedule."""
+"""Settings that all optimizers share: clipping, weight decay, learning rate of biases, schedule."""
 
 from __future__ import annotations
 
@@ -17,31 +17,30 @@ WeightDecayOn = Literal["all", "weights"]
 
 
 class OptimizerChoice(Choice[Optimizer]):
-    """The optimizer that trains, what all share, and the settings of each.
+    """The optimizer that trains, and settings that all optimizers share.
 
-    A section for each optimizer, so that `--optimizer` alone moves a configuration from one to
-    another, each with settings of its own.
+    Each optimizer has its own section, so that `--optimizer` alone switches to another one with its
+    own settings.
     """
 
     plugs = Optimizer
     default = "adam"
 
     weight_decay: NonNegative = 0.0
-    """Decoupled: each step takes `learning rate * weight_decay * parameter` away."""
+    """Decoupled decay: each step subtracts `learning rate * weight_decay * parameter`."""
     weight_decay_on: WeightDecayOn = "all"
-    """Which parameters decay: `all`, or `weights`, which leaves the biases out."""
+    """The parameters that decay: `all`, or `weights`, without the biases."""
     clip_norm: Positive | None = None
-    """Gradients of a larger global norm are scaled down to it; null: never."""
+    """Scale gradients of a larger global norm down to this norm; null: no clipping."""
     bias_learning_rate_scale: NonNegative = 1.0
-    """Biases learn at so many times the learning rate; the paper's code has 2."""
+    """Factor of the learning rate of biases; the paper's code has 2."""
     schedule: Schedule = Schedule()
 
     def direction(self) -> optax.GradientTransformation:
-        """Build the chosen optimizer: a gradient goes in, a direction to step against comes out.
+        """Return the transform from a gradient to a direction to step against.
 
         In order: clipping by the global norm, the optimizer's own rule, weight decay (before the
-        rule where that asks for it; without the biases where `weight_decay_on` is `weights`), the
-        scale of the biases.
+        rule if the optimizer asks for it), and the factor of the biases.
         """
         import optax
 
@@ -65,7 +64,7 @@ def _is_bias(path: tuple[Any, ...]) -> bool:
 
 
 def _no_bias(params: optax.Params) -> Any:
-    """A tree like the parameters: False for a bias, True for all else."""
+    """Return a tree like the parameters: False for a bias, True otherwise."""
     import jax
 
     return jax.tree_util.tree_map_with_path(lambda path, _: not _is_bias(path), params)

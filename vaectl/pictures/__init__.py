@@ -1,1 +1,1 @@
-"""What a run, a model and a comparison look like."""
+"""Figures of runs, models and comparisons."""

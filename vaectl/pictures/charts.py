@@ -1,4 +1,4 @@
-"""Figures of a comparison: curves in the paper's layout, and what tuning and seeds say."""
+"""Figures of a comparison: curves as in the paper's Fig. 3, tuning, and ranks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
@@ -12,36 +12,36 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from vaectl.objectives.base import label as label_of
 from vaectl.pictures.figures import STYLE, Figure, axis_label, plain
 
-# Okabe & Ito's colours, which most people tell apart; markers for those who cannot, and for paper
+# Okabe & Ito's colours, which most people can tell apart; markers are for all others and for print
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-_MARKERS = "os^Dv*PX"  # one more than there are colours, so that pairs repeat late
+_MARKERS = "os^Dv*PX"  # one more than colours, so that the pairs repeat only after 56
 
 
 class Trace(NamedTuple):
-    """The curves of one optimizer, a row per seed; after a seed diverged, NaN."""
+    """The curves of one optimizer, one row per seed; NaN after a seed diverged."""
 
     label: str
     seconds: Float[np.ndarray, "seeds epochs"]
-    """Of training, since its start."""
+    """Seconds of training since its start."""
     train: Mapping[str, Float[np.ndarray, "seeds epochs"]]
     validation: Mapping[str, Float[np.ndarray, "seeds epochs"]]
     diverged: int = 0
-    """Of the seeds."""
+    """The number of seeds that diverged."""
 
     @property
     def name(self) -> str:
-        """The label, and how many seeds diverged."""
+        """The label, and the number of seeds that diverged."""
         lost = f" ({self.diverged} of {len(self.seconds)} diverged)" if self.diverged else ""
         return self.label + lost
 
     @property
     def epochs(self) -> int:
-        """That any seed came to."""
+        """The number of epochs that at least one seed reached."""
         return int(np.isfinite(self.seconds).any(axis=0).sum())
 
     @property
     def elapsed(self) -> Float[np.ndarray, " epochs"]:
-        """Seconds since the start, an epoch's being the mean over the seeds that trained in it."""
+        """Seconds since the start; each epoch counts as its mean over the seeds that reached it."""
         each = np.diff(self.seconds[:, : self.epochs], axis=1, prepend=0.0)
         elapsed: Float[np.ndarray, " epochs"] = np.nanmean(each, axis=0).cumsum()
         return elapsed
@@ -57,9 +57,8 @@ def curves(traces: Sequence[Trace], by: Literal["epoch", "seconds"], *, title: s
 
     Training is dashed, validation solid.
 
-    Lines are means over seeds, bands reach from the lowest to the highest seed, both of those that
-    still train; a cross is where one diverged. Axes show what follows the first steep tenth of the
-    epochs.
+    Lines are means and bands are ranges over the seeds that have not diverged; a cross marks where
+    a seed diverged. The axes fit the epochs after the first, steep tenth.
     """
     with mpl.rc_context(STYLE):
         names = quantities(traces)
@@ -91,7 +90,7 @@ def curves(traces: Sequence[Trace], by: Literal["epoch", "seconds"], *, title: s
         seeds = max((len(trace.seconds) for trace in traces), default=1)
         band = f"; band: lowest to highest of {seeds} seeds" if seeds > 1 else ""
         if any(trace.diverged and trace.epochs for trace in traces):
-            band += ", of those that still train" * (seeds > 1) + "; cross: where one diverged"
+            band += ", without those that diverged" * (seeds > 1) + "; cross: a seed diverged"
         figure.legend(
             handles,
             names,
@@ -110,7 +109,7 @@ def _line(
     trace: Trace,
     dashes: tuple[int, ...],
 ) -> list[float]:
-    """Draw a mean and its band; return the settled part of the mean."""
+    """Draw a mean and its band; return the mean after the first tenth of the epochs."""
     colour = COLOURS[number % len(COLOURS)]
     mean = np.nanmean(values, axis=0)
     axes.plot(
@@ -156,7 +155,7 @@ def sensitivity(
             if known:
                 axes.plot(*zip(*known, strict=True), color=colour, marker=marker, ms=4, label=label)
             bad = [rate for rate, value in points if value is None]
-            # on the axis: these have no value
+            # drawn on the axis, because they have no value
             (cross,) = axes.plot(
                 bad,
                 [0.0] * len(bad),
@@ -170,7 +169,7 @@ def sensitivity(
             cross.set_in_layout(False)
             settled += sorted(value for _, value in known)[len(known) // 2 :]
         if settled:
-            # a rate that trains but spoils all is not to flatten the others
+            # one very low value must not flatten the others
             low, high = axes.get_ylim()
             axes.set_ylim(max(low, min(settled) - 3 * (max(settled) - min(settled)) - 1), high)
         _logarithmic(axes)
@@ -226,7 +225,7 @@ def ranks(found: Mapping[str, Sequence[float]], *, title: str) -> Figure:
 
 
 def _logarithmic(axes: Axes) -> None:
-    """Label 1, 2 and 5 of each decade, in plain numbers."""
+    """Use a logarithmic axis with labels at 1, 2 and 5 of each decade."""
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")

@@ -1,4 +1,4 @@
-"""Arrays and tables as matplotlib figures. No JAX, no disk, and no pyplot: it has global state."""
+"""Figures of curves and of the latent space. No pyplot, which has global state."""
 
 import io
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ LABELS: dict[str, str] = {
 }
 _DEFAULTS = {key: mpl.rcParamsDefault[key] for key in mpl.rcParamsDefault if "backend" not in key}
 STYLE: dict[Any, Any] = {
-    **_DEFAULTS,  # whatever the user's matplotlibrc says, or that of the current directory
+    **_DEFAULTS,  # override the user's matplotlibrc, and one in the current directory
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.titlesize": 9,
@@ -37,16 +37,16 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "figure.dpi": 200,
     "savefig.dpi": 200,
-    "svg.hashsalt": "vaectl",  # names inside an SVG that do not change from run to run
+    "svg.hashsalt": "vaectl",  # the same names inside an SVG in every run
 }
 _INK = "#1f3a5f"
 
 
 class Figure(drawn.Figure):
-    """A figure that is saved in the style that it was drawn in."""
+    """A figure that is saved in the style in which it was drawn."""
 
     def savefig(self, *args: Any, **kwargs: Any) -> None:
-        """Save in STYLE: much of it, such as names inside an SVG, counts only now."""
+        """Save in STYLE: some settings, such as the names inside an SVG, only matter here."""
         with mpl.rc_context(STYLE):
             super().savefig(*args, **kwargs)
 
@@ -57,12 +57,12 @@ def axis_label(name: str) -> str:
 
 
 def plain(title: str) -> str:
-    """A title that may hold names which users chose, without what no font has."""
+    """Return a title without characters that no font has, for names that users chose."""
     return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in title)
 
 
 def png(figure: drawn.Figure) -> bytes:
-    """Write a figure as a PNG, for a notebook."""
+    """Return a figure as a PNG, for a notebook."""
     file = io.BytesIO()
     figure.savefig(file, format="png")
     return file.getvalue()
@@ -71,7 +71,7 @@ def png(figure: drawn.Figure) -> bytes:
 def curves(rows: Sequence[Row], quantity: str, *, title: str) -> Figure:
     """Plot one quantity by epoch: training dashed, validation solid, as in the paper's Fig. 3.
 
-    The axis shows what follows the first steep epochs; those run out of it.
+    The axis fits the epochs after the first, steep twentieth.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.0, 3.4), layout="constrained")
@@ -100,7 +100,7 @@ def curves(rows: Sequence[Row], quantity: str, *, title: str) -> Figure:
         axes.set_xlim(min(1, last - 1), last)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel(axis_label(quantity))
-        # a $ in a name is no mathematics
+        # a $ in a name is not mathematics
         axes.set_title(plain(title), loc="left", parse_math=False)
         axes.legend()
     return figure
@@ -119,11 +119,11 @@ def inspection(
 
     Args:
         mu: posterior means.
-        samples: one sample from the posterior of each image: together, the aggregate posterior.
-        kl_by_dimension: mean over images.
-        labels: classes, which colour the means.
-        dims: the two dimensions that are drawn, of codes with more than one.
-        title: of the figure.
+        samples: one sample from each image's posterior; together, the aggregate posterior.
+        kl_by_dimension: means over images.
+        labels: classes, which set the colours of the means.
+        dims: the two dimensions that are drawn.
+        title: the title of the figure.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10.5, 3.7), layout="constrained")
@@ -160,7 +160,7 @@ def _scatter(
         for i, label in enumerate(classes):
             rows = labels == label
             axes.plot(x[rows], y[rows], "o", ms=size, mew=0, color=palette(i), label=str(label))
-            # in print without colour the number tells a class
+            # the number shows the class in print without colour
             axes.annotate(
                 str(label),
                 (float(np.median(x[rows])), float(np.median(y[rows]))),

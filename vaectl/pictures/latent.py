@@ -1,4 +1,4 @@
-"""Places and ways in the latent space, as arrays. No model and no disk."""
+"""Points, planes and paths in the latent space."""
 
 import itertools
 from typing import Literal
@@ -13,10 +13,10 @@ Path = Literal["linear", "spherical"]
 
 
 def axis(grid: int, limit: float, spacing: Spacing) -> Float[np.ndarray, " grid"]:
-    """Coordinates from -limit to limit.
+    """Return coordinates from -limit to limit.
 
-    `linear`: at equal distances (the paper's Fig. 5). `quantile`: at equal probabilities of the
-    standard normal prior, Phi^-1 of equal steps from Phi(-limit) to Phi(limit), as in Kingma &
+    `linear` has equal distances (the paper's Fig. 5). `quantile` has equal probabilities under the
+    standard normal prior: Phi^-1 of equal steps from Phi(-limit) to Phi(limit), as in Kingma &
     Welling 2013, appendix A.
     """
     if grid == 1:
@@ -32,7 +32,7 @@ def plane(
     dims: tuple[int, int],
     anchor: Float[np.ndarray, " code"],
 ) -> Float[np.ndarray, "grid grid code"]:
-    """Codes on a plane through `anchor`: dims[0] grows to the right, dims[1] upwards."""
+    """Return codes on a plane through `anchor`: dims[0] grows to the right, dims[1] upwards."""
     grid = len(coordinates)
     codes = np.tile(np.asarray(anchor, np.float32), (grid, grid, 1))
     codes[:, :, dims[0]] = coordinates[None, :]
@@ -43,13 +43,13 @@ def plane(
 def way(
     start: Float[np.ndarray, "*shape"], end: Float[np.ndarray, "*shape"], steps: int, path: Path
 ) -> Float[np.ndarray, "steps ..."]:
-    """Points from `start` to `end`, both included.
+    """Return points on a path from `start` to `end`, both included.
 
         linear      (1 - t) a + t b
         spherical   (sin((1 - t) w) a + sin(t w) b) / sin w,  w the angle between a and b
 
-    `spherical` keeps the length of codes, which in many dimensions lie close to a sphere; where the
-    angle is close to 0 or pi, or a code is zero, it is not defined, and linear.
+    `spherical` keeps the length of codes, which in many dimensions lie close to a sphere. Where it
+    is not defined, at angles close to 0 or pi and at zero codes, the path is linear.
     """
     t = np.linspace(0, 1, steps).reshape(-1, *[1] * start.ndim)
     weights = 1 - t, t
@@ -65,7 +65,7 @@ def way(
 def chain(
     rows: int, images: int, labels: Int32[np.ndarray, " images"] | None, seed: int
 ) -> list[tuple[int, int]]:
-    """Pairs of images, each starting where the last one ended, of different classes where known."""
+    """Return pairs of images of different classes; each starts with the end of the last."""
     rng = np.random.default_rng(seed)
     kinds = labels if labels is not None and len(set(labels.tolist())) > 1 else np.arange(images)
     stops: list[int] = []
@@ -77,6 +77,6 @@ def chain(
 
 
 def most_active(kl_by_dimension: Float[np.ndarray, " code"]) -> tuple[int, int]:
-    """The two dimensions of the highest KL, the highest first."""
+    """Return the two dimensions of the highest KL, the highest first."""
     first, second = np.argsort(kl_by_dimension)[::-1][:2].tolist()
     return first, second

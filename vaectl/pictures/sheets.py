@@ -1,4 +1,4 @@
-"""Sheets of images as a journal prints them: dark on white, square pixels, nothing interpolated."""
+"""Sheets of images: dark on white, with square pixels and no interpolation."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,22 +14,22 @@ from vaectl.pictures.figures import STYLE, Figure, plain
 
 _DPI = 200
 _TARGET = 1100
-"""Pixels that a sheet is to be wide, about; images are enlarged by a whole number."""
+"""Approximate width of a sheet in pixels; images are enlarged by a whole factor."""
 _MOST = 2**16
-"""Pixels each way that Agg, which draws, can count."""
+"""Largest width and height in pixels that Matplotlib can draw."""
 _BYTES = 90
-"""Of a pixel, while it is drawn; measured."""
+"""Memory for each pixel of a sheet while it is drawn; measured."""
 _GAP = 2
 """Image pixels between two images."""
 _MARGIN, _TITLE, _HEADING = 24, 70, 36
 _LEFT, _BELOW, _AXIS = 76, 28, 44
-"""What stands around, in pixels of the sheet: labels to the left and below, names of axes."""
+"""Pixels for labels to the left, labels below, and the names of axes."""
 _CHARACTER = 12
-"""Width of one of the title's, about."""
+"""Approximate width of a character of the title, in pixels."""
 
 
 class Panel(NamedTuple):
-    """Images in rows and columns, with what is written at their edges."""
+    """Images in rows and columns, with a heading and labels."""
 
     images: Float[np.ndarray, "rows columns h w"]
     heading: str = ""
@@ -40,40 +40,34 @@ class Panel(NamedTuple):
 
 
 def near_square(images: Float[np.ndarray, "count h w"]) -> Float[np.ndarray, "rows columns h w"]:
-    """Arrange images in rows of about as many columns; blank ones fill the last row."""
+    """Arrange images in about as many rows as columns, with blank images at the end."""
     columns = int(np.ceil(np.sqrt(len(images))))
     rows = -(-len(images) // columns)
     blank = np.zeros((rows * columns - len(images), *images.shape[1:]), images.dtype)
     return np.concatenate([images, blank]).reshape(rows, columns, *images.shape[1:])
 
 
+class _Layout(NamedTuple):
+    """Sizes in pixels of the sheet."""
+
+    scale: int
+    """The width of an image's pixel."""
+    left: int
+    above: int
+    below: int
+    """Margins of each panel."""
+    width: int
+    height: int
+
+
 def sheet(panels: Sequence[Sequence[Panel]], *, title: str) -> Figure:
-    """Lay panels out in rows under a title; 0 is white and 1 black."""
+    """Draw rows of panels below a title; 0 is white and 1 is black.
+
+    Raises:
+        ConfigError: the sheet is too large to draw.
+    """
     tiles = [[_tile(panel.images) for panel in row] for row in panels]
-    every = [panel for row in panels for panel in row]
-    left = (
-        _MARGIN + _LEFT * any(p.row_labels for p in every) + _AXIS * any(p.y_label for p in every)
-    )
-    below = (
-        _MARGIN
-        + _BELOW * any(p.column_labels for p in every)
-        + _AXIS * any(p.x_label for p in every)
-    )
-    above = _HEADING * any(p.heading for p in every)
-
-    widest = max(sum(tile.shape[1] for tile in row) for row in tiles)
-    scale = max(2, round(_TARGET / widest))
-    width = max(sum(left + scale * tile.shape[1] for tile in row) for row in tiles) + _MARGIN
-    width = max(width, 2 * _MARGIN + _CHARACTER * max(map(len, title.splitlines()), default=0))
-    heights = [above + scale * max(tile.shape[0] for tile in row) + below for row in tiles]
-    height = _TITLE + sum(heights)
-    too_much = memory.excess(_BYTES * width * height)
-    if too_much or max(width, height) >= _MOST:
-        raise ConfigError(
-            f"a sheet of {width} x {height} pixels {too_much or 'is more than can be drawn'}",
-            hint="take fewer images",
-        )
-
+    scale, left, above, below, width, height = _layout(panels, tiles, title)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
         figure.text(
@@ -84,19 +78,43 @@ def sheet(panels: Sequence[Sequence[Panel]], *, title: str) -> Figure:
             parse_math=False,
         )
         top = _TITLE
-        for row, row_tiles, row_height in zip(panels, tiles, heights, strict=True):
+        for row, row_tiles in zip(panels, tiles, strict=True):
             x = 0
             for panel, tile in zip(row, row_tiles, strict=True):
                 x += left
                 h, w = scale * tile.shape[0], scale * tile.shape[1]
                 bottom = height - top - above - h
                 axes = figure.add_axes((x / width, bottom / height, w / width, h / height))
-                # no interpolation, and none by whoever shows an SVG
+                # "none" also keeps a viewer of the SVG from interpolating
                 axes.imshow(tile, cmap="gray_r", vmin=0, vmax=1, interpolation="none")
                 _label(axes, panel)
                 x += w
-            top += row_height
+            top += above + scale * max(tile.shape[0] for tile in row_tiles) + below
     return figure
+
+
+def _layout(
+    panels: Sequence[Sequence[Panel]], tiles: Sequence[Sequence[np.ndarray]], title: str
+) -> _Layout:
+    every = [panel for row in panels for panel in row]
+    left = _MARGIN + _LEFT * any(p.row_labels for p in every)
+    left += _AXIS * any(p.y_label for p in every)
+    above = _HEADING * any(p.heading for p in every)
+    below = _MARGIN + _BELOW * any(p.column_labels for p in every)
+    below += _AXIS * any(p.x_label for p in every)
+    widest = max(sum(tile.shape[1] for tile in row) for row in tiles)
+    scale = max(2, round(_TARGET / widest))
+    width = max(sum(left + scale * tile.shape[1] for tile in row) for row in tiles) + _MARGIN
+    width = max(width, 2 * _MARGIN + _CHARACTER * max(map(len, title.splitlines()), default=0))
+    heights = [above + scale * max(tile.shape[0] for tile in row) + below for row in tiles]
+    height = _TITLE + sum(heights)
+    too_much = memory.excess(_BYTES * width * height)
+    if too_much or max(width, height) >= _MOST:
+        raise ConfigError(
+            f"a sheet of {width} x {height} pixels {too_much or 'is too large to draw'}",
+            hint="use fewer images",
+        )
+    return _Layout(scale, left, above, below, width, height)
 
 
 def _label(axes: Axes, panel: Panel) -> None:

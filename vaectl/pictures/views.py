@@ -1,4 +1,4 @@
-"""What a trained model looks like: from a run to a picture, and to the arrays behind it."""
+"""Pictures of a trained model, and the arrays that they show."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FORMATS = ("png", "svg", "pdf")
 
 
 class View(NamedTuple):
-    """A picture and what it shows."""
+    """A picture, and the arrays that it shows."""
 
     name: str
     figure: Figure
@@ -43,7 +43,7 @@ class View(NamedTuple):
 
 
 def save(model: Trained, view: View, out: Path | None, arrays: Path | None) -> Path:
-    """Write a picture, into the run's figures/ or where it is wanted, and its arrays if wanted.
+    """Write a picture to `out`, or into the run's figures/, and its arrays if a file is given.
 
     Raises:
         RunError: a file cannot be written.
@@ -66,16 +66,14 @@ def save(model: Trained, view: View, out: Path | None, arrays: Path | None) -> P
 def open_run(
     run: str, runs_dir: Path, checkpoint: str, out: Path | None, arrays: Path | None
 ) -> Trained:
-    """Load the model to look at, and refuse a format before anything is computed for it.
+    """Check the formats of the output files, then load the model.
 
     Raises:
-        ConfigError: a format that cannot be written.
-        RunError: no such run, or its checkpoint does not load.
+        ConfigError: a format cannot be written.
+        RunError: there is no such run, or its checkpoint does not load.
     """
     if out is not None and out.suffix.lower()[1:] not in FORMATS:
-        raise ConfigError(
-            f"--out {out}: no format that can be written", hint="end it in .png, .svg or .pdf"
-        )
+        raise ConfigError(f"--out {out}: unknown format", hint="end it in .png, .svg or .pdf")
     if arrays is not None and arrays.suffix != ".npz":
         raise ConfigError(f"--save-arrays {arrays}: not a NumPy archive", hint="end it in .npz")
     model = load(find(run, runs_dir), checkpoint)
@@ -85,10 +83,10 @@ def open_run(
 
 
 def parse_pairs(texts: Sequence[str]) -> list[tuple[int, int]]:
-    """Read pairs of indices written I:J.
+    """Read pairs of indices written as I:J.
 
     Raises:
-        ConfigError: not of that form.
+        ConfigError: a text has another form.
     """
     pairs = []
     for text in texts:
@@ -126,22 +124,10 @@ def manifold(
     """Decode a plane of the latent space (Fig. 5 of the paper).
 
     Raises:
-        RunError: the code has one dimension, or not those asked for.
+        ConfigError: a dimension or the image is out of range, or the dimensions are equal.
+        RunError: the code has only one dimension.
     """
-    if model.code_size < 2:
-        raise RunError(
-            f"{model.rundir.path}: a code of one dimension has no plane",
-            hint="vaectl sample, or a model of --code-size 2",
-        )
-    for dim in dims or ():
-        _check_index("--dims", dim, model.code_size, "dimensions of the code")
-    if dims is not None and dims[0] == dims[1]:
-        raise ConfigError(
-            f"--dims {dims[0]} {dims[1]}: a plane has two different dimensions",
-            hint="name two that differ",
-        )
-    if dims is None:
-        dims = (0, 1) if model.code_size == 2 else _most_active(model)
+    dims = _plane(model, dims)
     centre = np.zeros(model.code_size, np.float32)
     if anchor is not None:
         images = model.split("test").images
@@ -150,7 +136,7 @@ def manifold(
     coordinates = latent.axis(grid, limit, spacing)
     z = latent.plane(coordinates, dims, centre)
     images = model.decode(z)
-    every = -(-grid // 25)  # of a large grid only some have room for a number
+    every = -(-grid // 25)  # a large grid only has room for some numbers
     ticks = [f"{c:.1f}" if i % every == 0 else "" for i, c in enumerate(coordinates)]
     panel = Panel(
         images,
@@ -167,6 +153,25 @@ def manifold(
     return View("manifold", figure, {"z": z, "images": images, "coordinates": coordinates})
 
 
+def _plane(model: Trained, dims: tuple[int, int] | None) -> tuple[int, int]:
+    """Check the dimensions of a plane; without any, choose the most active ones."""
+    if model.code_size < 2:
+        raise RunError(
+            f"{model.rundir.path}: a code of one dimension has no plane",
+            hint="vaectl sample, or a model of --code-size 2",
+        )
+    if dims is None:
+        return (0, 1) if model.code_size == 2 else _most_active(model)
+    for dim in dims:
+        _check_index("--dims", dim, model.code_size, "dimensions of the code")
+    if dims[0] == dims[1]:
+        raise ConfigError(
+            f"--dims {dims[0]} {dims[1]}: a plane has two different dimensions",
+            hint="choose two different dimensions",
+        )
+    return dims
+
+
 def morph(
     model: Trained,
     *,
@@ -180,11 +185,11 @@ def morph(
 ) -> View:
     """Morph from image to image, in image space and in latent space (Fig. 6 of the paper).
 
-    Without pairs, rows chain: each starts where the last one ended. An image that stands in several
-    rows is the same sample of its posterior in all of them.
+    Without pairs, each row starts with the last image of the row above. An image in several rows
+    has the same posterior sample in all of them.
 
     Raises:
-        ConfigError: an index out of range.
+        ConfigError: an index is out of range.
     """
     split = model.split("test")
     for pair in pairs:
@@ -213,16 +218,16 @@ def morph(
 
 
 def reconstruct(model: Trained, *, count: int, split_name: SplitName, seed: int) -> View:
-    """Set images beside their reconstructions from posterior means.
+    """Show images beside their reconstructions from posterior means.
 
     Raises:
-        ConfigError: more images than there are.
+        ConfigError: `count` exceeds the size of the split.
     """
     split = model.split(split_name)
     if count > len(split.images):
         raise ConfigError(
             f"--count {count}: there are {len(split.images)} images in the {split_name} split",
-            hint="ask for fewer, or another --split",
+            hint="use a smaller --count, or another --split",
         )
     chosen = np.random.default_rng(seed).permutation(len(split.images))[:count]
     originals = _in_unit(model, split.images[chosen])
@@ -245,7 +250,7 @@ def reconstruct(model: Trained, *, count: int, split_name: SplitName, seed: int)
 
 
 def inspect(model: Trained, *, split_name: SplitName, seed: int) -> View:
-    """Show the latent space itself: KL by dimension, posterior means, aggregate posterior."""
+    """Show the latent space: KL by dimension, posterior means, aggregate posterior."""
     split = model.split(split_name)
     found = likelihoods(
         model.vae, model.variables, split.images, samples=1, importance_samples=0, seed=seed
@@ -260,7 +265,7 @@ def inspect(model: Trained, *, split_name: SplitName, seed: int) -> View:
 
 
 def _most_active(model: Trained) -> tuple[int, int]:
-    """The two dimensions of the highest KL on validation images."""
+    """Return the two dimensions of the highest KL on validation images."""
     mu, log_var = model.encode(model.split("validation").images)
     kl = 0.5 * (mu**2 + np.expm1(log_var) - log_var).mean(axis=0)
     return latent.most_active(kl)
@@ -269,7 +274,7 @@ def _most_active(model: Trained) -> tuple[int, int]:
 def _codes(
     model: Trained, images: np.ndarray, from_mean: bool, seed: int
 ) -> Float[np.ndarray, "images code"]:
-    """Posterior means, or one sample of each posterior."""
+    """Return posterior means, or one sample of each posterior."""
     mu, log_var = model.encode(images)
     if from_mean:
         return mu

@@ -1,1 +1,1 @@
-"""Run directories: written, read, found."""
+"""Run directories: writing, reading and finding them."""

@@ -1,20 +1,20 @@
-"""Recognition of what vaectl made, by name and by content: nothing else is ever removed.
+"""Recognition of files that vaectl made, by name and content; vaectl removes no others.
 
-A run may come from somebody else, or hold what its owner put there. A file counts as vaectl's if
-its name is one that vaectl writes and its content begins as vaectl begins it. So does what is left
-of such a file that was being written. An empty file, or one of zeros as a power cut leaves it,
-counts by its name alone.
+A run may come from somebody else, or contain files of its owner. A file counts as vaectl's if
+vaectl writes files of that name and its content begins like theirs. The same holds for the hidden
+file beside it that is left if writing was interrupted. An empty file, or one of zeros as a power
+cut leaves it, is recognized by its name alone.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from vaectl.base.files import Folder
 
 Made = Mapping[str, bytes]
-"""The pattern of how a content begins, by the pattern of its names."""
+"""Patterns of how files begin, by patterns of their names."""
 
 JSON = rb'\{\s*"format_version": \d'
 PNG = rb"\x89PNG.*Matplotlib"
@@ -35,30 +35,41 @@ RUN: Made = {
     r"run\.json": JSON,
 }
 CHECKPOINTS: Made = {r"\d+\.json": JSON}
-CURVES: Made = {
-    r"(elbo|kl|nll)\.png": PNG,
-    r"(elbo|kl|nll)\.svg": SVG,
-}
-FIGURES: Made = {
-    **CURVES,
-    r"(sample|manifold|morph|reconstruct|inspect)\.png": PNG,
-}
+VIEWS: Made = {r"(sample|manifold|morph|reconstruct|inspect)\.png": PNG}
 LOGS: Made = {
     # a record: its length, a checksum of that, and an event: its time, and what kind of file it is
     r"events\.out\.tfevents\.\d+\.vaectl": rb".{12}\x09.{8}\x1a\x0dbrain\.Event:2",
 }
-"""What the sink for TensorBoard leaves in the directory of that name."""
+"""The files that the sink for TensorBoard leaves in the directory of that name."""
 EVALUATION: Made = {name: RUN[name] for name in (_EVALUATION, r"\.evaluation\.lock")}
 TRAINING: Made = {
-    name: content
-    for name, content in {**RUN, **CHECKPOINTS, **CURVES}.items()
-    if name not in EVALUATION
+    name: content for name, content in {**RUN, **CHECKPOINTS}.items() if name not in EVALUATION
 }
-"""Files that a training writes, and that no other command writes at the same time."""
+"""Files that training writes and that no other command writes at the same time."""
+
+
+def drawn(names: Iterable[str]) -> Made:
+    """Return the patterns of figures that are written as PNG and SVG under these names."""
+    choice = "|".join(map(re.escape, names))
+    return {rf"({choice})\.png": PNG, rf"({choice})\.svg": SVG}
+
+
+def curves(run: Folder) -> Made:
+    """Return the patterns of a run's curves: of ELBO, KL, NLL and the terms in metrics.csv.
+
+    Raises:
+        OSError: metrics.csv cannot be read.
+    """
+    terms: list[str] = []
+    if run.kind("metrics.csv") == "file":
+        with run.open("metrics.csv") as file:
+            header = file.readline(_HEAD).decode(errors="replace")
+        terms = header.split(",")[3:-1]  # between epoch, step, split and seconds
+    return drawn(["elbo", "kl", "nll", *terms])
 
 
 def is_made(folder: Folder, name: str, made: Made) -> bool:
-    """Tell whether something is a file that vaectl made, or what is left of one that it was making.
+    """Tell whether an entry is a file that vaectl made, or the rest of an interrupted write.
 
     Raises:
         OSError: it cannot be read.
@@ -74,7 +85,7 @@ def is_made(folder: Folder, name: str, made: Made) -> bool:
 
 
 def is_checkpoint(folder: Folder, name: str) -> bool:
-    """Tell whether something is a checkpoint's directory by Orbax, perhaps half written.
+    """Tell whether an entry is the directory of an Orbax checkpoint, perhaps incomplete.
 
     Raises:
         OSError: it cannot be read.
@@ -86,10 +97,10 @@ def is_checkpoint(folder: Folder, name: str) -> bool:
 
 
 def remove_halves(folder: Folder, made: Made) -> None:
-    """Remove what is left of files that were being written.
+    """Remove what interrupted writes have left.
 
     Raises:
-        OSError: the directory cannot be read, or something cannot be removed.
+        OSError: the directory cannot be read, or a file cannot be removed.
     """
     for name in folder.names():
         if _HALF.fullmatch(name) and is_made(folder, name, made):
@@ -97,7 +108,7 @@ def remove_halves(folder: Folder, made: Made) -> None:
 
 
 def others(folder: Folder, made: Made) -> list[str]:
-    """The names that vaectl would write in a directory, and that are not of what it made.
+    """Return the names of files that vaectl would overwrite but did not make.
 
     Raises:
         OSError: the directory cannot be read.
@@ -110,10 +121,10 @@ def others(folder: Folder, made: Made) -> list[str]:
 
 
 def remove(folder: Folder, made: Made) -> list[str]:
-    """Remove from a directory what vaectl made; return the names of what is left.
+    """Remove the files that vaectl made in a directory; return the names of all others.
 
     Raises:
-        OSError: the directory cannot be read, or something cannot be removed.
+        OSError: the directory cannot be read, or a file cannot be removed.
     """
     left = []
     for name in folder.names():
@@ -125,7 +136,7 @@ def remove(folder: Folder, made: Made) -> list[str]:
 
 
 def remove_run(parent: Folder, name: str) -> list[str]:
-    """Remove a run, or what vaectl made in it; return the paths of what is left.
+    """Remove a run, or the files that vaectl made in it; return the paths of all others.
 
     Raises:
         OSError: something cannot be read or removed.
@@ -138,18 +149,19 @@ def remove_run(parent: Folder, name: str) -> list[str]:
 
 
 def clear(run: Folder) -> list[str]:
-    """Remove from a run what vaectl made, the record last; return the paths of what is left.
+    """Remove the files that vaectl made in a run, the record last; return the paths of all others.
 
     Raises:
         OSError: something cannot be read or removed.
     """
-    places = {"checkpoints": CHECKPOINTS, "figures": FIGURES, "tensorboard": LOGS}
+    figures = {**VIEWS, **curves(run)}
+    places = {"checkpoints": CHECKPOINTS, "figures": figures, "tensorboard": LOGS}
     left = []
     for place, made in {**places, "": RUN}.items():
         folder = run.folder(place)
         if place and not run.kind(place):
             continue
-        for name in folder.names():  # sorted: of a run's own files run.json is the last
+        for name in folder.names():  # sorted, so that run.json is removed last
             if is_made(folder, name, made) or (made is CHECKPOINTS and is_checkpoint(folder, name)):
                 folder.remove(name)
             elif place or name not in (".lock", *places):

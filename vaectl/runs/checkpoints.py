@@ -1,15 +1,15 @@
-"""Checkpoints of a run, by Orbax; nothing else knows Orbax.
+"""Checkpoints of a run; the only module that uses Orbax.
 
-    checkpoints/2000/      the state after step 2000, as Orbax writes it
-    checkpoints/2000.json  what it is, the digest of its files, and a seal on all of that
+    checkpoints/2000/      the state after step 2000, written by Orbax
+    checkpoints/2000.json  its description, the digest of its files, and a seal of both
 
-A checkpoint counts only once its JSON stands beside it. That is written last, after every byte and
-every directory entry of the checkpoint is on the disk: Orbax syncs most files, but no directory.
-The digest is ours: Orbax loads flipped bytes without noticing. So is the seal: a flipped digit is a
-number too.
+A checkpoint counts once its JSON file exists. That file is written last, after all files and
+directory entries of the checkpoint are on the disk; Orbax syncs most files, but no directories.
+The digest finds changed bytes, which Orbax loads without an error; the seal finds changes of the
+JSON file.
 
-To resume exactly takes the state and, of the epochs before it, the best: a checkpoint names the
-one that it goes with. Once there are two save points, any one of those kept may be damaged.
+To resume exactly, the state and the best state before it are needed, so each checkpoint names the
+step of its best one. After two saves, any one of the checkpoints that are kept may be damaged.
 """
 
 from __future__ import annotations
@@ -44,82 +44,82 @@ from vaectl.training.program import TrainState
 
 FORMAT_VERSION = 2
 
-ANOTHER = "put it back from a copy, or choose --checkpoint latest, best, or an epoch's number"
+ANOTHER = "restore it from a copy, or choose --checkpoint latest, best, or an epoch's number"
 
 DAMAGED = (errno.ENOENT, errno.ENOTDIR, errno.EFBIG, errno.EINVAL)
-"""What reading ends in where a file is gone, too large, or none: no other time will help."""
+"""Errors of reading a file that is missing, too large or not a file; trying again does not help."""
 
 
 def _grown(sums: Any) -> Any:
-    """Read sums of before terms had names."""
+    """Read the sums of an older vaectl, in which terms had no names."""
     return dict(zip(("kl", "nll"), sums, strict=True)) if isinstance(sums, list | tuple) else sums
 
 
 class Info(BaseModel):
-    """What stands beside a checkpoint."""
+    """The description of a checkpoint, in the JSON file beside it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)
 
     format_version: int = FORMAT_VERSION
     epoch: Natural
-    """The last one that ended."""
+    """The last epoch that ended."""
     step: Natural
     beyond: Natural = 0
-    """Steps since that epoch's end."""
+    """Steps since the end of that epoch."""
     sums: Annotated[dict[str, float], BeforeValidator(_grown)] = {}
-    """Terms over the images of those steps, in nats; JSON keeps every bit of them."""
+    """Sums of the terms over the images of those steps, in nats; JSON keeps every bit."""
     seconds: Annotated[float, Field(ge=0)] = 0.0
-    """That those steps took."""
+    """Seconds that those steps took."""
     quantity: str = "elbo"
-    """The number of the validation split by which states are compared."""
+    """The term of the validation split by which states are compared."""
     score: float | None = Field(validation_alias=AliasChoices("score", "validation_elbo"))
-    """That number, in nats per image, of this state; None inside an epoch."""
+    """Its value for this state, in nats per image; None inside an epoch."""
     best: Natural | None = None
-    """The step of the best state so far; None before the first epoch's end."""
+    """The step of the best state so far; None before the end of the first epoch."""
     image_shape: ImageShape | None = None
-    """Of an image; None where an older vaectl saved it."""
+    """The shape of an image; None if an older vaectl saved it."""
     metrics: str = ""
-    """SHA-256 of the lines of metrics.csv until that epoch."""
+    """SHA-256 of the lines of metrics.csv up to that epoch."""
     layout: str = ""
     """SHA-256 of the names, types and shapes of the arrays."""
     size: Natural = 0
-    """Bytes of the files; 0 where an older vaectl saved it."""
+    """Bytes of the files; 0 if an older vaectl saved it."""
     digest: str = ""
     """SHA-256 of the files."""
 
     @property
     def where(self) -> str:
-        """Where in the training it is, for a person."""
+        """The place in the training, in words."""
         return f"epoch {self.epoch}" + (f" + {self.beyond} steps" if self.beyond else "")
 
     @property
     def needs(self) -> set[int]:
-        """The steps of the checkpoints that are needed to resume from this one exactly."""
+        """The steps of the checkpoints that are needed to resume exactly from this one."""
         return {self.step} | ({self.best} if self.best is not None else set())
 
 
 BEGINNING = Info(epoch=0, step=0, score=None)
-"""What would stand beside the state before the first step."""
+"""The description of the state before the first step."""
 
 
 _PART = re.compile(r"\d+(\.json|\.orbax-checkpoint-tmp.*)?")
-"""The names of what belongs to a step."""
+"""Names of files and directories that belong to the checkpoint of a step."""
 
 
 class Found(NamedTuple):
-    """What there is to resume from."""
+    """The checkpoints from which a run can be resumed."""
 
     intact: list[Info]
-    """Checkpoints to keep, by step; the last is the one to resume from, if there is any."""
+    """The checkpoints to keep, by step; the last one is the one to resume from."""
     warnings: list[str]
-    """One for each that is no good, and for what is lost with it."""
+    """Messages about checkpoints that are not used, and about a best state that is lost."""
 
 
 @final
 class Checkpoints:
-    """The checkpoints of one run: the latest, the best by validation ELBO, and what guards them.
+    """The checkpoints of one run: the latest, the best, and copies in case one is damaged.
 
-    Saving happens in the background; leaving the context waits for it.
+    States are saved in the background; leaving the context waits for that.
     """
 
     def __init__(self, folder: Folder) -> None:
@@ -127,18 +127,16 @@ class Checkpoints:
         self._folder = folder
         self._thread = ThreadPoolExecutor(1)
         self._saving: Future[None] | None = None
-        # what Orbax logs as an error, with a traceback, it raises too
-        for logger in ("absl", "asyncio"):
-            logging.getLogger(logger).setLevel(logging.CRITICAL)
-        sys.unraisablehook = _show_unraisable
+        self._quiet = quiet_orbax()
 
     @functools.cached_property
     def _orbax(self) -> Any:
-        import orbax.checkpoint  # takes half a second, which the first epoch need not wait for
+        import orbax.checkpoint  # takes half a second, so not before the first save
 
         return orbax.checkpoint.StandardCheckpointer()
 
     def __enter__(self) -> Self:
+        self._quiet.__enter__()
         return self
 
     def __exit__(
@@ -150,33 +148,34 @@ class Checkpoints:
         try:
             self.commit()
         except RunError:
-            # an error on its way out says more than that the last save failed too
+            # an error that is being raised matters more than the last save
             if error is None:
                 raise
         finally:
             self._thread.shutdown()
             if "_orbax" in vars(self):
-                # a save that failed, which was told, it raises again
+                # it raises the error of a failed save again
                 with contextlib.suppress(Exception):
                     self._orbax.close()
+            self._quiet.__exit__(None, None, None)
 
     def save(self, state: TrainState, info: Info, first: Callable[[], None] = lambda: None) -> None:
         """Save a state; it may be donated as soon as this returns.
 
         Args:
-            state: what to save.
-            info: what it is.
-            first: called in the background before the checkpoint counts, to make durable what
-                belongs with it.
+            state: the state to save.
+            info: its description.
+            first: called in the background before the checkpoint counts, to make files durable
+                that belong to it.
 
         Raises:
-            RunError: it, or the one before it, cannot be written.
+            RunError: this state, or the one saved before it, cannot be written.
         """
         self.commit()
         name = str(info.step)
         for there in _of_step(self._folder, info.step):
             raise RunError(
-                f"{self._folder.path / there}: it is there already, and in the way of a checkpoint",
+                f"{self._folder.path / there}: exists already, and is in the way of a checkpoint",
                 hint="move it away, and resume",
             )
         with self._writing(name):
@@ -186,17 +185,17 @@ class Checkpoints:
         self._saving = self._thread.submit(self._finish, info, first)
 
     def commit(self) -> None:
-        """Wait for the save under way.
+        """Wait for the current save.
 
         Raises:
-            RunError: it cannot be written; those before it still count.
+            RunError: it cannot be written; earlier checkpoints still count.
         """
         if self._saving is not None:
             saving, self._saving = self._saving, None
             saving.result()
 
     def _finish(self, info: Info, first: Callable[[], None]) -> None:
-        """Make a save count once it is whole and on the disk, and drop those that it supersedes."""
+        """Write the description once a checkpoint is on the disk, and delete superseded ones."""
         name = str(info.step)
         first()
         with self._writing(name):
@@ -208,18 +207,18 @@ class Checkpoints:
             with self._folder.replacing(f"{name}.json") as file:
                 fields = seals.sealed(info.model_dump(mode="json"))
                 file.write(json.dumps(fields, indent=2).encode() + b"\n")
-        with contextlib.suppress(RunError):  # what is too much does no harm
+        with contextlib.suppress(RunError):  # checkpoints that could not be deleted do no harm
             keep_only(self._folder, _needed(kept(self._folder)))
 
     def restore(self, info: Info, like: TrainState) -> TrainState:
         """Check a checkpoint against its digest, and load it.
 
         Args:
-            info: one of `kept`.
+            info: a checkpoint from `kept`.
             like: shapes, types and shardings of the state, as `jax.ShapeDtypeStruct`s.
 
         Raises:
-            RunError: it is not what was saved, cannot be read, or is of other shapes.
+            RunError: the checkpoint was changed, cannot be read, or has other shapes.
         """
         path = self._folder.path / str(info.step)
         try:
@@ -238,11 +237,11 @@ class Checkpoints:
             raise RunError(
                 f"{path}: the checkpoint does not fit config.yaml and run.json: its arrays have "
                 "other shapes",
-                hint="was one of them changed after training? Put the old one back",
+                hint="if one of them was changed after training, restore it",
             )
         try:
             state: TrainState = self._orbax.restore(path.absolute(), like)
-        except Exception as error:  # Orbax and its backends raise whatever they meet
+        except Exception as error:  # Orbax and its backends may raise anything
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise RunError(
                 f"{path}: the checkpoint does not load: {reason}", hint=ANOTHER
@@ -251,18 +250,16 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _writing(self, name: str) -> Iterator[None]:
-        """Tell what went wrong with a save, and remove what there is of it."""
+        """Turn an error of a save into a RunError, and remove what was written of it."""
         try:
             yield
-        except Exception as error:  # Orbax and its backends raise whatever they meet
-            # what it had begun, it leaves to the garbage collector, which complains
-            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
-            # on a full disk, make room to say what happened
+        except Exception as error:  # Orbax and its backends may raise anything
+            # on a full disk, this makes room for the record of the failure
             with contextlib.suppress(OSError, RunError):
                 for half in _of_step(self._folder, int(name)):
                     if _is_ours(self._folder, half):
                         self._folder.remove(half)
-            # TensorStore strings causes together, then its settings; the last is the system's
+            # TensorStore joins causes and then its settings; the last cause is the system's
             causes = str(error).partition(" [")[0]
             reason = error.strerror if isinstance(error, OSError) else causes.rpartition(": ")[2]
             raise RunError(
@@ -273,40 +270,40 @@ class Checkpoints:
 
 
 def check_place(directory: Path, *, to_save: bool = False) -> None:
-    """Refuse a path that Orbax reads in its own way.
+    """Refuse a path that Orbax would misread.
 
     Args:
-        directory: where checkpoints are, or will be below.
-        to_save: whether they will be saved there. Out of x[2], say, Orbax loads what was moved
-            there, but what it saves there it has lost.
+        directory: the directory of checkpoints, or one above it.
+        to_save: whether checkpoints will be saved there. In a directory such as x[2], Orbax can
+            load checkpoints, but loses what it saves.
 
     Raises:
-        RunError: it is one.
+        RunError: Orbax would misread the path.
     """
     try:
         str(directory.absolute()).encode()
     except UnicodeEncodeError:
         raise RunError(
             f"{directory.absolute()}: its path is not UTF-8 text, which Orbax needs",
-            hint="rename what it stands in, or choose another --runs-dir",
+            hint="rename the directory, or choose another --runs-dir",
         ) from None
     if "\\" in str(directory.absolute()):
         raise RunError(
             f"{directory.absolute()}: a backslash in its path, which Orbax takes for a slash",
-            hint="rename what it stands in, or choose another --runs-dir",
+            hint="rename the directory, or choose another --runs-dir",
         )
     if to_save and glob.escape(str(directory.absolute())) != str(directory.absolute()):
         raise RunError(
             f"{directory.absolute()}: one of * ? [ in its path, which Orbax takes for a pattern",
-            hint="rename what it stands in, or choose another --runs-dir",
+            hint="rename the directory, or choose another --runs-dir",
         )
 
 
 def kept(folder: Folder) -> list[Info]:
-    """All checkpoints that count, by step; of one that was deleted since, the JSON may be left.
+    """Return the checkpoints that count, by step, including those whose files were deleted.
 
     Raises:
-        RunError: one cannot be read, or all that there are, are of a newer format.
+        RunError: a checkpoint cannot be read, or all of them are of a newer format.
     """
     infos, newer = [], None
     for name in _parts(folder):
@@ -328,7 +325,7 @@ def kept(folder: Folder) -> list[Info]:
             continue
         except ValueError:
             continue
-        # its JSON goes before a checkpoint does, so a directory that is gone is damage
+        # vaectl deletes the JSON first, so a missing directory is damage
         if name == f"{info.step}.json" and kind in ("folder", None):
             infos.append(info)
     if newer and not infos:
@@ -337,16 +334,16 @@ def kept(folder: Folder) -> list[Info]:
 
 
 def best(infos: list[Info]) -> Info | None:
-    """The checkpoint of the highest score, the earliest of equals."""
+    """Return the checkpoint of the highest score, the earliest of equal ones."""
     ends = [info for info in infos if info.score is not None]
     return max(ends, key=lambda info: (info.score or 0.0, -info.step), default=None)
 
 
 def find_intact(folder: Folder) -> Found:
-    """Find the checkpoint to resume from: the last that is intact, and the best before it too.
+    """Find the last checkpoint that is intact and whose best one is intact too.
 
     Raises:
-        RunError: there are checkpoints, but none is good, or one cannot be read.
+        RunError: none of the checkpoints is intact, or one cannot be read.
     """
     intact = [info for info in kept(folder) if _is_intact(folder, info)]
     good = {info.step for info in intact}
@@ -354,24 +351,24 @@ def find_intact(folder: Folder) -> Found:
     newer = _newer(folder)
     bad = {_step(name) for name in parts if _is_ours(folder, name)} - good - newer
     warnings = [
-        f"{folder.path / str(step)}: the checkpoint is damaged or half written, and not used"
+        f"{folder.path / str(step)}: the checkpoint is damaged or incomplete, and not used"
         for step in sorted(bad)
     ]
     warnings += [
-        f"{folder.path / str(step)}: the checkpoint is of a newer vaectl, and left alone"
+        f"{folder.path / str(step)}: the checkpoint is of a newer vaectl, and not touched"
         for step in sorted(newer)
     ]
     warnings += [
-        f"{folder.path / name}: not a checkpoint of vaectl's, and left alone"
+        f"{folder.path / name}: not a checkpoint made by vaectl, and not touched"
         for name in parts
         if not _is_ours(folder, name)
     ]
     if not intact:
-        # without its JSON a checkpoint never counted: the run was killed before the first one did
+        # without any JSON no checkpoint ever counted: the run was killed before the first one did
         if any(name.endswith(".json") for name in parts):
             raise RunError(
-                "\n".join([f"{folder.path}: none of the checkpoints is good", *warnings]),
-                hint="put them back from a copy, or train again under another --name",
+                "\n".join([f"{folder.path}: none of the checkpoints is intact", *warnings]),
+                hint="restore them from a copy, or train again under another --name",
             )
         return Found([], warnings)
     exact = [info for info in intact if info.needs <= good]
@@ -382,18 +379,16 @@ def find_intact(folder: Folder) -> Found:
 
 
 def keep_only(folder: Folder, steps: set[int]) -> None:
-    """Delete checkpoints of other steps, damaged ones, and what kills left behind of them.
-
-    What vaectl did not make stays.
+    """Delete all other checkpoints, including incomplete ones; keep files vaectl did not make.
 
     Raises:
-        RunError: it cannot be deleted.
+        RunError: a file cannot be deleted.
     """
     try:
         stay = steps | _newer(folder)
         of_others = [name for name in _parts(folder) if _step(name) not in stay]
         ours = [name for name in of_others if _is_ours(folder, name)]
-        # first it stops counting, then it goes
+        # without its JSON a checkpoint does not count, so that goes first
         counting = [name for name in ours if name.endswith(".json")]
         for name in counting:
             folder.remove(name)
@@ -411,10 +406,10 @@ def keep_only(folder: Folder, steps: set[int]) -> None:
 
 
 def _parts(folder: Folder) -> list[str]:
-    """All names that may belong to some step: its JSON, its directory, what Orbax began to write.
+    """Return the names that may belong to a checkpoint: JSON files and directories.
 
     Raises:
-        RunError: it cannot be known.
+        RunError: the folder cannot be read.
     """
     try:
         return [name for name in folder.names() if _PART.fullmatch(name)]
@@ -424,7 +419,7 @@ def _parts(folder: Folder) -> list[str]:
 
 
 def _newer(folder: Folder) -> set[int]:
-    """The steps of checkpoints that a newer vaectl saved."""
+    """Return the steps of checkpoints that a newer vaectl saved."""
     found = set()
     for name in _parts(folder):
         with contextlib.suppress(OSError):
@@ -437,20 +432,20 @@ def _newer(folder: Folder) -> set[int]:
 
 
 def refuse_blocked(folder: Folder, after: int, until: int) -> None:
-    """Refuse to train where something that vaectl did not make is in the way of a checkpoint.
+    """Refuse to train if a file that vaectl did not make is in the way of a checkpoint.
 
     Args:
-        folder: where checkpoints go.
-        after: the step that training goes on from.
+        folder: the folder of checkpoints.
+        after: the step from which training continues.
         until: its last step.
 
     Raises:
-        RunError: something stands under the name of a step between them.
+        RunError: there is such a file, named after a step between the two.
     """
     for name in _parts(folder):
         if after < _step(name) <= until and not _is_ours(folder, name):
             raise RunError(
-                f"{folder.path / name}: in the way of a checkpoint, and not vaectl's",
+                f"{folder.path / name}: in the way of a checkpoint, and not made by vaectl",
                 hint="move it away, and resume",
             )
 
@@ -464,10 +459,10 @@ def _step(name: str) -> int:
 
 
 def _is_ours(folder: Folder, name: str) -> bool:
-    """Tell whether something is of a checkpoint that vaectl saved, or was saving.
+    """Tell whether vaectl made an entry of the folder.
 
     Raises:
-        RunError: it cannot be known.
+        RunError: the entry cannot be read.
     """
     try:
         made = belongings.is_made(folder, name, belongings.CHECKPOINTS)
@@ -478,7 +473,7 @@ def _is_ours(folder: Folder, name: str) -> bool:
 
 
 def _needed(infos: list[Info]) -> set[int]:
-    """The steps that let any one checkpoint be damaged, and the run still be resumed exactly."""
+    """Return the steps to keep, so that the run can be resumed even if one of them is damaged."""
     last = infos[-1]
     without = (
         next((info.needs for info in reversed(infos) if step not in info.needs), set())
@@ -496,34 +491,51 @@ def _is_intact(folder: Folder, info: Info) -> bool:
 
 
 def _refuse_unreadable(path: Path, error: OSError) -> None:
-    """Tell what is damaged or gone from what another time, or another user, may read.
+    """Refuse a file that may be readable later or by another user; pass one that is damaged.
 
     Raises:
-        RunError: it is of the second kind; to delete it would be to lose it.
+        RunError: the file may be readable later; deleting it now would lose it.
     """
     if error.errno not in DAMAGED:
         raise RunError(
             f"{error.filename or path}: cannot be read: {error.strerror}",
-            hint="put the files themselves in its place"
+            hint="replace the link with the files themselves"
             if error.errno == errno.ELOOP
-            else "mend the disk or the permissions, and try again; if it is lost, delete it",
+            else "fix the disk or the permissions, and try again; if it is lost, delete it",
         ) from None
 
 
-_unraisablehook = sys.unraisablehook
+@contextlib.contextmanager
+def quiet_orbax() -> Iterator[None]:
+    """Silence what Orbax prints about a write that failed: it raises the same error.
 
-
-def _show_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
-    """Show what nobody can catch, but for what follows a write that failed.
-
-    Orbax closes its event loop then, into which TensorStore calls as other writes end.
+    It logs a traceback; it drops coroutines that nobody awaits; and it closes its event loop while
+    TensorStore, whose other writes end later, still calls into it. What was set in this process
+    before holds again once the context is left.
     """
-    if str(unraisable.exc_value) != "Event loop is closed":
-        _unraisablehook(unraisable)
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    levels = [logger.level for logger in loggers]
+    hook = sys.unraisablehook
+
+    def show(unraisable: sys.UnraisableHookArgs) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        sys.unraisablehook = show
+        try:
+            yield
+        finally:
+            sys.unraisablehook = hook
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 def layout(state: TrainState) -> str:
-    """SHA-256 of the path, type and shape of each array of a state."""
+    """Return the SHA-256 of the path, type and shape of each array of a state."""
     result = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         result.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}\n".encode())
@@ -534,9 +546,9 @@ def is_intact(files: Folder, info: Info) -> bool:
     """Tell whether the files of a checkpoint are those that were saved.
 
     Raises:
-        OSError: a file cannot be read, or there is something that is none.
+        OSError: a file cannot be read, or an entry is not a file.
     """
-    # first the sizes: a file with a hole in it may be of terabytes
+    # sizes first: a sparse file may have terabytes
     return (not info.size or _size(files) == info.size) and digest(files) == info.digest
 
 
@@ -549,15 +561,15 @@ def _size(files: Folder) -> int:
 
 
 def digest(folder: Folder) -> str:
-    """SHA-256 of a directory: of the path, size and bytes of each file, in order of paths.
+    """Return the SHA-256 of the path, size and bytes of each file, in order of paths.
 
     Raises:
-        OSError: a file cannot be read, or there is something that is none.
+        OSError: a file cannot be read, or an entry is not a file.
     """
     result = hashlib.sha256()
     for path in sorted((path for path, _ in folder.walk()), key=lambda path: path.split("/")):
         with folder.open(path) as file:
             size = os.fstat(file.fileno()).st_size
             result.update(f"{path} {size}\n".encode())
-            hashlib.file_digest(file, lambda: result)  # in blocks: a file may be of gigabytes
+            hashlib.file_digest(file, lambda: result)  # in blocks: a file may have gigabytes
     return result.hexdigest()

@@ -1,12 +1,12 @@
-"""A run directory: the only owner of its paths and formats.
+"""A run directory: the paths and formats of all its files.
 
 config.yaml    the resolved configuration; `vaectl train config.yaml` repeats the run
 run.json       status, seed, versions, device, data set, times, resumptions
 metrics.csv    one row per epoch and split
 checkpoints/   see `vaectl.runs.checkpoints`
-figures/       curves, and what other commands draw
+figures/       curves, and the figures of other commands
 
-All of it is written durably, reached through no link, and removed only where vaectl made it.
+Files are written durably, reached without following links, and removed only if vaectl made them.
 """
 
 from __future__ import annotations
@@ -32,32 +32,32 @@ from vaectl.config import CHOICES, reading
 from vaectl.config.schema import Config
 from vaectl.runs import belongings, metrics
 from vaectl.runs.metrics import SPLITS, Row
-from vaectl.runs.record import FORMAT_VERSION, Evaluation, Record
+from vaectl.runs.record import FORMAT_VERSION, Evaluation, PlugFacts, Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PARTS = ("run.json", "config.yaml", "metrics.csv", "checkpoints")
-"""A run is known by any of these."""
+"""A directory with any of these is taken for a run."""
 
 _KINDS: Mapping[str, Kind] = {
     **dict.fromkeys(("run.json", "config.yaml", "metrics.csv", "evaluation.json"), "file"),
     **dict.fromkeys(("checkpoints", "figures"), "folder"),
 }
-"""What a run writes in its directory."""
+"""The files and folders of a run."""
 
 COMPARISON = "comparison.yaml"
-"""By this a comparison is known, which holds runs."""
+"""The settings of a comparison; a directory with this file contains runs."""
 
 MOST_BYTES = 2**26
-"""Of evaluation.json; the largest code there can be fills a fifth of it."""
+"""Largest evaluation.json that is read; with the largest code it has a fifth of this."""
 MOST_OF_RECORD = 2**22
-"""Bytes of run.json: of one that was resumed a thousand times."""
+"""Largest run.json that is read: that of a run resumed a thousand times."""
 _MOST_OF_A_LINE = 2000
-"""Bytes of metrics.csv."""
+"""Most bytes of a line of metrics.csv."""
 
 PATIENCE = 0.5
-"""Seconds to wait for a lock: who only asks whether it is held, holds it for a moment."""
+"""Seconds to wait for a lock, which `is_locked` of another process holds for a moment."""
 
 _LOCK = ".lock"
 _EVALUATIONS = TypeAdapter(dict[str, Evaluation])
@@ -65,27 +65,27 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def save_figure(path: Path, figure: Figure) -> None:
-    """Write a figure in the format that its suffix names, or leave what was there.
+    """Write a figure in the format of the path's suffix.
 
     Raises:
-        RunError: it cannot be written.
+        RunError: it cannot be written; an older file is kept.
     """
     with _writing(path), replacing(path) as file:
         _draw(figure, file, path.suffix[1:].lower())
 
 
 def _draw(figure: Figure, file: IO[bytes], kind: str) -> None:
-    # no date, so that the same figure gives the same file
+    # without a date, so that the same figure gives the same file
     metadata = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
     with warnings.catch_warnings():
-        # names of runs may be in scripts that the font lacks
+        # names of runs may have characters that the font lacks
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure.savefig(file, format=kind, metadata=metadata)
 
 
 @contextmanager
 def _writing(path: Path, hint: str = "") -> Iterator[None]:
-    """Tell that a path, or the one that an error names, cannot be written."""
+    """Turn an OSError into a RunError: a path, or the one that the error names, is not writable."""
     try:
         yield
     except Timeout:
@@ -99,7 +99,7 @@ def _writing(path: Path, hint: str = "") -> Iterator[None]:
 
 @contextmanager
 def _reading(path: Path, hint: str = "") -> Iterator[None]:
-    """Tell that a path cannot be read."""
+    """Turn an OSError into a RunError: a path cannot be read."""
     try:
         yield
     except OSError as error:
@@ -109,19 +109,19 @@ def _reading(path: Path, hint: str = "") -> Iterator[None]:
 
 
 def check_name(runs_dir: Path, name: str | None, *, force: bool) -> None:
-    """Refuse a name before anything is computed for it.
+    """Check the name of a new run, before anything is computed.
 
     Raises:
-        ConfigError: it cannot be that of a directory.
-        RunError: it is taken.
+        ConfigError: a directory cannot have this name.
+        RunError: the name is taken.
     """
     if name is None:
         return
     if name == "latest" or not _NAME.fullmatch(name):
         raise ConfigError(
             f"--name {name}: not usable as the name of a run",
-            hint="letters, digits, '.', '_' and '-', up to 100, beginning with a letter or digit; "
-            "'latest' is reserved",
+            hint="use up to 100 letters, digits, '.', '_' and '-', beginning with a letter or "
+            "digit; 'latest' is reserved",
         )
     path = runs_dir / name
     with _writing(path):
@@ -130,17 +130,17 @@ def check_name(runs_dir: Path, name: str | None, *, force: bool) -> None:
 
 
 def is_run(path: Path) -> bool:
-    """Tell whether a run is there; one that was killed at once has a lock and a configuration."""
+    """Tell whether a path is a run; one that was killed early has only a lock and config.yaml."""
     folder = Folder(path)
     try:
         names = folder.names()
         return "run.json" in names or (_LOCK in names and "config.yaml" in names and _is_bare(path))
-    except OSError:  # a path that is too long, or in another's private place, is none for us
+    except OSError:  # a path that is too long or not readable is not a run
         return False
 
 
 def _is_bare(path: Path) -> bool:
-    """Tell whether nothing is there but what a process writes first."""
+    """Tell whether a directory only has files that training writes before run.json."""
     folder = Folder(path)
     names = folder.names()
     ours = all(
@@ -154,7 +154,7 @@ def _is_bare(path: Path) -> bool:
 def _check_replaceable(path: Path, force: bool) -> None:
     if not force:
         raise RunError(
-            f"{path} exists already", hint="choose another --name, or replace it by --force"
+            f"{path} exists already", hint="choose another --name, or replace it with --force"
         )
     if path.is_symlink():
         raise RunError(
@@ -169,13 +169,13 @@ def _check_replaceable(path: Path, force: bool) -> None:
 
 @final
 class RunDir:
-    """A directory that one process writes in; the lock is held until the context is left."""
+    """A run directory, in which one process writes; it holds the lock until the context is left."""
 
     def __init__(self, place: Path | Folder) -> None:
         self.folder = place if isinstance(place, Folder) else Folder(place)
         self.path = self.folder.path
         self.left_alone: list[str] = []
-        """Paths that are not vaectl's, in a run that this one replaces."""
+        """Files of a replaced run that were kept, because vaectl did not make them."""
         self._lock = FileLock(self.path / _LOCK, timeout=0)
 
     @classmethod
@@ -183,13 +183,13 @@ class RunDir:
         """Make a new directory and lock it.
 
         Args:
-            runs_dir: where it goes; made where it is missing.
-            name: the wanted name, or None for the default one, made unique by a number.
-            default_name: what the settings suggest.
+            runs_dir: the parent directory, made if it is missing.
+            name: the name, or None for the default name, made unique by a number.
+            default_name: a name made from the settings.
             force: whether an existing run of that name is deleted first.
 
         Raises:
-            ConfigError: the name cannot be that of a directory.
+            ConfigError: a directory cannot have this name.
             RunError: the name is taken, or the directory cannot be written.
         """
         check_name(runs_dir, name, force=force)
@@ -203,17 +203,18 @@ class RunDir:
         return run
 
     def lock(self) -> Self:
-        """Lock a directory that is there, and clear away what a killed process left half written.
+        """Lock an existing directory, and remove what interrupted writes have left.
 
         Raises:
-            RunError: another process holds the lock, or the directory cannot be written, or a link
-                stands where a file of the run belongs.
+            RunError: another process holds the lock, the directory cannot be written, or a link is
+                in the place of one of the run's files.
         """
         with _writing(self.path), self._acquired():
             self._check_kinds()
+            made = {**belongings.TRAINING, **belongings.curves(self.folder)}
             for place in ("", "checkpoints", "figures"):
                 if not place or self.folder.kind(place):
-                    belongings.remove_halves(self.folder.folder(place), belongings.TRAINING)
+                    belongings.remove_halves(self.folder.folder(place), made)
         return self
 
     def __enter__(self) -> Self:
@@ -229,12 +230,12 @@ class RunDir:
 
     @property
     def name(self) -> str:
-        """The directory's name, from inside it too."""
+        """The directory's name, also if its path is '.'."""
         return self.path.resolve().name
 
     @property
     def checkpoints(self) -> Folder:
-        """Where `vaectl.runs.checkpoints` keeps what it keeps."""
+        """The folder of checkpoints."""
         return self.folder.folder("checkpoints")
 
     def write_config(self, text: str) -> None:
@@ -247,20 +248,20 @@ class RunDir:
         self._write("run.json", json.dumps(fields, indent=2) + "\n")
 
     def write_metrics(self, rows: Sequence[Row], names: Sequence[str]) -> None:
-        """Write metrics.csv whole, with such columns."""
+        """Write metrics.csv with all rows, and with columns of these names."""
         self._write("metrics.csv", metrics.header(names) + metrics.lines(rows, names))
 
     def append_metrics(self, rows: Sequence[Row], names: Sequence[str]) -> None:
         """Add rows to metrics.csv; they are durable after `sync_metrics`.
 
         Raises:
-            RunError: they cannot be written; the file may end in a part of them.
+            RunError: they cannot be written completely.
         """
         with _writing(self.path / "metrics.csv"):
             self.folder.append("metrics.csv", metrics.lines(rows, names).encode())
 
     def sync_metrics(self) -> None:
-        """Make durable what was added to metrics.csv.
+        """Make the rows added to metrics.csv durable.
 
         Raises:
             RunError: the disk refuses.
@@ -283,13 +284,13 @@ class RunDir:
         return [folder.path / f"{name}.{kind}" for kind in formats]
 
     def write_evaluation(self, evaluation: Evaluation) -> Path:
-        """Put an evaluation into evaluation.json, in the place of an older one of its split.
+        """Write an evaluation into evaluation.json; it replaces an older one of the same split.
 
         Raises:
-            RunError: it cannot be written, or others in it cannot be read and would be lost.
+            RunError: the file cannot be written, or its other evaluations cannot be read.
         """
         file = self.path / "evaluation.json"
-        # evaluations may end at once; the run's own lock may be with a training that goes on
+        # not the run's lock, which training may hold; several evaluations may end at once
         with _writing(file), FileLock(self.path / ".evaluation.lock"):
             belongings.remove_halves(self.folder, belongings.EVALUATION)
             evaluations = self.read_evaluations() | {evaluation.split: evaluation}
@@ -298,7 +299,7 @@ class RunDir:
         return file
 
     def read_evaluations(self) -> dict[str, Evaluation]:
-        """Read evaluation.json: by split; nothing where there is none.
+        """Read evaluation.json, by split; return nothing if there is no such file.
 
         Raises:
             RunError: it cannot be read, or is broken.
@@ -319,26 +320,26 @@ class RunDir:
         except ValueError:
             raise RunError(
                 f"{file}: it was changed, is damaged, or is not of this vaectl",
-                hint="put it back from a copy, or move it away and evaluate again",
+                hint="restore it from a copy, or move it away and evaluate again",
             ) from None
 
     @property
     def has_record(self) -> bool:
-        """Tell whether run.json is there: not where a run was killed at once."""
+        """Whether run.json exists; a run that was killed early has none."""
         try:
             return self.folder.kind("run.json") is not None
         except OSError:
             return False
 
     def read_record(self) -> Record:
-        """Read run.json, and check every field of it.
+        """Read run.json and check every field.
 
         Raises:
             RunError: it is missing, broken or from a newer vaectl.
         """
         file = self.path / "run.json"
         try:
-            with _reading(file, "give the path of a run; vaectl runs lists what there is"):
+            with _reading(file, "give the path of a run; vaectl runs lists all runs"):
                 content = self.folder.read(file.name, MOST_OF_RECORD)
             refuse_newer(file, content, FORMAT_VERSION)
             record = Record.model_validate_json(content)
@@ -346,65 +347,51 @@ class RunDir:
             where = ".".join(map(str, error.errors()[0]["loc"]))
             raise RunError(
                 f"{file}: not the record of a run of this vaectl" + (f": {where}" if where else ""),
-                hint="put it back from a copy; metrics.csv and checkpoints/ may still be whole",
+                hint="restore it from a copy; metrics.csv and checkpoints/ may still be whole",
             ) from None
         try:
             seals.check(content, optional=True)  # an older vaectl wrote none
         except ValueError:
             raise RunError(
-                f"{file}: it was changed, or is damaged: its seal is that of other fields",
-                hint="put it back from a copy; metrics.csv and checkpoints/ may still be whole",
+                f"{file}: it was changed or is damaged: its seal does not fit",
+                hint="restore it from a copy; metrics.csv and checkpoints/ may still be whole",
             ) from None
         return record
 
     def read_config(
         self, *, assignments: Sequence[str] = (), options: Mapping[str, object] | None = None
     ) -> Config:
-        """Read config.yaml, perhaps with other values for some keys: see `reading.load`.
+        """Read config.yaml, with other values for some keys: see `reading.load`.
 
         Raises:
-            RunError: it is missing or broken.
-            ConfigError: those values are wrong.
+            RunError: the file is missing or broken, or a plug of the run is not loaded.
+            ConfigError: the other values are wrong.
         """
         file = self.path / "config.yaml"
         with _reading(file):
             content = self.folder.read(file.name, reading.MOST_BYTES)
-        self._check_plugs()
+        if self.has_record and (missing := missing_plugs(self.read_record())):
+            raise RunError(
+                f"{self.path}: needs {missing[0]}, which is not loaded",
+                hint="if you trust that file, name it: --plugin FILE.py",
+            )
         try:
             stored = reading.load(file, content=content)
         except ConfigError as error:
             raise RunError(
-                error.message, hint="put it back from a copy; run.json has its values"
+                error.message, hint="restore it from a copy; run.json has its values"
             ) from None
         if not assignments and not options:
             return stored
         return reading.load(file, content=content, assignments=assignments, options=options)
 
-    def _check_plugs(self) -> None:
-        """Refuse a run whose plugs are not loaded; that is for the user to do.
-
-        Raises:
-            RunError: one of them is missing.
-        """
-        if not self.has_record:
-            return
-        for plug in self.read_record().plugs:
-            known = CHOICES[plug.kind].plugs.known if plug.kind in CHOICES else {}
-            if plug.name not in known:
-                plugins.load_installed()
-            if plug.name not in known:
-                raise RunError(
-                    f"{self.path}: it needs {plug}, which is not loaded",
-                    hint="if you trust that file, name it: --plugin FILE.py",
-                )
-
     def read_metrics(self, *, until: int | None = None) -> list[Row]:
-        """Read metrics.csv, all of it or all epochs until one.
+        """Read metrics.csv: all of it, or the epochs up to `until`.
 
-        After the epochs that are asked for anything may follow: a power cut leaves half a line.
+        What follows those epochs is ignored: after a power cut it may be half a line.
 
         Raises:
-            RunError: it is missing or broken, or lacks one of those epochs.
+            RunError: the file is missing or broken, or lacks one of those epochs.
         """
         if until == 0:
             return []
@@ -417,22 +404,22 @@ class RunDir:
         except ValueError:
             raise RunError(
                 f"{file}: not the metrics of a run",
-                hint="put it back from a copy, or train again under another --name",
+                hint="restore it from a copy, or train again under another --name",
             ) from None
         if until is not None:
             pairs = [(epoch, split) for epoch in range(1, until + 1) for split in SPLITS]
             if [(row.epoch, row.split) for row in rows] != pairs:
                 raise RunError(
-                    f"{file}: not all of the epochs 1 to {until}, which the run has had",
-                    hint="put it back from a copy, or train again under another --name",
+                    f"{file}: some of the epochs 1 to {until} are missing",
+                    hint="restore it from a copy, or train again under another --name",
                 )
         return rows
 
     def is_locked(self) -> bool:
-        """Tell whether a process writes in it, as far as can be known."""
+        """Tell whether a process writes in the directory, as far as can be known."""
         try:
             self._lock.acquire()
-        except OSError:  # Timeout is one too; another user's lock may not even be tried
+        except OSError:  # also Timeout, and the lock of another user
             return True
         self._lock.release()
         return False
@@ -443,7 +430,7 @@ class RunDir:
 
     @contextmanager
     def _acquired(self) -> Iterator[None]:
-        """Acquire the lock; an error inside releases it, and else it stays."""
+        """Acquire the lock, and release it only if the context raises an error."""
         if self.folder.kind(_LOCK) == "link":
             raise OSError(errno.ELOOP, LINK, str(self.path / _LOCK))
         try:
@@ -460,19 +447,20 @@ class RunDir:
             raise
 
     def _clear(self) -> None:
-        """Remove what vaectl made; the record goes last: until then it is a run."""
+        """Remove the files that vaectl made; run.json last, so that it stays a run until then."""
         self._check_kinds()
-        for place, made in (("", belongings.RUN), ("figures", belongings.CURVES)):
+        curves = belongings.curves(self.folder)
+        for place, made in (("", belongings.RUN), ("figures", curves)):
             if not place or self.folder.kind(place):
                 refuse_others(self.folder.folder(place), made)
         self.left_alone = belongings.clear(self.folder)
 
     def _check_kinds(self) -> None:
-        """Refuse a link, or a file of another kind, where a part of the run belongs.
+        """Check that the run's files are files and its folders are folders.
 
         Raises:
-            OSError: a link.
-            RunError: a file in the place of a directory, or the reverse.
+            OSError: one of them is a link.
+            RunError: one of them is of another kind.
         """
         for name, wanted in _KINDS.items():
             kind = self.folder.kind(name)
@@ -485,8 +473,19 @@ class RunDir:
                 )
 
 
+def missing_plugs(record: Record) -> list[PlugFacts]:
+    """Return the plugs of a run that are not loaded; vaectl loads no file by itself."""
+
+    def is_known(plug: PlugFacts) -> bool:
+        return plug.kind in CHOICES and plug.name in CHOICES[plug.kind].plugs.known
+
+    if not all(map(is_known, record.plugs)):
+        plugins.load_installed()
+    return [plug for plug in record.plugs if not is_known(plug)]
+
+
 def refuse_others(folder: Folder, made: belongings.Made) -> None:
-    """Refuse to begin again where that would write over what vaectl did not make.
+    """Refuse to replace a run if that would overwrite files that vaectl did not make.
 
     Raises:
         RunError: there is such a file.
@@ -494,13 +493,13 @@ def refuse_others(folder: Folder, made: belongings.Made) -> None:
     """
     for name in belongings.others(folder, made):
         raise RunError(
-            f"{folder.path / name}: not as vaectl writes it, so --force does not replace it",
+            f"{folder.path / name}: not made by vaectl, so --force does not replace it",
             hint="move it away, or choose another --name",
         )
 
 
 def _claim(runs_dir: Path, name: str, fixed: bool, force: bool) -> tuple[Path, bool]:
-    """Make the directory, atomically; say whether it is an existing run to be replaced."""
+    """Make the directory atomically; return its path, and whether it is a run to be replaced."""
     path = runs_dir / name
     number = 1
     while True:

@@ -1,4 +1,4 @@
-"""What a run depends on beside its configuration: versions, and the commit of the directory."""
+"""Versions of packages, and the Git commit of the working directory."""
 
 import os
 import platform
@@ -12,25 +12,25 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def versions() -> dict[str, str]:
-    """Of vaectl, of Python, and of the packages that numbers depend on."""
+    """Return the versions of vaectl, Python, and the packages on which results depend."""
     packages = {name: metadata.version(name) for name in PACKAGES}
     return {"vaectl": VERSION, "python": platform.python_version(), **packages}
 
 
 def git_commit() -> str | None:
-    """The commit of the working directory, with `-dirty` if files differ from it; None without.
+    """Return the commit of the working directory, with `-dirty` if files differ from it.
 
-    The repository may be a stranger's, whose configuration names programs for Git to run: filters,
-    hooks, a file system monitor, ways to fetch. None of them is run. Without its filter, a file
-    that a filter changes counts as dirty once it was touched. Where the flag cannot be had safely,
-    it is left out.
+    The repository may be somebody else's, with a configuration that names programs for Git to run:
+    filters, hooks, a file system monitor, transports. None of them is run. Without its filter, a
+    filtered file counts as dirty once it was touched. If the flag cannot be found safely, it is
+    left out. Without Git or a repository the result is None.
     """
     commit = _git("rev-parse", "--verify", "HEAD")
     if not commit:
         return None
     names = _git("config", "--null", "--name-only", "--get-regexp", r"^filter\.", none=1)
     filters = {name.rpartition(".")[0] for name in (names or "").split("\0") if name}
-    # `-c` takes what precedes the first = for the whole name
+    # `-c` ends the name of a setting at the first =
     if names is None or any("=" in name for name in filters):
         return commit
     changes = _git(
@@ -41,23 +41,23 @@ def git_commit() -> str | None:
 
 
 def _without(name: str) -> list[str]:
-    """Options of Git that keep a filter from running."""
+    """Return options of Git that keep a filter from running."""
     empty = [f"{name}.{key}=" for key in ("clean", "smudge", "process")]
     return [word for setting in (*empty, f"{name}.required=false") for word in ("-c", setting)]
 
 
 def _git(*arguments: str, none: int = 0) -> str | None:
-    """Run Git so that it starts no other program and reaches no network; return its answer.
+    """Run Git without other programs and without the network, and return its output.
 
     Args:
-        arguments: its options and command.
-        none: the exit code of a command that has found nothing.
+        arguments: Git's options and command.
+        none: the exit code of a command that finds nothing.
 
     Returns:
-        None where there is no Git, no repository, or no answer in time.
+        The output; None without Git, without a repository, or after a timeout.
     """
     path = os.pathsep.join(folder for folder in os.get_exec_path() if os.path.isabs(folder))  # noqa: PTH117
-    program = shutil.which("git", path=path)  # not one of the current directory
+    program = shutil.which("git", path=path)  # never from the current directory
     if program is None:
         return None
     unset = ("-c", "core.fsmonitor=", "-c", "core.hooksPath=/dev/null")
@@ -66,9 +66,9 @@ def _git(*arguments: str, none: int = 0) -> str | None:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     hardened = {
         "PATH": path,
-        "GIT_OPTIONAL_LOCKS": "0",  # write no index, after which a hook would run
-        "GIT_NO_LAZY_FETCH": "1",  # fetch no missing object of a partial clone
-        "GIT_ALLOW_PROTOCOL": "none",  # nor, by an older Git, over any protocol
+        "GIT_OPTIONAL_LOCKS": "0",  # do not write the index, which would run a hook
+        "GIT_NO_LAZY_FETCH": "1",  # do not fetch missing objects of a partial clone
+        "GIT_ALLOW_PROTOCOL": "none",  # the same for older versions of Git
         "GIT_TERMINAL_PROMPT": "0",
     }
     try:

@@ -1,4 +1,4 @@
-"""The runs of a directory: find one, list all."""
+"""Finding one run, and listing all runs of a directory."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import Literal, NamedTuple
 
 from vaectl.base.errors import ConfigError, RunError
 from vaectl.base.files import LINK, Folder
-from vaectl.runs.directory import COMPARISON, PARTS, RunDir, is_run
+from vaectl.config.schema import Config
+from vaectl.runs.directory import COMPARISON, PARTS, RunDir, is_run, missing_plugs
+from vaectl.runs.record import Record
 
 Order = Literal["start", "name", "elbo"]
 
 
 class Summary(NamedTuple):
-    """One row of `vaectl runs`; what is not known is None."""
+    """A row of `vaectl runs`; unknown values are None."""
 
     name: str
     status: str
@@ -33,12 +35,12 @@ def find(run: str, runs_dir: Path) -> RunDir:
     """Find a run.
 
     Args:
-        run: a path, a name in `runs_dir`, or `latest`: the one that started last, but for the
-            members of comparisons.
-        runs_dir: where runs are kept.
+        run: a path, a name in `runs_dir`, or `latest`, the run that started last; members of
+            comparisons do not count.
+        runs_dir: the directory of runs.
 
     Raises:
-        RunError: there is none.
+        RunError: there is no such run.
     """
     if run == "latest":
         rows = summaries(runs_dir)
@@ -53,11 +55,11 @@ def find(run: str, runs_dir: Path) -> RunDir:
     for path in (runs_dir / run, Path(run)):
         if is_run(path):
             if is_comparison(path.parent) and path.is_symlink():
-                raise RunError(f"{path}: {LINK}", hint="name the run that it points to")
+                raise RunError(f"{path}: {LINK}", hint="give the path of the run that it points to")
             return RunDir(path)
     raise RunError(
         f"{run}: no run of that name in {runs_dir}, and no run at that path",
-        hint="vaectl runs lists what there is",
+        hint="vaectl runs lists all runs",
     )
 
 
@@ -83,33 +85,33 @@ def find_all(run: str, runs_dir: Path) -> list[RunDir]:
 
 
 def is_comparison(path: Path) -> bool:
-    """Tell whether a directory holds a comparison, perhaps without its settings."""
+    """Tell whether a directory is a comparison, even if its settings are missing."""
     return _exists(path / COMPARISON) or _exists(path / "trials")
 
 
 def refuse_member(run: RunDir) -> None:
-    """Refuse to train a run further that belongs to a comparison, whose trials train alike.
+    """Refuse to resume a run of a comparison, whose runs all train for the same epochs.
 
     Raises:
-        ConfigError: it does.
+        ConfigError: the run belongs to a comparison.
     """
     comparison = run.path.resolve().parent
     if is_comparison(comparison):
         raise ConfigError(
-            f"{run.path} is a run of the comparison {comparison.name}, which holds its numbers: "
-            "it is not resumed",
+            f"{run.path} is a run of the comparison {comparison.name}, which contains its "
+            "numbers: it cannot be resumed",
             hint="copy it out of the comparison and resume the copy, or train its config.yaml "
             "under another --name",
         )
 
 
 def summaries(runs_dir: Path, pattern: str = "*") -> list[Summary]:
-    """Summarize every run whose name fits a glob, by name; a broken one says so.
+    """Summarize every run whose name matches a glob, sorted by name; broken ones have a problem.
 
-    Those of a comparison are named after it: NAME/LABEL-sSEED.
+    Runs of a comparison are named NAME/LABEL-sSEED.
 
     Raises:
-        RunError: `runs_dir` is there, but is no directory that can be read.
+        RunError: `runs_dir` exists, but cannot be read as a directory.
     """
     try:
         directories = sorted(runs_dir.iterdir())
@@ -120,16 +122,16 @@ def summaries(runs_dir: Path, pattern: str = "*") -> list[Summary]:
     except OSError as error:
         raise RunError(
             f"{runs_dir}: cannot be read: {error.strerror}",
-            hint="--runs-dir wants the directory that holds runs",
+            hint="give --runs-dir the directory that contains runs",
         ) from None
-    # what holds nothing that vaectl makes is none of its business
+    # directories without any file of a run are not listed
     runs = [path for path in directories if any(_exists(path / part) for part in PARTS)]
     named = {path.relative_to(runs_dir).as_posix(): path for path in runs}
     return [_summary(name, path) for name, path in named.items() if fnmatch.fnmatch(name, pattern)]
 
 
 def ordered(rows: list[Summary], by: Order) -> list[Summary]:
-    """Sort rows: the newest, the first by name, or the best validation ELBO on top."""
+    """Sort rows: the newest, the first by name, or the best validation ELBO first."""
     if by == "name":
         return rows
     if by == "elbo":
@@ -141,7 +143,7 @@ def ordered(rows: list[Summary], by: Order) -> list[Summary]:
 
 
 def age(start: str, now: datetime) -> str:
-    """How long ago a run started, in its largest unit."""
+    """Return how long ago a run started, in the largest unit that fits."""
     seconds = (now - datetime.fromisoformat(start)).total_seconds()
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length:
@@ -150,7 +152,7 @@ def age(start: str, now: datetime) -> str:
 
 
 def _exists(path: Path) -> bool:
-    """Tell whether a path is there and may be looked at; one that is too long is not there."""
+    """Tell whether a path exists and is accessible; one that is too long does not exist."""
     try:
         return path.exists()
     except OSError:
@@ -163,21 +165,38 @@ def _summary(name: str, path: Path) -> Summary:
         return Summary(name, "not a run", problem=LINK)
     try:
         record = run.read_record()
-        settings = run.read_config()
+        missing = missing_plugs(record)
+        model, optimizer = _parts(record) if missing else _parts_of(run.read_config())
     except RunError as error:
         problem = error.message.splitlines()[0].removeprefix(f"{path}/")
         return Summary(name, "not a run", problem=problem)
-    # a process that died could not say so, but it holds no lock
+    # a process that was killed leaves the status "running", but holds no lock
     killed = record.status == "running" and not run.is_locked()
-    model, optimizer = settings.model, settings.optimizer
+    needed = ", ".join(map(str, missing))
     return Summary(
         name=name,
         status="killed" if killed else record.status,
-        data=settings.data.source,
-        model=model.chosen.summary(model.code_size),
-        optimizer=f"{optimizer.name} {optimizer.chosen.learning_rate:g}",
+        data=record.data["source"],
+        model=model,
+        optimizer=optimizer,
         epoch=record.epoch,
         epochs=record.epochs,
         best_validation_elbo=record.best.score if record.best else None,
         start=record.start,
+        problem=f"needs {needed}, which is not loaded" if needed else None,
     )
+
+
+def _parts_of(settings: Config) -> tuple[str, str]:
+    """Describe the model and the optimizer."""
+    model, optimizer = settings.model, settings.optimizer
+    rate = optimizer.chosen.learning_rate
+    return model.chosen.summary(model.code_size), f"{optimizer.name} {rate:g}"
+
+
+def _parts(record: Record) -> tuple[str, str]:
+    """Describe the model and the optimizer of a run some of whose plugs are not loaded."""
+    said = record.settings
+    optimizer = said.get("optimizer.name")
+    rate = said.get(f"optimizer.{optimizer}.learning_rate")
+    return f"{said.get('model.name')}-{said.get('model.code_size')}", f"{optimizer} {rate}"

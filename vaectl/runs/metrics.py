@@ -1,6 +1,6 @@
-"""metrics.csv: one row per epoch and split, with a column for each number.
+"""metrics.csv: one row per epoch and split, with a column for each term.
 
-A column that is not known is carried, and one that is missing is absent from the rows.
+Unknown columns are kept; missing ones are absent from the rows.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BeforeValidator, Field
 
 SPLITS: dict[str, Literal["train", "validation"]] = {"train": "train", "validation": "validation"}
-"""The splits of metrics.csv, in their order within an epoch."""
+"""The splits in metrics.csv, in the order of an epoch's rows."""
 
 FIRST, _LAST = ("epoch", "step", "split"), "seconds"
 _OLD = ("elbo", "kl", "nll")
@@ -25,13 +25,13 @@ Natural = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Row(NamedTuple):
-    """One line of metrics.csv: means over a split, in nats per image."""
+    """A line of metrics.csv: means over a split, in nats per image."""
 
     epoch: Natural
     step: Natural
     split: Literal["train", "validation"]
     terms: Mapping[str, float]
-    """Each number by its name."""
+    """Each term's mean, by name."""
     seconds: float
 
     @property
@@ -40,7 +40,7 @@ class Row(NamedTuple):
         return self.terms["elbo"]
 
     def flat(self) -> dict[str, object]:
-        """Every column by its name."""
+        """Return every column's value, by name."""
         return {
             "epoch": self.epoch,
             "step": self.step,
@@ -51,7 +51,7 @@ class Row(NamedTuple):
 
 
 def _grown(row: Any) -> Any:
-    """Read a row of before terms had names: epoch, step, split, ELBO, KL, NLL, seconds."""
+    """Read a row of an older vaectl: epoch, step, split, ELBO, KL, NLL, seconds."""
     if isinstance(row, list | tuple) and len(row) == len(FIRST) + len(_OLD) + 1:
         return (*row[:3], dict(zip(_OLD, row[3:6], strict=True)), row[6])
     return row
@@ -62,17 +62,17 @@ StoredRow = Annotated[Row, BeforeValidator(_grown)]
 
 
 def columns(rows: Sequence[Row]) -> list[str]:
-    """Name the numbers that any of the rows has, in their order."""
+    """Return the names of all terms of the rows, in order."""
     return list(dict.fromkeys(itertools.chain.from_iterable(row.terms for row in rows)))
 
 
 def header(names: Sequence[str]) -> str:
-    """Write the first line."""
+    """Return the first line."""
     return ",".join([*FIRST, *names, _LAST]) + "\n"
 
 
 def lines(rows: Sequence[Row], names: Sequence[str]) -> str:
-    """Write rows, with such columns."""
+    """Return the lines of rows, with columns of these names."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for row in rows:
@@ -82,7 +82,7 @@ def lines(rows: Sequence[Row], names: Sequence[str]) -> str:
 
 
 class Digest:
-    """SHA-256 of rows that may grow, in number and by columns."""
+    """The SHA-256 of rows, to which rows with other columns may be added."""
 
     def __init__(self, rows: Sequence[Row] = ()) -> None:
         self._rows: list[Row] = []
@@ -91,7 +91,7 @@ class Digest:
         self.add(rows)
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Count more rows."""
+        """Add rows."""
         self._rows += rows
         if new := [name for name in columns(rows) if name not in self._columns]:
             self._columns += new
@@ -102,20 +102,20 @@ class Digest:
             self._hash.update(lines([row], [*row.terms]).encode())
 
     def hexdigest(self) -> str:
-        """Return it."""
+        """Return the SHA-256."""
         return self._hash.hexdigest()
 
 
 def digest(rows: Sequence[Row]) -> str:
-    """SHA-256 of rows."""
+    """Return the SHA-256 of rows."""
     return Digest(rows).hexdigest()
 
 
 def parse(text: str, most: int | None = None) -> Iterator[Row]:
-    """Parse metrics.csv, all of it or so many rows.
+    """Parse metrics.csv: all rows, or at most `most`.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not a metrics.csv.
     """
     table = csv.reader(io.StringIO(text))
     try:

@@ -1,4 +1,4 @@
-"""What a run directory records: one row per epoch and split, and one account of the run."""
+"""The contents of run.json and evaluation.json."""
 
 import math
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from vaectl.base.errors import DataError, RunError
 
 FORMAT_VERSION = 2
 MOST_PIXELS = 2**26
-"""The largest image that a record may name."""
+"""The largest image that a record may have."""
 ACTIVE = 0.01
 """Burda et al. 2016, section 5.2: a unit is active if Cov_x(E_q[z]) is above this."""
 
@@ -31,8 +31,7 @@ def _with_zone(time: str) -> str:
 
 
 Time = Annotated[str, AfterValidator(_with_zone)]
-"""In ISO 8601, with its zone: without one it names no moment."""
-
+"""ISO 8601 with a time zone."""
 
 Natural = Annotated[int, Field(ge=0, lt=2**63)]
 Positive = Annotated[int, Field(ge=1, lt=2**63)]
@@ -45,7 +44,7 @@ def _of_an_image(shape: list[int] | tuple[int, ...]) -> list[int] | tuple[int, .
 
 
 def _with_channels(shape: Any) -> Any:
-    """Read a shape of before images had channels."""
+    """Read a shape of an older vaectl, without channels."""
     return [*shape, 1] if isinstance(shape, list | tuple) and len(shape) == 2 else shape
 
 
@@ -60,22 +59,22 @@ ImageShape = Annotated[
 
 
 class _Stored(BaseModel):
-    """A part of a run's files: typed, ranged, finite, and checked when it is read."""
+    """A part of a run's JSON files, whose types and ranges are checked when it is read."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Best(_Stored):
-    """The best epoch by a number of the validation split."""
+    """The best epoch by a term of the validation split."""
 
     epoch: Positive
     quantity: str = "elbo"
-    """The name of that number."""
+    """The name of that term."""
     score: float = Field(validation_alias=AliasChoices("score", "validation_elbo"))
 
 
 class Sizes(TypedDict):
-    """Images of each split."""
+    """The number of images of each split."""
 
     train: Positive
     validation: Positive
@@ -83,11 +82,11 @@ class Sizes(TypedDict):
 
 
 Words = Annotated[str, Field(max_length=300)]
-"""What stands in titles and on one line."""
+"""A short text for titles and tables."""
 
 
 class DataFacts(TypedDict):
-    """What a run was trained on."""
+    """The data that a run was trained on."""
 
     source: Annotated[str, Field(max_length=10_000)]
     fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -97,7 +96,7 @@ class DataFacts(TypedDict):
 
 
 class MetricsFacts(TypedDict):
-    """What the numbers of metrics.csv are."""
+    """The meaning of the numbers in metrics.csv."""
 
     unit: Words
     estimator: Words
@@ -107,7 +106,7 @@ class MetricsFacts(TypedDict):
 
 
 Device = dict[str, str | int | None]
-"""What results depend on beside the configuration: see `vaectl.base.devices.describe`."""
+"""A description of the machine: see `vaectl.base.devices.describe`."""
 
 
 class PlugFacts(_Stored):
@@ -118,29 +117,29 @@ class PlugFacts(_Stored):
     source: Annotated[str, Field(max_length=10_000)]
     """A file, or a module of an installed package."""
     sha256: str
-    """Of the file that defines it."""
+    """SHA-256 of the file that defines it."""
 
     def __str__(self) -> str:
         return f"the {self.kind} {self.name}, of {self.source}"
 
 
 class Resumption(_Stored):
-    """One time that a run was resumed: from where, and by what."""
+    """A resumption of a run: where it continued, and in which environment."""
 
     time: Time
     epoch: Natural
-    """The last one that had ended."""
+    """The last epoch that had ended."""
     step: Natural
     command: list[str]
     git_commit: str | None
     versions: dict[str, str]
     device: Device
     warnings: list[str]
-    """Why its numbers may differ in the last bits, and what of the run was damaged."""
+    """Why numbers may differ in the last bits, and which files of the run were damaged."""
 
 
 class Record(_Stored):
-    """run.json: what happened, on what, from what."""
+    """run.json: status, environment, data and settings of a run."""
 
     format_version: int = FORMAT_VERSION
     name: str
@@ -148,49 +147,49 @@ class Record(_Stored):
     error: str | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     epoch: Natural = 0
-    """The last one that ended."""
+    """The last epoch that ended."""
     epochs: Positive
-    """As many as were asked for."""
+    """The number of epochs to train."""
     best: Best | None = None
     start: Time
     end: Time | None = None
     command: list[str]
     git_commit: str | None
-    """Of the working directory, with `-dirty` where files differ from it."""
+    """The commit of the working directory, with `-dirty` if files differ from it."""
     versions: dict[str, str]
     device: Device
     data: DataFacts
     settings: dict[str, Any] = {}
-    """What config.yaml said in the beginning, by dotted path: a resume compares them."""
+    """The settings in config.yaml when the run started, by dotted path; a resume compares them."""
     plugs: list[PlugFacts] = []
-    """What it needs beside the built-in plugs; vaectl never loads them by itself."""
+    """Plugs that are not built in; vaectl does not load them by itself."""
     metrics: MetricsFacts
     resumed: list[Resumption] = []
 
     def check_data(self, source: str, fingerprint: str, shape: tuple[int, int, int]) -> None:
-        """Refuse data other than those of the run.
+        """Refuse data that are not those of the run.
 
         Args:
-            source: of the data that are there.
-            fingerprint: of these.
-            shape: of their images.
+            source: the source of the data.
+            fingerprint: their fingerprint.
+            shape: the shape of their images.
 
         Raises:
-            DataError: the fingerprint is another one.
-            RunError: the run says that its images have another shape than these have.
+            DataError: the fingerprint differs from the run's.
+            RunError: the shape differs from the run's.
         """
         expected = self.data["fingerprint"]
         if fingerprint != expected:
             raise DataError(
                 f"{source} is not the data set that {self.name} was trained on: its fingerprint "
                 f"is {fingerprint[:12]}..., not {expected[:12]}...",
-                hint="put the old files back, or train again on the new ones",
+                hint="restore the old files, or train again on the new ones",
             )
         if shape != self.data["image_shape"]:
             raise RunError(
-                f"run.json of {self.name}: it says that images have the shape "
-                f"{self.data['image_shape']}; they have {shape}",
-                hint="was it changed after training? Put the old one back",
+                f"run.json of {self.name}: its image shape is {self.data['image_shape']}, but the "
+                f"data have {shape}",
+                hint="if run.json was changed after training, restore it",
             )
 
 
@@ -202,33 +201,33 @@ class Estimate(_Stored):
 
 
 class Evaluation(_Stored):
-    """What `vaectl evaluate` found; every number with its split, binarization and estimator."""
+    """The result of `vaectl evaluate`, with its split, binarization and estimators."""
 
     format_version: int = FORMAT_VERSION
     run: Words
     epoch: Natural
-    """The last one that had ended."""
+    """The last epoch that had ended."""
     step: Natural | None = None
     where: Words = ""
-    """In the training, for a person; a checkpoint may be inside an epoch."""
+    """The checkpoint's place in the training, in words; it may be inside an epoch."""
     split: Literal["train", "validation", "test"]
     images: Positive
     binarization: Words
     seed: Natural
     samples: Positive
-    """L of the ELBO."""
+    """L, the samples of z of the ELBO."""
     elbo: Estimate
     kl: Estimate
     nll: Estimate
     importance_samples: Natural
-    """K of the importance-weighted bound; 0: it was not computed."""
+    """K, the samples of z of the importance-weighted bound; 0 if it was not computed."""
     log_likelihood: Estimate | None
     """IW-K, a lower bound on log p(x) in expectation."""
     code_size: Positive
     active_units: Natural
-    """Dimensions whose posterior mean has a variance over images above 0.01."""
+    """The number of dimensions whose posterior mean has a variance over images above 0.01."""
     activity: list[float]
-    """That variance, by dimension."""
+    """This variance, by dimension."""
     kl_by_dimension: list[float]
     seconds: Annotated[float, Field(ge=0)]
 
@@ -241,5 +240,5 @@ class Evaluation(_Stored):
 
 
 def now() -> str:
-    """The time in UTC, to the second."""
+    """Return the time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""What must be the same, what may differ, and what is said of it when a run is resumed."""
+"""Checks before a run is resumed or loaded: what must be the same, and what gives a warning."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,71 +16,71 @@ from vaectl.runs.record import PlugFacts, Record
 
 
 def check_settings(name: str, stored: Config, wanted: Config, *, extend: bool) -> None:
-    """Refuse other settings than those of the run, but for where its data is.
+    """Refuse settings other than the run's; only `data.source` may differ.
 
     Args:
-        name: of the run.
-        stored: its settings.
-        wanted: those that are asked for.
-        extend: whether the number of epochs may be another.
+        name: the name of the run.
+        stored: the run's settings.
+        wanted: the requested settings.
+        extend: whether the number of epochs may differ too.
 
     Raises:
-        ConfigError: they differ, or another number of epochs would change those before it.
+        ConfigError: settings differ, or another number of epochs would change earlier epochs.
     """
     asked = dict(_keys(wanted))
     differing = [
-        f"{key}: {value} in the run, {asked.get(key)} asked for"
+        f"{key}: {value} in the run, {asked.get(key)} requested"
         for key, value in _keys(stored)
         if asked.get(key) != value and key != "data.source" and not (extend and key == "epochs")
     ]
     if differing:
         raise ConfigError(
-            "\n".join([f"{name} cannot be resumed under another configuration", *differing]),
-            hint="--epochs and data.source alone may change; for the rest train another run",
+            "\n".join([f"{name} cannot be resumed with another configuration", *differing]),
+            hint="only --epochs and data.source may change; for other settings train a new run",
         )
     schedule = stored.optimizer.schedule.name
     if wanted.epochs != stored.epochs and schedule != "constant":
         raise ConfigError(
-            f"--epochs {wanted.epochs}: under optimizer.schedule.name {schedule} the learning "
-            f"rate of every epoch follows from their number, which was {stored.epochs}",
-            hint="train another run, from the beginning",
+            f"--epochs {wanted.epochs}: with optimizer.schedule.name {schedule} the learning rate "
+            f"of every epoch depends on the number of epochs, which was {stored.epochs}",
+            hint="train a new run",
         )
 
 
 def check_unchanged(name: str, stored: Config, record: Record) -> None:
-    """Refuse a config.yaml that is not what the run began with.
+    """Refuse a config.yaml that was changed after the run started.
 
     Args:
-        name: of the run.
-        stored: its settings, by config.yaml.
-        record: of the run.
+        name: the name of the run.
+        stored: the settings in config.yaml.
+        record: the run's record.
 
     Raises:
-        RunError: they differ in what its numbers follow from.
+        RunError: a setting on which results depend was changed.
     """
     there = settled(stored)
-    # those that the run knew: a later vaectl may have more
+    # only keys that the run has: a newer vaectl may have more
     differing = [
-        f"{key}: {value} when it began, {there[key]} now"
+        f"{key}: {value} at the start, {there[key]} now"
         for key, value in _recorded(record).items()
         if key in there and there[key] != value
     ]
     if stored.epochs != record.epochs and stored.optimizer.schedule.name != "constant":
-        differing.append(f"epochs: {record.epochs} when it began, {stored.epochs} now")
+        differing.append(f"epochs: {record.epochs} at the start, {stored.epochs} now")
     if differing:
         raise RunError(
             "\n".join([f"{name}: its config.yaml was changed after training", *differing]),
-            hint="put the old values back, or train another run",
+            hint="restore the old values, or train a new run",
         )
 
 
 def read_metrics(rundir: RunDir, until: int, digest: str) -> list[Row]:
-    """Read the metrics of all epochs until one, and refuse others than the run had.
+    """Read the metrics of all epochs up to `until`, and check their digest.
 
     Args:
-        rundir: of the run.
+        rundir: the run.
         until: the last epoch.
-        digest: by the checkpoint of that epoch; empty where an older vaectl saved it.
+        digest: the digest in the checkpoint of that epoch; empty if an older vaectl saved it.
 
     Raises:
         RunError: metrics.csv is broken, lacks an epoch, or was changed.
@@ -88,15 +88,15 @@ def read_metrics(rundir: RunDir, until: int, digest: str) -> list[Row]:
     rows = rundir.read_metrics(until=until)
     if digest and metrics.digest(rows) != digest:
         raise RunError(
-            f"{rundir.path / 'metrics.csv'}: not the numbers of this run: it was changed, or is "
+            f"{rundir.path / 'metrics.csv'}: not the numbers of this run: it was changed or is "
             "damaged",
-            hint="put it back from a copy, or train again under another --name",
+            hint="restore it from a copy, or train again under another --name",
         )
     return rows
 
 
 def plugs_of(settings: Config) -> list[PlugFacts]:
-    """Name the plugs of an experiment that are not built in."""
+    """Return the plugs of an experiment that are not built in."""
     chosen = ((kind, getattr(settings, kind).chosen) for kind in CHOICES)
     return [
         PlugFacts(kind=kind, name=plug.name, **origin._asdict())
@@ -106,18 +106,18 @@ def plugs_of(settings: Config) -> list[PlugFacts]:
 
 
 def changed_plugs(settings: Config, record: Record) -> list[str]:
-    """Say which plugs of a run are defined by another file now than when it began."""
+    """Return a warning for each plug of a run whose file was changed since the run started."""
     now = {(plug.kind, plug.name): plug.sha256 for plug in plugs_of(settings)}
     return [
-        f"{plug} was another file when {record.name} began: the numbers may differ"
+        f"{plug}: the file was changed since {record.name} started: the numbers may differ"
         for plug in record.plugs
         if now.get((plug.kind, plug.name), plug.sha256) != plug.sha256
     ]
 
 
 def _recorded(record: Record) -> dict[str, object]:
-    """What a run is, by its record; an older vaectl knew fewer keys, some by other names."""
-    if not record.settings:  # of a vaectl that wrote none
+    """Return a run's settings in its record, with the names that keys have now."""
+    if not record.settings:  # an older vaectl wrote none
         return {}
     nested: dict[str, Any] = {}
     for key, value in record.settings.items():
@@ -128,17 +128,17 @@ def _recorded(record: Record) -> dict[str, object]:
         section[last] = value
     try:
         return settled(schema.Config.model_validate(nested))
-    except ValidationError:  # of a later vaectl
+    except ValidationError:  # written by a newer vaectl
         return record.settings
 
 
 def settled(settings: Config) -> dict[str, object]:
-    """What a run is from beginning to end, by dotted path: not how long, nor where its data is."""
+    """Return the settings that a run cannot change, by dotted path: not epochs or data.source."""
     return {key: value for key, value in _keys(settings) if key not in ("epochs", "data.source")}
 
 
 def differences(record: Record, versions: dict[str, str], device: dict[str, Any]) -> list[str]:
-    """What is not as it was when the run last trained, and may change the last bits."""
+    """Return a warning for each change since the run last trained that may change the last bits."""
     last = record.resumed[-1] if record.resumed else record
     before, now = last.versions | last.device, versions | device
     return [
@@ -150,7 +150,7 @@ def differences(record: Record, versions: dict[str, str], device: dict[str, Any]
 
 
 def _keys(settings: Config) -> Iterator[tuple[str, object]]:
-    """Every key that counts by its dotted path, with its value."""
+    """Yield each setting's dotted path and value."""
     return _flat(settings.model_dump(mode="json"), "")
 
 

@@ -1,4 +1,4 @@
-"""A run, for programs and notebooks."""
+"""A run, for use from Python and in notebooks."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @final
 class Run:
-    """A run directory as it is now: its settings, its record, its metrics, its models."""
+    """A run: its configuration, its record, its metrics and its models."""
 
     def __init__(self, directory: RunDir) -> None:
         self._directory = directory
 
     @property
     def path(self) -> Path:
-        """Its directory."""
+        """The run's directory."""
         return self._directory.path
 
     @property
@@ -36,17 +36,17 @@ class Run:
 
     @cached_property
     def config(self) -> Config:
-        """Its configuration."""
+        """The run's configuration."""
         return self._directory.read_config()
 
     @property
     def record(self) -> Record:
-        """What run.json says."""
+        """The current contents of run.json."""
         return self._directory.read_record()
 
     @property
     def metrics(self) -> dict[str, np.ndarray]:
-        """metrics.csv by columns; what a row does not have is NaN. `pandas.DataFrame` takes it."""
+        """The columns of metrics.csv as arrays, for `pandas.DataFrame`; missing values are NaN."""
         rows = self._directory.read_metrics()
         return {
             "epoch": np.array([row.epoch for row in rows]),
@@ -60,7 +60,7 @@ class Run:
         }
 
     def model(self, checkpoint: str | int = "best") -> Trained:
-        """Load a model of it: see `vaectl.load`."""
+        """Load the model of a checkpoint: see `vaectl.load`."""
         from vaectl.runs import trained
 
         return trained.load(self._directory, checkpoint)
@@ -72,7 +72,7 @@ class Run:
         return f"<Run {self.path}: {record.status}, {record.epoch}/{record.epochs} epochs{at}>"
 
     def _repr_png_(self) -> bytes:
-        """Draw the curve of what says which epoch is best, for a notebook."""
+        """Draw the curve of the term that marks the best epoch, for a notebook."""
         from vaectl.pictures import figures
 
         record = self.record

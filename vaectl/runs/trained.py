@@ -1,4 +1,4 @@
-"""A trained model, loaded from its run."""
+"""A trained model, loaded from a run."""
 
 from __future__ import annotations
 
@@ -39,10 +39,11 @@ def load(run: RunDir | Path | str, checkpoint: str | int = "best") -> Trained:
 
     Args:
         run: a run directory.
-        checkpoint: `best` by validation ELBO, `latest`, or the number of an epoch.
+        checkpoint: `best` by the validation split, `latest`, or the number of an epoch.
 
     Raises:
-        RunError: not a run, one whose files were changed, no such checkpoint, or a damaged one.
+        RunError: this is not a run, its files were changed, or the checkpoint is missing or
+            damaged.
     """
     rundir = run if isinstance(run, RunDir) else RunDir(Path(run))
     record = rundir.read_record()
@@ -63,7 +64,7 @@ def load(run: RunDir | Path | str, checkpoint: str | int = "best") -> Trained:
             except RunError:
                 if info in kept(rundir.checkpoints):
                     raise
-                # a training that goes on has removed it, and kept a newer one
+                # the run is still training, and has replaced the checkpoint by a newer one
             else:
                 warnings = resumption.changed_plugs(settings, record)
                 return Trained(rundir, settings, info, state.params, program.vae, warnings)
@@ -71,20 +72,20 @@ def load(run: RunDir | Path | str, checkpoint: str | int = "best") -> Trained:
 
 def _other_shape(rundir: RunDir, said: ImageShape, found: ImageShape) -> RunError:
     return RunError(
-        f"{rundir.path / 'run.json'}: it says that images have the shape {said}; they have {found}",
-        hint="was it changed after training? Put the old one back",
+        f"{rundir.path / 'run.json'}: its image shape is {said}, but the model has {found}",
+        hint="if run.json was changed after training, restore it",
     )
 
 
 def _choose(rundir: RunDir, record: Record, infos: list[Info], wanted: str | int) -> Info:
     if not infos:
         raise RunError(
-            f"{rundir.path}: no checkpoint in it that is whole",
-            hint="the run ended before its first one, or it was deleted; train it again",
+            f"{rundir.path}: it has no complete checkpoint",
+            hint="the run ended before its first checkpoint, or they were deleted; train it again",
         )
     ends = [info for info in infos if not info.beyond]
     epochs = [f"{info.epoch}" for info in ends]
-    # while a run trains, its record may be a save ahead of its checkpoints
+    # while a run trains, its record may be ahead of its checkpoints
     ended = record.status in ("finished", "interrupted")
     found: Info | None
     if wanted == "latest":
@@ -99,22 +100,22 @@ def _choose(rundir: RunDir, record: Record, infos: list[Info], wanted: str | int
     if epoch and ended:
         others = " or ".join(epochs) or "latest"
         raise RunError(
-            f"{rundir.checkpoints.path}: the {wanted} checkpoint, of epoch {epoch}, is gone",
-            hint=f"put it back from a copy, or choose --checkpoint {others}",
+            f"{rundir.checkpoints.path}: the {wanted} checkpoint, of epoch {epoch}, is missing",
+            hint=f"restore it from a copy, or choose --checkpoint {others}",
         )
     choices = ["best", "latest"] if ends else ["latest"]
     raise RunError(
         f"{rundir.path}: no checkpoint {wanted}",
-        hint=f"there is {', '.join([*choices, *epochs])}",
+        hint=f"choose one of {', '.join([*choices, *epochs])}",
     )
 
 
 @final
 class Trained:
-    """A trained VAE. Arrays come and go as NumPy; images are in [0, 1], or bytes from 0 to 255.
+    """A trained VAE with NumPy arrays as inputs and outputs.
 
-    An image may have the shape of the data (height, width) or be flat; what comes back has the
-    shape of the data.
+    Images are floats in [0, 1] or bytes from 0 to 255. An input image may have the shape of the
+    data, such as (height, width), or be flat; output images have the shape of the data.
     """
 
     def __init__(
@@ -133,7 +134,7 @@ class Trained:
         """All arrays of the network."""
         self.vae = vae
         self.warnings = tuple(warnings)
-        """What a person should know before trusting it."""
+        """What to know before trusting the model's numbers."""
 
     @property
     def code_size(self) -> int:
@@ -147,12 +148,12 @@ class Trained:
 
     @property
     def title(self) -> str:
-        """Name run and epoch, for all that shows or quotes something."""
+        """The run and the epoch, for titles and messages."""
         return f"{self.rundir.name}, {self.checkpoint.where}"
 
     @property
     def picture_shape(self) -> tuple[int, ...]:
-        """Height and width of an image, and its channels where there are several."""
+        """Height and width of an image, and its channels if there are several."""
         height, width, channels = self.image_shape
         return (height, width) if channels == 1 else self.image_shape
 
@@ -166,7 +167,7 @@ class Trained:
 
     @devices.pinned()
     def decode(self, z: Float[np.ndarray, "*batch code"]) -> Float[np.ndarray, "*batch *picture"]:
-        """Return the mean of each pixel, given codes: the probability to be 1, if it is binary."""
+        """Return the mean of each pixel for codes; of a binary pixel, the probability of 1."""
         z = np.asarray(z, np.float32)
         if z.shape[-1:] != (self.code_size,):
             raise ValueError(f"codes of shape {z.shape}; the last axis must be {self.code_size}")
@@ -177,7 +178,7 @@ class Trained:
     def sample(
         self, count: int, *, seed: int = 0, temperature: float = 1.0
     ) -> Float[np.ndarray, "count *picture"]:
-        """Decode codes from the prior, their standard deviation scaled by a temperature."""
+        """Decode codes from N(0, temperature^2)."""
         return self.decode(self.prior(count, seed=seed, temperature=temperature))
 
     @devices.pinned()
@@ -222,22 +223,22 @@ class Trained:
         return weighted_bounds(self.vae, self.variables, self._images(images), samples, seed)
 
     def labels(self, name: SplitName = "test") -> Int32[np.ndarray, " images"] | None:
-        """Return the classes of a split of the data that the run was trained on, where known."""
+        """Return the classes of a split of the run's data, if there are any."""
         return self.split(name).labels
 
     def split(self, name: SplitName) -> Split:
-        """Load a split of the data that the run was trained on, binarized as for evaluation.
+        """Load a split of the run's data, binarized as for evaluation.
 
         Raises:
-            DataError: the data set is gone, or is another one now.
-            RunError: its images are of another shape than the run says.
+            DataError: the data set is missing, or is not the run's.
+            RunError: the shape of the images differs from the run's.
         """
         dataset = data.load(self.settings.data)
         record = self.rundir.read_record()
         record.check_data(self.settings.data.source, dataset.fingerprint, dataset.image_shape)
         split: Split = getattr(dataset, name)
         if name == "train" and self.settings.data.binarization == "stochastic":
-            # training draws them anew in each epoch; whoever looks at them wants one draw
+            # training draws these pixels again in each epoch; here one draw is enough
             return split._replace(images=draw(split.images, name))
         return split
 
@@ -268,16 +269,16 @@ class Trained:
 
 
 def _check_room(function: Any, vae: VAE, *shapes: tuple[int, ...]) -> None:
-    """Refuse to encode or decode more images at once than fit.
+    """Refuse to encode or decode more images at once than fit into memory.
 
     Raises:
-        ConfigError: with what is needed.
+        ConfigError: they do not fit; the message says how much memory is needed.
     """
     if too_much := _excess(devices.memory_of(jax.devices()[0]), function, vae, shapes):
         count = math.prod(shapes[0]) // (vae.code_size if function is _decode else vae.pixels)
         samples = shapes[1][0] if len(shapes) > 1 else 1
         what = f"{count:,} images at once" + f", {samples:,} samples of each" * (samples > 1)
-        raise ConfigError(f"{what}: this {too_much}", hint="take fewer")
+        raise ConfigError(f"{what}: this {too_much}", hint="use fewer")
 
 
 @cache

@@ -15,7 +15,6 @@ from vaectl.base import devices, memory
 from vaectl.base.errors import ConfigError
 from vaectl.base.shapes import inner_programs, products, shaped
 from vaectl.evaluation import means as evaluation
-from vaectl.evaluation.means import BATCH_SIZE, PART_BYTES
 from vaectl.training import compiled
 from vaectl.training.fit import CHUNK_BYTES
 from vaectl.training.program import Member, Program
@@ -41,7 +40,7 @@ def check_training(program: Program, held_out: int, device: jax.Device) -> bool:
     need = of_training(program, held_out)
     # two chunks of batches, and a part of the validation split
     parts = 2 * max(CHUNK_BYTES, program.batch_size * program.pixels)
-    parts += max(PART_BYTES, BATCH_SIZE * program.pixels)
+    parts += max(program.estimator.part_bytes, program.estimator.batch_size * program.pixels)
     if device.platform != "cpu" and need > there >= need - images + parts:
         return True
     if too_much := memory.excess(need, there):

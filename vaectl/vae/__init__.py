@@ -1,1 +1,1 @@
-"""The variational auto-encoder itself, whatever its plugs."""
+"""The variational auto-encoder, which joins a model and a likelihood."""

@@ -1,4 +1,4 @@
-"""Building blocks for models: an encoder beside a decoder, and a stack of layers."""
+"""Building blocks for models: a stack of layers, and an encoder with a decoder."""
 
 from collections.abc import Callable, Mapping
 from typing import final
@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 @final
 class Layers(nnx.Module):
-    """Layers with an activation between them, each under a name; inputs are flattened."""
+    """Named layers with an activation between them; inputs are flattened."""
 
     def __init__(
         self, activation: Callable[[Array], Array], layers: Mapping[str, nnx.Module]
@@ -21,7 +21,7 @@ class Layers(nnx.Module):
             setattr(self, name, layer)
 
     def __call__(self, x: Float[Array, "batch *shape"]) -> Float[Array, "batch outputs"]:
-        """Apply one after the other."""
+        """Apply the layers in order."""
         h = x.reshape(len(x), -1)
         for name in self.names[:-1]:
             h = self.activation(getattr(self, name)(h))
@@ -31,12 +31,12 @@ class Layers(nnx.Module):
 
 @final
 class AutoEncoder(nnx.Module):
-    """An encoder and a decoder, each a network of its own.
+    """An encoder and a decoder without common parameters.
 
     Args:
-        encoder: from images to 2 * code numbers: mean and log-variance of q(z|x).
-        decoder: from codes to as many numbers as `shape` has.
-        shape: height, width, channels and numbers for each.
+        encoder: maps images to 2 * code numbers, the mean and log-variance of q(z|x).
+        decoder: maps codes to as many numbers as `shape` has.
+        shape: height, width, channels, and decoder outputs per pixel and channel.
     """
 
     def __init__(
@@ -52,12 +52,12 @@ class AutoEncoder(nnx.Module):
     def encode(
         self, x: Float[Array, "batch h w c"]
     ) -> tuple[Float[Array, "batch code"], Float[Array, "batch code"]]:
-        """Return mean and log-variance of the posterior of each image."""
+        """Return mean and log-variance of q(z|x) for each image."""
         mu, log_var = jnp.split(self.encoder(x), 2, axis=-1)
         return mu, log_var
 
     def decode(self, z: Float[Array, "*batch code"]) -> Float[Array, "*batch h w c numbers"]:
-        """Return the numbers that the likelihood takes for each pixel."""
-        # flat, because XLA transposes matrices for the gradient of products with more axes
+        """Return the likelihood's inputs for each pixel."""
+        # with one batch axis: for more of them, XLA transposes matrices in the gradient
         raw = self.decoder(z.reshape(-1, z.shape[-1]))
         return raw.reshape(*z.shape[:-1], *self.shape)

@@ -1,7 +1,7 @@
-"""The posterior q(z|x), a diagonal Gaussian, and what follows from it: pure, in nats.
+"""Functions of the posterior q(z|x), a diagonal Gaussian; divergences are in nats.
 
-mu       [batch, code]           its mean
-log_var  [batch, code]           its log-variance
+mu       [batch, code]           mean
+log_var  [batch, code]           log-variance
 noise    [samples, batch, code]  standard normal
 """
 
@@ -24,7 +24,7 @@ def draw(
 def kl(
     mu: Float[Array, "*batch code"], log_var: Float[Array, "*batch code"]
 ) -> Float[Array, "*batch"]:
-    """KL divergence from the standard normal prior, in nats.
+    """Return the KL divergence from the standard normal prior, in nats.
 
         KL = 1/2 sum_j (mu_j^2 + exp(log_var_j) - 1 - log_var_j)
 
@@ -40,10 +40,10 @@ def log_prior_ratio(
     log_var: Float[Array, "batch code"],
     noise: Float[Array, "samples batch code"],
 ) -> Float[Array, "samples batch"]:
-    """log p(z) - log q(z|x) of samples z from q(z|x); the constants of the two Gaussians cancel.
+    """Return log p(z) - log q(z|x) of samples z from q(z|x), in nats.
 
         log p(z) - log q(z|x) = 1/2 sum_j (noise_j^2 + log_var_j - z_j^2)
 
-    With log p(x|z) it is the logarithm of an importance weight: Burda et al. 2016, below eq. 8.
+    The sum with log p(x|z) is the logarithm of an importance weight: Burda et al. 2016, eq. 8.
     """
     return 0.5 * jnp.sum(jnp.square(noise) + log_var - jnp.square(z), axis=-1)

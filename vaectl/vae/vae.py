@@ -1,4 +1,4 @@
-"""A variational auto-encoder as a value: its plugs and shapes, without its parameters."""
+"""A variational auto-encoder as a value without parameters, and its network with parameters."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from vaectl.likelihoods.base import Likelihood
 from vaectl.models.base import ImageShape, Model
 
 _SHARED = "likelihood"
-"""The attribute of a network that holds the numbers which its likelihood shares."""
+"""The network's attribute with the parameters that the likelihood shares between pixels."""
 
 Variables: TypeAlias = dict[str, Any]
-"""All arrays of a network, in nested dictionaries by module and name: what is learned, and what a
-model keeps beside that, such as running means."""
+"""All arrays of a network, in nested dictionaries by module and name: parameters, and other state
+such as running means."""
 
 
 @final
 @dataclass(frozen=True)
 class VAE:
-    """What a network is built from; equal ones have the same structure."""
+    """The model, likelihood and sizes that define the structure of a network."""
 
     model: Model
     likelihood: Likelihood
@@ -34,19 +34,19 @@ class VAE:
 
     @property
     def pixels(self) -> int:
-        """Numbers of an image, over all its channels."""
+        """The number of values of an image, over all channels."""
         return math.prod(self.image_shape)
 
     def init(self, key: Array) -> Variables:
-        """Draw the parameters of a new network."""
+        """Draw the initial arrays of a network."""
         return _pure(nnx.state(self._build(nnx.Rngs(key, params=key))))
 
     def network(self, *variables: Variables, training: bool = False) -> Network:
-        """Join the structure and the arrays; inside of compiled functions this costs nothing.
+        """Join the structure and its arrays; inside compiled functions this costs nothing.
 
         Args:
-            variables: of this structure, in one part or several.
-            training: whether layers that differ in training, such as dropout, are to train.
+            variables: all arrays of the network, in one or several parts.
+            training: whether layers such as dropout act as in training.
         """
         return Network(self, nnx.merge(_graph(self, training), *variables))
 
@@ -63,7 +63,7 @@ class VAE:
 
 @final
 class Network:
-    """An encoder and a decoder with their arrays, and the likelihood of what is decoded."""
+    """An encoder and a decoder with their arrays, and the likelihood p(x|z)."""
 
     def __init__(self, vae: VAE, module: Any) -> None:
         self.module = module
@@ -77,7 +77,7 @@ class Network:
         return posterior
 
     def decode(self, z: Float[Array, "*batch code"]) -> Float[Array, "*batch h w c numbers"]:
-        """Return the numbers that the likelihood takes for each pixel."""
+        """Return the likelihood's inputs for each pixel."""
         raw: Array = self.module.decode(z)
         if self._likelihood.shared:
             shared = getattr(self.module, _SHARED)[...]
@@ -93,23 +93,23 @@ class Network:
         return self._likelihood.log_prob(self.decode(z), x)
 
     def mean(self, z: Float[Array, "*batch code"]) -> Float[Array, "*batch h w c"]:
-        """Return the mean of each pixel."""
+        """Return the mean of each pixel under p(x|z)."""
         return self._likelihood.mean(self.decode(z))
 
     def split(self) -> tuple[Variables, Variables]:
-        """Return what gradients are taken of, and all other arrays."""
+        """Return the parameters, and all other arrays."""
         _, *parts = nnx.split(self.module, nnx.Param, ...)
         learned, kept = map(_pure, parts)
         return learned, kept
 
     @property
     def variables(self) -> Variables:
-        """All arrays."""
+        """All arrays of the network."""
         return _pure(nnx.state(self.module))
 
 
 def unit(pixels: UInt8[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Intensities 0 to 255 as numbers in [0, 1]."""
+    """Scale intensities 0 to 255 to numbers in [0, 1]."""
     scaled: Array = pixels.astype(jnp.float32) * jnp.float32(1 / 255)
     return scaled
 
@@ -121,7 +121,7 @@ def _pure(state: Any) -> Variables:
 
 @cache
 def _graph(vae: VAE, training: bool) -> nnx.GraphDef[nnx.Module]:
-    """Return the structure of a network."""
+    """Return the structure of a network, without its arrays."""
 
     def build() -> nnx.Module:
         module = vae._build(nnx.Rngs(0))
