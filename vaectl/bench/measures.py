@@ -211,9 +211,9 @@ def _validation(
 
 def _bound(vae: VAE, variables: Variables, images: UInt8[Array, "held_out pixels"]) -> _Task:
     count, k = likelihoods.IMPORTANCE_BATCH, IMPORTANCE_SAMPLES
-    few = jnp.resize(images, (count, vae.pixels))
+    few = vae.unit(jnp.resize(images, (count, vae.pixels)))
     arguments = variables, few, jax.random.key(0), jnp.asarray(k, jnp.int32)
-    encoded = floor.products(lambda v, x: vae.network(v).encode(vae.unit(x)), variables, few)
+    encoded = floor.products(lambda v, x: vae.network(v).encode(x), variables, few)
     products = floor.products(partial(likelihoods.importance_weighted_bound, vae), *arguments)
     decoded = products[len(encoded) :]  # images are encoded once, and decoded in every chunk
     run = partial(likelihoods.compiled_weighted_bound, vae, *arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -13,7 +14,7 @@ from filelock import FileLock, Timeout
 from vaectl import experiment
 from vaectl.base.errors import ConfigError, RunError, remedy
 from vaectl.base.files import LINK, Folder, make_directory
-from vaectl.comparison import plan, views
+from vaectl.comparison import plan
 from vaectl.comparison.ledger import FOLDER, is_sealed, unwritable, write
 from vaectl.comparison.plan import Comparison
 from vaectl.comparison.unsealed import IMPORTING
@@ -116,8 +117,9 @@ def _check_links(folder: Folder) -> None:
     Raises:
         OSError: there is a link.
     """
-    for name in (COMPARISON, "summary.json", "report.html", *views.NAMES, *_PLACES):
-        if name and folder.kind(name) == "link":
+    for name in folder.names():
+        written = name in _PLACES or any(re.fullmatch(pattern, name) for pattern in MADE)
+        if written and folder.kind(name) == "link":
             raise OSError(errno.ELOOP, LINK, str(folder.path / name))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from vaectl.base.errors import ConfigError
-from vaectl.base.section import Count, Positive, Section
+from vaectl.base.section import Count, Positive, Section, flat
 from vaectl.comparison import identity
 from vaectl.config import reading
 from vaectl.config.schema import Config
@@ -322,7 +322,7 @@ def differing(new: Comparison, old: Comparison) -> list[str]:
     here, there = (
         {
             key: value
-            for key, value in _flat(one.model_dump())
+            for key, value in flat(one.model_dump())
             if key not in free and not key.startswith("base.checkpoint.")
         }
         for one in (new, old)
@@ -332,14 +332,6 @@ def differing(new: Comparison, old: Comparison) -> list[str]:
         for key in {**there, **here}
         if there.get(key) != here.get(key)
     ]
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def scores(outcomes: Sequence[Outcome]) -> dict[float, float]:

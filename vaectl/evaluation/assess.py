@@ -47,7 +47,7 @@ def assess(
         compiled_bound,
         model.vae,
         model.variables,
-        shaped((IMPORTANCE_BATCH, model.vae.pixels), np.uint8),
+        shaped((IMPORTANCE_BATCH, *model.image_shape), np.float32),
         streams.key(seed, "evaluate"),
         samples,
     )

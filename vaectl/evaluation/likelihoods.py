@@ -63,11 +63,12 @@ def likelihoods(
     """
     done, parts, bounds = 0, [], []
     for key, count, batch in _batches(images.reshape(len(images), -1), seed):
-        found = compiled_bound(vae, variables, batch, key, samples)
+        x = vae.unit(jnp.asarray(batch))
+        found = compiled_bound(vae, variables, x, key, samples)
         parts.append([values[:count] for values in found])
         if importance_samples:
             k = jnp.asarray(importance_samples, jnp.int32)
-            bounds.append(compiled_weighted_bound(vae, variables, batch, key, k)[:count])
+            bounds.append(compiled_weighted_bound(vae, variables, x, key, k)[:count])
             bounds[-1].block_until_ready()
         done += count
         watch(done, len(images))
@@ -91,7 +92,7 @@ def weighted_bounds(
     """Return IW-K of images in [0, 1], the same numbers as `likelihoods` returns."""
     k = jnp.asarray(importance_samples, jnp.int32)
     bounds = [
-        np.asarray(_compiled_bound_of_unit(vae, variables, batch, key, k))[:count]
+        np.asarray(compiled_weighted_bound(vae, variables, batch, key, k))[:count]
         for key, count, batch in _batches(np.asarray(x), seed)
     ]
     return np.concatenate(bounds) if bounds else np.empty(0, np.float32)
@@ -113,14 +114,13 @@ def _batches(images: np.ndarray, seed: int) -> Iterator[tuple[Key[Array, ""], in
 def bound_of_each(
     vae: VAE,
     variables: Variables,
-    images: UInt8[Array, "batch pixels"],
+    x: Float[Array, "batch h w c"],
     key: Key[Array, ""],
     samples: int,
 ) -> tuple[Float[Array, "batch code"], Float[Array, " batch"], Float[Array, "batch code"]]:
     """Return KL by image and dimension, NLL by image, and posterior means."""
     network = vae.network(variables)
-    x = vae.unit(images)
-    noise = jax.random.normal(key, (samples, len(images), vae.code_size))
+    noise = jax.random.normal(key, (samples, len(x), vae.code_size))
     mu, log_var = network.encode(x)
     kl = posterior.kl(mu[..., None], log_var[..., None])
     log_prob = network.log_prob(posterior.draw(mu, log_var, noise), x)
@@ -130,7 +130,7 @@ def bound_of_each(
 def importance_weighted_bound(
     vae: VAE,
     variables: Variables,
-    images: UInt8[Array, "batch pixels"],
+    x: Float[Array, "batch h w c"],
     key: Key[Array, ""],
     importance_samples: Int32[Array, ""],
 ) -> Float[Array, " batch"]:
@@ -139,16 +139,6 @@ def importance_weighted_bound(
     K is traced, so that one program serves every K. Samples of the last chunk beyond K have weight
     zero.
     """
-    return _weighted_bound(vae, variables, vae.unit(images), key, importance_samples)
-
-
-def _weighted_bound(
-    vae: VAE,
-    variables: Variables,
-    x: Float[Array, "batch h w c"],
-    key: Key[Array, ""],
-    importance_samples: Int32[Array, ""],
-) -> Float[Array, " batch"]:
     network = vae.network(variables)
     mu, log_var = network.encode(x)
 
@@ -170,4 +160,3 @@ def _weighted_bound(
 
 compiled_bound = jax.jit(bound_of_each, static_argnames=("vae", "samples"))
 compiled_weighted_bound = jax.jit(importance_weighted_bound, static_argnames="vae")
-_compiled_bound_of_unit = jax.jit(_weighted_bound, static_argnames="vae")

@@ -1,12 +1,13 @@
 """Checks before a run is resumed or loaded: what must be the same, and what gives a warning."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import ValidationError
 
 from vaectl.base import plugins, surroundings
 from vaectl.base.errors import ConfigError, RunError
+from vaectl.base.section import flat
 from vaectl.config import CHOICES, schema
 from vaectl.config.schema import Config
 from vaectl.runs import metrics
@@ -151,12 +152,4 @@ def differences(record: Record, versions: dict[str, str], device: dict[str, Any]
 
 def _keys(settings: Config) -> Iterator[tuple[str, object]]:
     """Yield each setting's dotted path and value."""
-    return _flat(settings.model_dump(mode="json"), "")
-
-
-def _flat(values: Mapping[str, object], prefix: str) -> Iterator[tuple[str, object]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
+    return flat(settings.model_dump(mode="json"))
