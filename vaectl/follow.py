@@ -240,13 +240,16 @@ def replay(rundir: RunDir, sink: Sink, watch: Watch) -> None:
         rows = rundir.read_metrics(until=record.epoch)
         drawn = _drawn(rundir, watch) if sink.pictures_every else {}
         now = datetime.fromisoformat(record.start).timestamp()
+        status: Status = "interrupted" if record.status == "running" else record.status
         try:
             log = sink.open(Training(rundir.name, rundir.path, settings, 0, now))
-            for pair in zip(rows[::2], rows[1::2], strict=True):
-                epoch, step, *_ = pair[0]
-                now += sum(row.seconds for row in pair)
-                log.write(Results(epoch, step, now, pair, drawn.get(epoch)))
-            log.close("interrupted" if record.status == "running" else record.status)
+            try:
+                for pair in zip(rows[::2], rows[1::2], strict=True):
+                    epoch, step, *_ = pair[0]
+                    now += sum(row.seconds for row in pair)
+                    log.write(Results(epoch, step, now, pair, drawn.get(epoch)))
+            finally:
+                log.close(status)
         except Exception as error:
             raise RunError(
                 f"{rundir.path}: the sink {sink.name} {_of(error)}",

@@ -159,12 +159,12 @@ def clear(run: Folder) -> list[str]:
     left = []
     for place, made in {**places, "": RUN}.items():
         folder = run.folder(place)
-        if place and not run.kind(place):
+        if place and run.kind(place) in (None, "file"):
             continue
         for name in folder.names():  # sorted, so that run.json is removed last
             if is_made(folder, name, made) or (made is CHECKPOINTS and is_checkpoint(folder, name)):
                 folder.remove(name)
-            elif place or name not in (".lock", *places):
+            elif place or name not in (".lock", *places) or run.kind(name) == "file":
                 left.append(str(folder.path / name))
         if place and not folder.names():
             run.remove(place)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -86,9 +87,9 @@ class Sink(Plug, kind="sink"):
         """Epochs between those with `Results.pictures`, the last one too; None: never."""
         return None
 
+    @abstractmethod
     def open(self, training: Training) -> Log:
         """Begin a log, or go on with it after `training.step`."""
-        raise NotImplementedError
 
 
 def parse(text: str, option: str = "--log") -> Sink:
