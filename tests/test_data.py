@@ -1,3 +1,4 @@
+import dataclasses
 import gzip
 import zipfile
 import zlib
@@ -10,7 +11,7 @@ from tests.conftest import MNIST, needs_mnist
 from vaectl import config, data
 from vaectl.base.errors import DataError
 from vaectl.data import arrays, cache, idx, npz, splits
-from vaectl.data.binarization import binarize
+from vaectl.data.binarization import binarize, draw, meaning
 
 
 def _source(train: int = 60, test: int = 10) -> arrays.Source:
@@ -89,6 +90,8 @@ class TestSplits:
         assert np.array_equal(dataset.validation.flat, flat[50:])
         assert np.array_equal(dataset.test.flat, source.test.images.reshape(10, -1))
         assert np.array_equal(dataset.train.images[..., 0], source.train.images[:50])
+        assert dataset.image_shape == (4, 3, 1)
+        assert dataset.fingerprint == source.fingerprint()
         assert source.train.labels is not None
         assert dataset.validation.labels is not None
         assert np.array_equal(dataset.validation.labels, source.train.labels[50:])
@@ -103,6 +106,46 @@ class TestSplits:
         assert len(dataset.test.images) == 2
 
     @pytest.mark.parametrize(
+        ("count", "own", "sizes", "expected"),
+        [
+            (2, None, {}, (1, 1)),  # the fewest that can be split
+            (11, None, {}, (10, 1)),
+            (12, None, {}, (10, 2)),
+            (60, 7, {}, (53, 7)),  # where the authors of a data set say so
+            (60, 7, {"validation_size": 3}, (57, 3)),
+            (60, None, {"train_size": 57, "validation_size": 3}, (57, 3)),
+        ],
+    )
+    def test_what_is_not_asked_for_follows_from_the_source(
+        self, count: int, own: int | None, sizes: dict[str, int], expected: tuple[int, int]
+    ) -> None:
+        source = dataclasses.replace(_source(count), validation_size=own, notes=("a note",))
+        settings = config.Data.model_validate({"binarization": "none", **sizes})
+        dataset = splits.split(source, settings)
+        assert (len(dataset.train.images), len(dataset.validation.images)) == expected
+        assert len(dataset.test.images) == 10
+        assert dataset.notes == ("a note",)
+
+    def test_each_split_is_binarized_as_it_should_be(self) -> None:
+        source = _source(60)
+        dataset = splits.split(source, config.Data(binarization="stochastic"))
+        assert np.array_equal(dataset.train.images[..., 0], source.train.images[:50])
+        for part, grey in (
+            ("validation", source.train.images[50:]),
+            ("test", source.test.images),
+        ):
+            drawn = getattr(dataset, part).images[..., 0]
+            assert np.array_equal(drawn, draw(grey[..., None], part)[..., 0])  # type: ignore[arg-type]
+
+    def test_unlabelled_images_stay_so(self) -> None:
+        source = _source(60)
+        bare = dataclasses.replace(source, train=source.train._replace(labels=None))
+        dataset = splits.split(bare, config.Data())
+        assert dataset.train.labels is None
+        assert dataset.validation.labels is None
+        assert dataset.test.labels is not None
+
+    @pytest.mark.parametrize(
         ("sizes", "message"),
         [
             ({"train_size": 58, "validation_size": 3}, "60 training images: 58 to train and 3"),
@@ -113,8 +156,10 @@ class TestSplits:
     def test_more_images_than_there_are_is_an_error(
         self, sizes: dict[str, int], message: str
     ) -> None:
-        with pytest.raises(DataError, match=message):
+        with pytest.raises(DataError, match=message) as error:
             splits.split(_source(60), config.Data.model_validate(sizes))
+        for key in sizes:
+            assert f"data.{key}" in error.value.hint
 
     def test_the_fingerprint_follows_pixels_and_labels(self) -> None:
         source = _source()
@@ -137,6 +182,7 @@ class TestBinarization:
     ) -> None:
         grey = np.arange(256, dtype=np.uint8)
         binary = binarize(grey, config.Data(threshold=threshold), "train")
+        assert binary.dtype == np.uint8
         assert np.array_equal(binary, np.where(grey >= lowest, 255, 0))
 
     def test_stochastic_draws_have_the_mean_of_the_pixels_and_are_fixed(self) -> None:
@@ -148,6 +194,21 @@ class TestBinarization:
         assert np.array_equal(validation, binarize(grey, settings, "validation"))
         assert not np.array_equal(validation, test)
         assert np.array_equal(validation[:7], binarize(grey[:7], settings, "validation"))
+
+    def test_black_is_never_drawn_white_and_white_always(self) -> None:
+        grey = np.repeat(np.uint8([0, 255]), 5000)
+        drawn = binarize(grey[None], config.Data(binarization="stochastic"), "test")
+        assert drawn.dtype == np.uint8
+        assert np.array_equal(drawn[0], grey)
+
+    def test_every_binarization_says_what_x_is(self) -> None:
+        said = {
+            name: meaning(config.Data.model_validate({"binarization": name, "threshold": 0.25}))
+            for name in ("threshold", "stochastic", "none")
+        }
+        assert "0.25" in said["threshold"]
+        assert "draws" in said["stochastic"]
+        assert "probabilities" in said["none"]
 
     def test_draws_stay_what_they_were(self) -> None:
         """Numbers that were published stand on these very images."""

@@ -17,8 +17,20 @@ def test_linear_coordinates_are_equally_far_apart() -> None:
     assert latent.axis(1, 3.0, "linear").tolist() == [0]
 
 
+@pytest.mark.parametrize("spacing", ["linear", "quantile"])
+def test_coordinates_are_of_the_type_and_the_range_of_the_code(spacing: latent.Spacing) -> None:
+    """The quantiles of float32 probabilities would lie outside, far from the middle."""
+    for limit in (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0):
+        coordinates = latent.axis(5, limit, spacing)
+        assert coordinates.dtype == np.float32
+        assert (abs(coordinates) <= limit).all()
+    assert latent.axis(1, 2.0, spacing).dtype == np.float32
+
+
 def test_quantile_coordinates_are_equally_probable() -> None:
     coordinates = latent.axis(9, 2.0, "quantile")
+    expected = stats.norm.ppf(np.linspace(stats.norm.cdf(-2), stats.norm.cdf(2), 9))
+    np.testing.assert_allclose(coordinates, expected, rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(coordinates[[0, -1]], [-2, 2], rtol=1e-6)
     steps = np.diff(stats.norm.cdf(coordinates))
     np.testing.assert_allclose(steps, steps[0], rtol=1e-3)
@@ -29,6 +41,7 @@ def test_a_plane_has_the_coordinates_that_it_says() -> None:
     anchor = _array([9, 8, 7, 6])
     codes = latent.plane(coordinates, (2, 0), anchor)
     assert codes.shape == (3, 3, 4)
+    assert latent.plane(coordinates, (2, 0), anchor.astype(np.float64)).dtype == np.float32
     # dims[0] grows to the right, dims[1] upwards, the others stay
     assert codes[0, 0].tolist() == [2, 8, -1, 6]
     assert codes[0, 2].tolist() == [2, 8, 2, 6]
@@ -52,6 +65,28 @@ def test_a_linear_way_goes_straight_and_a_spherical_one_keeps_the_length() -> No
     # equal angles
     angles = np.arctan2(round_way[:, 1], round_way[:, 0])
     np.testing.assert_allclose(np.diff(angles), np.pi / 12, rtol=1e-5)
+
+
+@pytest.mark.parametrize("degrees", [20, 60, 130, 170])
+@pytest.mark.parametrize("length", [0.1, 1.0, 7.0])
+def test_a_spherical_way_turns_by_equal_angles(degrees: float, length: float) -> None:
+    turn = np.deg2rad(degrees)
+    start = length * _array([0, 1, 0])
+    end = length * _array([0, np.cos(turn), np.sin(turn)])
+    points = latent.way(start, end, 5, "spherical")
+    assert points.dtype == np.float32
+    angles = turn * np.linspace(0, 1, 5)
+    expected = np.stack([np.zeros(5), np.cos(angles), np.sin(angles)], axis=1)
+    np.testing.assert_allclose(points, length * expected, rtol=1e-5, atol=length * 1e-6)
+
+
+def test_parallel_codes_have_a_spherical_way_though_their_cosine_rounds_beyond_one(
+    rng: np.random.Generator,
+) -> None:
+    for code in rng.normal(size=(40, 5)).astype(np.float32):
+        for scale in (3.0, -3.0):
+            points = latent.way(code, np.float32(scale) * code, 3, "spherical")
+            np.testing.assert_allclose(points[1], (1 + scale) / 2 * code, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("end", [[2.0, 0.0], [-2.0, 0.0], [0.0, 0.0]])
@@ -83,6 +118,14 @@ def test_a_chain_without_classes_still_changes_images(labels: np.ndarray | None)
     pairs = latent.chain(20, 4, labels, seed=0)
     assert len(pairs) == 20
     assert all(a != b for a, b in pairs)
+
+
+@pytest.mark.parametrize(("rows", "images"), [(1, 1), (3, 1), (1, 2), (4, 4), (7, 4), (8, 4)])
+def test_a_chain_has_as_many_pairs_as_asked_for(rows: int, images: int) -> None:
+    """However many images there are: one image stays what it is."""
+    pairs = latent.chain(rows, images, None, seed=0)
+    assert len(pairs) == rows
+    assert {i for pair in pairs for i in pair} <= set(range(images))
 
 
 def test_the_most_active_dimensions_come_by_kl() -> None:

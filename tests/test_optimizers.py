@@ -1,4 +1,7 @@
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +25,7 @@ PAPER = {
     "sgd": {"decay_in_momentum": True, "reset_each_epoch": True},
 }
 Tree = dict[str, dict[str, jax.Array]]
+Arrays = list[np.ndarray]
 
 
 def _settings(name: str, **more: object) -> OptimizerChoice:
@@ -170,6 +174,144 @@ def test_the_papers_rules_match_a_plain_transcription(
             decay,
         )
         np.testing.assert_allclose(ours["layer"][leaf], expected, rtol=1e-5, atol=1e-6)
+
+
+def _corrected(moment: np.ndarray, decay: float, t: int) -> np.ndarray:
+    return np.asarray(moment / (1 - decay**t))
+
+
+def _adam_by_hand(s: Any, gradients: Arrays, *, correct: bool = True) -> Iterator[np.ndarray]:
+    m = v = np.zeros_like(gradients[0])
+    for t, g in enumerate(gradients, 1):
+        m, v = s.b1 * m + (1 - s.b1) * g, s.b2 * v + (1 - s.b2) * g**2
+        first, second = m, v
+        if s.nesterov:
+            late = _corrected(m, s.b1, t + 1) if correct else m
+            first = s.b1 * late + (1 - s.b1) * (_corrected(g, s.b1, t) if correct else g)
+        elif correct:
+            first = _corrected(m, s.b1, t)
+        if correct:
+            second = _corrected(v, s.b2, t)
+        yield first / (np.sqrt(second + s.eps_root) + s.eps)
+
+
+def _rmsprop_by_hand(s: Any, gradients: Arrays) -> Iterator[np.ndarray]:
+    m = trace = np.zeros_like(gradients[0])
+    v = np.full_like(m, s.initial_scale)
+    for t, g in enumerate(gradients, 1):
+        m, v = s.decay * m + (1 - s.decay) * g, s.decay * v + (1 - s.decay) * g**2
+        first, second = (
+            _corrected(moment, s.decay, t) if s.bias_correction else moment for moment in (m, v)
+        )
+        square = second - first**2 if s.centered else second
+        scaled = g / (np.sqrt(square + s.eps) if s.eps_in_root else np.sqrt(square) + s.eps)
+        trace = scaled + s.momentum * trace
+        yield scaled + s.momentum * trace if s.nesterov else trace
+
+
+def _adagrad_by_hand(s: Any, gradients: Arrays) -> Iterator[np.ndarray]:
+    for seen in range(1, len(gradients) + 1):
+        total = s.initial_accumulator + sum(g**2 for g in gradients[:seen])
+        yield gradients[seen - 1] / np.sqrt(total + s.eps)
+
+
+def _sgd_by_hand(s: Any, gradients: Arrays) -> Iterator[np.ndarray]:
+    m = np.zeros_like(gradients[0])
+    for g in gradients:
+        m = g + s.momentum * m
+        yield g + s.momentum * m if s.nesterov else m
+
+
+def _lion_by_hand(s: Any, gradients: Arrays) -> Iterator[np.ndarray]:
+    m = np.zeros_like(gradients[0])
+    for g in gradients:
+        yield np.sign(s.b1 * m + (1 - s.b1) * g)
+        m = s.b2 * m + (1 - s.b2) * g
+
+
+def _muon_by_hand(s: Any, gradients: Arrays) -> Iterator[np.ndarray]:
+    if gradients[0].ndim != 2:
+        adam = types.SimpleNamespace(**dict(s), eps_root=0.0, nesterov=True)
+        yield from _adam_by_hand(adam, gradients)
+        return
+    m = np.zeros_like(gradients[0])
+    for t, g in enumerate(gradients, 1):
+        m = s.beta * m + (1 - s.beta) * g
+        late = _corrected(m, s.beta, t + 1)
+        x = s.beta * late + (1 - s.beta) * _corrected(g, s.beta, t)
+        x = x / (np.linalg.norm(x) + s.eps)
+        for _ in range(s.newton_schulz_steps):
+            square = x @ x.T
+            x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+        yield 0.2 * np.sqrt(max(x.shape)) * x
+
+
+Rule = Callable[[Any, Arrays], Iterator[np.ndarray]]
+RULES: list[tuple[str, dict[str, object], Rule]] = [
+    ("adam", {"b1": 0.8, "b2": 0.95, "eps": 0.1, "eps_root": 0.05}, _adam_by_hand),
+    ("adam", {"b1": 0.8, "b2": 0.95, "eps": 0.1, "nesterov": True}, _adam_by_hand),
+    (
+        "adam",
+        {"b1": 0.8, "b2": 0.95, "eps": 0.1, "eps_root": 0.05, "bias_correction": False},
+        partial(_adam_by_hand, correct=False),
+    ),
+    (
+        "adam",
+        {"b1": 0.8, "b2": 0.95, "nesterov": True, "bias_correction": False},
+        partial(_adam_by_hand, correct=False),
+    ),
+    ("rmsprop", {"decay": 0.8, "eps": 0.1, "initial_scale": 0.3}, _rmsprop_by_hand),
+    ("rmsprop", {"decay": 0.8, "eps": 0.1, "eps_in_root": False}, _rmsprop_by_hand),
+    ("rmsprop", {"decay": 0.8, "bias_correction": True, "momentum": 0.7}, _rmsprop_by_hand),
+    (
+        "rmsprop",
+        {"decay": 0.8, "eps": 0.2, "centered": True, "momentum": 0.7, "nesterov": True},
+        _rmsprop_by_hand,
+    ),
+    ("adagrad", {"initial_accumulator": 0.7, "eps": 0.2}, _adagrad_by_hand),
+    ("sgd", {"momentum": 0.7}, _sgd_by_hand),
+    ("sgd", {"momentum": 0.7, "nesterov": True}, _sgd_by_hand),
+    ("lion", {"b1": 0.6, "b2": 0.9}, _lion_by_hand),
+    (
+        "muon",
+        {"beta": 0.8, "newton_schulz_steps": 3, "eps": 0.3, "b1": 0.7, "b2": 0.9},
+        _muon_by_hand,
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "rule"), RULES)
+def test_a_rule_with_all_its_settings_matches_numpy_step_by_step(
+    name: str, changes: dict[str, object], rule: Rule, rng: np.random.Generator
+) -> None:
+    settings = _settings(name, **{name: changes})
+    params, transform = _params(rng), settings.direction()
+    gradients = [_params(rng) for _ in range(6)]
+    state = transform.init(params)
+    found = []
+    for gradient in gradients:
+        direction, state = transform.update(gradient, state, params)
+        found.append(direction)
+    for leaf in ("kernel", "bias"):
+        each = [np.asarray(g["layer"][leaf], np.float64) for g in gradients]
+        for ours, expected in zip(found, rule(settings.chosen, each), strict=True):
+            np.testing.assert_allclose(ours["layer"][leaf], expected, rtol=2e-4, atol=1e-6)
+
+
+def test_adamw_is_adam_and_its_decay(rng: np.random.Generator) -> None:
+    """By its own `decay`, as `adam` with `weight_decay`; its moments and `eps` are its own too."""
+    own = {"b1": 0.8, "b2": 0.95, "eps": 0.1}
+    params, gradients = _params(rng), [_params(rng) for _ in range(6)]
+    adamw, adam = (
+        _run(settings, params, lambda _, t: gradients[t], 6, 0.1)
+        for settings in (
+            _settings("adamw", adamw={**own, "decay": 0.3}),
+            _settings("adam", adam=own, weight_decay=0.3),
+        )
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), adamw, adam)
+    without = _run(_settings("adam", adam=own), params, lambda _, t: gradients[t], 6, 0.1)
+    assert abs(without["layer"]["kernel"] - adam["layer"]["kernel"]).max() > 0.01
 
 
 @pytest.mark.parametrize("steps", [1, 10])

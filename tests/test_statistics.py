@@ -40,6 +40,12 @@ def test_equal_values_have_an_interval_without_width_and_a_single_one_none() -> 
     assert statistics.interval(np.array([-np.inf])) is None
 
 
+def test_the_same_scores_have_the_same_interval(rng: np.random.Generator) -> None:
+    """It is resampled by fixed numbers: a comparison that is summarized again says the same."""
+    scores = rng.normal(size=7)
+    assert statistics.interval(scores) == statistics.interval(scores)
+
+
 def test_a_difference_is_paired(rng: np.random.Generator) -> None:
     """What seeds share cancels: the interval is that of the differences, however wide each is."""
     shared = rng.normal(-100, 50, 12)
@@ -52,6 +58,9 @@ def test_a_difference_counts_only_seeds_at_which_both_finished() -> None:
     a, b = np.array([1.0, -np.inf, 4.0]), np.array([0.0, 2.0, -np.inf])
     assert statistics.difference(a, b) == Interval(1.0, None, None, 1)
     assert statistics.difference(a[1:], b[1:]) is None
+    # where both diverged, their difference is not asked for: it would warn
+    neither = np.array([-np.inf])
+    assert statistics.difference(neither, neither) is None
 
 
 def test_a_tie_is_half_a_win_and_a_diverged_member_loses() -> None:
@@ -87,3 +96,8 @@ def test_the_expected_best_is_finite_once_no_draw_is_all_diverged() -> None:
 def test_a_target_is_reached_first_or_never() -> None:
     assert statistics.reached(-2.0, [-3.0, -2.0, -2.5, -1.0], [10, 20, 30, 40]) == 20
     assert statistics.reached(0.0, [-3.0, -2.0], [10, 20]) is None
+
+
+def test_a_score_without_its_time_is_no_answer() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        statistics.reached(0.0, [-3.0, -2.0], [10])
