@@ -3,6 +3,7 @@
 Nothing that is published may change without a word, whatever is edited, damaged or deleted.
 """
 
+import csv
 import json
 import shutil
 import tarfile
@@ -16,6 +17,7 @@ from tests.conftest import Answer, Happened, Vaectl
 from tests.edits import COMMAND, SETTINGS, C, draw_nothing, drill, numbers, published, swap
 from vaectl.base import seals
 from vaectl.base.errors import DivergedError
+from vaectl.comparison.ended import FORMAT_VERSION
 from vaectl.evaluation import assess as assessment
 from vaectl.runs.directory import RunDir
 from vaectl.runs.record import Evaluation
@@ -305,7 +307,7 @@ def test_a_broken_evaluation_of_a_member_hinders_nothing(
 
 def test_a_trial_of_a_newer_format_is_not_trained_over(again: Callable[[], Answer]) -> None:
     file = _sealed("sgd", "result")
-    _seal_again(file, format_version=3)
+    _seal_again(file, format_version=FORMAT_VERSION + 1)
     before = file.read_bytes()
     code, _, err = again()
     assert (code, "is newer than this vaectl reads" in err) == (4, True)
@@ -549,7 +551,14 @@ def test_an_old_comparison_is_checked_and_sealed_and_trains_nothing(
         "taken as trials.csv and curves.csv have them",
         "drawing curves",
     ]
-    assert [(C / name).read_bytes() for name in ("trials.csv", "curves.csv")] == tables
+    # trials.csv has got more columns
+    now = [(C / name).read_bytes() for name in ("trials.csv", "curves.csv")]
+    assert [len(line) for line in csv.reader(now[0].decode().splitlines())] == 9 * [15]
+    assert [
+        line.startswith(told)
+        for line, told in zip(*(t[0].splitlines() for t in (now, tables)), strict=True)
+    ] == 9 * [True]
+    assert now[1] == tables[1]
     after = numbers(C)
     for side, told in zip(after["sides"], before["sides"], strict=True):
         for field in ("test_elbo", "test_kl", "test_log_likelihood"):
@@ -557,8 +566,17 @@ def test_an_old_comparison_is_checked_and_sealed_and_trains_nothing(
                 side.pop(field).values(), told.pop(field).values(), strict=True
             ):
                 assert number == pytest.approx(expected, rel=1e-5)
+        for name in ("final", "best"):
+            assert side.pop(name)["elbo"] == told.pop(f"{name}_elbo")
+        assert [rate.pop("score") for rate in side["tried"]] == [
+            rate.pop("elbo") for rate in told["tried"]
+        ]
         for summary in (side, told):
             summary.pop("best_run")
+    assert after.pop("quantity") == "elbo"
+    for summary in (before, after):
+        summary.pop("format_version")
+        summary.pop("intervals")
     before["data"]["image_shape"].append(1)  # images have channels since
     for summary in (before, after):
         summary.pop("name")
@@ -581,7 +599,11 @@ def test_an_old_comparison_is_checked_and_sealed_and_trains_nothing(
         ("sgd-s0/metrics.csv", _of("-563.67", "-363.67"), "metrics.csv has another curve"),
         ("sgd-s0/run.json", _of("finished", "failed"), "run.json says otherwise"),
         ("sgd-s0/config.yaml", _of("0.001", "0.002"), "config.yaml is of another trial"),
-        ("sgd-s0/checkpoints/4.json", _of("-563", "-363"), "not the files of a run"),
+        (
+            "sgd-s0/checkpoints/4.json",
+            _of("-563", "-363"),
+            "the checkpoint is not of the best epoch",
+        ),
     ],
 )
 def test_a_trial_of_an_old_comparison_that_disagrees_with_its_run_is_trained_again(
@@ -597,7 +619,7 @@ def test_a_trial_of_an_old_comparison_that_disagrees_with_its_run_is_trained_aga
     assert line.startswith("warning: runs/c/trials.csv: sgd, learning rate 0.001, seed ")
     assert f"does not agree with curves.csv or with its run ({reason}" in line
     for side, told in zip(numbers(C)["sides"], before["sides"], strict=True):
-        assert side["best"]["elbo"]["mean"] == pytest.approx(told["best"]["elbo"]["mean"], rel=1e-5)
+        assert side["best"]["elbo"]["mean"] == pytest.approx(told["best_elbo"]["mean"], rel=1e-5)
 
 
 def test_rows_twice_in_an_old_comparison_count_once(old: Callable[[], Answer]) -> None:

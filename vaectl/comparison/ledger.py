@@ -213,8 +213,11 @@ class Ledger:
                 ) from None
             known = b"\n"
         if known != wanted.encode():
-            # as a kill leaves it
-            behind = known.endswith(b"\n") and wanted.encode().startswith(known)
+            before = views.text(name, self.ended.values(), as_before=True)
+            # as a kill leaves it, or an older vaectl
+            behind = known.endswith(b"\n") and any(
+                text.encode().startswith(known) for text in (wanted, before)
+            )
             # without a trial that could not be read, they differ for that alone
             if (known or self.ended) and not behind and self._all_read:
                 what = "not what the sealed trials say" if known else "gone"

@@ -23,24 +23,31 @@ from vaectl.runs.metrics import Row
 
 NAMES = ("trials.csv", "curves.csv")
 
+_OLD = [name for name in Outcome._fields if name not in Outcome._field_defaults]
+"""The columns of trials.csv of an older vaectl."""
 
-def text(name: str, trials: Iterable[Ended], *, header: bool = True) -> str:
+
+def text(
+    name: str, trials: Iterable[Ended], *, header: bool = True, as_before: bool = False
+) -> str:
     """Return the text of a view.
 
     Args:
         name: the name of the view.
         trials: the trials that it shows.
         header: whether the first line has the names of the columns.
+        as_before: whether it has the columns that an older vaectl wrote.
     """
     trials = list(trials)
     if name == "trials.csv":
-        columns, table = list(Outcome._fields), [trial.outcome._asdict() for trial in trials]
+        columns = _OLD if as_before else list(Outcome._fields)
+        table = [trial.outcome._asdict() for trial in trials]
     else:
         names = metrics.columns([row for trial in trials for row in trial.rows])
         columns = ["key", "epoch", "step", "split", *(names or ["elbo", "kl", "nll"]), "seconds"]
         table = [{"key": trial.key, **row.flat()} for trial in trials for row in trial.rows]
     result = io.StringIO()
-    writer = csv.DictWriter(result, columns, lineterminator="\n")
+    writer = csv.DictWriter(result, columns, extrasaction="ignore", lineterminator="\n")
     if header:
         writer.writeheader()
     writer.writerows(table)
@@ -91,7 +98,7 @@ def _read(
     """Yield rows with typed values; none if there is no file."""
     path = directory.path / name
     adapter = TypeAdapter(kind)
-    columns = [field for field in kind._fields if field not in kind._field_defaults]
+    columns = _OLD if kind is Outcome else list(kind._fields)
     try:
         with io.TextIOWrapper(directory.open(name), "utf-8", newline="") as lines:
             table = csv.reader(lines)
