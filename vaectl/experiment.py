@@ -34,6 +34,7 @@ from vaectl.runs.checkpoints import (
     find_intact,
     keep_only,
     kept,
+    quiet_orbax,
     refuse_blocked,
 )
 from vaectl.runs.directory import RunDir, check_name
@@ -356,7 +357,7 @@ def _train(
     events = fitting.fit(
         program, member, state, train, validation, sums=info.sums, seconds=info.seconds
     )
-    with recorder:
+    with quiet_orbax(), recorder:
         for event in events:
             task.watch(event._replace(member=name))
             stop = stopping()
@@ -389,7 +390,7 @@ def _restore(task: Task, rundir: RunDir, intact: list[Info]) -> TrainState | Non
     if intact:
         member = jax.device_put(Member.of(task.settings), task.device)
         like = compiled.shapes(task.program, member)
-        with Checkpoints(rundir.checkpoints) as checkpoints:
+        with quiet_orbax(), Checkpoints(rundir.checkpoints) as checkpoints:
             state = checkpoints.restore(intact[-1], like)
     keep_only(rundir.checkpoints, {info.step for info in intact})
     return state

@@ -39,7 +39,7 @@ from vaectl.experiment import Stopping, Task
 from vaectl.objectives.base import label as label_of
 from vaectl.runs import environment, trained
 from vaectl.runs import resume as resumption
-from vaectl.runs.checkpoints import Info, check_place, kept
+from vaectl.runs.checkpoints import Info, check_place, kept, quiet_orbax
 from vaectl.runs.directory import RunDir, check_name
 from vaectl.runs.metrics import Row
 from vaectl.runs.record import Device, Evaluation, Record
@@ -338,7 +338,7 @@ class _Running:
                 self._make_way(trial.run_name)
         starts = jax.device_put([Member.of(t.settings) for t in missing], self._device)
         self._watch(Phase(f"{label}: {len(missing)} member{'s' * (len(missing) > 1)}"))
-        with ExitStack() as running:
+        with quiet_orbax(), ExitStack() as running:
             tracks = [_Member(t, partial(self._recorder, t), running) for t in missing]
             for index, event in population.fit(
                 program, starts, self._train, self._validation, self._how

@@ -127,7 +127,6 @@ class Checkpoints:
         self._folder = folder
         self._thread = ThreadPoolExecutor(1)
         self._saving: Future[None] | None = None
-        self._quiet = quiet_orbax()
 
     @functools.cached_property
     def _orbax(self) -> Any:
@@ -136,7 +135,6 @@ class Checkpoints:
         return orbax.checkpoint.StandardCheckpointer()
 
     def __enter__(self) -> Self:
-        self._quiet.__enter__()
         return self
 
     def __exit__(
@@ -157,7 +155,6 @@ class Checkpoints:
                 # it raises the error of a failed save again
                 with contextlib.suppress(Exception):
                     self._orbax.close()
-            self._quiet.__exit__(None, None, None)
 
     def save(self, state: TrainState, info: Info, first: Callable[[], None] = lambda: None) -> None:
         """Save a state; it may be donated as soon as this returns.

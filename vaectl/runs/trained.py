@@ -22,7 +22,7 @@ from vaectl.data.binarization import SplitName, draw
 from vaectl.evaluation.likelihoods import weighted_bounds
 from vaectl.models.base import ImageShape
 from vaectl.runs import resume as resumption
-from vaectl.runs.checkpoints import Checkpoints, Info, best, kept
+from vaectl.runs.checkpoints import Checkpoints, Info, best, kept, quiet_orbax
 from vaectl.runs.directory import RunDir
 from vaectl.runs.record import Record
 from vaectl.training import compiled, footprint
@@ -54,7 +54,7 @@ def load(run: RunDir | Path | str, checkpoint: str | int = "best") -> Trained:
     program = Program.of(settings, images=1, image_shape=shape)
     member = jax.device_put(Member.of(settings), device)
     like = compiled.shapes(program, member)
-    with Checkpoints(rundir.checkpoints) as checkpoints:
+    with quiet_orbax(), Checkpoints(rundir.checkpoints) as checkpoints:
         while True:
             info = _choose(rundir, record, kept(rundir.checkpoints), checkpoint)
             if info.image_shape not in (None, shape):
