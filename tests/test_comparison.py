@@ -297,7 +297,7 @@ def test_a_line_that_is_no_row_is_named_and_left_out(tmp_path: Path) -> None:
     told: list[str] = []
     outcomes, _ = views.read(Folder(tmp_path), told.append)
     assert list(outcomes.values()) == [_ended(1).outcome, _ended(2).outcome]
-    assert told == [f"{tmp_path / 'trials.csv'}:3: not a row of this table: left out"]
+    assert told == [f"{tmp_path / 'trials.csv'}:3: not a row of this table: skipped"]
 
 
 def _trained_seconds(result: Result) -> dict[str, float]:
