@@ -347,7 +347,7 @@ def test_a_checkpoint_that_was_deleted_is_named_and_no_other_taken(
         answer = vaectl(command, "z5", "--checkpoint", wanted)
         assert (answer.code, answer.out) == (4, "")
         assert f"{lost.step}" in answer.err or f"epoch {lost.epoch}" in answer.err
-        assert "\ntry:   put it back" in answer.err
+        assert "\ntry:   restore it" in answer.err
     assert vaectl("sample", "z5", "--count", 1, "--checkpoint", other.epoch).code == 0
 
 

@@ -335,7 +335,7 @@ def test_metrics_that_a_finished_run_lost_are_missed(
     shutil.copytree(whole.path, tmp_path / "a")
     file = tmp_path / "a" / "metrics.csv"
     file.write_text("".join(file.read_text().splitlines(keepends=True)[:lines]))
-    with pytest.raises(RunError, match=r"metrics\.csv: not "):
+    with pytest.raises(RunError, match=r"metrics\.csv: "):
         experiment.resume(RunDir(tmp_path / "a"), _settings())
 
 
