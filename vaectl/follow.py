@@ -42,7 +42,7 @@ SAMPLES, IMAGES = 16, 8
 
 @contextmanager
 def follow(
-    sinks: Sequence[Sink], watch: Watch, *, patience: float = 10.0, most: int = 1000
+    sinks: Sequence[Sink], watch: Watch, *, patience: float = 60.0, most: int = 1000
 ) -> Iterator[Watch]:
     """Have sinks follow what a watcher is told; yield the watcher to tell instead.
 

@@ -164,7 +164,7 @@ def clear(run: Folder) -> list[str]:
         for name in folder.names():  # sorted, so that run.json is removed last
             if is_made(folder, name, made) or (made is CHECKPOINTS and is_checkpoint(folder, name)):
                 folder.remove(name)
-            elif place or name not in (".lock", *places) or run.kind(name) == "file":
+            elif place or (name != ".lock" and (name not in places or run.kind(name) == "file")):
                 left.append(str(folder.path / name))
         if place and not folder.names():
             run.remove(place)
