@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from scipy import special
 from scipy.stats import multivariate_normal
 
 from tests import tensorboard
@@ -163,6 +164,43 @@ def test_the_gradient_of_a_likelihood_is_that_of_finite_differences(likelihood: 
             own = gradient[..., column].ravel()
             if column < likelihood.outputs or likelihood.name == "gaussian":
                 np.testing.assert_allclose(own, slope, rtol=1e-3, atol=1e-5)
+
+
+def test_a_continuous_bernoulli_is_exact_where_series_stand_in_for_quotients() -> None:
+    """In float64, whose quotients are exact enough to tell."""
+    positive = np.array([1e-3, 0.02, 0.04, 0.0499, 0.0501, 0.3, 5.0])
+    logits = np.concatenate([-positive, positive])
+    log_constant = np.log(logits / np.tanh(logits / 2))
+    mean = special.expit(logits) / np.tanh(logits / 2) - 1 / logits
+    with jax.enable_x64(True):
+        raw = jnp.asarray(logits).reshape(-1, 1, 1, 1, 1)
+        log_prob = ContinuousBernoulli().log_prob(raw, jnp.full((len(logits), 1, 1, 1), 0.25))
+        expected = 0.25 * logits - np.logaddexp(0, logits) + log_constant
+        np.testing.assert_allclose(log_prob, expected, rtol=0, atol=1e-11)
+        found = ContinuousBernoulli().mean(raw).ravel()
+        np.testing.assert_allclose(found, mean, rtol=0, atol=2e-11)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS, ids=repr)
+def test_pixels_are_independent(likelihood: Likelihood) -> None:
+    """log p of an image is the sum over its pixels, and a batch has one value for each image."""
+    numbers = likelihood.outputs + likelihood.shared
+    rng = np.random.default_rng(0)
+    raw = jnp.float32(rng.normal(size=(3, 2, 4, 5, 2, numbers)))
+    x = jnp.float32(rng.integers(0, 2, size=(2, 4, 5, 2)))
+    together = likelihood.log_prob(raw, x)
+    assert together.shape == (3, 2)
+    alone = likelihood.log_prob(
+        raw.reshape(3, 80, 1, 1, 1, numbers), x.reshape(80, 1, 1, 1)
+    ).reshape(3, 2, 40)
+    np.testing.assert_allclose(together, alone.sum(axis=-1), rtol=1e-5)
+    assert likelihood.mean(raw).shape == (3, 2, 4, 5, 2)
+    drawn = likelihood.sample(raw, jax.random.key(0))
+    assert (drawn.shape, drawn.dtype) == ((3, 2, 4, 5, 2), jnp.float32)
+    # each by a draw of its own
+    same = likelihood.sample(jnp.zeros((1, 9, 9, 1, numbers)), jax.random.key(0))
+    assert len(np.unique(same)) == (2 if likelihood.binary else 81)
+    assert (same != likelihood.sample(jnp.zeros((1, 9, 9, 1, numbers)), jax.random.key(1))).any()
 
 
 class _Normal(Likelihood):

@@ -1,15 +1,27 @@
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from tests.conftest import mlp
+from vaectl import config
+from vaectl.base import streams
+from vaectl.base.errors import DivergedError
+from vaectl.data.arrays import Split
 from vaectl.evaluation import likelihoods
 from vaectl.evaluation import means as evaluation
+from vaectl.evaluation.assess import assess
 from vaectl.evaluation.means import Estimator
 from vaectl.objectives.elbo import ELBO
+from vaectl.runs.checkpoints import Info
+from vaectl.runs.directory import RunDir
+from vaectl.runs.trained import Trained
 from vaectl.vae import posterior
 from vaectl.vae.vae import Variables, unit
 
@@ -168,21 +180,195 @@ def test_every_k_is_one_program(rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize("count", [3, likelihoods.IMPORTANCE_BATCH + 1])
 def test_likelihoods_are_those_of_each_image(count: int, rng: np.random.Generator) -> None:
+    """Against sums in NumPy, with the noise of each batch: by the seed and where it begins."""
     variables, images = _random(rng, count)
     seen = []
     found = likelihoods.likelihoods(
         VAE,
         variables,
-        np.asarray(images),
+        np.asarray(images).reshape(count, 2, 3, 1),
         samples=2,
         importance_samples=5,
-        seed=0,
+        seed=9,
         watch=lambda done, total: seen.append((done, total)),
     )
-    assert seen[-1] == (count, count)
-    mu, log_var = VAE.network(variables).encode(VAE.unit(images))
+    batch, chunk = likelihoods.IMPORTANCE_BATCH, likelihoods.IMPORTANCE_CHUNK
+    assert seen == [(min(done, count), count) for done in range(batch, count + batch, batch)]
+    starts = range(0, count, batch)
+    keys = [jax.random.fold_in(streams.key(9, "evaluate"), start) for start in starts]
+
+    def noise(of_batch: Callable[[jax.Array], np.ndarray]) -> np.ndarray:
+        return np.concatenate([of_batch(key) for key in keys], axis=1)[:, :count]
+
+    def normal(key: jax.Array, samples: int) -> np.ndarray:
+        return np.asarray(jax.random.normal(key, (samples, batch, 2)))
+
+    def weights_noise(key: jax.Array) -> np.ndarray:
+        return np.concatenate([normal(jax.random.fold_in(key, i), chunk) for i in range(2)])[:5]
+
+    @jax.jit  # once: each operation on its own compiles too
+    def by_hand(x: jax.Array, *noises: jax.Array) -> tuple[jax.Array, ...]:
+        network = VAE.network(variables)
+        mu, log_var = network.encode(x)
+        results = []
+        for noise in noises:
+            z = posterior.draw(mu, log_var, noise)
+            results += [network.log_prob(z, x), posterior.log_prior_ratio(z, log_var, noise)]
+        return mu, posterior.kl(mu[..., None], log_var[..., None]), *results
+
+    x = VAE.unit(images)
+    mu, kl, *each = (
+        np.asarray(a, np.float64)
+        for a in by_hand(x, noise(lambda key: normal(key, 2)), noise(weights_noise))
+    )
     np.testing.assert_allclose(found.mu, mu, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(found.kl, posterior.kl(mu, log_var), rtol=1e-4)
-    np.testing.assert_allclose(found.kl_by_dimension.sum(), found.kl.mean(), rtol=1e-4)
+    np.testing.assert_allclose(found.kl, kl.sum(axis=1), rtol=1e-4)
+    np.testing.assert_allclose(found.kl_by_dimension, kl.mean(axis=0), rtol=1e-4)
+    log_prob, _, log_prob_of_weights, ratio = each
+    np.testing.assert_allclose(found.nll, -log_prob.mean(axis=0), rtol=1e-4)
+    weights = np.exp(log_prob_of_weights + ratio)
     assert found.iw is not None
-    assert found.nll.shape == found.iw.shape == (count,)
+    np.testing.assert_allclose(found.iw, np.log(weights.mean(axis=0)), rtol=1e-4)
+    # from Python, of images in [0, 1]: the same numbers
+    again = likelihoods.weighted_bounds(VAE, variables, x, 5, 9)
+    np.testing.assert_allclose(again, found.iw, rtol=1e-5)
+
+
+def test_no_importance_samples_are_no_bound_and_no_images_none(rng: np.random.Generator) -> None:
+    variables, images = _random(rng, 3)
+    found = likelihoods.likelihoods(
+        VAE, variables, np.asarray(images), samples=1, importance_samples=0, seed=0
+    )
+    assert found.iw is None
+    empty = likelihoods.weighted_bounds(VAE, variables, jnp.empty((0, 2, 3, 1)), 5, 0)
+    assert empty.shape == (0,)
+    assert empty.dtype == np.float32
+
+
+def test_a_split_in_host_memory_comes_in_parts_of_one_shape(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None of them larger than is allowed, each of whole batches, the last one filled up."""
+    images = rng.integers(0, 256, size=(43, 6)).astype(np.uint8)
+    monkeypatch.setattr(evaluation, "BATCH_SIZE", 5)
+    monkeypatch.setattr(evaluation, "PART_BYTES", 10 * 6 + 1)
+    parts = []
+
+    def note(_a: object, _b: object, part: jax.Array, *more: int) -> dict[str, jax.Array]:
+        parts.append((part, *more[-2:]))
+        return {"kl": jnp.ones(2), "nll": jnp.zeros(2)}
+
+    monkeypatch.setattr(evaluation, "compiled_sums", note)
+    means = evaluation.split_means(ONE, {}, images, jnp.uint32(0), 0, 0.0)
+    assert means["kl"] == 10 / 43
+    assert [more for _, *more in parts] == [[0, 10], [10, 10], [20, 10], [30, 10], [40, 3]]
+    assert {part.shape for part, *_ in parts} == {(10, 6)}
+    together = np.concatenate([np.asarray(part)[:count] for part, _, count in parts])
+    np.testing.assert_array_equal(together, images)
+    # fewer images than a part holds, or a part that holds no batch
+    for room, size in ((10**6, 43), (1, 5)):
+        monkeypatch.setattr(evaluation, "PART_BYTES", room)
+        parts.clear()
+        evaluation.split_means(ONE, {}, images, jnp.uint32(0), 0, 0.0)
+        assert {len(part) for part, *_ in parts} == {size}
+
+
+class _Told(ELBO):
+    """Reports the epoch that it is told. No plug: it has no name of its own."""
+
+    def terms(self, network: Any, x: Any, noise: Any, epoch: Any) -> Any:
+        loss, terms = super().terms(network, x, noise, epoch)
+        return loss, {**terms, "epoch": jnp.broadcast_to(epoch, loss.shape)}
+
+
+def test_the_objective_is_told_the_epoch_where_it_is_evaluated(rng: np.random.Generator) -> None:
+    variables, images = _random(rng, 7)
+    estimator = Estimator(VAE, _Told(), samples=1)
+    means = evaluation.split_means(estimator, variables, images, jnp.uint32(0), 30, 2.5)
+    assert means["epoch"] == 2.5
+
+
+def test_an_assessment_is_the_mean_of_each_image_with_its_standard_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    count = 11
+    variables, images = _random(rng, count)
+    # the second dimension of the code says nothing of an image
+    kernel = variables["encoder"]["heads"]["kernel"]
+    variables["encoder"]["heads"]["kernel"] = kernel.at[:, 1].set(0.0)
+    info = Info(epoch=3, step=40, beyond=4, score=None)
+    settings = config.Config.model_validate({"data": {"threshold": 0.25}})
+    model = Trained(RunDir(tmp_path / "r"), settings, info, variables, VAE)
+    asked = []
+
+    def split(_: Trained, name: str) -> Split:
+        asked.append(name)
+        return Split(np.asarray(images).reshape(count, 2, 3, 1), None)
+
+    monkeypatch.setattr(Trained, "split", split)
+    done = []
+    found = assess(
+        model,
+        "validation",
+        samples=3,
+        importance_samples=5,
+        seed=2,
+        watch=lambda *numbers: done.append(numbers),
+    )
+    assert asked == ["validation"]
+    assert done == [(count, count)]
+    each = likelihoods.likelihoods(
+        VAE, variables, np.asarray(images), samples=3, importance_samples=5, seed=2
+    )
+    assert each.iw is not None
+    for estimate, values in (
+        (found.elbo, -(each.kl + each.nll)),
+        (found.kl, each.kl),
+        (found.nll, each.nll),
+        (found.log_likelihood, each.iw),
+    ):
+        assert estimate is not None
+        assert estimate.mean == pytest.approx(values.mean(), rel=1e-5)
+        assert estimate.standard_error == pytest.approx(stats.sem(values), rel=1e-4)
+    assert found.activity == pytest.approx(each.mu.var(axis=0), rel=1e-4)
+    assert found.activity[0] > 0.01 > found.activity[1]
+    assert found.active_units == 1
+    assert found.kl_by_dimension == pytest.approx(each.kl_by_dimension)
+    said = (found.run, found.epoch, found.step, found.where, found.split, found.images)
+    assert said == ("r", 3, 40, "epoch 3 + 4 steps", "validation", count)
+    assert (found.samples, found.importance_samples, found.seed) == (3, 5, 2)
+    assert found.code_size == 2
+    assert "0.25" in found.binarization
+    assert 0 <= found.seconds < 60
+    without = assess(model, "test", samples=3, importance_samples=0, seed=2)
+    assert without.log_likelihood is None
+    assert without.elbo == found.elbo
+
+
+@pytest.mark.parametrize("layer", ["encoder", "decoder"])
+def test_an_assessment_that_is_not_finite_is_refused(
+    layer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    variables, images = _random(rng, 11)
+    hidden = variables[layer]["hidden"]
+    variables[layer]["hidden"] = {**hidden, "bias": hidden["bias"].at[0].set(jnp.nan)}
+    info = Info(epoch=3, step=40, score=None)
+    model = Trained(RunDir(tmp_path / "r"), config.Config(), info, variables, VAE)
+    images_of = Split(np.asarray(images).reshape(11, 2, 3, 1), None)
+    monkeypatch.setattr(Trained, "split", lambda *_: images_of)
+    with pytest.raises(DivergedError, match="not finite on the test split") as error:
+        assess(model, "test", samples=3, importance_samples=0, seed=2)
+    assert "--checkpoint" in error.value.hint
+
+
+def test_one_image_has_no_standard_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    variables, images = _random(rng, 1)
+    info = Info(epoch=3, step=40, score=None)
+    model = Trained(RunDir(tmp_path / "r"), config.Config(), info, variables, VAE)
+    image = Split(np.asarray(images).reshape(1, 2, 3, 1), None)
+    monkeypatch.setattr(Trained, "split", lambda *_: image)
+    found = assess(model, "test", samples=3, importance_samples=0, seed=2)
+    assert found.elbo.standard_error == 0.0
+    assert found.activity == [0.0, 0.0]

@@ -8,8 +8,9 @@ from scipy import integrate, special, stats
 
 from tests.conftest import mlp
 from vaectl.likelihoods.bernoulli import Bernoulli, softplus
-from vaectl.objectives.base import with_elbo
+from vaectl.objectives.base import label, with_elbo
 from vaectl.objectives.elbo import ELBO
+from vaectl.objectives.iwae import IWAE
 from vaectl.vae import posterior
 from vaectl.vae.vae import VAE, Network, Variables
 
@@ -114,6 +115,24 @@ def test_more_samples_average_the_log_likelihood(rng: np.random.Generator) -> No
 
 def test_the_elbo_is_minus_the_sum_of_kl_and_nll() -> None:
     assert with_elbo({"kl": 20.0, "nll": 60.5}) == {"elbo": -80.5, "kl": 20.0, "nll": 60.5}
+
+
+def test_terms_without_both_parts_have_no_elbo_and_an_old_one_is_not_kept() -> None:
+    for terms in ({"iwae": -80.0}, {"kl": 20.0}, {"nll": 60.0, "iwae": -80.0}, {}):
+        assert with_elbo(terms) == terms
+    assert with_elbo({"kl": 20.0, "nll": 60.5, "elbo": 0.0, "iwae": -80.0}) == {
+        "elbo": -80.5, "kl": 20.0, "nll": 60.5, "iwae": -80.0,
+    }  # fmt: skip
+    assert [*with_elbo({"kl": 20.0, "nll": 60.5})] == ["elbo", "kl", "nll"]
+
+
+def test_names_of_terms_and_estimators_are_written_for_people() -> None:
+    written = [label(name) for name in ("kl", "elbo", "loss_a", "gradient_norm")]
+    assert written == ["KL", "ELBO", "loss a", "gradient norm"]
+    assert ELBO().estimator(1) == "ELBO, 1 sample"
+    assert ELBO().estimator(2) == "ELBO, 2 samples"
+    assert IWAE().estimator(1) == "IWAE bound, K = 1; ELBO, 1 sample"
+    assert IWAE().estimator(50) == "IWAE bound, K = 50; ELBO, 50 samples"
 
 
 class TestImportanceWeights:

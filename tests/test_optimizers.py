@@ -358,3 +358,27 @@ def test_schedules_have_the_shape_that_they_say() -> None:
         [0.25, 1.0, 0.5, 0.0],
         atol=1e-6,
     )
+    # a warm-up of one step, and one that leaves a single step to fall
+    assert _scale(0, warmup_epochs=0.1) == 1.0
+    assert [_scale(t, name="cosine", warmup_epochs=9.9) for t in (99, 100)] == [1.0, 0.0]
+
+
+def test_a_bias_is_known_by_its_name_however_deep_it_stands() -> None:
+    params = {
+        "bias": {"deep": {"kernel": jnp.ones(2), "bias": jnp.ones(2)}},
+        "bias_of_another": jnp.ones(2),
+    }
+    settings = _settings(
+        "sgd",
+        weight_decay=10.0,
+        weight_decay_on="weights",
+        bias_learning_rate_scale=3.0,
+        sgd={"momentum": 0.0},
+    )
+    transform = settings.direction()
+    direction, _ = transform.update(params, transform.init(params), params)
+    expected = {
+        "bias": {"deep": {"kernel": 11 * jnp.ones(2), "bias": 3 * jnp.ones(2)}},
+        "bias_of_another": 11 * jnp.ones(2),
+    }
+    jax.tree.map(np.testing.assert_array_equal, direction, expected)

@@ -1,19 +1,28 @@
+import dataclasses
+import math
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from vaectl import config
 from vaectl.base import streams
-from vaectl.base.errors import DivergedError
+from vaectl.base.errors import ConfigError, DivergedError
 from vaectl.evaluation import means as evaluation
+from vaectl.models.base import Model
 from vaectl.objectives.base import with_elbo
+from vaectl.objectives.elbo import ELBO
 from vaectl.optimizers.base import Optimizer
+from vaectl.optimizers.schedule import Schedule
 from vaectl.training import compiled
 from vaectl.training import fit as fitting
 from vaectl.training import step as training
 from vaectl.training.fit import Chunk, Epoch, fit
 from vaectl.training.program import Member, Program, TrainState
+from vaectl.vae.networks import AutoEncoder
 
 OPTIMIZERS = tuple(Optimizer.known)
 SHAPE, PIXELS = (4, 4, 1), 16
@@ -292,6 +301,196 @@ def test_stochastic_pixels_are_drawn_anew_and_have_the_right_mean() -> None:
     np.testing.assert_allclose(-biases[0], 0.5 - 64 / 255, atol=0.06)
     assert np.unique(biases[0]).size > 1
     assert (biases[0] != biases[1]).any()
+
+
+class _Told(ELBO):
+    """Reports the epoch that it is told. No plug: it has no name of its own."""
+
+    def terms(self, network: Any, x: Any, noise: Any, epoch: Any) -> Any:
+        loss, terms = super().terms(network, x, noise, epoch)
+        return loss, {**terms, "epoch": jnp.broadcast_to(epoch, loss.shape)}
+
+
+class _Batched(Model):
+    """Keeps more than parameters: running means of its inputs, and a counter of dropout."""
+
+    def build(self, image_shape: Any, code_size: int, outputs: int, rngs: nnx.Rngs) -> nnx.Module:
+        inputs = math.prod(image_shape)
+        encoder = nnx.Sequential(
+            lambda x: x.reshape(len(x), -1),
+            nnx.BatchNorm(inputs, momentum=0.9, rngs=rngs),
+            nnx.Dropout(0.5, rngs=rngs),
+            nnx.Linear(inputs, 2 * code_size, rngs=rngs),
+        )
+        decoder = nnx.Linear(code_size, inputs * outputs, rngs=rngs)
+        return AutoEncoder(encoder, decoder, (*image_shape, outputs))
+
+
+def test_the_objective_is_told_how_many_epochs_and_parts_of_one_were_trained() -> None:
+    settings = _settings(epochs=2)
+    program = Program.of(settings, images=25, image_shape=SHAPE)
+    program = dataclasses.replace(program, objective=_Told())
+    assert sorted(training.columns(program)) == ["elbo", "epoch", "kl", "nll"]
+    member = Member.of(settings)
+    state = compiled.init(program, member)
+    told = [
+        (piece.train["epoch"], piece.validation["epoch"])
+        for piece in fit(program, member, state, _images(25), _images(12, 1))
+        if isinstance(piece, Epoch)
+    ]
+    # three steps of 10, 10 and 5 images begin at 0, 1/3 and 2/3 of the epoch
+    mean = (10 * 0 + 10 / 3 + 5 * 2 / 3) / 25
+    np.testing.assert_allclose(told, [(mean, 1), (1 + mean, 2)], rtol=1e-5)
+
+
+def test_what_a_model_keeps_beside_parameters_is_kept_and_rests_in_evaluation() -> None:
+    """Running means, and dropout, which train and do not evaluate."""
+    settings = _settings(batch_size=12, optimizer={"name": "sgd", "sgd": {"learning_rate": 1e-30}})
+    program = Program.of(settings, images=12, image_shape=SHAPE)
+    vae = dataclasses.replace(program.vae, model=_Batched())
+    program = dataclasses.replace(program, vae=vae)
+    member, images = Member.of(settings), _images(12)
+    start = compiled.init(program, member)
+    before = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in _leaves(start)}
+    state, _ = compiled.train_steps(program, member, start, images, 0, 1)
+    after = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in _leaves(state)}
+    mean = next(name for name in after if name.endswith("['mean']"))
+    expected = 0.1 * np.asarray(images).mean(axis=0) / 255
+    np.testing.assert_allclose(after[mean], expected, rtol=1e-5)
+    count = next(name for name in after if "Dropout" in name or name.endswith("['count']"))
+    assert (after[count] != before[count]).any()
+
+    def means(of: jax.Array) -> float:
+        found = evaluation.split_means(program.estimator, state.params, of, member.seed, 0, 0.0)
+        return found["kl"]
+
+    # neither what stands beside an image nor chance changes its KL
+    halves = means(images[:6]), means(images[6:])
+    assert means(images) == pytest.approx(np.mean(halves), rel=1e-5)
+
+
+def _leaves(state: TrainState) -> list[tuple[Any, Any]]:
+    typed = jax.tree_util.tree_leaves_with_path(state.params)
+    return [
+        (
+            path,
+            jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf,
+        )
+        for path, leaf in typed
+    ]
+
+
+def test_every_optimizer_meets_the_same_noise_and_the_same_batches() -> None:
+    """At the same seed; comparisons are paired by it."""
+    met = set()
+    for name in OPTIMIZERS:
+        settings = _settings(seed=5, optimizer={"name": name})
+        program = Program.of(settings, images=23, image_shape=SHAPE)
+        member = Member.of(settings)
+        noise = np.asarray(training.noise(program, member, 4))
+        order = np.asarray(training.order(program, member, 1))
+        met.add((noise.tobytes(), order.tobytes()))
+        assert noise.dtype == np.float32
+        assert order.dtype == np.int32
+    assert len(met) == 1
+
+
+def test_a_members_numbers_have_the_types_that_programs_are_compiled_for() -> None:
+    member = Member.of(_settings(seed=2**32 - 1, optimizer={"adam": {"learning_rate": 0.25}}))
+    assert (member.seed.dtype, member.learning_rate.dtype) == (jnp.uint32, jnp.float32)
+    assert int(member.seed) == 2**32 - 1
+    assert float(member.learning_rate) == 0.25
+
+
+def test_too_many_steps_for_the_counter_are_refused_and_the_key_named() -> None:
+    most = 2**31 - 1
+    for epochs, warmup, key in (
+        (most, 0.0, None),
+        (most + 1, 0.0, "epochs"),
+        (1, float(most), None),
+        (1, float(most + 1), "optimizer.schedule.warmup_epochs"),
+    ):
+        schedule = Schedule.model_construct(warmup_epochs=warmup)
+        program = Program.of(_settings(batch_size=1), images=1, image_shape=SHAPE)
+        optimizer = program.optimizer.model_copy(update={"schedule": schedule})
+        program = dataclasses.replace(program, epochs=epochs, optimizer=optimizer)
+        if key is None:
+            program.check_steps()
+            continue
+        with pytest.raises(ConfigError) as error:
+            program.check_steps()
+        assert error.value.message.startswith(f"{key} 2.14748e+09: more than 2,147,483,647 steps")
+        assert f"lower {key}," in error.value.hint
+
+
+def test_the_shapes_of_a_state_are_those_of_one_that_is_there() -> None:
+    settings = _settings()
+    program = Program.of(settings, images=40, image_shape=SHAPE)
+    device = jax.devices()[0]
+    state = compiled.init(program, Member.of(settings))
+    for member in (Member.of(settings), jax.device_put(Member.of(settings), device)):
+        shapes = compiled.shapes(program, member)
+        pairs = zip(jax.tree.leaves(shapes), jax.tree.leaves(state), strict=True)
+        for shape, leaf in pairs:
+            assert (shape.shape, shape.dtype) == (leaf.shape, leaf.dtype)
+            assert shape.sharding == (member.seed.sharding if member.seed.committed else None)
+        assert jax.tree.structure(shapes) == jax.tree.structure(state)
+    assert {shape.sharding.device_set.pop() for shape in jax.tree.leaves(shapes)} == {device}
+
+
+def test_a_chunk_says_how_far_its_epoch_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums over the images so far, which end as the epoch's means; steps, and seconds."""
+    monkeypatch.setattr(fitting, "CHUNK_SECONDS", 0.0)
+    settings = _settings(epochs=2)
+    program = Program.of(settings, images=35, image_shape=SHAPE)
+    member = Member.of(settings)
+    state = compiled.init(program, member)
+    sums = []
+    for epoch in range(2):
+        state, of_steps = compiled.train_steps(
+            program, member, state, _images(35), 4 * epoch, 4 * epoch + 4
+        )
+        sums.append({name: np.cumsum(np.asarray(each)) for name, each in of_steps.items()})
+    state = compiled.init(program, member)
+    pieces = [*fit(program, member, state, _images(35), _images(12, 1))]
+    assert [(type(p), p.epoch, p.step) for p in pieces] == [
+        (Chunk, 1, 1), (Chunk, 1, 2), (Chunk, 1, 3), (Epoch, 1, 4),
+        (Chunk, 2, 5), (Chunk, 2, 6), (Chunk, 2, 7), (Epoch, 2, 8),
+    ]  # fmt: skip
+    last = 0.0
+    for piece in pieces:
+        of_epoch = sums[piece.epoch - 1]
+        if isinstance(piece, Chunk):
+            assert piece.beyond == piece.step - 4 * (piece.epoch - 1)
+            for name, total in piece.sums.items():
+                assert total == pytest.approx(of_epoch[name][piece.beyond - 1], rel=1e-5)
+            assert piece.seconds > last
+            last = piece.seconds
+        else:
+            for name in ("kl", "nll"):
+                assert piece.train[name] == pytest.approx(of_epoch[name][-1] / 35, rel=1e-5)
+            assert piece.train_seconds > last
+            assert piece.validation_seconds > 0
+            last = 0.0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_the_first_step_that_is_not_finite_is_named(value: float) -> None:
+    sums = {"kl": np.array([1.0, 1.0, 1.0, value]), "nll": np.array([1.0, 1.0, value, 1.0])}
+    with pytest.raises(DivergedError, match=r"the IWAE is not finite at epoch 5, step 23$"):
+        fitting.check_steps(sums, "iwae", 20, 5)
+    fitting.check_steps({name: each[:2] for name, each in sums.items()}, "iwae", 20, 5)
+    with pytest.raises(DivergedError, match="the ELBO is not finite at epoch 5, step 23, on the v"):
+        fitting.check_held_out({"elbo": -1.0, "kl": value, "nll": 1.0}, "elbo", 23, 5)
+
+
+def test_so_many_batches_travel_at_once_as_there_is_room_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    program = Program.of(_settings(), images=45, image_shape=SHAPE)
+    for room, steps in ((1, 1), (10 * PIXELS, 1), (31 * PIXELS, 3), (1000 * PIXELS, 5)):
+        monkeypatch.setattr(fitting, "CHUNK_BYTES", room)
+        assert fitting.streamed_steps(program) == steps
 
 
 def test_a_finite_bound_that_float32_cannot_improve_has_diverged() -> None:

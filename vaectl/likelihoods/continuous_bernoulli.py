@@ -34,7 +34,7 @@ class ContinuousBernoulli(Likelihood, name="continuous_bernoulli"):
         logits = raw[..., 0]
         safe = jnp.where(jnp.abs(logits) < _SMALL, 1.0, logits)
         quotient = jnp.log(safe / jnp.tanh(0.5 * safe))
-        series = jnp.log(2.0) + logits**2 / 12 - logits**4 / 1440
+        series = jnp.log(2.0) + logits**2 / 12 - 7 * logits**4 / 1440
         log_constant = jnp.where(jnp.abs(logits) < _SMALL, series, quotient)
         return sum_pixels(x * logits - softplus()(logits) + log_constant)
 
