@@ -167,14 +167,14 @@ def test_what_is_no_file_is_refused_at_once(
 ) -> None:
     make(tmp_path / "x.npz")
     with pytest.raises(DataError, match=r"x\.npz: "):
-        data.source(f"npz:{tmp_path / 'x.npz'}")
+        data.published(f"npz:{tmp_path / 'x.npz'}")
     for name in (IDX_NAMES[0], f"{IDX_NAMES[0]}.gz"):
         folder = tmp_path / f"in-{name}"
         _write_idx(folder, _source())
         (folder / IDX_NAMES[0]).unlink()
         make(folder / name)
         with pytest.raises(DataError, match=f"{name}: "):
-            data.source(f"idx:{folder}")
+            data.published(f"idx:{folder}")
     monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path / "cache"))
     cache.path("x").parent.mkdir(parents=True)
     make(cache.path("x"))
@@ -191,7 +191,7 @@ def test_what_is_no_file_is_refused_at_once(
 @pytest.mark.parametrize("path", ["a" * 300, "a/" * 3000, "~nobody-here", "\udcff", "🎲 $x$ <b>"])
 def test_paths_that_name_nothing_are_refused(scheme: str, path: str) -> None:
     with pytest.raises(DataError, match="cannot be read: "):
-        data.source(f"{scheme}:{path}")
+        data.published(f"{scheme}:{path}")
 
 
 @contextlib.contextmanager
@@ -219,10 +219,10 @@ def test_a_bomb_is_refused_before_it_is_unpacked(
     ):
         images.write_bytes(gzip.compress(content, 1))
         with _little_memory(), pytest.raises(DataError, match=message):
-            idx.load(tmp_path)
+            idx.read_folder(tmp_path)
     archive.write_bytes(_zip({"x_train": _npy(np.frombuffer(zeros, np.uint8)), "x_test": b""}))
     with _little_memory(), pytest.raises(DataError, match=r"needs about 381\.5 MiB of memory"):
-        data.source(f"npz:{archive}")
+        data.published(f"npz:{archive}")
 
 
 @pytest.mark.parametrize("count", [10**12, 10**30])
@@ -236,7 +236,7 @@ def test_more_images_than_any_memory_holds_are_refused_before_room_is_made(
         _little_memory(),
         pytest.raises(DataError, match=r"x_train\.npy has 9 bytes, not uint8 of"),
     ):
-        data.source(f"npz:{file}")
+        data.published(f"npz:{file}")
 
 
 class _Trap:
@@ -258,7 +258,7 @@ def test_objects_in_an_archive_are_never_loaded(
     file = tmp_path / "x.npz"
     file.write_bytes(content)
     with pytest.raises(DataError, match=r"x_train\.npy holds objects, which could be code"):
-        data.source(f"npz:{file}")
+        data.published(f"npz:{file}")
     monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path / "cache"))
     cache.cached("x", _source)
     cache.path("x").write_bytes(content)

@@ -22,7 +22,13 @@ from vaectl.base.errors import ConfigError, remedy
 from vaectl.base.files import read
 from vaectl.base.plugs import Plug
 
-GROUPS = ("vaectl.models", "vaectl.likelihoods", "vaectl.objectives", "vaectl.optimizers")
+GROUPS = (
+    "vaectl.models",
+    "vaectl.likelihoods",
+    "vaectl.objectives",
+    "vaectl.optimizers",
+    "vaectl.sources",
+)
 MOST_BYTES = 2**22
 """Of a file with plugs."""
 

@@ -25,7 +25,7 @@ from ruamel.yaml.scalarbool import ScalarBoolean
 from vaectl.base import plugins
 from vaectl.base.errors import ConfigError
 from vaectl.base.files import read
-from vaectl.base.section import Section
+from vaectl.base.section import CONFLICT, Section
 from vaectl.base.terminal import visible
 from vaectl.config import schema
 
@@ -38,9 +38,6 @@ MOST_BYTES = 2**16
 """Of a file: ten times a configuration, and two seconds of parsing."""
 MOST_VALUES = 1000
 """Each alias counts as all that it stands for: aliases of aliases can fill any memory."""
-
-CONFLICT = "conflict"
-"""The type of a `PydanticCustomError` whose message says all."""
 
 Kind = TypeVar("Kind", bound=Section)
 
@@ -239,7 +236,7 @@ def _parse(text: str, assignment: str) -> object:
     except Exception:  # as above
         raise ConfigError(
             f"--set {assignment}: the value is not valid YAML",
-            hint="quote it for the shell, for example --set 'data.source=idx:my digits'",
+            hint="quote it for the shell and for YAML: --set 'KEY=\"some text\"'",
         ) from None
 
 
@@ -341,8 +338,6 @@ def _explain(
         reason = details["msg"].removeprefix("Input ")
         if details["type"] == "model_type":
             reason = "should be a mapping of keys to values"
-        elif dotted == "data.source":
-            reason = "should be digits-5k, tfds:NAME, idx:DIR or npz:FILE"
         what = f"{dotted}: {reason}, not {_shown(details['input'])}"
     where = origins.get(_known_place(details, origins))
     return f"{where}: {what}" if where else what

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vaectl.base.errors import DataError
-from vaectl.data.arrays import Source
+from vaectl.data.arrays import Published
 
 _WHITES = (1, 255)
 """What stands for white in the scales that are understood."""
@@ -24,7 +24,7 @@ _ROUNDING = 0.4 / 255
 """How far values may lie outside a scale, as part of white: they still round to 0 and 255."""
 _OVERSHOOT = 0.1
 """How far its ends may lie from those of a scale, as part of white, if resizing is the reason."""
-_SAVE = "save x_train and x_test as uint8 in an npz:FILE, 0 for black and 255 for white"
+_SAVE = "save all images as uint8, 0 for black and 255 for white"
 
 Array = np.ndarray[Any, Any]
 
@@ -65,12 +65,12 @@ class _Range(NamedTuple):
         return f"{_text(self.low)} to {_text(self.high)}"
 
 
-def read(name: str, source: Source) -> Source:
+def read(name: str, found: Published) -> Published:
     """Turn the pixels of a data set into bytes, 0 for black and 255 for white.
 
     Args:
         name: of the data set, for messages.
-        source: as published; images that are such bytes already are returned as they are.
+        found: as published; images that are such bytes already are returned as they are.
 
     Returns:
         The data set, with a note for a person where its scale was concluded from its values.
@@ -78,16 +78,16 @@ def read(name: str, source: Source) -> Source:
     Raises:
         DataError: the values have no plain meaning, or all pixels of a split are equal.
     """
-    images = {"training": source.train.images, "test": source.test.images}
+    images = {"training": found.train.images, "test": found.test.images}
     images = {split: _numbers(name, split, array) for split, array in images.items()}
     ranges = {split: _range(name, split, array) for split, array in images.items()}
     white = _white(name, ranges, images)
     train, test = (_as_bytes(array, white) for array in images.values())
-    return Source(
-        source.train._replace(images=train),
-        source.test._replace(images=test),
-        source.validation_size,
-        _notes(images, _joint(ranges), white),
+    return Published(
+        found.train._replace(images=train),
+        found.test._replace(images=test),
+        found.validation_size,
+        found.notes + _notes(images, _joint(ranges), white),
     )
 
 
@@ -170,7 +170,7 @@ def _notes(images: Mapping[str, Array], joint: _Range, white: int) -> tuple[str,
             else f"pixels from {joint}: read as intensities, where 1 is white"
         )
     elif any(array.dtype != np.uint8 for array in images.values()):
-        notes.append(f"pixels from {joint}: read as grey levels, where 255 is white")
+        notes.append(f"pixels from {joint}: read as intensities, where 255 is white")
     if joint.high < _DARK * white:
         notes.append(f"dark images: the brightest pixel is {_text(joint.high)}, white is {white}")
     return tuple(notes)

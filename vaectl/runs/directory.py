@@ -28,7 +28,8 @@ from vaectl.base import plugins, seals
 from vaectl.base.errors import ConfigError, RunError, remedy
 from vaectl.base.files import LINK, Folder, Kind, make_directory, replacing
 from vaectl.base.formats import refuse_newer
-from vaectl.config import CHOICES, reading
+from vaectl.base.plugs import known
+from vaectl.config import reading
 from vaectl.config.schema import Config
 from vaectl.runs import belongings, metrics
 from vaectl.runs.metrics import SPLITS, Row
@@ -389,10 +390,9 @@ class RunDir:
         if not self.has_record:
             return
         for plug in self.read_record().plugs:
-            known = CHOICES[plug.kind].plugs.known if plug.kind in CHOICES else {}
-            if plug.name not in known:
+            if plug.name not in known(plug.kind):
                 plugins.load_installed()
-            if plug.name not in known:
+            if plug.name not in known(plug.kind):
                 raise RunError(
                     f"{self.path}: it needs {plug}, which is not loaded",
                     hint="if you trust that file, name it: --plugin FILE.py",
