@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import MNIST, needs_mnist
 from vaectl import config, data
 from vaectl.base.errors import DataError
-from vaectl.data import arrays, cache, idx, npz, splits
+from vaectl.data import arrays, cache, idx, splits
 from vaectl.data.binarization import binarize
 
 
@@ -26,6 +26,10 @@ def _source(train: int = 60, test: int = 10) -> arrays.Published:
 def _idx(array: np.ndarray) -> bytes:
     sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
     return bytes([0, 0, 8, array.ndim]) + sizes + array.astype(np.uint8).tobytes()
+
+
+def _npz(path: Path) -> arrays.Published:
+    return data.published(f"npz:{path}")
 
 
 def _write_idx(directory: Path, source: arrays.Published, *, zipped: bool = False) -> None:
@@ -65,7 +69,7 @@ class TestDigits:
         assert len(np.unique(pixels.reshape(5000, -1), axis=0)) == 5000
 
     def test_the_file_is_below_a_megabyte(self) -> None:
-        file = Path(data.__file__).parent / "digits" / "digits.npz"
+        file = Path(data.__file__).parent / "sources" / "digits" / "digits.npz"
         assert file.stat().st_size < 1_000_000
 
     @needs_mnist
@@ -195,8 +199,8 @@ class TestIdx:
     def test_images_of_two_sizes_are_refused(self, tmp_path: Path) -> None:
         _write_idx(tmp_path, _source())
         (tmp_path / "t10k-images-idx3-ubyte").write_bytes(_idx(np.zeros((10, 5, 3))))
-        with pytest.raises(DataError, match=r"images of \(4, 3\), t10k-images.* of \(5, 3\)"):
-            idx.read_folder(tmp_path)
+        with pytest.raises(DataError, match=r"shape \(4, 3, 1\), its test images \(5, 3, 1\)"):
+            data.published(f"idx:{tmp_path}")
 
     def test_a_broken_gzip_file_is_refused(self, tmp_path: Path) -> None:
         _write_idx(tmp_path, _source(), zipped=True)
@@ -270,7 +274,10 @@ class TestNpz:
             ({"x_train": None}, "no array x_train, only x_test, y_test, y_train"),
             ({"x_train": np.zeros((60, 12), np.uint8)}, r"x_train has the shape \(60, 12\)"),
             ({"x_train": np.zeros((0, 4, 3), np.uint8)}, r"shape \(0, 4, 3\)"),
-            ({"x_test": np.zeros((10, 5, 3), np.uint8)}, r"images of \(4, 3\), x_test of \(5, 3\)"),
+            (
+                {"x_test": np.zeros((10, 5, 3), np.uint8)},
+                r"\(4, 3, 1\), its test images \(5, 3, 1\)",
+            ),
             ({"y_train": np.zeros(59, np.int64)}, "y_train must hold one integer for each image"),
             ({"y_test": np.zeros(10, np.float32)}, "y_test must hold one integer for each image"),
             ({"x_train": np.array([{"a": 1}], dtype=object)}, "not a readable NumPy archive"),

@@ -318,21 +318,23 @@ def test_any_array_loads_or_is_refused_and_recipes_keep_its_order(
     assert images.max() >= 63
 
 
+def _rgb(x: Array, *more: Array) -> Array:
+    """Images whose red is x, green is x from below, and blue is x from the right."""
+    return np.stack([x, x[:, ::-1], x[:, :, ::-1], *more], -1)
+
+
 SHAPES: dict[str, tuple[Make, Make, int]] = {
-    "colours": (lambda x: np.stack(3 * [x], -1), lambda x: x, 0),
-    "colours and opacity": (lambda x: np.stack([x, x, x, 0 * x], -1), lambda x: x, 0),
-    "colours before rows": (lambda x: np.stack(3 * [x], 1), lambda x: x, 0),
-    "four planes before rows": (lambda x: np.stack([x, x, x, 0 * x], 1), lambda x: x, 0),
+    "opacity": (lambda x: _rgb(x, 0 * x), lambda x: _rgb(x), 0),
+    "colours before rows": (lambda x: np.moveaxis(_rgb(x), -1, 1), lambda x: _rgb(x), 0),
+    "opacity before rows": (lambda x: np.moveaxis(_rgb(x, 0 * x), -1, 1), lambda x: _rgb(x), 0),
     "flat": (lambda x: x.reshape(len(x), -1), lambda x: x, 0),
     "flat and square": (lambda x: x[:, :8].reshape(len(x), -1), lambda x: x[:, :8], 0),
     "one image": (lambda x: x[0], lambda x: x[:1], 0),
     "one square image": (lambda x: x[0, :8], lambda x: x[:1, :8], 0),
     "one image and its channel": (lambda x: x[0, ..., None], lambda x: x[:1], 0),
-    "one colour image": (lambda x: np.stack(3 * [x[0]], -1), lambda x: x[:1], 0),
-    "one image with opacity": (
-        lambda x: np.stack([x[0], x[0], x[0], 0 * x[0]], -1), lambda x: x[:1], 0
-    ),
-}  # fmt: skip
+    "one colour image": (lambda x: _rgb(x)[0], lambda x: _rgb(x[:1]), 0),
+    "one image with opacity": (lambda x: _rgb(x, 0 * x)[0], lambda x: _rgb(x[:1]), 0),
+}
 
 
 @pytest.mark.parametrize(("shape", "wanted", "which"), SHAPES.values(), ids=SHAPES)
@@ -364,6 +366,22 @@ def test_an_axis_of_one_channel_may_come_before_or_after(axis: int, tmp_path: Pa
     train, test = (_pictures(n).astype(np.uint8) for n in (TRAIN, TEST))
     read = data.published(_npz(tmp_path, np.expand_dims(train, axis), np.expand_dims(test, axis)))
     _same(read, train, test)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_images_of_three_channels_are_rgb(kind: Any, tmp_path: Path) -> None:
+    train, test = _rgb(_pictures(TRAIN)), _rgb(_pictures(TEST))
+    white = 255 if kind is np.uint8 else 1
+    made = [(images / 255 * white).astype(kind) for images in (train, test)]
+    source = _npz(tmp_path, made[0], made[1])
+    _same(data.published(source), train, test)
+    read = data.load(config.Data(source=source, binarization="none"))
+    assert read.image_shape == (9, 8, 3)
+    np.testing.assert_array_equal(read.test.images, test)
+    assert not any("channels" in note for note in read.notes)
+    binary = data.load(config.Data(source=source))
+    np.testing.assert_array_equal(binary.test.images, np.where(test >= 128, 255, 0))
+    assert any("3 channels, each binarized at 0.5" in note for note in binary.notes)
 
 
 @pytest.mark.parametrize("shape", [(), (5,), (0, 9, 8), (4, 9, 8, 2), (2, 3, 4, 5, 6)])

@@ -25,7 +25,9 @@ from vaectl import data
 from vaectl.base import memory
 from vaectl.base.cache import directory
 from vaectl.base.errors import DataError
-from vaectl.data import cache, catalogue, idx, tfds
+from vaectl.data import cache, idx
+from vaectl.data.sources import tfds
+from vaectl.data.sources.base import Source
 
 
 class _Silent(http.server.SimpleHTTPRequestHandler):
@@ -177,7 +179,7 @@ def test_a_server_that_is_not_there_is_answered_within_seconds(
     ("name", "message"),
     [
         ("no_such_set", "tensorflow-datasets has no data set of this name"),
-        ("cifar10", r"images of shape \(32, 32, 3\)"),
+        ("tf_flowers", r"images of shape \(None, None, 3\)"),
         ("imdb_reviews", "no images"),
         ("../etc", "tfds:../etc"),
     ],
@@ -191,10 +193,11 @@ def test_the_catalogue_lists_every_form_of_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path))
-    states = {entry.source: entry.state for entry in catalogue.entries()}
+    entries = [entry for source in Source.known.values() for entry in source.entries()]
+    states = {entry.source: entry.state for entry in entries}
     assert states["digits-5k"] == "ready: embedded"
     assert states["tfds:mnist"] == "downloads 12 MB once"
-    assert {"idx:DIR", "npz:FILE", "tfds:NAME"} <= set(states)
+    assert {"idx:DIR", "images:DIR", "npz:FILE", "tfds:NAME"} <= set(states)
 
 
 @pytest.fixture

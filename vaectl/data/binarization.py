@@ -1,4 +1,4 @@
-"""From grey levels to the x of a Bernoulli decoder.
+"""From intensities to the x of the model.
 
 Results keep the scale 0 to 255, so that one division serves every binarization.
 """
@@ -19,7 +19,7 @@ def meaning(settings: Data) -> str:
     return {
         "threshold": f"binarized at {settings.threshold:g}",
         "stochastic": "binarized by draws, anew each training epoch, fixed for evaluation",
-        "none": "grey levels as probabilities: the NLL is a cross-entropy, not of binary images",
+        "none": "intensities as probabilities: the NLL is a cross-entropy, not of binary images",
     }[settings.binarization]
 
 

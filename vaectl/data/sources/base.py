@@ -67,7 +67,7 @@ class Source(Plug, kind="source"):
     @property
     def title(self) -> str:
         """What a person calls these images; runs are named after it."""
-        return self.rest or self.name
+        return str(self)
 
     @property
     def short_name(self) -> str:

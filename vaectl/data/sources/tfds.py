@@ -46,6 +46,11 @@ class Tfds(Source, name="tfds"):
     examples = tuple(IDX_SETS)
     needs_network = True
 
+    @property
+    def title(self) -> str:
+        """The name that TFDS gives it."""
+        return self.rest
+
     def load(self, *, progress: bool = False) -> Published:
         """Load the cached copy; if there is none, download or prepare the data set first."""
         name = self.rest
