@@ -20,8 +20,8 @@ from tests.test_config import ANY
 from tests.test_data import _idx
 from vaectl import config, data
 from vaectl.base.errors import DataError
-from vaectl.data.sources import tfds
 from vaectl.data.arrays import Images, Published
+from vaectl.data.sources import tfds
 
 Array = np.ndarray[Any, Any]
 Make = Callable[[Array], Array]

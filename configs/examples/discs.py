@@ -1,7 +1,7 @@
-"""A data source of your own: coloured discs, drawn when they are asked for.
+r"""A data source of your own: coloured discs, drawn when they are asked for.
 
-    vaectl train --plugin configs/examples/discs.py --set data.source=discs:3000 \\
-        --set data.binarization=none --likelihood gaussian --epochs 20
+    vaectl train --plugin configs/examples/discs.py --likelihood gaussian \
+        --set data.source=discs:3000 --set data.binarization=none --epochs 20
     vaectl sample latest --plugin configs/examples/discs.py
 
 Half a minute of training on two cores; the run directory is like any other. run.json records this

@@ -181,9 +181,11 @@ def _pixels(image: Image.Image) -> Picture:
     """
     from PIL import Image, ImageOps
 
+    # Pillow reads 16 bits of some formats as 32
+    wide = image.mode == "I" and image.format in ("PNG", "PPM")
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        return np.rint(np.asarray(image) / 257).astype(np.uint8)  # 16 bits
+    if wide or image.mode.startswith("I;16"):
+        return np.rint(np.asarray(image) / 257).astype(np.uint8)
     if image.mode in ("I", "F"):
         raise ValueError("it has pixels of 32 bits, whose black and white are unknown")
     if image.mode in ("1", "L"):
