@@ -216,7 +216,7 @@ def test_hidden_files_and_those_that_are_no_pictures_are_counted(tmp_path: Path)
     found = _read(tmp_path)
     assert len(_all(found)) == 6
     assert found.notes[0].endswith("classes by subfolder: 2 (a, b)")
-    assert "4 hidden files" in found.notes[1]
+    assert "skipped 4, hidden" in found.notes[1]
     assert ".cache" in found.notes[1]
 
 

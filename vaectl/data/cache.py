@@ -1,4 +1,4 @@
-"""Prepared data sets on disk: keyed by what they were made from, verified when read."""
+"""Prepared data sets on disk, with a key for what they were made from, and verified when read."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,16 +15,16 @@ FORMAT_VERSION = 1
 
 
 def path(key: str) -> Path:
-    """Where the data set of a key is kept."""
+    """Return the file that keeps the data set of a key."""
     return directory() / "data" / f"{key}-v{FORMAT_VERSION}.npz"
 
 
 def cached(key: str, build: Callable[[], Published]) -> Published:
-    """Return the data set of a key, from disk if an intact copy is there, else built and kept.
+    """Return the data set of a key from an intact copy on disk, or build it and keep a copy.
 
     Args:
         key: a name and a fingerprint of everything that `build` depends on.
-        build: makes the data set.
+        build: makes the data set where there is no intact copy.
 
     Raises:
         DataError: the cache cannot be written.
@@ -45,7 +45,7 @@ def cached(key: str, build: Callable[[], Published]) -> Published:
 
 
 def _read(file: Path) -> Published | None:
-    """The data set in a file, or None where there is none or its fingerprint does not match."""
+    """Return the data set in a file; None if there is none or its fingerprint does not match."""
     try:
         arrays = archive.read(file)
         found = Published(

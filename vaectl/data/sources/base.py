@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 DEFAULT = "digits-5k"
 """The source of a configuration that names none."""
+_MOST_SHOWN = 200
+"""How many characters of a wrong source a message repeats."""
 
 
 class Entry(NamedTuple):
@@ -117,16 +119,17 @@ def parse(text: str) -> Source:
         ConfigError: an installed package of plugs does not load.
     """
     name, colon, rest = text.partition(":")
+    shown = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
     if name not in Source.known:
         plugins.load_installed()
     source: type[Source] | None = Source.known.get(name)
     if source is None:
-        raise DataError(f"{text}: no such data source; {_nearest(name, text)}", hint=_LIST)
+        raise DataError(f"{shown}: no such data source; {_nearest(name, text)}", hint=_LIST)
     if bool(rest) != bool(source.placeholder) or (colon and not rest):
         what = f"{source.placeholder} is missing" if source.placeholder else "too much"
-        raise DataError(f"{text}: {what}; it is written {source.form()}", hint=_LIST)
+        raise DataError(f"{shown}: {what}; it is written {source.form()}", hint=_LIST)
     if "\0" in rest or "\n" in rest:
-        raise DataError(f"{text!r}: no name has such a character in it", hint=_LIST)
+        raise DataError(f"{shown!r}: no name has such a character in it", hint=_LIST)
     # checked above; a path may hold bytes that pydantic's strings cannot
     return source.model_construct(rest=rest)
 

@@ -39,7 +39,7 @@ class _Found(NamedTuple):
     pictures: list[Path]
     """Relative to the folder, sorted."""
     skipped: list[Path]
-    """What is hidden, no picture, or a link to a folder."""
+    """What is hidden, no picture, or a link to a folder; relative and sorted, too."""
 
 
 class ImageFolder(LocalSource, name="images"):
@@ -64,7 +64,7 @@ class ImageFolder(LocalSource, name="images"):
         found = _walk(self.path)
         if not found.pictures:
             raise DataError(
-                f"{self.path}: no pictures in it, {len(found.skipped)} other files",
+                f"{self.path}: no pictures in it; {len(found.skipped)} skipped",
                 hint=f"names of pictures end in {', '.join(sorted(SUFFIXES))}",
             )
         classes, labels = _classes(self.path, found.pictures)
@@ -72,8 +72,8 @@ class ImageFolder(LocalSource, name="images"):
         notes = [_describe(images, classes)]
         if found.skipped:
             notes.append(
-                f"{len(found.skipped)} hidden files, links to folders and files that are no "
-                f"pictures skipped, for example {found.skipped[0]}"
+                f"skipped {len(found.skipped)}, hidden, links to folders or no pictures; the "
+                f"first is {found.skipped[0]}"
             )
         return divide(str(self), Images(images, labels), tuple(notes))
 
