@@ -171,7 +171,7 @@ def test_every_format_and_mode_gives_its_pixels(
     else:
         image = Image.fromarray(pixels).convert(mode, palette=Image.Palette.ADAPTIVE)
     for number in range(3):
-        options = {"lossless": True} if suffix == ".webp" else {}
+        options: dict[str, Any] = {"lossless": True} if suffix == ".webp" else {}
         image.save(tmp_path / f"{number}{suffix}", **options)
     found = _read(tmp_path)
     assert found.train.image_shape == (16, 16, 1 if grey else 3)
