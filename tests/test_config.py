@@ -120,7 +120,10 @@ def test_an_unknown_key_is_answered_with_that_of_the_chosen_optimizer(tmp_path: 
         ("epochs: 99999999999\n", "c.yaml:1: epochs: should be less than or equal to 1000000"),
         ("data:\n  threshold: .nan\n", "c.yaml:2: data.threshold: should be a finite number"),
         ("model: 3\n", "c.yaml:1: model: should be a mapping of keys to values, not 3"),
-        ("data: {source: cifar}\n", "c.yaml:1: data.source: should be digits-5k, tfds:NAME"),
+        (
+            "data: {source: cifar}\n",
+            "c.yaml:1: data.source: cifar: no such data source; there are digits-5k",
+        ),
         ("seed: !!python/object/apply:os.getcwd []\n", "c.yaml:1: seed: should be a valid integer"),
         ("seed: &x true\n", "c.yaml:1: seed: should be a valid integer, not True"),
         ("seed: 0x" + 4000 * "f", "c.yaml:1: seed: should be less than 4294967296, not a number"),
@@ -266,6 +269,12 @@ def test_the_schema_knows_every_key_and_refuses_others() -> None:
     assert schema["additionalProperties"] is False
     assert schema["$defs"]["ModelChoice"]["properties"]["code_size"]["description"]
     assert schema["$defs"]["MLP"]["properties"]["hidden_size"]["description"]
+    source = schema["$defs"]["Data"]["properties"]["source"]
+    for form in ("digits-5k", "idx:DIR", "images:DIR", "npz:FILE", "tfds:NAME"):
+        assert form in source["description"]
+        assert re.search(source["pattern"], form)
+    for text in ("digits-5k:x", "idx:", "cifar", "npz:a\nb"):
+        assert not re.search(source["pattern"], text)
 
 
 ANY = settings(

@@ -1,10 +1,14 @@
 """What every plug must do, whichever it is. A new plug joins by a row in its kind's table."""
 
+import hashlib
+import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +18,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from PIL import Image
 from scipy import special
 from scipy.stats import multivariate_normal
 
 from tests import tensorboard
 from tests.conftest import Vaectl, assert_equal_runs
-from vaectl import config
+from tests.test_data import _source, _write_idx
+from vaectl import config, data
+from vaectl.base import plugins
+from vaectl.base.errors import DataError
 from vaectl.cli.plugs import names
+from vaectl.config import reading
+from vaectl.data.sources.base import Source, parse
+from vaectl.data.sources.digits import Digits
+from vaectl.data.sources.idx import Idx
+from vaectl.data.sources.images import ImageFolder
+from vaectl.data.sources.npz import Npz
+from vaectl.data.sources.tfds import Tfds
 from vaectl.likelihoods.base import Likelihood
 from vaectl.likelihoods.bernoulli import Bernoulli
 from vaectl.likelihoods.continuous_bernoulli import ContinuousBernoulli
@@ -80,6 +95,48 @@ SINKS: dict[Sink, Read] = {
 """Each with what reads the validation ELBO by step from a run directory."""
 
 
+def _idx_folder(folder: Path) -> str:
+    _write_idx(folder, _source())
+    return str(folder)
+
+
+def _archive(folder: Path) -> str:
+    train, test = _source().train, _source().test
+    assert train.labels is not None
+    np.savez(folder / "x.npz", x_train=train.images, y_train=train.labels, x_test=test.images)
+    return str(folder / "x.npz")
+
+
+def _discs(folder: Path) -> str:
+    """240 RGB pictures of 16 x 16 pixels, in four classes."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:16, :16]
+    for number in range(240):
+        x, y, radius = rng.uniform((4, 4, 2), (11, 11, 5))
+        inside = ((columns - x) ** 2 + (rows - y) ** 2 < radius**2)[..., np.newaxis]
+        ink = 60 * np.eye(4, 3, dtype=np.uint8)[number % 4]
+        place = folder / f"class {number % 4}"
+        place.mkdir(exist_ok=True)
+        Image.fromarray(np.where(inside, 180 + ink, 20 + ink)).save(place / f"{number}.png")
+    return str(folder)
+
+
+def _prepared(folder: Path) -> str:
+    with tarfile.open(Path(__file__).with_name("prepared-emnist.tar.gz")) as archive:
+        archive.extractall(folder, filter="data")
+    return "emnist/balanced"
+
+
+SOURCES: dict[type[Source], Callable[[Path], str]] = {
+    Digits: lambda _: "",
+    Idx: _idx_folder,
+    ImageFolder: _discs,
+    Npz: _archive,
+    Tfds: _prepared,
+}
+"""What makes something to read for each, in an empty folder, and returns its name."""
+
+
 @pytest.mark.parametrize(
     ("kind", "rows"),
     [
@@ -88,6 +145,7 @@ SINKS: dict[Sink, Read] = {
         (Model, MODELS),
         (Optimizer, OPTIMIZERS),
         (Sink, [*SINKS]),
+        (Source, [source() for source in SOURCES]),
     ],
     ids=lambda value: getattr(value, "kind", ""),
 )
@@ -341,6 +399,89 @@ def _options(plug: Any) -> list[str]:
     return [f"--{kind}", plug.name, *(text for pair in pairs for text in ("--set", pair))]
 
 
+@pytest.mark.parametrize("kind", SOURCES, ids=lambda kind: kind.name)
+def test_a_source_gives_the_same_images_twice_and_a_short_name(
+    kind: type[Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path / "cache"))
+    folder = tmp_path / "My données"
+    folder.mkdir()
+    monkeypatch.setenv("TFDS_DATA_DIR", str(folder))
+    text = str(kind(rest=SOURCES[kind](folder)))
+    found, again = (data.published(text) for _ in range(2))
+    assert found.fingerprint() == again.fingerprint()
+    for part in (found.train, found.test):
+        assert part.images.dtype == np.uint8
+        assert part.images.shape[1:] in (part.image_shape, part.image_shape[:2])
+        assert part.image_shape[2] in (1, 3)
+        assert part.labels is None or part.labels.shape == (len(part.images),)
+        assert part.labels is None or part.labels.dtype == np.int32
+    settings = config.Data(source=text, binarization="none")
+    dataset = data.load(settings)
+    for split in (dataset.train, dataset.validation, dataset.test):
+        assert split.images.shape == (len(split.images), *dataset.image_shape)
+    assert re.fullmatch(r"[A-Za-z0-9-]{1,40}", settings.plug.short_name)
+    assert settings.plug == parse(settings.source)
+    assert kind.form() in {entry.source for entry in kind.entries()}
+
+
+@pytest.mark.parametrize("kind", SOURCES, ids=lambda kind: kind.name)
+def test_a_source_refuses_what_it_cannot_be_and_what_is_not_there(
+    kind: type[Source], tmp_path: Path, vaectl: Vaectl
+) -> None:
+    wrong = [":", ":a\nb", ":a\0b", *(["", f":{tmp_path}/gone"] if kind.placeholder else [":x"])]
+    for rest in wrong:
+        with pytest.raises(DataError) as error:
+            data.published(f"{kind.name}{rest}")
+        assert error.value.exit_code == 3
+        assert kind.name in error.value.message or "gone" in error.value.message
+        assert error.value.hint
+    assert vaectl("data", "prepare", f"{kind.name}:").code == 3
+    answer = vaectl("train", "--set", f"data.source='{kind.name}:'")
+    assert answer.code == 2
+    assert f"data.source: {kind.name}:" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [("digits", "digits-5k"), ("image:x", "images:DIR"), ("mnist", "tfds:mnist"), ("q", "")],
+)
+def test_an_unknown_source_is_answered_with_the_nearest_and_the_list(
+    text: str, meant: str, vaectl: Vaectl
+) -> None:
+    forms = ", ".join(source.form() for source in SOURCES)
+    for code, command in (
+        (3, ("data", "prepare", text)),
+        (2, ("train", "--set", f"data.source={text}")),
+        (2, ("compare-optimizers", "--set", f"data.source={text}")),
+    ):
+        answer = vaectl(*command)
+        assert answer.code == code
+        assert f"{text}: no such data source; there are {forms}" in answer.err
+        assert f"did you mean {meant}?" in answer.err if meant else "did you" not in answer.err
+
+
+def _train_resume_and_look(vaectl: Vaectl, options: list[str]) -> None:
+    """Train by the command line, resume bit for bit, and look at the run."""
+    small = [
+        "--epochs", "3", "--code-size", "2", "--batch-size", "50",
+        "--set", "data.train_size=150", "--set", "data.validation_size=30",
+        "--set", "data.test_size=20", "--set", "checkpoint.every=1", "--set", "objective.samples=2",
+    ]  # fmt: skip
+    for command in (
+        ("train", *small, *options, "--name", "whole", "-q"),
+        ("train", *small, *options, "--epochs", "2", "--name", "cut", "-q"),
+        ("train", "--resume", "cut", "--epochs", "3", "-q"),
+        ("sample", "whole", "--save-arrays", "samples.npz"),
+        ("morph", "whole", "--rows", "2"),
+        ("reconstruct", "whole", "--count", "5"),
+        ("evaluate", "whole", "--importance-samples", "8", "-q", "--json"),
+    ):
+        answer = vaectl(*command)
+        assert answer.code == 0, answer.err
+    assert_equal_runs(Path("runs/whole"), Path("runs/cut"))
+
+
 PLUGS: list[Any] = [*LIKELIHOODS, *OBJECTIVES[1:], *MODELS[1:], *OPTIMIZERS[1:]]
 OFTEN = (MODELS[2], OPTIMIZERS[6])
 """In the suite; the others behind the marker."""
@@ -354,29 +495,10 @@ OFTEN = (MODELS[2], OPTIMIZERS[6])
 def test_a_run_with_it_trains_resumes_bit_for_bit_and_is_looked_at(
     plug: Any, vaectl: Vaectl
 ) -> None:
-    small = [
-        "--epochs", "3", "--code-size", "2", "--batch-size", "50",
-        "--set", "data.train_size=150", "--set", "data.validation_size=50",
-        "--set", "data.test_size=20", "--set", "checkpoint.every=1", "--set", "objective.samples=2",
-    ]  # fmt: skip
-    if plug.kind != "model":
-        small += ["--hidden-size", "8"]
+    more = [] if plug.kind == "model" else ["--hidden-size", "8"]
     if plug.kind == "likelihood" and not plug.binary:
-        small += ["--set", "data.binarization=none"]
-    for name, epochs in (("whole", "3"), ("cut", "2")):
-        answer = vaectl("train", *small, "--epochs", epochs, *_options(plug), "--name", name, "-q")
-        assert answer.code == 0, answer.err
-    assert vaectl("train", "--resume", "cut", "--epochs", "3", "-q").code == 0
-    assert_equal_runs(Path("runs/whole"), Path("runs/cut"))
-    for command in (
-        ("sample", "whole"),
-        ("morph", "whole", "--rows", "2"),
-        ("reconstruct", "whole", "--count", "5"),
-    ):
-        answer = vaectl(*command)
-        assert answer.code == 0, answer.err
-    answer = vaectl("evaluate", "whole", "--importance-samples", "8", "-q", "--json")
-    assert answer.code == 0, answer.err
+        more += ["--set", "data.binarization=none"]
+    _train_resume_and_look(vaectl, [*more, *_options(plug)])
     settings = config.Config.model_validate({plug.kind: {"name": plug.name}})
     assert getattr(settings, plug.kind).chosen == type(plug)()
 
@@ -451,3 +573,92 @@ def test_a_sink_that_follows_the_same_once_more_leaves_the_same_files(
         files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
         contents.append([(file, file.read_bytes()) for file in files])
     assert contents[0] == contents[1]
+
+
+COLOURS = {
+    "gaussian": ("--likelihood", "gaussian", "--set", "data.binarization=none"),
+    "bernoulli": ("--set", "data.binarization=none"),
+    "binary": (),
+    "stochastic": ("--set", "data.binarization=stochastic", "--model", "conv"),
+}
+
+
+@pytest.mark.parametrize(
+    "how", [h if h == "gaussian" else pytest.param(h, marks=pytest.mark.full) for h in COLOURS]
+)
+def test_a_source_of_rgb_images_trains_resumes_and_is_looked_at_in_colour(
+    how: str, vaectl: Vaectl, tmp_path: Path
+) -> None:
+    (tmp_path / "discs").mkdir()
+    source = ImageFolder(rest=_discs(tmp_path / "discs"))
+    _train_resume_and_look(vaectl, ["--set", f"data.source={source}", *COLOURS[how]])
+    assert json.loads(Path("runs/whole/run.json").read_text())["data"]["image_shape"] == [16, 16, 3]
+    assert np.load("samples.npz")["images"].shape == (100, 16, 16, 3)
+    for command in (("manifold", "whole", "--grid", "3"), ("inspect", "whole")):
+        assert vaectl(*command).code == 0
+    for name in ("sample", "morph", "manifold", "reconstruct"):
+        red, green, blue = np.asarray(Image.open(f"runs/whole/figures/{name}.png").convert("RGB")).T
+        assert (red != green).any() or (green != blue).any(), name
+
+
+def test_a_source_of_a_file_is_recorded_and_asked_for(vaectl: Vaectl) -> None:
+    file = Path(__file__).parent.parent / "configs" / "examples" / "discs.py"
+    plugin = ("--plugin", file)
+    try:
+        settings = ("--set", "data.source=discs:300", "--epochs", "1", "--hidden-size", "4")
+        assert vaectl("train", *settings, "--name", "whole", "-q", *plugin).code == 0
+        assert vaectl("sample", "whole", *plugin).code == 0
+        (plug,) = json.loads(Path("runs/whole/run.json").read_text())["plugs"]
+        assert plug == {
+            "kind": "source",
+            "name": "discs",
+            "source": str(file),
+            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        }
+        assert "discs:COUNT" in vaectl("data", "list", *plugin).out
+        assert "16x16 pixels, 3 channels" in vaectl("data", "prepare", "discs:20", *plugin).out
+        assert vaectl("data", "prepare", "discs:many", *plugin).code == 3
+        assert "discs" in json.dumps(reading.json_schema()["$defs"]["Data"]["properties"]["source"])
+    finally:
+        Source.known.pop("discs")
+        plugins._files.clear()
+    for command in (("sample", "whole"), ("train", "--resume", "whole", "--epochs", "4")):
+        answer = vaectl(*command)
+        assert answer.code == 4
+        assert "the source discs" in answer.err
+        assert "--plugin" in answer.err
+    assert vaectl("train", "--set", "data.source=discs:300").code == 2
+
+
+def test_a_source_of_an_installed_package_is_found(
+    vaectl: Vaectl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "site"
+    (package / "noise-1.0.dist-info").mkdir(parents=True)
+    (package / "noise-1.0.dist-info" / "METADATA").write_text("Name: noise\nVersion: 1.0\n")
+    (package / "noise-1.0.dist-info" / "entry_points.txt").write_text(
+        "[vaectl.sources]\nnoise = noise_source:Noise\n"
+    )
+    (package / "noise_source.py").write_text(
+        "import numpy as np\n"
+        "from vaectl.data.arrays import Images, divide\n"
+        "from vaectl.data.sources.base import Source\n"
+        "class Noise(Source, name='noise'):\n"
+        "    def load(self, *, progress=False):\n"
+        "        images = np.random.default_rng(0).uniform(size=(50, 4, 4)).astype('f4')\n"
+        "        return divide('noise', Images(images, None))\n"
+    )
+    monkeypatch.syspath_prepend(package)
+    plugins.load_installed.cache_clear()
+    try:
+        settings = ("--set", "data.source=noise", "--hidden-size", "4")
+        assert vaectl("train", *settings, "--epochs", "1", "-q").code == 0
+        (run,) = Path("runs").iterdir()
+        assert run.name == "noise-z20-adam-s0"
+        (plug,) = json.loads((run / "run.json").read_text())["plugs"]
+        content = (package / "noise_source.py").read_bytes()
+        assert plug["sha256"] == hashlib.sha256(content).hexdigest()
+        assert "noise" in vaectl("data", "list").out
+    finally:
+        Source.known.pop("noise", None)
+        plugins.load_installed.cache_clear()

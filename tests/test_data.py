@@ -10,18 +10,18 @@ import pytest
 from tests.conftest import MNIST, needs_mnist
 from vaectl import config, data
 from vaectl.base.errors import DataError
-from vaectl.data import arrays, cache, idx, npz, splits
+from vaectl.data import arrays, cache, idx, splits
 from vaectl.data.binarization import binarize, draw, meaning
 
 
-def _source(train: int = 60, test: int = 10) -> arrays.Source:
+def _source(train: int = 60, test: int = 10) -> arrays.Published:
     rng = np.random.default_rng(0)
 
     def images(count: int) -> arrays.Images:
         pixels = rng.integers(0, 256, size=(count, 4, 3)).astype(np.uint8)
         return arrays.Images(pixels, (np.arange(count) % 7).astype(np.int32))
 
-    return arrays.Source(images(train), images(test))
+    return arrays.Published(images(train), images(test))
 
 
 def _idx(array: np.ndarray) -> bytes:
@@ -29,7 +29,11 @@ def _idx(array: np.ndarray) -> bytes:
     return bytes([0, 0, 8, array.ndim]) + sizes + array.astype(np.uint8).tobytes()
 
 
-def _write_idx(directory: Path, source: arrays.Source, *, zipped: bool = False) -> None:
+def _npz(path: Path) -> arrays.Published:
+    return data.published(f"npz:{path}")
+
+
+def _write_idx(directory: Path, source: arrays.Published, *, zipped: bool = False) -> None:
     directory.mkdir(exist_ok=True)
     for split, (images, labels) in idx.FILES.items():
         part = getattr(source, split)
@@ -61,20 +65,20 @@ class TestDigits:
             assert len(set(np.bincount(part.labels))) == 1
 
     def test_no_digit_stands_in_two_splits(self) -> None:
-        source = data.source("digits-5k")
+        source = data.published("digits-5k")
         pixels = np.concatenate([source.train.images, source.test.images])
         assert len(np.unique(pixels.reshape(5000, -1), axis=0)) == 5000
 
     def test_the_file_is_below_a_megabyte(self) -> None:
-        file = Path(data.__file__).parent / "digits" / "digits.npz"
+        file = Path(data.__file__).parent / "sources" / "digits" / "digits.npz"
         assert file.stat().st_size < 1_000_000
 
     @needs_mnist
     def test_all_are_among_the_first_50000_images_of_mnist(self) -> None:
         assert MNIST is not None
-        mnist = idx.load(Path(MNIST))
+        mnist = idx.read_folder(Path(MNIST))
         known = {image.tobytes() for image in mnist.train.images[:50_000]}
-        digits = data.source("digits-5k")
+        digits = data.published("digits-5k")
         for part in (digits.train, digits.test):
             assert all(image.tobytes() in known for image in part.images)
 
@@ -166,8 +170,8 @@ class TestSplits:
         assert source.fingerprint() == _source().fingerprint()
         pixels = source.train.images.copy()
         pixels[0, 0, 0] ^= 1
-        changed = arrays.Source(source.train._replace(images=pixels), source.test)
-        unlabelled = arrays.Source(source.train._replace(labels=None), source.test)
+        changed = arrays.Published(source.train._replace(images=pixels), source.test)
+        unlabelled = arrays.Published(source.train._replace(labels=None), source.test)
         assert len({s.fingerprint() for s in (source, changed, unlabelled)}) == 3
 
 
@@ -229,7 +233,7 @@ class TestIdx:
     @pytest.mark.parametrize("zipped", [False, True])
     def test_files_read_back_plain_or_zipped(self, zipped: bool, tmp_path: Path) -> None:
         _write_idx(tmp_path / "my digits", _source(), zipped=zipped)
-        read = data.source(f"idx:{tmp_path / 'my digits'}")
+        read = data.published(f"idx:{tmp_path / 'my digits'}")
         assert read.fingerprint() == _source().fingerprint()
 
     @pytest.mark.parametrize(
@@ -251,13 +255,13 @@ class TestIdx:
         _write_idx(tmp_path, _source())
         (tmp_path / "train-images-idx3-ubyte").write_bytes(content)
         with pytest.raises(DataError, match=f"train-images-idx3-ubyte: .*{message}"):
-            idx.load(tmp_path)
+            idx.read_folder(tmp_path)
 
     def test_images_of_two_sizes_are_refused(self, tmp_path: Path) -> None:
         _write_idx(tmp_path, _source())
         (tmp_path / "t10k-images-idx3-ubyte").write_bytes(_idx(np.zeros((10, 5, 3))))
-        with pytest.raises(DataError, match=r"images of \(4, 3\), t10k-images.* of \(5, 3\)"):
-            idx.load(tmp_path)
+        with pytest.raises(DataError, match=r"shape \(4, 3, 1\), its test images \(5, 3, 1\)"):
+            data.published(f"idx:{tmp_path}")
 
     def test_a_broken_gzip_file_is_refused(self, tmp_path: Path) -> None:
         _write_idx(tmp_path, _source(), zipped=True)
@@ -265,18 +269,18 @@ class TestIdx:
         for content in (file.read_bytes()[:-20], b"no gzip", b""):
             file.write_bytes(content)
             with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte\.gz"):
-                idx.load(tmp_path)
+                idx.read_folder(tmp_path)
 
     def test_missing_files_and_unequal_counts_are_named(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="nowhere: cannot be read: No such file or directory"):
-            idx.load(tmp_path / "nowhere")
+            idx.read_folder(tmp_path / "nowhere")
         _write_idx(tmp_path, _source())
         (tmp_path / "train-labels-idx1-ubyte").write_bytes(_idx(np.zeros(59)))
         with pytest.raises(DataError, match=r"60 images in .* but 59 labels"):
-            idx.load(tmp_path)
+            idx.read_folder(tmp_path)
         (tmp_path / "train-images-idx3-ubyte").unlink()
         with pytest.raises(DataError, match=r"neither train-images.* nor train-images.*\.gz"):
-            idx.load(tmp_path)
+            idx.read_folder(tmp_path)
 
     @pytest.mark.parametrize("missing", [("train",), ("test",), ("train", "test")])
     def test_labels_may_miss_and_those_that_are_there_must_be_whole(
@@ -285,7 +289,7 @@ class TestIdx:
         _write_idx(tmp_path, _source())
         for split in missing:
             (tmp_path / idx.FILES[split][1]).unlink()
-        read = data.source(f"idx:{tmp_path}")
+        read = data.published(f"idx:{tmp_path}")
         for split in ("train", "test"):
             part, expected = getattr(read, split), getattr(_source(), split)
             assert np.array_equal(part.images, expected.images)
@@ -293,7 +297,7 @@ class TestIdx:
         for split in {"train", "test"} - {*missing}:
             (tmp_path / idx.FILES[split][1]).write_bytes(b"")
             with pytest.raises(DataError, match=rf"{idx.FILES[split][1]}: not an IDX file"):
-                idx.load(tmp_path)
+                idx.read_folder(tmp_path)
 
 
 class TestNpz:
@@ -315,13 +319,13 @@ class TestNpz:
 
     def test_archives_read_back(self, tmp_path: Path) -> None:
         file = self._save(tmp_path)
-        assert data.source(f"npz:{file}").fingerprint() == _source().fingerprint()
+        assert data.published(f"npz:{file}").fingerprint() == _source().fingerprint()
 
     def test_labels_may_miss_and_one_channel_may_have_an_axis(self, tmp_path: Path) -> None:
         file = self._save(
             tmp_path, y_train=None, y_test=None, x_test=_source().test.images[..., None]
         )
-        read = npz.load(file)
+        read = _npz(file)
         assert read.train.labels is None
         assert np.array_equal(read.test.images, _source().test.images)
 
@@ -331,7 +335,10 @@ class TestNpz:
             ({"x_train": None}, "no array x_train, only x_test, y_test, y_train"),
             ({"x_train": np.zeros((60, 12), np.uint8)}, r"x_train has the shape \(60, 12\)"),
             ({"x_train": np.zeros((0, 4, 3), np.uint8)}, r"shape \(0, 4, 3\)"),
-            ({"x_test": np.zeros((10, 5, 3), np.uint8)}, r"images of \(4, 3\), x_test of \(5, 3\)"),
+            (
+                {"x_test": np.zeros((10, 5, 3), np.uint8)},
+                r"\(4, 3, 1\), its test images \(5, 3, 1\)",
+            ),
             ({"y_train": np.zeros(59, np.int64)}, "y_train must hold one integer for each image"),
             ({"y_test": np.zeros(10, np.float32)}, "y_test must hold one integer for each image"),
             ({"x_train": np.array([{"a": 1}], dtype=object)}, "not a readable NumPy archive"),
@@ -341,14 +348,14 @@ class TestNpz:
         self, changes: dict[str, np.ndarray | None], message: str, tmp_path: Path
     ) -> None:
         with pytest.raises(DataError, match=message):
-            npz.load(self._save(tmp_path, **changes))
+            _npz(self._save(tmp_path, **changes))
 
     def test_members_that_are_no_arrays_do_not_count(self, tmp_path: Path) -> None:
         file = self._save(tmp_path, x_train=None)
         with zipfile.ZipFile(file, "a") as archive:
             archive.writestr("x_train", "not an array")
         with pytest.raises(DataError, match="no array x_train, only x_test"):
-            npz.load(file)
+            _npz(file)
 
     @pytest.mark.parametrize(
         ("offset", "value", "reason"), [(6, 1, "encrypted"), (8, 99, "compression method")]
@@ -363,21 +370,21 @@ class TestNpz:
         content[content.index(b"PK\1\2") + offset + 2] = value
         file.write_bytes(content)
         with pytest.raises(DataError, match=f"not a readable NumPy archive: .*{reason}"):
-            npz.load(file)
+            _npz(file)
 
     def test_files_that_are_no_archives_are_refused(self, tmp_path: Path) -> None:
         file = tmp_path / "images.npz"
         with pytest.raises(DataError, match="cannot be read: No such file"):
-            npz.load(file)
+            _npz(file)
         good = self._save(tmp_path).read_bytes()
         for content in (b"", b"text", good[:-100]):
             file.write_bytes(content)
             with pytest.raises(DataError, match="not a readable NumPy archive"):
-                npz.load(file)
+                _npz(file)
         with file.open("wb") as out:
             np.save(out, np.zeros(3))
         with pytest.raises(DataError, match="not a readable NumPy archive: File is not a zip file"):
-            npz.load(file)
+            _npz(file)
 
 
 class TestCache:
@@ -389,7 +396,7 @@ class TestCache:
         monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path / "new"))
         built = []
 
-        def build() -> arrays.Source:
+        def build() -> arrays.Published:
             built.append(1)
             return _source()
 
@@ -435,7 +442,7 @@ class TestCache:
 
 def test_an_unknown_source_is_refused() -> None:
     with pytest.raises(DataError, match="no such data source"):
-        data.source("cifar")
+        data.published("cifar")
 
 
 @needs_mnist

@@ -20,8 +20,8 @@ from tests.test_config import ANY
 from tests.test_data import _idx
 from vaectl import config, data
 from vaectl.base.errors import DataError
-from vaectl.data import tfds
-from vaectl.data.arrays import Images, Source
+from vaectl.data.arrays import Images, Published
+from vaectl.data.sources import tfds
 
 Array = np.ndarray[Any, Any]
 Make = Callable[[Array], Array]
@@ -44,7 +44,7 @@ def _npz(folder: Path, train: Array, test: Array) -> str:
     return f"npz:{folder / 'x.npz'}"
 
 
-def _same(read: Source, train: Array, test: Array) -> None:
+def _same(read: Published, train: Array, test: Array) -> None:
     for images, expected in ((read.train.images, train), (read.test.images, test)):
         assert images.dtype == np.uint8
         np.testing.assert_array_equal(images, expected)
@@ -64,7 +64,7 @@ def _carried_out(code: str, x: Array, **names: int) -> Array:
 
 def _refused(source: str) -> DataError:
     with pytest.raises(DataError) as error:
-        data.source(source)
+        data.published(source)
     assert error.value.exit_code == 3
     return error.value
 
@@ -75,13 +75,13 @@ class TestPlain:
     @pytest.mark.parametrize("kind", ["u1", "i1", "i8", ">i4", "u2", "f2", "f4", ">f8"])
     def test_zeros_and_ones_are_black_and_white(self, kind: str, tmp_path: Path) -> None:
         train, test = _pictures(TRAIN, 1), _pictures(TEST, 1)
-        read = data.source(_npz(tmp_path, train.astype(kind), test.astype(kind)))
+        read = data.published(_npz(tmp_path, train.astype(kind), test.astype(kind)))
         _same(read, 255 * train, 255 * test)
         assert read.notes == BLACK_AND_WHITE
 
     def test_booleans_are_black_and_white_whatever_the_other_split_is(self, tmp_path: Path) -> None:
         binary, grey = _pictures(TRAIN, 1), _pictures(TEST)
-        read = data.source(_npz(tmp_path, binary.astype(bool), grey.astype(np.uint8)))
+        read = data.published(_npz(tmp_path, binary.astype(bool), grey.astype(np.uint8)))
         _same(read, 255 * binary, grey)
         assert read.notes == ()
 
@@ -89,7 +89,7 @@ class TestPlain:
     def test_floats_up_to_1_are_intensities(self, kind: str, tmp_path: Path) -> None:
         train, test = _pictures(TRAIN), _pictures(TEST)
         scaled = [(images / 255).astype(kind) for images in (train, test)]
-        read = data.source(_npz(tmp_path, scaled[0], scaled[1]))
+        read = data.published(_npz(tmp_path, scaled[0], scaled[1]))
         _same(read, train, test)
         assert read.notes == ("pixels from 0 to 1: read as intensities, where 1 is white",)
 
@@ -101,7 +101,7 @@ class TestPlain:
         off = np.array([-0.3, 0.3] * 36).reshape(9, 8)
         train, test = _pictures(TRAIN), _pictures(TEST)
         scaled = [((images + off) * (white / 255)).astype(kind) for images in (train, test)]
-        read = data.source(_npz(tmp_path, scaled[0], scaled[1]))
+        read = data.published(_npz(tmp_path, scaled[0], scaled[1]))
         for images, expected in ((read.train.images, train), (read.test.images, test)):
             assert np.abs(images.astype(int) - expected).max() <= (1 if kind == "f2" else 0)
 
@@ -109,20 +109,20 @@ class TestPlain:
     @pytest.mark.parametrize("high", [64, 200, 255])
     def test_numbers_up_to_255_are_grey_levels(self, kind: str, high: int, tmp_path: Path) -> None:
         train, test = _pictures(TRAIN, high), _pictures(TEST, high)
-        read = data.source(_npz(tmp_path, train.astype(kind), test.astype(kind)))
+        read = data.published(_npz(tmp_path, train.astype(kind), test.astype(kind)))
         _same(read, train, test)
-        assert read.notes[0] == f"pixels from 0 to {high}: read as grey levels, where 255 is white"
+        assert read.notes[0] == f"pixels from 0 to {high}: read as intensities, where 255 is white"
 
     @pytest.mark.parametrize("high", [128, 200, 255])
     def test_bytes_are_what_they_are_without_a_word(self, high: int, tmp_path: Path) -> None:
         train, test = (_pictures(n, high).astype(np.uint8) for n in (TRAIN, TEST))
-        read = data.source(_npz(tmp_path, train, test))
+        read = data.published(_npz(tmp_path, train, test))
         _same(read, train, test)
         assert read.notes == ()
 
     def test_published_in_black_and_white_they_may_be_bytes(self, tmp_path: Path) -> None:
         train, test = (255 * _pictures(n, 1).astype(np.uint8) for n in (TRAIN, TEST))
-        read = data.source(_npz(tmp_path, train, test))
+        read = data.published(_npz(tmp_path, train, test))
         _same(read, train, test)
         assert read.notes == ()
 
@@ -135,14 +135,14 @@ class TestPlain:
     )
     def test_dark_images_are_read_and_said(self, make: Make, note: str, tmp_path: Path) -> None:
         train, test = _pictures(TRAIN, 100), _pictures(TEST, 100)
-        read = data.source(_npz(tmp_path, make(train), make(test)))
+        read = data.published(_npz(tmp_path, make(train), make(test)))
         _same(read, train, test)
         assert read.notes[-1] == f"dark images: {note}"
 
     def test_single_images_may_be_blank(self, tmp_path: Path) -> None:
         train, test = _pictures(TRAIN, 1), _pictures(TEST, 1)
         train[3], test[2] = 0, 1
-        read = data.source(_npz(tmp_path, train.astype(np.uint8), test.astype(np.uint8)))
+        read = data.published(_npz(tmp_path, train.astype(np.uint8), test.astype(np.uint8)))
         _same(read, 255 * train, 255 * test)
 
     def test_the_fingerprint_is_that_of_the_images_as_they_are_read(self, tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ class TestPlain:
         assert (
             len(
                 {
-                    data.source(_npz(tmp_path, make(train), make(test))).fingerprint()
+                    data.published(_npz(tmp_path, make(train), make(test))).fingerprint()
                     for make in forms
                 }
             )
@@ -169,20 +169,20 @@ class TestFingerprints:
 
     def test_the_embedded_digits_keep_theirs(self) -> None:
         fingerprint = "0d8c9a2c7cf11d2f782474ab638a4fabc931ad3c5b78c6735a86ab78dc2cc25c"
-        assert data.source("digits-5k").fingerprint() == fingerprint
+        assert data.published("digits-5k").fingerprint() == fingerprint
 
     @needs_mnist
     def test_mnist_keeps_its_own(self) -> None:
-        read = data.source(f"idx:{MNIST}")
+        read = data.published(f"idx:{MNIST}")
         fingerprint = "212193ceac1fe2216e4f17b722bd511640924223725a7a2d8c7ea5f3e87ae31d"
         assert (read.fingerprint(), read.notes) == (fingerprint, ())
 
     @pytest.mark.parametrize("high", [128, 255])
     def test_bytes_keep_theirs(self, high: int, tmp_path: Path) -> None:
         train, test = (_pictures(n, high).astype(np.uint8) for n in (TRAIN, TEST))
-        published = Source(Images(train, None), Images(test, None))
-        read = data.source(_npz(tmp_path, train, test))
-        assert read.fingerprint() == published.fingerprint()
+        found = Published(Images(train, None), Images(test, None))
+        read = data.published(_npz(tmp_path, train, test))
+        assert read.fingerprint() == found.fingerprint()
 
 
 # what makes other values of pictures of 0 to `high`, and which of the recipes is right for them
@@ -225,7 +225,7 @@ def test_another_scale_is_refused_with_a_recipe_that_gives_the_right_picture(
     assert "neither the scale 0 to 1 nor 0 to 255" in error.message
     recipe = _recipes(error)[which]
     made = [_carried_out(recipe, make(pixels)) for pixels in (train, test)]
-    read = data.source(_npz(tmp_path, made[0], made[1]))
+    read = data.published(_npz(tmp_path, made[0], made[1]))
     for images, pixels in ((read.train.images, train), (read.test.images, test)):
         np.testing.assert_allclose(images, pixels / high * 255, atol=0.6)
     assert read.notes == ()
@@ -257,7 +257,7 @@ def test_splits_on_two_scales_are_refused_with_a_recipe_for_each_that_needs_one(
     )
     for split, recipe in recipes.items():
         made[split] = _carried_out(recipe, made[split])
-    read = data.source(_npz(tmp_path, made["train"], made["test"]))
+    read = data.published(_npz(tmp_path, made["train"], made["test"]))
     for images, pixels in ((read.train.images, train), (read.test.images, test)):
         binary = len(np.unique(images)) == 2
         expected = np.where(pixels > 127, 255, 0) if binary else pixels
@@ -304,35 +304,37 @@ def test_any_array_loads_or_is_refused_and_recipes_keep_its_order(
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
     try:
-        read = data.source(_npz(folder, x, x))
+        read = data.published(_npz(folder, x, x))
     except DataError as error:
         recipes = [code for code in _recipes(error) if "interp" in code]
         with np.errstate(all="ignore"):
             spread = np.ptp(x.astype(float))
         if not recipes or not 1e-100 < spread < 1e100:
             return
-        read = data.source(_npz(folder, *2 * [_carried_out(recipes[0], x)]))
+        read = data.published(_npz(folder, *2 * [_carried_out(recipes[0], x)]))
     images = read.train.images
     order = np.argsort(x, axis=None)
     assert (np.diff(images.reshape(-1)[order].astype(int)) >= 0).all()
     assert images.max() >= 63
 
 
+def _rgb(x: Array, *more: Array) -> Array:
+    """Images whose red is x, green is x from below, and blue is x from the right."""
+    return np.stack([x, x[:, ::-1], x[:, :, ::-1], *more], -1)
+
+
 SHAPES: dict[str, tuple[Make, Make, int]] = {
-    "colours": (lambda x: np.stack(3 * [x], -1), lambda x: x, 0),
-    "colours and opacity": (lambda x: np.stack([x, x, x, 0 * x], -1), lambda x: x, 0),
-    "colours before rows": (lambda x: np.stack(3 * [x], 1), lambda x: x, 0),
-    "four planes before rows": (lambda x: np.stack([x, x, x, 0 * x], 1), lambda x: x, 0),
+    "opacity": (lambda x: _rgb(x, 0 * x), lambda x: _rgb(x), 0),
+    "colours before rows": (lambda x: np.moveaxis(_rgb(x), -1, 1), lambda x: _rgb(x), 0),
+    "opacity before rows": (lambda x: np.moveaxis(_rgb(x, 0 * x), -1, 1), lambda x: _rgb(x), 0),
     "flat": (lambda x: x.reshape(len(x), -1), lambda x: x, 0),
     "flat and square": (lambda x: x[:, :8].reshape(len(x), -1), lambda x: x[:, :8], 0),
     "one image": (lambda x: x[0], lambda x: x[:1], 0),
     "one square image": (lambda x: x[0, :8], lambda x: x[:1, :8], 0),
     "one image and its channel": (lambda x: x[0, ..., None], lambda x: x[:1], 0),
-    "one colour image": (lambda x: np.stack(3 * [x[0]], -1), lambda x: x[:1], 0),
-    "one image with opacity": (
-        lambda x: np.stack([x[0], x[0], x[0], 0 * x[0]], -1), lambda x: x[:1], 0
-    ),
-}  # fmt: skip
+    "one colour image": (lambda x: _rgb(x)[0], lambda x: _rgb(x[:1]), 0),
+    "one image with opacity": (lambda x: _rgb(x, 0 * x)[0], lambda x: _rgb(x[:1]), 0),
+}
 
 
 @pytest.mark.parametrize(("shape", "wanted", "which"), SHAPES.values(), ids=SHAPES)
@@ -354,16 +356,32 @@ def test_other_axes_are_refused_with_a_recipe_that_gives_the_right_picture(
     assert f"x_train has the shape {shape(train).shape}" in error.message
     recipe = _recipes(error)[which]
     made = [_carried_out(recipe, shape(x), height=9, width=8) for x in (train, test)]
-    read = data.source(_npz(tmp_path, made[0], made[1]))
-    plain = data.source(_npz(tmp_path, wanted(train), wanted(test)))
+    read = data.published(_npz(tmp_path, made[0], made[1]))
+    plain = data.published(_npz(tmp_path, wanted(train), wanted(test)))
     _same(read, plain.train.images, plain.test.images)
 
 
 @pytest.mark.parametrize("axis", [1, -1])
 def test_an_axis_of_one_channel_may_come_before_or_after(axis: int, tmp_path: Path) -> None:
     train, test = (_pictures(n).astype(np.uint8) for n in (TRAIN, TEST))
-    read = data.source(_npz(tmp_path, np.expand_dims(train, axis), np.expand_dims(test, axis)))
+    read = data.published(_npz(tmp_path, np.expand_dims(train, axis), np.expand_dims(test, axis)))
     _same(read, train, test)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_images_of_three_channels_are_rgb(kind: Any, tmp_path: Path) -> None:
+    train, test = _rgb(_pictures(TRAIN)), _rgb(_pictures(TEST))
+    white = 255 if kind is np.uint8 else 1
+    made = [(images / 255 * white).astype(kind) for images in (train, test)]
+    source = _npz(tmp_path, made[0], made[1])
+    _same(data.published(source), train, test)
+    read = data.load(config.Data(source=source, binarization="none"))
+    assert read.image_shape == (9, 8, 3)
+    np.testing.assert_array_equal(read.test.images, test)
+    assert not any("channels" in note for note in read.notes)
+    binary = data.load(config.Data(source=source))
+    np.testing.assert_array_equal(binary.test.images, np.where(test >= 128, 255, 0))
+    assert any("3 channels, each binarized at 0.5" in note for note in binary.notes)
 
 
 @pytest.mark.parametrize("shape", [(), (5,), (0, 9, 8), (4, 9, 8, 2), (2, 3, 4, 5, 6)])
@@ -402,7 +420,7 @@ class TestOtherSources:
         return "tfds:bw"
 
     def test_idx_files_of_zeros_and_ones(self, tmp_path: Path) -> None:
-        read = data.source(self._idx(tmp_path, 1))
+        read = data.published(self._idx(tmp_path, 1))
         _same(read, 255 * _pictures(TRAIN, 1), 255 * _pictures(TEST, 1))
         assert read.notes == BLACK_AND_WHITE
 
@@ -410,7 +428,7 @@ class TestOtherSources:
         error = _refused(self._idx(tmp_path, 16))
         (recipe,) = _recipes(error)
         made = [_carried_out(recipe, _pictures(n, 16).astype(np.uint8)) for n in (TRAIN, TEST)]
-        read = data.source(_npz(tmp_path, made[0], made[1]))
+        read = data.published(_npz(tmp_path, made[0], made[1]))
         np.testing.assert_allclose(read.test.images, _pictures(TEST, 16) * 255 / 16, atol=0.6)
 
     @pytest.mark.parametrize(
@@ -421,7 +439,7 @@ class TestOtherSources:
     ) -> None:
         name = self._prepare(monkeypatch, tmp_path, make)
         for _ in range(2):  # the second time from the cache
-            read = data.source(name)
+            read = data.published(name)
             _same(read, 255 * _pictures(TRAIN, 1), 255 * _pictures(TEST, 1))
             assert read.notes == (() if make(np.ones(1)).dtype == bool else BLACK_AND_WHITE)
 

@@ -25,7 +25,9 @@ from vaectl import data
 from vaectl.base import memory
 from vaectl.base.cache import directory
 from vaectl.base.errors import DataError
-from vaectl.data import cache, catalogue, idx, tfds
+from vaectl.data import cache, idx
+from vaectl.data.sources import tfds
+from vaectl.data.sources.base import Source
 
 
 class _Silent(http.server.SimpleHTTPRequestHandler):
@@ -64,17 +66,17 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_published_idx_files_are_fetched_checked_parsed_and_cached(served: Path) -> None:
     assert not tfds.is_ready("mnist")
-    assert data.source("tfds:mnist").fingerprint() == _source().fingerprint()
+    assert data.published("tfds:mnist").fingerprint() == _source().fingerprint()
     assert tfds.is_ready("mnist")
     for file in served.iterdir():
         file.unlink()  # from now on the cache must do
-    assert data.source("tfds:mnist").fingerprint() == _source().fingerprint()
+    assert data.published("tfds:mnist").fingerprint() == _source().fingerprint()
 
 
 def test_data_sets_with_the_same_file_names_keep_apart(served: Path) -> None:
     assert served
-    data.source("tfds:mnist")
-    data.source("tfds:kmnist")
+    data.published("tfds:mnist")
+    data.published("tfds:kmnist")
     folders = sorted(path.name for path in (directory() / "downloads").iterdir())
     assert folders == ["kmnist", "mnist"]
 
@@ -83,7 +85,7 @@ def test_a_file_of_another_checksum_is_refused_and_not_kept(served: Path) -> Non
     file = served / "t10k-labels-idx1-ubyte.gz"
     file.write_bytes(file.read_bytes() + b"x")
     with pytest.raises(DataError, match="its SHA-256 differs"):
-        data.source("tfds:mnist")
+        data.published("tfds:mnist")
     assert not list((directory() / "downloads").rglob("t10k-labels*"))
 
 
@@ -91,13 +93,13 @@ PREPARE = """
 import json, sys
 from types import SimpleNamespace
 from vaectl import data
-from vaectl.data import tfds
+from vaectl.data.sources import tfds
 
 infos = {url: SimpleNamespace(**info) for url, info in json.loads(sys.argv[1]).items()}
 tfds._builder = lambda name: SimpleNamespace(url_infos=infos)
 print("ready", flush=True)
 sys.stdin.readline()
-print(data.source("tfds:mnist").fingerprint())
+print(data.published("tfds:mnist").fingerprint())
 """
 
 
@@ -125,7 +127,7 @@ def test_processes_that_prepare_at_once_leave_one_whole_cache(served: Path) -> N
     )
     for file in served.iterdir():
         file.unlink()
-    assert data.source("tfds:mnist").fingerprint() == _source().fingerprint()
+    assert data.published("tfds:mnist").fingerprint() == _source().fingerprint()
 
 
 def test_files_are_private_while_they_are_written(
@@ -147,7 +149,7 @@ def test_files_are_private_while_they_are_written(
     monkeypatch.setattr(pooch.core, "hash_matches", watched(pooch.core.hash_matches))
     old = os.umask(0)
     try:
-        data.source("tfds:mnist")
+        data.published("tfds:mnist")
     finally:
         os.umask(old)
     assert modes == {0o600}
@@ -156,7 +158,7 @@ def test_files_are_private_while_they_are_written(
 def test_a_missing_file_says_so_with_what_to_do_instead(served: Path) -> None:
     (served / "train-images-idx3-ubyte.gz").unlink()
     with pytest.raises(DataError, match="cannot be fetched: 404") as error:
-        data.source("tfds:mnist")
+        data.published("tfds:mnist")
     assert "digits-5k" in error.value.hint
 
 
@@ -169,7 +171,7 @@ def test_a_server_that_is_not_there_is_answered_within_seconds(
     monkeypatch.setattr(tfds, "_builder", lambda name: builder)  # noqa: ARG005
     start = time.monotonic()
     with pytest.raises(DataError, match="the connection was refused"):
-        data.source("tfds:mnist")
+        data.published("tfds:mnist")
     assert time.monotonic() - start < 10
 
 
@@ -177,24 +179,25 @@ def test_a_server_that_is_not_there_is_answered_within_seconds(
     ("name", "message"),
     [
         ("no_such_set", "tensorflow-datasets has no data set of this name"),
-        ("cifar10", r"images of shape \(32, 32, 3\)"),
+        ("tf_flowers", r"images of shape \(None, None, 3\)"),
         ("imdb_reviews", "no images"),
         ("../etc", "tfds:../etc"),
     ],
 )
 def test_data_sets_that_do_not_fit_are_refused_before_any_download(name: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        data.source(f"tfds:{name}")
+        data.published(f"tfds:{name}")
 
 
 def test_the_catalogue_lists_every_form_of_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path))
-    states = {entry.source: entry.state for entry in catalogue.entries()}
+    entries = [entry for source in Source.known.values() for entry in source.entries()]
+    states = {entry.source: entry.state for entry in entries}
     assert states["digits-5k"] == "ready: embedded"
     assert states["tfds:mnist"] == "downloads 12 MB once"
-    assert {"idx:DIR", "npz:FILE", "tfds:NAME"} <= set(states)
+    assert {"idx:DIR", "images:DIR", "npz:FILE", "tfds:NAME"} <= set(states)
 
 
 @pytest.fixture
@@ -213,7 +216,7 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_prepared_data_sets_are_read_without_tensorflow(prepared: Path) -> None:
     assert prepared.is_dir()
-    source = data.source("tfds:emnist/balanced")
+    source = data.published("tfds:emnist/balanced")
     assert "tensorflow" not in sys.modules
     assert (len(source.train.images), len(source.test.images)) == (30, 6)
     assert source.train.labels is not None
@@ -229,14 +232,14 @@ def test_prepared_data_sets_that_do_not_fit_are_refused(
     assert prepared.is_dir()
     monkeypatch.setattr(memory, "total", lambda: 1000)
     with pytest.raises(DataError, match=r"tfds:emnist/balanced: 30 images: that needs about"):
-        data.source("tfds:emnist/balanced")
+        data.published("tfds:emnist/balanced")
 
 
 def test_what_was_read_is_cached(prepared: Path) -> None:
-    first = data.source("tfds:emnist/balanced").fingerprint()
+    first = data.published("tfds:emnist/balanced").fingerprint()
     for file in prepared.rglob("*array_record*"):
         file.unlink()
-    assert data.source("tfds:emnist/balanced").fingerprint() == first
+    assert data.published("tfds:emnist/balanced").fingerprint() == first
 
 
 def test_without_tensorflow_the_command_to_install_it_is_named(
@@ -246,6 +249,6 @@ def test_without_tensorflow_the_command_to_install_it_is_named(
     monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setitem(sys.modules, "tensorflow", None)  # as if it were not installed
     with pytest.raises(DataError, match="not prepared on this machine") as error:
-        data.source("tfds:emnist/balanced")
+        data.published("tfds:emnist/balanced")
     assert "pip install 'vaectl[tfds]'" in error.value.hint
     assert "vaectl data prepare tfds:emnist/balanced" in error.value.hint

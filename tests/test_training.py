@@ -434,7 +434,7 @@ def test_the_shapes_of_a_state_are_those_of_one_that_is_there() -> None:
         for shape, leaf in pairs:
             assert (shape.shape, shape.dtype) == (leaf.shape, leaf.dtype)
             assert shape.sharding == (member.seed.sharding if member.seed.committed else None)
-        assert jax.tree.structure(shapes) == jax.tree.structure(state)
+        jax.tree.map(lambda *_: None, shapes, state)  # of one structure
     assert {shape.sharding.device_set.pop() for shape in jax.tree.leaves(shapes)} == {device}
 
 

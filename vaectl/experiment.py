@@ -4,7 +4,6 @@ The one place where training meets the disk.
 """
 
 import json
-import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -267,11 +266,8 @@ def _last_checkpoint(task: Task, rundir: RunDir, record: Record) -> tuple[Found,
 
 def default_name(settings: config.Config) -> str:
     """A readable name: data, code size, optimizer, seed."""
-    scheme, _, rest = settings.data.source.partition(":")
-    known = {"idx": Path(rest).name, "npz": Path(rest).stem, "tfds": rest}.get(scheme, scheme)
-    source = re.sub(r"[^A-Za-z0-9]+", "-", known).strip("-")[:40] or "data"
     size, optimizer = settings.model.code_size, settings.optimizer.name
-    return f"{source}-z{size}-{optimizer}-s{settings.seed}"
+    return f"{settings.data.plug.short_name}-z{size}-{optimizer}-s{settings.seed}"
 
 
 def _task(settings: config.Config, device_kind: DeviceKind, stream: bool, watch: Watch) -> Task:

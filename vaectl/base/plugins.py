@@ -29,6 +29,7 @@ GROUPS = (
     "vaectl.objectives",
     "vaectl.optimizers",
     "vaectl.sinks",
+    "vaectl.sources",
 )
 MOST_BYTES = 2**22
 """The largest file with plugs that is read."""

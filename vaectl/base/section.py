@@ -4,6 +4,10 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+CONFLICT = "conflict"
+"""The type of an error whose message says everything."""
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Positive = Annotated[float, Field(gt=0, le=1e9)]
@@ -30,3 +34,8 @@ class Section(BaseModel):
         allow_inf_nan=False,
         use_attribute_docstrings=True,
     )
+
+
+def conflict(message: str) -> PydanticCustomError:
+    """Return what a validator raises for values that no type excludes."""
+    return PydanticCustomError(CONFLICT, "{message}", {"message": message})

@@ -5,28 +5,50 @@ from typing import Annotated
 import typer
 
 from vaectl.base.terminal import show
+from vaectl.cli import plugs
 from vaectl.cli.app import KEEP, Debug, Quiet, app
 
 data_app = typer.Typer(help="List and prepare data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data", rich_help_panel=KEEP)
 
 
-@data_app.command("list")
-def list_() -> None:
-    """List data sources, and which of them are ready on this machine."""
-    from vaectl.data import catalogue
+def _complete(incomplete: str) -> list[str]:
+    """Complete the name of a source, those of installed packages among them."""
+    from vaectl.base import plugins
+    from vaectl.data.sources.base import forms
 
-    for entry in catalogue.entries():
-        show(f"{entry.source:<22} {entry.state:<40} {entry.what}")
+    plugins.load_installed()
+    return [form for form in forms() if form.startswith(incomplete)]
+
+
+@data_app.command("list")
+def list_(
+    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
+    debug: Debug = False,  # noqa: ARG001  # its callback acts
+) -> None:
+    """List data sources, and which of them are ready on this machine."""
+    from vaectl.base import plugins
+    from vaectl.data.sources.base import Source
+
+    plugins.load_installed()
+    for source in Source.known.values():
+        for entry in source.entries():
+            show(f"{entry.source:<22} {entry.state:<40} {entry.what}")
 
 
 @data_app.command()
 def prepare(
-    source: Annotated[str, typer.Argument(metavar="NAME", help="A source, as in data.source.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="A source, as in data.source.", autocompletion=_complete
+        ),
+    ],
+    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     quiet: Quiet = False,
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
-    """Download, check and cache a data set before training.
+    """Read, check and describe a data set; a download is kept for training.
 
     Example: vaectl data prepare tfds:fashion_mnist
     """
@@ -35,11 +57,12 @@ def prepare(
     from vaectl import data
     from vaectl.base.terminal import say
 
-    ready = data.source(source, progress=not quiet and sys.stderr.isatty())
+    ready = data.published(source, progress=not quiet and sys.stderr.isatty())
     for note in () if quiet else ready.notes:
         say(f"note: {note}")
-    height, width = ready.train.images.shape[1:]
+    height, width, channels = ready.train.image_shape
+    size = f"{width}x{height} pixels" + (f", {channels} channels" if channels > 1 else "")
     show(
         f"{source}: {len(ready.train.images)} training and {len(ready.test.images)} test images "
-        f"of {height}x{width} pixels, SHA-256 {ready.fingerprint()[:16]}..."
+        f"of {size}, SHA-256 {ready.fingerprint()[:16]}..."
     )

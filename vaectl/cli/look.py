@@ -80,7 +80,7 @@ def sample(
     temperature: Annotated[
         float, typer.Option(min=0, max=100, help="The standard deviation of the codes.")
     ] = 1.0,
-    draw: Annotated[Draw, typer.Option(help="Probabilities, or binary draws.")] = Draw.mean,
+    draw: Annotated[Draw, typer.Option(help="Means of the pixels, or binary draws.")] = Draw.mean,
     checkpoint: Checkpoint = "best",
     seed: Seed = 0,
     out: Out = None,

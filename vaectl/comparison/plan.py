@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from vaectl.base.errors import ConfigError
-from vaectl.base.section import Count, Positive, Section, flat
+from vaectl.base.section import Count, Positive, Section, conflict, flat
 from vaectl.comparison import identity
 from vaectl.config import reading
 from vaectl.config.schema import Config
@@ -38,10 +38,6 @@ _LEAST_RATE, _MOST_RATE = 1e-30, 1e9  # limits of float32 and of the configurati
 
 _Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
 _Seed = Annotated[int, Field(ge=0, lt=2**32)]
-
-
-def _conflict(message: str) -> PydanticCustomError:
-    return PydanticCustomError(reading.CONFLICT, "{message}", {"message": message})
 
 
 def _seeds(first: int) -> BeforeValidator:
@@ -171,7 +167,7 @@ class Comparison(Section):
         known = labels(entries)
         for label in known:
             if known.count(label) > 1:
-                raise _conflict(f"{label} comes twice: give one of them another label")
+                raise conflict(f"{label} comes twice: give one of them another label")
         if "base" in info.data:
             _check_different(_entries(info.data["base"], entries))
         return entries
@@ -181,7 +177,7 @@ class Comparison(Section):
     def _on_its_track(cls, tuning: Tuning | None, info: ValidationInfo) -> Tuning | None:
         if info.data.get("protocol") == "paper":
             if tuning is not None:
-                raise _conflict(
+                raise conflict(
                     "the protocol paper has no tuning: leave out tuning and --learning-rates, "
                     "or set protocol: tuned"
                 )
@@ -189,7 +185,7 @@ class Comparison(Section):
         tuning = tuning or Tuning()
         used = {*tuning.seeds} & {*info.data.get("seeds", ())}
         if used:
-            raise _conflict(f"seed {min(used)} is one of the result's seeds: use others for tuning")
+            raise conflict(f"seed {min(used)} is one of the result's seeds: use others for tuning")
         if "base" in info.data and "optimizers" in info.data:
             entries = _entries(info.data["base"], info.data["optimizers"])
             if tuning.learning_rates is not None:
@@ -197,7 +193,7 @@ class Comparison(Section):
             for label, one in entries.items():
                 for rate in tuning.rates(one.optimizer.chosen.learning_rate):
                     if not _LEAST_RATE <= rate <= _MOST_RATE:
-                        raise _conflict(f"the grid of {label} has a learning rate of {rate:g}")
+                        raise conflict(f"the grid of {label} has a learning rate of {rate:g}")
         return tuning
 
     @field_serializer("optimizers")
@@ -387,7 +383,7 @@ def _entries(base: Config, entries: Sequence[Entry]) -> dict[str, Config]:
 def _check_different(entries: Mapping[str, Config]) -> None:
     for (a, one), (b, other) in combinations(entries.items(), 2):
         if one == other:
-            raise _conflict(f"{a} and {b} are the same experiment: remove one of them")
+            raise conflict(f"{a} and {b} are the same experiment: remove one of them")
 
 
 def _resolved(base: Config, entry: Entry) -> Config:

@@ -15,8 +15,8 @@ def meaning(settings: Config) -> str:
     if settings.likelihood.chosen.binary:
         return binarization.meaning(settings.data)
     if settings.data.binarization == "none":
-        return "grey levels from 0 to 1: the NLL is of a density"
-    return f"{binarization.meaning(settings.data)}: the NLL is of a density"
+        return "intensities from 0 to 1: the NLL is that of a density"
+    return f"{binarization.meaning(settings.data)}: the NLL is that of a density"
 
 
 def notes(settings: Config) -> list[str]:

@@ -25,7 +25,7 @@ from ruamel.yaml.scalarbool import ScalarBoolean
 from vaectl.base import plugins
 from vaectl.base.errors import ConfigError
 from vaectl.base.files import read
-from vaectl.base.section import Section
+from vaectl.base.section import CONFLICT, Section
 from vaectl.base.terminal import visible
 from vaectl.config import schema
 
@@ -38,9 +38,6 @@ MOST_BYTES = 2**16
 """The largest file that is read: ten times a configuration, and two seconds of parsing."""
 MOST_VALUES = 1000
 """The most values of a file, after aliases are expanded: nested aliases could fill the memory."""
-
-CONFLICT = "conflict"
-"""The type of a `PydanticCustomError` whose message is complete."""
 
 Kind = TypeVar("Kind", bound=Section)
 
@@ -257,7 +254,7 @@ def parse_value(text: str, origin: str) -> object:
     except Exception:  # as in read_mapping
         raise ConfigError(
             f"{origin}: the value is not valid YAML",
-            hint="quote it for the shell, for example 'data.source=idx:my digits'",
+            hint="quote it for the shell and for YAML, for example 'KEY=\"some text\"'",
         ) from None
 
 
@@ -362,8 +359,6 @@ def _explain(
         reason = details["msg"].removeprefix("Input ")
         if details["type"] == "model_type":
             reason = "should be a mapping of keys to values"
-        elif dotted == "data.source":
-            reason = "should be digits-5k, tfds:NAME, idx:DIR or npz:FILE"
         what = f"{dotted}: {reason}, not {_shown(details['input'])}"
     where = origins.get(_known_place(details, origins))
     return f"{where}: {what}" if where else what

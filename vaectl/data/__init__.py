@@ -1,18 +1,17 @@
-"""Data sources: from a name in the configuration to arrays. No JAX here.
+"""Data sets: from the source that a configuration names to arrays. No JAX here.
 
-Each source has a module that reads what is published; `scale` makes bytes of all of them, `splits`
-and `binarization` what a model sees.
+A source reads what is published; `scale` turns the pixels into bytes, `splits` and `binarization`
+make of them what a model sees.
 """
-
-from pathlib import Path
 
 from vaectl.base.errors import DataError
 from vaectl.data import scale
-from vaectl.data.arrays import Dataset, Source
+from vaectl.data.arrays import Dataset, Published
 from vaectl.data.settings import Data
+from vaectl.data.sources.base import parse
 from vaectl.data.splits import split
 
-__all__ = ["Dataset", "Source", "load", "source"]
+__all__ = ["Dataset", "Published", "load", "published"]
 
 
 def load(settings: Data, *, progress: bool = False) -> Dataset:
@@ -21,39 +20,33 @@ def load(settings: Data, *, progress: bool = False) -> Dataset:
     Raises:
         DataError: it is missing, broken, too small, cannot be fetched, or holds no pictures.
     """
-    return split(source(settings.source, progress=progress), settings)
+    return split(published(settings.source, progress=progress), settings)
 
 
-def source(name: str, *, progress: bool = False) -> Source:
-    """Load a data set by its name: `digits-5k`, `tfds:NAME`, `idx:DIR` or `npz:FILE`.
+def published(source: str, *, progress: bool = False) -> Published:
+    """Load a data set by its source, as `data.source` names it.
 
     Its pixels are bytes, 0 for black and 255 for white, whatever scale they are published in.
 
     Raises:
         DataError: it is missing, broken, cannot be fetched, or is on no scale that is understood.
     """
-    return scale.read(name, _published(name, progress=progress))
+    found = parse(source).load(progress=progress)
+    _check_shapes(source, found)
+    return scale.read(source, found)
 
 
-def _published(name: str, *, progress: bool) -> Source:
-    scheme, _, rest = name.partition(":")
-    # each source is imported when it is asked for: TFDS alone takes 0.4 s
-    if name == "digits-5k":
-        from vaectl.data import digits
-
-        return digits.load()
-    if scheme == "tfds" and rest:
-        from vaectl.data import tfds
-
-        return tfds.load(rest, progress=progress)
-    if scheme == "idx" and rest:
-        from vaectl.data import idx
-
-        return idx.load(Path(rest))
-    if scheme == "npz" and rest:
-        from vaectl.data import npz
-
-        return npz.load(Path(rest))
-    raise DataError(
-        f"{name}: no such data source", hint="digits-5k, tfds:NAME, idx:DIR or npz:FILE"
-    )
+def _check_shapes(source: str, found: Published) -> None:
+    """Refuse images of two shapes, and labels that are not one for each image."""
+    train, test = found.train.image_shape, found.test.image_shape
+    if train != test:
+        raise DataError(
+            f"{source}: its training images have the shape {train}, its test images {test}",
+            hint="are they of two data sets? Bring both to one height, width and channels",
+        )
+    for name, part in (("training", found.train), ("test", found.test)):
+        if part.labels is not None and len(part.labels) != len(part.images):
+            raise DataError(
+                f"{source}: {len(part.images)} {name} images, but {len(part.labels)} labels",
+                hint="are they of two data sets? Labels may also be left out",
+            )

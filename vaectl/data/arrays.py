@@ -8,20 +8,31 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int32, Real, UInt8
 
+from vaectl.base.errors import DataError
+
 COPIES = 4
-"""Of its images that reading and binarizing a data set may hold at once."""
+"""How many copies of its images the reading of a data set may hold in memory at once."""
+_TEST_PART = 7
+"""One in so many images is a test image, where a data set has no splits, as of MNIST's 70,000."""
 
 
 class Images(NamedTuple):
-    """Images of one channel, and their classes where these are known."""
+    """Images, and their classes where these are known."""
 
-    images: Real[np.ndarray, "images height width"]
-    """As they are published; `vaectl.data.scale` makes bytes of them, 0 black and 255 white."""
+    images: Real[np.ndarray, "images height width *channels"]
+    """Grey images have no axis for channels. Values are as they are published;
+    `vaectl.data.scale` turns them into bytes, 0 for black and 255 for white."""
     labels: Int32[np.ndarray, " images"] | None
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of each image."""
+        height, width, *channels = self.images.shape[1:]
+        return height, width, channels[0] if channels else 1
 
 
 @dataclass(frozen=True)
-class Source:
+class Published:
     """A data set as its authors publish it: a training and a test split."""
 
     train: Images
@@ -29,10 +40,10 @@ class Source:
     validation_size: int | None = None
     """How many images at the end of `train` validate by default; None: a sixth of them."""
     notes: tuple[str, ...] = ()
-    """What a person should know of how the pixels were read."""
+    """What a person should know about how the images were read."""
 
     def fingerprint(self) -> str:
-        """SHA-256 of shapes, pixels and labels: equal if and only if the data are."""
+        """Return the SHA-256 of shapes, pixels and labels, which identifies the data."""
         digest = hashlib.sha256()
         for array in (*self.train, *self.test):
             if array is None:
@@ -43,8 +54,46 @@ class Source:
         return digest.hexdigest()
 
 
+def divide(name: str, found: Images, notes: tuple[str, ...] = ()) -> Published:
+    """Split images that are published without splits: a seventh of them test.
+
+    The images are shuffled, always in the same way, and the classes are spread evenly, so that the
+    first and the last images of each split hold every class in proportion.
+
+    Args:
+        name: of the data set, for messages.
+        found: all images, in an order that never changes.
+        notes: for the result.
+
+    Raises:
+        DataError: there are fewer than three, one for each split.
+    """
+    images, labels = found
+    count = len(images)
+    if count < 3:
+        raise DataError(
+            f"{name}: {count} image{'s' * (count != 1)}, where training, validation and test need "
+            "at least one each",
+            hint="add images",
+        )
+    # the raw numbers of a bit generator are the same in every version of NumPy
+    order = np.argsort(np.random.Philox(key=0).random_raw(count), kind="stable")
+    if labels is not None:
+        place = np.empty(count)
+        for label in np.unique(labels):
+            (of_class,) = np.nonzero(labels[order] == label)
+            place[of_class] = (np.arange(len(of_class)) + 0.5) / len(of_class)
+        order = order[np.argsort(place, kind="stable")]
+    test = max(count // _TEST_PART, 1)
+    train, rest = (
+        Images(images[rows], None if labels is None else labels[rows])
+        for rows in (order[:-test], order[-test:])
+    )
+    return Published(train, rest, notes=notes)
+
+
 class Split(NamedTuple):
-    """Images as a model sees them: after binarization either 0 or 255."""
+    """Images as a model sees them: bytes; after binarization each is 0 or 255."""
 
     images: UInt8[np.ndarray, "images height width channels"]
     labels: Int32[np.ndarray, " images"] | None
@@ -66,9 +115,9 @@ class Dataset:
     validation: Split
     test: Split
     notes: tuple[str, ...] = ()
-    """What a person should know of how the pixels were read."""
+    """What a person should know about how the images were read."""
 
     @property
     def pixels(self) -> int:
-        """Numbers of an image, over all its channels."""
+        """How many numbers an image has, over all its channels."""
         return math.prod(self.image_shape)

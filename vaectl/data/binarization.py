@@ -1,4 +1,4 @@
-"""From grey levels to the x of a Bernoulli decoder.
+"""From intensities to the x of the model.
 
 Results keep the scale 0 to 255, so that one division serves every binarization.
 """
@@ -15,23 +15,23 @@ SplitName = Literal["train", "validation", "test"]
 
 
 def meaning(settings: Data) -> str:
-    """Say what x is, for all that quotes a number."""
+    """Say what x is; whoever quotes a number says it too."""
     return {
         "threshold": f"binarized at {settings.threshold:g}",
         "stochastic": "binarized by draws, anew each training epoch, fixed for evaluation",
-        "none": "grey levels as probabilities: the NLL is a cross-entropy, not of binary images",
+        "none": "intensities as probabilities: the NLL is a cross-entropy, not of binary images",
     }[settings.binarization]
 
 
 def binarize(
     images: UInt8[np.ndarray, "*shape"], settings: Data, split: SplitName
 ) -> UInt8[np.ndarray, "*shape"]:
-    """Binarize a split, as far as that is done once and for all.
+    """Binarize a split, as far as that is done before training.
 
     `threshold`: 255 where the pixel is at least the threshold, else 0 (the paper's, at 0.5).
     `stochastic`: 255 with the pixel as probability, by a draw that depends on the split alone, so
-    that every run is evaluated on the same images; training images stay grey, and training draws
-    them anew. `none`: unchanged.
+    that every run is evaluated on the same images; training images keep their levels, and training
+    draws them anew in each epoch. `none`: unchanged.
     """
     if settings.binarization == "threshold":
         lowest = np.uint8(np.argmax(np.arange(256) / 255 >= settings.threshold))
@@ -42,7 +42,10 @@ def binarize(
 
 
 def draw(images: UInt8[np.ndarray, "*shape"], split: SplitName) -> UInt8[np.ndarray, "*shape"]:
-    """Draw each pixel as 255 with its intensity as probability, else as 0; a split's are fixed."""
+    """Draw each pixel as 255 with its intensity as probability, else as 0.
+
+    The draws of a split are always the same.
+    """
     # image by image: the draw of the first n images does not depend on how many follow
     rng = np.random.Generator(np.random.Philox(key=zlib.crc32(split.encode())))
     binary = np.empty_like(images)

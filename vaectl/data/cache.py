@@ -1,4 +1,4 @@
-"""Prepared data sets on disk: keyed by what they were made from, verified when read."""
+"""Prepared data sets on disk, with a key for what they were made from, and verified when read."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,61 +9,61 @@ from vaectl.base.cache import directory
 from vaectl.base.errors import DataError
 from vaectl.base.files import make_directory, replacing
 from vaectl.data import archive
-from vaectl.data.arrays import Images, Source
+from vaectl.data.arrays import Images, Published
 
 FORMAT_VERSION = 1
 
 
 def path(key: str) -> Path:
-    """Where the data set of a key is kept."""
+    """Return the file that keeps the data set of a key."""
     return directory() / "data" / f"{key}-v{FORMAT_VERSION}.npz"
 
 
-def cached(key: str, build: Callable[[], Source]) -> Source:
-    """Return the data set of a key, from disk if an intact copy is there, else built and kept.
+def cached(key: str, build: Callable[[], Published]) -> Published:
+    """Return the data set of a key from an intact copy on disk, or build it and keep a copy.
 
     Args:
         key: a name and a fingerprint of everything that `build` depends on.
-        build: makes the data set.
+        build: makes the data set where there is no intact copy.
 
     Raises:
         DataError: the cache cannot be written.
     """
     file = path(key)
-    source = _read(file)
-    if source is None:
-        source = build()
+    found = _read(file)
+    if found is None:
+        found = build()
         try:
             make_directory(file.parent)
-            _write(file, source)
+            _write(file, found)
         except OSError as error:
             raise DataError(
                 f"{file}: the cache cannot be written: {error.strerror}",
                 hint="make room there, or set VAECTL_CACHE_DIR to another directory",
             ) from None
-    return source
+    return found
 
 
-def _read(file: Path) -> Source | None:
-    """The data set in a file, or None where there is none or its fingerprint does not match."""
+def _read(file: Path) -> Published | None:
+    """Return the data set in a file; None if there is none or its fingerprint does not match."""
     try:
         arrays = archive.read(file)
-        source = Source(
+        found = Published(
             train=Images(arrays["x_train"], arrays.get("y_train")),
             test=Images(arrays["x_test"], arrays.get("y_test")),
         )
-        return source if source.fingerprint() == str(arrays["fingerprint"]) else None
+        return found if found.fingerprint() == str(arrays["fingerprint"]) else None
     except (KeyError, OSError, ValueError):
         return None
 
 
-def _write(file: Path, source: Source) -> None:
+def _write(file: Path, found: Published) -> None:
     arrays = {
-        "x_train": source.train.images,
-        "y_train": source.train.labels,
-        "x_test": source.test.images,
-        "y_test": source.test.labels,
-        "fingerprint": np.asarray(source.fingerprint()),
+        "x_train": found.train.images,
+        "y_train": found.train.labels,
+        "x_test": found.test.images,
+        "y_test": found.test.labels,
+        "fingerprint": np.asarray(found.fingerprint()),
     }
     with replacing(file) as out:
         np.savez(out, allow_pickle=False, **{k: v for k, v in arrays.items() if v is not None})

@@ -1,4 +1,4 @@
-"""IDX files, the format in which MNIST and its kin are published, plain or gzipped."""
+"""IDX files, the format in which MNIST and data sets like it are published, plain or gzipped."""
 
 import gzip
 import math
@@ -14,21 +14,21 @@ from jaxtyping import UInt8
 from vaectl.base import memory
 from vaectl.base.errors import DataError, remedy
 from vaectl.base.files import regular
-from vaectl.data.arrays import COPIES, Images, Source
+from vaectl.data.arrays import COPIES, Images, Published
 
 FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 _LAYOUT = (
-    f"idx:DIR wants a directory with {FILES['train'][0]} and {FILES['test'][0]}, plain or .gz; "
+    f"the folder should hold {FILES['train'][0]} and {FILES['test'][0]}, plain or .gz; "
     f"{FILES['train'][1]} and {FILES['test'][1]} are optional"
 )
 _UNSIGNED_BYTES = 8
 
 
-def load(directory: Path) -> Source:
-    """Read the IDX files of a directory: two of images, and those of labels that are there.
+def read_folder(directory: Path) -> Published:
+    """Read the IDX files of a folder: two of images, and those of labels that are there.
 
     Raises:
         DataError: a file is missing, or is not what its name says.
@@ -36,28 +36,19 @@ def load(directory: Path) -> Source:
     try:
         there = {path.name for path in directory.iterdir()}
     except OSError as error:
-        raise DataError(
-            f"{directory}: cannot be read: {error.strerror}",
-            hint=_LAYOUT,
-        ) from None
+        raise DataError(f"{directory}: cannot be read: {error.strerror}", hint=_LAYOUT) from None
     train, test = (_images(directory, there, *FILES[split]) for split in ("train", "test"))
-    if train.images.shape[1:] != test.images.shape[1:]:
-        raise DataError(
-            f"{directory}: {FILES['train'][0]} has images of {train.images.shape[1:]}, "
-            f"{FILES['test'][0]} of {test.images.shape[1:]}",
-            hint="are they files of two data sets? One size belongs in both",
-        )
-    return Source(train, test)
+    return Published(train, test)
 
 
 def read(path: Path, dimensions: int) -> UInt8[np.ndarray, "..."]:
-    """Parse one file: two zero bytes, the type, the number of dimensions, the sizes, the data.
+    """Read one file: two zero bytes, the type, the number of dimensions, the sizes, the data.
 
     Sizes are big-endian unsigned 32-bit integers.
 
     Raises:
-        DataError: truncated, too long, not of bytes, of another number of dimensions, or of more
-            data than there is memory for.
+        DataError: it is truncated, too long, not of bytes, of another number of dimensions, or of
+            more data than there is memory for.
     """
     with _open(path) as file:
         shape = _shape(path, file.read(4 + 4 * dimensions), dimensions)
@@ -65,7 +56,7 @@ def read(path: Path, dimensions: int) -> UInt8[np.ndarray, "..."]:
         says = f"its header says {'x'.join(map(str, shape))} = {expected}"
         if too_much := memory.excess(COPIES * expected):
             raise DataError(f"{path}: {says}, and that {too_much}", hint="fetch the file again")
-        # one byte more tells a file that is too long, and does not unpack all of it
+        # one byte more shows that a file is too long, without unpacking all of it
         content = file.read(expected + 1)
     if len(content) != expected:
         state = "truncated:" if len(content) < expected else "too long: at least"
@@ -84,7 +75,7 @@ def _shape(path: Path, header: bytes, dimensions: int) -> list[int]:
     if header[2] != _UNSIGNED_BYTES:
         raise DataError(
             f"{path}: elements of type 0x{header[2]:02x}, where unsigned bytes (0x08) belong",
-            hint="write it as bytes, 0 to 255, or use npz:FILE, which reads other types",
+            hint="write it as bytes, 0 to 255",
         )
     if header[3] != dimensions:
         raise DataError(f"{path}: {header[3]} dimensions, where {dimensions} belong", hint=_LAYOUT)
@@ -112,7 +103,7 @@ def _images(directory: Path, there: set[str], images_name: str, labels_name: str
         raise DataError(
             f"{directory}: {len(images)} images in {images_name}, "
             f"but {len(labels)} labels in {labels_name}",
-            hint="are they files of two data sets? Without the file of labels it is read, too",
+            hint="are they files of two data sets? The file of labels may also be left out",
         )
     return Images(images, labels.astype(np.int32))
 

@@ -1,8 +1,8 @@
 """The scale of pixels: which value is black and which is white.
 
 Published images are bytes from 0 to 255, or 0/1, or floats from 0 to 1, and nothing in a file says
-which. Here the values are looked at: where they have one plain meaning they become bytes from 0 to
-255, else they are refused with a recipe that makes such bytes of them.
+which. This module looks at the values: if they can mean only one thing, they become bytes from 0 to
+255; otherwise they are refused, with a line of NumPy that makes such bytes of them.
 """
 
 from collections.abc import Mapping
@@ -12,19 +12,19 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vaectl.base.errors import DataError
-from vaectl.data.arrays import Source
+from vaectl.data.arrays import Published
 
 _WHITES = (1, 255)
-"""What stands for white in the scales that are understood."""
+"""The value of white in the scales that are understood."""
 _LEAST = 0.25
 """A data set whose largest value is below this part of white is on another scale."""
 _DARK = 0.5
-"""One whose largest value is below this part of white is worth a note."""
+"""A data set whose largest value is below this part of white gets a note."""
 _ROUNDING = 0.4 / 255
-"""How far values may lie outside a scale, as part of white: they still round to 0 and 255."""
+"""How far values may lie outside a scale, as a part of white, and still round to 0 and 255."""
 _OVERSHOOT = 0.1
-"""How far its ends may lie from those of a scale, as part of white, if resizing is the reason."""
-_SAVE = "save x_train and x_test as uint8 in an npz:FILE, 0 for black and 255 for white"
+"""How far, as a part of white, resizing may move the ends of a scale; recipes undo it."""
+_SAVE = "save all images as uint8, 0 for black and 255 for white"
 
 Array = np.ndarray[Any, Any]
 
@@ -35,7 +35,7 @@ class _Range(NamedTuple):
 
     @property
     def white(self) -> int | None:
-        """The white of the scale that fits; None if none does."""
+        """The white of the scale that fits; None if no scale does."""
         for white in _WHITES:
             low, high = self.low / white, self.high / white
             if low >= -_ROUNDING and _LEAST <= high <= 1 + _ROUNDING:
@@ -48,7 +48,7 @@ class _Range(NamedTuple):
 
     @property
     def ends(self) -> tuple[str, str]:
-        """What is most likely black and white: the scale that fits, or nearly, else the ends."""
+        """The likely black and white: those of a scale that nearly fits, else the ends."""
         for white in _WHITES:
             low, high = self.low / white, self.high / white
             if self.white == white or (low >= -_OVERSHOOT and abs(high - 1) <= _OVERSHOOT):
@@ -57,7 +57,7 @@ class _Range(NamedTuple):
 
     @property
     def recipe(self) -> str:
-        """Code that makes bytes from 0 to 255 of an array `x`, whatever its type is."""
+        """Code that makes bytes from 0 to 255 of an array `x` of any type."""
         black, white = self.ends
         return f"np.interp(x, [{black}, {white}], [0, 255]).round().astype(np.uint8)"
 
@@ -65,34 +65,34 @@ class _Range(NamedTuple):
         return f"{_text(self.low)} to {_text(self.high)}"
 
 
-def read(name: str, source: Source) -> Source:
+def read(name: str, found: Published) -> Published:
     """Turn the pixels of a data set into bytes, 0 for black and 255 for white.
 
     Args:
         name: of the data set, for messages.
-        source: as published; images that are such bytes already are returned as they are.
+        found: as published; images that are such bytes already are returned as they are.
 
     Returns:
-        The data set, with a note for a person where its scale was concluded from its values.
+        The data set, with a note where its scale was concluded from its values.
 
     Raises:
-        DataError: the values have no plain meaning, or all pixels of a split are equal.
+        DataError: the values could mean several things, or all pixels of a split are equal.
     """
-    images = {"training": source.train.images, "test": source.test.images}
+    images = {"training": found.train.images, "test": found.test.images}
     images = {split: _numbers(name, split, array) for split, array in images.items()}
     ranges = {split: _range(name, split, array) for split, array in images.items()}
     white = _white(name, ranges, images)
     train, test = (_as_bytes(array, white) for array in images.values())
-    return Source(
-        source.train._replace(images=train),
-        source.test._replace(images=test),
-        source.validation_size,
-        _notes(images, _joint(ranges), white),
+    return Published(
+        found.train._replace(images=train),
+        found.test._replace(images=test),
+        found.validation_size,
+        found.notes + _notes(images, _joint(ranges), white),
     )
 
 
 def _numbers(name: str, split: str, array: Array) -> Array:
-    """Refuse what is no real number; booleans are black and white."""
+    """Refuse values that are no real numbers; turn booleans into black and white."""
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * np.uint8(255)
     if array.dtype.kind not in "iuf" or array.dtype.itemsize > 8:
@@ -103,7 +103,7 @@ def _numbers(name: str, split: str, array: Array) -> Array:
     if array.dtype.kind == "f" and not (finite := np.isfinite(array)).all():
         raise DataError(
             f"{name}: its {split} images have {np.sum(~finite):,} pixels that are NaN or infinite",
-            hint="save them with the values that belong there, or without these images",
+            hint="replace these pixels, or leave out these images",
         )
     return array
 
@@ -113,7 +113,7 @@ def _range(name: str, split: str, array: Array) -> _Range:
     if low == high:
         raise DataError(
             f"{name}: every pixel of its {split} images is {low}",
-            hint="look at the file: it holds no pictures",
+            hint="look at the data: there are no pictures in them",
         )
     return _Range(float(str(low)), float(str(high)))  # as short as NumPy writes them
 
@@ -123,7 +123,7 @@ def _joint(ranges: Mapping[str, _Range]) -> _Range:
 
 
 def _white(name: str, ranges: Mapping[str, _Range], images: Mapping[str, Array]) -> int:
-    """Find the one scale of all splits."""
+    """Return the white of the scale that all splits share."""
     small, large = sorted(found.largest for found in ranges.values())
     if small < _LEAST * large:
         recipes = [
@@ -160,7 +160,7 @@ def _as_bytes(array: Array, white: int) -> UInt8[np.ndarray, "..."]:
 
 
 def _notes(images: Mapping[str, Array], joint: _Range, white: int) -> tuple[str, ...]:
-    """Say how the values were understood, where more than one reading was thinkable."""
+    """Say how the values were understood, where they could mean something else."""
     notes = []
     if white == 1:
         binary = all(((array == 0) | (array == 1)).all() for array in images.values())
@@ -170,7 +170,7 @@ def _notes(images: Mapping[str, Array], joint: _Range, white: int) -> tuple[str,
             else f"pixels from {joint}: read as intensities, where 1 is white"
         )
     elif any(array.dtype != np.uint8 for array in images.values()):
-        notes.append(f"pixels from {joint}: read as grey levels, where 255 is white")
+        notes.append(f"pixels from {joint}: read as intensities, where 255 is white")
     if joint.high < _DARK * white:
         notes.append(f"dark images: the brightest pixel is {_text(joint.high)}, white is {white}")
     return tuple(notes)

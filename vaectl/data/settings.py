@@ -1,41 +1,51 @@
 """The section of a configuration that says which images are trained on."""
 
-import contextlib
-from pathlib import Path
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from vaectl.base.section import Count, Section
+from vaectl.base.errors import DataError
+from vaectl.base.section import Count, Section, conflict
+from vaectl.data.sources.base import DEFAULT, Source, forms, parse
 
 
-def _absolute(source: str) -> str:
-    """Make a file source independent of the directory that the command is started in."""
-    scheme, separator, rest = source.partition(":")
-    if scheme in ("idx", "npz") and rest:
-        path = Path(rest)
-        with contextlib.suppress(RuntimeError):  # the ~ of an unknown user stays as it is
-            path = path.expanduser()
-        return f"{scheme}{separator}{path.absolute()}"
-    return source
+def _resolved(text: str) -> str:
+    """Refuse what is no source; make local files independent of the current directory."""
+    try:
+        return str(parse(text).resolved())
+    except DataError as error:
+        raise conflict(error.message) from None
+
+
+def _describe(schema: dict[str, Any]) -> None:
+    """Describe all sources that are registered, in the JSON Schema."""
+    names = [
+        re.escape(name) + (r":[^\x00\n]+" if source.placeholder else "")
+        for name, source in Source.known.items()
+    ]
+    schema["pattern"] = f"^({'|'.join(names)})$"
+    schema["description"] = f"Where the images come from: {', '.join(forms())}."
 
 
 class Data(Section):
     """Which images, and how they become the x of the model."""
 
-    source: Annotated[str, AfterValidator(_absolute)] = Field(
-        "digits-5k", pattern=r"^(digits-5k|(tfds|idx|npz):[^\x00\n]+)$"
-    )
-    """`digits-5k` (embedded), `tfds:NAME`, `idx:DIR` or `npz:FILE`."""
+    source: Annotated[str, AfterValidator(_resolved)] = Field(DEFAULT, json_schema_extra=_describe)
     binarization: Literal["threshold", "stochastic", "none"] = "threshold"
     """`threshold`: 1 where a pixel is at least `threshold`. `stochastic`: a Bernoulli draw with the
     pixel as its probability, anew in each training epoch, fixed for validation and test. `none`:
-    the pixels themselves as probabilities."""
+    the pixels themselves, between 0 and 1."""
     threshold: float = Field(0.5, gt=0, le=1)
-    """For `threshold`, as a fraction of full intensity."""
+    """Of `threshold`, as a fraction of full intensity."""
     train_size: Count | None = None
-    """The first so many images of the training split; null: all that validation leaves."""
+    """How many of the first training images train; null: all that validation leaves."""
     validation_size: Count | None = None
-    """The last so many images of the training split; null: a sixth (10,000 of MNIST's 60,000)."""
+    """How many of the last training images validate; null: a sixth (10,000 of MNIST's 60,000)."""
     test_size: Count | None = None
-    """The first so many images of the test split; null: all."""
+    """How many of the first test images test; null: all."""
+
+    @property
+    def plug(self) -> Source:
+        """The source."""
+        return parse(self.source)

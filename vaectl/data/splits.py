@@ -4,12 +4,12 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vaectl.base.errors import DataError
-from vaectl.data.arrays import Dataset, Images, Source, Split
+from vaectl.data.arrays import Dataset, Images, Published, Split
 from vaectl.data.binarization import SplitName, binarize, meaning
 from vaectl.data.settings import Data
 
 
-def split(source: Source, settings: Data) -> Dataset:
+def split(found: Published, settings: Data) -> Dataset:
     """Take the first images of train to train, its last to validate, the first of test to test.
 
     Of MNIST's 60,000 training images 50,000 train and 10,000 validate unless sizes are set.
@@ -17,8 +17,8 @@ def split(source: Source, settings: Data) -> Dataset:
     Raises:
         DataError: more images are asked for than there are, or all pixels of a split are equal.
     """
-    total = len(source.train.images)
-    validation = settings.validation_size or source.validation_size or max(total // 6, 1)
+    total = len(found.train.images)
+    validation = settings.validation_size or found.validation_size or max(total // 6, 1)
     train = settings.train_size or max(total - validation, 1)
     if train + validation > total:
         raise DataError(
@@ -26,40 +26,46 @@ def split(source: Source, settings: Data) -> Dataset:
             f"{train} to train and {validation} to validate are too many",
             hint="set data.train_size and data.validation_size so that they fit",
         )
-    test = settings.test_size or len(source.test.images)
-    if test > len(source.test.images):
+    test = settings.test_size or len(found.test.images)
+    if test > len(found.test.images):
         raise DataError(
-            f"{settings.source} has {len(source.test.images)} test images, not {test}",
+            f"{settings.source} has {len(found.test.images)} test images, not {test}",
             hint="set data.test_size to fewer, or to null for all",
         )
-    height, width = source.train.images.shape[1:3]
+    image_shape, notes = found.train.image_shape, found.notes
+    if image_shape[-1] > 1 and settings.binarization != "none":
+        notes += (
+            f"images of {image_shape[-1]} channels, each {meaning(settings)}: "
+            "data.binarization=none keeps their colours",
+        )
     return Dataset(
-        fingerprint=source.fingerprint(),
-        image_shape=(height, width, 1),
-        train=_part(source.train, slice(train), settings, "train"),
-        validation=_part(source.train, slice(total - validation, total), settings, "validation"),
-        test=_part(source.test, slice(test), settings, "test"),
-        notes=source.notes,
+        fingerprint=found.fingerprint(),
+        image_shape=image_shape,
+        train=_part(found.train, slice(train), settings, "train"),
+        validation=_part(found.train, slice(total - validation, total), settings, "validation"),
+        test=_part(found.test, slice(test), settings, "test"),
+        notes=notes,
     )
 
 
 def _part(images: Images, rows: slice, settings: Data, name: SplitName) -> Split:
-    grey = images.images[rows]
-    x = binarize(grey[..., np.newaxis], settings, name)
+    levels = images.images[rows]
+    x = binarize(levels, settings, name)
     if x.min() == x.max():
-        raise _constant(grey, int(x.max()), settings, name)
-    return Split(x, None if images.labels is None else images.labels[rows])
+        raise _constant(levels, int(x.max()), settings, name)
+    labels = None if images.labels is None else images.labels[rows]
+    return Split(x.reshape(-1, *images.image_shape), labels)
 
 
 def _constant(
-    grey: UInt8[np.ndarray, "*shape"], value: int, settings: Data, name: SplitName
+    levels: UInt8[np.ndarray, "*shape"], value: int, settings: Data, name: SplitName
 ) -> DataError:
     """Say that all pixels of a split have one value, and what to try."""
     message = f"{settings.source}: every pixel of the {name} split is {value}"
     hint = f"data.{name}_size says how many images there are: choose more, or other images"
-    low, high = int(grey.min()), int(grey.max())
+    low, high = int(levels.min()), int(levels.max())
     if low < high:
-        message += f", {meaning(settings)}: they are grey levels from {low} to {high}"
+        message += f", {meaning(settings)}: they are levels from {low} to {high}"
         if settings.binarization == "threshold":
             change = "raise" if value else "lower"
             hint = f"{change} data.threshold: {(low + high) / 2 / 255:.3g} lies between"

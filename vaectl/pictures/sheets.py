@@ -1,4 +1,7 @@
-"""Sheets of images: dark on white, with square pixels and no interpolation."""
+"""Sheets of images with square pixels and no interpolation.
+
+Grey images are drawn dark on white, 0 as white and 1 as black; RGB images in their colours.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -31,7 +34,8 @@ _CHARACTER = 12
 class Panel(NamedTuple):
     """Images in rows and columns, with a heading and labels."""
 
-    images: Float[np.ndarray, "rows columns h w"]
+    images: Float[np.ndarray, "rows columns h w *channels"]
+    """Grey without an axis for channels, RGB with three; of other channels the mean is drawn."""
     heading: str = ""
     row_labels: Sequence[str] = ()
     column_labels: Sequence[str] = ()
@@ -39,11 +43,14 @@ class Panel(NamedTuple):
     y_label: str = ""
 
 
-def near_square(images: Float[np.ndarray, "count h w"]) -> Float[np.ndarray, "rows columns h w"]:
+def near_square(
+    images: Float[np.ndarray, "count h w *channels"],
+) -> Float[np.ndarray, "rows columns h w *channels"]:
     """Arrange images in about as many rows as columns, with blank images at the end."""
     columns = int(np.ceil(np.sqrt(len(images))))
     rows = -(-len(images) // columns)
-    blank = np.zeros((rows * columns - len(images), *images.shape[1:]), images.dtype)
+    white = _white(images.shape[3:])
+    blank = np.full((rows * columns - len(images), *images.shape[1:]), white, images.dtype)
     return np.concatenate([images, blank]).reshape(rows, columns, *images.shape[1:])
 
 
@@ -61,7 +68,7 @@ class _Layout(NamedTuple):
 
 
 def sheet(panels: Sequence[Sequence[Panel]], *, title: str) -> Figure:
-    """Draw rows of panels below a title; 0 is white and 1 is black.
+    """Draw rows of panels below a title.
 
     Raises:
         ConfigError: the sheet is too large to draw.
@@ -118,7 +125,7 @@ def _layout(
 
 
 def _label(axes: Axes, panel: Panel) -> None:
-    rows, columns, h, w = panel.images.shape
+    rows, columns, h, w = panel.images.shape[:4]
     axes.set_xticks(_centres(len(panel.column_labels) and columns, w), panel.column_labels)
     axes.set_yticks(_centres(len(panel.row_labels) and rows, h), panel.row_labels)
     axes.tick_params(length=0, labelsize=6, pad=2)
@@ -134,9 +141,18 @@ def _centres(count: int, size: int) -> Float[np.ndarray, " count"]:
     return np.arange(count) * (size + _GAP) + (size - 1) / 2
 
 
-def _tile(images: Float[np.ndarray, "rows columns h w"]) -> Float[np.ndarray, "height width"]:
+def _tile(
+    images: Float[np.ndarray, "rows columns h w *channels"],
+) -> Float[np.ndarray, "height width *rgb"]:
     """Join images into one array, with thin white gaps."""
-    rows, columns, h, w = images.shape
-    spaced = np.zeros((rows, h + _GAP, columns, w + _GAP), np.float32)
-    spaced[:, :h, :, :w] = images.transpose(0, 2, 1, 3)
-    return spaced.reshape(rows * (h + _GAP), columns * (w + _GAP))[:-_GAP, :-_GAP]
+    if images.shape[4:] not in ((), (3,)):
+        images = images.mean(axis=-1)
+    rows, columns, h, w, *rgb = images.shape
+    spaced = np.full((rows, h + _GAP, columns, w + _GAP, *rgb), _white(rgb), np.float32)
+    spaced[:, :h, :, :w] = images.swapaxes(1, 2).clip(0, 1)
+    return spaced.reshape(rows * (h + _GAP), columns * (w + _GAP), *rgb)[:-_GAP, :-_GAP]
+
+
+def _white(channels: Sequence[int]) -> int:
+    """Return the value that is drawn as white in images with such channels."""
+    return int(tuple(channels) == (3,))

@@ -100,12 +100,23 @@ def parse_pairs(texts: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def sample(model: Trained, *, count: int, temperature: float, draw: Draw, seed: int) -> View:
-    """Decode codes from the prior (Fig. 4 of the paper)."""
+    """Decode codes from the prior (Fig. 4 of the paper).
+
+    Raises:
+        ConfigError: binary draws of a likelihood whose pixels are grey levels.
+    """
+    likelihood = model.settings.likelihood
+    if draw == "binary" and not likelihood.chosen.binary:
+        raise ConfigError(
+            f"--draw binary: the pixels of the likelihood {likelihood.name} are not binary",
+            hint="--draw mean shows the mean of each pixel",
+        )
     z = model.prior(count, seed=seed, temperature=temperature)
     images = model.decode(z)
     if draw == "binary":
         images = (np.random.default_rng(seed).random(images.shape) < images).astype(np.float32)
-    what = "probabilities" if draw == "mean" else "binary draws"
+    means = "probabilities" if likelihood.chosen.binary else "means"
+    what = means if draw == "mean" else "binary draws"
     heat = "" if temperature == 1 else f", temperature {temperature:g}"
     title = f"{model.title}\n{count} samples from the prior{heat}: {what}"
     figure = pictures.sheet([[Panel(pictures.near_square(images))]], title=title)
@@ -233,6 +244,8 @@ def reconstruct(model: Trained, *, count: int, split_name: SplitName, seed: int)
     originals = _in_unit(model, split.images[chosen])
     means = model.decode(model.encode(split.images[chosen])[0])
     difference = np.abs(originals - means)
+    if model.image_shape[-1] == 3:  # as ink on paper, like that of grey images
+        difference = np.broadcast_to(1 - difference.mean(axis=-1, keepdims=True), means.shape)
     elbo = model.elbo(split.images[chosen], samples=1, seed=seed)
     rows = []
     for start in range(0, count, 10):
@@ -283,7 +296,7 @@ def _codes(
     return codes
 
 
-def _in_unit(model: Trained, images: np.ndarray) -> Float[np.ndarray, "images h w"]:
+def _in_unit(model: Trained, images: np.ndarray) -> Float[np.ndarray, "images *picture"]:
     return images.reshape(-1, *model.picture_shape).astype(np.float32) / 255
 
 

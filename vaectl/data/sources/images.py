@@ -1,0 +1,214 @@
+"""`images:DIR`: a folder of pictures, with a subfolder for each class or without classes."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+
+from vaectl.base import memory
+from vaectl.base.errors import DataError, remedy
+from vaectl.base.files import regular
+from vaectl.data.arrays import COPIES, Images, Published, divide
+from vaectl.data.sources.base import LocalSource
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What Pillow may read. It knows more, some by programs that it starts."""
+SUFFIXES = {
+    *(".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"),
+    *(".pbm", ".pgm", ".pnm", ".ppm"),
+}
+"""How the name of a picture ends, in lower case."""
+_MOST_NAMES = 10
+"""How many classes a note names."""
+
+Picture = UInt8[np.ndarray, "height width *channels"]
+
+
+class _Found(NamedTuple):
+    """What is in a folder."""
+
+    pictures: list[Path]
+    """Relative to the folder, sorted."""
+    skipped: list[Path]
+    """What is hidden, no picture, or a link to a folder; relative and sorted, too."""
+
+
+class ImageFolder(LocalSource, name="images"):
+    """PNG, JPEG, BMP, GIF, PPM, TIFF and WebP files, all of one size.
+
+    Each subfolder that holds pictures, at any depth, is a class; classes are numbered in the order
+    of their names. Without subfolders there are no classes. If no pixel of any file has a colour,
+    images have one channel, else three. What is transparent becomes white. Links to files are
+    followed wherever they lead, as for the other local sources; links to folders are not.
+    """
+
+    placeholder = "DIR"
+    what = "a folder of PNG, JPEG, ... of one size; a subfolder for each class"
+
+    @property
+    def title(self) -> str:
+        """The whole name of the folder."""
+        return self.path.name
+
+    def load(self, *, progress: bool = False) -> Published:  # noqa: ARG002
+        """Read all pictures, in the order of their paths, and split them."""
+        found = _walk(self.path)
+        if not found.pictures:
+            raise DataError(
+                f"{self.path}: no pictures in it; {len(found.skipped)} skipped",
+                hint=f"names of pictures end in {', '.join(sorted(SUFFIXES))}",
+            )
+        classes, labels = _classes(self.path, found.pictures)
+        images = _stack([self.path / path for path in found.pictures])
+        notes = [_describe(images, classes)]
+        if found.skipped:
+            notes.append(
+                f"skipped {len(found.skipped)}, hidden, links to folders or no pictures; the "
+                f"first is {found.skipped[0]}"
+            )
+        return divide(str(self), Images(images, labels), tuple(notes))
+
+
+def _walk(root: Path) -> _Found:
+    """Find the pictures of a folder.
+
+    Raises:
+        DataError: the folder, or one in it, cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise DataError(
+            f"{error.filename}: cannot be read: {error.strerror}", hint=remedy(error)
+        ) from None
+
+    pictures: list[Path] = []
+    skipped: list[Path] = []
+    for folder, below, names in os.walk(root, onerror=refuse):
+        here = Path(folder).relative_to(root)
+        out = {name for name in below if name.startswith(".") or (root / here / name).is_symlink()}
+        below[:] = [name for name in below if name not in out]
+        skipped += [here / name for name in out]
+        for name in names:
+            shown = Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+            (pictures if shown else skipped).append(here / name)
+    return _Found(sorted(pictures), sorted(skipped))
+
+
+def _classes(
+    root: Path, pictures: list[Path]
+) -> tuple[list[str], np.ndarray[Any, np.dtype[np.int32]] | None]:
+    """Return the names of the classes, and the number of each picture's; None without classes."""
+    beside = [path for path in pictures if len(path.parts) == 1]
+    if len(beside) == len(pictures):
+        return [], None
+    if beside:
+        inside = next(path for path in pictures if len(path.parts) > 1)
+        raise DataError(
+            f"{root}: pictures beside subfolders with pictures: {beside[0]} and {inside}",
+            hint="move all pictures into subfolders, one for each class, or all into one folder",
+        )
+    names = sorted({path.parts[0] for path in pictures})
+    number = {name: i for i, name in enumerate(names)}
+    return names, np.array([number[path.parts[0]] for path in pictures], np.int32)
+
+
+def _stack(paths: list[Path]) -> UInt8[np.ndarray, "images height width *channels"]:
+    """Read pictures of one size; grey ones become RGB if others are.
+
+    Raises:
+        DataError: one cannot be read, two differ in size, or all of them need too much memory.
+    """
+    pictures: list[Picture] = []
+    largest = 0
+    for path, picture in zip(paths, _read_all(paths), strict=True):
+        if pictures and picture.shape[:2] != pictures[0].shape[:2]:
+            sizes = [f"{w}x{h}" for h, w in (pictures[0].shape[:2], picture.shape[:2])]
+            raise DataError(
+                f"pictures of two sizes: {paths[0]} has {sizes[0]} pixels, {path} has {sizes[1]}",
+                hint="bring all to one size, for example by ImageMagick: "
+                f"mogrify -resize '{sizes[0]}!' FILES",
+            )
+        if picture.nbytes > largest:  # the first one, and the first with colours
+            largest = picture.nbytes
+            if too_much := memory.excess(COPIES * largest * len(paths)):
+                raise DataError(
+                    f"{path.parent}: {len(paths):,} pictures like {path.name}: that {too_much}",
+                    hint="take fewer or smaller ones",
+                )
+        pictures.append(picture)
+    if any(picture.ndim == 3 for picture in pictures):
+        pictures = [p if p.ndim == 3 else np.repeat(p[..., np.newaxis], 3, -1) for p in pictures]
+    return np.stack(pictures)
+
+
+def _read_all(paths: list[Path]) -> Iterator[Picture]:
+    """Read pictures one by one, as bytes.
+
+    Raises:
+        DataError: one cannot be read.
+    """
+    from PIL import Image
+
+    for path in paths:
+        # what Pillow warns about is nothing that a person could act on, but for sizes
+        with warnings.catch_warnings(action="ignore"):
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            try:
+                with regular(path) as file, Image.open(file, formats=FORMATS) as image:
+                    picture = _pixels(image)
+            except OSError as error:
+                raise _unreadable(path, error.strerror or str(error)) from None
+            except Exception as error:  # of many decoders: whatever they meet
+                raise _unreadable(path, str(error) or type(error).__name__) from None
+        yield picture
+
+
+def _pixels(image: Image.Image) -> Picture:
+    """Decode a picture as bytes, upright and on white, without an axis for channels if it is grey.
+
+    Raises:
+        ValueError: its pixels have a type with no fixed black and white.
+        Exception: whatever a decoder meets.
+    """
+    from PIL import Image, ImageOps
+
+    # Pillow reads 16 bits of some formats as 32
+    wide = image.mode == "I" and image.format in ("PNG", "PPM")
+    image = ImageOps.exif_transpose(image)
+    if wide or image.mode.startswith("I;16"):
+        return np.rint(np.asarray(image) / 257).astype(np.uint8)
+    if image.mode in ("I", "F"):
+        raise ValueError("it has pixels of 32 bits, whose black and white are unknown")
+    if image.mode in ("1", "L"):
+        return np.asarray(image.convert("L"))
+    if image.has_transparency_data:
+        above = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), above)
+    pixels = np.asarray(image.convert("RGB"))
+    return pixels[..., 0] if (pixels == pixels[..., :1]).all() else pixels
+
+
+def _unreadable(path: Path, reason: str) -> DataError:
+    return DataError(
+        f"{path}: not a readable picture: {reason}",
+        hint="look at the file; save it again as a PNG of 8 bits, or move it away",
+    )
+
+
+def _describe(images: np.ndarray[Any, Any], classes: list[str]) -> str:
+    """Say how the pictures were understood."""
+    count, height, width, *channels = images.shape
+    text = f"{count:,} {'RGB' if channels else 'grey'} pictures of {width}x{height} pixels"
+    if not classes:
+        return f"{text}, without classes"
+    named = ", ".join(classes[:_MOST_NAMES]) + ", ..." * (len(classes) > _MOST_NAMES)
+    return f"{text}, classes by subfolder: {len(classes)} ({named})"

@@ -1,0 +1,62 @@
+"""`npz:FILE`: a NumPy archive of `x_train`, `x_test` and, optionally, `y_train`, `y_test`."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int32, Real
+
+from vaectl.base.errors import DataError
+from vaectl.data import archive, layout
+from vaectl.data.arrays import Images, Published
+from vaectl.data.sources.base import LocalSource
+
+_LAYOUT = "x_train and x_test (images x height x width), y_train and y_test (optional)"
+
+
+class Npz(LocalSource, name="npz"):
+    """An archive laid out like Keras's mnist.npz, of grey or RGB images."""
+
+    placeholder = "FILE"
+    what = "x_train, x_test, as in Keras's mnist.npz; labels optional"
+
+    def load(self, *, progress: bool = False) -> Published:  # noqa: ARG002
+        """Read the archive."""
+        path, hint = self.path, f"the archive should hold {_LAYOUT}"
+        try:
+            arrays = archive.read(path)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}", hint=hint) from None
+        except ValueError as error:
+            raise DataError(f"{path}: not a readable NumPy archive: {error}", hint=hint) from None
+        train, test = (
+            Images(_images(path, arrays, f"x_{split}"), _labels(path, arrays, split))
+            for split in ("train", "test")
+        )
+        return Published(train, test)
+
+
+def _images(
+    path: Path, arrays: dict[str, np.ndarray], name: str
+) -> Real[np.ndarray, "images height width *channels"]:
+    if name not in arrays:
+        found = ", ".join(sorted(arrays)) or "nothing"
+        raise DataError(
+            f"{path}: no array {name}, only {found}", hint=f"the archive should hold {_LAYOUT}"
+        )
+    return layout.images(f"{path}: {name}", arrays[name])
+
+
+def _labels(
+    path: Path, arrays: dict[str, np.ndarray], split: str
+) -> Int32[np.ndarray, " images"] | None:
+    name, images = f"y_{split}", f"x_{split}"
+    if name not in arrays:
+        return None
+    labels = arrays[name]
+    if labels.shape != (len(arrays[images]),) or labels.dtype.kind not in "iu":
+        raise DataError(
+            f"{path}: {name} must hold one integer for each image of {images}; "
+            f"it is of type {labels.dtype} and shape {labels.shape}",
+            hint="correct it, or leave it out: labels only colour pictures",
+        )
+    return labels.astype(np.int32)
