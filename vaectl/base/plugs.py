@@ -28,7 +28,7 @@ from pydantic import (
 from vaectl.base.errors import ConfigError
 from vaectl.base.section import Section
 
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 
 
 class Plug(Section):
@@ -74,7 +74,7 @@ class Plug(Section):
         if not _NAME.fullmatch(name) or name in cls.taken or hasattr(Choice, name):
             raise ConfigError(
                 f"{what}: not usable as the name of a plug",
-                hint="small letters, digits and '_', beginning with a letter; not one of "
+                hint="small letters, digits, '_' and '-', beginning with a letter; not one of "
                 + ", ".join(sorted(cls.taken)),
             )
         if name in cls.known:
