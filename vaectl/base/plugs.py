@@ -71,11 +71,15 @@ class Plug(Section):
     @classmethod
     def _check(cls, name: str) -> None:
         what = f"{_file(cls)}: the {cls.kind} {name}"
-        if not _NAME.fullmatch(name) or name in cls.taken or hasattr(Choice, name):
+        if not _NAME.fullmatch(name):
             raise ConfigError(
                 f"{what}: not usable as the name of a plug",
-                hint="small letters, digits, '_' and '-', beginning with a letter; not one of "
-                + ", ".join(sorted(cls.taken)),
+                hint="use small letters, digits, '_' and '-', and begin with a letter",
+            )
+        if name in cls.taken or hasattr(Choice, name):
+            raise ConfigError(
+                f"{what}: the name has another meaning in that section of a configuration",
+                hint="give it another name",
             )
         if name in cls.known:
             raise ConfigError(
