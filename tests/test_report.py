@@ -188,6 +188,14 @@ def test_train_is_dashed_and_the_band_reaches_from_the_lowest_to_the_highest_see
     assert "lowest to highest of 2 seeds" in figure.legends[0].get_title().get_text()
 
 
+def test_a_number_of_one_split_is_drawn_for_that_split() -> None:
+    values = np.array([[3.0, 2.0, 1.0]])
+    trace = Trace("adam", values, {"elbo": -values, "gradient_norm": values}, {"elbo": -values})
+    axes = charts.curves([trace], "epoch", title="").axes
+    assert [a.get_title(loc="left") for a in axes] == ["ELBO (nats per image)", "gradient norm"]
+    assert [len(a.lines) for a in axes] == [2, 1]
+
+
 def test_seeds_that_diverged_are_marked_and_time_runs_on() -> None:
     """The one that goes on is the faster one."""
     elbo = np.array([[-5.0, -4.0, -3.0], [-7.0, -5.0, np.nan]])

@@ -86,7 +86,6 @@ def _draw_members(result: Result) -> None:
 
 def _trace(label: str, found: Sequence[Member]) -> Trace:
     epochs = max((len(m.curve_of("train")) for m in found), default=0)
-    names = metrics.columns([row for member in found for row in member.curve])
 
     def stacked(split: str, column: str) -> Float[np.ndarray, "seeds epochs"]:
         values = np.full((len(found), epochs), np.nan)
@@ -95,10 +94,14 @@ def _trace(label: str, found: Sequence[Member]) -> Trace:
             row[: len(known)] = known
         return values
 
+    def numbers(split: str) -> dict[str, Float[np.ndarray, "seeds epochs"]]:
+        names = metrics.columns([row for member in found for row in member.curve_of(split)])
+        return {name: stacked(split, name) for name in names}
+
     return Trace(
         label=label,
         diverged=sum(m.outcome.status == "diverged" for m in found),
         seconds=stacked("train", "seconds").cumsum(axis=1),
-        train={name: stacked("train", name) for name in names},
-        validation={name: stacked("validation", name) for name in names},
+        train=numbers("train"),
+        validation=numbers("validation"),
     )

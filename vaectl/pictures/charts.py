@@ -49,7 +49,7 @@ class Trace(NamedTuple):
 
 def quantities(traces: Sequence[Trace]) -> list[str]:
     """Name the numbers that any of the traces has, in their order."""
-    return list(dict.fromkeys(name for trace in traces for name in trace.validation))
+    return list(dict.fromkeys(name for t in traces for name in (*t.train, *t.validation)))
 
 
 def curves(traces: Sequence[Trace], by: Literal["epoch", "seconds"], *, title: str) -> Figure:
@@ -75,6 +75,8 @@ def curves(traces: Sequence[Trace], by: Literal["epoch", "seconds"], *, title: s
                     continue
                 x = np.arange(1, count + 1) if by == "epoch" else trace.elapsed
                 for split, dashes in ((trace.train, (4, 2)), (trace.validation, ())):
+                    if quantity not in split:
+                        continue
                     settled += _line(axes, x, split[quantity][:, :count], number, trace, dashes)
             if settled:
                 low, high = min(settled), max(settled)
