@@ -234,7 +234,8 @@ def _ledger(directory: Path) -> tuple[Ledger, list[str]]:
 
 def _old_table(trials: list[Ended]) -> str:
     """trials.csv as it was before trials were sealed."""
-    return views.text("trials.csv", trials, as_before=True)
+    name = "trials.csv"
+    return views.text(name, trials, views.columns(name, trials, as_before=True))
 
 
 def test_the_ledger_reads_what_it_wrote_and_shows_it(tmp_path: Path) -> None:
@@ -252,6 +253,19 @@ def test_the_ledger_reads_what_it_wrote_and_shows_it(tmp_path: Path) -> None:
     assert list(curves.values()) == [CURVE, []]
     assert [o.status for o in outcomes.values()] == ["finished", "diverged"]
     assert (trials[0].outcome.best_epoch, trials[0].outcome.best_elbo) == (2, -1.5)
+
+
+def test_the_views_get_the_columns_of_every_trial(tmp_path: Path) -> None:
+    ledger, _ = _ledger(tmp_path)
+    more = [r._replace(terms={**r.terms, "gradient_norm": 2.0}) for r in CURVE]
+    for place, rows in ((1, []), (2, CURVE), (3, more), (4, CURVE)):
+        ledger.add(_ended(place, number=place, rows=rows, error="" if rows else "not finite"))
+        with (tmp_path / "curves.csv").open(newline="") as file:
+            table = list(csv.reader(file))
+        assert {len(line) for line in table} == {len(table[0])}
+    assert table[0][4:-1] == ["elbo", "kl", "nll", "gradient_norm"]
+    assert [line[-2] for line in table[1:]] == 4 * [""] + 4 * ["2.0"] + 4 * [""]
+    assert _ledger(tmp_path)[1] == []
 
 
 @pytest.mark.parametrize(

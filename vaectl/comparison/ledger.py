@@ -82,13 +82,15 @@ class Ledger:
             RunError: it cannot be written.
         """
         write_sealed(self._directory.folder(FOLDER), f"{trial.key}.json", trial)
+        before = [views.columns(name, self.ended.values()) for name in views.NAMES]
         again = self.ended.pop(trial.key, None)
         self.ended[trial.key] = trial
-        if again:
-            self._show()  # in the place of its older rows
+        columns = [views.columns(name, self.ended.values()) for name in views.NAMES]
+        if again or columns != before:
+            self._show()  # in the place of its older rows, or with more columns
             return
-        for name in views.NAMES:
-            self._append(name, views.text(name, [trial], header=False))
+        for name, of_view in zip(views.NAMES, columns, strict=True):
+            self._append(name, views.text(name, [trial], of_view, header=False))
 
     def discard(self, key: str, why: str) -> None:
         """Take back a trial that turns out not to be what it should be; it is trained again.
@@ -163,9 +165,13 @@ class Ledger:
             return None
         return trial
 
+    def _text(self, name: str, *, as_before: bool = False) -> str:
+        trials = self.ended.values()
+        return views.text(name, trials, views.columns(name, trials, as_before=as_before))
+
     def _show(self) -> None:
         for name in views.NAMES:
-            write(self._directory, name, views.text(name, self.ended.values()))
+            write(self._directory, name, self._text(name))
 
     def _append(self, name: str, text: str) -> None:
         """Add to a view; if that ends half way, the next command makes it again."""
@@ -203,7 +209,7 @@ class Ledger:
 
     def _renew(self, name: str) -> set[str]:
         """Make a view again if it is not what the trials say; return the keys that it listed."""
-        path, wanted = self._directory.path / name, views.text(name, self.ended.values())
+        path, wanted = self._directory.path / name, self._text(name)
         try:
             known = self._directory.read(name, MOST_BYTES) if self._directory.kind(name) else b""
         except OSError as error:
@@ -213,7 +219,7 @@ class Ledger:
                 ) from None
             known = b"\n"
         if known != wanted.encode():
-            before = views.text(name, self.ended.values(), as_before=True)
+            before = self._text(name, as_before=True)
             # as a kill leaves it, or an older vaectl
             behind = known.endswith(b"\n") and any(
                 text.encode().startswith(known) for text in (wanted, before)

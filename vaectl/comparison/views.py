@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 from pydantic import TypeAdapter
@@ -27,24 +27,32 @@ _OLD = [name for name in Outcome._fields if name not in Outcome._field_defaults]
 """The columns of trials.csv of an older vaectl."""
 
 
-def text(
-    name: str, trials: Iterable[Ended], *, header: bool = True, as_before: bool = False
-) -> str:
-    """Return the text of a view.
+def columns(name: str, trials: Iterable[Ended], *, as_before: bool = False) -> list[str]:
+    """Return the columns of a view.
 
     Args:
         name: the name of the view.
         trials: the trials that it shows.
-        header: whether the first line has the names of the columns.
-        as_before: whether it has the columns that an older vaectl wrote.
+        as_before: whether they are those that an older vaectl wrote.
     """
-    trials = list(trials)
     if name == "trials.csv":
-        columns = _OLD if as_before else list(Outcome._fields)
+        return _OLD if as_before else list(Outcome._fields)
+    numbers = metrics.columns([row for trial in trials for row in trial.rows])
+    return ["key", "epoch", "step", "split", *(numbers or ["elbo", "kl", "nll"]), "seconds"]
+
+
+def text(name: str, trials: Iterable[Ended], columns: Sequence[str], *, header: bool = True) -> str:
+    """Return the text of a view, or of rows to add to it.
+
+    Args:
+        name: the name of the view.
+        trials: the trials whose rows it has.
+        columns: its columns.
+        header: whether the first line has the names of the columns.
+    """
+    if name == "trials.csv":
         table = [trial.outcome._asdict() for trial in trials]
     else:
-        names = metrics.columns([row for trial in trials for row in trial.rows])
-        columns = ["key", "epoch", "step", "split", *(names or ["elbo", "kl", "nll"]), "seconds"]
         table = [{"key": trial.key, **row.flat()} for trial in trials for row in trial.rows]
     result = io.StringIO()
     writer = csv.DictWriter(result, columns, extrasaction="ignore", lineterminator="\n")
