@@ -28,7 +28,9 @@ from vaectl.config import reading
 from vaectl.evaluation import assess as assessment
 from vaectl.runs import find as runs
 from vaectl.runs import trained
+from vaectl.runs.checkpoints import Checkpoints
 from vaectl.runs.metrics import Row
+from vaectl.training import fit as fitting
 from vaectl.training import population, step
 from vaectl.training.events import Event, Note, Planned, Started, Stopped, Warned
 from vaectl.training.fit import Epoch
@@ -400,7 +402,7 @@ def test_a_run_that_stands_in_the_way_is_moved_aside(tmp_path: Path) -> None:
     experiment.resume(member, longer, extend=True)
     notes: list[Event] = []
     run(settings, runs_dir=tmp_path, name="c", watch=notes.append)
-    assert Warned("sgd-s0 is there, and not of this trial: renamed to sgd-s0.1") in notes
+    assert Warned("sgd-s0 is there, and not of a sealed trial: renamed to sgd-s0.1") in notes
     epochs = [vaectl.load(tmp_path / "c" / name).settings.epochs for name in ("sgd-s0.1", "sgd-s0")]
     assert epochs == [3, 2]
 
@@ -613,6 +615,59 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
     assert len(before) == 1
     run(settings, runs_dir=tmp_path, name="c")
     assert _rows(tmp_path / "c" / "trials.csv")[:1] == before
+
+
+def test_a_member_that_was_cut_off_is_trained_again_and_other_files_in_it_are_kept(
+    tmp_path: Path,
+) -> None:
+    """A sink of one's own may have left a file there."""
+
+    def press(event: object) -> None:
+        if isinstance(event, Epoch):
+            assert started[-1].directory is not None
+            (started[-1].directory / "mine.txt").write_text("mine")
+            raise KeyboardInterrupt
+        if isinstance(event, Started):
+            started.append(event)
+
+    started: list[Started] = []
+    settings = _small(protocol="paper", optimizers=["sgd"], seeds=1)
+    for _ in range(2):
+        with pytest.raises(InterruptedRunError, match="interrupted; trials that are done: 0"):
+            run(settings, runs_dir=tmp_path, name="c", watch=press)
+        (summary,) = runs.summaries(tmp_path, "c/sgd-s0")
+        assert summary.status == "interrupted"
+    told: list[Event] = []
+    run(settings, runs_dir=tmp_path, name="c", watch=told.append).check()
+    assert [event.text for event in told if isinstance(event, Warned)] == [
+        "sgd-s0 is there, and not of a sealed trial: renamed to sgd-s0.2"
+    ]
+    assert sorted(path.name for path in tmp_path.glob("c/sgd-s0.*")) == ["sgd-s0.1", "sgd-s0.2"]
+    for aside in ("sgd-s0.1", "sgd-s0.2"):
+        files = [path.name for path in (tmp_path / "c" / aside).iterdir()]
+        assert sorted(set(files) - {".lock"}) == ["mine.txt"]
+    assert vaectl.load(tmp_path / "c" / "sgd-s0").checkpoint.epoch == 2
+
+
+def test_a_member_whose_last_save_fails_is_an_error_and_not_sealed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RunError("the disk is full", hint="")
+
+    monkeypatch.setattr(Checkpoints, "save", fail)
+    diverging = _small(
+        protocol="paper", optimizers=[{"name": "sgd", "learning_rate": 1e-2}], seeds=1
+    )
+
+    def diverge(*_: object, **__: object) -> None:
+        raise DivergedError("it diverged", hint="")
+
+    real = fitting.check_held_out
+    monkeypatch.setattr(fitting, "check_held_out", lambda *a: diverge() if a[-1] == 2 else real(*a))
+    with pytest.raises(RunError, match="the disk is full"):
+        run(diverging, runs_dir=tmp_path, name="c")
+    assert not list((tmp_path / "c" / FOLDER).glob("*.json"))
 
 
 def test_a_signal_at_the_end_of_a_trial_does_not_cost_it(tmp_path: Path) -> None:

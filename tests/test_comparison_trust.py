@@ -384,7 +384,7 @@ def test_runs_of_other_surroundings_are_never_written_over(
     monkeypatch.delenv("NPROC")
     code, _, err = again()
     assert code == 0, err
-    assert "adam-s0 is there, and not of this trial: renamed to adam-s0.2" in err
+    assert "adam-s0 is there, and not of a sealed trial: renamed to adam-s0.2" in err
     for path, content in others.items():
         assert (C / "adam-s0.2" / path.relative_to(C / "adam-s0")).read_bytes() == content
     assert numbers(C)["verdict"] == numbers(finished)["verdict"]
@@ -469,23 +469,41 @@ def test_what_a_killed_comparison_left_half_made_is_removed(
         half.write_bytes(whole.read_bytes()[:2000])
     halves.append(C / ".curves.csv.abcdefgh")
     halves[-1].touch()
-    half_saved = C / "trials" / "adam-s3"
+    half_saved = C / "trials" / "adam-s3"  # where an older vaectl made it
     shutil.copytree(C / "adam-s0", half_saved)
     for name in ("run.json", "evaluation.json"):
         (half_saved / name).unlink()
+    config = half_saved / "config.yaml"
+    config.write_text(config.read_text().replace("of adam-s0", "of adam-s3"))
     kept = [
         C / ".notes.txt",
         C / "figures" / ".mine.png.abcdefgh",
         C / "trials" / "notes.txt",
         C / "trials" / "mine-s1" / "notes.txt",
+        C / "trials" / "mine-s2" / "run.json",
     ]
     for file in kept:
         file.parent.mkdir(exist_ok=True)
         file.write_text("mine")
     assert again().code == 0
     assert [path for path in (*halves, half_saved) if path.exists()] == []
-    assert [file.read_text() for file in kept] == ["mine"] * 4
+    assert [file.read_text() for file in kept] == ["mine"] * 5
     assert published(C) == published(finished)
+
+
+def test_curves_of_a_member_that_cannot_be_drawn_are_told_after_all_else(
+    again: Callable[[], Answer], finished: Path
+) -> None:
+    shutil.rmtree(C / "adam-s0" / "figures")
+    (C / "adam-s0" / "figures").symlink_to(Path("outside").absolute())
+    code, out, err = again()
+    assert code == 4
+    assert "adam-s0/figures" in err
+    assert "sgd" in out
+    assert published(C) == published(finished)
+    (C / "adam-s0" / "figures").unlink()
+    assert again().code == 0
+    assert (C / "adam-s0" / "figures" / "elbo.png").is_file()
 
 
 @pytest.mark.parametrize("folder", ["trials", "figures", "adam-s0", "adam-s0/checkpoints"])

@@ -136,8 +136,8 @@ def _remove_halves(folder: Folder) -> None:
         folder.remove(IMPORTING)
     if folder.kind(FOLDER):
         trials = folder.folder(FOLDER)
-        for name in trials.names():  # runs are made there, and moved when they are complete
-            if trials.kind(name) == "folder":
+        for name in trials.names():  # an older vaectl made runs there
+            if _is_member(trials, name) and not RunDir(trials.folder(name)).is_locked():
                 belongings.remove_run(trials, name)
 
 
@@ -168,6 +168,24 @@ def _clear(folder: Folder) -> list[str]:
         elif name != ".lock":
             left.append(str(folder.path / name))
     return left
+
+
+def remove_unended(folder: Folder, name: str) -> bool:
+    """Remove a run of the comparison that a kill or an error cut off; tell whether it is gone.
+
+    Raises:
+        RunError: it cannot be removed.
+    """
+    try:
+        if not _is_member(folder, name):
+            return False
+        rundir = RunDir(folder.folder(name))
+        if rundir.has_record and rundir.read_record().status in ("finished", "failed"):
+            return False
+        belongings.remove_run(folder, name)
+        return folder.kind(name) is None
+    except OSError as error:
+        raise unwritable(error) from None
 
 
 def _is_member(folder: Folder, name: str) -> bool:

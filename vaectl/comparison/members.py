@@ -12,9 +12,10 @@ from pathlib import Path
 from vaectl.base import seals
 from vaectl.base.errors import RunError, remedy
 from vaectl.base.files import Folder
-from vaectl.comparison.ended import Ended
+from vaectl.comparison.ended import FILES, Ended, checkpoint_file
 from vaectl.comparison.ledger import MOST_BYTES, unwritable, write
-from vaectl.runs.checkpoints import DAMAGED, Info, is_intact
+from vaectl.runs.checkpoints import DAMAGED, Info, is_intact, kept
+from vaectl.runs.directory import RunDir
 
 
 def is_there(run: Folder, trial: Ended) -> bool:
@@ -33,6 +34,22 @@ def is_there(run: Folder, trial: Ended) -> bool:
     # without any of these a checkpoint still tells
     gone = all(content is None for content in known.values())
     return gone and any(not _damage(run, info) for info in trial.checkpoints)
+
+
+def small_files(rundir: RunDir) -> dict[str, str]:
+    """Read the files of a run that are sealed with its trial, by their paths in it.
+
+    Raises:
+        RunError: one cannot be read.
+    """
+    names = [*FILES, *(checkpoint_file(info.step) for info in kept(rundir.checkpoints))]
+    found = {name: _content(rundir.folder, name) for name in names}
+    if missing := [name for name, content in found.items() if content is None]:
+        raise RunError(
+            f"{rundir.path / missing[0]}: was removed while the run was trained",
+            hint="the same command trains it again",
+        )
+    return {name: (content or b"").decode() for name, content in found.items()}
 
 
 def mend(run: Folder, trial: Ended) -> list[Path]:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vaectl import experiment
+from vaectl.base.errors import RunError
 from vaectl.base.files import Folder
 from vaectl.comparison import directory, report
 from vaectl.comparison.ledger import write
@@ -75,13 +76,19 @@ def _publish(result: Result) -> Summary:
 
 
 def _draw_members(result: Result) -> None:
-    """Draw the curves of each run of the result that has none yet, as `vaectl train` draws them."""
+    """Draw the curves of each run of the result that has none yet, as `vaectl train` draws them.
+
+    What cannot be drawn joins the problems of the result.
+    """
     for trial, rows in zip(result.trials, result.curves, strict=True):
-        run = Folder(result.path).folder(trial.run_name)
-        files = [f"figures/{name}.{kind}" for name in metrics.columns(rows) for kind in FORMATS]
-        if trial.stage == "result" and not all(map(run.kind, files)):
-            rundir = RunDir(run)
-            experiment.draw_curves(rundir, trial.settings, rundir.read_record(), rows)
+        if trial.stage == "result":
+            rundir = RunDir(Folder(result.path).folder(trial.run_name))
+            names = [f"{name}.{kind}" for name in metrics.columns(rows) for kind in FORMATS]
+            try:
+                if not rundir.has_figures(names):
+                    experiment.draw_curves(rundir, trial.settings, rundir.read_record(), rows)
+            except RunError as error:
+                result.problems.append(error.message)
 
 
 def _trace(label: str, found: Sequence[Member]) -> Trace:

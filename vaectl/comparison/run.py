@@ -13,9 +13,8 @@ runs/<name>/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple, final
@@ -29,8 +28,8 @@ from vaectl.base.errors import DivergedError, InterruptedRunError, RunError
 from vaectl.base.files import Folder
 from vaectl.base.interrupts import asked_to_stop
 from vaectl.comparison import directory, members, plan, unsealed
-from vaectl.comparison.ended import FILES, Ended, Outcome, Tested, checkpoint_file
-from vaectl.comparison.ledger import FOLDER, Ledger
+from vaectl.comparison.ended import Ended, Outcome, Tested
+from vaectl.comparison.ledger import Ledger
 from vaectl.comparison.plan import Comparison, Trial, trials
 from vaectl.config.meaning import notes
 from vaectl.config.schema import Config
@@ -39,7 +38,7 @@ from vaectl.experiment import Stopping, Task
 from vaectl.objectives.base import label as label_of
 from vaectl.runs import environment, trained
 from vaectl.runs import resume as resumption
-from vaectl.runs.checkpoints import Info, check_place, kept, quiet_orbax
+from vaectl.runs.checkpoints import Info, check_place, quiet_orbax
 from vaectl.runs.directory import RunDir, check_name
 from vaectl.runs.metrics import Row
 from vaectl.runs.record import Device, Evaluation, Record
@@ -339,16 +338,13 @@ class _Running:
         starts = jax.device_put([Member.of(t.settings) for t in missing], self._device)
         self._watch(Phase(f"{label}: {len(missing)} member{'s' * (len(missing) > 1)}"))
         with quiet_orbax(), ExitStack() as running:
-            tracks = [_Member(t, partial(self._recorder, t), running) for t in missing]
+            tracks = [_Member(trial, running.enter_context(ExitStack())) for trial in missing]
             for index, event in population.fit(
                 program, starts, self._train, self._validation, self._how
             ):
                 member = tracks[index]
                 if not member.started:
-                    directory_ = member.start()
-                    self._watch(
-                        Started(member.name, member.trial.settings, self._dataset, directory_)
-                    )
+                    self._start(member)
                 if isinstance(event, DivergedError):
                     self._end(member, str(event))
                     continue
@@ -358,6 +354,30 @@ class _Running:
                     self._end(member)
                     continue  # others that train beside it have ended in this epoch too
                 self._leave_if_asked()
+
+    def _start(self, member: _Member) -> None:
+        """Begin a member; one of the result begins its run."""
+        member.started = True
+        if member.trial.stage == "result":
+            member.recorder = member.open.enter_context(self._recording(member.trial))
+        directory_ = member.recorder.rundir.path if member.recorder else None
+        self._watch(Started(member.name, member.trial.settings, self._dataset, directory_))
+
+    @contextmanager
+    def _recording(self, trial: Trial) -> Iterator[Recorder]:
+        """Begin the run of a trial of the result; if it is left by an error, the record says so."""
+        settings, name = trial.settings, trial.run_name
+        with RunDir.create(self._folder.path, name, name, force=False) as rundir:
+            task = self._task._replace(settings=settings)
+            record = experiment.first_record(task, rundir)
+            recorder = Recorder(rundir, settings, record, columns(task.program))
+            recorder.begin(directory.member_header(name))
+            try:
+                with recorder:
+                    yield recorder
+            except BaseException as error:
+                recorder.end("interrupted", str(error))
+                raise
 
     def _leave_if_asked(self) -> None:
         if self._stopping():
@@ -398,10 +418,13 @@ class _Running:
     def _end(self, member: _Member, error: str = "") -> None:
         """Write down a member that ended; one of the result leaves a run."""
         trial = member.trial
-        files = member.end(error)
+        files = {}
+        if recorder := member.recorder:
+            recorder.close()
+            recorder.end("failed" if error else "finished", error)
+            files = members.small_files(recorder.rundir)
+        member.open.close()
         self._watch(Stopped(member.name, "failed" if error else "finished", error))
-        if files:
-            directory.move(self._folder, f"{FOLDER}/{trial.run_name}", trial.run_name)
         settings = trial.settings
         ended = Ended(
             key=self.key(trial),
@@ -420,30 +443,19 @@ class _Running:
         came_to = error or f"best validation {label_of(ended.quantity)} {ended.outcome.best:.2f}"
         self._watch(Note(f"{trial}: {came_to}"))
 
-    def _recorder(self, trial: Trial, running: ExitStack) -> Recorder | None:
-        """Begin the run of a trial of the result where nobody takes it for a run until it ends."""
-        if trial.stage == "tuning":
-            return None
-        settings, name = trial.settings, trial.run_name
-        making = self._folder.folder(FOLDER)
-        rundir = running.enter_context(RunDir.create(making.path, name, name, force=False))
-        task = self._task._replace(settings=settings)
-        record = experiment.first_record(task, rundir)
-        recorder = Recorder(rundir, settings, record, columns(task.program))
-        recorder.begin(directory.member_header(name))
-        return running.enter_context(recorder)
-
     def _make_way(self, name: str) -> None:
-        """Move what is there under the name of a run aside."""
-        there = {*self._folder.names()}
+        """Remove a run of that name that never ended, and move anything else aside."""
+        there = self._folder.names()
         if name not in there:
             return
         run = self._folder.folder(name)
         if self._folder.kind(name) == "folder" and RunDir(run).is_locked():
             raise RunError(f"{run.path}: another process writes in it", hint="wait for it")
+        if directory.remove_unended(self._folder, name):
+            return
         aside = next(place for n in count(1) if (place := f"{name}.{n}") not in there)
         directory.move(self._folder, name, aside)
-        self._watch(Warned(f"{name} is there, and not of this trial: renamed to {aside}"))
+        self._watch(Warned(f"{name} is there, and not of a sealed trial: renamed to {aside}"))
 
 
 def _differences(ledger: Ledger, place: Device) -> list[str]:
@@ -466,43 +478,21 @@ def _program(settings: Config, dataset: data.Dataset) -> Program:
 
 @final
 class _Member:
-    """A trial while it trains, from its first event to its end."""
+    """A trial while it trains."""
 
-    def __init__(
-        self,
-        trial: Trial,
-        record: Callable[[ExitStack], Recorder | None],
-        running: ExitStack,
-    ) -> None:
+    def __init__(self, trial: Trial, opened: ExitStack) -> None:
         self.trial = trial
         self.name = _member(trial)
         self.rows: list[Row] = []
         self.started = False
-        self._record = record
-        self._open = running.enter_context(ExitStack())
-        self._recorder: Recorder | None = None
-
-    def start(self) -> Path | None:
-        """Begin the run; return its directory, None if it leaves no run."""
-        self.started = True
-        self._recorder = self._record(self._open)
-        return self._recorder.rundir.path if self._recorder else None
+        self.open = opened
+        """What is open until its end."""
+        self.recorder: Recorder | None = None
+        """The writer of its run, if it leaves one."""
 
     def take(self, event: Chunk | Epoch) -> None:
         """Write an event into the run, and keep an epoch's numbers."""
-        if self._recorder:
-            self._recorder.take(event)
+        if self.recorder:
+            self.recorder.take(event)
         if isinstance(event, Epoch):
             self.rows += rows_of(event)
-
-    def end(self, error: str) -> dict[str, str]:
-        """End the run; return its small files by their paths, none if it leaves no run."""
-        recorder = self._recorder
-        if recorder is None:
-            return {}
-        recorder.close()
-        recorder.end("failed" if error else "finished", error)
-        self._open.close()
-        run = recorder.rundir
-        files = [*FILES, *(checkpoint_file(info.step) for info in kept(run.checkpoints))]
-        return {file: (run.path / file).read_bytes().decode() for file in files}

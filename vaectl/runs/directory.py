@@ -270,6 +270,15 @@ class RunDir:
         with _writing(self.path / "metrics.csv"):
             self.folder.sync("metrics.csv")
 
+    def has_figures(self, names: Sequence[str]) -> bool:
+        """Tell whether files of those names are in figures/.
+
+        Raises:
+            RunError: that cannot be known, or figures/ is a link.
+        """
+        with _reading(self.path / "figures"):
+            return all(self.folder.kind(f"figures/{name}") == "file" for name in names)
+
     def write_figure(self, name: str, figure: Figure, formats: Sequence[str]) -> list[Path]:
         """Write a figure as figures/NAME.FORMAT, for each format.
 

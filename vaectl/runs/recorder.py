@@ -71,6 +71,9 @@ class Recorder:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if error is None:
+            self.close()
+            return
         if not isinstance(error, RunError):
             with contextlib.suppress(RunError):  # what ended the training matters more
                 self._save_best()
@@ -82,7 +85,8 @@ class Recorder:
         Raises:
             RunError: it cannot be written.
         """
-        self.__exit__(None, None, None)
+        self._save_best()
+        self._checkpoints.__exit__(None, None, None)
 
     def begin(self, header: str) -> None:
         """Write what is known before training.
