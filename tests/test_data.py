@@ -196,7 +196,7 @@ class TestBinarization:
         assert np.array_equal(validation[:7], binarize(grey[:7], settings, "validation"))
 
     def test_black_is_never_drawn_white_and_white_always(self) -> None:
-        grey = np.repeat(np.uint8([0, 255]), 5000)
+        grey = np.repeat(np.array([0, 255], np.uint8), 5000)
         drawn = binarize(grey[None], config.Data(binarization="stochastic"), "test")
         assert drawn.dtype == np.uint8
         assert np.array_equal(drawn[0], grey)

@@ -254,7 +254,7 @@ def test_a_split_in_host_memory_comes_in_parts_of_one_shape(
     images = rng.integers(0, 256, size=(43, 6)).astype(np.uint8)
     monkeypatch.setattr(evaluation, "BATCH_SIZE", 5)
     monkeypatch.setattr(evaluation, "PART_BYTES", 10 * 6 + 1)
-    parts = []
+    parts: list[tuple[Any, ...]] = []
 
     def note(_a: object, _b: object, part: jax.Array, *more: int) -> dict[str, jax.Array]:
         parts.append((part, *more[-2:]))
