@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import mlp
+from vaectl.models.mlp import MLP, unit_uniform
 from vaectl.vae.vae import Variables
 
 pytestmark = pytest.mark.usefixtures("strict_types")
@@ -20,6 +21,17 @@ def test_sizes_follow_the_settings_and_the_data() -> None:
     assert shapes["encoder"]["heads"] == {"kernel": (500, 40), "bias": (40,)}
     assert shapes["decoder"]["hidden"] == {"kernel": (20, 500), "bias": (500,)}
     assert shapes["decoder"]["logits"] == {"kernel": (500, 784), "bias": (784,)}
+
+
+def test_a_summary_names_the_layers_of_the_encoder() -> None:
+    assert MLP().summary(20) == "500-20 tanh"
+    assert MLP(hidden_size=7, hidden_layers=2, activation="relu").summary(3) == "7-7-3 relu"
+
+
+def test_uniform_biases_have_the_type_they_are_asked_for() -> None:
+    key = jax.random.key(0)
+    assert unit_uniform(key, (3,)).dtype == jnp.float32
+    assert unit_uniform(key, (3,), jnp.float16).dtype == jnp.float16
 
 
 def test_weights_have_variance_one_over_fan_in_and_zero_biases_by_default() -> None:
