@@ -328,7 +328,9 @@ def test_what_the_objectives_minimize() -> None:
     ):
         loss, reported = objective.terms(network, x, noise, jnp.float32(epoch))
         np.testing.assert_allclose(loss, expected, rtol=1e-5)
+        assert set(reported) == {"kl", "nll"}
         np.testing.assert_allclose(reported["kl"], by_dimension.sum(axis=1), rtol=1e-5)
+        np.testing.assert_allclose(reported["nll"], nll, rtol=1e-5)
     # K = 3 by hand
     z = mu + np.exp(log_var / 2) * np.asarray(noise)
     log_q = -0.5 * (np.asarray(noise) ** 2 + log_var + math.log(2 * math.pi)).sum(axis=-1)
@@ -336,7 +338,10 @@ def test_what_the_objectives_minimize() -> None:
     weights = np.exp(np.asarray(network.log_prob(jnp.asarray(z), x)) + log_p - log_q)
     loss, reported = IWAE().terms(network, x, noise, jnp.float32(0.0))
     np.testing.assert_allclose(loss, -np.log(weights.mean(axis=0)), rtol=1e-4)
+    assert set(reported) == {"iwae", "kl", "nll"}
     np.testing.assert_allclose(reported["iwae"], -loss, rtol=1e-6)
+    np.testing.assert_allclose(reported["kl"], by_dimension.sum(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(reported["nll"], nll, rtol=1e-5)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)

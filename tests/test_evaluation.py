@@ -83,6 +83,10 @@ def test_more_samples_have_less_variance(rng: np.random.Generator) -> None:
 def test_unit_maps_bytes_onto_zero_to_one() -> None:
     values = unit(jnp.asarray([0, 51, 255], jnp.uint8))
     np.testing.assert_allclose(values, [0.0, 0.2, 1.0], rtol=1e-6)
+    flat = jnp.arange(36, dtype=jnp.uint8).reshape(2, 3, 6)  # whatever stands before the pixels
+    images = VAE.unit(flat)
+    assert (images.shape, images.dtype) == ((2, 3, 2, 3, 1), jnp.float32)
+    np.testing.assert_allclose(images.ravel() * 255, range(36), atol=1e-5)
 
 
 def _iw(variables: Variables, images: jax.Array, samples: int, seed: int = 0) -> np.ndarray:

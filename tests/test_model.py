@@ -1,9 +1,13 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests.conftest import mlp
+from vaectl.likelihoods.gaussian import Gaussian
+from vaectl.models.mlp import MLP, unit_uniform
 from vaectl.vae.vae import Variables
 
 pytestmark = pytest.mark.usefixtures("strict_types")
@@ -20,6 +24,35 @@ def test_sizes_follow_the_settings_and_the_data() -> None:
     assert shapes["encoder"]["heads"] == {"kernel": (500, 40), "bias": (40,)}
     assert shapes["decoder"]["hidden"] == {"kernel": (20, 500), "bias": (500,)}
     assert shapes["decoder"]["logits"] == {"kernel": (500, 784), "bias": (784,)}
+
+
+def test_layers_keep_their_names_in_checkpoints() -> None:
+    variables = _variables(hidden_size=3, hidden_layers=3, code_size=2)
+    assert set(variables["encoder"]) == {"hidden", "hidden_2", "hidden_3", "heads"}
+    assert set(variables["decoder"]) == {"hidden", "hidden_2", "hidden_3", "logits"}
+
+
+def test_a_network_splits_into_what_is_learned_and_what_is_kept() -> None:
+    vae = mlp((2, 3, 1), code_size=2, hidden_size=3)
+    vae = dataclasses.replace(vae, likelihood=Gaussian(scale="one"))
+    variables = vae.init(jax.random.key(0))
+    assert set(variables) == {"encoder", "decoder", "likelihood"}
+    learned, kept = vae.network(variables).split()
+    jax.tree.map(np.testing.assert_array_equal, learned, variables)
+    assert kept == {}
+    joined = vae.network(learned, kept).variables
+    jax.tree.map(np.testing.assert_array_equal, joined, variables)
+
+
+def test_a_summary_names_the_layers_of_the_encoder() -> None:
+    assert MLP().summary(20) == "500-20 tanh"
+    assert MLP(hidden_size=7, hidden_layers=2, activation="relu").summary(3) == "7-7-3 relu"
+
+
+def test_uniform_biases_have_the_type_they_are_asked_for() -> None:
+    key = jax.random.key(0)
+    assert unit_uniform(key, (3,)).dtype == jnp.float32
+    assert unit_uniform(key, (3,), jnp.float16).dtype == jnp.float16
 
 
 def test_weights_have_variance_one_over_fan_in_and_zero_biases_by_default() -> None:

@@ -127,11 +127,12 @@ def test_terms_without_both_parts_have_no_elbo_and_an_old_one_is_not_kept() -> N
 
 
 def test_names_of_terms_and_estimators_are_written_for_people() -> None:
-    written = [label(name) for name in ("kl", "elbo", "loss_a", "gradient_norm")]
-    assert written == ["KL", "ELBO", "loss a", "gradient norm"]
+    written = [label(name) for name in ("kl", "elbo", "other", "gradient_norm")]
+    assert written == ["KL", "ELBO", "other", "gradient norm"]
     assert ELBO().estimator(1) == "ELBO, 1 sample"
     assert ELBO().estimator(2) == "ELBO, 2 samples"
     assert IWAE().estimator(1) == "IWAE bound, K = 1; ELBO, 1 sample"
+    assert IWAE().estimator(2) == "IWAE bound, K = 2; ELBO, 2 samples"
     assert IWAE().estimator(50) == "IWAE bound, K = 50; ELBO, 50 samples"
 
 

@@ -219,6 +219,18 @@ def test_training_is_what_the_transcription_does(name: str, changes: dict[str, A
     assert ended == EPOCHS
 
 
+def test_the_first_weights_follow_from_the_seed_by_their_own_stream() -> None:
+    settings = _settings("sgd")
+    program = Program.of(settings, images=COUNT, image_shape=SHAPE)
+    state = compiled.init(program, Member.of(settings))
+    assert (state.step.dtype, int(state.step)) == (jnp.int32, 0)
+    ours, theirs = _flat(state.params), _flat(program.vae.init(_key("init", 0)))
+    other = _flat(compiled.init(program, Member.of(_settings("sgd", seed=SEED + 1))).params)
+    for name, leaf in ours.items():
+        np.testing.assert_allclose(leaf, theirs[name], rtol=1e-6)
+        assert (leaf != other[name]).all()
+
+
 def test_an_epoch_is_a_new_permutation_of_all_images() -> None:
     program = Program.of(_settings("adam"), images=COUNT, image_shape=SHAPE)
     member = Member.of(_settings("adam"))
