@@ -206,10 +206,10 @@ def test_a_transparent_colour_becomes_white(mode: str, tmp_path: Path) -> None:
     pixels = np.full((6, 5), 255, np.uint8)
     pixels[2:, 3:] = 0
     pixels[1, 1] = 0 if mode == "1" else 102
-    dtype, factor = (np.uint16, 257) if mode == "I;16" else (np.uint8, 1)
-    image = Image.fromarray(pixels.astype(dtype) * dtype(factor))
-    if mode != "I;16":
-        image = image.convert(mode, palette=Image.Palette.ADAPTIVE)
+    if mode == "I;16":
+        image = Image.fromarray(pixels.astype(np.uint16) * 257)
+    else:
+        image = Image.fromarray(pixels).convert(mode, palette=Image.Palette.ADAPTIVE)
     clear: Any = image.getpixel((4, 5))
     for number in range(3):
         image.save(tmp_path / f"{number}.png", transparency=clear)
