@@ -13,12 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.conftest import Vaectl
 from tests.test_bad_data import EDITS, ODD, Edits, _edited, _loads_or_is_refused
 from tests.test_config import ANY
 from vaectl import data
 from vaectl.base import memory
 from vaectl.base.errors import DataError
 from vaectl.data.arrays import Images, Published, divide
+from vaectl.data.sources.base import parse
 from vaectl.data.sources.images import SUFFIXES, ImageFolder
 
 Array = np.ndarray[Any, Any]
@@ -198,6 +200,24 @@ def test_what_is_transparent_becomes_white(tmp_path: Path) -> None:
     assert _as_set(_all(_read(tmp_path))) == expected
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "I;16", "P"])
+def test_a_transparent_colour_becomes_white(mode: str, tmp_path: Path) -> None:
+    """A PNG without an opacity for each pixel may still name one colour as transparent."""
+    pixels = np.full((6, 5), 255, np.uint8)
+    pixels[2:, 3:] = 0
+    pixels[1, 1] = 0 if mode == "1" else 102
+    if mode == "I;16":
+        image = Image.fromarray(pixels.astype(np.uint16) * 257)
+    else:
+        image = Image.fromarray(pixels).convert(mode, palette=Image.Palette.ADAPTIVE)
+    clear: Any = image.getpixel((4, 5))
+    for number in range(3):
+        image.save(tmp_path / f"{number}.png", transparency=clear)
+    expected = np.where(pixels == 0, 255, pixels)
+    found = parse(f"images:{tmp_path}").load()
+    np.testing.assert_array_equal(_all(found), np.stack(3 * [expected]))
+
+
 def test_pictures_are_upright(tmp_path: Path) -> None:
     for number in range(3):
         exif = Image.Exif()
@@ -289,6 +309,16 @@ def test_broken_pictures_are_refused_by_name(
     """Every warning is an error here, so none escapes."""
     make(_flat(tmp_path) / "wrong.png")
     assert f"{tmp_path}/wrong.png: not a readable picture: " in _refused(tmp_path).message
+
+
+def test_a_folder_below_the_home_directory_is_prepared(
+    vaectl: Vaectl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    _flat(tmp_path / "pics")
+    answer = vaectl("data", "prepare", "images:~/pics")
+    assert answer.code == 0, answer.err
+    assert "8 training and 1 test images" in answer.out
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,9 @@ def test_the_verdict_is_as_sure_as_the_seeds_allow(compared: tuple[Path, Summary
     worse = verdict(-3.0, -1.0, 4, 6, 2)
     assert worse.startswith(f"{a} has the best mean rank, but on average {b} is above it by 2.00")
     assert f"{a} is higher at 60% of all 6); {b} diverged at 2 of 6 seeds." in worse
-    assert "at the one seed at which both finished it comes +2.00" in verdict(None, None, 1, 5, 4)
+    both = "at the one seed at which both finished it is 2.00 nats"
+    assert f"{both} above {b}" in verdict(None, None, 1, 5, 4)
+    assert f"{both} below {b}" in verdict(None, -1.0, 1, 5, 4)
     assert "no seed at which it and" in verdict(None, None, 0, 2, 2)
     alone = summarizing.verdict(summary.sides[:1], [])
     assert "reaches a validation ELBO of" in alone

@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 
@@ -45,6 +45,7 @@ from vaectl.training import compiled, footprint
 from vaectl.training import fit as fitting
 from vaectl.training.events import Note, Phase, Planned, Started, Stopped, Warned, Watch, ignore
 from vaectl.training.program import Member, Program, TrainState
+from vaectl.training.status import Status
 from vaectl.training.step import columns
 
 FORMATS = ("png", "svg")
@@ -52,7 +53,6 @@ FORMATS = ("png", "svg")
 
 Stopping = Callable[[], bool]
 """A function that tells whether a signal has asked to stop."""
-Ending = Literal["finished", "interrupted", "failed"]
 
 
 class Result(NamedTuple):
@@ -319,7 +319,7 @@ def _carry_out(
     return Result(path, recorder.record, *recorder.rows[-2:])
 
 
-def _end(task: Task, recorder: Recorder, status: Ending, error: str = "") -> None:
+def _end(task: Task, recorder: Recorder, status: Status, error: str = "") -> None:
     """Write the last record, and tell of it."""
     recorder.end(status, error)
     task.watch(Stopped(recorder.rundir.name, status, error))

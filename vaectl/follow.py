@@ -172,7 +172,7 @@ class _Follower:
             self._put(partial(member.write, results))
 
     def _put(self, job: Callable[[], None], timeout: float = 0.0) -> None:
-        """Queue a job, unless too many wait for the time that is given."""
+        """Queue a job; give up if the queue stays full for `timeout` seconds."""
         try:
             self._jobs.put(job, timeout=timeout)
         except Full:
@@ -230,7 +230,7 @@ def replay(rundir: RunDir, sink: Sink, watch: Watch) -> None:
     Args:
         rundir: of the run.
         sink: what writes.
-        watch: told of what cannot be had any more.
+        watch: told what is missing.
 
     Raises:
         RunError: the run is broken, another process trains in it, or the sink fails.

@@ -49,7 +49,7 @@ class Plug(Section):
     """Names that mean something else in the section that chooses a plug of the kind."""
 
     def __init_subclass__(cls, **_: Any) -> None:
-        super().__init_subclass__()  # what is said of a class is taken once it is complete
+        super().__init_subclass__()  # options are handled once the class is complete
 
     @classmethod
     def __pydantic_init_subclass__(

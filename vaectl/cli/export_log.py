@@ -19,7 +19,7 @@ def export_log(
         str,
         typer.Option(
             metavar=plugs.SINK,
-            help=plugs.help_of("sink", "Who gets it"),
+            help=plugs.help_of("sink", "Where to write the log"),
             autocompletion=plugs.completion("sink"),
         ),
     ],

@@ -62,7 +62,7 @@ def option(kind: str, what: str, panel: str) -> Any:
 
 
 def sinks_of(texts: Sequence[str] | None) -> list["Sink"]:
-    """Read what --log says, and check that it can be had."""
+    """Read what --log says, and check that it can be used."""
     from vaectl import sinks
 
     found = [sinks.parse(text) for text in texts or ()]
@@ -87,7 +87,7 @@ Logs = Annotated[
     typer.Option(
         "--log",
         metavar=SINK,
-        help=help_of("sink", "Who else gets the results; repeatable"),
+        help=help_of("sink", "Also send the results to (repeatable)"),
         autocompletion=completion("sink"),
         show_default=False,
         rich_help_panel=OUTPUT,

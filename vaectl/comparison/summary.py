@@ -408,8 +408,8 @@ def _compared(pair: Pair, seeds: int, what: str) -> str:
         )
     if gap.low is None or gap.high is None:
         return (
-            f"{a} ranks first: at the one seed at which both finished it comes {gap.mean:+.2f} "
-            f"nats beside {b}, the next"
+            f"{a} ranks first: at the one seed at which both finished it is {abs(gap.mean):.2f} "
+            f"nats {'above' if gap.mean >= 0 else 'below'} {b}, the next"
         )
     known = (
         f"{abs(gap.mean):.2f} nats (95% interval of the difference {gap.low:.2f} to "

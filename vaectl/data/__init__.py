@@ -31,7 +31,7 @@ def published(source: str, *, progress: bool = False) -> Published:
     Raises:
         DataError: it is missing, broken, cannot be fetched, or is on no scale that is understood.
     """
-    found = parse(source).load(progress=progress)
+    found = parse(source).resolved().load(progress=progress)
     _check_shapes(source, found)
     return scale.read(source, found)
 

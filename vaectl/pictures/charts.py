@@ -88,16 +88,16 @@ def curves(traces: Sequence[Trace], by: Literal["epoch", "seconds"], *, title: s
                 _logarithmic(axes)
             axes.set_xlabel("epoch" if by == "epoch" else "seconds of training")
             axes.set_title(axis_label(quantity), loc="left")
-        handles, names = figure.axes[0].get_legend_handles_labels()
+        handles, labels = figure.axes[0].get_legend_handles_labels()
         seeds = max((len(trace.seconds) for trace in traces), default=1)
         band = f"; band: lowest to highest of {seeds} seeds" if seeds > 1 else ""
         if any(trace.diverged and trace.epochs for trace in traces):
             band += ", without those that diverged" * (seeds > 1) + "; cross: a seed diverged"
         figure.legend(
             handles,
-            names,
+            labels,
             loc="outside lower center",
-            ncols=max(140 // (max(map(len, names), default=0) + 8), 1),
+            ncols=max(140 // (max(map(len, labels), default=0) + 8), 1),
             title=f"solid: validation, dashed: training{band}",
         )
     return figure

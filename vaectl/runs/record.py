@@ -16,6 +16,7 @@ from pydantic import (
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from vaectl.base.errors import DataError, RunError
+from vaectl.training.status import Status
 
 FORMAT_VERSION = 2
 MOST_PIXELS = 2**26
@@ -143,7 +144,7 @@ class Record(_Stored):
 
     format_version: int = FORMAT_VERSION
     name: str
-    status: Literal["running", "finished", "interrupted", "failed"]
+    status: Literal["running"] | Status
     error: str | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     epoch: Natural = 0

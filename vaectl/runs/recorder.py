@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Literal, Self, final
+from typing import Self, final
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from vaectl.runs.metrics import Digest, Row
 from vaectl.runs.record import Best, Record, now
 from vaectl.training.fit import Chunk, Epoch
 from vaectl.training.program import TrainState
+from vaectl.training.status import Status
 
 
 @final
@@ -118,7 +119,7 @@ class Recorder:
             self._save(event)
             self._saved = moment
 
-    def end(self, status: Literal["finished", "interrupted", "failed"], error: str = "") -> None:
+    def end(self, status: Status, error: str = "") -> None:
         """Write the last record; of a run that failed, only if that is possible.
 
         Raises:
@@ -172,7 +173,7 @@ class Recorder:
         return first
 
     def _info(self, event: Chunk | Epoch, best: int | None = None) -> Info:
-        """Return what stands beside a checkpoint; without `best`, the state is the best one."""
+        """Return the description of a checkpoint; without `best`, its state is the best one."""
         shape = self.record.data["image_shape"]
         if isinstance(event, Epoch):
             return Info(

@@ -11,7 +11,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float
@@ -22,6 +22,7 @@ from vaectl.base.plugs import Plug
 from vaectl.config import reading
 from vaectl.config.schema import Config
 from vaectl.runs.metrics import Row
+from vaectl.training.status import Status as Status
 
 
 class Training(NamedTuple):
@@ -48,7 +49,7 @@ class Pictures(NamedTuple):
 
 
 class Results(NamedTuple):
-    """What one epoch came to."""
+    """The results of one epoch."""
 
     epoch: int
     step: int
@@ -57,9 +58,6 @@ class Results(NamedTuple):
     rows: Sequence[Row]
     """Terms and seconds, one row for each split, as in metrics.csv."""
     pictures: Pictures | None = None
-
-
-Status = Literal["finished", "interrupted", "failed"]
 
 
 class Log(Protocol):

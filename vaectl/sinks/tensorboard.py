@@ -121,7 +121,7 @@ def _images(pictures: Pictures) -> list[Any]:
 
 
 def _sheet(images: Float[np.ndarray, "count h w c"]) -> Float[np.ndarray, "height width c"]:
-    """Lay images out in rows of eight, or of half as many as there are; a blank where one lacks."""
+    """Lay images out in rows of eight, or half as many as there are; missing ones are black."""
     count, height, width, channels = images.shape
     columns = min(8, -(-count // 2))
     rows = -(-count // columns)

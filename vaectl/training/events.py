@@ -6,19 +6,20 @@ its member, with that member's own epoch and step; whoever shows all of them add
     Planned                    how many members there are to train
     Started                    one begins
     Chunk, Chunk, ..., Epoch   what it does
-    Stopped                    it trains no more; its run directory is as it stays
+    Stopped                    it trains no more; its run directory is complete, and may move
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from vaectl.config.schema import Config
 from vaectl.data import Dataset
 from vaectl.training.fit import Chunk, Epoch
 from vaectl.training.program import Program
+from vaectl.training.status import Status
 
 
 class Note(NamedTuple):
@@ -40,7 +41,7 @@ class Phase(NamedTuple):
 
 
 class Planned(NamedTuple):
-    """All members that train, have trained or will; a later plan takes the place of an earlier."""
+    """The total number of members; a later event replaces an earlier one."""
 
     members: int
     epochs: int
@@ -69,7 +70,7 @@ class Stopped(NamedTuple):
     """A member trains no more; one that was trained before need not have started."""
 
     member: str
-    status: Literal["finished", "interrupted", "failed"]
+    status: Status
     error: str = ""
 
 

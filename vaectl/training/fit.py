@@ -47,7 +47,7 @@ class Chunk(NamedTuple):
     """Seconds of training in this epoch so far."""
     state: TrainState
     member: str = ""
-    """Who trains, where somebody is told of it."""
+    """The member's name; empty until a watcher is told."""
 
 
 class Epoch(NamedTuple):
@@ -61,7 +61,7 @@ class Epoch(NamedTuple):
     validation_seconds: float
     state: TrainState
     member: str = ""
-    """Who trains, where somebody is told of it."""
+    """The member's name; empty until a watcher is told."""
 
 
 def compile_ahead(program: Program, member: Member, train: Images, validation: Images) -> None:

@@ -45,10 +45,10 @@ class _Found(NamedTuple):
 class ImageFolder(LocalSource, name="images"):
     """PNG, JPEG, BMP, GIF, PPM, TIFF and WebP files, all of one size.
 
-    Each subfolder that holds pictures, at any depth, is a class; classes are numbered in the order
-    of their names. Without subfolders there are no classes. If no pixel of any file has a colour,
-    images have one channel, else three. What is transparent becomes white. Links to files are
-    followed wherever they lead, as for the other local sources; links to folders are not.
+    Each subfolder is a class, with all pictures below it at any depth; classes are numbered in the
+    order of their names. Without subfolders there are no classes. If no pixel of any file has a
+    colour, images have one channel, else three. What is transparent becomes white. Links to files
+    are followed wherever they lead, as for the other local sources; links to folders are not.
     """
 
     placeholder = "DIR"
@@ -185,14 +185,16 @@ def _pixels(image: Image.Image) -> Picture:
     wide = image.mode == "I" and image.format in ("PNG", "PPM")
     image = ImageOps.exif_transpose(image)
     if wide or image.mode.startswith("I;16"):
-        return np.rint(np.asarray(image) / 257).astype(np.uint8)
+        levels = np.asarray(image)
+        clear = levels == image.info.get("transparency", -1)
+        return np.rint(np.where(clear, 65535, levels) / 257).astype(np.uint8)
     if image.mode in ("I", "F"):
         raise ValueError("it has pixels of 32 bits, whose black and white are unknown")
-    if image.mode in ("1", "L"):
-        return np.asarray(image.convert("L"))
-    if image.has_transparency_data:
+    if image.has_transparency_data:  # an opacity for each pixel, or a colour that is transparent
         above = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), above)
+    if image.mode in ("1", "L"):
+        return np.asarray(image.convert("L"))
     pixels = np.asarray(image.convert("RGB"))
     return pixels[..., 0] if (pixels == pixels[..., :1]).all() else pixels
 
