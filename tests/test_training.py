@@ -188,7 +188,8 @@ def test_an_epoch_compiles_once_though_its_last_batch_is_short() -> None:
 def test_all_that_a_fit_runs_was_compiled_before_it_started(host: bool) -> None:
     program = Program.of(_settings(batch_size=11), images=40, image_shape=SHAPE)
     member = Member.of(_settings())
-    train, validation = _images(40), _images(12, 1)
+    train: Any = _images(40)
+    validation: Any = _images(12, 1)
     if host:
         train, validation = np.asarray(train), np.asarray(validation)
     state = compiled.init(program, member)
