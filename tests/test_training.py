@@ -491,9 +491,10 @@ class _Paced:
 
     def __init__(self, patch: pytest.MonkeyPatch, seconds: float, broken: int = 0) -> None:
         self.clock, self.seconds, self.broken = 100.0, seconds, broken
+        self.ahead: list[tuple[Any, ...]] = []
         self.validated: list[tuple[Any, ...]] = []
         patch.setattr(fitting, "time", types.SimpleNamespace(perf_counter=lambda: self.clock))
-        patch.setattr(fitting, "compile_ahead", lambda *_: None)
+        patch.setattr(fitting, "compile_ahead", lambda *what: self.ahead.append(what))
         patch.setattr(compiled, "train_steps", self.train_steps)
         patch.setattr(compiled, "train_streamed_steps", self.train_steps)
         patch.setattr(evaluation, "split_means", self.split_means)
@@ -513,6 +514,7 @@ class _Paced:
 
     def split_means(self, *arguments: Any) -> dict[str, float]:
         self.clock += 0.5
+        assert arguments[:2] == (self.program.estimator, {})
         self.validated.append(arguments[3:])
         step = arguments[4]
         nll = np.nan if self.broken == -step else 1.0
@@ -520,8 +522,13 @@ class _Paced:
 
     def fit(self, done: int = 0, *, host: bool = False, **before: Any) -> list[Chunk | Epoch]:
         state, images = TrainState({}, (), jnp.int32(done)), _images(self.STEPS)
-        train = np.asarray(images) if host else images
-        return [*fit(self.program, MEMBER, state, train, _images(3, 1), **before)]
+        train, validation = np.asarray(images) if host else images, _images(3, 1)
+        pieces = [*fit(self.program, MEMBER, state, train, validation, **before)]
+        program, member, *splits = self.ahead[-1]
+        assert (program, member) == (self.program, MEMBER)
+        assert all(ours is own for ours, own in zip(splits, (train, validation), strict=True))
+        assert [int(piece.state.step) for piece in pieces] == [piece.step for piece in pieces]
+        return pieces
 
 
 MEMBER = Member(jnp.uint32(3), jnp.float32(0.1))
