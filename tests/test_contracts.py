@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from PIL import Image
-from scipy import special
+from scipy import special, stats
 from scipy.stats import multivariate_normal
 
 from tests import tensorboard
@@ -237,6 +237,20 @@ def test_a_continuous_bernoulli_is_exact_where_series_stand_in_for_quotients() -
         np.testing.assert_allclose(log_prob, expected, rtol=0, atol=1e-11)
         found = ContinuousBernoulli().mean(raw).ravel()
         np.testing.assert_allclose(found, mean, rtol=0, atol=2e-11)
+
+
+@pytest.mark.parametrize("scale", ["pixel", "one", "fixed"])
+def test_a_gaussian_is_that_of_scipy_by_its_first_number_and_its_last(scale: Any) -> None:
+    """The sums and means above hold for whichever number stands for which."""
+    likelihood = Gaussian(scale=scale, fixed_scale=0.3, smallest=0.02)
+    rng = np.random.default_rng(0)
+    raw = rng.normal(size=(50, 1, 1, 1, likelihood.outputs + likelihood.shared))
+    x = rng.random((50, 1, 1, 1))
+    s = 0.3 if scale == "fixed" else 0.02 + 0.3 * np.exp(raw[..., -1])
+    expected = stats.norm(special.expit(raw[..., 0]), s).logpdf(x).ravel()
+    found = likelihood.log_prob(jnp.float32(raw), jnp.float32(x))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(likelihood.mean(jnp.float32(raw)), special.expit(raw[..., 0]), 1e-5)
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS, ids=repr)
