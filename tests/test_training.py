@@ -448,42 +448,6 @@ def test_the_shapes_of_a_state_are_those_of_one_that_is_there() -> None:
     assert {shape.sharding.device_set.pop() for shape in jax.tree.leaves(shapes)} == {device}
 
 
-def test_a_chunk_says_how_far_its_epoch_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sums over the images so far, which end as the epoch's means; steps, and seconds."""
-    monkeypatch.setattr(fitting, "CHUNK_SECONDS", 0.0)
-    settings = _settings(epochs=2)
-    program = Program.of(settings, images=35, image_shape=SHAPE)
-    member = Member.of(settings)
-    state = compiled.init(program, member)
-    sums = []
-    for epoch in range(2):
-        state, of_steps = compiled.train_steps(
-            program, member, state, _images(35), 4 * epoch, 4 * epoch + 4
-        )
-        sums.append({name: np.cumsum(np.asarray(each)) for name, each in of_steps.items()})
-    state = compiled.init(program, member)
-    pieces = [*fit(program, member, state, _images(35), _images(12, 1))]
-    assert [(type(p), p.epoch, p.step) for p in pieces] == [
-        (Chunk, 1, 1), (Chunk, 1, 2), (Chunk, 1, 3), (Epoch, 1, 4),
-        (Chunk, 2, 5), (Chunk, 2, 6), (Chunk, 2, 7), (Epoch, 2, 8),
-    ]  # fmt: skip
-    last = 0.0
-    for piece in pieces:
-        of_epoch = sums[piece.epoch - 1]
-        if isinstance(piece, Chunk):
-            assert piece.beyond == piece.step - 4 * (piece.epoch - 1)
-            for name, total in piece.sums.items():
-                assert total == pytest.approx(of_epoch[name][piece.beyond - 1], rel=1e-5)
-            assert piece.seconds > last
-            last = piece.seconds
-        else:
-            for name in ("kl", "nll"):
-                assert piece.train[name] == pytest.approx(of_epoch[name][-1] / 35, rel=1e-5)
-            assert piece.train_seconds > last
-            assert piece.validation_seconds > 0
-            last = 0.0
-
-
 class _Paced:
     """Fits without arithmetic: steps take so many seconds each, and step n sums to n."""
 
