@@ -254,8 +254,7 @@ def test_a_split_in_host_memory_comes_in_parts_of_one_shape(
 ) -> None:
     """None of them larger than is allowed, each of whole batches, the last one filled up."""
     images = rng.integers(0, 256, size=(43, 6)).astype(np.uint8)
-    monkeypatch.setattr(evaluation, "BATCH_SIZE", 5)
-    monkeypatch.setattr(evaluation, "PART_BYTES", 10 * 6 + 1)
+    estimator = replace(ONE, batch_size=5, part_bytes=10 * 6 + 1)
     parts: list[tuple[np.ndarray, int, int]] = []
 
     def note(_a: object, _b: object, part: jax.Array, *more: int) -> dict[str, jax.Array]:
@@ -263,7 +262,7 @@ def test_a_split_in_host_memory_comes_in_parts_of_one_shape(
         return {"kl": jnp.ones(2), "nll": jnp.zeros(2)}
 
     monkeypatch.setattr(evaluation, "compiled_sums", note)
-    means = evaluation.split_means(ONE, {}, images, jnp.uint32(0), 0, 0.0)
+    means = evaluation.split_means(estimator, {}, images, jnp.uint32(0), 0, 0.0)
     assert means["kl"] == 10 / 43
     assert [more for _, *more in parts] == [[0, 10], [10, 10], [20, 10], [30, 10], [40, 3]]
     assert {part.shape for part, *_ in parts} == {(10, 6)}
@@ -271,9 +270,9 @@ def test_a_split_in_host_memory_comes_in_parts_of_one_shape(
     np.testing.assert_array_equal(together, images)
     # fewer images than a part holds, or a part that holds no batch
     for room, size in ((10**6, 43), (1, 5)):
-        monkeypatch.setattr(evaluation, "PART_BYTES", room)
         parts.clear()
-        evaluation.split_means(ONE, {}, images, jnp.uint32(0), 0, 0.0)
+        estimator = replace(ONE, batch_size=5, part_bytes=room)
+        evaluation.split_means(estimator, {}, images, jnp.uint32(0), 0, 0.0)
         assert {len(part) for part, *_ in parts} == {size}
 
 

@@ -65,7 +65,7 @@ def test_the_command_continues_what_is_there_and_prints_table_verdict_and_path(
     assert Summary.model_validate_json(out) == summary
     code, out, err = vaectl(*command, "--epochs", 3)
     assert (code, out) == (2, "")
-    assert "c holds a comparison by other settings: base.epochs was 2, is 3\n" in err
+    assert "base.epochs was 2, is 3\n" in err
     code, out, err = vaectl(
         "compare-optimizers", "--optimizers", "adm", "--seeds", 0, "--learning-rates", ","
     )

@@ -355,10 +355,10 @@ def _train(
     )
     with quiet_orbax(), recorder:
         for event in events:
+            recorder.take(event)
             task.watch(event._replace(member=name))
-            stop = stopping()
-            recorder.take(event, leaving=stop)
-            if stop:
+            if stopping():
+                recorder.save(event)
                 return
 
 

@@ -348,8 +348,8 @@ class _Running:
                 if isinstance(event, DivergedError):
                     self._end(member, str(event))
                     continue
-                self._watch(event._replace(member=member.name))
                 member.take(event)
+                self._watch(event._replace(member=member.name))
                 if isinstance(event, Epoch) and event.epoch == program.epochs:
                     self._end(member)
                     continue  # others that train beside it have ended in this epoch too

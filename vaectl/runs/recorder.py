@@ -61,7 +61,7 @@ class Recorder:
         self._unsaved: TrainState | None = None
         """The best state, until it is on disk."""
         self._checkpoints = Checkpoints(rundir.checkpoints)
-        self._saved = time.monotonic()
+        self._saved, self._saved_step = time.monotonic(), -1
 
     def __enter__(self) -> Self:
         return self
@@ -100,24 +100,40 @@ class Recorder:
         # whole, and so cut back to where a resumed run goes on; from here on it grows
         self.rundir.write_metrics(self.rows, self._columns)
 
-    def take(self, event: Chunk | Epoch, *, leaving: bool = False) -> None:
+    def take(self, event: Chunk | Epoch) -> None:
         """Write an epoch's metrics; save the state if the last save is long enough ago.
 
         Args:
             event: what was trained.
-            leaving: whether training stops after it, so that its state is saved in any case.
 
         Raises:
             RunError: something cannot be written.
         """
-        moment, wanted = time.monotonic(), self._settings.checkpoint
-        due = moment - self._saved >= (wanted.every_seconds or math.inf)
+        wanted = self._settings.checkpoint
+        due = time.monotonic() - self._saved >= (wanted.every_seconds or math.inf)
         if isinstance(event, Epoch):
             self._add(event)
             due = due or event.epoch % wanted.every == 0 or event.epoch == self._settings.epochs
-        if due or leaving:
-            self._save(event)
-            self._saved = moment
+        if due:
+            self.save(event)
+
+    def save(self, event: Chunk | Epoch) -> None:
+        """Save the best state and the latest, which may be the same; what was saved stays.
+
+        The metrics until then, and the record, are durable before the checkpoint counts; the thread
+        that saves sees to that, and training goes on.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        if event.step == self._saved_step:
+            return
+        if self._best is not None and self._best.step == event.step:
+            self._unsaved = None
+        self._save_best()
+        best = self._best.step if self._best else None
+        self._checkpoints.save(event.state, self._info(event, best), self._first())
+        self._saved, self._saved_step = time.monotonic(), event.step
 
     def end(self, status: Status, error: str = "") -> None:
         """Write the last record; of a run that failed, only if that is possible.
@@ -143,18 +159,6 @@ class Recorder:
             # a copy: the state itself is donated to the next epoch
             self._best, self._unsaved = self._info(epoch), jax.tree.map(jnp.copy, epoch.state)
         self.record = self.record.model_copy(update={"best": best, "epoch": epoch.epoch})
-
-    def _save(self, event: Chunk | Epoch) -> None:
-        """Save the best state and the latest, which may be the same.
-
-        The metrics until then, and the record, are durable before the checkpoint counts; the thread
-        that saves sees to that, and training goes on.
-        """
-        if self._best is not None and self._best.step == event.step:
-            self._unsaved = None
-        self._save_best()
-        best = self._best.step if self._best else None
-        self._checkpoints.save(event.state, self._info(event, best), self._first())
 
     def _save_best(self) -> None:
         """Save the best state, unless it is on disk."""
