@@ -2,6 +2,7 @@
 
 import json
 import os
+import queue
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,9 +22,9 @@ from tests.conftest import Vaectl, assert_equal_runs
 from tests.tensorboard import curve, shown
 from vaectl import config, data, experiment, sinks
 from vaectl.base import plugins
-from vaectl.base.errors import ConfigError, DivergedError, InterruptedRunError
+from vaectl.base.errors import ConfigError, DivergedError, InterruptedRunError, RunError
 from vaectl.base.files import Folder
-from vaectl.follow import follow
+from vaectl.follow import follow, replay
 from vaectl.runs import belongings
 from vaectl.runs.directory import RunDir
 from vaectl.sinks.base import Log, Results, Sink, Status, Training
@@ -283,6 +285,43 @@ def test_a_slow_sink_loses_epochs_and_holds_no_more_than_it_may() -> None:
     assert 2 <= len(sink.calls) <= 2 + 5
 
 
+@pytest.mark.parametrize("full", [True, False])
+def test_the_end_of_a_member_waits_once_for_a_sink_that_hangs(
+    full: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock of the test: its queue takes 2 s for a job, or has no place for it."""
+    now = 100.0
+
+    def wait(seconds: float | None) -> None:
+        nonlocal now
+        now += seconds or 0.0
+
+    class Slow(queue.Queue[object]):
+        def put(self, item: object, block: bool = True, timeout: float | None = None) -> None:  # noqa: ARG002
+            wait(timeout if full else min(timeout or 0.0, 2.0))
+            if full:
+                raise queue.Full
+
+        def full(self) -> bool:
+            return True
+
+    class Never(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            wait(timeout)
+            return False
+
+    clock = SimpleNamespace(monotonic=lambda: now, time=time.time)
+    for name, fake in (("Queue", Slow), ("Flag", Never), ("time", clock)):
+        monkeypatch.setattr(f"vaectl.follow.{name}", fake)
+    warned: list[events.Event] = []
+    with follow([_Sink()], warned.append, patience=10.0) as tell:
+        tell(_started("a", Path("a")))
+        before = now
+        tell(events.Stopped("a", "finished"))
+        assert now - before == pytest.approx(10.0)
+    assert any("did not end within 10 s" in str(event) for event in warned)
+
+
 def test_one_sink_that_fails_leaves_another_alone(tmp_path: Path) -> None:
     bad, good = _Sink(at="open", act=_raise), _Sink()
     with follow([bad, good], events.ignore) as watch:
@@ -500,6 +539,27 @@ def test_filling_in_a_log_says_what_it_cannot_have(logged: Path, vaectl: Vaectl)
     answer = vaectl("export-log", "a", "--plugin", "broken.py", "--to", "broken")
     assert answer.code == 4
     assert "runs/a: the sink broken failed: ZeroDivisionError" in answer.err
+
+
+@pytest.mark.parametrize("at", ["write 1", "write 4"])
+def test_a_log_that_is_cut_short_is_not_marked_as_finished(at: str, logged: Path) -> None:
+    sink = _Sink(at=at, act=_raise)
+    with pytest.raises(RunError, match="ZeroDivisionError: a bug"):
+        replay(RunDir(logged / "bare"), sink, events.ignore)
+    assert sink.calls[-1] == ("close", ("bare", "failed"))
+
+
+def test_a_member_that_is_damaged_leaves_the_logs_of_the_others(
+    vaectl: Vaectl, finished: Path
+) -> None:
+    shutil.copytree(finished, "runs/c")
+    for name in ("adam-s0", "sgd-s0"):
+        Path(f"runs/c/{name}/run.json").write_text("{}")
+    answer = vaectl("export-log", "c", "--to", "tensorboard", "-q")
+    assert answer.code == 4
+    assert answer.out.split() == ["runs/c/adam-s1", "runs/c/sgd-s1"]
+    for name in ("adam-s0", "sgd-s0"):
+        assert f"runs/c/{name}/run.json: " in answer.err
 
 
 def test_the_members_of_a_comparison_are_filled_in(vaectl: Vaectl, finished: Path) -> None:

@@ -18,7 +18,7 @@ from vaectl.data.settings import Data
 from vaectl.likelihoods.base import LikelihoodChoice
 from vaectl.models.base import ModelChoice
 from vaectl.objectives.base import ObjectiveChoice
-from vaectl.optimizers.shared import OptimizerChoice
+from vaectl.optimizers._shared import OptimizerChoice
 
 CHOICES: dict[str, type[Choice[Any]]] = {
     base.plugs.kind: base
