@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -359,6 +359,42 @@ def test_a_resumed_run_has_no_point_twice(tmp_path: Path) -> None:
     found = curve(run.path / "tensorboard", "elbo/validation")
     rows = [row for row in run.read_metrics() if row.split == "validation"]
     assert found == pytest.approx({row.step: row.elbo for row in rows}, abs=1e-4)
+
+
+def test_the_files_that_a_sink_declares_are_removed_with_the_run(tmp_path: Path) -> None:
+    class Keeps(_Sink, name="keeps"):
+        """A sink with two folders of its own."""
+
+        leaves: ClassVar[dict[str, dict[str, bytes]]] = {
+            "kept": {r"\d+\.txt": rb"mine "},
+            "more": {r".*": rb"mine "},
+        }
+
+    run = tmp_path / "a"
+    files = ("kept/1.txt", "kept/note.txt", "kept/2.txt", "more/x", "other/1.txt", "3.txt")
+    for name in files:
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text("not mine" if name == "kept/2.txt" else "mine 1")
+    left = belongings.clear(Folder(run))
+    assert {Path(path).relative_to(run).as_posix() for path in left} == {
+        *("kept/note.txt", "kept/2.txt", "other", "3.txt")
+    }
+    assert not (run / "kept/1.txt").exists()
+    assert not (run / "more").exists()
+
+
+def test_logs_are_removed_by_whoever_has_imported_no_sink(logged: Path, tmp_path: Path) -> None:
+    shutil.copytree(logged / "a", tmp_path / "a")
+    code = (
+        "from pathlib import Path\nfrom vaectl.base.files import Folder\n"
+        "from vaectl.runs import belongings\n"
+        f"print(belongings.remove_run(Folder(Path({str(tmp_path)!r})), 'a'))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_link_in_the_place_of_the_log_is_not_followed(tmp_path: Path) -> None:
