@@ -112,7 +112,7 @@ def test_a_plug_is_named_by_nothing_outside_its_file(folder: str) -> None:
     for file in MODULES:
         plugs = {name for name in _own_imports(file) if name.startswith(f"{folder}.")}
         if not _name(file).startswith(folder):
-            assert plugs <= {f"{folder}.base", f"{folder}.shared"}, file
+            assert plugs <= {f"{folder}.base", f"{folder}._shared"}, file
 
 
 def test_a_source_is_named_by_nothing_outside_its_file() -> None:

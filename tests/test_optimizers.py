@@ -10,10 +10,10 @@ import optax
 import pytest
 
 from vaectl import config
+from vaectl.optimizers._schedule import Schedule
+from vaectl.optimizers._shared import OptimizerChoice
 from vaectl.optimizers.adam import scale_by_uncorrected_adam
 from vaectl.optimizers.base import Optimizer
-from vaectl.optimizers.schedule import Schedule
-from vaectl.optimizers.shared import OptimizerChoice
 
 OPTIMIZERS = tuple(Optimizer.known)
 PAPER = {

@@ -171,6 +171,57 @@ def _refused(answer: Answer, file: str, said: str) -> None:
     assert "Traceback" not in answer.err
 
 
+def _process(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "vaectl", *map(str, arguments)]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("command", ["train", "compare-optimizers"])
+def test_a_term_without_a_place_in_metrics_is_refused_before_training(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(
+        "from vaectl.objectives.elbo import ELBO\n"
+        'class Mine(ELBO, name="mine"):\n'
+        '    """The ELBO, with another term."""\n'
+        "    def terms(self, *given):\n"
+        "        loss, terms = super().terms(*given)\n"
+        '        return loss, {**terms, "seconds": loss}\n'
+    )
+    done = _process(command, "--plugin", "mine.py", "--set", "objective.name=mine", "-q")
+    assert done.returncode == 2, done.stderr
+    assert "error: the objective mine: 'seconds' cannot be the name of a term" in done.stderr
+    assert not Path("runs").exists()
+
+
+def _copy(folder: str) -> Path:
+    Path(folder).mkdir()
+    return Path(shutil.copy("mine.py", f"{folder}/mine.py"))
+
+
+def test_a_file_is_loaded_once_however_it_is_named(vaectl: Vaectl) -> None:
+    Path("mine.py").write_text(MINE)
+    Path("d").mkdir()
+    Path("link.py").symlink_to("mine.py")
+    for other in (Path("d/../mine.py"), Path("mine.py").absolute(), "link.py", _copy("e")):
+        both = ("--plugin", "mine.py", "--plugin", other)
+        answer = vaectl("config", "show", *both, "--set", "optimizer.name=signs")
+        assert answer.code == 0, answer.err
+        assert "name: signs" in answer.out
+
+
+def test_a_file_that_fails_leaves_the_plugs_of_others(vaectl: Vaectl) -> None:
+    Path("mine.py").write_text(MINE)
+    other = _copy("other")
+    other.write_text(f"# {MINE}{MINE}")
+    assert vaectl("config", "show", "--plugin", "mine.py").code == 0
+    _refused(vaectl("config", "show", "--plugin", other), "other/mine.py", "signs is there already")
+    answer = vaectl("config", "show", "--plugin", "mine.py", "--set", "optimizer.name=signs")
+    assert answer.code == 0, answer.err
+
+
 def test_an_unknown_plug_is_answered_with_the_nearest_and_the_list(vaectl: Vaectl) -> None:
     for option, near, name in (
         ("--model", "mpl", "mlp"),

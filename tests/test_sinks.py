@@ -2,6 +2,7 @@
 
 import json
 import os
+import queue
 import shutil
 import signal
 import subprocess
@@ -10,7 +11,8 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -20,9 +22,9 @@ from tests.conftest import Vaectl, assert_equal_runs
 from tests.tensorboard import curve, shown
 from vaectl import config, data, experiment, sinks
 from vaectl.base import plugins
-from vaectl.base.errors import ConfigError, DivergedError, InterruptedRunError
+from vaectl.base.errors import ConfigError, DivergedError, InterruptedRunError, RunError
 from vaectl.base.files import Folder
-from vaectl.follow import follow
+from vaectl.follow import follow, replay
 from vaectl.runs import belongings
 from vaectl.runs.directory import RunDir
 from vaectl.sinks.base import Log, Results, Sink, Status, Training
@@ -283,6 +285,43 @@ def test_a_slow_sink_loses_epochs_and_holds_no_more_than_it_may() -> None:
     assert 2 <= len(sink.calls) <= 2 + 5
 
 
+@pytest.mark.parametrize("full", [True, False])
+def test_the_end_of_a_member_waits_once_for_a_sink_that_hangs(
+    full: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock of the test: its queue takes 2 s for a job, or has no place for it."""
+    now = 100.0
+
+    def wait(seconds: float | None) -> None:
+        nonlocal now
+        now += seconds or 0.0
+
+    class Slow(queue.Queue[object]):
+        def put(self, item: object, block: bool = True, timeout: float | None = None) -> None:  # noqa: ARG002
+            wait(timeout if full else min(timeout or 0.0, 2.0))
+            if full:
+                raise queue.Full
+
+        def full(self) -> bool:
+            return True
+
+    class Never(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            wait(timeout)
+            return False
+
+    clock = SimpleNamespace(monotonic=lambda: now, time=time.time)
+    for name, fake in (("Queue", Slow), ("Flag", Never), ("time", clock)):
+        monkeypatch.setattr(f"vaectl.follow.{name}", fake)
+    warned: list[events.Event] = []
+    with follow([_Sink()], warned.append, patience=10.0) as tell:
+        tell(_started("a", Path("a")))
+        before = now
+        tell(events.Stopped("a", "finished"))
+        assert now - before == pytest.approx(10.0)
+    assert any("did not end within 10 s" in str(event) for event in warned)
+
+
 def test_one_sink_that_fails_leaves_another_alone(tmp_path: Path) -> None:
     bad, good = _Sink(at="open", act=_raise), _Sink()
     with follow([bad, good], events.ignore) as watch:
@@ -320,6 +359,42 @@ def test_a_resumed_run_has_no_point_twice(tmp_path: Path) -> None:
     found = curve(run.path / "tensorboard", "elbo/validation")
     rows = [row for row in run.read_metrics() if row.split == "validation"]
     assert found == pytest.approx({row.step: row.elbo for row in rows}, abs=1e-4)
+
+
+def test_the_files_that_a_sink_declares_are_removed_with_the_run(tmp_path: Path) -> None:
+    class Keeps(_Sink, name="keeps"):
+        """A sink with two folders of its own."""
+
+        leaves: ClassVar[dict[str, dict[str, bytes]]] = {
+            "kept": {r"\d+\.txt": rb"mine "},
+            "more": {r".*": rb"mine "},
+        }
+
+    run = tmp_path / "a"
+    files = ("kept/1.txt", "kept/note.txt", "kept/2.txt", "more/x", "other/1.txt", "3.txt")
+    for name in files:
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text("not mine" if name == "kept/2.txt" else "mine 1")
+    left = belongings.clear(Folder(run))
+    assert {Path(path).relative_to(run).as_posix() for path in left} == {
+        *("kept/note.txt", "kept/2.txt", "other", "3.txt")
+    }
+    assert not (run / "kept/1.txt").exists()
+    assert not (run / "more").exists()
+
+
+def test_logs_are_removed_by_whoever_has_imported_no_sink(logged: Path, tmp_path: Path) -> None:
+    shutil.copytree(logged / "a", tmp_path / "a")
+    code = (
+        "from pathlib import Path\nfrom vaectl.base.files import Folder\n"
+        "from vaectl.runs import belongings\n"
+        f"print(belongings.remove_run(Folder(Path({str(tmp_path)!r})), 'a'))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_link_in_the_place_of_the_log_is_not_followed(tmp_path: Path) -> None:
@@ -500,6 +575,27 @@ def test_filling_in_a_log_says_what_it_cannot_have(logged: Path, vaectl: Vaectl)
     answer = vaectl("export-log", "a", "--plugin", "broken.py", "--to", "broken")
     assert answer.code == 4
     assert "runs/a: the sink broken failed: ZeroDivisionError" in answer.err
+
+
+@pytest.mark.parametrize("at", ["write 1", "write 4"])
+def test_a_log_that_is_cut_short_is_not_marked_as_finished(at: str, logged: Path) -> None:
+    sink = _Sink(at=at, act=_raise)
+    with pytest.raises(RunError, match="ZeroDivisionError: a bug"):
+        replay(RunDir(logged / "bare"), sink, events.ignore)
+    assert sink.calls[-1] == ("close", ("bare", "failed"))
+
+
+def test_a_member_that_is_damaged_leaves_the_logs_of_the_others(
+    vaectl: Vaectl, finished: Path
+) -> None:
+    shutil.copytree(finished, "runs/c")
+    for name in ("adam-s0", "sgd-s0"):
+        Path(f"runs/c/{name}/run.json").write_text("{}")
+    answer = vaectl("export-log", "c", "--to", "tensorboard", "-q")
+    assert answer.code == 4
+    assert answer.out.split() == ["runs/c/adam-s1", "runs/c/sgd-s1"]
+    for name in ("adam-s0", "sgd-s0"):
+        assert f"runs/c/{name}/run.json: " in answer.err
 
 
 def test_the_members_of_a_comparison_are_filled_in(vaectl: Vaectl, finished: Path) -> None:

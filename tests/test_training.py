@@ -16,8 +16,8 @@ from vaectl.evaluation import means as evaluation
 from vaectl.models.base import Model
 from vaectl.objectives.base import with_elbo
 from vaectl.objectives.elbo import ELBO
+from vaectl.optimizers._schedule import Schedule
 from vaectl.optimizers.base import Optimizer
-from vaectl.optimizers.schedule import Schedule
 from vaectl.training import compiled
 from vaectl.training import fit as fitting
 from vaectl.training import step as training
@@ -617,6 +617,45 @@ def test_batches_from_host_memory_are_those_of_the_order_wherever_it_starts(
             done = stop
         np.testing.assert_array_equal(met, [rows(n // 5)[n % 5] for n in range(start, 15)])
         assert asked == [*range(start // 5, 4)]  # once an epoch
+
+
+class _Reports(ELBO):
+    """The ELBO, with another term."""
+
+    term: str = "extra"
+    highest: str = "elbo"
+
+    @property
+    def best(self) -> str:
+        return self.highest
+
+    def terms(self, *given: Any) -> tuple[Any, dict[str, Any]]:
+        loss, terms = super().terms(*given)
+        return loss, {**terms, self.term: loss}
+
+
+@pytest.mark.parametrize(
+    ("term", "best", "said"),
+    [
+        *((term, "elbo", repr(term)) for term in ("epoch", "step", "split", "seconds", "key")),
+        *((term, "elbo", repr(term)) for term in ("kl/free", "", "KL", "a b", "a,b", "_a", "ä")),
+        ("a" * 41, "elbo", "aaa"),
+        ("extra", "exrta", "no 'exrta' among elbo, extra, kl, nll"),
+        ("extra_1", "extra_1", None),
+        ("elbo", "elbo", None),
+        ("a" * 40, "elbo", None),
+    ],
+)
+def test_names_of_terms_are_checked(term: str, best: str, said: str | None) -> None:
+    program = Program.of(_settings(), images=35, image_shape=SHAPE)
+    program = dataclasses.replace(program, objective=_Reports(term=term, highest=best))
+    if said is None:
+        assert term in training.columns(program)
+        return
+    with pytest.raises(ConfigError) as error:
+        training.columns(program)
+    assert "the objective elbo: " in error.value.message
+    assert said in error.value.message
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -69,7 +69,8 @@ class Result(NamedTuple):
         """Say how good the run is, for a person; the last line is its path."""
         best = self.record.best
         lines = [f"{row.split} {_numbers(row)}" for row in (self.train, self.validation)]
-        lines[-1] += f", best {best.score:.2f} at epoch {best.epoch}" if best else ""
+        if best:
+            lines[-1] += f", best {label(best.quantity)} {best.score:.2f} at epoch {best.epoch}"
         metrics = self.record.metrics
         lines.append(f"{metrics['unit']}, {metrics['estimator']}, {metrics['binarization']}")
         return "\n".join([*lines, str(self.path)])

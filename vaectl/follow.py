@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from queue import Full, Queue
@@ -157,8 +157,9 @@ class _Follower:
             case Epoch(member=name) if name in self._members:
                 self._epoch(self._members[name], event)
             case Stopped(name, status) if name in self._members:
+                deadline = time.monotonic() + self._patience
                 self._put(partial(self._members.pop(name).close, status), self._patience)
-                self._settle()
+                self._settle(deadline)
 
     def _epoch(self, member: _Member, epoch: Epoch) -> None:
         results = Results(epoch.epoch, epoch.step, time.time(), rows_of(epoch))
@@ -179,12 +180,16 @@ class _Follower:
             self._drawn.set()
             self._tell_once("is too slow: the results of some epochs are left out")
 
-    def _settle(self) -> None:
-        """Wait until all that was queued is done, but not for a sink that hangs."""
+    def _settle(self, deadline: float) -> None:
+        """Wait until all that was queued is done; a sink that is late is left behind."""
+
+        def left() -> float:
+            return max(deadline - time.monotonic(), 0.0)
+
         flag = Flag()
         try:
-            self._jobs.put(flag, timeout=self._patience)
-            done = flag.wait(self._patience)
+            self._jobs.put(flag, timeout=left())
+            done = flag.wait(left())
         except Full:
             done = False
         if not done:
@@ -248,8 +253,11 @@ def replay(rundir: RunDir, sink: Sink, watch: Watch) -> None:
                     epoch, step, *_ = pair[0]
                     now += sum(row.seconds for row in pair)
                     log.write(Results(epoch, step, now, pair, drawn.get(epoch)))
-            finally:
-                log.close(status)
+            except BaseException:
+                with suppress(Exception):  # the first error matters more
+                    log.close("failed")
+                raise
+            log.close(status)
         except Exception as error:
             raise RunError(
                 f"{rundir.path}: the sink {sink.name} {_of(error)}",

@@ -49,7 +49,9 @@ _files: dict[str, str] = {}
 
 
 def load_file(path: Path) -> None:
-    """Run a Python file whose plugs register themselves; a file that was run is not run again.
+    """Run a Python file whose plugs register themselves.
+
+    A file is not run again under another name, nor is a copy of it.
 
     Raises:
         ConfigError: the file cannot be read, fails, registers no plug, or reuses a plug's name.
@@ -61,9 +63,9 @@ def load_file(path: Path) -> None:
         raise ConfigError(
             f"{where}: cannot be read: {error.strerror}", hint=remedy(error)
         ) from None
-    full = str(path.absolute())
+    full = str(path.resolve())
     sha256 = hashlib.sha256(content).hexdigest()
-    if _files.get(full) == sha256:
+    if sha256 in _files.values():
         return
     name = f"vaectl_plugin_{path.stem}_{sha256[:8]}"
     spec = importlib.util.spec_from_loader(name, loader=None, origin=full)

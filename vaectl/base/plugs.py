@@ -48,6 +48,10 @@ class Plug(Section):
     taken: ClassVar[frozenset[str]] = frozenset()
     """Names that mean something else in the section that chooses a plug of the kind."""
 
+    leaves: ClassVar[Mapping[str, Mapping[str, bytes]]] = {}
+    """Files that it writes in a run directory: patterns of how they begin, by patterns of their
+    names, by folder. They are removed with the run, as by `--force`."""
+
     def __init_subclass__(cls, **_: Any) -> None:
         super().__init_subclass__()  # options are handled once the class is complete
 

@@ -22,8 +22,8 @@ from vaectl import config
 from vaectl.bench import floor
 from vaectl.bench.floor import Floor
 from vaectl.evaluation import likelihoods, means
+from vaectl.optimizers._shared import OptimizerChoice
 from vaectl.optimizers.base import Optimizer
-from vaectl.optimizers.shared import OptimizerChoice
 from vaectl.training import compiled, population, step
 from vaectl.training import fit as fitting
 from vaectl.training.program import Member, Program, TrainState

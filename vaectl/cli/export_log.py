@@ -31,11 +31,13 @@ def export_log(
     """Write the log of a run that is over, or of each member of a comparison, as --log does.
 
     It is made of metrics.csv, the configuration and the checkpoints that are kept, in the place of
-    what an earlier call or --log has written.
+    what an earlier call or --log has written. A run that is damaged is named, and the others of a
+    comparison are written.
 
     Example: vaectl export-log latest --to tensorboard
     """
     from vaectl import sinks
+    from vaectl.base.errors import RunError
     from vaectl.runs import find as runs
 
     sink = sinks.parse(to, "--to")
@@ -45,9 +47,18 @@ def export_log(
     from vaectl.follow import replay
     from vaectl.training.events import Phase
 
+    written: list[Path] = []
+    errors: list[RunError] = []
     with progress.watching(quiet=quiet) as watch:
         for each in found:
             watch(Phase(f"writing the log of {each.name}"))
-            replay(each, sink, watch)
-    for each in found:
-        show(each.path)
+            try:
+                replay(each, sink, watch)
+                written.append(each.path)
+            except RunError as error:
+                errors.append(error)
+    for path in written:
+        show(path)
+    if errors:
+        messages = "\n".join(error.message for error in errors)
+        raise RunError(messages, hint=errors[0].hint)

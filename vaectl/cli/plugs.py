@@ -14,15 +14,16 @@ from vaectl.cli.app import OUTPUT
 if TYPE_CHECKING:
     from vaectl.sinks import Sink
 
-_NO_PLUGS = {"base", "schedule", "shared"}
-"""Modules in the folders of plugs that do not define one."""
-
 
 def names(kind: str) -> list[str]:
-    """Return the names of a kind's built-in plugs, by file names, without importing them."""
+    """Return the names of a kind's built-in plugs, without importing them.
+
+    Each has a file of its name; `base` and files that begin with '_' define none.
+    """
     spec = find_spec(f"vaectl.{kind}s")
     places = list(spec.submodule_search_locations or ()) if spec else []
-    return [m.name for m in pkgutil.iter_modules(places) if m.name not in _NO_PLUGS]
+    files = [module.name for module in pkgutil.iter_modules(places)]
+    return [file for file in files if file != "base" and not file.startswith("_")]
 
 
 def help_of(kind: str, what: str) -> str:
@@ -35,12 +36,11 @@ def completion(kind: str) -> Callable[[str], list[str]]:
 
     def complete(incomplete: str) -> list[str]:
         from vaectl.base import plugins
-        from vaectl.base.plugs import Plug
+        from vaectl.base.plugs import known
 
         importlib.import_module(f"vaectl.{kind}s")
         plugins.load_installed()
-        known = next(plugs.known for plugs in Plug.__subclasses__() if plugs.kind == kind)
-        return [name for name in known if name.startswith(incomplete)]
+        return [name for name in known(kind) if name.startswith(incomplete)]
 
     return complete
 

@@ -21,7 +21,9 @@ class Order(StrEnum):
 @app.command(rich_help_panel=KEEP)
 def runs(
     pattern: Annotated[str, typer.Argument(metavar="GLOB", help="Only matching names.")] = "*",
-    sort: Annotated[Order, typer.Option(help="By start, name or ELBO.")] = Order.start,
+    sort: Annotated[
+        Order, typer.Option(help="By start, name, or best validation ELBO.")
+    ] = Order.start,
     runs_dir: RunsDir = Path("runs"),
     as_json: AsJson = False,
     debug: Debug = False,  # noqa: ARG001  # its callback acts

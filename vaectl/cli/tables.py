@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vaectl.base.terminal import show, visible
+from vaectl.objectives.base import label
 from vaectl.runs.find import Summary, age
 from vaectl.runs.record import ACTIVE, Evaluation
 
@@ -40,12 +41,14 @@ def show_runs(rows: Sequence[Summary], runs_dir: Path, pattern: str) -> None:
             table.add_row(Text(visible(row.name)), Text(row.status))
             continue
         known = (row.name, row.status, row.data, row.model, row.optimizer)
-        best = "" if row.best_validation_elbo is None else f"{row.best_validation_elbo:.2f}"
+        best = "" if row.best_score is None else f"{row.best_score:.2f}"
+        if row.best_quantity not in (None, "elbo"):
+            best += f" ({label(row.best_quantity)})"
         table.add_row(
             # as text: names and sources may contain characters of markup
             *(Text(visible(value or "")) for value in known),
             f"{row.epoch}/{row.epochs}",
-            best,
+            Text(visible(best)),
             age(row.start, now),
         )
     _print(table)

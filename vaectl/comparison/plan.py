@@ -25,8 +25,8 @@ from vaectl.base.section import Count, Positive, Section, conflict, flat
 from vaectl.comparison import identity
 from vaectl.config import reading
 from vaectl.config.schema import Config
+from vaectl.optimizers._shared import OptimizerChoice
 from vaectl.optimizers.base import Optimizer
-from vaectl.optimizers.shared import OptimizerChoice
 
 if TYPE_CHECKING:
     from vaectl.comparison.ended import Outcome

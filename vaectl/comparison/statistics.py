@@ -1,7 +1,8 @@
 """Statistics over a few seeds: intervals, paired differences and ranks.
 
-A score is a validation ELBO: higher is better. A member that diverged has the score -inf: it ranks
-below all others, and is left out of means.
+A score is a validation ELBO, or another bound that the objective names as its best: higher is
+better. A member that diverged has the score -inf: it ranks below all others, and is left out of
+means.
 """
 
 import math

@@ -18,7 +18,7 @@ from vaectl.data.settings import Data
 from vaectl.likelihoods.base import LikelihoodChoice
 from vaectl.models.base import ModelChoice
 from vaectl.objectives.base import ObjectiveChoice
-from vaectl.optimizers.shared import OptimizerChoice
+from vaectl.optimizers._shared import OptimizerChoice
 
 CHOICES: dict[str, type[Choice[Any]]] = {
     base.plugs.kind: base
@@ -31,8 +31,9 @@ class Checkpoint(Section):
     """When the state is saved."""
 
     every: Count = 10
-    """Epochs between saves; the last epoch is always saved. The best epoch by validation ELBO
-    is remembered at every epoch and written at the next save."""
+    """Epochs between saves; the last epoch is always saved. The best epoch by validation
+    ELBO, or by the objective's own bound, is remembered at every epoch and written at the next
+    save."""
     every_seconds: Positive | None = 600.0
     """Seconds after which the state is saved even if no such epoch has ended, also inside an epoch;
     null: save only by `every`."""

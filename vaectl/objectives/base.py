@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from vaectl.base.errors import ConfigError
 from vaectl.base.plugs import Choice, Plug
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
     from vaectl.vae.vae import Network
+
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+"""The form of a term's name, which is also a column, the name of a figure, and a curve's."""
+_TAKEN = ("epoch", "step", "split", "seconds", "key")
+"""Other columns of metrics.csv and curves.csv."""
 
 
 class Objective(Plug, kind="objective"):
@@ -62,6 +70,28 @@ def with_elbo(terms: Mapping[str, float]) -> dict[str, float]:
         parts = {name: value for name, value in terms.items() if name != "elbo"}
         return {"elbo": -(terms["nll"] + terms["kl"]), **parts}
     return dict(terms)
+
+
+def check_terms(objective: Objective, names: Sequence[str]) -> None:
+    """Refuse terms that cannot be columns of metrics.csv, and a best one that is not reported.
+
+    Raises:
+        ConfigError: a name is unusable or taken, or `best` is none of them.
+    """
+    what = f"the objective {objective.name}"
+    for name in names:
+        if not _NAME.fullmatch(name) or name in _TAKEN:
+            raise ConfigError(
+                f"{what}: {name!r} cannot be the name of a term",
+                hint="use at most 40 small letters, digits and '_', begin with a letter, and avoid "
+                + ", ".join(_TAKEN),
+            )
+    columns = with_elbo(dict.fromkeys(names, 0.0))
+    if objective.best not in columns:
+        raise ConfigError(
+            f"{what}: its best term is no {objective.best!r} among {', '.join(columns)}",
+            hint="let `best` return the name of one of these; elbo needs the terms kl and nll",
+        )
 
 
 def label(name: str) -> str:

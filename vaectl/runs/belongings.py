@@ -8,10 +8,13 @@ cut leaves it, is recognized by its name alone.
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Iterable, Mapping
 
+from vaectl.base import plugins
 from vaectl.base.files import Folder
+from vaectl.base.plugs import known
 
 Made = Mapping[str, bytes]
 """Patterns of how files begin, by patterns of their names."""
@@ -36,11 +39,6 @@ RUN: Made = {
 }
 CHECKPOINTS: Made = {r"\d+\.json": JSON}
 VIEWS: Made = {r"(sample|manifold|morph|reconstruct|inspect)\.png": PNG}
-LOGS: Made = {
-    # a record: its length, a checksum of that, and an event: its time, and what kind of file it is
-    r"events\.out\.tfevents\.\d+\.vaectl": rb".{12}\x09.{8}\x1a\x0dbrain\.Event:2",
-}
-"""The files that the sink for TensorBoard leaves in the directory of that name."""
 EVALUATION: Made = {name: RUN[name] for name in (_EVALUATION, r"\.evaluation\.lock")}
 TRAINING: Made = {
     name: content for name, content in {**RUN, **CHECKPOINTS}.items() if name not in EVALUATION
@@ -66,6 +64,13 @@ def curves(run: Folder) -> Made:
             header = file.readline(_HEAD).decode(errors="replace")
         terms = header.split(",")[3:-1]  # between epoch, step, split and seconds
     return drawn(["elbo", "kl", "nll", *terms])
+
+
+def _logs() -> dict[str, Made]:
+    """Return the patterns of the files that sinks leave in a run, by folder."""
+    importlib.import_module("vaectl.sinks")  # registers them; by name, since they stand above
+    plugins.load_installed()
+    return {folder: made for sink in known("sink").values() for folder, made in sink.leaves.items()}
 
 
 def is_made(folder: Folder, name: str, made: Made) -> bool:
@@ -155,7 +160,7 @@ def clear(run: Folder) -> list[str]:
         OSError: something cannot be read or removed.
     """
     figures = {**VIEWS, **curves(run)}
-    places = {"checkpoints": CHECKPOINTS, "figures": figures, "tensorboard": LOGS}
+    places: dict[str, Made] = {**_logs(), "checkpoints": CHECKPOINTS, "figures": figures}
     left = []
     for place, made in {**places, "": RUN}.items():
         folder = run.folder(place)

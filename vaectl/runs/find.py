@@ -26,7 +26,10 @@ class Summary(NamedTuple):
     optimizer: str | None = None
     epoch: int | None = None
     epochs: int | None = None
-    best_validation_elbo: float | None = None
+    best_quantity: str | None = None
+    """The term whose highest value on the validation split marks the best epoch."""
+    best_score: float | None = None
+    """That value, in nats per image."""
     start: str | None = None
     problem: str | None = None
 
@@ -131,15 +134,21 @@ def summaries(runs_dir: Path, pattern: str = "*") -> list[Summary]:
 
 
 def ordered(rows: list[Summary], by: Order) -> list[Summary]:
-    """Sort rows: the newest, the first by name, or the best validation ELBO first."""
+    """Sort rows: the newest, the first by name, or the best validation ELBO first.
+
+    Runs whose best epoch is not chosen by ELBO come last there: other bounds do not compare.
+    """
     if by == "name":
         return rows
     if by == "elbo":
-        worst = float("-inf")
-        return sorted(
-            rows, key=lambda r: worst if r.best_validation_elbo is None else r.best_validation_elbo
-        )[::-1]
+        return sorted(rows, key=_elbo, reverse=True)
     return sorted(rows, key=lambda row: row.start or "", reverse=True)
+
+
+def _elbo(row: Summary) -> float:
+    if row.best_quantity != "elbo" or row.best_score is None:
+        return float("-inf")
+    return row.best_score
 
 
 def age(start: str, now: datetime) -> str:
@@ -181,7 +190,8 @@ def _summary(name: str, path: Path) -> Summary:
         optimizer=optimizer,
         epoch=record.epoch,
         epochs=record.epochs,
-        best_validation_elbo=record.best.score if record.best else None,
+        best_quantity=record.best.quantity if record.best else None,
+        best_score=record.best.score if record.best else None,
         start=record.start,
         problem=f"needs {needed}, which is not loaded" if needed else None,
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 
@@ -19,10 +20,17 @@ if TYPE_CHECKING:
 
 FOLDER = "tensorboard"
 """In the run directory."""
+FILES = {
+    # a record: its length, a checksum of that, and an event: its time, and what kind of file it is
+    r"events\.out\.tfevents\.\d+\.vaectl": rb".{12}\x09.{8}\x1a\x0dbrain\.Event:2",
+}
+"""How they begin, by patterns of their names."""
 
 
 class TensorBoard(Sink, name="tensorboard"):
     """Files for TensorBoard, in the run's own directory: `tensorboard --logdir runs` shows them."""
+
+    leaves: ClassVar[Mapping[str, Mapping[str, bytes]]] = {FOLDER: FILES}
 
     images_every: Count | None = 10
     """Epochs between samples and reconstructions; the last epoch always has them. null: none."""
@@ -61,7 +69,7 @@ class _EventFile:
         folder = Folder(training.directory).folder(FOLDER)
         folder.make()
         if not training.step:
-            belongings.remove(folder, belongings.LOGS)
+            belongings.remove(folder, FILES)
         numbers = [re.fullmatch(r"events\.out\.tfevents\.(\d+)\..*", n) for n in folder.names()]
         number = 1 + max((int(found[1]) for found in numbers if found), default=0)
         name = f"events.out.tfevents.{number:010}.vaectl"

@@ -14,7 +14,7 @@ from vaectl.config.schema import Config
 from vaectl.evaluation.means import Estimator
 from vaectl.models.base import ImageShape
 from vaectl.objectives.base import Objective
-from vaectl.optimizers.shared import OptimizerChoice
+from vaectl.optimizers._shared import OptimizerChoice
 from vaectl.vae.vae import VAE, Variables
 
 MOST_STEPS = 2**31 - 1

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Int32, UInt8
 
 from vaectl.base import streams
-from vaectl.objectives.base import with_elbo
+from vaectl.objectives.base import check_terms, with_elbo
 from vaectl.training.program import Member, Program, TrainState
 from vaectl.vae.vae import Variables
 
@@ -158,7 +158,11 @@ def run_steps(
 
 @cache
 def terms(program: Program) -> tuple[str, ...]:
-    """Name the terms that the objective reports, in its order."""
+    """Name the terms that the objective reports, in its order.
+
+    Raises:
+        ConfigError: one of them has no usable name, or the best one is missing.
+    """
 
     def terms() -> Sums:
         vae = program.vae
@@ -166,7 +170,9 @@ def terms(program: Program) -> tuple[str, ...]:
         x, noise = jnp.zeros((1, *vae.image_shape)), jnp.zeros((program.samples, 1, vae.code_size))
         return program.objective.terms(network, x, noise, jnp.float32(0))[1]
 
-    return tuple(jax.eval_shape(terms))
+    names = [*jax.eval_shape(terms)]
+    check_terms(program.objective, names)
+    return tuple(names)
 
 
 def columns(program: Program) -> list[str]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vaectl.base.plugs import Choice
 from vaectl.base.section import NonNegative, Positive
+from vaectl.optimizers._schedule import Schedule
 from vaectl.optimizers.base import Optimizer
-from vaectl.optimizers.schedule import Schedule
 
 if TYPE_CHECKING:
     import optax
