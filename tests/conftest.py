@@ -187,6 +187,21 @@ def assert_equal_runs(ours: Path, theirs: Path) -> None:
         jax.tree.map(np.testing.assert_array_equal, a.variables, b.variables)
 
 
+def cut_off(whole: Path, copy: Path, epoch: int) -> None:
+    """Copy a run as an interrupt after an epoch leaves it; it saved after every epoch."""
+    from vaectl.runs.checkpoints import kept
+    from vaectl.runs.directory import RunDir
+
+    shutil.copytree(whole, copy)
+    run = RunDir(copy)
+    for info in kept(run.checkpoints):
+        if info.epoch > epoch:
+            shutil.rmtree(run.checkpoints.path / str(info.step))
+            (run.checkpoints.path / f"{info.step}.json").unlink()
+    update = {"status": "interrupted", "epoch": epoch}
+    run.write_record(run.read_record().model_copy(update=update))
+
+
 @pytest.fixture(scope="session")
 def trained_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A runs directory with two small runs: z2, and z5 which has two checkpoints."""

@@ -198,8 +198,13 @@ SEALED_EDITS: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("stage", ["tuning", "result"])
-@pytest.mark.parametrize("edit", SEALED_EDITS)
+@pytest.mark.parametrize(
+    ("edit", "stage"),
+    [
+        *((edit, "result") for edit in SEALED_EDITS),
+        *((edit, "tuning") for edit in ("a digit", "cut", "other seed", "other stage")),
+    ],
+)
 def test_a_trial_that_is_not_what_was_sealed_is_trained_again(
     edit: str, stage: str, again: Callable[[], Answer], finished: Path
 ) -> None:

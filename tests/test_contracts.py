@@ -23,7 +23,7 @@ from scipy import special, stats
 from scipy.stats import multivariate_normal
 
 from tests import tensorboard
-from tests.conftest import Vaectl, assert_equal_runs
+from tests.conftest import Vaectl, assert_equal_runs, cut_off
 from tests.test_data import _source, _write_idx
 from vaectl import config, data
 from vaectl.base import plugins
@@ -392,20 +392,23 @@ def test_a_model_has_the_shapes_it_is_asked_for_and_learns_with_all_of_it(
     for likelihood in (Bernoulli(), Gaussian(scale="one")):
         vae = VAE(model, likelihood, 3, shape)
         variables = vae.init(jax.random.key(0))
-        network = vae.network(variables)
         x = jax.random.uniform(jax.random.key(1), (4, *shape))
-        mu, log_var = network.encode(x)
-        assert mu.shape == log_var.shape == (4, 3)
         z = jax.random.normal(jax.random.key(2), (2, 4, 3))
-        assert network.decode(z).shape == (2, 4, *shape, likelihood.outputs + likelihood.shared)
-        assert network.mean(z).shape == (2, 4, *shape)
-        alone = network.decode(z[1])
-        np.testing.assert_allclose(network.decode(z)[1], alone, rtol=1e-4, atol=1e-6)
 
-        def loss(variables: Any, vae: VAE = vae, x: Any = x, z: Any = z) -> Any:
-            return ELBO().terms(vae.network(variables), x, z, jnp.float32(0))[0].sum()
+        @jax.jit
+        def all_of_it(variables: Any, vae: VAE = vae, x: Any = x, z: Any = z) -> Any:
+            def loss(variables: Any) -> Any:
+                return ELBO().terms(vae.network(variables), x, z, jnp.float32(0))[0].sum()
 
-        gradient = jax.grad(loss)(variables)
+            network = vae.network(variables)
+            decoded = network.decode(z), network.decode(z[1]), network.mean(z)
+            return *network.encode(x), *decoded, jax.grad(loss)(variables)
+
+        mu, log_var, raw, alone, mean, gradient = all_of_it(variables)
+        assert mu.shape == log_var.shape == (4, 3)
+        assert raw.shape == (2, 4, *shape, likelihood.outputs + likelihood.shared)
+        assert mean.shape == (2, 4, *shape)
+        np.testing.assert_allclose(raw[1], alone, rtol=1e-4, atol=1e-6)
         for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
             assert np.isfinite(leaf).all(), path
             assert np.abs(leaf).max() > 0, path
@@ -487,10 +490,11 @@ def _train_resume_and_look(vaectl: Vaectl, options: list[str]) -> None:
         "--set", "data.train_size=150", "--set", "data.validation_size=30",
         "--set", "data.test_size=20", "--set", "checkpoint.every=1", "--set", "objective.samples=2",
     ]  # fmt: skip
+    answer = vaectl("train", *small, *options, "--name", "whole", "-q")
+    assert answer.code == 0, answer.err
+    cut_off(Path("runs/whole"), Path("runs/cut"), epoch=2)
     for command in (
-        ("train", *small, *options, "--name", "whole", "-q"),
-        ("train", *small, *options, "--epochs", "2", "--name", "cut", "-q"),
-        ("train", "--resume", "cut", "--epochs", "3", "-q"),
+        ("train", "--resume", "cut", "-q"),
         ("sample", "whole", "--save-arrays", "samples.npz"),
         ("morph", "whole", "--rows", "2"),
         ("reconstruct", "whole", "--count", "5"),
@@ -502,7 +506,7 @@ def _train_resume_and_look(vaectl: Vaectl, options: list[str]) -> None:
 
 
 PLUGS: list[Any] = [*LIKELIHOODS, *OBJECTIVES[1:], *MODELS[1:], *OPTIMIZERS[1:]]
-OFTEN = (MODELS[2], OPTIMIZERS[6])
+OFTEN = (MODELS[2],)
 """In the suite; the others behind the marker."""
 
 

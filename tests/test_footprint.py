@@ -154,8 +154,11 @@ print((peak() - before) / footprint.of_training(program, 1000))
 @pytest.mark.parametrize(
     "settings",
     [
-        {"model": {"hidden_size": 8000}},
-        {"batch_size": 1000, "objective": {"samples": 10}, "model": {"hidden_size": 20}},
+        pytest.param({"model": {"hidden_size": 8000}}, marks=pytest.mark.full),
+        pytest.param(
+            {"batch_size": 1000, "objective": {"samples": 10}, "model": {"hidden_size": 20}},
+            marks=pytest.mark.full,
+        ),
         {"batch_size": 10, "objective": {"samples": 100}},
     ],
     ids=["wide", "many logits", "many samples"],

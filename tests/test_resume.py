@@ -353,12 +353,18 @@ def test_metrics_that_were_changed_are_refused(
         experiment.resume(RunDir(tmp_path / "a"), _settings(epochs=epochs), extend=True)
 
 
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three epochs."""
+    folder = tmp_path_factory.mktemp("three")
+    return experiment.run(_settings(epochs=3), runs_dir=folder, name="a").path
+
+
 @pytest.mark.parametrize("tail", [b"5,75,tra", b"\0" * 100, b"5,75,train,nan,1,1,1\n", b"\xff\n"])
 def test_what_a_power_cut_left_behind_the_last_checkpoint_is_cut_back(
-    tail: bytes, whole: RunDir, tmp_path: Path
+    tail: bytes, whole: RunDir, three: Path, tmp_path: Path
 ) -> None:
-    experiment.run(_settings(epochs=3), runs_dir=tmp_path, name="a")
-    run = RunDir(tmp_path / "a")
+    run = RunDir(Path(shutil.copytree(three, tmp_path / "a")))
     with (run.path / "metrics.csv").open("ab") as file:
         file.write(tail)
     experiment.resume(run, _settings(), extend=True)

@@ -302,7 +302,7 @@ def test_a_wrong_shape_is_noticed_where_the_checkpoint_does_not_know_it(
     file = run.path / "run.json"
     file.write_text(RECORDS["images of another shape"](file.read_text()))
     answer = vaectl("reconstruct", "z2")
-    assert (answer.code, "images have the shape (14, 56, 1)" in answer.err) == (4, True)
+    assert (answer.code, "image shape is (14, 56, 1)" in answer.err) == (4, True)
 
 
 EVALUATIONS: dict[str, Callable[[str], str]] = {

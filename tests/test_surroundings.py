@@ -227,6 +227,7 @@ def _installed() -> set[str]:
     return names - {name.partition(".")[0] for name in loaded}
 
 
+@pytest.mark.full
 def test_everything_at_once_changes_no_bit(
     half: Path, tmp_path: Path, expected: dict[str, str]
 ) -> None:
