@@ -21,7 +21,6 @@ from vaectl.objectives.base import label
 from vaectl.training import compiled
 from vaectl.training.program import Member, Program, TrainState
 from vaectl.training.step import Sums
-from vaectl.training.step import terms as term_names
 
 CHUNK_SECONDS = 2.0
 """A long epoch is cut about here, so that it can be watched, saved and stopped."""
@@ -112,7 +111,7 @@ def fit(
         DivergedError: a NaN or an infinity in the bound; names the epoch and the step.
     """
     compile_ahead(program, member, train, validation)
-    total, names = dict(sums or {}), term_names(program)
+    total = dict(sums or {})
     stream = Stream(program, member, train) if isinstance(train, np.ndarray) else None
     steps = program.steps_per_epoch
     limit = steps if stream is None else stream.steps
@@ -127,8 +126,7 @@ def fit(
                 state, of_steps = stream.train(state, done, stop)
             else:
                 state, of_steps = compiled.train_steps(program, member, state, train, done, stop)
-            # a compiled function returns a mapping in alphabetical order
-            terms = {name: np.asarray(of_steps[name], np.float64) for name in names}
+            terms = {name: np.asarray(values, np.float64) for name, values in of_steps.items()}
             check_steps(terms, program.objective.best, end - steps, epoch)
             taken = time.perf_counter() - start
             # exact in float64, and so the same however the epoch is cut

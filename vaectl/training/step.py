@@ -158,7 +158,7 @@ def run_steps(
 
 @cache
 def terms(program: Program) -> tuple[str, ...]:
-    """Name the terms that the objective reports, in its order.
+    """Name the terms that the objective reports, in alphabetical order.
 
     Raises:
         ConfigError: one of them has no usable name, or the best one is missing.
