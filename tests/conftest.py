@@ -5,7 +5,7 @@ import shutil
 import signal
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -60,6 +60,26 @@ def _build_the_commands_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(typer.main, "get_command", cache(typer.main.get_command))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _draw_curves_of_runs_quickly() -> Iterator[None]:
+    """To draw them takes a second for each run; processes, and tests of figures, draw them all."""
+    from matplotlib.figure import Figure
+
+    from vaectl import config, experiment
+    from vaectl.runs.directory import RunDir
+    from vaectl.runs.metrics import Row, columns
+    from vaectl.runs.record import Record
+
+    def draw(rundir: RunDir, settings: config.Config, record: Record, rows: Sequence[Row]) -> None:
+        del settings, record
+        for name in columns(rows):
+            rundir.write_figure(name, Figure(figsize=(1, 1)), experiment.FORMATS)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "draw_curves", draw)
         yield
 
 

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from tests.conftest import Happened, Vaectl
-from vaectl.pictures import charts, figures
+from vaectl.pictures import charts
 
 SETTINGS = """\
 protocol: tuned
@@ -29,7 +29,6 @@ C = Path("runs/c")
 
 
 def draw_nothing(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(figures, "curves", lambda *_, **__: Figure(figsize=(1, 1)))
     for name in ("curves", "ranks", "sensitivity", "budget"):
         patch.setattr(charts, name, lambda *_, **__: Figure(figsize=(1, 1)))
 

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tarfile
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -58,6 +59,7 @@ def _name(file: Path) -> str:
 NAMES = {_name(file) for file in MODULES}
 
 
+@cache
 def _imports(file: Path) -> set[str]:
     """Every module that a file imports, anywhere in it, by its dotted name."""
     found = set()
@@ -70,6 +72,7 @@ def _imports(file: Path) -> set[str]:
     return found
 
 
+@cache
 def _own_imports(file: Path) -> set[str]:
     """Every module of the package that a file imports, by its dotted name below `vaectl`."""
     found = set()

@@ -278,7 +278,7 @@ def test_the_schema_knows_every_key_and_refuses_others() -> None:
 
 
 ANY = settings(
-    max_examples=int(os.environ.get("VAECTL_EXAMPLES", "300")),
+    max_examples=int(os.environ.get("VAECTL_EXAMPLES", "150")),
     deadline=None,
     derandomize=True,
     database=None,

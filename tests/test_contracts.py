@@ -506,15 +506,10 @@ def _train_resume_and_look(vaectl: Vaectl, options: list[str]) -> None:
 
 
 PLUGS: list[Any] = [*LIKELIHOODS, *OBJECTIVES[1:], *MODELS[1:], *OPTIMIZERS[1:]]
-OFTEN = (MODELS[2],)
-"""In the suite; the others behind the marker."""
 
 
-@pytest.mark.parametrize(
-    "plug",
-    [p if p in OFTEN else pytest.param(p, marks=pytest.mark.full) for p in PLUGS],
-    ids=repr,
-)
+@pytest.mark.full  # the suite does so with RGB images, and with the plug of the examples
+@pytest.mark.parametrize("plug", PLUGS, ids=repr)
 def test_a_run_with_it_trains_resumes_bit_for_bit_and_is_looked_at(
     plug: Any, vaectl: Vaectl
 ) -> None:

@@ -281,14 +281,14 @@ class _Told(ELBO):
 
     def terms(self, network: Any, x: Any, noise: Any, epoch: Any) -> Any:
         loss, terms = super().terms(network, x, noise, epoch)
-        return loss, {**terms, "epoch": jnp.broadcast_to(epoch, loss.shape)}
+        return loss, {**terms, "told": jnp.broadcast_to(epoch, loss.shape)}
 
 
 def test_the_objective_is_told_the_epoch_where_it_is_evaluated(rng: np.random.Generator) -> None:
     variables, images = _random(rng, 7)
     estimator = Estimator(VAE, _Told(), samples=1)
     means = evaluation.split_means(estimator, variables, images, jnp.uint32(0), 30, 2.5)
-    assert means["epoch"] == 2.5
+    assert means["told"] == 2.5
 
 
 def test_an_assessment_is_the_mean_of_each_image_with_its_standard_error(

@@ -27,7 +27,9 @@ def _bytes(**changes: object) -> int:
     ("assignments", "size", "key"),
     [
         (("model.hidden_size=1000000", "model.code_size=100000"), "TiB", "model.hidden_size"),
-        (("model.hidden_size=1000000",), "GiB", "model.hidden_size"),
+        pytest.param(
+            *(("model.hidden_size=1000000",), "GiB", "model.hidden_size"), marks=pytest.mark.full
+        ),
         (("objective.samples=100000",), "GiB", "objective.samples"),
         (("objective.samples=1000", "batch_size=10000000"), "GiB", "batch_size"),
     ],

@@ -82,7 +82,7 @@ def test_the_example_is_used_as_its_header_says(
     answer = _run("sample", "whole", *plug)
     assert answer.code == 0
     assert "warning: " in answer.err
-    assert "was another file" in answer.err
+    assert "conv_vae.py: the file was changed" in answer.err
 
 
 def test_a_comparison_takes_an_optimizer_of_a_file(

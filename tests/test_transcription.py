@@ -183,7 +183,7 @@ def _transcribed(settings: config.Config, p: Arrays, images: np.ndarray) -> Iter
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        ("adam", {}),
+        pytest.param("adam", {}, marks=pytest.mark.full),
         ("adam", {"optimizer": {"schedule": {"name": "cosine", "warmup_epochs": 0.6}}}),
         ("rmsprop", {"data": {"binarization": "stochastic"}, "objective": {"samples": 3}}),
         ("adagrad", {"optimizer": {"schedule": {"name": "cosine", "final": 0.2}}}),
