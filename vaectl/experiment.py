@@ -354,7 +354,7 @@ def _train(
     events = fitting.fit(
         program, member, state, train, validation, sums=info.sums, seconds=info.seconds
     )
-    with quiet_orbax(), recorder:
+    with quiet_orbax(), recorder.saving():
         for event in events:
             recorder.take(event)
             task.watch(event._replace(member=name))

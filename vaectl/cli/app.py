@@ -29,7 +29,7 @@ PLACE, OUTPUT = "Where it goes", "Output"
 
 
 class Tracebacks:
-    """Whether errors show tracebacks, set by --debug."""
+    """The switch for tracebacks of errors, set by --debug."""
 
     shown = False
 

@@ -45,7 +45,7 @@ SplitChoice = Annotated[Split, typer.Option(help="The split of the data.")]
 
 
 class Draw(StrEnum):
-    """What to show of p(x|z)."""
+    """The two ways to show p(x|z)."""
 
     mean = "mean"
     binary = "binary"

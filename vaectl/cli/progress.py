@@ -1,4 +1,4 @@
-"""What a person sees while a run trains: a bar on a terminal, else a plain line now and then."""
+"""The progress of a training: a bar on a terminal, else a plain line now and then."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -120,7 +120,7 @@ class Sums:
 
     def __init__(self) -> None:
         self.images = 0
-        """Of the member that started last."""
+        """The number of training images of the member that started last."""
         self._steps_per_epoch = 1
         self._plan = Planned(1, 0)
         self._done: dict[str, float] = {}

@@ -15,7 +15,7 @@ MODEL, TRAINING = "Model", "Training"
 
 
 class Device(StrEnum):
-    """What to compute on."""
+    """The devices to compute on."""
 
     auto = "auto"
     cpu = "cpu"

@@ -359,25 +359,26 @@ class _Running:
         """Begin a member; one of the result begins its run."""
         member.started = True
         if member.trial.stage == "result":
-            member.recorder = member.open.enter_context(self._recording(member.trial))
+            member.recorder = member.open.enter_context(self._recording(member))
         directory_ = member.recorder.rundir.path if member.recorder else None
         self._watch(Started(member.name, member.trial.settings, self._dataset, directory_))
 
     @contextmanager
-    def _recording(self, trial: Trial) -> Iterator[Recorder]:
-        """Begin the run of a trial of the result; if it is left by an error, the record says so."""
-        settings, name = trial.settings, trial.run_name
+    def _recording(self, member: _Member) -> Iterator[Recorder]:
+        """Write the run of a trial of the result; its record says how it ended."""
+        settings, name = member.trial.settings, member.trial.run_name
         with RunDir.create(self._folder.path, name, name, force=False) as rundir:
             task = self._task._replace(settings=settings)
             record = experiment.first_record(task, rundir)
             recorder = Recorder(rundir, settings, record, columns(task.program))
             recorder.begin(directory.member_header(name))
             try:
-                with recorder:
+                with recorder.saving():
                     yield recorder
             except BaseException as error:
                 recorder.end("interrupted", str(error))
                 raise
+            recorder.end("failed" if member.error else "finished", member.error)
 
     def _leave_if_asked(self) -> None:
         if self._stopping():
@@ -417,13 +418,10 @@ class _Running:
 
     def _end(self, member: _Member, error: str = "") -> None:
         """Write down a member that ended; one of the result leaves a run."""
-        trial = member.trial
-        files = {}
-        if recorder := member.recorder:
-            recorder.close()
-            recorder.end("failed" if error else "finished", error)
-            files = members.small_files(recorder.rundir)
+        trial, member.error = member.trial, error
         member.open.close()
+        recorder = member.recorder
+        files = members.small_files(recorder.rundir) if recorder else {}
         self._watch(Stopped(member.name, "failed" if error else "finished", error))
         settings = trial.settings
         ended = Ended(
@@ -467,7 +465,7 @@ def _differences(ledger: Ledger, place: Device) -> list[str]:
 
 
 def _member(trial: Trial) -> str:
-    """A short name that tells a trial from all others."""
+    """Return a short name that tells a trial from all others."""
     of_tuning = f" at {trial.learning_rate:g}" if trial.stage == "tuning" else ""
     return trial.run_name + of_tuning
 
@@ -485,8 +483,10 @@ class _Member:
         self.name = _member(trial)
         self.rows: list[Row] = []
         self.started = False
+        self.error = ""
+        """Why it diverged."""
         self.open = opened
-        """What is open until its end."""
+        """The contexts that are left when it ends."""
         self.recorder: Recorder | None = None
         """The writer of its run, if it leaves one."""
 

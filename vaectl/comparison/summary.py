@@ -75,7 +75,7 @@ class Side(BaseModel):
     """The time of an epoch relative to the fastest optimizer's."""
     tried: list[Tried]
     at_edge: bool
-    """Whether the best of these is still the lowest or highest after the grid has grown."""
+    """True if the best of these is still the lowest or highest after the grid has grown."""
     expected_best: list[float | None]
     """Expected score of the best of 1, 2, ... learning rates drawn from those tried; None if they
     can all have diverged."""

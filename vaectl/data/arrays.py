@@ -40,7 +40,7 @@ class Published:
     validation_size: int | None = None
     """How many images at the end of `train` validate by default; None: a sixth of them."""
     notes: tuple[str, ...] = ()
-    """What a person should know about how the images were read."""
+    """Remarks for the user on how the images were read."""
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of shapes, pixels and labels, which identifies the data."""
@@ -115,7 +115,7 @@ class Dataset:
     validation: Split
     test: Split
     notes: tuple[str, ...] = ()
-    """What a person should know about how the images were read."""
+    """Remarks for the user on how the images were read."""
 
     @property
     def pixels(self) -> int:

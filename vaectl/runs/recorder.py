@@ -3,9 +3,8 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Self, final
+from collections.abc import Callable, Iterator, Sequence
+from typing import final
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +26,7 @@ from vaectl.training.status import Status
 class Recorder:
     """Writes a run while it trains: its record, its metrics, its checkpoints.
 
-    Inside the context, checkpoints are saved in the background; leaving it waits for them.
+    Checkpoints are saved within the context of `saving`.
     """
 
     def __init__(
@@ -63,31 +62,23 @@ class Recorder:
         self._checkpoints = Checkpoints(rundir.checkpoints)
         self._saved, self._saved_step = time.monotonic(), -1
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self.close()
-            return
-        if not isinstance(error, RunError):
-            with contextlib.suppress(RunError):  # what ended the training matters more
-                self._save_best()
-        self._checkpoints.__exit__(kind, error, traceback)
-
-    def close(self) -> None:
-        """Save the best state if it is not on disk, and wait until all is saved.
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[None]:
+        """Save checkpoints in the background; at the end the best state is saved too.
 
         Raises:
-            RunError: it cannot be written.
+            RunError: something cannot be saved.
         """
-        self._save_best()
-        self._checkpoints.__exit__(None, None, None)
+        with self._checkpoints:
+            try:
+                yield
+            except RunError:
+                raise
+            except BaseException:
+                with contextlib.suppress(RunError):  # what ended the training matters more
+                    self._save_best()
+                raise
+            self._save_best()
 
     def begin(self, header: str) -> None:
         """Write what is known before training.

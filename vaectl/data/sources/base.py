@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import re
+from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
@@ -51,6 +52,7 @@ class Source(Plug, kind="source"):
 
     rest: str = ""
 
+    @abstractmethod
     def load(self, *, progress: bool = False) -> Published:
         """Read the images and, where they are known, their classes.
 
@@ -60,7 +62,6 @@ class Source(Plug, kind="source"):
         Raises:
             DataError: they are missing, broken, or cannot be fetched.
         """
-        raise NotImplementedError
 
     def resolved(self) -> Self:
         """Return the same source, named in a way that means the same in every directory."""
@@ -100,8 +101,8 @@ class LocalSource(Source):
 
     @property
     def title(self) -> str:
-        """The name of the file or the folder, without what tells its format."""
-        return self.path.stem
+        """The name of the file or the folder."""
+        return self.path.name
 
     def resolved(self) -> Self:
         """Return the same source with an absolute path, so that it depends on no directory."""

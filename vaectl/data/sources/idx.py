@@ -11,11 +11,6 @@ class Idx(LocalSource, name="idx"):
     placeholder = "DIR"
     what = "IDX files named as MNIST's, plain or .gz; labels optional"
 
-    @property
-    def title(self) -> str:
-        """The whole name of the folder."""
-        return self.path.name
-
     def load(self, *, progress: bool = False) -> Published:  # noqa: ARG002
         """Read the files."""
         return idx.read_folder(self.path)

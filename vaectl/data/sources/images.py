@@ -54,11 +54,6 @@ class ImageFolder(LocalSource, name="images"):
     placeholder = "DIR"
     what = "a folder of PNG, JPEG, ... of one size; a subfolder for each class"
 
-    @property
-    def title(self) -> str:
-        """The whole name of the folder."""
-        return self.path.name
-
     def load(self, *, progress: bool = False) -> Published:  # noqa: ARG002
         """Read all pictures, in the order of their paths, and split them."""
         found = _walk(self.path)

@@ -19,6 +19,11 @@ class Npz(LocalSource, name="npz"):
     placeholder = "FILE"
     what = "x_train, x_test, as in Keras's mnist.npz; labels optional"
 
+    @property
+    def title(self) -> str:
+        """The name of the file without its ending."""
+        return self.path.stem
+
     def load(self, *, progress: bool = False) -> Published:  # noqa: ARG002
         """Read the archive."""
         path, hint = self.path, f"the archive should hold {_LAYOUT}"
