@@ -192,9 +192,12 @@ def test_train_is_dashed_and_the_band_reaches_from_the_lowest_to_the_highest_see
 
 def test_a_number_of_one_split_is_drawn_for_that_split() -> None:
     values = np.array([[3.0, 2.0, 1.0]])
-    trace = Trace("adam", values, {"elbo": -values, "gradient_norm": values}, {"elbo": -values})
+    trace = Trace("adam", values, {"elbo": -values, "free_bits": values}, {"elbo": -values})
     axes = charts.curves([trace], "epoch", title="").axes
-    assert [a.get_title(loc="left") for a in axes] == ["ELBO (nats per image)", "gradient norm"]
+    assert [a.get_title(loc="left") for a in axes] == [
+        "ELBO (nats per image)",
+        "free bits (nats per image)",
+    ]
     assert [len(a.lines) for a in axes] == [2, 1]
 
 

@@ -52,8 +52,8 @@ class Figure(drawn.Figure):
 
 
 def axis_label(name: str) -> str:
-    """Write the name of a number, and its unit where that is known."""
-    return LABELS.get(name, label(name))
+    """Write the name of a number and its unit; the terms of an objective are in nats."""
+    return LABELS.get(name, f"{label(name)} (nats per image)")
 
 
 def plain(title: str) -> str:

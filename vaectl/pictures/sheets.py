@@ -24,7 +24,7 @@ _BYTES = 90
 """Memory for each pixel of a sheet while it is drawn; measured."""
 _GAP = 2
 """Image pixels between two images."""
-_MARGIN, _TITLE, _HEADING = 24, 70, 36
+_MARGIN, _TITLE, _HEADING = 24, 84, 36
 _LEFT, _BELOW, _AXIS = 76, 28, 44
 """Pixels for labels to the left, labels below, and the names of axes."""
 _CHARACTER = 12
