@@ -638,7 +638,7 @@ def test_a_source_of_a_file_is_recorded_and_asked_for(vaectl: Vaectl) -> None:
         assert vaectl("data", "prepare", "discs:many", *plugin).code == 3
         assert "discs" in json.dumps(reading.json_schema()["$defs"]["Data"]["properties"]["source"])
     finally:
-        Source.known.pop("discs")
+        Source.known.pop("discs", None)
         plugins._files.clear()
     for command in (("sample", "whole"), ("train", "--resume", "whole", "--epochs", "4")):
         answer = vaectl(*command)
