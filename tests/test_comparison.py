@@ -699,3 +699,19 @@ def test_a_plug_of_a_file_counts_with_that_file(monkeypatch: pytest.MonkeyPatch)
         )
         keys.add(identity.key(Config(), "f"))
     assert len(keys) == 3
+
+
+@pytest.mark.parametrize(
+    ("activation", "key"), [("tanh", "04e4d0e13eca7ab7"), ("relu", "5ba0d5971ba83b0a")]
+)
+def test_a_default_that_has_changed_changes_no_key(
+    activation: str, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keys of the version in which tanh was the default."""
+    from vaectl.base import surroundings
+    from vaectl.comparison import identity
+    from vaectl.config import Config
+
+    monkeypatch.setattr(surroundings, "recorded", dict)
+    settings = Config.model_validate({"model": {"activation": activation}})
+    assert identity.key(settings, "f") == key

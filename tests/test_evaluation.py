@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from tests.conftest import mlp
-from vaectl import config
+from vaectl import config, data
 from vaectl.base import streams
 from vaectl.base.errors import DivergedError
 from vaectl.data.arrays import Split
@@ -18,6 +18,7 @@ from vaectl.evaluation import likelihoods
 from vaectl.evaluation import means as evaluation
 from vaectl.evaluation.assess import assess
 from vaectl.evaluation.means import Estimator
+from vaectl.evaluation.samples import broken
 from vaectl.objectives.elbo import ELBO
 from vaectl.runs.checkpoints import Info
 from vaectl.runs.directory import RunDir
@@ -375,3 +376,21 @@ def test_one_image_has_no_standard_error(
     found = assess(model, "test", samples=3, importance_samples=0, seed=2)
     assert found.elbo.standard_error == 0.0
     assert found.activity == [0.0, 0.0]
+
+
+def test_a_sample_looks_broken_by_its_ink_or_its_distance_to_the_data(
+    rng: np.random.Generator,
+) -> None:
+    digits = data.load(config.Data(train_size=2000))
+    real = digits.test.flat / np.float32(255)
+    assert broken(real, digits).mean() < 0.03
+    noise = np.zeros((len(real), 784), np.float32)
+    for row in noise:
+        row[rng.choice(784, size=100, replace=False)] = 1
+    for wrong in (1 - real, np.full_like(real, 0.5), np.zeros_like(real), noise):
+        assert broken(wrong, digits).all()
+    for near in (0.9 * real, real[:, ::-1]):  # what a blur or a rotation leaves is no noise
+        assert broken(near, digits).mean() < 0.6
+    # each is judged for itself
+    few = np.concatenate([real[:300], 1 - real[:2]])
+    np.testing.assert_array_equal(broken(few, digits)[:300], broken(real, digits)[:300])

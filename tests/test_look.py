@@ -176,6 +176,8 @@ def test_evaluate_prints_a_table_and_keeps_the_numbers(vaectl: Vaectl, runs: Pat
     assert kept["log_likelihood"]["mean"] > kept["elbo"]["mean"]
     assert kept["elbo"]["mean"] == pytest.approx(-kept["kl"]["mean"] - kept["nll"]["mean"])
     assert kept["elbo"]["standard_error"] > 0
+    assert (kept["prior_samples"], kept["broken_samples"] <= 1000) == (1000, True)
+    assert f"{kept['broken_samples'] / 1000:.1%} of 1,000" in out
     assert sum(kept["kl_by_dimension"]) == pytest.approx(kept["kl"]["mean"], rel=1e-4)
     # another split is kept beside it, the same one in its place
     as_json = json.loads(vaectl("evaluate", "z5", "--split", "validation", "--json").out)

@@ -45,7 +45,7 @@ def test_a_network_splits_into_what_is_learned_and_what_is_kept() -> None:
 
 
 def test_a_summary_names_the_layers_of_the_encoder() -> None:
-    assert MLP().summary(20) == "500-20 tanh"
+    assert MLP().summary(20) == "500-20 relu"
     assert MLP(hidden_size=7, hidden_layers=2, activation="relu").summary(3) == "7-7-3 relu"
 
 

@@ -48,6 +48,9 @@ class Plug(Section):
     taken: ClassVar[frozenset[str]] = frozenset()
     """Names that mean something else in the section that chooses a plug of the kind."""
 
+    first_defaults: ClassVar[Mapping[str, Any]] = {}
+    """The former defaults of settings whose default has changed; trials are identified by them."""
+
     leaves: ClassVar[Mapping[str, Mapping[str, bytes]]] = {}
     """Files that it writes in a run directory: patterns of how they begin, by patterns of their
     names, by folder. They are removed with the run, as by `--force`."""

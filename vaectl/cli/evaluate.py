@@ -24,6 +24,14 @@ def evaluate(
             min=0, max=10**6, help="K, the samples of z of the bound IW-K on log p(x); 0: no bound."
         ),
     ] = 100,
+    prior_samples: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=100_000,
+            help="Samples from the prior to compare with the data; 0: none.",
+        ),
+    ] = 1000,
     checkpoint: Checkpoint = "best",
     seed: Seed = 0,
     runs_dir: RunsDir = Path("runs"),
@@ -33,6 +41,9 @@ def evaluate(
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Estimate ELBO, KL, NLL and log p(x) of a split, with standard errors over images.
+
+    Count samples from the prior that look broken: their ink, or their distance to the nearest
+    training image, is one that images of the data do not have.
 
     Example: vaectl evaluate latest --importance-samples 5000
     """
@@ -51,6 +62,7 @@ def evaluate(
             samples=samples,
             importance_samples=importance_samples,
             seed=seed,
+            prior_samples=prior_samples,
             watch=watch,
         )
     # print before writing to a disk that may be full

@@ -79,6 +79,12 @@ def show_evaluation(e: Evaluation) -> None:
     largest = sorted(e.kl_by_dimension, reverse=True)
     shown = " ".join(f"{kl:.2f}" for kl in largest[:20])
     show(f"KL by dimension, largest first: {shown}{' ...' * (len(largest) > 20)}")
+    if e.broken_samples is not None:
+        share = f"{e.broken_samples / e.prior_samples:.1%}"
+        show(
+            f"samples from the prior that look broken: {share} of {e.prior_samples:,} (an ink, or "
+            "a distance to the training images, that the data do not have)"
+        )
     if 2 * e.active_units < e.code_size:
         show("warning: posterior collapse: most dimensions of the code are not used")
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def key(settings: Config, fingerprint: str) -> str:
     """Hash the settings that differ from their defaults, the data, and environment variables.
 
-    So a new setting does not change the keys of older trials as long as it has its default. Plugs
+    So a new setting does not change the keys of older trials as long as it has its default, and a
+    default that changes does not either: a plug's `first_defaults` count instead of it. Plugs
     that are not chosen do not count. A chosen plug that is not built in counts with the SHA-256 of
     the file that defines it.
 
@@ -29,15 +30,21 @@ def key(settings: Config, fingerprint: str) -> str:
     changed = settings.model_dump(mode="json", exclude_defaults=True, exclude={"checkpoint"})
     for kind in schema.CHOICES:
         choice = getattr(settings, kind)
-        plug = choice.chosen.model_dump(mode="json", exclude_defaults=True)
+        plug = choice.chosen
+        defaults = type(plug)().model_dump(mode="json") | dict(plug.first_defaults)
+        own = {
+            name: value
+            for name, value in plug.model_dump(mode="json").items()
+            if value != defaults[name]
+        }
         shared = {name: changed.get(kind, {}).get(name) for name in choice.shared_fields()}
         changed[kind] = {
             "name": choice.name,
             **{name: value for name, value in shared.items() if value is not None},
-            **plug,
+            **own,
         }
         # in another version of the file the same settings may mean something else
-        if origin := plugins.origin(type(choice.chosen)):
+        if origin := plugins.origin(type(plug)):
             changed[kind]["sha256"] = origin.sha256
     return _hash(json.dumps(changed, sort_keys=True), fingerprint)
 

@@ -12,6 +12,7 @@ from vaectl.base.errors import DivergedError
 from vaectl.base.shapes import shaped
 from vaectl.config.meaning import meaning
 from vaectl.evaluation.likelihoods import IMPORTANCE_BATCH, Likelihoods, compiled_bound, likelihoods
+from vaectl.evaluation.samples import broken
 from vaectl.runs.record import ACTIVE, Estimate, Evaluation
 from vaectl.runs.trained import Trained
 from vaectl.training import footprint
@@ -24,6 +25,7 @@ def assess(
     samples: int,
     importance_samples: int,
     seed: int,
+    prior_samples: int = 0,
     watch: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Evaluation:
     """Evaluate a model on a split.
@@ -34,6 +36,7 @@ def assess(
         samples: L of the ELBO.
         importance_samples: K of the importance-weighted bound; 0 to leave it out.
         seed: the seed of the noise.
+        prior_samples: how many samples from the prior are compared with the data.
         watch: called with the number of images done, and of all.
 
     Raises:
@@ -83,8 +86,16 @@ def assess(
         active_units=int((activity > ACTIVE).sum()),
         activity=activity.tolist(),
         kl_by_dimension=found.kl_by_dimension.tolist(),
+        prior_samples=prior_samples,
+        broken_samples=_broken(model, prior_samples, seed) if prior_samples else None,
         seconds=time.perf_counter() - start,
     )
+
+
+def _broken(model: Trained, count: int, seed: int) -> int:
+    """Count the samples from the prior that look broken."""
+    images = model.sample(count, seed=seed).reshape(count, -1)
+    return int(broken(images, model.dataset()).sum())
 
 
 def _check_finite(found: Likelihoods, problem: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -23,12 +24,14 @@ class MLP(Model, name="mlp"):
     One matrix product gives the mean and the log-variance. Kingma & Welling 2013, appendix C.
     """
 
+    first_defaults = MappingProxyType({"activation": "tanh"})
+
     hidden_size: Annotated[int, Field(ge=1, le=1_000_000)] = 500
     """Units of each hidden layer."""
     hidden_layers: Annotated[int, Field(ge=1, le=100)] = 1
     """Hidden layers of the encoder, and as many of the decoder; the paper has one."""
-    activation: Literal["tanh", "relu"] = "tanh"
-    """Activation function of the hidden layers."""
+    activation: Literal["relu", "tanh"] = "relu"
+    """Activation function of the hidden layers; the paper has `tanh`."""
     weight_init: Literal["lecun_normal", "lecun_uniform"] = "lecun_normal"
     """Distribution of initial weights, of variance 1/fan-in; the paper's `lecun_uniform` is uniform
     in ±sqrt(3/fan-in)."""
@@ -44,7 +47,6 @@ class MLP(Model, name="mlp"):
         self, image_shape: ImageShape, code_size: int, outputs: int, rngs: nnx.Rngs
     ) -> nnx.Module:
         """Build an encoder and a decoder for flattened images."""
-        import jax
         import jax.numpy as jnp
         from flax import nnx
 
@@ -55,7 +57,7 @@ class MLP(Model, name="mlp"):
             "lecun_uniform": nnx.initializers.lecun_uniform(),
         }
         biases = {"zeros": nnx.initializers.zeros_init(), "unit_uniform": unit_uniform}
-        activation = {"tanh": jnp.tanh, "relu": jax.nn.relu}[self.activation]
+        activation = {"tanh": jnp.tanh, "relu": relu}[self.activation]
 
         def layers(inputs: int, results: int, last: str) -> Layers:
             names = [f"hidden_{i + 1}" if i else "hidden" for i in range(self.hidden_layers)]
@@ -76,6 +78,13 @@ class MLP(Model, name="mlp"):
         encoder = layers(pixels, 2 * code_size, "heads")
         decoder = layers(code_size, pixels * outputs, "logits")
         return AutoEncoder(encoder, decoder, (*image_shape, outputs))
+
+
+def relu(a: Array) -> Array:
+    """Return max(a, 0), and NaN for NaN, which XLA's maximum on a CPU may turn into 0."""
+    import jax.numpy as jnp
+
+    return jnp.where(a <= 0, 0.0, a)
 
 
 def unit_uniform(key: Array, shape: tuple[int, ...], dtype: Any = None) -> Array:

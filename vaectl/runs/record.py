@@ -230,6 +230,10 @@ class Evaluation(_Stored):
     activity: list[float]
     """This variance, by dimension."""
     kl_by_dimension: list[float]
+    prior_samples: Natural = 0
+    """The number of samples from the prior that were compared with the data; 0 if none were."""
+    broken_samples: Natural | None = None
+    """How many of them look broken: see `vaectl.evaluation.samples`."""
     seconds: Annotated[float, Field(ge=0)]
 
     @model_validator(mode="after")
@@ -237,6 +241,8 @@ class Evaluation(_Stored):
         dimensions = {len(self.activity), len(self.kl_by_dimension)}
         if dimensions != {self.code_size} or self.active_units > self.code_size:
             raise ValueError("dimensions other than those of the code")
+        if (self.broken_samples or 0) > self.prior_samples:
+            raise ValueError("more broken samples than there were samples")
         return self
 
 

@@ -17,7 +17,7 @@ from vaectl import config, data
 from vaectl.base import devices, streams
 from vaectl.base.errors import ConfigError, RunError
 from vaectl.base.shapes import shaped
-from vaectl.data.arrays import Split
+from vaectl.data.arrays import Dataset, Split
 from vaectl.data.binarization import SplitName, draw
 from vaectl.evaluation.likelihoods import weighted_bounds
 from vaectl.models.base import ImageShape
@@ -226,8 +226,8 @@ class Trained:
         """Return the classes of a split of the run's data, if there are any."""
         return self.split(name).labels
 
-    def split(self, name: SplitName) -> Split:
-        """Load a split of the run's data, binarized as for evaluation.
+    def dataset(self) -> Dataset:
+        """Load the run's data.
 
         Raises:
             DataError: the data set is missing, or is not the run's.
@@ -236,7 +236,16 @@ class Trained:
         dataset = data.load(self.settings.data)
         record = self.rundir.read_record()
         record.check_data(self.settings.data.source, dataset.fingerprint, dataset.image_shape)
-        split: Split = getattr(dataset, name)
+        return dataset
+
+    def split(self, name: SplitName) -> Split:
+        """Load a split of the run's data, binarized as for evaluation.
+
+        Raises:
+            DataError: the data set is missing, or is not the run's.
+            RunError: the shape of the images differs from the run's.
+        """
+        split: Split = getattr(self.dataset(), name)
         if name == "train" and self.settings.data.binarization == "stochastic":
             # training draws these pixels again in each epoch; here one draw is enough
             return split._replace(images=draw(split.images, name))
