@@ -270,7 +270,7 @@ def test_an_edit_of_a_record_is_named(was: str, is_: str, vaectl: Vaectl, runs: 
 @pytest.mark.parametrize(
     ("was", "is_"),
     [
-        ("activation: tanh", "activation: relu"),
+        ("activation: relu", "activation: tanh"),
         ("threshold: 0.5", "threshold: 0.1"),
         ("test_size: 120", "test_size: 100"),
     ],

@@ -162,6 +162,7 @@ def run(
     ):
         for path in rundir.left_alone:
             watch(Warned(f"{path}: not vaectl's, and left alone"))
+        watch(Note(_opening(task)))
         recorder = Recorder(rundir, settings, first_record(task, rundir), columns(task.program))
         return _carry_out(task, recorder, None, stopping)
 
@@ -269,6 +270,15 @@ def default_name(settings: config.Config) -> str:
     """A readable name: data, code size, optimizer, seed."""
     size, optimizer = settings.model.code_size, settings.optimizer.name
     return f"{settings.data.plug.short_name}-z{size}-{optimizer}-s{settings.seed}"
+
+
+def _opening(task: Task) -> str:
+    """Say in one line what is trained, how, and on what."""
+    settings, images = task.settings, len(task.dataset.train.images)
+    model = f"{settings.model.name} {settings.model.chosen.summary(settings.model.code_size)}"
+    epochs = f"{settings.epochs} epoch{'s' * (settings.epochs > 1)}"
+    source, optimizer = settings.data.source, settings.optimizer.name
+    return f"training {model} on {images:,} images of {source}: {epochs}, {optimizer}"
 
 
 def _task(settings: config.Config, device_kind: DeviceKind, stream: bool, watch: Watch) -> Task:

@@ -16,6 +16,7 @@ from vaectl.cli import (  # noqa: F401
     compare,
     config,
     data,
+    demo,
     evaluate,
     export_log,
     look,

@@ -49,6 +49,13 @@ def _warn(event: Event) -> None:
 
 @contextmanager
 def _bar(console: Console) -> Iterator[Watch]:
+    bar, watch = tracking(console)
+    with bar:
+        yield watch
+
+
+def tracking(console: Console) -> tuple[Progress, Watch]:
+    """Return a bar, and the watcher that moves it."""
     bar = Progress(
         SpinnerColumn(),
         _DESCRIPTION,
@@ -84,8 +91,7 @@ def _bar(console: Console) -> Iterator[Watch]:
                     numbers=_numbers(event, sums.images),
                 )
 
-    with bar:
-        yield watch
+    return bar, watch
 
 
 def _lines() -> Watch:

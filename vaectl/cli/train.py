@@ -1,12 +1,13 @@
 """`vaectl train`."""
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vaectl.base.terminal import show
+from vaectl.base.terminal import say, show
 from vaectl.cli import plugs
 from vaectl.cli.app import PLACE, TRAIN, AsJson, Debug, Quiet, RunsDir, app
 from vaectl.cli.config import Assignments, ConfigFile
@@ -154,3 +155,18 @@ def train(
                 watch=watch,
             )
     show(result.as_json() if as_json else result.summary())
+    if not (quiet or as_json):
+        say(_next(result.path, runs_dir))
+
+
+def _next(path: Path, runs_dir: Path) -> str:
+    """Name three commands that look at a run."""
+    run = shlex.quote(path.name if runs_dir == Path("runs") else str(path))
+    commands = (
+        (f"vaectl sample {run}", "images that the model makes up"),
+        (f"vaectl explore {run}", "drag, draw and morph in a browser"),
+        (f"vaectl evaluate {run}", "likelihoods with standard errors"),
+    )
+    wide = max(len(command) for command, _ in commands)
+    lines = (f"{command:{wide}}   # {what}" for command, what in commands)
+    return "next:  " + "\n       ".join(lines)

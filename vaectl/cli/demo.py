@@ -1,0 +1,108 @@
+"""`vaectl demo`."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vaectl.base.terminal import show
+from vaectl.cli.app import PLACE, TRAIN, Debug, Quiet, RunsDir, app
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vaectl.training.events import Event, Watch
+
+REACH = 2.0
+"""The plane is drawn from -2 to 2 in both dimensions, where 91 % of the prior lie."""
+
+
+@app.command(rich_help_panel=TRAIN)
+def demo(
+    epochs: Annotated[int, typer.Option(min=1, max=10_000, help="Passes over the data.")] = 30,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Seed of all random numbers.")
+    ] = 0,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the run directory; by default one like digits-5k-z2-adam-s0.",
+            show_default=False,
+            rich_help_panel=PLACE,
+        ),
+    ] = None,
+    runs_dir: RunsDir = Path("runs"),
+    quiet: Quiet = False,
+    debug: Debug = False,  # noqa: ARG001  # its callback acts
+) -> None:
+    """Watch a latent space of two dimensions unfold, in less than a minute.
+
+    Trains on the digits of the package. After each epoch, the terminal shows what the decoder makes
+    of the points of a plane.
+
+    Example: vaectl demo
+    """
+    from vaectl import experiment
+    from vaectl.config import reading
+
+    options = {"model.code_size": 2, "epochs": epochs, "seed": seed}
+    settings = reading.load(options=options)
+    with _watching(quiet=quiet) as watch:
+        result = experiment.run(settings, runs_dir=runs_dir, name=name, watch=watch)
+    show(result.summary())
+
+
+@contextmanager
+def _watching(*, quiet: bool) -> Iterator["Watch"]:
+    """Draw the plane at each epoch, on a terminal; else show what `vaectl train` shows."""
+    from rich.console import Console
+
+    from vaectl.cli import progress
+
+    console = Console(stderr=True, highlight=False)
+    if quiet or not console.is_terminal:
+        with progress.watching(quiet=quiet) as watch:
+            yield watch
+    else:
+        with _live(console) as watch:
+            yield watch
+
+
+@contextmanager
+def _live(console: "Console") -> Iterator["Watch"]:
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    from rich.console import Group
+    from rich.live import Live
+    from rich.text import Text
+
+    from vaectl.cli import mosaic, progress
+    from vaectl.pictures import latent
+    from vaectl.training.events import Started
+    from vaectl.training.fit import Epoch
+
+    columns, rows, size = mosaic.fits(console.width, console.height - 3)
+    across, up = (latent.axis(count, REACH, "linear") for count in (columns, rows))
+    z = jnp.stack(jnp.meshgrid(across, up[::-1]), axis=-1)
+    bar, track = progress.tracking(console)
+    decode: Callable[[Any], Any]
+    picture = Text()
+
+    def watch(event: "Event") -> None:
+        nonlocal decode, picture
+        track(event)
+        match event:
+            case Started():
+                vae = event.program.vae
+                decode = jax.jit(lambda variables: vae.network(variables).mean(z))
+            case Epoch():
+                images = np.asarray(decode(event.state.params))
+                picture = mosaic.mosaic(images, size)
+                live.update(Group(picture, bar))
+
+    with Live(bar, console=console, refresh_per_second=8) as live:
+        yield watch
+        live.update(picture)
