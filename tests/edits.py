@@ -18,7 +18,7 @@ protocol: tuned
 base:
   epochs: 2
   data: {train_size: 200, validation_size: 50, test_size: 50}
-  model: {hidden_size: 2, code_size: 2}
+  model: {hidden_size: 2, code_size: 2, activation: tanh}
 optimizers: [adam, sgd]
 seeds: 2
 tuning: {learning_rates: [1.0e-3, 1.0e+9], growth: 0, seeds: 1}

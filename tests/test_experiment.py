@@ -14,7 +14,7 @@ def _settings(**changes: object) -> config.Config:
     small: dict[str, object] = {
         "epochs": 4,
         "data": {"train_size": 200, "validation_size": 50},
-        "model": {"code_size": 2, "hidden_size": 16},
+        "model": {"code_size": 2, "hidden_size": 16, "activation": "tanh"},
         "checkpoint": {"every": 2},
     }
     return config.Config.model_validate({**small, **changes})

@@ -69,8 +69,9 @@ def check(settings: Comparison, path: Path, *, force: bool) -> None:
     if written and not force and (differing := plan.differing(settings, _settings(file))):
         raise ConfigError(
             f"{path} is a comparison with other settings: {', '.join(differing)}",
-            hint=f"choose another --name, or start again with --force; if {file} was edited, "
-            "remove it, and the same command writes it again",
+            hint="choose another --name, give the old values (--set for those of base), "
+            f"or start again with --force; if {file} was edited, remove it, and the same command "
+            "writes it again",
         )
 
 
