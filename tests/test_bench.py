@@ -44,18 +44,28 @@ def test_products_repeat_on_the_device_as_often_as_asked(transposed: str) -> Non
     assert least.seconds() > 0
 
 
-def test_bench_prints_each_piece_of_work_beside_its_floor(vaectl: Vaectl) -> None:
-    small = ("--set", "data.train_size=300", "--set", "model.hidden_size=20", "--quiet")
-    answer = vaectl("bench", "--rounds", "1", *small)
+@pytest.fixture(scope="module")
+def result() -> bench.Bench:
+    sizes = {"hidden_size": (30,), "batch_size": (70,)}
+    amount = Amount(samples=100, members_on_cpu=2, operations=10**8, sizes=sizes)
+    return bench.run(SETTINGS, rounds=1, scaling=True, amount=amount)
+
+
+def test_bench_prints_each_piece_of_work_beside_its_floor(
+    result: bench.Bench, vaectl: Vaectl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(settings: config.Config, *, rounds: int, **_: object) -> bench.Bench:
+        assert (settings.model.chosen.hidden_size, rounds) == (20, 1)
+        return result
+
+    monkeypatch.setattr(bench, "run", run)
+    answer = vaectl("bench", "--rounds", "1", "--set", "model.hidden_size=20", "--quiet")
     assert answer.code == 0, answer.err
     for word in ("training", "validation", "IW-100", "sampling", "matrix products", "in turn"):
         assert word in answer.out
 
 
-def test_bench_gives_a_program_the_same_numbers() -> None:
-    sizes = {"hidden_size": (30,), "batch_size": (70,)}
-    amount = Amount(samples=100, members_on_cpu=2, operations=10**8, sizes=sizes)
-    result = bench.run(SETTINGS, rounds=1, scaling=True, amount=amount)
+def test_bench_gives_a_program_the_same_numbers(result: bench.Bench) -> None:
     found = json.loads(json.dumps(result.as_json()))
     assert [row["name"] for row in found["work"]] == [
         "training",
