@@ -55,7 +55,7 @@ def test_bench_prints_each_piece_of_work_beside_its_floor(
     result: bench.Bench, vaectl: Vaectl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(settings: config.Config, *, rounds: int, **_: object) -> bench.Bench:
-        assert (settings.model.chosen.hidden_size, rounds) == (20, 1)
+        assert (settings.model.mlp.hidden_size, rounds) == (20, 1)
         return result
 
     monkeypatch.setattr(bench, "run", run)
