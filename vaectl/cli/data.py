@@ -15,10 +15,10 @@ app.add_typer(data_app, name="data", rich_help_panel=KEEP)
 def _complete(incomplete: str) -> list[str]:
     """Complete the name of a source, those of installed packages among them."""
     from vaectl.base import plugins
-    from vaectl.data.sources.base import forms
+    from vaectl.data.sources.base import suggestions
 
     plugins.load_installed()
-    return [form for form in forms() if form.startswith(incomplete)]
+    return [source for source in suggestions() if source.startswith(incomplete)]
 
 
 @data_app.command("list")
