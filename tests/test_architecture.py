@@ -31,6 +31,7 @@ LAYERS = [
     {"__init__"},
     {"comparison"},
     {"cli"},
+    {"completion"},
     {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -33,8 +33,8 @@ class _Column(NamedTuple):
     heading: str
     cell: Callable[[Summary], str]
     number: bool = False
-    short: Callable[[str], str] = str
-    """Shorten a cell where a terminal is narrow."""
+    short: Callable[[str, int], str] = lambda cell, _most: cell
+    """Shorten a cell where a terminal is narrow, to so many characters if it is a name."""
 
 
 def show_runs(rows: Sequence[Summary], runs_dir: Path, asked: Sequence[str]) -> None:
@@ -64,12 +64,19 @@ def show_runs(rows: Sequence[Summary], runs_dir: Path, asked: Sequence[str]) -> 
         "age": _Column("age", lambda row: age(row.start, now) if row.start else "", number=True),
     }
     console = _console()
+    unbounded = console.options.update(width=_WIDTH_WITHOUT_TERMINAL)
+
+    def missing(table: Table) -> int:
+        return console.measure(table, options=unbounded).maximum - console.width
+
     table = _runs_table(rows, columns.values())
     for dropped in ("", "data", "model", "age", "epochs", "optimizer", "status"):
-        if console.measure(table, options=console.options.update(width=_WIDTH_WITHOUT_TERMINAL)).maximum <= console.width:
+        if missing(table) <= 0:
             break
         columns.pop(dropped, None)
-        table = _runs_table(rows, columns.values(), short=True)
+        table = _runs_table(rows, columns.values(), most=_LONG_NAME)
+    if missing(table) > 0:
+        table = _runs_table(rows, columns.values(), most=_LONG_NAME - missing(table))
     console.print(table)
     for row in rows:
         if row.problem is not None:
@@ -77,20 +84,23 @@ def show_runs(rows: Sequence[Summary], runs_dir: Path, asked: Sequence[str]) -> 
 
 
 def _runs_table(
-    rows: Sequence[Summary], columns: Collection[_Column], *, short: bool = False
+    rows: Sequence[Summary], columns: Collection[_Column], *, most: int | None = None
 ) -> Table:
+    """Build the table; `most` is how many characters of a name there is place for, None for all."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        heading = column.heading.replace("validation ", "") if short else column.heading
+        heading = column.heading if most is None else column.heading.replace("validation ", "")
         table.add_column(
             heading,
             justify="right" if column.number else "left",
-            min_width=max(len(heading), 8) if column.number else None,  # no number is cut
             no_wrap=True,
             overflow="ellipsis",
         )
     for row in rows:
-        cells = [(column.short if short else str)(column.cell(row)) for column in columns]
+        cells = [column.cell(row) for column in columns]
+        if most is not None:
+            pairs = zip(columns, cells, strict=True)
+            cells = [column.short(cell, most) for column, cell in pairs]
         # as text: names and sources may contain characters of markup, or end lines
         table.add_row(*(Text(visible(cell).replace("\n", "\\n")) for cell in cells))
     return table
@@ -111,13 +121,13 @@ def _best(row: Summary) -> str:
     return f"{row.best_score:.2f}" + (f" ({label(row.best_quantity or '')})" if other else "")
 
 
-def _middle(name: str) -> str:
+def _middle(name: str, most: int) -> str:
     """Leave out the middle of a long name."""
-    half = _LONG_NAME // 2
-    return name if len(name) <= _LONG_NAME else f"{name[:half]}…{name[1 - half :]}"
+    half = max(most // 2, 2)
+    return name if len(name) <= 2 * half else f"{name[:half]}…{name[1 - half :]}"
 
 
-def _short(source: str) -> str:
+def _short(source: str, _most: int) -> str:
     """Shorten the path in a source: idx:/home/me/mnist is idx:…/mnist."""
     scheme, slash, path = source.partition("/")
     return f"{scheme}…/{path.rpartition('/')[2]}" if slash and "/" in path else source

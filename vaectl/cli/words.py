@@ -14,9 +14,11 @@ from vaectl.cli.app import app
 def all_words() -> dict[str, Any]:
     """Return all words, as `vaectl.completion.words` keeps them."""
     import vaectl.cli  # noqa: F401  # registers the commands
-    from vaectl.config import reading
+    from vaectl.base import plugins
+    from vaectl.config.schema import Config
 
-    schema = reading.json_schema()
+    plugins.load_installed()
+    schema = Config.model_json_schema()
     keys = dict(_keys(schema, schema, ""))
     short: dict[str, list[str]] = {}
     """Keys of the chosen plug as they may be written, without its name."""
