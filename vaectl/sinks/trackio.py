@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from typing import ClassVar, final
@@ -52,30 +52,43 @@ class _Run:
     """A run of a project. Trackio's own `log` writes later, prints to stdout and knows no times."""
 
     def __init__(self, project: str, run: str, training: Training) -> None:
+        from trackio.sqlite_storage import SQLiteStorage
+
         self._project, self._run, self._name = project, run, training.name
         settings = training.settings
         self._config = {"epochs": settings.epochs, **resume.settled(settings)}
+        held = SQLiteStorage.get_logs(project, run_id=run)
+        before = [row for row in held if row["step"] <= training.step]
+        if len(before) < len(held):  # what follows is of a time that was lost
+            SQLiteStorage.delete_run(project, self._name, run_id=run)
+            times, steps = ([row.pop(key) for row in before] for key in ("timestamp", "step"))
+            self._add(before, steps, times)
 
     def write(self, results: Results) -> None:
-        """Write an epoch; a step that is there is left as it is."""
-        from trackio.sqlite_storage import SQLiteStorage
-
+        """Write an epoch."""
         metrics = {
             f"{row.split}/{name}": value
             for row in results.rows
             for name, value in {**row.terms, "seconds": row.seconds}.items()
         }
+        time = datetime.fromtimestamp(results.time, UTC).isoformat()
+        self._add([{"epoch": results.epoch, **metrics}], [results.step], [time])
+
+    def _add(
+        self, rows: list[dict[str, float]], steps: Sequence[int], times: Sequence[str]
+    ) -> None:
+        from trackio.sqlite_storage import SQLiteStorage
+
         SQLiteStorage.bulk_log(
             self._project,
             self._name,
-            [{"epoch": results.epoch, **metrics}],
-            steps=[results.step],
-            timestamps=[datetime.fromtimestamp(results.time, UTC).isoformat()],
+            rows,
+            steps=[*steps],
+            timestamps=[*times],
             config=self._config,
-            log_ids=[f"{self._run}-{results.step}"],
+            log_ids=[f"{self._run}-{step}" for step in steps],  # each is there once
             run_id=self._run,
         )
-        self._config = {}  # once is enough
 
     def close(self, status: Status) -> None:
         """Do nothing: every epoch is in the database."""
