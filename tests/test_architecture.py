@@ -146,6 +146,8 @@ def test_a_source_is_named_by_nothing_outside_its_file() -> None:
         ("optax", {"optimizers", "training/program.py", "bench/measures.py"}),
         ("flax", {"models", "vae"}),
         ("tensorboardX", {"sinks/tensorboard.py"}),
+        ("mlflow", {"sinks/mlflow.py"}),
+        ("trackio", {"sinks/trackio.py"}),
         ("rich", {"cli"}),
     ],
 )

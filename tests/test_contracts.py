@@ -569,7 +569,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-@pytest.mark.parametrize("epochs", [0, 1, 2])
+@pytest.mark.parametrize(
+    "epochs", [*(pytest.param(epochs, marks=pytest.mark.full) for epochs in (0, 1)), 2]
+)
 @pytest.mark.usefixtures("trackers")
 @pytest.mark.parametrize("sink", SINK_ROWS)
 def test_what_a_sink_has_written_outlasts_a_kill_and_is_gone_on_with(

@@ -1,4 +1,4 @@
-"""What MLflow and Trackio hold of a run: the validation ELBO by step; no step may be there twice."""
+"""What MLflow and Trackio hold of a run: a curve by step; no step may be there twice."""
 
 import json
 import os

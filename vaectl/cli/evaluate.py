@@ -35,6 +35,7 @@ def evaluate(
     """Estimate ELBO, KL, NLL and log p(x) of a split, with standard errors over images.
 
     Example: vaectl evaluate latest --importance-samples 5000
+    Example: vaectl evaluate digits-5k-z20-adam-s0 --split validation --checkpoint latest --json
     """
     from vaectl.cli import progress, tables
     from vaectl.evaluation import assess as assessment

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from vaectl.base.terminal import say, show, visible
-from vaectl.cli.app import KEEP, AsJson, Debug, RunsDir, app
+from vaectl.cli.app import KEEP, AsJson, Commands, Debug, RunsDir, app
 
 
 class Order(StrEnum):
@@ -27,18 +27,18 @@ class Order(StrEnum):
 class _Listing(TyperGroup):
     """A command that does something itself, with a command below it: `runs` and `runs rm`."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Leave all that follows `rm` to it; the argument of `runs` has its default."""
         below = bool(args) and args[0] in self.commands
         ctx.allow_interspersed_args = not below
         return super().parse_args(ctx, ["*", *args] if below else args)
 
-    def get_params(self, ctx: typer.Context) -> list[Any]:
+    def get_params(self, ctx: Any) -> list[Any]:
         """Return no parameters to a command below, whose usage would name them."""
         return super().get_params(ctx) if ctx.command is self else []
 
 
-runs_app = typer.Typer(cls=_Listing)
+runs_app = Commands(cls=_Listing)
 app.add_typer(runs_app, name="runs", rich_help_panel=KEEP)
 
 
@@ -71,8 +71,8 @@ def runs(
     members of comparisons, too.
 
     Example: vaectl runs 'mnist-z20-*' --sort elbo
-
     Example: vaectl runs --where optimizer=adam --where 'elbo>-100'
+    Example: vaectl runs rm digits-5k-z20-adam-s0
     """
     if context.invoked_subcommand:
         return
@@ -106,6 +106,7 @@ def remove(
     """Remove runs and comparisons: the files that vaectl made, and no others.
 
     Example: vaectl runs rm digits-5k-z20-adam-s0 digits-5k-z20-sgd-s0
+    Example: vaectl runs rm compare-digits-5k-z20-tuned --yes
     """
     import sys
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -119,4 +120,4 @@ def _resolved(schema: Mapping[str, Any], field: Mapping[str, Any]) -> Mapping[st
 
 def _text(value: object) -> str:
     """Write a value as YAML has it."""
-    return {None: "null", True: "true", False: "false"}.get(value, str(value))  # type: ignore[call-overload]
+    return value if isinstance(value, str) else json.dumps(value)

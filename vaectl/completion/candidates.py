@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,9 @@ BY_METAVAR: Mapping[str, Callable[[places.Given, str], Sequence[str]]] = {
     "CHECKPOINT": places.checkpoints,
 }
 """What is looked up each time, by the metavar of an option or argument."""
+_PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
+"""A word that needs no quotes. Others are not offered: zsh evaluates what its script is told, and a
+directory may have any name."""
 ASSIGNMENT = "KEY=VALUE"
 """The metavar of a setting of the configuration."""
 
@@ -49,7 +53,7 @@ def find(known: Mapping[str, Any], before: Sequence[str], word: str) -> list[Can
 def _read(
     command: Mapping[str, Any], before: Sequence[str]
 ) -> tuple[Mapping[str, Any], Mapping[str, Any] | None, dict[str, str]]:
-    """Return the command that a line names, the option that waits for a value, and what is given."""
+    """Return the command of a line, the option that waits for a value, and what is given."""
     given: dict[str, str] = {}
     waiting, missing = None, 0
     for word in before:
@@ -87,13 +91,14 @@ def _argument(command: Mapping[str, Any], given: Mapping[str, str]) -> Mapping[s
 def _values(
     known: Mapping[str, Any], what: Mapping[str, Any], given: Mapping[str, str], word: str
 ) -> list[Candidate]:
+    values: Sequence[str]
     if what["metavar"] == ASSIGNMENT:
         values = _assignments(known["keys"], known["short"], word)
     elif what["metavar"] in BY_METAVAR:
         values = BY_METAVAR[what["metavar"]](given, word)
     else:
         values = what["values"]
-    return [(value, "") for value in values if value.startswith(word)]
+    return [(value, "") for value in values if value.startswith(word) and _PLAIN.fullmatch(value)]
 
 
 def _assignments(

@@ -15,7 +15,7 @@ class Shell(NamedTuple):
     """One shell."""
 
     typed: Callable[[], tuple[list[str], str]]
-    """Return the words after `vaectl` and before the cursor, and the beginning of the word there."""
+    """Return the words between `vaectl` and the cursor, and the beginning of the word there."""
     told: Callable[[Sequence[Candidate]], tuple[str, int]]
     """Return what to print, and the exit code."""
 
@@ -26,7 +26,7 @@ def split(text: str) -> list[str]:
 
     lexer = shlex.shlex(text, posix=True)
     lexer.whitespace_split, lexer.commenters = True, ""
-    found = []
+    found: list[str] = []
     try:
         found += lexer
     except ValueError:  # the quotation at the cursor
@@ -76,7 +76,7 @@ def _bash(found: Sequence[Candidate]) -> tuple[str, int]:
 
 def _zsh(found: Sequence[Candidate]) -> tuple[str, int]:
     def quoted(text: str) -> str:
-        return re.sub(r"""([\\"$`])""", r"\\\1", text).replace("'", "’").replace(":", r"\\:")
+        return re.sub(r"""([\\"$`])""", r"\\\1", text).replace("'", " ").replace(":", r"\\:")
 
     listed = [
         f'"{quoted(word)}":"{quoted(told)}"' if told else f'"{quoted(word)}"'

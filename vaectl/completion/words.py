@@ -9,8 +9,8 @@ argument has `name`, `metavar`, `takes` (words), `repeats`, `values` and `help`.
 from __future__ import annotations
 
 import json
-import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from vaectl.base.cache import directory
@@ -40,13 +40,7 @@ def known() -> dict[str, Any]:
 
 def _stamp() -> list[Any]:
     """Return what changes with vaectl's files, and with what is installed beside it."""
-    here = os.path.dirname(os.path.dirname(__file__))
-    files = [
-        f"{folder}/{name}"
-        for folder, _, names in os.walk(here)
-        for name in names
-        if name.endswith(".py")
-    ]
-    newest = max(os.stat(file).st_mtime_ns for file in files)
-    installed = [os.stat(path).st_mtime_ns for path in sys.path if os.path.isdir(path)]
-    return [here, len(files), newest, *installed]
+    here = Path(__file__).parent.parent
+    files = [file.stat().st_mtime_ns for file in here.rglob("*.py")]
+    installed = [path.stat().st_mtime_ns for path in map(Path, sys.path) if path.is_dir()]
+    return [str(here), len(files), max(files), *installed]

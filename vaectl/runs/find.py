@@ -14,6 +14,7 @@ from vaectl.config.schema import Config
 from vaectl.runs.directory import COMPARISON, PARTS, RunDir, is_run, missing_plugs
 from vaectl.runs.record import Record
 
+
 class Summary(NamedTuple):
     """A row of `vaectl runs`; unknown values are None."""
 

@@ -1,6 +1,6 @@
 """The identity of a training in a tracker, so that a resume goes on in the same curves.
 
-    runs/NAME/mlflow/run.json    {"format_version": 1, "where": "http://...", "run": "3f2a..."}
+runs/NAME/mlflow/run.json    {"format_version": 1, "where": "http://...", "run": "3f2a..."}
 """
 
 from __future__ import annotations

@@ -182,9 +182,7 @@ class _Run:
         settings = resume.settled(training.settings)
         parameters = [Param(key, str(value)[:_LONGEST]) for key, value in settings.items()]
         started = round(training.time * 1000)
-        made = self._client.create_run(
-            self._experiment, start_time=started, run_name=training.name
-        )
+        made = self._client.create_run(self._experiment, start_time=started, run_name=training.name)
         run = str(made.info.run_id)
         for first in range(0, len(parameters), _MOST_PARAMETERS):
             self._client.log_batch(run, params=parameters[first : first + _MOST_PARAMETERS])
