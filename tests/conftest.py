@@ -90,6 +90,17 @@ def _heed_signals() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session")
+def trackers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what MLflow and Trackio are told in folders of these tests; no server is asked."""
+    place = tmp_path_factory.mktemp("trackers")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"file://{place}/mlflow")
+        patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+        patch.setenv("TRACKIO_DIR", f"{place}/trackio")
+        yield
+
+
 @pytest.fixture
 def strict_types() -> Iterator[None]:
     """Refuse to mix types silently. Not for all tests: Optax's Adam itself mixes some."""

@@ -31,6 +31,7 @@ LAYERS = [
     {"__init__"},
     {"comparison"},
     {"cli"},
+    {"completion"},
     {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -145,6 +146,8 @@ def test_a_source_is_named_by_nothing_outside_its_file() -> None:
         ("optax", {"optimizers", "training/program.py", "bench/measures.py"}),
         ("flax", {"models", "vae"}),
         ("tensorboardX", {"sinks/tensorboard.py"}),
+        ("mlflow", {"sinks/mlflow.py"}),
+        ("trackio", {"sinks/trackio.py"}),
         ("rich", {"cli"}),
     ],
 )

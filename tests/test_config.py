@@ -265,7 +265,7 @@ def test_configurations_are_frozen() -> None:
 
 def test_the_schema_knows_every_key_and_refuses_others() -> None:
     schema = json.loads(json.dumps(reading.json_schema()))
-    assert set(schema["properties"]) == set(config.Config.model_fields)
+    assert set(schema["properties"]) == {*config.Config.model_fields, "base"}
     assert schema["additionalProperties"] is False
     assert schema["$defs"]["ModelChoice"]["properties"]["code_size"]["description"]
     assert schema["$defs"]["MLP"]["properties"]["hidden_size"]["description"]
@@ -329,3 +329,93 @@ def test_a_file_changed_anywhere_loads_or_is_refused(
 def test_any_assignment_loads_or_is_refused(key: str, value: str) -> None:
     with contextlib.suppress(ConfigError):
         reading.load(assignments=[f"{key}={value}"])
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("lr", "optimizer.adam.learning_rate"),
+        ("optimizer.lr", "optimizer.adam.learning_rate"),
+        ("optimizer.wd", "optimizer.weight_decay"),
+        ("bs", "batch_size"),
+        ("epoch", "epochs"),
+        ("model.hidden", "model.mlp.hidden_size"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(given: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=rf"unknown key {given}; did you mean {meant}\?"):
+        reading.load(assignments=[f"{given}=1"])
+
+
+@pytest.mark.parametrize("key", ["optimizer", "optimizer.schedule"])
+def test_a_name_in_the_place_of_a_section_names_the_key(key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"did you mean {key}\.name\?"):
+        reading.load(assignments=[f"{key}=cosine"])
+
+
+def _write(folder: Path, **files: str) -> None:
+    for name, text in files.items():
+        path = folder / f"{name.replace('__', '/')}.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+
+
+def test_an_experiment_is_based_on_the_file_of_another(tmp_path: Path) -> None:
+    _write(
+        tmp_path,
+        a="epochs: 3\nseed: 5\noptimizer: {name: adam, learning_rate: 0.01}\n"
+        "model: {hidden_size: 7}\n",
+        below__b="base: ../a.yaml\noptimizer: {learning_rate: 0.5, name: sgd}\n"
+        "model: {mlp: {hidden_size: 9}}\n",
+        c="base: below/b.yaml\noptimizer: {momentum: 0.5}\nepochs: 4\n",
+    )
+    found = reading.load(tmp_path / "c.yaml", assignments=["seed=6"])
+    assert (found.epochs, found.seed, found.model.mlp.hidden_size) == (4, 6, 9)
+    assert (found.optimizer.name, found.optimizer.chosen.learning_rate) == ("sgd", 0.5)
+    assert found.optimizer.chosen.momentum == 0.5
+    assert found.optimizer.adam.learning_rate == 0.01  # it was adam's, and still is
+    (tmp_path / "whole.yaml").write_text(reading.dump(found))
+    assert reading.load(tmp_path / "whole.yaml") == found
+
+
+def test_a_comparison_is_based_on_an_experiment_that_has_a_base(tmp_path: Path) -> None:
+    from vaectl.comparison import plan
+
+    _write(
+        tmp_path,
+        a="epochs: 3\nmodel: {hidden_size: 7}\n",
+        b="base: a.yaml\nmodel: {code_size: 2}\n",
+        c="base: {file: b.yaml, model: {mlp: {hidden_size: 8}}}\noptimizers: [adam]\n",
+        d="base: b.yaml\noptimizers: [adam]\n",
+    )
+    found = plan.load(tmp_path / "c.yaml").base
+    assert (found.epochs, found.model.code_size, found.model.mlp.hidden_size) == (3, 2, 8)
+    assert plan.load(tmp_path / "d.yaml").base.model.mlp.hidden_size == 7
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"a": "base: a.yaml"}, r"a\.yaml:1: base: .*a\.yaml is based on itself"),
+        ({"a": "base: b.yaml", "b": "base: ./a.yaml"}, r"b\.yaml:1: base: .* is based on itself"),
+        ({"a": "seed: 1\nbase: none.yaml"}, r"a\.yaml:2: base: .*none\.yaml: cannot be read"),
+        ({"a": "base: 3"}, r"a\.yaml:1: base: should be the path of a YAML file, not 3"),
+        ({"a": "base: b.yaml", "b": "optimizers: [adam]"}, r"b\.yaml: this is a comparison"),
+        ({"a": "base: b.yaml", "b": "seed: 1\nepochs: x"}, r"b\.yaml:2: epochs: "),
+        ({"a": "base: b.yaml\nepochs: x", "b": "epochs: 2"}, r"a\.yaml:2: epochs: "),
+        ({"a": "base: b.yaml", "b": "optimizer: {b1: 3}"}, r"b\.yaml:1: optimizer\.adam\.b1: "),
+    ],
+)
+def test_what_is_wrong_in_a_base_is_named_with_its_line(
+    files: dict[str, str], told: str, tmp_path: Path
+) -> None:
+    _write(tmp_path, **files)
+    with pytest.raises(ConfigError, match=told):
+        reading.load(tmp_path / "a.yaml")
+
+
+def test_the_configuration_of_a_run_is_based_on_no_file(tmp_path: Path) -> None:
+    """A run may come from somebody else."""
+    _write(tmp_path, a="seed: 1")
+    with pytest.raises(ConfigError, match="unknown key base"):
+        reading.load(tmp_path / "config.yaml", content=b"base: a.yaml")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from scipy import special, stats
 from scipy.stats import multivariate_normal
 
 from tests import tensorboard
+from tests import trackers as held
 from tests.conftest import Vaectl, assert_equal_runs, cut_off
 from tests.test_data import _source, _write_idx
 from vaectl import config, data
@@ -57,7 +59,9 @@ from vaectl.optimizers.rmsprop import RMSProp
 from vaectl.optimizers.sgd import SGD
 from vaectl.runs.metrics import Row
 from vaectl.sinks.base import Pictures, Results, Sink, Training
+from vaectl.sinks.mlflow import MLflow
 from vaectl.sinks.tensorboard import TensorBoard
+from vaectl.sinks.trackio import Trackio
 from vaectl.vae.networks import AutoEncoder
 from vaectl.vae.vae import VAE
 
@@ -91,8 +95,22 @@ OPTIMIZERS: list[Optimizer] = [
 Read = Callable[[Path], dict[int, float]]
 SINKS: dict[Sink, Read] = {
     TensorBoard(): lambda run: tensorboard.curve(run / "tensorboard", "elbo/validation"),
+    MLflow(): held.mlflow_curve,
+    Trackio(): held.trackio_curve,
 }
 """Each with what reads the validation ELBO by step from a run directory."""
+NEEDS = {MLflow: "mlflow", Trackio: "trackio"}
+SINK_ROWS = [
+    pytest.param(
+        sink,
+        id=repr(sink),
+        marks=pytest.mark.skipif(
+            type(sink) in NEEDS and find_spec(NEEDS[type(sink)]) is None,
+            reason=f"pip install 'vaectl[{sink.name}]'",
+        ),
+    )
+    for sink in SINKS
+]
 
 
 def _idx_folder(folder: Path) -> str:
@@ -551,8 +569,11 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-@pytest.mark.parametrize("epochs", [0, 1, 2])
-@pytest.mark.parametrize("sink", SINKS, ids=repr)
+@pytest.mark.parametrize(
+    "epochs", [*(pytest.param(epochs, marks=pytest.mark.full) for epochs in (0, 1)), 2]
+)
+@pytest.mark.usefixtures("trackers")
+@pytest.mark.parametrize("sink", SINK_ROWS)
 def test_what_a_sink_has_written_outlasts_a_kill_and_is_gone_on_with(
     sink: Sink, epochs: int, tmp_path: Path
 ) -> None:
@@ -570,7 +591,8 @@ def test_what_a_sink_has_written_outlasts_a_kill_and_is_gone_on_with(
     assert [*read(tmp_path).values()] == [*(-e for e in range(1, epochs + 1)), -7, -8]
 
 
-@pytest.mark.parametrize("sink", SINKS, ids=repr)
+@pytest.mark.usefixtures("trackers")
+@pytest.mark.parametrize("sink", SINK_ROWS)
 def test_what_a_sink_holds_of_later_steps_is_void_when_a_training_goes_on(
     sink: Sink, tmp_path: Path
 ) -> None:
@@ -581,7 +603,8 @@ def test_what_a_sink_holds_of_later_steps_is_void_when_a_training_goes_on(
     assert SINKS[sink](tmp_path) == {10: -9}
 
 
-@pytest.mark.parametrize("sink", SINKS, ids=repr)
+@pytest.mark.usefixtures("trackers")
+@pytest.mark.parametrize("sink", SINK_ROWS)
 def test_a_sink_that_follows_the_same_once_more_leaves_the_same_files(
     sink: Sink, tmp_path: Path
 ) -> None:

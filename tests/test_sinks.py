@@ -1,15 +1,18 @@
 """Sinks: what they get, and that no training is stopped, failed or changed by one."""
 
+import contextlib
 import json
 import os
 import queue
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -18,7 +21,8 @@ import numpy as np
 import pytest
 
 import vaectl as package
-from tests.conftest import Vaectl, assert_equal_runs
+from tests import trackers
+from tests.conftest import Vaectl, assert_equal_runs, cut_off
 from tests.tensorboard import curve, shown
 from vaectl import config, data, experiment, sinks
 from vaectl.base import plugins
@@ -27,7 +31,9 @@ from vaectl.base.files import Folder
 from vaectl.follow import follow, replay
 from vaectl.runs import belongings
 from vaectl.runs.directory import RunDir
+from vaectl.sinks import _identity
 from vaectl.sinks.base import Log, Results, Sink, Status, Training
+from vaectl.sinks.mlflow import MLflow
 from vaectl.sinks.tensorboard import TensorBoard
 from vaectl.training import events
 from vaectl.training.fit import Epoch
@@ -595,6 +601,105 @@ def test_a_member_that_is_damaged_leaves_the_logs_of_the_others(
     assert answer.out.split() == ["runs/c/adam-s1", "runs/c/sgd-s1"]
     for name in ("adam-s0", "sgd-s0"):
         assert f"runs/c/{name}/run.json: " in answer.err
+
+
+needs_mlflow = pytest.mark.skipif(
+    find_spec("mlflow") is None, reason="pip install 'vaectl[mlflow]'"
+)
+
+
+@needs_mlflow
+@pytest.mark.usefixtures("trackers")
+def test_mlflow_has_every_number_and_a_resume_goes_on_in_the_same_run(tmp_path: Path) -> None:
+    sink = MLflow(images_every=4)
+    assert _train(tmp_path, "a", sink) == []
+    run = tmp_path / "a"
+    first = trackers.identity(run, "mlflow")
+    cut = tmp_path / "cut"
+    cut_off(run, cut, 2)
+    with follow([sink], events.ignore) as told:
+        experiment.resume(RunDir(cut), _settings(), watch=told)
+    assert trackers.identity(cut, "mlflow") == first
+    for quantity in ("elbo", "kl", "nll"):
+        for split in ("train", "validation"):
+            rows = RunDir(run).read_metrics()
+            expected = {row.step: row.terms[quantity] for row in rows if row.split == split}
+            found = trackers.mlflow_curve(cut, f"{quantity}/{split}")
+            assert found == pytest.approx(expected, abs=1e-5)
+    client = trackers.mlflow_client()
+    held = client.get_run(first)
+    assert held.info.status == "FINISHED"
+    assert (held.data.params["model.code_size"], held.data.tags["epochs"]) == ("2", "4")
+    assert [file.path for file in client.list_artifacts(first, "samples")] == ["samples/000004.png"]
+    replay(RunDir(run), MLflow(images_every=None), events.ignore)
+    assert trackers.identity(run, "mlflow") == first
+    assert len(trackers.mlflow_curve(run)) == 4
+
+
+@needs_mlflow
+@pytest.mark.parametrize("kind", ["down", "hangs"])
+def test_a_server_that_does_not_answer_costs_a_warning_and_nothing_else(
+    kind: str, logged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is filled in afterwards, when there is one."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        uri = f"http://127.0.0.1:{server.getsockname()[1]}"
+        if kind == "down":
+            server.close()
+        warned = _train(tmp_path, "a", MLflow(uri=uri))
+    assert len(warned) == 1
+    assert "does not answer" in warned[0]
+    assert "vaectl export-log RUN --to mlflow" in warned[0]
+    assert_equal_runs(tmp_path / "a", logged / "bare")
+
+
+@pytest.mark.full
+@needs_mlflow
+@pytest.mark.skipif(shutil.which("mlflow") is None, reason="there is no mlflow server")
+def test_a_real_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = ["mlflow", "server", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/m.db"]
+    command += ["--artifacts-destination", str(tmp_path / "artifacts")]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    log = (tmp_path / "log").open("w")
+    with log, subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True) as server:
+        try:
+            for _ in range(240):
+                time.sleep(0.5)
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                    break
+            else:
+                pytest.skip("mlflow-skinny alone has no server: pip install mlflow")
+            assert _train(tmp_path, "a", MLflow()) == []
+            assert len(trackers.mlflow_curve(tmp_path / "a")) == 4
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+
+
+@pytest.mark.parametrize("name", ["mlflow", "trackio"])
+def test_without_a_tracker_it_says_what_to_install(
+    name: str, vaectl: Vaectl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"vaectl.sinks.{name}.find_spec", lambda _: None)
+    answer = vaectl("train", "--log", name)
+    assert answer.code == 2
+    assert f"pip install 'vaectl[{name}]'" in answer.err
+    assert not Path("runs").exists()
+
+
+def test_an_identity_holds_for_its_tracker_alone_and_goes_with_the_run(tmp_path: Path) -> None:
+    training = Training("a", tmp_path / "a", _settings(), 0, 0.0)
+    training.directory.mkdir()
+    assert _identity.recall(training, "mlflow", "here") is None
+    _identity.remember(training, "mlflow", "here", "7")
+    assert _identity.recall(training, "mlflow", "here") == "7"
+    assert _identity.recall(training, "mlflow", "elsewhere") is None
+    assert belongings.clear(Folder(training.directory)) == []
+    assert list(training.directory.iterdir()) == []
 
 
 def test_the_members_of_a_comparison_are_filled_in(vaectl: Vaectl, finished: Path) -> None:

@@ -13,6 +13,11 @@ def main() -> None:
     could stand in for any of them.
     """
     surroundings.settle()
+    asked = os.environ.get("_VAECTL_COMPLETE", "")
+    if asked.startswith("complete_"):  # by a shell's script: the word at the cursor, and fast
+        from vaectl import completion
+
+        sys.exit(completion.answer(asked))
     from vaectl.base.interrupts import ignore, leave_at_once
 
     leave_at_once()

@@ -157,7 +157,7 @@ class Choice(Section, Generic[P]):
 
     @model_validator(mode="before")
     @classmethod
-    def _own_keys(cls, values: object) -> object:
+    def own_keys(cls, values: object) -> object:
         """Move keys of the chosen plug into its subsection."""
         if not isinstance(values, dict):
             return values

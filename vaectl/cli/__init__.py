@@ -62,7 +62,7 @@ def _run() -> None:
     try:
         surroundings.check_files()
         _check_text(sys.argv)
-        app()
+        app(prog_name="vaectl")
     except Exception as reason:
         error = _told(reason)
         if error is None or Tracebacks.shown:

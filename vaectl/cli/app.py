@@ -1,16 +1,61 @@
 """The Typer application, and options that several commands share."""
 
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from vaectl.version import VERSION
 
+_EXAMPLE = "Example: "
+
 # Modules in this folder import nothing heavy at their top, so that `vaectl --help` is fast;
 # a command imports what it calls.
 
-app = typer.Typer(
+
+class Commands(typer.Typer):
+    """Commands whose help ends with examples: the lines `Example: ...` of their docstrings."""
+
+    def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
+        """Register a function, as Typer does."""
+        return self._with_examples(partial(super().command, name), options)
+
+    def callback(self, **options: Any) -> Callable[[Any], Any]:
+        """Register what handles the options before a command, as Typer does."""
+        return self._with_examples(super().callback, options)
+
+    def _with_examples(
+        self, register: Callable[..., Any], options: dict[str, Any]
+    ) -> Callable[[Any], Any]:
+        def registered(function: Callable[..., Any]) -> Any:
+            text, found = examples(function)
+            told = {"help": text, "epilog": _block(found)} if found else {}
+            return register(**{**told, **options})(function)
+
+        return registered
+
+
+def examples(function: Callable[..., Any]) -> tuple[str, list[str]]:
+    """Split a docstring into its text and its examples."""
+    lines = inspect.cleandoc(function.__doc__ or "").splitlines()
+    found = [line.removeprefix(_EXAMPLE) for line in lines if line.startswith(_EXAMPLE)]
+    text = "\n".join(line for line in lines if not line.startswith(_EXAMPLE))
+    # a paragraph's lines are joined, as Typer would not do
+    paragraphs = re.split(r"\n{2,}", text.strip())
+    return "\n\n".join(" ".join(part.split()) for part in paragraphs), found
+
+
+def _block(found: Sequence[str]) -> str:
+    """Return the end of a help text; Typer joins lines that no blank one parts."""
+    lines = [each.replace("[", "\\[") for each in found]  # brackets are no markup
+    return "\n\n".join(["[bold]Examples[/bold]", *(f"  {line}" for line in lines)])
+
+
+app = Commands(
     help="Variational auto-encoder experiments: one YAML file in, one run directory out.\n\n"
     "Start with [bold]vaectl train[/bold]: it trains on digits that come with the package. Then "
     "[bold]vaectl sample latest[/bold] shows what the model learned.",

@@ -29,6 +29,7 @@ def bench(
 ) -> None:
     """Measure training, evaluation and sampling, each against its matrix products alone.
 
+    Example: vaectl bench
     Example: vaectl bench configs/mnist-z20.yaml --scaling
     """
     import json

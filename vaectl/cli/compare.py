@@ -81,6 +81,8 @@ def compare_optimizers(
     The same command continues what was interrupted, and adds optimizers or seeds to what is there.
 
     Example: vaectl compare-optimizers --optimizers adam,sgd --seeds 3
+    Example: vaectl compare-optimizers --learning-rates 3e-4,1e-3,3e-3 --set batch_size=250
+    Example: vaectl compare-optimizers configs/compare/paper-z20.yaml --name paper-z20
     """
     from vaectl.comparison import plan
 

@@ -7,9 +7,9 @@ import typer
 
 from vaectl.base import terminal
 from vaectl.cli import plugs
-from vaectl.cli.app import KEEP, Debug, app
+from vaectl.cli.app import KEEP, Commands, Debug, app
 
-config_app = typer.Typer(help="Show configurations and their schema.", no_args_is_help=True)
+config_app = Commands(help="Show configurations and their schema.", no_args_is_help=True)
 app.add_typer(config_app, name="config", rich_help_panel=KEEP)
 
 ConfigFile = Annotated[
@@ -40,6 +40,7 @@ def show(
 ) -> None:
     """Print a configuration or a comparison with all keys.
 
+    Example: vaectl config show > mine.yaml
     Example: vaectl config show configs/mnist-z20.yaml --set model.code_size=2
     """
     from vaectl.comparison import plan

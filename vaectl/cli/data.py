@@ -6,19 +6,19 @@ import typer
 
 from vaectl.base.terminal import show
 from vaectl.cli import plugs
-from vaectl.cli.app import KEEP, Debug, Quiet, app
+from vaectl.cli.app import KEEP, Commands, Debug, Quiet, app
 
-data_app = typer.Typer(help="List and prepare data sets.", no_args_is_help=True)
+data_app = Commands(help="List and prepare data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data", rich_help_panel=KEEP)
 
 
 def _complete(incomplete: str) -> list[str]:
     """Complete the name of a source, those of installed packages among them."""
     from vaectl.base import plugins
-    from vaectl.data.sources.base import forms
+    from vaectl.data.sources.base import suggestions
 
     plugins.load_installed()
-    return [form for form in forms() if form.startswith(incomplete)]
+    return [source for source in suggestions() if source.startswith(incomplete)]
 
 
 @data_app.command("list")
@@ -26,7 +26,10 @@ def list_(
     plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
-    """List data sources, and which of them are ready on this machine."""
+    """List data sources, and which of them are ready on this machine.
+
+    Example: vaectl data list
+    """
     from vaectl.base import plugins
     from vaectl.data.sources.base import Source
 
@@ -51,6 +54,7 @@ def prepare(
     """Read, check and describe a data set; a download is kept for training.
 
     Example: vaectl data prepare tfds:fashion_mnist
+    Example: vaectl data prepare images:my-pictures
     """
     import sys
 

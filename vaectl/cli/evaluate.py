@@ -46,6 +46,7 @@ def evaluate(
     training image, is one that images of the data do not have.
 
     Example: vaectl evaluate latest --importance-samples 5000
+    Example: vaectl evaluate digits-5k-z20-adam-s0 --split validation --checkpoint latest --json
     """
     from vaectl.cli import progress, tables
     from vaectl.evaluation import assess as assessment

@@ -35,6 +35,7 @@ def export_log(
     comparison are written.
 
     Example: vaectl export-log latest --to tensorboard
+    Example: vaectl export-log latest --to mlflow:uri=http://127.0.0.1:5000
     """
     from vaectl import sinks
     from vaectl.base.errors import RunError

@@ -11,7 +11,9 @@ from vaectl.cli import plugs
 from vaectl.cli.app import LOOK, OUTPUT, Debug, RunsDir, app
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A path, a name in --runs-dir, or latest.")]
-Checkpoint = Annotated[str, typer.Option(help="best, latest, or the number of an epoch.")]
+Checkpoint = Annotated[
+    str, typer.Option(metavar="CHECKPOINT", help="best, latest, or the number of an epoch.")
+]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The seed of all random choices.")]
 Out = Annotated[
     Path | None,

@@ -1,13 +1,14 @@
-"""`vaectl runs`: the list of runs."""
+"""`vaectl runs`: the list of runs, and the removal of runs."""
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from vaectl.base.terminal import show
-from vaectl.cli.app import KEEP, AsJson, Debug, RunsDir, app
+from vaectl.base.terminal import say, show, visible
+from vaectl.cli.app import KEEP, AsJson, Commands, Debug, RunsDir, app
 
 
 class Order(StrEnum):
@@ -16,29 +17,125 @@ class Order(StrEnum):
     start = "start"
     name = "name"
     elbo = "elbo"
+    status = "status"
+    data = "data"
+    model = "model"
+    optimizer = "optimizer"
+    epoch = "epoch"
 
 
-@app.command(rich_help_panel=KEEP)
+class _Listing(TyperGroup):
+    """A command that does something itself, with a command below it: `runs` and `runs rm`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Leave all that follows `rm` to it; the argument of `runs` has its default."""
+        below = bool(args) and args[0] in self.commands
+        ctx.allow_interspersed_args = not below
+        return super().parse_args(ctx, ["*", *args] if below else args)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return no parameters to a command below, whose usage would name them."""
+        return super().get_params(ctx) if ctx.command is self else []
+
+
+runs_app = Commands(cls=_Listing)
+app.add_typer(runs_app, name="runs", rich_help_panel=KEEP)
+
+
+@runs_app.callback(invoke_without_command=True)
 def runs(
+    context: typer.Context,
     pattern: Annotated[str, typer.Argument(metavar="GLOB", help="Only matching names.")] = "*",
     sort: Annotated[
-        Order, typer.Option(help="By start, name, or best validation ELBO.")
+        Order, typer.Option(help="The newest first, the best validation ELBO, the first by name.")
     ] = Order.start,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CONDITION",
+            help="Only runs with optimizer=adam, status=failed, data=mnist, 'elbo>-100', "
+            "model.code_size=20, ...; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    members: Annotated[
+        bool, typer.Option("--members", help="A row for each run of a comparison, too.")
+    ] = False,
     runs_dir: RunsDir = Path("runs"),
     as_json: AsJson = False,
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """List runs: status, data, model, optimizer, epochs, best validation ELBO, age.
 
+    The table leaves out columns for which a terminal has no place; --json has everything, and the
+    members of comparisons, too.
+
     Example: vaectl runs 'mnist-z20-*' --sort elbo
+    Example: vaectl runs --where optimizer=adam --where 'elbo>-100'
+    Example: vaectl runs rm digits-5k-z20-adam-s0
     """
+    if context.invoked_subcommand:
+        return
     import json
 
     from vaectl.cli import tables
-    from vaectl.runs import find as library
+    from vaectl.runs import find, listing
 
-    rows = library.ordered(library.summaries(runs_dir, pattern), sort.value)
+    rows = find.summaries(runs_dir, pattern)
+    conditions = listing.parse(where or (), rows)
+    chosen = [row for row in rows if all(each.holds(row) for each in conditions)]
     if as_json:
-        show(json.dumps({"runs": [row._asdict() for row in rows]}))
-    else:
-        tables.show_runs(rows, runs_dir, pattern)
+        told = [row._asdict() for row in listing.ordered(chosen, sort.value)]
+        show(json.dumps({"runs": told}))
+        return
+    if not members and "/" not in pattern:
+        chosen = listing.folded(chosen)
+    tables.show_runs(listing.ordered(chosen, sort.value), runs_dir, [pattern, *(where or ())])
+
+
+@runs_app.command("rm")
+def remove(
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN", help="A path, a name in --runs-dir, latest; a comparison."),
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    runs_dir: RunsDir = Path("runs"),
+    debug: Debug = False,  # noqa: ARG001  # its callback acts
+) -> None:
+    """Remove runs and comparisons: the files that vaectl made, and no others.
+
+    Example: vaectl runs rm digits-5k-z20-adam-s0 digits-5k-z20-sgd-s0
+    Example: vaectl runs rm compare-digits-5k-z20-tuned --yes
+    """
+    import sys
+
+    from vaectl.base.errors import ConfigError
+    from vaectl.runs import find
+
+    found = dict.fromkeys(find.find_either(name, runs_dir) for name in names)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise ConfigError(
+                "runs are not removed without a question, and here is no terminal to ask it",
+                hint="--yes removes without asking",
+            )
+        if not typer.confirm(visible(f"Remove {', '.join(map(str, found))}?"), err=True):
+            say("nothing was removed")
+            return
+    for path in found:
+        for kept in _remove(path):
+            say(f"kept, not made by vaectl: {kept}")
+        show(path)
+
+
+def _remove(path: Path) -> list[str]:
+    """Remove a run or a comparison; return the paths of files that vaectl did not make."""
+    from vaectl.runs.directory import RunDir
+    from vaectl.runs.find import is_comparison
+
+    if not is_comparison(path):
+        return RunDir(path).remove()
+    from vaectl.comparison import directory
+
+    return directory.remove(path)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich import box
 from rich.console import Console
@@ -22,39 +22,115 @@ if TYPE_CHECKING:  # these load JAX
     from vaectl.bench.report import Bench
     from vaectl.comparison.summary import Summary as Comparison
 
-_WIDTH_WITHOUT_TERMINAL = 200
+_WIDTH_WITHOUT_TERMINAL = 1000
+_LONG_NAME = 40
+"""Most characters of a run's name where a terminal is narrow."""
 
 
-def show_runs(rows: Sequence[Summary], runs_dir: Path, pattern: str) -> None:
-    """Print one row per run, then what is wrong with any of them."""
+class _Column(NamedTuple):
+    """A column of the table of runs."""
+
+    heading: str
+    cell: Callable[[Summary], str]
+    number: bool = False
+    short: Callable[[str, int], str] = lambda cell, _most: cell
+    """Shorten a cell where a terminal is narrow, to so many characters if it is a name."""
+
+
+def show_runs(rows: Sequence[Summary], runs_dir: Path, asked: Sequence[str]) -> None:
+    """Print one row per run, then what is wrong with any of them.
+
+    Columns that find no place on a terminal are shortened, then left out one after the other, the
+    least telling first.
+
+    Args:
+        rows: the runs.
+        runs_dir: where they are.
+        asked: what selects them: a pattern of names, and conditions.
+    """
     if not rows:
-        show(f"no runs in {runs_dir}" + (f" match {pattern}" if pattern != "*" else ""))
+        chosen = [each for each in asked if each != "*"]
+        show(f"no runs in {runs_dir}" + (f" match {', '.join(chosen)}" if chosen else ""))
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("name", "status", "data", "model", "optimizer"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("epochs", "best validation ELBO", "age"):
-        table.add_column(heading, justify="right")
     now = datetime.now(UTC)
-    for row in rows:
-        if row.start is None:
-            table.add_row(Text(visible(row.name)), Text(row.status))
-            continue
-        known = (row.name, row.status, row.data, row.model, row.optimizer)
-        best = "" if row.best_score is None else f"{row.best_score:.2f}"
-        if row.best_quantity not in (None, "elbo"):
-            best += f" ({label(row.best_quantity)})"
-        table.add_row(
-            # as text: names and sources may contain characters of markup
-            *(Text(visible(value or "")) for value in known),
-            f"{row.epoch}/{row.epochs}",
-            Text(visible(best)),
-            age(row.start, now),
-        )
-    _print(table)
+    columns = {
+        "name": _Column("name", _name, short=_middle),
+        "status": _Column("status", lambda row: row.status),
+        "data": _Column("data", lambda row: row.data or "", short=_short),
+        "model": _Column("model", lambda row: row.model or ""),
+        "optimizer": _Column("optimizer", lambda row: row.optimizer or ""),
+        "epochs": _Column("epochs", _epochs, number=True),
+        "best": _Column("best validation ELBO", _best, number=True),
+        "age": _Column("age", lambda row: age(row.start, now) if row.start else "", number=True),
+    }
+    console = _console()
+    unbounded = console.options.update(width=_WIDTH_WITHOUT_TERMINAL)
+
+    def missing(table: Table) -> int:
+        return console.measure(table, options=unbounded).maximum - console.width
+
+    table = _runs_table(rows, columns.values())
+    for dropped in ("", "data", "model", "age", "epochs", "optimizer", "status"):
+        if missing(table) <= 0:
+            break
+        columns.pop(dropped, None)
+        table = _runs_table(rows, columns.values(), most=_LONG_NAME)
+    if missing(table) > 0:
+        table = _runs_table(rows, columns.values(), most=_LONG_NAME - missing(table))
+    console.print(table)
     for row in rows:
         if row.problem is not None:
-            show(f"{row.name}: {row.problem}")
+            show(row.problem if row.members else f"{row.name}: {row.problem}")
+
+
+def _runs_table(
+    rows: Sequence[Summary], columns: Collection[_Column], *, most: int | None = None
+) -> Table:
+    """Build the table; `most` is how many characters of a name there is place for, None for all."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        heading = column.heading if most is None else column.heading.replace("validation ", "")
+        table.add_column(
+            heading,
+            justify="right" if column.number else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+        )
+    for row in rows:
+        cells = [column.cell(row) for column in columns]
+        if most is not None:
+            pairs = zip(columns, cells, strict=True)
+            cells = [column.short(cell, most) for column, cell in pairs]
+        # as text: names and sources may contain characters of markup, or end lines
+        table.add_row(*(Text(visible(cell).replace("\n", "\\n")) for cell in cells))
+    return table
+
+
+def _name(row: Summary) -> str:
+    return f"{row.name} ({row.members} runs)" if row.members else row.name
+
+
+def _epochs(row: Summary) -> str:
+    return "" if row.epochs is None else f"{row.epoch}/{row.epochs}"
+
+
+def _best(row: Summary) -> str:
+    if row.best_score is None:
+        return ""
+    other = row.best_quantity not in (None, "elbo")
+    return f"{row.best_score:.2f}" + (f" ({label(row.best_quantity or '')})" if other else "")
+
+
+def _middle(name: str, most: int) -> str:
+    """Leave out the middle of a long name."""
+    half = max(most // 2, 2)
+    return name if len(name) <= 2 * half else f"{name[:half]}…{name[1 - half :]}"
+
+
+def _short(source: str, _most: int) -> str:
+    """Shorten the path in a source: idx:/home/me/mnist is idx:…/mnist."""
+    scheme, slash, path = source.partition("/")
+    return f"{scheme}…/{path.rpartition('/')[2]}" if slash and "/" in path else source
 
 
 def show_evaluation(e: Evaluation) -> None:
@@ -158,8 +234,12 @@ def show_comparison(c: Comparison) -> None:
     show(c.verdict)
 
 
-def _print(table: Table) -> None:
+def _console() -> Console:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _WIDTH_WITHOUT_TERMINAL
-    console.print(table)
+    return console
+
+
+def _print(table: Table) -> None:
+    _console().print(table)

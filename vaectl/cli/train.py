@@ -96,8 +96,9 @@ def train(
 ) -> None:
     """Train a model: from a YAML file to checkpoints, metrics and curves.
 
+    Example: vaectl train
     Example: vaectl train configs/mnist-z20.yaml --optimizer sgd --epochs 10
-
+    Example: vaectl train --code-size 2 --set optimizer.schedule.name=cosine
     Example: vaectl train --resume latest
     """
     from vaectl.base.errors import ConfigError

@@ -112,6 +112,25 @@ def locked(path: Path, *, force: bool) -> Iterator[list[str]]:
         yield left
 
 
+def remove(path: Path) -> list[str]:
+    """Remove a comparison, or the files and runs in it that vaectl made; return all other paths.
+
+    Raises:
+        RunError: another process writes in it, it is a link, or a file cannot be removed.
+    """
+    place = path.absolute()
+    if place.is_symlink():
+        raise RunError(f"{path}: {LINK}", hint="remove the link itself")
+    with locked(place, force=True) as left:
+        parent = Folder(place.parent)
+        if parent.folder(place.name).names() in ([], [".lock"]):
+            try:
+                parent.remove(place.name)
+            except OSError as error:
+                raise unwritable(error) from None
+    return left
+
+
 def _check_links(folder: Folder) -> None:
     """Refuse links in the place of the comparison's files.
 

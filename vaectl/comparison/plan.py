@@ -275,12 +275,12 @@ def load(
     if file is not None and isinstance(own, dict) and isinstance(own.get("file"), str):
         lines = {path: line for path, line in origins.items() if path[0] == "base"}
         try:
-            of_file = reading.read_mapping(file.parent / own.pop("file"), origins, ("base",))
-            values["base"] = _merged(of_file, own)
+            named = file.parent / own.pop("file")
+            of_file = reading.read_experiment(named, origins, ("base",), above=[file])
+            values["base"] = reading.override(of_file, own, origins, lines, ("base",))
         except ConfigError as error:  # reported with all other problems
             problems.append(f"{origins['base',]}: base: {error.message}")
             values["base"] = own
-        origins.update(lines)
     elif base is None:
         values["base"] = Comparison().base.model_dump()
     if options and options.get("protocol") == "paper":
@@ -298,15 +298,6 @@ def load(
         hint = "configs/compare has comparisons to start from"
         raise ConfigError("\n".join(problems), hint=hint)
     return settings
-
-
-def _merged(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested mappings in which the second overrides the first."""
-    both = {**values, **over}
-    for key in {*values} & {*over}:
-        if isinstance(values[key], dict) and isinstance(over[key], dict):
-            both[key] = _merged(values[key], over[key])
-    return both
 
 
 def differing(new: Comparison, old: Comparison) -> list[str]:

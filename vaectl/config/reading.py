@@ -39,6 +39,12 @@ MOST_BYTES = 2**16
 MOST_VALUES = 1000
 """The most values of a file, after aliases are expanded: nested aliases could fill the memory."""
 
+BASE = "base"
+"""The key of the file whose experiment a file changes."""
+_OF_COMPARISONS = frozenset(
+    ("optimizers", "protocol", "seeds", "tuning", "target", "importance_samples")
+)
+
 Kind = TypeVar("Kind", bound=Section)
 
 _Path = tuple[str | int, ...]
@@ -57,7 +63,7 @@ def load(
 
     Args:
         file: a YAML file; None for the built-in default.
-        content: the file's content, if it was read already.
+        content: the file's content, if it was read already; it may not be based on other files.
         assignments: `dotted.key=value`, the value in YAML; applied in order, after the file.
         options: dotted key to value (None: not given), applied last.
 
@@ -66,13 +72,10 @@ def load(
     """
     values: dict[str, Any] = {}
     origins: Origins = {}
-    if file is not None:
+    if file is not None and content is None:
+        values = read_experiment(file, origins)
+    elif file is not None:
         values = read_mapping(file, origins, content=content)
-        if is_comparison(values):
-            raise ConfigError(
-                f"{file}: this is a comparison, not one experiment",
-                hint=f"vaectl compare-optimizers {shlex.quote(str(file))}",
-            )
     assign(values, origins, assignments)
     for key, value in (options or {}).items():
         if value is not None:
@@ -93,7 +96,106 @@ def of_mapping(values: Mapping[str, Any]) -> Config:
 
 def is_comparison(values: Mapping[str, Any]) -> bool:
     """Tell whether a file is a comparison, by keys that no experiment has."""
-    return not {"base", "optimizers", "protocol"}.isdisjoint(values)
+    return isinstance(values.get(BASE), dict) or not _OF_COMPARISONS.isdisjoint(values)
+
+
+def read_experiment(
+    file: Path, origins: Origins, below: _Path = (), *, above: Sequence[Path] = ()
+) -> dict[str, Any]:
+    """Read the keys of an experiment; what its file leaves out is of the file that `base` names.
+
+    Args:
+        file: a YAML file. The path in its key `base` is relative to it.
+        origins: notes the line of each key.
+        below: the path of the experiment's keys in `origins`.
+        above: the files that are based on this one.
+
+    Raises:
+        ConfigError: a file cannot be read, is a comparison, or is based on itself.
+    """
+    own: Origins = {}
+    values = read_mapping(file, own, below)
+    if is_comparison(values):
+        raise ConfigError(
+            f"{file}: this is a comparison, not one experiment",
+            hint=f"vaectl compare-optimizers {shlex.quote(str(file))}",
+        )
+    if len(origins) + len(own) > MOST_VALUES:
+        raise ConfigError(f"{file}: more than {MOST_VALUES} values, with its bases", hint=_YAML)
+    if BASE not in values:
+        origins.update(own)
+        return values
+    base, line = values.pop(BASE), own.pop((*below, BASE))
+    if not isinstance(base, str):
+        raise ConfigError(
+            f"{line}: base: should be the path of a YAML file, not {_shown(base)}", hint=_YAML
+        )
+    files = [*above, file]
+    if any(_same(file.parent / base, each) for each in files):
+        raise ConfigError(
+            f"{line}: base: {file.parent / base} is based on itself", hint="base it on another file"
+        )
+    try:
+        inherited = read_experiment(file.parent / base, origins, below, above=files)
+    except ConfigError as error:
+        raise ConfigError(f"{line}: base: {error.message}", hint=error.hint) from None
+    return override(inherited, values, origins, own, below)
+
+
+def override(
+    values: dict[str, Any],
+    over: Mapping[str, Any],
+    origins: Origins,
+    lines: Origins,
+    below: _Path = (),
+) -> dict[str, Any]:
+    """Return an experiment with other values for some keys.
+
+    Args:
+        values: the experiment.
+        over: the keys that differ.
+        origins: of the experiment's keys; it takes over those of the others.
+        lines: the origins of the others.
+        below: the path of the experiment's keys in both.
+    """
+    load_plugs({**values, **over})
+    found = {key: _settled(key, value) for key, value in values.items()}
+    # names first: a key beside a name is one of the plug that is chosen in the end
+    for path, value in sorted(_leaves(over), key=lambda leaf: leaf[0][-1] != "name"):
+        section = found
+        for parent in path[:-1]:
+            inner = section.get(parent)
+            section[parent] = dict(inner) if isinstance(inner, dict) else {}
+            section = section[parent]
+        section[path[-1]] = value
+        if other := _make_way(found, path):
+            origins.pop((*below, *other), None)
+    origins.update(lines)
+    return found
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.resolve() == other.resolve()
+    except (OSError, RuntimeError):
+        return False
+
+
+def _leaves(values: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[Any]:
+    """Yield the path and the value of each key that has no keys below it."""
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, (*above, key))
+        else:
+            yield (*above, key), value
+
+
+def _settled(kind: str, section: Any) -> Any:
+    """Move keys beside a plug's name into its subsection, where another name leaves them."""
+    if kind not in schema.CHOICES or not isinstance(section, dict):
+        return section
+    choice = schema.Config.model_fields[kind].annotation
+    return choice.own_keys(section) if choice is not None else section
 
 
 def assign(
@@ -158,9 +260,14 @@ def dump(config: Section, header: str = "") -> str:
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a configuration file with all installed plugs, for editors."""
     plugins.load_installed()
+    found = schema.Config.model_json_schema()
+    found["properties"][BASE] = {
+        "type": "string",
+        "description": "A YAML file, relative to this one, whose experiment this one changes.",
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **schema.Config.model_json_schema(),
+        **found,
         "title": "vaectl configuration",
     }
 
@@ -276,35 +383,33 @@ def put(values: dict[str, Any], origins: Origins, dotted: str, value: object, or
         section = below
     section[last] = value
     path = tuple(dotted.split("."))
-    _make_way(values, origins, path)
+    if other := _make_way(values, path):
+        origins.pop(other, None)
     for known in [known for known in origins if known[: len(path)] == path]:
         del origins[known]
     origins[path] = origin
 
 
-def _make_way(values: dict[str, Any], origins: Origins, path: _Path) -> None:
-    """Remove the other spelling of a key, so that an option or assignment overrides the file.
+def _make_way(values: dict[str, Any], path: _Path) -> _Path | None:
+    """Remove the other spelling of a key, so that it overrides the file; return its path.
 
     A key of the chosen plug can be written as `model.hidden_size` or `model.mlp.hidden_size`.
     """
-    if path[0] == "base":  # the experiment of a comparison
-        base = values.get("base")
-        if isinstance(base, dict):
-            _make_way(base, {}, path[1:])
-        return
+    if path[0] == BASE:  # the experiment of a comparison
+        base = values.get(BASE)
+        other = _make_way(base, path[1:]) if isinstance(base, dict) and path[1:] else None
+        return (BASE, *other) if other else None
     if len(path) < 2 or path[0] not in schema.CHOICES:
-        return
+        return None
     kind, *rest = path
     section, plug = values[str(kind)], _chosen(values, str(kind))
     if len(rest) == 1 and isinstance(section.get(plug), dict):
-        other: _Path = (kind, plug, rest[0])
-        section[plug].pop(rest[0], None)
-    elif len(rest) == 2 and rest[0] == plug:
-        other = (kind, rest[1])
+        section[plug] = {key: value for key, value in section[plug].items() if key != rest[0]}
+        return kind, plug, rest[0]
+    if len(rest) == 2 and rest[0] == plug:
         section.pop(rest[1], None)
-    else:
-        return
-    origins.pop(other, None)
+        return kind, rest[1]
+    return None
 
 
 def _chosen(values: dict[str, Any], kind: str) -> str:
@@ -360,6 +465,8 @@ def _explain(
         if details["type"] == "model_type":
             reason = "should be a mapping of keys to values"
         what = f"{dotted}: {reason}, not {_shown(details['input'])}"
+        if isinstance(details["input"], str) and f"{dotted}.name" in keys(model):
+            what += f"; did you mean {dotted}.name?"
     where = origins.get(_known_place(details, origins))
     return f"{where}: {what}" if where else what
 
@@ -417,10 +524,14 @@ def _nearest(dotted: str, values: dict[str, Any], model: type[Section]) -> str |
     by_last: dict[str, list[str]] = {}
     for key in known:
         by_last.setdefault(key.rpartition(".")[2], []).append(key)
+    # such as lr for learning_rate
+    initials = {"".join(word[0] for word in name.split("_")): name for name in by_last}
+    last = initials.get(last, last) if len(last) > 1 else last
     for name in difflib.get_close_matches(last, by_last, n=1, cutoff=0.7):
         for kind in schema.CHOICES:
             of_chosen = f"{kind}.{_chosen(values, kind)}.{name}"
             if of_chosen in by_last[name]:
                 return of_chosen
         return max(by_last[name], key=lambda key: difflib.SequenceMatcher(a=dotted, b=key).ratio())
-    return next(iter(difflib.get_close_matches(dotted, known, n=1, cutoff=0.6)), None)
+    others = [key for key in known if not dotted.startswith(f"{key}.")]
+    return next(iter(difflib.get_close_matches(dotted, others, n=1, cutoff=0.6)), None)

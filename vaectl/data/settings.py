@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 
 from vaectl.base.errors import DataError
 from vaectl.base.section import Count, Section, conflict
-from vaectl.data.sources.base import DEFAULT, Source, forms, parse
+from vaectl.data.sources.base import DEFAULT, Source, forms, parse, suggestions
 
 
 def _resolved(text: str) -> str:
@@ -24,6 +24,7 @@ def _describe(schema: dict[str, Any]) -> None:
         re.escape(name) + (r":[^\x00\n]+" if source.placeholder else "")
         for name, source in Source.known.items()
     ]
+    schema["examples"] = suggestions()
     schema["pattern"] = f"^({'|'.join(names)})$"
     schema["description"] = f"Where the images come from: {', '.join(forms())}."
 

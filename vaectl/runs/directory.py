@@ -229,6 +229,21 @@ class RunDir:
     ) -> None:
         self._lock.release()
 
+    def remove(self) -> list[str]:
+        """Remove the run, or the files in it that vaectl made; return the paths of all others.
+
+        Raises:
+            RunError: another process writes in it, it is a link, or a file cannot be removed.
+        """
+        place = self.path.absolute()
+        with _writing(place):
+            if place.is_symlink():
+                raise OSError(errno.ELOOP, LINK, str(self.path))
+            with self._acquired():
+                left = belongings.remove_run(Folder(place.parent), place.name)
+            self._lock.release()
+        return left
+
     @property
     def name(self) -> str:
         """The directory's name, also if its path is '.'."""

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from vaectl.base.errors import ConfigError, RunError
 from vaectl.base.files import LINK, Folder
 from vaectl.config.schema import Config
 from vaectl.runs.directory import COMPARISON, PARTS, RunDir, is_run, missing_plugs
 from vaectl.runs.record import Record
-
-Order = Literal["start", "name", "elbo"]
 
 
 class Summary(NamedTuple):
@@ -32,6 +31,10 @@ class Summary(NamedTuple):
     """That value, in nats per image."""
     start: str | None = None
     problem: str | None = None
+    settings: Mapping[str, Any] = {}
+    """Its configuration when it started, by dotted path."""
+    members: int = 0
+    """The number of runs that this row sums up; 0 for a row that is one run."""
 
 
 def find(run: str, runs_dir: Path) -> RunDir:
@@ -87,6 +90,16 @@ def find_all(run: str, runs_dir: Path) -> list[RunDir]:
     return [find(run, runs_dir)]
 
 
+def find_either(run: str, runs_dir: Path) -> Path:
+    """Find the directory of a run, as `find` does, or of a comparison.
+
+    Raises:
+        RunError: there is none.
+    """
+    paths = [path for path in (runs_dir / run, Path(run)) if is_comparison(path)]
+    return paths[0] if paths else find(run, runs_dir).path
+
+
 def is_comparison(path: Path) -> bool:
     """Tell whether a directory is a comparison, even if its settings are missing."""
     return _exists(path / COMPARISON) or _exists(path / "trials")
@@ -133,24 +146,6 @@ def summaries(runs_dir: Path, pattern: str = "*") -> list[Summary]:
     return [_summary(name, path) for name, path in named.items() if fnmatch.fnmatch(name, pattern)]
 
 
-def ordered(rows: list[Summary], by: Order) -> list[Summary]:
-    """Sort rows: the newest, the first by name, or the best validation ELBO first.
-
-    Runs whose best epoch is not chosen by ELBO come last there: other bounds do not compare.
-    """
-    if by == "name":
-        return rows
-    if by == "elbo":
-        return sorted(rows, key=_elbo, reverse=True)
-    return sorted(rows, key=lambda row: row.start or "", reverse=True)
-
-
-def _elbo(row: Summary) -> float:
-    if row.best_quantity != "elbo" or row.best_score is None:
-        return float("-inf")
-    return row.best_score
-
-
 def age(start: str, now: datetime) -> str:
     """Return how long ago a run started, in the largest unit that fits."""
     seconds = (now - datetime.fromisoformat(start)).total_seconds()
@@ -194,6 +189,7 @@ def _summary(name: str, path: Path) -> Summary:
         best_score=record.best.score if record.best else None,
         start=record.start,
         problem=f"needs {needed}, which is not loaded" if needed else None,
+        settings=record.settings,
     )
 
 

@@ -5,18 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar, final
-
-import numpy as np
+from typing import Any, ClassVar, final
 
 from vaectl.base.errors import ConfigError
 from vaectl.base.files import Folder
 from vaectl.base.section import Count
 from vaectl.runs import belongings, resume
+from vaectl.sinks._sheets import sheets
 from vaectl.sinks.base import Log, Pictures, Results, Sink, Status, Training
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 FOLDER = "tensorboard"
 """In the run directory."""
@@ -116,24 +112,8 @@ class _EventFile:
 
 
 def _images(pictures: Pictures) -> list[Any]:
-    """Two pictures: samples; and images with their reconstructions below them."""
     from tensorboardX.summary import image
 
-    pairs = np.concatenate([pictures.images, pictures.reconstructions])
-    sheets = {"samples": pictures.samples, "reconstructions": pairs}
     return [
-        image(name, _sheet(images), dataformats="HWC").value[0]
-        for name, images in sheets.items()
-        if len(images)
+        image(name, sheet, dataformats="HWC").value[0] for name, sheet in sheets(pictures).items()
     ]
-
-
-def _sheet(images: Float[np.ndarray, "count h w c"]) -> Float[np.ndarray, "height width c"]:
-    """Lay images out in rows of eight, or half as many as there are; missing ones are black."""
-    count, height, width, channels = images.shape
-    columns = min(8, -(-count // 2))
-    rows = -(-count // columns)
-    sheet = np.zeros((rows * columns, height, width, channels), np.float32)
-    sheet[:count] = np.clip(images, 0, 1)
-    tiles = sheet.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
-    return tiles.reshape(rows * height, columns * width, channels)

@@ -140,13 +140,19 @@ def forms() -> list[str]:
     return [source.form() for source in Source.known.values()]
 
 
+def suggestions() -> list[str]:
+    """Return what a configuration may begin with: whole sources, and schemes of the others."""
+    return [
+        f"{scheme}:{rest}" if rest or source.placeholder else scheme
+        for scheme, source in Source.known.items()
+        for rest in source.examples or ("",)
+    ]
+
+
 def _nearest(name: str, text: str) -> str:
     """Name all sources, and the one that was probably meant."""
-    examples = [
-        f"{scheme}:{rest}" for scheme, source in Source.known.items() for rest in source.examples
-    ]
     near = [Source.known[scheme].form() for scheme in difflib.get_close_matches(name, Source.known)]
-    near += difflib.get_close_matches(text, examples)
+    near += difflib.get_close_matches(text, suggestions())
     there = f"there are {', '.join(forms())}"
     return there + (f"; did you mean {near[0]}?" if near else "")
 

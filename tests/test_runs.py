@@ -1,0 +1,152 @@
+"""`vaectl runs`: what is listed and how wide it is; and what `vaectl runs rm` removes."""
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from tests.conftest import Vaectl
+from vaectl.base.errors import ConfigError
+from vaectl.cli import tables
+from vaectl.runs import listing
+from vaectl.runs.directory import RunDir
+from vaectl.runs.find import Summary
+
+ADAM = {"optimizer.name": "adam", "model.code_size": 20, "optimizer.adam.nesterov": False}
+ROWS = [
+    Summary("a", "finished", "tfds:mnist", "500-20 tanh", "adam 0.001", 9, 9, "elbo", -103.0,
+            "2026-01-02T00:00:00+00:00", settings=ADAM),
+    Summary("b", "failed", "idx:/home/me/data/mnist", "conv", "sgd 0.1", 3, 9, "iwae", -90.0,
+            "2026-01-03T00:00:00+00:00", settings={"optimizer.name": "sgd", "model.code_size": 2}),
+    Summary("c/adam-s0", "finished", "digits-5k", "500-20 tanh", "adam 0.01", 2, 2, "elbo", -120.0,
+            "2026-01-01T00:00:00+00:00", settings=ADAM),
+    Summary("c/sgd-s0", "failed", "digits-5k", "500-20 tanh", "sgd 0.01", 1, 2, "elbo", -130.0,
+            "2026-01-01T00:00:09+00:00"),
+    Summary("d", "not a run", problem="run.json: broken"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("conditions", "names"),
+    [
+        (["optimizer=adam"], ["a", "c/adam-s0"]),
+        (["optimizer!=adam"], ["b", "c/sgd-s0"]),
+        (["status=failed"], ["b", "c/sgd-s0"]),
+        (["data=mnist"], ["a", "b"]),
+        (["data=*5k"], ["c/adam-s0", "c/sgd-s0"]),
+        (["elbo>-125"], ["a", "c/adam-s0"]),
+        (["elbo <= -120", "optimizer = sgd"], ["c/sgd-s0"]),
+        (["iwae>=-90"], ["b"]),
+        (["model.code_size=20"], ["a", "c/adam-s0"]),
+        (["optimizer.adam.nesterov=false"], ["a", "c/adam-s0"]),
+        (["epoch<3"], ["c/adam-s0", "c/sgd-s0"]),
+        (["name=c/*"], ["c/adam-s0", "c/sgd-s0"]),
+        (["start>2026-01-02"], ["a", "b"]),
+    ],
+)
+def test_conditions_select_runs(conditions: list[str], names: list[str]) -> None:
+    found = listing.parse(conditions, ROWS)
+    assert [row.name for row in ROWS if all(each.holds(row) for each in found)] == names
+
+
+@pytest.mark.parametrize("text", ["optimizr=adam", "adam", "=adam", "model.codesize=2"])
+def test_what_is_no_condition_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        listing.parse([text], ROWS)
+
+
+def test_runs_are_sorted_by_every_column() -> None:
+    def names(by: str) -> list[str]:
+        return [row.name for row in listing.ordered(ROWS, by)]
+
+    assert names("elbo") == ["a", "c/adam-s0", "c/sgd-s0", "b", "d"]
+    assert names("start") == ["b", "a", "c/sgd-s0", "c/adam-s0", "d"]
+    assert names("optimizer") == ["a", "c/adam-s0", "c/sgd-s0", "b", "d"]
+    for by in listing.COLUMNS:
+        assert sorted(names(by)) == sorted(row.name for row in ROWS)
+
+
+def test_members_of_a_comparison_are_one_row() -> None:
+    a, b, c, d = listing.folded(ROWS)
+    assert (a, b, d) == (ROWS[0], ROWS[1], ROWS[4])
+    assert (c.name, c.members, c.best_score, c.epoch) == ("c", 2, -120.0, 1)
+    assert c.status == "1 finished, 1 failed"
+    assert c.optimizer == "adam, sgd"
+    assert c.start == "2026-01-01T00:00:09+00:00"
+
+
+@pytest.mark.parametrize("width", [250, 120, 100, 80, 60, 40, 24])
+def test_a_row_is_one_line_of_the_terminal_and_no_number_is_cut(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = ROWS[0]._replace(name="a-long-name-" + 70 * "x", data="idx:/a/very/long/path/of/mnist")
+    monkeypatch.setattr(tables, "_console", lambda: Console(width=width, highlight=False))
+    tables.show_runs([long, *listing.folded(ROWS[1:4])], Path("runs"), [])
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert len(lines) == 2 + 3
+    assert all(cell_len(line) <= width for line in lines)
+    for line, score in zip(lines[2:], ("-103.00", "-90.00 (IWAE)", "-120.00"), strict=True):
+        assert score in line
+    assert ("idx:/a/very/long/path/of/mnist" in lines[2]) == (width == 250)
+
+
+def test_a_pipe_has_everything(vaectl: Vaectl, runs: Path) -> None:
+    name = "z2-" + 90 * "x"
+    (runs / "z2").rename(runs / name)
+    assert name in vaectl("runs").out
+    answer = vaectl("runs", "--where", "model.code_size=5", "--json")
+    (row,) = json.loads(answer.out)["runs"]
+    assert row["name"] == "z5"
+    assert row["settings"]["model.code_size"] == 5
+    assert vaectl("runs", "--where", "nothing=5").code == 2
+    assert "no runs in runs match elbo>0" in vaectl("runs", "--where", "elbo>0").out
+
+
+def test_members_are_listed_on_request(vaectl: Vaectl, finished: Path) -> None:
+    shutil.copytree(finished, "runs/c")
+    assert "c (4 runs)" in vaectl("runs").out
+    for arguments in (("--members",), ("c/*",)):
+        assert "c/adam-s0" in vaectl("runs", *arguments).out
+    assert len(json.loads(vaectl("runs", "--json").out)["runs"]) == 4
+
+
+def test_only_files_of_vaectl_are_removed(vaectl: Vaectl, runs: Path, finished: Path) -> None:
+    shutil.copytree(finished, "runs/c")
+    (runs / "z2" / "notes.txt").write_text("mine")
+    answer = vaectl("runs", "rm", "z2", "z5", "c", "--yes")
+    assert (answer.code, answer.out.split()) == (0, ["runs/z2", "runs/z5", "runs/c"])
+    assert "notes.txt" in answer.err
+    assert sorted(path.name for path in runs.rglob("*") if path.name != ".lock") == [
+        "notes.txt",
+        "z2",
+    ]
+    assert vaectl("runs", "rm", "z5", "--yes").code == 4
+
+
+@pytest.mark.parametrize(("said", "left"), [("y\n", False), ("n\n", True)])
+def test_a_question_is_asked_first(
+    said: str, left: bool, vaectl: Vaectl, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert vaectl("runs", "rm", "z2").code == 2
+    monkeypatch.setattr("sys.stdin", Terminal(said))
+    answer = vaectl("runs", "rm", "z2")
+    assert answer.code == 0
+    assert "runs/z2" in answer.err
+    assert (runs / "z2").exists() == left
+
+
+def test_a_run_that_trains_or_is_a_link_is_not_removed(vaectl: Vaectl, runs: Path) -> None:
+    with RunDir(runs / "z2").lock():
+        assert vaectl("runs", "rm", "z2", "--yes").code == 4
+    (runs / "link").symlink_to(runs / "z2")
+    assert vaectl("runs", "rm", "link", "--yes").code == 4
+    assert (runs / "z2" / "run.json").exists()

@@ -1,0 +1,117 @@
+"""What may stand at the cursor, by the words before it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from vaectl.completion import places
+from vaectl.completion.shells import Candidate
+
+BY_METAVAR: Mapping[str, Callable[[places.Given, str], Sequence[str]]] = {
+    "RUN": places.runs,
+    "GLOB": places.runs,
+    "CONFIG": places.configurations,
+    "CHECKPOINT": places.checkpoints,
+}
+"""What is looked up each time, by the metavar of an option or argument."""
+_PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
+"""A word that needs no quotes. Others are not offered: zsh evaluates what its script is told, and a
+directory may have any name."""
+ASSIGNMENT = "KEY=VALUE"
+"""The metavar of a setting of the configuration."""
+
+
+def find(known: Mapping[str, Any], before: Sequence[str], word: str) -> list[Candidate]:
+    """Return all words that begin as the one at the cursor, with their descriptions.
+
+    Args:
+        known: see `vaectl.completion.words`.
+        before: the words after `vaectl` and before the cursor.
+        word: its beginning.
+    """
+    command, waiting, given = _read(known["command"], before)
+    option, equals, value = word.partition("=")
+    if waiting is None and equals and option in command["options"]:
+        found = _values(known, command["options"][option], given, value)
+        return [(f"{option}={each}", told) for each, told in found]
+    if waiting is not None:
+        return _values(known, waiting, given, word)
+    if word.startswith("-"):
+        options = command["options"].items()
+        return [(name, option["help"]) for name, option in options if name.startswith(word)]
+    found = [
+        (name, below["help"])
+        for name, below in command["commands"].items()
+        if name.startswith(word) and not given.get("arguments")
+    ]
+    argument = _argument(command, given)
+    return found + (_values(known, argument, given, word) if argument else [])
+
+
+def _read(
+    command: Mapping[str, Any], before: Sequence[str]
+) -> tuple[Mapping[str, Any], Mapping[str, Any] | None, dict[str, str]]:
+    """Return the command of a line, the option that waits for a value, and what is given."""
+    given: dict[str, str] = {}
+    waiting, missing = None, 0
+    for word in before:
+        option, equals, value = word.partition("=")
+        if missing:
+            missing -= 1
+            _note(given, waiting, word)
+        elif word in command["options"]:
+            waiting = command["options"][word]
+            missing = waiting["takes"]
+        elif equals and option in command["options"]:
+            _note(given, command["options"][option], value)
+        elif word in command["commands"] and not given.get("arguments"):
+            command = command["commands"][word]
+        elif not word.startswith("-"):
+            _note(given, _argument(command, given), word)
+            given["arguments"] = given.get("arguments", "") + "."
+    return command, waiting if missing else None, given
+
+
+def _note(given: dict[str, str], what: Mapping[str, Any] | None, word: str) -> None:
+    if what is not None:
+        given.update({what["name"]: word, what["metavar"]: word})
+
+
+def _argument(command: Mapping[str, Any], given: Mapping[str, str]) -> Mapping[str, Any] | None:
+    """Return the argument that comes next; the last one may repeat."""
+    arguments, index = command["arguments"], len(given.get("arguments", ""))
+    if index < len(arguments):
+        found: Mapping[str, Any] = arguments[index]
+        return found
+    return arguments[-1] if arguments and arguments[-1]["repeats"] else None
+
+
+def _values(
+    known: Mapping[str, Any], what: Mapping[str, Any], given: Mapping[str, str], word: str
+) -> list[Candidate]:
+    values: Sequence[str]
+    if what["metavar"] == ASSIGNMENT:
+        values = _assignments(known["keys"], known["short"], word)
+    elif what["metavar"] in BY_METAVAR:
+        values = BY_METAVAR[what["metavar"]](given, word)
+    else:
+        values = what["values"]
+    return [(value, "") for value in values if value.startswith(word) and _PLAIN.fullmatch(value)]
+
+
+def _assignments(
+    keys: Mapping[str, Sequence[str]], short: Mapping[str, Sequence[str]], word: str
+) -> list[str]:
+    """Return keys, or the values of the one that is written or alone begins so.
+
+    A shell adds a space to the only candidate: so a key never comes alone, without a value.
+    """
+    key, equals, _ = word.partition("=")
+    if not any(name.startswith(key) for name in keys):
+        keys = short
+    meant = [key] if equals else [name for name in keys if name.startswith(key)]
+    if len(meant) == 1:
+        return [f"{meant[0]}={value}" for value in ("", *keys.get(meant[0], ()))][bool(equals) :]
+    return [f"{name}=" for name in meant]

@@ -1,0 +1,87 @@
+"""Names in directories: of runs, checkpoints and configurations; few files are opened."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+Given = Mapping[str, str]
+"""What the line says so far: an option or a metavar, and its word."""
+
+MOST_FOLDERS = 100
+"""Folders in which configurations are looked for, the nearest first."""
+_DEPTH = 3
+
+
+def runs(given: Given, word: str) -> Sequence[str]:
+    """Return `latest` and the names of runs; those of members where no other name begins so."""
+    place = _runs_dir(given)
+    names = [path.name for path in _entries(place) if _is_run(path)]
+    if "/" not in word and any(name.startswith(word) for name in ("latest", *names)):
+        return ["latest", *names] if names else []
+    members = [member for path in _entries(place) for member in _entries(path) if _is_run(member)]
+    return [f"{member.parent.name}/{member.name}" for member in members]
+
+
+def checkpoints(given: Given, word: str) -> Sequence[str]:  # noqa: ARG001  # as the others
+    """Return what `--checkpoint` takes: latest, best, and the epochs of the run that is given."""
+    found = [
+        _fields(file) for file in _entries(_run(given) / "checkpoints") if file.suffix == ".json"
+    ]
+    epochs = {
+        int(str(each["epoch"])) for each in found if each.get("epoch") and not each.get("beyond")
+    }
+    return ["best", "latest", *map(str, sorted(epochs))]
+
+
+def configurations(given: Given, word: str) -> Sequence[str]:  # noqa: ARG001  # as the others
+    """Return the YAML files below the folder of a word, the nearest folders first."""
+    top = word[: word.rfind("/") + 1]
+    return [top + str(path) for path in _walk(Path(top)) if path.suffix in (".yaml", ".yml")]
+
+
+def _walk(top: Path) -> Iterator[Path]:
+    """Yield what is in a folder and in those below it, but for runs, relative to it."""
+    folders = [(top, 0)]
+    for count, (folder, depth) in enumerate(folders):
+        if count == MOST_FOLDERS:
+            return
+        for path in _entries(folder):
+            if not path.name.startswith(".") and not _is_run(path):
+                yield path.relative_to(top)
+                if depth < _DEPTH and path.is_dir():
+                    folders.append((path, depth + 1))
+
+
+def _runs_dir(given: Given) -> Path:
+    return Path(given.get("--runs-dir", "runs")).expanduser()
+
+
+def _run(given: Given) -> Path:
+    """Return the path of the run that a line names, as `vaectl.runs.find` does."""
+    place, name = _runs_dir(given), given.get("RUN", "latest")
+    if name == "latest":
+        starts = {path.name: _fields(path / "run.json").get("start") for path in _entries(place)}
+        known = {each: str(start) for each, start in starts.items() if start}
+        name = max(known, key=lambda each: known[each], default=name)
+    return place / name if (place / name).exists() else Path(name).expanduser()
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "run.json").exists()
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _fields(file: Path) -> dict[str, object]:
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

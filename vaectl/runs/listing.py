@@ -1,0 +1,166 @@
+"""Which runs `vaectl runs` lists, in which order, and members of a comparison in one row.
+
+Conditions are those of `--where`:
+
+    optimizer=adam   data=mnist   status!=finished   elbo>-100   model.code_size=20   name=digits-*
+
+A key is a column, the score by which a run's best epoch is chosen, or a key of its configuration. A
+text fits if it, or one of its parts between spaces, ':' and '/', matches the value, which may have
+the wildcards * and ?.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import math
+import operator
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from vaectl.base.errors import ConfigError
+from vaectl.config import reading, schema
+from vaectl.runs.find import Summary
+
+COLUMNS: Mapping[str, Callable[[Summary], object]] = {
+    "name": lambda row: row.name,
+    "status": lambda row: row.status,
+    "data": lambda row: row.data,
+    "model": lambda row: row.model,
+    "optimizer": lambda row: row.optimizer,
+    "epoch": lambda row: row.epoch,
+    "start": lambda row: row.start,
+    "elbo": lambda row: row.best_score if row.best_quantity == "elbo" else None,
+}
+"""What a run can be selected and sorted by, beside the keys of its configuration."""
+
+_FORM = re.compile(r"\s*([\w.-]+?)\s*(!=|<=|>=|=|<|>)\s*(.*?)\s*")
+_SIGNS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+class Condition(NamedTuple):
+    """A condition."""
+
+    key: str
+    sign: str
+    value: str
+
+    def holds(self, row: Summary) -> bool:
+        """Tell whether a run fulfils it; no condition holds for what is not known."""
+        known = _known(row, self.key)
+        if known is None:
+            return False
+        if self.sign in ("=", "!="):
+            return _is(known, self.value) == (self.sign == "=")
+        number, limit = _number(known), _number(self.value)
+        if number is not None and limit is not None:
+            return _SIGNS[self.sign](number, limit)
+        return _SIGNS[self.sign](str(known), self.value)
+
+
+def parse(texts: Sequence[str], rows: Sequence[Summary]) -> list[Condition]:
+    """Read conditions on some runs.
+
+    Raises:
+        ConfigError: a text is no condition, or neither vaectl nor any of the runs knows its key.
+    """
+    found = []
+    known = {*COLUMNS, *reading.keys(schema.Config)}
+    known |= {key for row in rows for key in (*row.settings, row.best_quantity) if key}
+    for text in texts:
+        form = _FORM.fullmatch(text)
+        if form is None:
+            raise ConfigError(
+                f"--where {text}: not of the form KEY=VALUE, or with one of != < <= > >=",
+                hint="for example --where optimizer=adam --where 'elbo>-100'",
+            )
+        if form[1] not in known:
+            near = difflib.get_close_matches(form[1], known, n=1)
+            raise ConfigError(
+                f"--where {text}: unknown key {form[1]}"
+                + (f"; did you mean {near[0]}?" if near else ""),
+                hint=f"use {', '.join(COLUMNS)}, or a key that vaectl config show prints",
+            )
+        found.append(Condition(*form.groups()))
+    return found
+
+
+def ordered(rows: Sequence[Summary], by: str) -> list[Summary]:
+    """Sort rows by a column: the newest, the highest or the first by name first.
+
+    What is not known comes last, as for `elbo` the runs whose best epoch another bound chose: these
+    do not compare.
+    """
+    known = [row for row in rows if COLUMNS[by](row) is not None]
+    numbers = by in ("start", "elbo", "epoch")
+    known.sort(key=COLUMNS[by], reverse=numbers)  # type: ignore[arg-type]
+    return known + [row for row in rows if COLUMNS[by](row) is None]
+
+
+def folded(rows: Sequence[Summary]) -> list[Summary]:
+    """Replace the members of each comparison by one row that sums them up, in the first's place."""
+    groups: dict[str, list[Summary]] = {}
+    for row in rows:
+        comparison, slash, _ = row.name.partition("/")
+        groups.setdefault(comparison + slash, []).append(row)
+    return [
+        _summed(name.rstrip("/"), group) if name.endswith("/") else row
+        for name, group in groups.items()
+        for row in (group[:1] if name.endswith("/") else group)
+    ]
+
+
+def _summed(name: str, members: Sequence[Summary]) -> Summary:
+    def all_of(values: Iterable[str | None]) -> str | None:
+        return ", ".join(dict.fromkeys(filter(None, values))) or None
+
+    best = max(members, key=lambda row: -math.inf if row.best_score is None else row.best_score)
+    same = {row.best_quantity for row in members if row.best_quantity} == {best.best_quantity}
+    statuses = Counter(row.status for row in members)
+    told = ", ".join(f"{count} {status}" for status, count in statuses.most_common())
+    problems = [f"{row.name}: {row.problem}" for row in members if row.problem]
+    return Summary(
+        name=name,
+        status=members[0].status if len(statuses) == 1 else told,
+        data=all_of(row.data for row in members),
+        model=all_of(row.model for row in members),
+        optimizer=all_of(row.optimizer and row.optimizer.partition(" ")[0] for row in members),
+        epoch=min((row.epoch for row in members if row.epoch is not None), default=None),
+        epochs=best.epochs,
+        best_quantity=best.best_quantity if same else None,
+        best_score=best.best_score if same else None,
+        start=max((row.start for row in members if row.start), default=None),
+        problem="; ".join(problems) or None,
+        members=len(members),
+    )
+
+
+def _known(row: Summary, key: str) -> object:
+    """Return what is known of a run under a key; None for nothing."""
+    if key == row.best_quantity:
+        return row.best_score
+    return COLUMNS[key](row) if key in COLUMNS else row.settings.get(key)
+
+
+def _is(known: object, value: str) -> bool:
+    if isinstance(known, bool):
+        return value == str(known).lower()
+    number, wanted = _number(known), _number(value)
+    if number is not None and wanted is not None:
+        return number == wanted
+    text = str(known)
+    return any(fnmatch.fnmatchcase(part, value) for part in (text, *re.split(r"[\s:/]+", text)))
+
+
+def _number(value: object) -> float | None:
+    try:
+        return float(value) if isinstance(value, str | int | float) else None
+    except (ValueError, OverflowError):
+        return None

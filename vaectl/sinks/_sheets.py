@@ -1,0 +1,30 @@
+"""Pictures of a model, laid out as trackers show them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vaectl.sinks.base import Pictures
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+def sheets(pictures: Pictures) -> dict[str, Float[np.ndarray, "height width c"]]:
+    """Return two pictures: samples; and images with their reconstructions below them."""
+    pairs = np.concatenate([pictures.images, pictures.reconstructions])
+    named = {"samples": pictures.samples, "reconstructions": pairs}
+    return {name: _sheet(images) for name, images in named.items() if len(images)}
+
+
+def _sheet(images: Float[np.ndarray, "count h w c"]) -> Float[np.ndarray, "height width c"]:
+    """Lay images out in rows of eight, or half as many as there are; missing ones are black."""
+    count, height, width, channels = images.shape
+    columns = min(8, -(-count // 2))
+    rows = -(-count // columns)
+    sheet = np.zeros((rows * columns, height, width, channels), np.float32)
+    sheet[:count] = np.clip(images, 0, 1)
+    tiles = sheet.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
+    return tiles.reshape(rows * height, columns * width, channels)
