@@ -198,6 +198,7 @@ def resume(
         resumption.check_settings(rundir.name, stored, settings, extend=extend)
         record = rundir.read_record() if rundir.has_record else None
         if record:
+            record.check_trained()
             resumption.check_unchanged(rundir.name, stored, record)
         unmoved = settings.data.source == stored.data.source
         done = record and record.status == "finished" and record.epochs == settings.epochs

@@ -242,6 +242,7 @@ def replay(rundir: RunDir, sink: Sink, watch: Watch) -> None:
     """
     with rundir.lock():
         record, settings = rundir.read_record(), rundir.read_config()
+        record.check_trained()
         rows = rundir.read_metrics(until=record.epoch)
         drawn = _drawn(rundir, watch) if sink.pictures_every else {}
         now = datetime.fromisoformat(record.start).timestamp()

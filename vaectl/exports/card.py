@@ -1,0 +1,105 @@
+"""Model card: one page of Markdown that says what a model is, how good it is, and what is not known.
+
+Its parts follow Mitchell et al. 2019, "Model Cards for Model Reporting".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from vaectl.config.meaning import meaning
+from vaectl.exports.base import FOLDER, Export, Files
+from vaectl.objectives.base import label
+from vaectl.runs.belongings import PNG
+from vaectl.version import VERSION
+
+if TYPE_CHECKING:
+    from vaectl.runs.record import Evaluation
+    from vaectl.runs.trained import Trained
+
+SAMPLES = 36
+_SPECIAL = re.compile(r"[\\`*<>\[\]|~&]|(?<!\w)_|_(?!\w)")
+"""Characters that are more than text in Markdown."""
+
+
+class Card(Export, name="card"):
+    """A page of Markdown, and its pictures: samples and, of a run that trained here, the curve."""
+
+    leaves: ClassVar[Mapping[str, Mapping[str, bytes]]] = {
+        FOLDER: {r"card\.md": rb"<!-- a model card by vaectl", r"card-(curve|samples)\.png": PNG}
+    }
+
+    def write(self, model: Trained) -> Files:
+        """Return the page and its pictures."""
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+
+        from vaectl.pictures import figures, sheets
+
+        rundir, record, settings = model.rundir, model.rundir.read_record(), model.settings
+        rows = rundir.read_metrics()
+        best = settings.objective.chosen.best
+        samples = sheets.near_square(model.sample(SAMPLES))
+        pictures = {
+            "card-samples.png": sheets.sheet([[sheets.Panel(samples)]], title=model.title),
+        }
+        if rows:
+            title = (
+                f"{rundir.name}\n{record.metrics['estimator']}, {record.metrics['binarization']}"
+            )
+            pictures["card-curve.png"] = figures.curves(rows, best, title=title)
+        environment = Environment(
+            loader=PackageLoader("vaectl.exports", "."),
+            autoescape=False,  # noqa: S701  # Markdown, not HTML: see `escaped`
+            finalize=escaped,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        page = environment.get_template("card.md.j2").render(
+            name=rundir.name,
+            where=model.checkpoint.where,
+            step=model.checkpoint.step,
+            record=record,
+            settings=settings,
+            likelihood=settings.likelihood.chosen,
+            summary=settings.model.chosen.summary(model.code_size),
+            shape=model.image_shape,
+            pixels=meaning(settings),
+            parameters=sum(leaf.size for leaf in _leaves(model)),
+            curve=label(best) if rows else "",
+            count=SAMPLES,
+            evaluations=_evaluations(model),
+            label=label,
+            warnings=model.warnings,
+            version=VERSION,
+        )
+        drawn = {name: figures.png(figure) for name, figure in pictures.items()}
+        return {**drawn, "card.md": page.encode()}
+
+
+def escaped(value: object) -> object:
+    """Return a value as text that Markdown shows as it is; names may come from somebody else."""
+    if isinstance(value, str):
+        return _SPECIAL.sub(lambda found: f"&#{ord(found[0])};", " ".join(value.split()))
+    return value
+
+
+def _leaves(model: Trained) -> list[Any]:
+    """Return the parameters of the network, without its other state."""
+    import jax
+
+    learned, _ = model.vae.network(model.variables).split()
+    return jax.tree.leaves(learned)
+
+
+def _evaluations(model: Trained) -> list[Evaluation]:
+    """Return the evaluations of this checkpoint."""
+    here = model.checkpoint
+    return [
+        found
+        for found in model.rundir.read_evaluations().values()
+        if (here.epoch if found.step is None else here.step)
+        == (found.epoch if found.step is None else found.step)
+    ]
