@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -23,6 +24,7 @@ from vaectl.runs import belongings
 from vaectl.runs.trained import Trained
 from vaectl.vae.vae import unit
 
+Images = UInt8[np.ndarray, "images h w *c"]
 Made = TypeVar("Made")
 
 BATCHES = (1, 7, 64)
@@ -77,14 +79,15 @@ class Result(NamedTuple):
     """Why some formats were not kept."""
 
     def check(self) -> None:
-        """Raise what kept a format from being exported.
+        """Raise what kept formats from being exported, as an error of the first one's kind.
 
         Raises:
-            RunError: a format was not kept.
+            VaectlError: a format was not kept.
         """
         if self.errors:
-            messages = "\n".join(error.message for error in self.errors)
-            raise RunError(messages, hint=self.errors[0].hint)
+            first = self.errors[0]
+            messages = dict.fromkeys(error.message for error in self.errors)
+            raise type(first)("\n".join(messages), hint=first.hint)
 
 
 @devices.pinned()
@@ -104,18 +107,17 @@ def export(
 
     Raises:
         ConfigError: a format needs what is not installed.
-        DataError: the data set is missing, or is not the run's.
         RunError: the folder cannot be made.
     """
     for each in formats:
         each.check()
     folder = Folder(output) if output else model.rundir.folder.folder(FOLDER)
-    images = model.split("test").images[: max(BATCHES)]
     try:
         make_directory(output) if output else folder.make()
     except OSError as error:
         raise _unwritable(error) from None
     result = Result(folder.path, [], [])
+    images = cache(lambda: model.split("test").images[: max(BATCHES)])
     for each in formats:
         watch(f"exporting {model.title} as {each.name}")
         try:
@@ -125,12 +127,11 @@ def export(
     return result
 
 
-def _export(
-    model: Trained, form: Export, folder: Folder, images: UInt8[np.ndarray, "images h w *c"]
-) -> Exported:
+def _export(model: Trained, form: Export, folder: Folder, images: Callable[[], Images]) -> Exported:
     """Write, verify and keep one format.
 
     Raises:
+        DataError: the images are missing, or are not the run's.
         RunError: the model cannot be written in it, what was written differs from the run, or the
             files cannot be kept.
     """
@@ -139,7 +140,7 @@ def _export(
     coders = _made(model, form, lambda: form.read(files))
     found = None
     if coders is not None:
-        found = _made(model, form, lambda: differences(model, coders, images))
+        found = _made(model, form, lambda: differences(model, coders, images()))
         if not found.largest <= form.tolerance:
             raise RunError(
                 f"{model.title}: as {form.name} it differs from the run by {found.largest:.1e}, "
@@ -154,9 +155,7 @@ def _export(
     )
 
 
-def differences(
-    model: Trained, coders: Coders, images: UInt8[np.ndarray, "images h w *c"]
-) -> Differences:
+def differences(model: Trained, coders: Coders, images: Images) -> Differences:
     """Compare functions with those of the run, in batches of several sizes.
 
     Args:

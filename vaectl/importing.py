@@ -124,7 +124,7 @@ def _form(file: Path) -> Export:
             f"{file}: not a file that can be imported; known are {', '.join(sorted(known))}",
             hint="other formats may hold code, or no names of arrays",
         )
-    form = known[file.suffix.lower()]()
+    form: Export = known[file.suffix.lower()]()
     form.check()
     return form
 

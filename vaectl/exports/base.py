@@ -162,7 +162,7 @@ def with_arrays(variables: Variables, arrays: Mapping[str, Any]) -> Variables:
 def _is_key(leaf: Any) -> bool:
     import jax
 
-    return bool(jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+    return bool(jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key))
 
 
 def _name(path: tuple[Any, ...]) -> str:

@@ -1,4 +1,4 @@
-"""Model card: one page of Markdown that says what a model is, how good it is, and what is not known.
+"""Model card: a page of Markdown on what a model is, how good it is, and what is not known.
 
 Its parts follow Mitchell et al. 2019, "Model Cards for Model Reporting".
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
+from vaectl.config import reading
 from vaectl.config.meaning import meaning
 from vaectl.exports.base import FOLDER, Export, Files
 from vaectl.objectives.base import label
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 SAMPLES = 36
 _SPECIAL = re.compile(r"[\\`*<>\[\]|~&]|(?<!\w)_|_(?!\w)")
 """Characters that are more than text in Markdown."""
+
+
+@final
+class Verbatim(str):
+    """Text for a block of code, in which nothing is escaped."""
+
+    __slots__ = ()
 
 
 class Card(Export, name="card"):
@@ -53,6 +61,7 @@ class Card(Export, name="card"):
             loader=PackageLoader("vaectl.exports", "."),
             autoescape=False,  # noqa: S701  # Markdown, not HTML: see `escaped`
             finalize=escaped,
+            keep_trailing_newline=True,
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
@@ -74,6 +83,7 @@ class Card(Export, name="card"):
             label=label,
             warnings=model.warnings,
             version=VERSION,
+            whole=Verbatim(reading.dump(settings)),
         )
         drawn = {name: figures.png(figure) for name, figure in pictures.items()}
         return {**drawn, "card.md": page.encode()}
@@ -81,8 +91,8 @@ class Card(Export, name="card"):
 
 def escaped(value: object) -> object:
     """Return a value as text that Markdown shows as it is; names may come from somebody else."""
-    if isinstance(value, str):
-        return _SPECIAL.sub(lambda found: f"&#{ord(found[0])};", " ".join(value.split()))
+    if isinstance(value, str) and not isinstance(value, Verbatim):
+        return _SPECIAL.sub(lambda found: f"&#{ord(found[0])};", re.sub(r"\s", " ", value))
     return value
 
 

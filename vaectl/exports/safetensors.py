@@ -1,4 +1,4 @@
-"""safetensors: the arrays alone, and JSON that says what they are; `vaectl import` reads it back."""
+"""safetensors: the arrays, and JSON that says what they are; `vaectl import` reads it back."""
 
 from __future__ import annotations
 

@@ -43,8 +43,8 @@ class StableHLO(Export, name="stablehlo"):
         network = model.vae.network(model.variables)
 
         def program(function: Callable[..., Any], shape: tuple[int, ...]) -> bytes:
-            (batch,) = export.symbolic_shape("batch")
-            x = shaped((batch, *shape), np.float32)
+            sizes: Any = export.symbolic_shape(",".join(["batch", *map(str, shape)]))
+            x = shaped(sizes, np.float32)
             exported = export.export(jax.jit(function), platforms=PLATFORMS)(x)
             return bytes(exported.serialize())
 

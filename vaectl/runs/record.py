@@ -192,8 +192,8 @@ class Record(_Stored):
         if self.status == "imported":
             raise RunError(
                 f"{self.name} was imported: it has no training here, and no metrics",
-                hint="vaectl sample, manifold, evaluate and export take it; to train the same "
-                f"network, use its config.yaml: vaectl train runs/{self.name}/config.yaml",
+                hint="vaectl sample, manifold, evaluate and export take it; vaectl train with its "
+                "config.yaml trains the same network from the beginning",
             )
 
     def check_data(self, source: str, fingerprint: str, shape: tuple[int, int, int]) -> None:
