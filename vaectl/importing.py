@@ -30,7 +30,7 @@ from vaectl.runs.checkpoints import Checkpoints, Info, check_place, quiet_orbax
 from vaectl.runs.directory import RunDir, check_name, missing_plugs
 from vaectl.runs.record import DataFacts, Imported, Record, now
 from vaectl.training import compiled
-from vaectl.training.program import Member, Program
+from vaectl.training.program import Program
 
 MOST_BYTES = 2**31
 """The largest file that is read."""
@@ -90,8 +90,8 @@ def bring(
     program = Program.of(settings, images=1, image_shape=found["image_shape"])
     _check_arrays(file, portable, program)
     with jax.default_device(device):
-        state = compiled.init(program, Member.of(settings))
-        state = state._replace(params=with_arrays(state.params, portable.arrays))
+        shapes = jax.eval_shape(lambda: program.vae.init(jax.random.key(0)))
+        state = compiled.begin(program, with_arrays(shapes, portable.arrays))
     default = f"imported-{settings.data.plug.short_name}-z{settings.model.code_size}"
     with RunDir.create(runs_dir, name, default, force=force) as rundir:
         imported = Imported(

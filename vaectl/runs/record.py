@@ -183,18 +183,13 @@ class Record(_Stored):
     imported: Imported | None = None
     """Where it came from; None for a run that trained here."""
 
-    def check_trained(self) -> None:
-        """Refuse a run that was imported, where its training is needed.
-
-        Raises:
-            RunError: it was imported.
-        """
-        if self.status == "imported":
-            raise RunError(
-                f"{self.name} was imported: it has no training here, and no metrics",
-                hint="vaectl sample, manifold, evaluate and export take it; vaectl train with its "
-                "config.yaml trains the same network from the beginning",
-            )
+    def untrained(self) -> RunError:
+        """Return the error for a run that was imported, where its training is needed."""
+        return RunError(
+            f"{self.name} was imported: it has no training here, and no metrics",
+            hint="vaectl sample, manifold, evaluate and export take it; vaectl train with its "
+            "config.yaml trains the same network from the beginning",
+        )
 
     def check_data(self, source: str, fingerprint: str, shape: tuple[int, int, int]) -> None:
         """Refuse data that are not those of the run.
