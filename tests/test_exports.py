@@ -410,6 +410,9 @@ def test_a_file_that_is_no_model_is_refused(
     answer = vaectl("import", bare)
     assert answer.code == 2
     assert "--config" in answer.err
+    nothing = b'{"__metadata__":null}'
+    bare.write_bytes(len(nothing).to_bytes(8, "little") + nothing)
+    assert vaectl("import", bare).code == 2
     monkeypatch.setattr(importing, "MOST_BYTES", len(content) - 1)
     assert vaectl("import", weights).code == 4
     assert not Path("runs").exists()

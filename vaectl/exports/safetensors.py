@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from pydantic import ValidationError
 
 from vaectl.exports.base import (
     FOLDER,
@@ -97,12 +98,17 @@ class SafeTensors(Export, name="safetensors"):
         except Exception as error:  # it has several classes of errors, and KeyError for a type
             raise ValueError(f"not a safetensors file that NumPy can hold: {error}") from None
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        told = header.get("__metadata__", {}).get(KEY)
+        told = (header.get("__metadata__") or {}).get(KEY)
         if told is None:
             return Portable(None, arrays)
         if len(told) > MOST_OF_FACTS:
             raise ValueError(f"its metadata has {len(told):,} characters")
-        found = Facts.model_validate_json(told)
+        try:
+            found = Facts.model_validate_json(told)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "vaectl"
+            raise ValueError(f"its metadata: {where}: {first['msg']}") from None
         if found.format_version > FORMAT_VERSION:
             raise ValueError(f"its layout {found.format_version} is of a newer vaectl")
         return Portable(found, arrays)
