@@ -14,6 +14,7 @@ import safetensors.numpy
 
 import vaectl as package
 from tests.conftest import Vaectl
+from tests.test_bad_arguments import ODD_NAME
 from tests.test_contracts import EXPORTS, LIKELIHOODS, MODELS
 from vaectl import config, export, importing
 from vaectl.base.errors import ConfigError, RunError
@@ -497,3 +498,29 @@ def test_a_format_of_a_file_is_a_format(
     answer = vaectl("export", "z2", "--format", "mine", "--plugin", "mine.py", "-q")
     assert answer.code == 0
     assert (runs / "z2" / "export" / "mine.txt").read_bytes() == b"mine: z2, epoch 3"
+
+
+@pytest.mark.parametrize("text", ["", " ", "\0", "a\nb", 300 * "x", 3000 * "z/", "file", "file/x"])
+def test_an_odd_place_is_answered_without_a_traceback(
+    text: str, runs: Path, vaectl: Vaectl, odd: _Odd
+) -> None:
+    Path("file").write_bytes(b"")
+    answer = vaectl("export", "z2", "--format", odd.form.name, "-q", "--output", text)
+    assert answer.code in ((0,) if text in (" ", "a\nb", "") else (2, 4)), answer.err
+    assert "Traceback" not in answer.err
+    assert (runs / "z2").exists()
+
+
+@pytest.mark.parametrize("name", [ODD_NAME, 250 * "x"])
+def test_a_run_of_any_name_is_exported(
+    name: str, runs: Path, vaectl: Vaectl, trained_runs: Path
+) -> None:
+    (runs / "z2").rename(runs / name)
+    forms = [form for form in EXPORTS if form.name in ("card", "safetensors")]
+    result = export.export(load(runs / name), forms, runs / "out")
+    result.check()
+    assert vaectl("import", runs / "out" / "model.safetensors", "--name", "copy").code == 0
+    assert package.load("copy").code_size == load(trained_runs / "z2").code_size
+    card = (runs / "out" / "card.md").read_text()
+    assert "<script" not in card
+    assert card.count("\n# ") == 1

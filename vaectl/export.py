@@ -1,7 +1,7 @@
 """Export a trained model: write it in some formats, each verified against the run.
 
-A file is kept only if software other than the run's computes from it what the run computes, to the
-tolerance of the format, on images of the run's data and on batches of several sizes.
+A file is kept only if what is loaded from it computes the same as the run, to the tolerance of the
+format, on images of the run's data and in batches of several sizes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The protocol of export formats, and the facts that travel with a model.
 
-A format turns a trained model into files and, where these contain functions, reads them back by
-software other than the run's, so that `vaectl.export` can compare the two before a file is kept.
+A format turns a trained model into files and, where these describe functions, reads them back from
+nothing but the files, so that `vaectl.export` can compare the two before a file is kept.
 Formats are plugs, but no part of a configuration.
 """
 

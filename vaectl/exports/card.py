@@ -49,13 +49,13 @@ class Card(Export, name="card"):
         rows = rundir.read_metrics()
         best = settings.objective.chosen.best
         samples = sheets.near_square(model.sample(SAMPLES))
+        # without the run's name, which the page has; it may be long, or in letters that no font has
+        title = f"{SAMPLES} samples from the prior, decoded"
         pictures = {
-            "card-samples.png": sheets.sheet([[sheets.Panel(samples)]], title=model.title),
+            "card-samples.png": sheets.sheet([[sheets.Panel(samples)]], title=title),
         }
         if rows:
-            title = (
-                f"{rundir.name}\n{record.metrics['estimator']}, {record.metrics['binarization']}"
-            )
+            title = f"{record.metrics['estimator']}, {record.metrics['binarization']}"
             pictures["card-curve.png"] = figures.curves(rows, best, title=title)
         environment = Environment(
             loader=PackageLoader("vaectl.exports", "."),
@@ -67,7 +67,7 @@ class Card(Export, name="card"):
             lstrip_blocks=True,
         )
         page = environment.get_template("card.md.j2").render(
-            name=rundir.name,
+            name=model.rundir.name,
             where=model.checkpoint.where,
             step=model.checkpoint.step,
             record=record,

@@ -59,7 +59,7 @@ class ONNX(Export, name="onnx"):
                     function,
                     [("batch", *shape)],
                     opset=OPSET,
-                    model_name=f"{model.rundir.name}: {model.checkpoint.where}",
+                    model_name=f"{model.rundir.name}, {model.checkpoint.where}",
                     input_names=inputs,
                     output_names=outputs,
                 )
