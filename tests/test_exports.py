@@ -62,6 +62,14 @@ def _available(form: Export) -> bool:
     return True
 
 
+@pytest.mark.parametrize("form", EXPORTS, ids=lambda form: form.name)
+def test_every_format_is_tested_here(form: Export) -> None:
+    try:
+        form.check()
+    except ConfigError as error:
+        pytest.skip(f"{error.message}: {error.hint}")
+
+
 def _bits(model: Trained) -> list[np.ndarray]:
     """What a newly traced program of the run computes."""
     network = model.vae.network(model.variables)
