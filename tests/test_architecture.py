@@ -26,8 +26,8 @@ LAYERS = [
     {"training"},
     {"runs"},
     {"evaluation.assess", "pictures", "bench", "sinks"},
-    {"follow"},
-    {"experiment"},
+    {"follow", "exports"},
+    {"experiment", "export", "importing"},
     {"__init__"},
     {"comparison"},
     {"cli"},
@@ -44,7 +44,7 @@ EXCEPTIONS = {
     ("runs.trained", "pictures.figures"),
     ("runs.trained", "pictures.sheets"),
 }
-PLUGS = ("data.sources", "likelihoods", "models", "objectives", "optimizers", "sinks")
+PLUGS = ("data.sources", "exports", "likelihoods", "models", "objectives", "optimizers", "sinks")
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -149,6 +149,9 @@ def test_a_source_is_named_by_nothing_outside_its_file() -> None:
         ("mlflow", {"sinks/mlflow.py"}),
         ("trackio", {"sinks/trackio.py"}),
         ("rich", {"cli"}),
+        ("safetensors", {"exports/safetensors.py"}),
+        ("jax2onnx", {"exports/onnx.py"}),
+        ("onnxruntime", {"exports/onnx.py"}),
     ],
 )
 def test_libraries_have_one_home(package: str, homes: set[str]) -> None:

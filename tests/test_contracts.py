@@ -38,6 +38,11 @@ from vaectl.data.sources.idx import Idx
 from vaectl.data.sources.images import ImageFolder
 from vaectl.data.sources.npz import Npz
 from vaectl.data.sources.tfds import Tfds
+from vaectl.exports.base import Export
+from vaectl.exports.card import Card
+from vaectl.exports.onnx import ONNX
+from vaectl.exports.safetensors import SafeTensors
+from vaectl.exports.stablehlo import StableHLO
 from vaectl.likelihoods.base import Likelihood
 from vaectl.likelihoods.bernoulli import Bernoulli
 from vaectl.likelihoods.continuous_bernoulli import ContinuousBernoulli
@@ -91,6 +96,12 @@ OPTIMIZERS: list[Optimizer] = [
     SGD(),
     Lion(),
     Muon(),
+]
+EXPORTS: list[Export] = [
+    Card(),
+    ONNX(),
+    SafeTensors(),
+    StableHLO(),
 ]
 Read = Callable[[Path], dict[int, float]]
 SINKS: dict[Sink, Read] = {
@@ -162,6 +173,7 @@ SOURCES: dict[type[Source], Callable[[Path], str]] = {
         (Objective, OBJECTIVES),
         (Model, MODELS),
         (Optimizer, OPTIMIZERS),
+        (Export, EXPORTS),
         (Sink, [*SINKS]),
         (Source, [source() for source in SOURCES]),
     ],
@@ -171,7 +183,7 @@ def test_every_plug_has_a_row(kind: Any, rows: list[Any]) -> None:
     assert {type(row) for row in rows} == set(kind.known.values())
 
 
-@pytest.mark.parametrize("kind", [Likelihood, Objective, Model, Optimizer, Sink])
+@pytest.mark.parametrize("kind", [Export, Likelihood, Objective, Model, Optimizer, Sink])
 def test_the_help_names_the_built_in_plugs(kind: Any) -> None:
     assert names(kind.kind) == sorted(kind.known)
 

@@ -198,6 +198,8 @@ def resume(
         stored = rundir.read_config()
         resumption.check_settings(rundir.name, stored, settings, extend=extend)
         record = rundir.read_record() if rundir.has_record else None
+        if record and record.status == "imported":
+            raise record.untrained()
         if record:
             resumption.check_unchanged(rundir.name, stored, record)
         unmoved = settings.data.source == stored.data.source

@@ -242,6 +242,8 @@ def replay(rundir: RunDir, sink: Sink, watch: Watch) -> None:
     """
     with rundir.lock():
         record, settings = rundir.read_record(), rundir.read_config()
+        if record.status == "imported":
+            raise record.untrained()
         rows = rundir.read_metrics(until=record.epoch)
         drawn = _drawn(rundir, watch) if sink.pictures_every else {}
         now = datetime.fromisoformat(record.start).timestamp()

@@ -32,7 +32,7 @@ class TinyConv(Model, name="tiny_conv"):
             nnx.Conv(colours, self.channels, (3, 3), strides=(2, 2), rngs=rngs),
             nnx.BatchNorm(self.channels, momentum=0.9, rngs=rngs),
             jax.nn.relu,
-            lambda x: x.reshape(len(x), -1),
+            lambda x: x.reshape(x.shape[0], -1),
             nnx.Linear(size, 2 * code_size, rngs=rngs),  # mean and log-variance of q(z|x)
         )
         decoder = nnx.Sequential(

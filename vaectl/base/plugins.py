@@ -24,6 +24,7 @@ from vaectl.base.files import read
 from vaectl.base.plugs import Plug
 
 GROUPS = (
+    "vaectl.exports",
     "vaectl.models",
     "vaectl.likelihoods",
     "vaectl.objectives",

@@ -64,9 +64,10 @@ app = Commands(
     pretty_exceptions_enable=False,
 )
 
-TRAIN, LOOK, KEEP, MEASURE = (
+TRAIN, LOOK, TAKE, KEEP, MEASURE = (
     "Train",
     "Look at a trained model",
+    "Take it along",
     "Keep track",
     "Measure this machine",
 )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # these load JAX
     from vaectl.bench.measures import Work
     from vaectl.bench.report import Bench
     from vaectl.comparison.summary import Summary as Comparison
+    from vaectl.export import Exported
 
 _WIDTH_WITHOUT_TERMINAL = 1000
 _LONG_NAME = 40
@@ -163,6 +164,23 @@ def show_evaluation(e: Evaluation) -> None:
         )
     if 2 * e.active_units < e.code_size:
         show("warning: posterior collapse: most dimensions of the code are not used")
+
+
+def show_exports(exported: Sequence[Exported]) -> None:
+    """Print the formats of an exported model, with their largest differences from the run."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("format")
+    table.add_column("files", overflow="fold")
+    for heading in ("bytes", "difference of encode", "of decode", "kept up to", "seconds"):
+        table.add_column(heading, justify="right")
+    for each in exported:
+        found = each.differences
+        numbers = ("", "", "")
+        if found is not None:
+            numbers = (f"{found.encode:.1e}", f"{found.decode:.1e}", f"{each.tolerance:.0e}")
+        names = ", ".join(path.name for path in each.files)
+        table.add_row(each.format, names, f"{each.bytes:,}", *numbers, f"{each.seconds:.1f}")
+    _print(table)
 
 
 def show_bench(b: Bench) -> None:

@@ -18,7 +18,10 @@ ImageShape = tuple[int, int, int]
 
 
 class Coder(Protocol):
-    """The `nnx.Module` that a model builds: an encoder and a decoder with their parameters."""
+    """The `nnx.Module` that a model builds: an encoder and a decoder with their parameters.
+
+    The size of a batch is `x.shape[0]`, not `len(x)`: in an export it is a symbol.
+    """
 
     def encode(
         self, x: Float[Array, "batch h w c"]

@@ -47,10 +47,10 @@ class Conv(Model, name="conv"):
         up: Any = partial(nnx.ConvTranspose, **how)
 
         def flat(x: Float[Array, "batch h w c"]) -> Float[Array, "batch numbers"]:
-            return x.reshape(len(x), -1)
+            return x.reshape(x.shape[0], -1)
 
         def as_image(h: Float[Array, "batch numbers"]) -> Float[Array, "batch h w c"]:
-            return h.reshape(len(h), rows, columns, narrow)
+            return h.reshape(h.shape[0], rows, columns, narrow)
 
         def cropped(raw: Float[Array, "batch h w c"]) -> Float[Array, "batch height width c"]:
             return raw[:, :height, :width]

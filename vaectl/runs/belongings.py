@@ -66,11 +66,16 @@ def curves(run: Folder) -> Made:
     return drawn(["elbo", "kl", "nll", *terms])
 
 
-def _logs() -> dict[str, Made]:
-    """Return the patterns of the files that sinks leave in a run, by folder."""
-    importlib.import_module("vaectl.sinks")  # registers them; by name, since they stand above
-    plugins.load_installed()
-    return {folder: made for sink in known("sink").values() for folder, made in sink.leaves.items()}
+def _of_plugs() -> dict[str, Made]:
+    """Return the patterns of the files that sinks and exports leave in a run, by folder."""
+    made: dict[str, Made] = {}
+    for kind in ("sink", "export"):
+        importlib.import_module(f"vaectl.{kind}s")  # by name, since they stand above
+        plugins.load_installed()
+        for plug in known(kind).values():
+            for folder, files in plug.leaves.items():
+                made[folder] = {**made.get(folder, {}), **files}
+    return made
 
 
 def is_made(folder: Folder, name: str, made: Made) -> bool:
@@ -160,7 +165,7 @@ def clear(run: Folder) -> list[str]:
         OSError: something cannot be read or removed.
     """
     figures = {**VIEWS, **curves(run)}
-    places: dict[str, Made] = {**_logs(), "checkpoints": CHECKPOINTS, "figures": figures}
+    places: dict[str, Made] = {**_of_plugs(), "checkpoints": CHECKPOINTS, "figures": figures}
     left = []
     for place, made in {**places, "": RUN}.items():
         folder = run.folder(place)

@@ -78,6 +78,8 @@ class Info(BaseModel):
     """The step of the best state so far; None before the end of the first epoch."""
     image_shape: ImageShape | None = None
     """The shape of an image; None if an older vaectl saved it."""
+    imported: bool = False
+    """Whether the state came from a file, and was not trained here."""
     metrics: str = ""
     """SHA-256 of the lines of metrics.csv up to that epoch."""
     layout: str = ""
@@ -90,6 +92,8 @@ class Info(BaseModel):
     @property
     def where(self) -> str:
         """The place in the training, in words."""
+        if self.imported:
+            return "imported"
         return f"epoch {self.epoch}" + (f" + {self.beyond} steps" if self.beyond else "")
 
     @property

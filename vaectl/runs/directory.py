@@ -395,7 +395,7 @@ class RunDir:
         file = self.path / "config.yaml"
         with _reading(file):
             content = self.folder.read(file.name, reading.MOST_BYTES)
-        if self.has_record and (missing := missing_plugs(self.read_record())):
+        if self.has_record and (missing := missing_plugs(self.read_record().plugs)):
             raise RunError(
                 f"{self.path}: needs {missing[0]}, which is not loaded",
                 hint="if you trust that file, name it: --plugin FILE.py",
@@ -498,15 +498,15 @@ class RunDir:
                 )
 
 
-def missing_plugs(record: Record) -> list[PlugFacts]:
-    """Return the plugs of a run that are not loaded; vaectl loads no file by itself."""
+def missing_plugs(plugs: Sequence[PlugFacts]) -> list[PlugFacts]:
+    """Return those of a run's plugs that are not loaded; vaectl loads no file by itself."""
 
     def is_known(plug: PlugFacts) -> bool:
         return plug.name in known(plug.kind)
 
-    if not all(map(is_known, record.plugs)):
+    if not all(map(is_known, plugs)):
         plugins.load_installed()
-    return [plug for plug in record.plugs if not is_known(plug)]
+    return [plug for plug in plugs if not is_known(plug)]
 
 
 def refuse_others(folder: Folder, made: belongings.Made) -> None:

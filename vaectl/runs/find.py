@@ -25,6 +25,7 @@ class Summary(NamedTuple):
     optimizer: str | None = None
     epoch: int | None = None
     epochs: int | None = None
+    """None for a run that was imported."""
     best_quantity: str | None = None
     """The term whose highest value on the validation split marks the best epoch."""
     best_score: float | None = None
@@ -169,7 +170,7 @@ def _summary(name: str, path: Path) -> Summary:
         return Summary(name, "not a run", problem=LINK)
     try:
         record = run.read_record()
-        missing = missing_plugs(record)
+        missing = missing_plugs(record.plugs)
         model, optimizer = _parts(record) if missing else _parts_of(run.read_config())
     except RunError as error:
         problem = error.message.splitlines()[0].removeprefix(f"{path}/")
@@ -183,8 +184,8 @@ def _summary(name: str, path: Path) -> Summary:
         data=record.data["source"],
         model=model,
         optimizer=optimizer,
-        epoch=record.epoch,
-        epochs=record.epochs,
+        epoch=None if record.imported else record.epoch,
+        epochs=None if record.imported else record.epochs,
         best_quantity=record.best.quantity if record.best else None,
         best_score=record.best.score if record.best else None,
         start=record.start,

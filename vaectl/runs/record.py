@@ -139,12 +139,26 @@ class Resumption(_Stored):
     """Why numbers may differ in the last bits, and which files of the run were damaged."""
 
 
+class Imported(_Stored):
+    """The origin of a run that was imported, and not trained here."""
+
+    file: Annotated[str, Field(max_length=10_000)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """SHA-256 of the file."""
+    name: Words
+    """The name of the run that it was exported from, as the file claims; empty if it says none."""
+    checkpoint: Words
+    """The checkpoint's place in its training, as the file claims."""
+    vaectl: Words
+    """The version of vaectl that wrote it, as the file claims."""
+
+
 class Record(_Stored):
     """run.json: status, environment, data and settings of a run."""
 
     format_version: int = FORMAT_VERSION
     name: str
-    status: Literal["running"] | Status
+    status: Literal["running", "imported"] | Status
     error: str | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     epoch: Natural = 0
@@ -166,6 +180,16 @@ class Record(_Stored):
     """Plugs that are not built in; vaectl does not load them by itself."""
     metrics: MetricsFacts
     resumed: list[Resumption] = []
+    imported: Imported | None = None
+    """Where it came from; None for a run that trained here."""
+
+    def untrained(self) -> RunError:
+        """Return the error for a run that was imported, where its training is needed."""
+        return RunError(
+            f"{self.name} was imported: it has no training here, and no metrics",
+            hint="vaectl sample, manifold, evaluate and export take it; vaectl train with its "
+            "config.yaml trains the same network from the beginning",
+        )
 
     def check_data(self, source: str, fingerprint: str, shape: tuple[int, int, int]) -> None:
         """Refuse data that are not those of the run.

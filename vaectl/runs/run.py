@@ -69,7 +69,8 @@ class Run:
         record = self.record
         best = record.best
         at = f", best {best.quantity} {best.score:.2f} at epoch {best.epoch}" if best else ""
-        return f"<Run {self.path}: {record.status}, {record.epoch}/{record.epochs} epochs{at}>"
+        done = "" if record.imported else f", {record.epoch}/{record.epochs} epochs"
+        return f"<Run {self.path}: {record.status}{done}{at}>"
 
     def _repr_png_(self) -> bytes:
         """Draw the curve of the term that marks the best epoch, for a notebook."""

@@ -79,10 +79,14 @@ def _other_shape(rundir: RunDir, said: ImageShape, found: ImageShape) -> RunErro
 
 def _choose(rundir: RunDir, record: Record, infos: list[Info], wanted: str | int) -> Info:
     if not infos:
+        again = "import" if record.imported else "train"
         raise RunError(
             f"{rundir.path}: it has no complete checkpoint",
-            hint="the run ended before its first checkpoint, or they were deleted; train it again",
+            hint="the run ended before its first checkpoint, or they were deleted; "
+            f"{again} it again",
         )
+    if record.status == "imported" and wanted in ("best", "latest"):
+        return infos[-1]
     ends = [info for info in infos if not info.beyond]
     epochs = [f"{info.epoch}" for info in ends]
     # while a run trains, its record may be ahead of its checkpoints

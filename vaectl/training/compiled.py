@@ -12,6 +12,7 @@ _for_program = partial(jax.jit, static_argnames="program")
 
 # run eagerly, the first is most of a cold start
 init = _for_program(step.init)
+begin = _for_program(step.begin)
 order = _for_program(step.order)
 train_steps = _for_program(step.train_steps, donate_argnames="state")
 train_streamed_steps = _for_program(step.train_streamed_steps, donate_argnames="state")

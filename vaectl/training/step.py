@@ -23,7 +23,11 @@ _once: Callable[[Array], Array] = jax.lax.optimization_barrier
 
 def init(program: Program, member: Member) -> TrainState:
     """Return the state before the first step."""
-    variables = program.vae.init(streams.key(member.seed, "init"))
+    return begin(program, program.vae.init(streams.key(member.seed, "init")))
+
+
+def begin(program: Program, variables: Variables) -> TrainState:
+    """Return the state before the first step, with given arrays of the network."""
     learned, _ = program.vae.network(variables).split()
     optimizer = program.optimizer.direction().init(learned)
     return TrainState(variables, optimizer, jnp.zeros((), jnp.int32))

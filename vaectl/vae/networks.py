@@ -22,7 +22,7 @@ class Layers(nnx.Module):
 
     def __call__(self, x: Float[Array, "batch *shape"]) -> Float[Array, "batch outputs"]:
         """Apply the layers in order."""
-        h = x.reshape(len(x), -1)
+        h = x.reshape(x.shape[0], -1)
         for name in self.names[:-1]:
             h = self.activation(getattr(self, name)(h))
         outputs: Array = getattr(self, self.names[-1])(h)

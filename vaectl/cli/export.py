@@ -1,0 +1,74 @@
+"""`vaectl export`: a trained model in formats of other software."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vaectl.base.terminal import say, show
+from vaectl.cli import plugs
+from vaectl.cli.app import OUTPUT, TAKE, AsJson, Debug, Quiet, RunsDir, app
+from vaectl.cli.look import Checkpoint, Run
+
+
+@app.command(rich_help_panel=TAKE)
+def export(
+    run: Run,
+    formats: Annotated[
+        list[str],
+        typer.Option(
+            "--format",
+            metavar="NAME[,NAME...]",
+            help=plugs.help_of("export", "What to write (repeatable), or all"),
+            autocompletion=plugs.completion("export"),
+        ),
+    ],
+    checkpoint: Checkpoint = "best",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write into this folder; by default into the run's export/.",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    runs_dir: RunsDir = Path("runs"),
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
+    debug: Debug = False,  # noqa: ARG001  # its callback acts
+) -> None:
+    """Write a trained model for other software, or a page that describes it.
+
+    Encoder and decoder are compared with the run on images of its data, and a file that differs is
+    not kept. The table shows the largest differences.
+
+    Example: vaectl export latest --format safetensors,card
+
+    Example: vaectl export mnist-z20 --format onnx --output web/model
+    """
+    import json
+
+    from vaectl.exports import base
+
+    chosen = base.parse(formats)
+    for each in chosen:
+        each.check()
+    from vaectl import export as library
+    from vaectl.cli import progress, tables
+    from vaectl.runs.find import find
+    from vaectl.runs.trained import load
+
+    model = load(find(run, runs_dir), checkpoint)
+    for warning in model.warnings:
+        say(f"warning: {warning}")
+    with progress.saying(quiet=quiet) as watch:
+        result = library.export(model, chosen, output, watch)
+    if as_json:
+        exports = [each.as_json() for each in result.exported]
+        show(json.dumps({"path": str(result.folder), "run": model.title, "exports": exports}))
+    elif result.exported:
+        tables.show_exports(result.exported)
+        show(result.folder)
+    result.check()

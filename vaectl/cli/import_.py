@@ -1,0 +1,69 @@
+"""`vaectl import`: a run made of weights from elsewhere."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vaectl.base.terminal import say, show
+from vaectl.cli import plugs
+from vaectl.cli.app import PLACE, TAKE, Debug, Quiet, RunsDir, app
+from vaectl.cli.config import Assignments
+
+
+@app.command("import", rich_help_panel=TAKE)
+def import_(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A .safetensors file, as of vaectl export.")
+    ],
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CONFIG",
+            help="A YAML file that describes the network; by default what the file says itself.",
+            show_default=False,
+        ),
+    ] = None,
+    assignments: Assignments = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the run directory; by default one like imported-mnist-z20.",
+            show_default=False,
+            rich_help_panel=PLACE,
+        ),
+    ] = None,
+    runs_dir: RunsDir = Path("runs"),
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a run of that name.", rich_help_panel=PLACE)
+    ] = False,
+    quiet: Quiet = False,
+    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
+    debug: Debug = False,  # noqa: ARG001  # its callback acts
+) -> None:
+    """Make a run of weights from elsewhere, to sample, look at and evaluate.
+
+    The run is marked as imported: it has no metrics, and cannot be resumed. Its data are those that
+    the file names, unless --config or --set is given; then the data set is read.
+
+    Example: vaectl import runs/mnist-z20/export/model.safetensors --name copy
+
+    Example: vaectl import authors.safetensors --config configs/mnist-z20.yaml
+    """
+    from vaectl import importing
+
+    rundir = importing.bring(
+        file,
+        config_file=config,
+        assignments=assignments or (),
+        name=name,
+        runs_dir=runs_dir,
+        force=force,
+    )
+    if not quiet:
+        for path in rundir.left_alone:
+            say(f"warning: {path}: not vaectl's, and left alone")
+        found = rundir.read_record().data
+        size = found["images"]["test"]
+        say(f"data: {found['source']}, {size:,} test images; vaectl evaluate checks that they fit")
+    show(rundir.path)

@@ -1,0 +1,207 @@
+"""The protocol of export formats, and the facts that travel with a model.
+
+A format turns a trained model into files and, where these describe functions, reads them back from
+nothing but the files, so that `vaectl.export` can compare the two before a file is kept.
+Formats are plugs, but no part of a configuration.
+"""
+
+from __future__ import annotations
+
+import difflib
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict
+
+from vaectl.base import plugins
+from vaectl.base.errors import ConfigError
+from vaectl.base.plugs import Plug
+from vaectl.config.meaning import meaning
+from vaectl.runs.record import DataFacts, ImageShape, PlugFacts, Positive, Words
+from vaectl.version import VERSION
+
+if TYPE_CHECKING:
+    from vaectl.runs.trained import Trained
+    from vaectl.vae.vae import Variables
+
+FOLDER = "export"
+"""The folder of a run for exported files."""
+ALL = "all"
+"""The word that stands for every format."""
+FORMAT_VERSION = 1
+
+Files = Mapping[str, bytes]
+"""Contents of files, by name."""
+
+
+class Coders(NamedTuple):
+    """An encoder and a decoder as NumPy functions, for any number of images or codes."""
+
+    encode: Callable[
+        [Float[np.ndarray, "batch h w c"]],
+        tuple[Float[np.ndarray, "batch code"], Float[np.ndarray, "batch code"]],
+    ]
+    """From images in [0, 1] to mean and log-variance of q(z|x)."""
+    decode: Callable[[Float[np.ndarray, "batch code"]], Float[np.ndarray, "batch h w c"]]
+    """From codes to the mean of each pixel under p(x|z)."""
+
+
+class Facts(BaseModel):
+    """What a reader of a model's arrays must know; JSON that travels with them."""
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+
+    format_version: int = FORMAT_VERSION
+    vaectl: Words
+    """The version of vaectl that wrote it."""
+    name: Words
+    """The name of the run."""
+    checkpoint: Words
+    """The checkpoint's place in the training, in words."""
+    image_shape: ImageShape
+    code_size: Positive
+    likelihood: Words
+    pixels: Words
+    """How images were binarized before the encoder."""
+    config: dict[str, Any]
+    """The whole configuration of the experiment."""
+    data: DataFacts
+    plugs: list[PlugFacts] = []
+    """Plugs that are not built in."""
+
+
+class Portable(NamedTuple):
+    """A model that was read from a file, of which nothing but the types is checked."""
+
+    facts: Facts | None
+    """None if the file says nothing about its arrays."""
+    arrays: dict[str, np.ndarray]
+    """The arrays of the network by dotted names, as `named` has them."""
+
+
+class Export(Plug, kind="export"):
+    """A format in which a model leaves its run."""
+
+    tolerance: ClassVar[float] = 1e-4
+    """The largest difference from the run with which a file is kept: see `vaectl.export`."""
+    suffix: ClassVar[str] = ""
+    """The suffix of a file that `restore` reads; empty if the format cannot be imported."""
+
+    def check(self) -> None:
+        """Refuse to export before anything is computed.
+
+        Raises:
+            ConfigError: something that the format needs is not installed.
+        """
+
+    @abstractmethod
+    def write(self, model: Trained) -> Files:
+        """Return the files of a model. Each name must match a pattern in `leaves`."""
+
+    def read(self, files: Files) -> Coders | None:
+        """Load the functions in the files; None if the format has no functions."""
+        del files
+        return None
+
+    def restore(self, content: bytes) -> Portable:
+        """Read a model from a file, which may come from anybody; no code is loaded.
+
+        Raises:
+            ValueError: this is not such a file.
+        """
+        raise ValueError(f"{len(content)} bytes of {self.name}, which cannot be imported")
+
+
+def facts(model: Trained) -> Facts:
+    """Return what travels with the arrays of a model."""
+    record = model.rundir.read_record()
+    return Facts(
+        vaectl=VERSION,
+        name=model.rundir.name,
+        checkpoint=model.checkpoint.where,
+        image_shape=model.image_shape,
+        code_size=model.code_size,
+        likelihood=model.settings.likelihood.name,
+        pixels=meaning(model.settings),
+        config=model.settings.model_dump(mode="json"),
+        data=record.data,
+        plugs=record.plugs,
+    )
+
+
+def named(variables: Variables) -> dict[str, Any]:
+    """Return the arrays of a network by dotted names, such as `encoder.hidden.kernel`.
+
+    Random keys, as of dropout, become the numbers that they are made of. Inside `jax.eval_shape`
+    the result has shapes and types in place of arrays.
+    """
+    import jax
+
+    leaves = jax.tree_util.tree_leaves_with_path(variables)
+    return {
+        _name(path): jax.random.key_data(leaf) if _is_key(leaf) else leaf for path, leaf in leaves
+    }
+
+
+def with_arrays(variables: Variables, arrays: Mapping[str, Any]) -> Variables:
+    """Return the same nested dictionaries with other arrays, by the names that `named` gives."""
+    import jax
+
+    def other(path: tuple[Any, ...], leaf: Any) -> Any:
+        array = arrays[_name(path)]
+        return jax.random.wrap_key_data(array) if _is_key(leaf) else jax.numpy.asarray(array)
+
+    filled: Variables = jax.tree_util.tree_map_with_path(other, variables)
+    return filled
+
+
+def _is_key(leaf: Any) -> bool:
+    import jax
+
+    return bool(jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    import jax
+
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def require(what: str, packages: Sequence[str], install: str) -> None:
+    """Refuse a format some of whose packages are not installed.
+
+    Raises:
+        ConfigError: one is missing; the hint is the command that installs it.
+    """
+    if missing := [package for package in packages if find_spec(package) is None]:
+        raise ConfigError(
+            f"the format {what} needs {', '.join(missing)}, not installed here", hint=install
+        )
+
+
+def parse(texts: Sequence[str]) -> list[Export]:
+    """Read formats as `--format` has them: names, lists of names with commas, or `all`.
+
+    Raises:
+        ConfigError: there is no such format, or none is named.
+    """
+    plugins.load_installed()
+    names = [name.strip() for text in texts for name in text.split(",") if name.strip()]
+    if ALL in names:
+        names = [*Export.known]
+    for name in names:
+        if name not in Export.known:
+            known = sorted(Export.known)
+            near = difflib.get_close_matches(name, known, n=1)
+            raise ConfigError(
+                f"--format {name}: no format {name!r} among {', '.join(known)}"
+                + "".join(f"; did you mean {found}?" for found in near),
+                hint="--plugin FILE.py loads a format of your own",
+            )
+    if not names:
+        raise ConfigError("--format: no format is named", hint=f"--format {ALL}")
+    return [Export.known[name]() for name in dict.fromkeys(names)]

@@ -1,0 +1,111 @@
+"""ONNX by jax2onnx: networks for onnxruntime and other engines, without JAX or Python."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from vaectl.exports.base import FOLDER, Coders, Export, Files, require
+
+if TYPE_CHECKING:
+    from vaectl.runs.trained import Trained
+
+INSTALL = "pip install 'vaectl[onnx]' && pip install --no-deps 'jax2onnx>=0.17.1,<0.18'"
+"""jax2onnx 0.17 excludes the Orbax that vaectl saves with, though it does not use it for this; pip
+cannot install both otherwise."""
+OPSET = 21
+"""The version of ONNX's operators; onnxruntime 1.18 and later run it."""
+_FATAL = 4
+
+
+class ONNX(Export, name="onnx"):
+    """Two networks with the weights inside, for batches of any size.
+
+    encoder.onnx  x [batch, h, w, c] -> mu, log_var [batch, code]
+    decoder.onnx  z [batch, code] -> mean [batch, h, w, c]
+    """
+
+    tolerance: ClassVar[float] = 1e-4
+    # an ONNX file begins with the version of its format and the name of what wrote it
+    leaves: ClassVar[Mapping[str, Mapping[str, bytes]]] = {
+        FOLDER: {r"(encoder|decoder)\.onnx": rb"\x08.\x12\x06vaectl"}
+    }
+
+    def check(self) -> None:
+        """Refuse to export without the converter, and the engine that checks its results.
+
+        Raises:
+            ConfigError: one of them is not installed.
+        """
+        require(self.name, ["jax2onnx", "onnx", "onnx_ir", "onnxruntime"], INSTALL)
+
+    def write(self, model: Trained) -> Files:
+        """Return the encoder and the decoder."""
+        # built before the conversion, which replaces functions of JAX while it runs
+        network = model.vae.network(model.variables)
+        with _quiet():
+            from jax2onnx import to_onnx
+
+            def network_of(
+                function: Callable[..., Any],
+                shape: tuple[int, ...],
+                inputs: Sequence[str],
+                outputs: Sequence[str],
+            ) -> bytes:
+                converted: Any = to_onnx(
+                    function,
+                    [("batch", *shape)],
+                    opset=OPSET,
+                    model_name=f"{model.rundir.name}, {model.checkpoint.where}",
+                    input_names=inputs,
+                    output_names=outputs,
+                )
+                converted.producer_name = "vaectl"
+                content: bytes = converted.SerializeToString(deterministic=True)
+                return content
+
+            return {
+                "encoder.onnx": network_of(
+                    network.encode, model.image_shape, ["x"], ["mu", "log_var"]
+                ),
+                "decoder.onnx": network_of(network.mean, (model.code_size,), ["z"], ["mean"]),
+            }
+
+    def read(self, files: Files) -> Coders:
+        """Load the networks into onnxruntime."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _FATAL
+
+        def session(name: str) -> Any:
+            return onnxruntime.InferenceSession(
+                files[name], options, providers=["CPUExecutionProvider"]
+            )
+
+        encoder, decoder = session("encoder.onnx"), session("decoder.onnx")
+
+        def encode(x: Any) -> tuple[Any, Any]:
+            mu, log_var = encoder.run(["mu", "log_var"], {"x": x})
+            return mu, log_var
+
+        return Coders(encode, lambda z: decoder.run(["mean"], {"z": z})[0])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence warnings about plugins of the converter for libraries that are not installed."""
+    loggers = [logging.getLogger(name) for name in ("jax2onnx", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,65 @@
+"""StableHLO by `jax.export`: programs that run wherever JAX does, without vaectl."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from vaectl.exports.base import FOLDER, Coders, Export, Files, require
+
+if TYPE_CHECKING:
+    from vaectl.runs.trained import Trained
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+"""The devices for which the programs are written."""
+
+
+class StableHLO(Export, name="stablehlo"):
+    """Two programs with the weights inside, for batches of any size."""
+
+    tolerance: ClassVar[float] = 1e-5
+    # what jax.export writes before it: offsets of a FlatBuffer
+    leaves: ClassVar[Mapping[str, Mapping[str, bytes]]] = {
+        FOLDER: {r"(encoder|decoder)\.stablehlo": rb".*ML\xefR.StableHLO_v\d"}
+    }
+
+    def check(self) -> None:
+        """Refuse to export without FlatBuffers, which `jax.export` needs for writing.
+
+        Raises:
+            ConfigError: it is not installed.
+        """
+        require(self.name, ["flatbuffers"], "pip install 'vaectl[stablehlo]'")
+
+    def write(self, model: Trained) -> Files:
+        """Return the encoder and the decoder, each as a serialized program."""
+        import jax
+        from jax import export
+
+        from vaectl.base.shapes import shaped
+
+        network = model.vae.network(model.variables)
+
+        def program(function: Callable[..., Any], shape: tuple[int, ...]) -> bytes:
+            sizes: Any = export.symbolic_shape(",".join(["batch", *map(str, shape)]))
+            x = shaped(sizes, np.float32)
+            exported = export.export(jax.jit(function), platforms=PLATFORMS)(x)
+            return bytes(exported.serialize())
+
+        return {
+            "encoder.stablehlo": program(network.encode, model.image_shape),
+            "decoder.stablehlo": program(network.mean, (model.code_size,)),
+        }
+
+    def read(self, files: Files) -> Coders:
+        """Load the programs."""
+        import jax
+        from jax import export
+
+        def loaded(name: str) -> Callable[..., Any]:
+            called = jax.jit(export.deserialize(bytearray(files[name])).call)
+            return lambda x: jax.tree.map(np.asarray, called(x))
+
+        return Coders(loaded("encoder.stablehlo"), loaded("decoder.stablehlo"))
