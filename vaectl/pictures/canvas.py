@@ -1,6 +1,7 @@
 """A figure in a style, with a heading that fits. No pyplot, which has global state."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -61,41 +62,44 @@ def check_format(out: Path) -> None:
 def panels(
     style: Style,
     title: str,
-    count: int,
+    shapes: Sequence[float],
     *,
     width: float,
-    panel: float = 40.0,
-    shape: float = 0.75,
+    weights: Sequence[float] = (),
     below: int = 0,
-    weights: list[float] | None = None,
 ) -> tuple[Figure, list[Axes]]:
-    """Make a figure with a heading and panels, as many beside each other as are readable.
+    """Make a figure with a heading and panels, beside each other if they are readable so.
 
     Args:
         style: its style.
         title: its own heading, which the style may replace.
-        count: the number of panels.
+        shapes: the height of each panel, in widths, if they stand below each other.
         width: its own width in millimetres, which the style may replace.
-        panel: the least width of a panel in millimetres, for a font of 8 points.
-        shape: the height of a panel, in widths.
-        below: lines of text to leave room for below the panels.
         weights: relative widths of panels that stand beside each other.
+        below: lines of text to leave room for below the panels.
     """
-    wide, font = style.width(width), style.theme.font
-    columns = max(min(count, int(wide / (72 / 25.4 * panel * font / 8))), 1)
-    rows = -(-count // columns)
+    wide, font, count = style.width(width), style.theme.font, len(shapes)
+    fit = max(int(wide / (14 * font)), 1)
+    columns = max(n for n in range(1, min(fit, count) + 1) if style.theme.slide or count % n == 0)
+    beside = columns == count
     heading = text.wrapped(style.heading(title), wide - 2 * font, font)
     around = 1.5 * font * (heading.count("\n") + 1 if heading else 0) + 1.4 * font * below
-    high = rows * (shape * wide / columns + 3 * font) + around
-    if style.theme.tallest:
-        high = min(high, style.theme.tallest * wide)
-    figure = Figure(style, wide, high, layout="constrained")
+    if columns == 1:
+        high = sum(shape * wide + 4 * font for shape in shapes) + around
+    else:
+        high = -(-count // columns) * (0.8 * wide / columns + 4 * font) + around
+    figure = Figure(style, wide, min(high, style.height(wide)), layout="constrained")
     if heading:
         # a $ in a name is not mathematics
         place = {"x": 0.6 * font / wide, "ha": "left", "parse_math": False}
         figure.suptitle(heading, fontsize=font, linespacing=1.3, **place)
-    beside = weights if weights and columns == count else None
-    axes = figure.subplots(rows, columns, squeeze=False, width_ratios=beside).flat
+    axes = figure.subplots(
+        -(-count // columns),
+        columns,
+        squeeze=False,
+        width_ratios=weights if weights and beside else None,
+        height_ratios=shapes if columns == 1 else None,
+    ).flat
     for unused in axes[count:]:
         unused.remove()
     return figure, list(axes[:count])

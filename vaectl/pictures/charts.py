@@ -77,9 +77,9 @@ def quantities(traces: Sequence[Trace]) -> list[str]:
     return list(dict.fromkeys(name for t in traces for name in (*t.train, *t.validation)))
 
 
-def axis_label(name: str, how: str = "") -> str:
-    """Write the name of a number, how it is estimated, and its unit; terms are in nats."""
-    return f"{label_of(name)}{how and f', {how}'} (nats per image)"
+def axis_label(name: str) -> str:
+    """Write the name of a number and its unit; terms are in nats."""
+    return f"{label_of(name)} (nats per image)"
 
 
 def curves(
@@ -115,16 +115,13 @@ def curves(
         note = text.wrapped(note, style.width(width) - 3 * font, 0.85 * font)
         labels = [trace.name for trace in traces] if len(traces) > 1 else ["train", "validation"]
         columns, lines = _legend_size(labels, note, style, style.width(width))
-        figure, axes_of = panels(
-            style, title, max(len(chosen), 1), width=width, shape=0.8, below=lines
-        )
+        shapes = [0.55] * max(len(chosen), 1)
+        figure, axes_of = panels(style, title, shapes, width=width, below=lines)
         for axes, quantity in zip(axes_of, chosen, strict=False):
-            heading = axis_label(quantity, how.get(quantity, ""))
-            if len(chosen) > 1:
-                room = style.width(width) / axes.get_gridspec().ncols - 6 * font
-                axes.set_title(text.wrapped(heading, room, font), loc="left")
-            else:
-                axes.set_ylabel(heading)
+            words = how.get(quantity, "")
+            axes.set_title(label_of(quantity) + (words and f", {words}"), loc="left")
+            if axes.get_subplotspec().is_first_col():
+                axes.set_ylabel("nats per image")
             _draw(axes, traces, quantity, by, first, settled and quantity != "kl", style)
         handles, labels = axes_of[0].get_legend_handles_labels()
         figure.legend(
@@ -187,7 +184,7 @@ def _draw(
         margin = 0.05 * (high - low) or 1.0
         axes.set_ylim(low - margin, high + margin)
     if by == "epoch":
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
     else:
         _logarithmic(axes)
     axes.set_xlabel("epoch" if by == "epoch" else "seconds of training")
@@ -353,5 +350,5 @@ def _logarithmic(axes: Axes) -> None:
 
 
 def _panel(title: str, style: Style) -> tuple[Figure, Axes]:
-    figure, (axes,) = panels(style, title, 1, width=120.0, shape=0.7, below=2)
+    figure, (axes,) = panels(style, title, [0.6], width=120.0, below=2)
     return figure, axes

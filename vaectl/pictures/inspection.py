@@ -11,6 +11,8 @@ from vaectl.pictures.latent import density
 from vaectl.pictures.style import DEFAULT, Style
 
 _MARKERS = "osD^v*PX<>"
+_BELOW = 4.0
+"""Distance of a legend from the panel above it, in font sizes: that of an axis and its name."""
 _MANY = 2000
 """Points of which a vector file holds a picture instead."""
 
@@ -37,19 +39,21 @@ def inspection(
         style: its look.
     """
     with mpl.rc_context(style.settings()):
-        figure, (bars, scatter, curve) = panels(
-            style, title, 3, width=175.0, panel=48.0, shape=1.0, below=1, weights=[1, 1.35, 1]
-        )
-        _bars(bars, kl_by_dimension, style)
+        shapes, weights = (0.45, 1.0, 0.5), (1, 1.35, 1)
+        figure, axes = panels(style, title, shapes, width=175.0, weights=weights, below=2)
+        bars, scatter, curve = axes
+        room = style.width(175.0) / bars.get_gridspec().ncols
+        _bars(bars, kl_by_dimension, int(room / (2.6 * style.theme.font)), style)
         _scatter(scatter, mu, labels, dims, style)
         _aggregate(curve, mu, log_var, dims, style)
     return figure
 
 
-def _bars(axes: Axes, kl_by_dimension: Float[np.ndarray, " code"], style: Style) -> None:
+def _bars(axes: Axes, kl_by_dimension: Float[np.ndarray, " code"], most: int, style: Style) -> None:
+    """Draw the KL of each dimension, the highest first; at most so many have a number."""
     order = np.argsort(kl_by_dimension)[::-1]
     axes.bar(range(len(order)), kl_by_dimension[order], color=style.theme.accent, width=0.75)
-    every = -(-len(order) // 10)
+    every = -(-len(order) // most)
     axes.set_xticks(range(0, len(order), every), [str(i) for i in order[::every]])
     axes.grid(visible=False, axis="x")
     axes.set_xlabel("dimension of the code")
@@ -69,6 +73,7 @@ def _scatter(
     classes = [] if labels is None else sorted(set(labels.tolist()))
     several = 1 < len(classes) <= len(style.theme.palette)
     font = style.theme.font
+    halo = withStroke(linewidth=0.25 * font, foreground=style.theme.paper)
     size = font * float(np.clip(8.5 / np.sqrt(len(mu)), 0.09, 0.5))
     for number, label in enumerate(classes if several else [None]):
         rows = labels == label if several else np.ones(len(mu), bool)
@@ -92,11 +97,12 @@ def _scatter(
                 ha="center",
                 va="center",
                 fontweight="bold",
-                path_effects=[withStroke(linewidth=0.4 * font, foreground=style.theme.paper)],
+                path_effects=[halo],
             )
         axes.legend(
             loc="upper center",
-            bbox_to_anchor=(0.5, -0.2),
+            bbox_to_anchor=(0.5, 0),
+            borderaxespad=_BELOW,
             ncols=5,
             markerscale=0.6 * font / size,
             handletextpad=0.1,
@@ -111,11 +117,19 @@ def _scatter(
             lw=0.5 * style.theme.line,
             ls=":",
         )
+        axes.annotate(
+            f"{radius}$\\sigma$",
+            (0, radius),
+            ha="center",
+            va="center",
+            fontsize=style.small,
+            path_effects=[halo],
+        )
     limit = max(3.3, 1.05 * float(np.abs(mu[:, dims]).max()))
     axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
     axes.set_xlabel(f"$z_{{{dims[0]}}}$")
     axes.set_ylabel(f"$z_{{{dims[1]}}}$")
-    axes.set_title("posterior means; dotted: prior, 1 to 3 $\\sigma$", loc="left")
+    axes.set_title("means, and $\\sigma$ of the prior", loc="left")
 
 
 def _aggregate(
@@ -139,4 +153,11 @@ def _aggregate(
     axes.set_xlabel("z")
     axes.set_ylabel("density")
     axes.set_title("aggregate posterior", loc="left")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, columnspacing=1.0)
+    axes.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        borderaxespad=_BELOW,
+        ncols=3,
+        columnspacing=1.0,
+        handlelength=1.8,
+    )

@@ -69,9 +69,10 @@ def near_square(
 ) -> Float[np.ndarray, "rows columns h w *channels"]:
     """Arrange images in about as many rows as columns, with blank images, of NaN, at the end.
 
-    Where a style limits the height, there are more columns.
+    On a slide, there are twice as many columns as rows.
     """
-    columns = math.ceil(math.sqrt(len(images) / (style.theme.tallest or 1)))
+    wide = 2 if style.theme.slide else 1
+    columns = math.ceil(math.sqrt(wide * len(images)))
     rows = -(-len(images) // columns)
     blank = np.full((rows * columns - len(images), *images.shape[1:]), np.nan, images.dtype)
     return np.concatenate([images, blank]).reshape(rows, columns, *images.shape[1:])
@@ -119,7 +120,7 @@ def sheet(panels: Sequence[Sequence[Panel]], *, title: str, style: Style = DEFAU
         top = layout.top
         for row, row_tiles in zip(panels, tiles, strict=True):
             wide = sum(layout.left + scale * tile.shape[1] for tile in row_tiles)
-            x = (width - wide - round(font * dpi / 72)) // 2 if style.theme.tallest else 0
+            x = (width - wide - round(font * dpi / 72)) // 2 if style.theme.slide else 0
             for panel, tile in zip(row, row_tiles, strict=True):
                 x += layout.left
                 h, w = scale * tile.shape[0], scale * tile.shape[1]
@@ -156,8 +157,7 @@ def _layout(
     )
     around = top + len(panels) * (above + below)
     rows = sum(max(tile.shape[0] for tile in row) for row in tiles)
-    if style.theme.tallest:
-        pixel = min(pixel, (style.theme.tallest * width - around) / rows)
+    pixel = min(pixel, (style.height(width) - around) / rows)
     if pixel <= 0:
         raise ConfigError(
             "no room is left for images beside their labels",
@@ -186,15 +186,19 @@ def _label(axes: Axes, panel: Panel, style: Style, pixel: float) -> None:
     """Write the labels of a panel, whose images have pixels of so many points."""
     rows, columns, h, w = panel.images.shape[:4]
     small = style.small
-    across = text.widest(panel.column_labels, small) + 0.4 * small
+    # labels that are a little too wide are written smaller; of others, some are left out
+    across = text.widest(panel.column_labels, 1) + 0.4
+    room = (w + _GAP) * pixel
+    narrow = min(max(room / across, 0.6 * small), small) if panel.column_labels else small
     for labels, count, size, need, set_ticks in (
-        (panel.column_labels, columns, w, across, axes.set_xticks),
+        (panel.column_labels, columns, w, across * narrow, axes.set_xticks),
         (panel.row_labels, rows, h, 1.1 * small, axes.set_yticks),
     ):
-        every = max(math.ceil(need / ((size + _GAP) * pixel)), 1)
+        every = max(math.ceil(need / ((size + _GAP) * pixel) - 1e-6), 1)
         centres = np.arange(len(labels) and count) * (size + _GAP) + (size - 1) / 2
         set_ticks(centres, [name * (i % every == 0) for i, name in enumerate(labels)])
     axes.tick_params(length=0, labelsize=small, pad=0.3 * small)
+    axes.tick_params(axis="x", labelsize=narrow)
     axes.set_xlabel(panel.x_label, fontsize=small, labelpad=0.2 * small)
     axes.set_ylabel(panel.y_label, fontsize=small, labelpad=0.2 * small)
     axes.set_title(panel.heading, loc="left", pad=0.5 * style.theme.font)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, NamedTuple
 
 from vaectl.base.errors import ConfigError
@@ -44,13 +45,13 @@ class Theme(NamedTuple):
     """Pixels per inch of PNG files, approximately."""
     width: float | None = None
     """Millimetres; None: each kind of figure has its own width."""
-    tallest: float | None = None
-    """Largest height, in widths; None: as high as the figure needs."""
+    slide: bool = False
+    """Whether figures are at most as high as a slide, 9/16 of its width."""
 
 
 PAPER = Theme()
 SLIDES = PAPER._replace(
-    name="slides", font=16.0, line=2.4, dpi=150, width=WIDTHS["slide"], tallest=9 / 16
+    name="slides", font=16.0, line=2.4, dpi=150, width=WIDTHS["slide"], slide=True
 )
 DARK = SLIDES._replace(
     name="dark",
@@ -83,6 +84,10 @@ class Style(NamedTuple):
     def width(self, own: float = WIDTHS["page"]) -> float:
         """Return the width of a figure in points, given its own width in millimetres."""
         return MM * (self.chosen_width or self.theme.width or own)
+
+    def height(self, width: float) -> float:
+        """Return the largest height of a figure of that width, both in points."""
+        return 9 / 16 * width if self.theme.slide else math.inf
 
     def colour(self, number: int) -> str:
         """Return a colour of the palette, which repeats."""
@@ -156,7 +161,16 @@ def parse(
         ConfigError: the width is not one.
     """
     heading = "" if title is not None and title.lower() == "none" else title
-    return Style(THEMES[theme], _width(width), heading, polarity)
+    chosen = _width(width)
+    return Style(_scaled(THEMES[theme], chosen), chosen, heading, polarity)
+
+
+def _scaled(theme: Theme, width: float | None) -> Theme:
+    """Fit the sizes of a slide to its width; text is never smaller than on paper."""
+    if not theme.slide or width is None:
+        return theme
+    scale = max(width / WIDTHS["slide"], PAPER.font / theme.font)
+    return theme._replace(font=scale * theme.font, line=scale * theme.line)
 
 
 def _width(text: str | None) -> float | None:

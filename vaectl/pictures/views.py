@@ -416,9 +416,7 @@ def reconstruct(
         difference = 1 - difference  # as ink on paper, where it is fainter than images
     elbo = model.elbo(split.images[chosen], samples=1, seed=seed)
     labels = [f"{value:.1f}" for value in elbo]
-    # as many beside each other as their labels have room
-    most = int(style.width(pictures.WIDTH) / (text.widest(labels, style.small) + style.theme.font))
-    beside = min(max(most - 2, 1), 10 if style.theme.tallest is None else count)
+    beside = _beside(count, text.widest(labels, style.small) + style.theme.font, style)
     rows = []
     for start in range(0, count, beside):
         part = slice(start, start + beside)
@@ -431,6 +429,16 @@ def reconstruct(
     figure = pictures.sheet(rows, title=title, style=style)
     arrays = {"index": chosen, "images": originals, "means": means, "elbo": elbo}
     return View("reconstruct", figure, arrays)
+
+
+def _beside(count: int, label: float, style: Style) -> int:
+    """Return how many images stand in a row, given the width of their labels in points."""
+    width = style.width(pictures.WIDTH)
+    if style.theme.slide:  # three rows of images and one of labels each, as large as they can be
+        high = 0.7 * style.height(width) / 4
+        return max(range(1, count + 1), key=lambda n: min(width / n, high / math.ceil(count / n)))
+    rows = math.ceil(count / min(max(int(width / label) - 2, 1), 10))
+    return math.ceil(count / rows)
 
 
 def inspect(model: Trained, *, split_name: SplitName, seed: int, style: Style = DEFAULT) -> View:
