@@ -3,13 +3,16 @@
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vaectl.base.terminal import show
 from vaectl.cli import plugs
 from vaectl.cli.app import LOOK, OUTPUT, Debug, RunsDir, app
+
+if TYPE_CHECKING:
+    from vaectl.pictures.views import View
 
 LOOKS = "How it looks"
 
@@ -154,6 +157,18 @@ class Way(StrEnum):
     spherical = "spherical"
 
 
+def _with_bar(view: "View") -> "View":
+    """Count the figures of a film while they are drawn."""
+    from vaectl.cli import progress
+    from vaectl.pictures.film import Film
+
+    film = view.figure
+    if not isinstance(film, Film):
+        return view
+    figures = progress.counted(film.figures, film.total, "drawing")
+    return view._replace(figure=film._replace(figures=figures))
+
+
 @app.command(rich_help_panel=LOOK)
 def sample(
     run: Run,
@@ -186,7 +201,7 @@ def sample(
     model = look.open_run(run, runs_dir, checkpoint, out, save_arrays, animate=animate)
     picture = partial(look.sample, count=count, temperature=temperature, draw=draw.value, seed=seed)
     view = look.over_epochs(model, picture, looks) if animate else picture(model, style=looks)
-    show(look.save(model, view, out, save_arrays))
+    show(look.save(model, _with_bar(view), out, save_arrays))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -248,7 +263,7 @@ def manifold(
     plane = look.plane(model, grid=grid, ranges=ranges, spacing=spacing.value, dims=dims)
     picture = partial(look.manifold, where=plane, anchor=anchor)
     view = look.over_epochs(model, picture, looks) if animate else picture(model, style=looks)
-    show(look.save(model, view, out, save_arrays))
+    show(look.save(model, _with_bar(view), out, save_arrays))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -306,7 +321,7 @@ def morph(
     )
     if animate:
         view = look.along_rows(model, view, looks)
-    show(look.save(model, view, out, save_arrays))
+    show(look.save(model, _with_bar(view), out, save_arrays))
 
 
 @app.command(rich_help_panel=LOOK)

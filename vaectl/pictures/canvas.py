@@ -67,7 +67,7 @@ def panels(
     width: float,
     weights: Sequence[float] = (),
     below: int = 0,
-) -> tuple[Figure, list[Axes]]:
+) -> tuple[Figure, list[Axes], int]:
     """Make a figure with a heading and panels, beside each other if they are readable so.
 
     Args:
@@ -77,6 +77,9 @@ def panels(
         width: its own width in millimetres, which the style may replace.
         weights: relative widths of panels that stand beside each other.
         below: lines of text to leave room for below the panels.
+
+    Returns:
+        The figure, its panels, and how many of them stand beside each other.
     """
     wide, font, count = style.width(width), style.theme.font, len(shapes)
     fit = max(int(wide / (14 * font)), 1)
@@ -102,4 +105,4 @@ def panels(
     ).flat
     for unused in axes[count:]:
         unused.remove()
-    return figure, list(axes[:count])
+    return figure, list(axes[:count]), columns

@@ -99,7 +99,7 @@ def curves(
     have not diverged; a cross marks where a seed diverged.
 
     Args:
-        traces: what is compared; a single one has no name and no colour.
+        traces: what is compared; a single one without a label has no colour.
         by: the horizontal axis.
         title: the heading.
         style: the look.
@@ -113,14 +113,14 @@ def curves(
         width, font = 175.0 if len(chosen) > 1 else 120.0, style.theme.font
         note = _note(traces, chosen if settled else [])
         note = text.wrapped(note, style.width(width) - 3 * font, 0.85 * font)
-        labels = [trace.name for trace in traces] if len(traces) > 1 else ["train", "validation"]
+        labels = ["train", "validation"] if _is_alone(traces) else [trace.name for trace in traces]
         columns, lines = _legend_size(labels, note, style, style.width(width))
         shapes = [0.55] * max(len(chosen), 1)
-        figure, axes_of = panels(style, title, shapes, width=width, below=lines)
-        for axes, quantity in zip(axes_of, chosen, strict=False):
+        figure, axes_of, beside = panels(style, title, shapes, width=width, below=lines)
+        for number, (axes, quantity) in enumerate(zip(axes_of, chosen, strict=False)):
             words = how.get(quantity, "")
             axes.set_title(label_of(quantity) + (words and f", {words}"), loc="left")
-            if axes.get_subplotspec().is_first_col():
+            if number % beside == 0:
                 axes.set_ylabel("nats per image")
             _draw(axes, traces, quantity, by, first, settled and quantity != "kl", style)
         handles, labels = axes_of[0].get_legend_handles_labels()
@@ -130,15 +130,21 @@ def curves(
     return figure
 
 
+def _is_alone(traces: Sequence[Trace]) -> bool:
+    """Tell whether there is a single curve without a name, that of one run."""
+    return len(traces) == 1 and not traces[0].label
+
+
 def _note(traces: Sequence[Trace], fitted: Sequence[str]) -> str:
     """Say what dashes, bands, crosses and axes mean."""
     seeds = max((len(trace.seconds) for trace in traces), default=1)
-    parts = ["solid: validation, dashed: training"] if len(traces) > 1 else []
+    parts = [] if _is_alone(traces) else ["solid: validation, dashed: training"]
     if seeds > 1:
         parts.append(f"band: lowest to highest of {seeds} seeds")
     if any(trace.diverged and trace.epochs for trace in traces):
-        parts[-1] += ", without those that diverged" * (seeds > 1)
-        parts.append("cross: a seed diverged")
+        if seeds > 1:
+            parts[-1] += ", without those that diverged"
+        parts.append("cross: a seed diverged" if seeds > 1 else "cross: training diverged")
     if fitted := [label_of(name) for name in fitted if name != "kl"]:
         parts.append(f"axes of {' and '.join(fitted)} fitted to what follows the first tenth")
     return "; ".join(parts)
@@ -165,7 +171,7 @@ def _draw(
     shown: list[float] = []
     for number, trace in enumerate(traces):
         count = trace.epochs
-        colour = style.colour(number) if len(traces) > 1 else style.theme.accent
+        colour = style.theme.accent if _is_alone(traces) else style.colour(number)
         if count < first:
             axes.plot([], [], color=colour, label=trace.name)
             continue
@@ -177,7 +183,7 @@ def _draw(
             kept = slice(first - 1, count)
             shown += _line(
                 axes, x[kept], values[quantity][:, kept], number, trace, dashes, colour, style,
-                alone=len(traces) == 1,
+                alone=_is_alone(traces),
             )  # fmt: skip
     if settled and shown:
         low, high = min(shown), max(shown)
@@ -350,5 +356,5 @@ def _logarithmic(axes: Axes) -> None:
 
 
 def _panel(title: str, style: Style) -> tuple[Figure, Axes]:
-    figure, (axes,) = panels(style, title, [0.6], width=120.0, below=2)
+    figure, (axes,), _ = panels(style, title, [0.6], width=120.0, below=2)
     return figure, axes

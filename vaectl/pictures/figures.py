@@ -57,6 +57,8 @@ def curves_of(
     alike: dict[str, list[RunDir]] = {}
     for run in runs:
         alike.setdefault(_label(run), []).append(run)
+    if len(runs) == 1:
+        alike = {"": list(runs)}
     traces = [_trace(label, each) for label, each in alike.items()]
     known = charts.quantities(traces)
     for name in names:
@@ -85,5 +87,5 @@ def _label(run: RunDir) -> str:
 
 
 def _trace(label: str, runs: Sequence[RunDir]) -> Trace:
-    failed = sum(run.read_record().status == "failed" for run in runs)
-    return Trace.of(label, [run.read_metrics() for run in runs], failed)
+    diverged = sum("diverged" in (run.read_record().error or "") for run in runs)
+    return Trace.of(label, [run.read_metrics() for run in runs], diverged)

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -31,10 +31,15 @@ Frame = UInt8[np.ndarray, "height width 3"]
 
 
 class Film(NamedTuple):
-    """Figures of one size, and how long each is shown."""
+    """Figures of one size, and their number."""
 
     figures: Iterable[Figure]
-    seconds: float
+    total: int
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of each figure: eight in all, and between 0.05 and 0.8."""
+        return min(max(8 / self.total, 0.05), 0.8)
 
     def savefig(self, file: IO[bytes], *, format: str, metadata: object = None) -> None:  # noqa: A002
         """Write all figures as one file, as a figure writes itself.
@@ -46,11 +51,6 @@ class Film(NamedTuple):
         del metadata
         frames = _pixels(self.figures)
         (_gif if format == "gif" else _mp4)(file, frames, self.seconds)
-
-
-def duration(count: int) -> float:
-    """Return the seconds of each of so many figures: eight in all, and between 0.05 and 0.8."""
-    return min(max(8 / count, 0.05), 0.8)
 
 
 def check_format(out: Path) -> None:
@@ -73,7 +73,7 @@ def _pixels(figures: Iterable[Figure]) -> Iterator[Frame]:
     """Draw figures; those after the first are cut or filled up to its size."""
     size: tuple[int, ...] | None = None
     for figure in figures:
-        canvas = FigureCanvasAgg(figure)
+        canvas: Any = FigureCanvasAgg(figure)  # without types
         canvas.draw()
         drawn = np.asarray(canvas.buffer_rgba())[..., :3]
         size = size or drawn.shape

@@ -40,9 +40,9 @@ def inspection(
     """
     with mpl.rc_context(style.settings()):
         shapes, weights = (0.45, 1.0, 0.5), (1, 1.35, 1)
-        figure, axes = panels(style, title, shapes, width=175.0, weights=weights, below=2)
+        figure, axes, beside = panels(style, title, shapes, width=175.0, weights=weights, below=2)
         bars, scatter, curve = axes
-        room = style.width(175.0) / bars.get_gridspec().ncols
+        room = style.width(175.0) / beside
         _bars(bars, kl_by_dimension, int(room / (2.6 * style.theme.font)), style)
         _scatter(scatter, mu, labels, dims, style)
         _aggregate(curve, mu, log_var, dims, style)

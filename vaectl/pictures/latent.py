@@ -36,12 +36,10 @@ def spread(
     """
     if grid == 1:
         return np.full(1, np.median(codes), np.float32)
-    quantiles = np.quantile(codes, np.linspace(0.005, 0.995, grid)).astype(np.float32)
-    return (
-        quantiles
-        if spacing == "quantile"
-        else np.linspace(quantiles[0], quantiles[-1], grid, dtype=np.float32)
-    )
+    quantiles = np.quantile(codes, np.linspace(0.005, 0.995, grid))
+    if spacing == "linear":
+        quantiles = np.linspace(quantiles[0], quantiles[-1], grid)
+    return np.asarray(quantiles, np.float32)
 
 
 def density(

@@ -166,12 +166,11 @@ def _layout(
     scale = max(round(pixel * style.theme.dpi / 72), 1)
     dpi = math.ceil(72 * scale / pixel)
 
-    def pixels(points: float) -> int:
-        return round(points * dpi / 72)
-
-    margins = [pixels(points) for points in (top, left, above, below)]
-    high = margins[0] + scale * rows + len(panels) * (margins[2] + margins[3])
-    layout = _Layout(dpi, scale, *margins, pixels(width), high, heading)
+    above_, below_, top_, left_, width_ = (
+        round(points * dpi / 72) for points in (above, below, top, left, width)
+    )
+    height = top_ + scale * rows + len(panels) * (above_ + below_)
+    layout = _Layout(dpi, scale, top_, left_, above_, below_, width_, height, heading)
     too_much = memory.excess(_BYTES * layout.width * layout.height)
     if too_much or max(layout.width, layout.height) >= _MOST:
         raise ConfigError(

@@ -98,7 +98,7 @@ class Style(NamedTuple):
         """The size of labels and numbers, in points."""
         return 0.8 * self.theme.font
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[Any, Any]:
         """Return all of Matplotlib's settings; those of the user and of a directory do not count.
 
         Text stays text in SVG and PDF.

@@ -130,7 +130,7 @@ def over_epochs(model: Trained, draw: Callable[..., View], style: Style) -> View
             yield figure
 
     view = draw(model, style=style)
-    return view._replace(figure=Film(figures(), film.duration(len(epochs))))
+    return view._replace(figure=Film(figures(), len(epochs)))
 
 
 def for_film(style: Style) -> Style:
@@ -387,7 +387,7 @@ def along_rows(model: Trained, view: View, style: Style) -> View:
                 ]
                 yield pictures.sheet([panels], title=title, style=style)
 
-    return view._replace(figure=Film(figures(), film.duration(len(pairs) * steps)))
+    return view._replace(figure=Film(figures(), len(pairs) * steps))
 
 
 def reconstruct(
@@ -436,7 +436,9 @@ def _beside(count: int, label: float, style: Style) -> int:
     width = style.width(pictures.WIDTH)
     if style.theme.slide:  # three rows of images and one of labels each, as large as they can be
         high = 0.7 * style.height(width) / 4
-        return max(range(1, count + 1), key=lambda n: min(width / n, high / math.ceil(count / n)))
+        return max(
+            range(1, count + 1), key=lambda n: min(0.85 * width / n, high / math.ceil(count / n))
+        )
     rows = math.ceil(count / min(max(int(width / label) - 2, 1), 10))
     return math.ceil(count / rows)
 
