@@ -21,7 +21,7 @@ class Figure(drawn.Figure):
     """A figure that is saved in the style in which it was drawn."""
 
     def __init__(self, style: Style, width: float, height: float, **how: Any) -> None:
-        """Make an empty figure.
+        """Make an empty figure, within the context of the style's settings.
 
         Args:
             style: its style, which stays that of all that is drawn in it.
@@ -30,8 +30,7 @@ class Figure(drawn.Figure):
             how: arguments of Matplotlib's figure.
         """
         self.style = style
-        with mpl.rc_context(style.settings()):
-            super().__init__(figsize=(width / 72, height / 72), **how)
+        super().__init__(figsize=(width / 72, height / 72), **how)
 
     def savefig(self, *args: Any, **kwargs: Any) -> None:
         """Save in its style: some settings, such as the names inside an SVG, only matter here."""

@@ -282,7 +282,8 @@ def sensitivity(
             axes.set_ylim(max(low, min(settled) - 3 * (max(settled) - min(settled)) - 1), high)
         _logarithmic(axes)
         axes.set_xlabel("learning rate")
-        axes.set_ylabel(f"best validation {label_of(quantity)} (nats)")
+        axes.set_title(f"best validation {label_of(quantity)}", loc="left")
+        axes.set_ylabel("nats per image")
         _legend(figure, axes, style)
     return figure
 
@@ -315,7 +316,8 @@ def budget(
             )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("learning rates tried")
-        axes.set_ylabel(f"expected best validation {label_of(quantity)} (nats)")
+        axes.set_title(f"expected best validation {label_of(quantity)}", loc="left")
+        axes.set_ylabel("nats per image")
         _legend(figure, axes, style)
     return figure
 
@@ -336,7 +338,7 @@ def ranks(found: Mapping[str, Sequence[float]], *, title: str, style: Style = DE
         axes.set_ylim(len(found) + 0.4, 0.6)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(visible=False, axis="x")
-        axes.set_ylabel("rank at each seed (1: the best); line: mean")
+        axes.set_title("rank at each seed, 1 is the best; line: mean", loc="left")
     return figure
 
 

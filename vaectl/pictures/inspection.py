@@ -11,7 +11,7 @@ from vaectl.pictures.latent import density
 from vaectl.pictures.style import DEFAULT, Style
 
 _MARKERS = "osD^v*PX<>"
-_BELOW = 4.0
+_BELOW = 3.7
 """Distance of a legend from the panel above it, in font sizes: that of an axis and its name."""
 _MANY = 2000
 """Points of which a vector file holds a picture instead."""
@@ -39,7 +39,7 @@ def inspection(
         style: its look.
     """
     with mpl.rc_context(style.settings()):
-        shapes, weights = (0.45, 1.0, 0.5), (1, 1.35, 1)
+        shapes, weights = (0.45, 1.0, 0.5), (1, 1.25, 1.05)
         figure, axes, beside = panels(style, title, shapes, width=175.0, weights=weights, below=2)
         bars, scatter, curve = axes
         room = style.width(175.0) / beside
@@ -56,7 +56,7 @@ def _bars(axes: Axes, kl_by_dimension: Float[np.ndarray, " code"], most: int, st
     every = -(-len(order) // most)
     axes.set_xticks(range(0, len(order), every), [str(i) for i in order[::every]])
     axes.grid(visible=False, axis="x")
-    axes.set_xlabel("dimension of the code")
+    axes.set_xlabel("dimension")
     axes.set_ylabel("KL (nats per image)")
     axes.set_title("KL by dimension", loc="left")
 

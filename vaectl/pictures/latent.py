@@ -36,10 +36,10 @@ def spread(
     """
     if grid == 1:
         return np.full(1, np.median(codes), np.float32)
-    quantiles = np.quantile(codes, np.linspace(0.005, 0.995, grid))
+    points: np.ndarray = np.quantile(codes, np.linspace(0.005, 0.995, grid))
     if spacing == "linear":
-        quantiles = np.linspace(quantiles[0], quantiles[-1], grid)
-    return np.asarray(quantiles, np.float32)
+        points = np.linspace(points[0], points[-1], grid)
+    return points.astype(np.float32)
 
 
 def density(
