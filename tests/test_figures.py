@@ -3,7 +3,7 @@ import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from xml.etree import ElementTree
 
 import numpy as np
@@ -128,7 +128,7 @@ def test_figures_are_as_wide_as_wanted_and_nothing_touches(
 ) -> None:
     how = style.parse(theme=theme, width=width)
     figure = DRAWINGS[kind](LONG, how)
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     wide, high = 25.4 * figure.get_size_inches()
     if how.chosen_width or how.theme.width:

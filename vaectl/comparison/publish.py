@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from vaectl import experiment
 from vaectl.base.errors import RunError
 from vaectl.base.files import Folder
@@ -50,10 +52,15 @@ def _publish(result: Result) -> Summary:
     ]
     what = [summary.metrics[key] for key in ("estimator", "binarization") if summary.metrics]
     title = "\n".join([summary.name, ", ".join(what)]).strip()
-    figures = {
-        "curves": charts.curves(traces, "epoch", title=title, settled=True),
-        "curves-seconds": charts.curves(traces, "seconds", title=title, settled=True),
-    }
+    objective = result.settings.base.objective
+    curves = partial(
+        charts.curves,
+        traces,
+        title="\n".join([summary.name, *what[1:]]),
+        how=objective.chosen.estimators(objective.samples),
+        settled=True,
+    )
+    figures = {"curves": curves("epoch"), "curves-seconds": curves("seconds")}
     if len(summary.seeds) > 1:
         by_seed = {side.label: side.ranks for side in sides}
         figures["ranks"] = charts.ranks(by_seed, title=title)

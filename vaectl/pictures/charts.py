@@ -350,9 +350,10 @@ def _legend(figure: Figure, axes: Axes, style: Style) -> None:
 
 
 def _logarithmic(axes: Axes) -> None:
-    """Use a logarithmic axis with labels at 1, 2 and 5 of each decade."""
+    """Use a logarithmic axis with labels at 1, 2 and 5, or 1 and 3, of each decade."""
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 30 * low else (1, 3)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
 

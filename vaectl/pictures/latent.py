@@ -39,7 +39,7 @@ def spread(
     points: np.ndarray = np.quantile(codes, np.linspace(0.005, 0.995, grid))
     if spacing == "linear":
         points = np.linspace(points[0], points[-1], grid)
-    return points.astype(np.float32)
+    return np.asarray(points, np.float32)
 
 
 def density(
