@@ -23,8 +23,17 @@ Out = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Write to this .png, .svg or .pdf; by default to a PNG in the run's figures/. A film: "
-        ".gif or .mp4, by default a GIF.",
+        help="Write to this .png, .svg or .pdf; by default to a PNG in the run's figures/.",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
+FilmOut = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Write to this .png, .svg or .pdf, a film to .gif or .mp4; by default to a PNG or GIF "
+        "in the run's figures/.",
         show_default=False,
         rich_help_panel=OUTPUT,
     ),
@@ -184,7 +193,7 @@ def sample(
     style: ThemeChoice = Theme.paper,
     polarity: PolarityChoice = Polarity.auto,
     animate: Animate = False,
-    out: Out = None,
+    out: FilmOut = None,
     save_arrays: SaveArrays = None,
     runs_dir: RunsDir = Path("runs"),
     plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
@@ -244,7 +253,7 @@ def manifold(
     style: ThemeChoice = Theme.paper,
     polarity: PolarityChoice = Polarity.auto,
     animate: Animate = False,
-    out: Out = None,
+    out: FilmOut = None,
     save_arrays: SaveArrays = None,
     runs_dir: RunsDir = Path("runs"),
     plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
@@ -292,7 +301,7 @@ def morph(
     style: ThemeChoice = Theme.paper,
     polarity: PolarityChoice = Polarity.auto,
     animate: AnimateRows = False,
-    out: Out = None,
+    out: FilmOut = None,
     save_arrays: SaveArrays = None,
     runs_dir: RunsDir = Path("runs"),
     plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts

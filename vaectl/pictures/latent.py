@@ -58,8 +58,8 @@ def density(
     spread = float(np.subtract(*np.percentile(mu, (75, 25)))) / 1.34
     width = 0.9 * min(float(mu.std()), spread) * len(mu) ** -0.2
     scale = np.sqrt(np.exp(log_var) + width**2)
-    found = [np.mean(np.exp(-0.5 * ((at - mu) / scale) ** 2) / scale) for at in z]
-    return np.asarray(found) / np.sqrt(2 * np.pi)
+    found = np.array([np.mean(np.exp(-0.5 * ((at - mu) / scale) ** 2) / scale) for at in z])
+    return np.asarray(found / np.sqrt(2 * np.pi))
 
 
 def plane(
