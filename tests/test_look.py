@@ -175,8 +175,8 @@ def test_a_plane_may_span_the_aggregate_posterior(vaectl: Vaectl, runs: Path) ->
     def coordinates(wanted: str, *more: object) -> list[list[float]]:
         command = ("manifold", "z2", "--grid", 3, "--range", wanted, "--save-arrays", "a.npz")
         assert vaectl(*command, *more).code == 0
-        arrays = np.load("a.npz")
-        return [arrays[name].tolist() for name in ("coordinates", "y")]
+        with np.load("a.npz") as arrays:
+            return [arrays[name].tolist() for name in ("coordinates", "y")]
 
     assert coordinates("-1,2") == [[-1, 0.5, 2]] * 2
     assert coordinates("-1,2,0,4") == [[-1, 0.5, 2], [0, 2, 4]]
