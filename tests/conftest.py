@@ -75,7 +75,7 @@ def _draw_curves_of_runs_quickly() -> Iterator[None]:
 
     def draw(rundir: RunDir, settings: config.Config, record: Record, rows: Sequence[Row]) -> None:
         del settings, record
-        for name in columns(rows):
+        for name in (experiment.CURVES, *columns(rows)):
             rundir.write_figure(name, Figure(figsize=(1, 1)), experiment.FORMATS)
 
     with pytest.MonkeyPatch.context() as patch:

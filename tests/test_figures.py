@@ -1,15 +1,24 @@
 import io
+import itertools
+import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.transforms import Bbox
 from PIL import Image
 
-from vaectl.pictures import figures
+from vaectl.base.errors import ConfigError
+from vaectl.objectives.base import Objective
+from vaectl.pictures import charts, figures, inspection, style, text
 from vaectl.pictures import sheets as pictures
+from vaectl.pictures.canvas import Figure
+from vaectl.pictures.charts import Trace
+from vaectl.pictures.style import DEFAULT, MM, Style
 from vaectl.runs.directory import save_figure
 from vaectl.runs.metrics import Row
 
@@ -29,26 +38,194 @@ def _rows(epochs: int) -> list[Row]:
 @pytest.mark.parametrize("quantity", ["elbo", "kl", "nll"])
 def test_train_is_dashed_validation_solid_and_axes_have_units(quantity: str) -> None:
     rows = _rows(30)
-    axes = figures.curves(rows, quantity, title="mnist-z20 · ELBO, 1 sample").axes[0]
+    axes = figures.curves(rows, quantity, title="mnist-z20").axes[0]
     train, validation = axes.lines
     assert (train.get_label(), train.get_linestyle()) == ("train", "--")
     assert (validation.get_label(), validation.get_linestyle()) == ("validation", "-")
-    assert axes.get_xlabel() == "epoch (the axis fits those after epoch 1)"
-    short = figures.curves(_rows(10), quantity, title="").axes[0]
-    assert short.get_xlabel() == "epoch"
-    assert "nats per image" in axes.get_ylabel()
-    assert axes.get_title(loc="left") == "mnist-z20 · ELBO, 1 sample"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", "nats per image")
+    assert axes.get_title(loc="left") == quantity.upper()
     expected = [row.terms[quantity] for row in rows if row.split == "validation"]
     np.testing.assert_array_equal(validation.get_ydata(), expected)
 
 
-def test_the_axis_shows_what_follows_the_first_steep_epochs() -> None:
-    rows = _rows(100)
-    low, high = figures.curves(rows, "elbo", title="").axes[0].get_ylim()
-    late = [row.elbo for row in rows if row.epoch > 5]
-    assert low < min(late)
-    assert high > max(late)
-    assert low > rows[0].elbo + 50
+@pytest.mark.parametrize("epochs", [1, 2, 40, 200])
+def test_all_epochs_lie_inside_the_axes(epochs: int) -> None:
+    figure = figures.curves(_rows(epochs), title="")
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["ELBO", "KL", "NLL"]
+    for axes in figure.axes:
+        (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+        for line in axes.lines:
+            x, y = np.asarray(line.get_xydata()).T
+            assert len(x) == epochs
+            assert left <= x.min() <= x.max() <= right
+            assert low <= y.min() <= y.max() <= high
+
+
+def test_each_number_says_how_it_is_estimated() -> None:
+    rows = [Row(1, 1, "train", {"iwae": -1.0, "elbo": -2.0, "kl": 1.0, "nll": 1.0}, 1.0)]
+    how = Objective.known["iwae"]().estimators(8)
+    titles = [a.get_title(loc="left") for a in figures.curves(rows, title="", how=how).axes]
+    assert titles == ["IWAE, K = 8", "ELBO, 8 samples", "KL, closed form", "NLL, 8 samples"]
+    for plug in Objective.known.values():
+        assert "sample" not in plug().estimators(1)["kl"]
+
+
+def test_axes_of_a_comparison_fit_what_is_settled_but_for_the_kl_and_say_so() -> None:
+    traces = [Trace.of(label, [_rows(100)]) for label in ("adam", "sgd")]
+    figure = charts.curves(traces, title="", settled=True)
+    for axes, whole in zip(figure.axes, (False, True, False), strict=True):
+        low, high = axes.get_ylim()
+        values = np.concatenate([np.asarray(line.get_ydata()) for line in axes.lines])
+        assert (low < values.min() and values.max() < high) == whole
+    assert "ELBO and NLL" in figure.legends[0].get_title().get_text()
+    later = charts.curves(traces, title="", first=50).axes[0]
+    assert all(np.asarray(line.get_xdata())[0] == 50 for line in later.lines)
+
+
+LONG = "a run with a long name, " * 9 + 60 * "x"
+ODD_NAME = "$x$ $\\frac{ <script>alert(1)</script> &amp; 🎲 數 \x1b[31m \udcff _^%"
+RNG = np.random.default_rng(0)
+
+
+def _curves(title: str, how: Style = DEFAULT) -> Figure:
+    return figures.curves(_rows(20), title=title, style=how)
+
+
+def _inspection(title: str, how: Style = DEFAULT) -> Figure:
+    mu, labels = RNG.normal(size=(300, 12)), RNG.integers(10, size=300).astype(np.int32)
+    kl = np.linspace(2, 1, 12)
+    return inspection.inspection(mu, mu - 3, kl, labels, (0, 1), title=title, style=how)
+
+
+def _sheet(title: str, how: Style = DEFAULT) -> Figure:
+    images = np.zeros((20, 20, 28, 28), np.float32)
+    labels = [f"{x:.1f}" for x in np.linspace(-3, 3, 20)]
+    panel = pictures.Panel(images, "latent space", labels, labels, "$z_0$", "$z_1$")
+    return pictures.sheet([[panel]], title=title, style=how)
+
+
+def _ranks(title: str, how: Style = DEFAULT) -> Figure:
+    return charts.ranks({"adam": [1.0, 2.0], "sgd": [2.0, 1.0]}, title=title, style=how)
+
+
+DRAWINGS: dict[str, Callable[..., Figure]] = {
+    "curves": _curves,
+    "inspection": _inspection,
+    "sheet": _sheet,
+    "ranks": _ranks,
+}
+LOOKS = [
+    ("paper", "column"),
+    ("slides", None),
+    *(pytest.param(*look, marks=pytest.mark.full) for look in (("paper", "page"), ("dark", "175"))),
+]
+
+
+@pytest.mark.parametrize(("theme", "width"), LOOKS)
+@pytest.mark.parametrize("kind", DRAWINGS)
+def test_figures_are_as_wide_as_wanted_and_nothing_touches(
+    kind: str, theme: str, width: str | None
+) -> None:
+    how = style.parse(theme=theme, width=width)
+    figure = DRAWINGS[kind](LONG, how)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    wide, high = 25.4 * figure.get_size_inches()
+    if how.chosen_width or how.theme.width:
+        assert wide == pytest.approx(how.width() / MM, abs=0.1)
+    assert high <= how.height(72 * wide / 25.4) * 25.4 / 72 + 0.1
+    renderer = canvas.get_renderer()
+    (heading,) = figure.texts
+    box = heading.get_window_extent(renderer)
+    page = Bbox.from_bounds(0, 0, *figure.bbox.size)
+    assert heading.get_text().count("\n") >= 1
+    assert page.x0 <= box.x0 < box.x1 <= page.x1
+    assert box.y1 <= page.y1
+    panels = [axes.get_tightbbox(renderer) for axes in figure.axes]
+    legends = [legend.get_window_extent(renderer) for legend in figure.legends]
+    boxes = [box, *(panel for panel in panels if panel is not None), *legends]
+    for each in boxes:
+        assert page.x0 - 1 <= each.x0 <= each.x1 <= page.x1 + 1
+        assert page.y0 - 1 <= each.y0 <= each.y1 <= page.y1 + 1
+    for one, other in itertools.combinations(boxes, 2):
+        overlap = Bbox.intersection(one, other)
+        assert overlap is None or min(overlap.width, overlap.height) < 1
+    for axes in figure.axes:
+        for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+            found = [label.get_window_extent(renderer) for label in labels if label.get_text()]
+            for one, other in itertools.pairwise(found):
+                assert Bbox.intersection(one, other) is None
+
+
+@pytest.mark.parametrize("kind", DRAWINGS)
+def test_a_heading_is_replaced_or_turned_off(kind: str) -> None:
+    def shown(title: str | None) -> tuple[str, float]:
+        figure = DRAWINGS[kind]("own", style.parse(title=title))
+        texts = "".join(t.get_text() for t in figure.texts)
+        return texts, float(figure.get_size_inches()[1])
+
+    (own, high), (mine, _), (none, less) = shown(None), shown("mine"), shown("none")
+    assert (own, mine, none) == ("own", "mine", "")
+    assert less < high
+
+
+@pytest.mark.parametrize("theme", style.THEMES.values(), ids=lambda theme: theme.name)
+def test_colours_differ_in_grey_too(theme: style.Theme) -> None:
+    lightness = sorted(_lightness(colour) for colour in theme.palette)
+    assert np.diff(lightness).min() >= 5.5
+    first = sorted(_lightness(colour) for colour in theme.palette[:4])  # most figures need few
+    assert np.diff(first).min() >= 10
+    paper = _lightness(theme.paper)
+    # a ratio of contrast of 3, which WCAG asks of text that is large
+    assert all(_contrast(colour, theme.paper) >= 3 for colour in (theme.ink, theme.accent))
+    assert min(abs(paper - each) for each in lightness) > 20
+
+
+def _luminance(colour: str) -> float:
+    parts = np.array([int(part, 16) for part in re.findall("..", colour[1:])]) / 255
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
+
+
+def _lightness(colour: str) -> float:
+    """L* of CIELAB, from 0 for black to 100 for white."""
+    y = _luminance(colour)
+    return 116 * np.cbrt(y) - 16 if y > 216 / 24389 else 24389 / 27 * y
+
+
+def _contrast(one: str, other: str) -> float:
+    low, high = sorted((_luminance(one), _luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_points_are_the_smaller_the_more_there_are() -> None:
+    sizes = []
+    for count in (50, 500, 10_000):
+        mu, labels = RNG.normal(size=(count, 2)), np.arange(count, dtype=np.int32) % 3
+        figure = inspection.inspection(mu, mu - 3, np.ones(2), labels, (0, 1), title="")
+        points = figure.axes[1].lines[:3]
+        assert len({line.get_marker() for line in points}) == 3
+        assert all(line.get_rasterized() == (count > 2000) for line in points)
+        sizes.append(points[0].get_markersize())
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[1] > 2
+    assert sizes[2] < 1
+
+
+def test_lines_are_broken_where_they_are_too_wide() -> None:
+    for line in ("one two three " * 20, 200 * "x", "short", "a\n" + "b " * 90):
+        found = text.wrapped(line, 100, 8)
+        assert text.widest(found.splitlines(), 8) <= 100
+        assert re.sub(r"\s", "", found) == re.sub(r"\s", "", line)
+    assert text.wrapped("short", 100, 8) == "short"
+    assert text.width("wide", 16) == pytest.approx(2 * text.width("wide", 8))
+
+
+@pytest.mark.parametrize("width", ["", "colum", "39", "1001", "nan", "8e5"])
+def test_what_is_no_width_is_refused(width: str) -> None:
+    with pytest.raises(ConfigError, match=f"--width {width}"):
+        style.parse(width=width)
+    assert style.parse(width="120mm").chosen_width == style.parse(width="120").chosen_width == 120
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 10])
@@ -58,34 +235,23 @@ def test_short_runs_are_drawn_too(epochs: int) -> None:
     figure.savefig(file, format="png")
     file.seek(0)
     pixels = np.asarray(Image.open(file))[..., :3]
-    assert pixels.shape == (680, 1000, 3)
+    assert pixels.shape[1] == pytest.approx(120 / 25.4 * 300, abs=1)
     assert pixels.min() < 100
     assert (pixels == 255).mean() > 0.5
 
 
-ODD_NAME = "$x$ $\\frac{ <script>alert(1)</script> &amp; 🎲 數 \x1b[31m \udcff _^%"
-
-
-def _drawings() -> list[Figure]:
-    rng = np.random.default_rng(0)
-    mu, kl = rng.normal(size=(9, 2)), np.ones(2)
-    panel = pictures.Panel(np.zeros((1, 1, 4, 4)))
-    return [
-        figures.curves(_rows(2), "elbo", title=ODD_NAME),
-        figures.inspection(mu, mu, kl, None, (0, 1), title=ODD_NAME),
-        pictures.sheet([[panel]], title=ODD_NAME),
-    ]
-
-
-@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
-@pytest.mark.parametrize("number", range(3), ids=["curves", "inspection", "sheet"])
-def test_names_in_titles_are_neither_mathematics_nor_markup(
-    number: int, kind: str, tmp_path: Path
+@pytest.mark.parametrize("kind", ["svg", "pdf"])
+@pytest.mark.parametrize("drawing", DRAWINGS)
+def test_text_stays_text_and_names_are_neither_mathematics_nor_markup(
+    drawing: str, kind: str, tmp_path: Path
 ) -> None:
     file = tmp_path / f"a.{kind}"
-    save_figure(file, _drawings()[number])
+    save_figure(file, DRAWINGS[drawing](ODD_NAME))
     if kind == "svg":
-        tree = ElementTree.parse(file)  # noqa: S314  # our own
-        tags = {element.tag.rpartition("}")[2] for element in tree.iter()}
-        assert "script" not in tags
-        assert "$x$ $\\frac{ &lt;script&gt;" in file.read_text()
+        elements = list(ElementTree.parse(file).iter())  # noqa: S314  # our own
+        assert not [each for each in elements if each.tag.endswith("}script")]
+        texts = ["".join(e.itertext()) for e in elements if e.tag.endswith("}text")]
+        assert any("$x$ $\\frac{ <script>" in found for found in texts)
+    else:
+        assert b"/FontFile2" in file.read_bytes()
+        assert b"/Type3" not in file.read_bytes()

@@ -12,23 +12,25 @@ def _array(values: list[float]) -> np.ndarray:
 
 
 def test_linear_coordinates_are_equally_far_apart() -> None:
-    np.testing.assert_allclose(latent.axis(5, 3.0, "linear"), [-3, -1.5, 0, 1.5, 3])
-    assert latent.axis(20, 3.0, "linear").shape == (20,)
-    assert latent.axis(1, 3.0, "linear").tolist() == [0]
+    np.testing.assert_allclose(latent.axis(5, -3.0, 3.0, "linear"), [-3, -1.5, 0, 1.5, 3])
+    assert latent.axis(20, -3.0, 3.0, "linear").shape == (20,)
+    np.testing.assert_allclose(latent.axis(3, -1.0, 4.0, "linear"), [-1, 1.5, 4])
+    assert latent.axis(1, -3.0, 3.0, "linear").tolist() == [0]
+    assert latent.axis(1, -1.0, 4.0, "quantile").tolist() == [1.5]
 
 
 @pytest.mark.parametrize("spacing", ["linear", "quantile"])
 def test_coordinates_are_of_the_type_and_the_range_of_the_code(spacing: latent.Spacing) -> None:
     """The quantiles of float32 probabilities would lie outside, far from the middle."""
     for limit in (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0):
-        coordinates = latent.axis(5, limit, spacing)
+        coordinates = latent.axis(5, -limit, limit, spacing)
         assert coordinates.dtype == np.float32
         assert (abs(coordinates) <= limit).all()
-    assert latent.axis(1, 2.0, spacing).dtype == np.float32
+    assert latent.axis(1, -2.0, 2.0, spacing).dtype == np.float32
 
 
 def test_quantile_coordinates_are_equally_probable() -> None:
-    coordinates = latent.axis(9, 2.0, "quantile")
+    coordinates = latent.axis(9, -2.0, 2.0, "quantile")
     expected = stats.norm.ppf(np.linspace(stats.norm.cdf(-2), stats.norm.cdf(2), 9))
     np.testing.assert_allclose(coordinates, expected, rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(coordinates[[0, -1]], [-2, 2], rtol=1e-6)
@@ -39,13 +41,43 @@ def test_quantile_coordinates_are_equally_probable() -> None:
 def test_a_plane_has_the_coordinates_that_it_says() -> None:
     coordinates = _array([-1, 0, 2])
     anchor = _array([9, 8, 7, 6])
-    codes = latent.plane(coordinates, (2, 0), anchor)
+    codes = latent.plane(coordinates, coordinates + 1, (2, 0), anchor)
     assert codes.shape == (3, 3, 4)
-    assert latent.plane(coordinates, (2, 0), anchor.astype(np.float64)).dtype == np.float32
+    assert latent.plane(coordinates, coordinates, (2, 0), anchor.astype(float)).dtype == np.float32
     # dims[0] grows to the right, dims[1] upwards, the others stay
-    assert codes[0, 0].tolist() == [2, 8, -1, 6]
-    assert codes[0, 2].tolist() == [2, 8, 2, 6]
-    assert codes[2, 0].tolist() == [-1, 8, -1, 6]
+    assert codes[0, 0].tolist() == [3, 8, -1, 6]
+    assert codes[0, 2].tolist() == [3, 8, 2, 6]
+    assert codes[2, 0].tolist() == [0, 8, -1, 6]
+    assert latent.plane(coordinates, coordinates[:2], (2, 0), anchor).shape == (2, 3, 4)
+
+
+def test_coordinates_span_the_codes(rng: np.random.Generator) -> None:
+    codes = rng.normal(4, 0.5, 20_000)
+    linear, quantile = latent.spread(codes, 5, "linear"), latent.spread(codes, 5, "quantile")
+    assert linear.dtype == quantile.dtype == np.float32
+    np.testing.assert_allclose(linear[[0, -1]], np.quantile(codes, (0.005, 0.995)), rtol=1e-6)
+    np.testing.assert_allclose(np.diff(linear), np.diff(linear)[0], rtol=1e-5)
+    shares = np.searchsorted(np.sort(codes), quantile) / len(codes)
+    np.testing.assert_allclose(np.diff(shares), 0.99 / 4, atol=1e-3)
+    assert latent.spread(codes, 1, "linear").tolist() == [np.float32(np.median(codes))]
+
+
+@pytest.mark.parametrize("count", [1, 2, 500])
+def test_the_density_of_an_aggregate_posterior_is_one(count: int, rng: np.random.Generator) -> None:
+    z = np.linspace(-30, 30, 6001)
+    mu, log_var = rng.normal(1, 2, count), rng.normal(-4, 1, count)
+    found = latent.density(mu, log_var, z)
+    assert (found >= 0).all()
+    np.testing.assert_allclose(found.sum() * (z[1] - z[0]), 1, rtol=1e-3)
+    np.testing.assert_allclose((found * z).sum() * (z[1] - z[0]), mu.mean(), rtol=1e-3)
+    if count == 500:  # that of the means is known; it is smooth
+        expected = stats.norm.pdf(z, 1, np.sqrt(4 + np.exp(-4 + 0.5)))
+        np.testing.assert_allclose(found, expected, atol=0.03)
+        steps = np.sign(np.diff(found[found > 1e-3]))
+        assert (np.diff(steps) != 0).sum() <= 5
+    if count == 1:
+        width = np.exp(0.5 * log_var[0])
+        np.testing.assert_allclose(found, stats.norm.pdf(z, mu[0], width), atol=1e-9)
 
 
 @pytest.mark.parametrize("path", ["linear", "spherical"])

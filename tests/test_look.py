@@ -1,23 +1,26 @@
 """Looking at a trained model by the command line: one small run on the embedded digits."""
 
+import itertools
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 import vaectl as package
 from tests.conftest import Vaectl
 from vaectl import data, experiment
 from vaectl.base import devices
 from vaectl.base.errors import ConfigError, DataError, RunError
+from vaectl.base.files import Folder
 from vaectl.data.binarization import draw
 from vaectl.experiment import Result
 from vaectl.pictures import latent
 from vaectl.pictures import views as look
-from vaectl.runs import checkpoints
+from vaectl.pictures.canvas import Figure
+from vaectl.runs import belongings, checkpoints
 from vaectl.runs.checkpoints import Checkpoints, Info
 from vaectl.runs.directory import RunDir
 from vaectl.training.program import TrainState
@@ -25,6 +28,11 @@ from vaectl.training.program import TrainState
 
 def _png(path: str) -> np.ndarray:
     return np.asarray(Image.open(path).convert("L"))
+
+
+def _frames(path: str) -> list[np.ndarray]:
+    with Image.open(path) as film:
+        return [np.asarray(frame.convert("L")) for frame in ImageSequence.Iterator(film)]
 
 
 @pytest.mark.parametrize(
@@ -66,6 +74,122 @@ def test_pictures_go_where_they_are_wanted_in_every_format(
     assert vaectl("sample", "z2", "--out", f"picture.{suffix}").out == f"picture.{suffix}\n"
     start = Path(f"picture.{suffix}").read_bytes()[:5]
     assert start == {"png": b"\x89PNG\r", "svg": b"<?xml", "pdf": b"%PDF-"}[suffix]
+
+
+@pytest.mark.parametrize(
+    ("command", "frames"),
+    [
+        (("sample", "z5", "--count", "4"), 2),
+        (("manifold", "z5", "--grid", "2", "--range", "posterior"), 2),
+        (("morph", "z2", "--rows", "2", "--steps", "3"), 6),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else None,
+)
+def test_a_film_shows_epochs_or_a_walk_along_rows(
+    vaectl: Vaectl, runs: Path, command: tuple[str, ...], frames: int
+) -> None:
+    run = RunDir(runs / command[1])
+    if command[1] == "z5":
+        longer = run.read_config().model_copy(update={"epochs": 5})
+        experiment.resume(run, longer, extend=True)
+    code, out, err = vaectl(*command, "--animate")
+    assert (code, out) == (0, f"runs/{command[1]}/figures/{command[0]}.gif\n")
+    assert ("2 checkpoints, of epochs 4, 5" in err) == (command[1] == "z5")
+    shown = _frames(out.strip())
+    assert len(shown) == frames
+    assert all((one != other).any() for one, other in itertools.pairwise(shown))
+    # it is vaectl's own, and goes with the run
+    assert belongings.is_made(Folder(run.path / "figures"), f"{command[0]}.gif", belongings.VIEWS)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+def test_a_film_is_an_mp4_too(vaectl: Vaectl, runs: Path) -> None:
+    assert runs.is_dir()
+    command = ("morph", "z2", "--rows", "1", "--steps", "2", "--animate", "--out", "a.mp4")
+    assert vaectl(*command).out == "a.mp4\n"
+    assert b"ftyp" in Path("a.mp4").read_bytes()[:16]
+
+
+def test_a_film_as_mp4_needs_ffmpeg(
+    vaectl: Vaectl, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert runs.is_dir()
+    monkeypatch.setenv("PATH", "")
+    code, out, err = vaectl("morph", "z2", "--animate", "--out", "a.mp4")
+    assert (code, out) == (2, "")
+    assert "ffmpeg" in err
+    assert ".gif" in err
+
+
+def test_all_checkpoints_are_kept_on_request(vaectl: Vaectl) -> None:
+    sets = ("checkpoint.keep=all", "checkpoint.every=1", "data.train_size=200", "epochs=4")
+    sizes = ("model.hidden_size=4", "data.validation_size=20", "data.test_size=20")
+    options = [part for each in (*sets, *sizes) for part in ("--set", each)]
+    assert vaectl("train", "--quiet", "--name", "a", *options).code == 0
+    found = checkpoints.kept(RunDir(Path("runs/a")).checkpoints)
+    assert [info.epoch for info in found] == [1, 2, 3, 4]
+
+
+def test_curves_of_runs_share_their_axes(vaectl: Vaectl, runs: Path) -> None:
+    assert runs.is_dir()
+    assert vaectl("curves", "z5").out == "runs/z5/figures/curves.png\n"
+    assert vaectl("curves", "z5", "--term", "kl").out == "runs/z5/figures/kl.png\n"
+    command = (
+        "curves",
+        "z2",
+        "z5",
+        "--from",
+        2,
+        "--width",
+        100,
+        "--out",
+        "a.svg",
+        "--by",
+        "seconds",
+    )
+    assert vaectl(*command).out == "a.svg\n"
+    drawn = Path("a.svg").read_text()
+    assert 'width="283.464' in drawn  # points
+    for words in (">z2<", ">z5<", "seconds of training", "KL, closed form", "ELBO, 1 sample"):
+        assert words in drawn
+
+
+def test_a_style_is_that_of_every_picture(vaectl: Vaectl, runs: Path) -> None:
+    assert runs.is_dir()
+    for command in (
+        ("sample", "z2", "--count", 4),
+        ("manifold", "z2", "--grid", 2),
+        ("morph", "z2", "--rows", 1),
+        ("reconstruct", "z2", "--count", 3),
+        ("inspect", "z2"),
+        ("curves", "z2"),
+    ):
+        style = ("--style", "dark", "--title", "none", "--width", "90")
+        path = vaectl(*command, *style).out.strip()
+        with Image.open(path) as picture:
+            assert picture.convert("RGB").getpixel((2, 2)) == (0x15, 0x17, 0x1C)
+            assert picture.width / picture.info["dpi"][0] * 25.4 == pytest.approx(90, abs=0.3)
+
+
+def test_a_plane_may_span_the_aggregate_posterior(vaectl: Vaectl, runs: Path) -> None:
+    def coordinates(wanted: str, *more: object) -> list[list[float]]:
+        command = ("manifold", "z2", "--grid", 3, "--range", wanted, "--save-arrays", "a.npz")
+        assert vaectl(*command, *more).code == 0
+        with np.load("a.npz") as arrays:
+            return [arrays[name].tolist() for name in ("coordinates", "y")]
+
+    assert coordinates("-1,2") == [[-1, 0.5, 2]] * 2
+    assert coordinates("-1,2,0,4") == [[-1, 0.5, 2], [0, 2, 4]]
+    assert coordinates("prior") == [[-3, 0, 3]] * 2
+    mu, log_var = package.load(runs / "z2").encode(
+        package.load(runs / "z2").split("validation").images
+    )
+    for spacing in ("linear", "quantile"):
+        for dim, found in enumerate(coordinates("posterior", "--spacing", spacing)):
+            spread = mu[:, dim].std() ** 2 + np.exp(log_var[:, dim]).mean()
+            assert found == sorted(found)
+            assert 3 * spread**0.5 < found[-1] - found[0] < 7 * spread**0.5
+            assert abs((found[0] + found[-1]) / 2 - mu[:, dim].mean()) < 2 * spread**0.5
 
 
 def test_samples_are_decoded_codes_from_the_prior(vaectl: Vaectl, runs: Path) -> None:
@@ -159,6 +283,7 @@ def test_morphs_say_that_they_chain_if_they_do(
         from_mean=True,
         seed=0,
     )
+    assert isinstance(view.figure, Figure)
     title = view.figure.texts[0].get_text()
     assert ("each row starts where the last one ended" in title) == chains
     assert title.splitlines()[1].startswith("morphing test images, posterior means")
@@ -328,6 +453,16 @@ def test_a_run_is_found_by_name_by_path_and_as_the_latest(vaectl: Vaectl, runs: 
         (("morph", "z5", "--pairs", "0:120"), 2, "--pairs 120: out of range"),
         (("morph", "z5", "--pairs", "0-1"), 2, "--pairs 0-1: not two indices"),
         (("reconstruct", "z2", "--count", "121"), 2, "--count 121: there are 120 images"),
+        (("manifold", "z2", "--range", "1,2,3"), 2, "--range 1,2,3: not a range"),
+        (("manifold", "z2", "--range", "2,1"), 2, "--range 2,1: not a range"),
+        (("manifold", "z2", "--range", "nan"), 2, "--range nan: not a range"),
+        (("sample", "z2", "--width", "wide"), 2, "--width wide: not a width"),
+        (("sample", "z2", "--animate"), 4, "runs/z2: one checkpoint makes no film"),
+        (("sample", "z2", "--animate", "--out", "a.png"), 2, "--out a.png: not the name of a film"),
+        (("curves", "z2", "--term", "elbow"), 2, "--term elbow: no curve of that name"),
+        (("curves", "z2", "--from", "4"), 2, "--from 4: there are 3 epochs"),
+        (("curves", "z2", "z5"), 2, "curves of 2 runs belong to none of them"),
+        (("curves", "z2", "--out", "a.gif"), 2, "--out a.gif: unknown format"),
         (("evaluate", "latest", "--runs-dir", "empty"), 4, "empty: no runs in it"),
         (("evaluate", "z2", "--importance-samples", "3000000000"), 2, "--importance-samples"),
         (("evaluate", "z2", "--samples", "3000000000"), 2, "--samples"),

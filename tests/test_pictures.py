@@ -9,6 +9,7 @@ from vaectl.base import memory
 from vaectl.base.errors import ConfigError
 from vaectl.pictures import sheets as pictures
 from vaectl.pictures.sheets import Panel
+from vaectl.pictures.style import DARK, DEFAULT, Style
 
 
 def _pixels(figure: Figure) -> np.ndarray:
@@ -58,24 +59,79 @@ def test_images_fill_a_near_square(count: int, rows: int, columns: int) -> None:
     images = np.ones((count, 4, 3), np.float32)
     arranged = pictures.near_square(images)
     assert arranged.shape == (rows, columns, 4, 3)
-    assert arranged.sum() == count * 12
-
-
-def test_sheets_are_wide_enough_for_their_title() -> None:
-    image = np.zeros((1, 1, 4, 4), np.float32)
-    title = "a title of many words that is far wider than the small image under it " * 2
-    pixels = _pixels(pictures.sheet([[Panel(image)]], title=title))
-    assert (pixels[:, -5:] == 255).all()
-    assert (pixels < 128).any()
+    assert np.nansum(arranged) == count * 12
 
 
 def test_sheets_that_cannot_be_drawn_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    panel = Panel(np.zeros((1, 100, 2, 500)))
-    with pytest.raises(ConfigError, match=r"a sheet of 100\d\d\d x \d+ pixels is"):
+    panel = Panel(np.zeros((1, 200, 2, 500)))
+    with pytest.raises(ConfigError, match=r"a sheet of 1\d{5} x \d+ pixels "):
         pictures.sheet([[panel]], title="")
+    labelled = Panel(np.zeros((1, 1, 2, 2)), row_labels=["very long " * 40])
+    with pytest.raises(ConfigError, match="no room is left"):
+        pictures.sheet([[labelled]], title="")
     monkeypatch.setattr(memory, "total", lambda: 10**7)
     with pytest.raises(ConfigError, match=r"a sheet of \d+ x \d+ pixels needs about .* MiB"):
         pictures.sheet([[panel._replace(images=np.zeros((9, 9, 28, 28)))]], title="")
+
+
+@pytest.mark.parametrize("width", [41.0, 100.3])
+@pytest.mark.parametrize("columns", [1, 7, 20])
+def test_pixels_are_whole_at_every_width(width: float, columns: int) -> None:
+    image = np.zeros((28, 28), np.float32)
+    image[0, 0] = image[-1, -1] = image[3, 4:20] = image[10:25, 7] = 1
+    panel = Panel(np.tile(image, (1, columns, 1, 1)))
+    figure = pictures.sheet([[panel]], title="", style=Style(chosen_width=width))
+    pixels = _pixels(figure)
+    assert pixels.shape[1] == pytest.approx(width / 25.4 * figure.dpi, abs=1)
+    scale = round((figure.axes[0].get_position().width * pixels.shape[1]) / (30 * columns - 2))
+    enlarged = 255 - 255 * np.kron(image, np.ones((scale, scale))).astype(np.uint8)
+    assert _find(enlarged, pixels)
+
+
+def _photographs(binary: bool) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    if binary:
+        images = np.zeros((9, 20, 20), np.float32)
+        images[:, 5:15, 5:15] = rng.random((9, 10, 10)) < 0.5
+        return images
+    return rng.uniform(0.4, 0.9, (9, 20, 20)).astype(np.float32)
+
+
+def test_drawings_are_ink_and_photographs_are_no_negatives() -> None:
+    drawings, photographs = _photographs(True), _photographs(False)
+    dark = Style(theme=DARK)
+    assert pictures.polarity(drawings, DEFAULT, binary=True) == "ink"
+    assert pictures.polarity(1 - drawings, DEFAULT, binary=True) == "light"
+    assert pictures.polarity(drawings, dark, binary=True) == "light"
+    assert pictures.polarity(photographs, DEFAULT, binary=False) == "light"
+    assert pictures.polarity(photographs / 10, DEFAULT, binary=False) == "light"
+    for wanted in ("ink", "light"):
+        style = Style(polarity=wanted)
+        assert pictures.polarity(photographs, style, binary=False) == wanted
+        panel = Panel(np.full((1, 1, 9, 9), 0.9, np.float32))
+        pixels = _pixels(pictures.sheet([[panel]], title="", style=style))
+        expected = round(255 * (0.9 if wanted == "light" else 0.1))
+        assert (np.abs(pixels.astype(int) - expected) <= 1).mean() > 0.5
+
+
+def test_gaps_and_blank_images_are_the_background() -> None:
+    style = Style(theme=DARK, polarity="light")
+    images = pictures.near_square(np.ones((3, 9, 9), np.float32), Style())
+    figure = pictures.sheet([[Panel(images)]], title="", style=style)
+    (image,) = figure.axes[0].images
+    tile = np.asarray(image.get_array())
+    assert set(map(tuple, tile[:, 9:11].reshape(-1, 3).tolist())) == {(0x15, 0x17, 0x1C)}
+    assert set(map(tuple, tile[11:, 11:].reshape(-1, 3).tolist())) == {(0x15, 0x17, 0x1C)}
+    assert (tile[:9, :9] == 255).all()
+
+
+def test_labels_without_room_are_left_out() -> None:
+    labels = [f"{x:.1f}" for x in np.linspace(-3, 3, 40)]
+    panel = Panel(np.zeros((40, 40, 9, 9)), "", labels, labels)
+    axes = pictures.sheet([[panel]], title="", style=Style(chosen_width=60)).axes[0]
+    shown = [label.get_text() for label in axes.get_xticklabels()]
+    assert len(shown) == 40
+    assert 3 <= len(list(filter(None, shown))) <= 20
 
 
 def test_panels_have_headings_labels_and_axes() -> None:

@@ -491,7 +491,7 @@ def test_a_style_of_the_user_changes_no_figure(kind: str, tmp_path: Path) -> Non
 
     plain = drawn()
     style = tmp_path / "style"
-    style.write_text(STYLE.replace("no: key\n", "svg.fonttype: none\nfont.size: 30\n"))
+    style.write_text(STYLE.replace("no: key\n", "svg.fonttype: path\nfont.size: 30\n"))
     with mpl.rc_context(fname=style):
         assert drawn() == plain
 

@@ -51,6 +51,9 @@ from vaectl.training.step import columns
 FORMATS = ("png", "svg")
 """The formats of the figures that come without being asked for."""
 
+CURVES = "curves"
+"""The name of the figure of all curves."""
+
 Stopping = Callable[[], bool]
 """A function that tells whether a signal has asked to stop."""
 
@@ -378,19 +381,18 @@ def _train(
 def draw_curves(
     rundir: RunDir, settings: config.Config, record: Record, rows: Sequence[Row]
 ) -> None:
-    """Draw each number of a run by epoch.
+    """Draw the numbers of a run by epoch: each of them, and all side by side.
 
     Raises:
         RunError: a figure cannot be written.
     """
     from vaectl.pictures import figures  # Matplotlib takes half a second to import
 
-    samples = settings.objective.samples
-    how = f"{samples} sample{'s' * (samples > 1)} of z per image"
-    title = f"{rundir.name}\n{how}, {record.metrics['binarization']}"
-    for quantity in columns_of(rows):
-        figure = figures.curves(rows, quantity, title=title)
-        rundir.write_figure(quantity, figure, FORMATS)
+    how = settings.objective.chosen.estimators(settings.objective.samples)
+    title = f"{rundir.name}\n{record.metrics['binarization']}"
+    names = columns_of(rows)
+    for name, drawn in {CURVES: names, **{name: [name] for name in names}}.items():
+        rundir.write_figure(name, figures.curves(rows, *drawn, title=title, how=how), FORMATS)
 
 
 def _restore(task: Task, rundir: RunDir, intact: list[Info]) -> TrainState | None:

@@ -1,14 +1,20 @@
 """Commands that draw a trained model."""
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vaectl.base.terminal import show
 from vaectl.cli import plugs
 from vaectl.cli.app import LOOK, OUTPUT, Debug, RunsDir, app
+
+if TYPE_CHECKING:
+    from vaectl.pictures.views import View
+
+LOOKS = "How it looks"
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A path, a name in --runs-dir, or latest.")]
 Checkpoint = Annotated[
@@ -24,6 +30,16 @@ Out = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+FilmOut = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Write to this .png, .svg or .pdf, a film to .gif or .mp4; by default to a PNG or GIF "
+        "in the run's figures/.",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
 SaveArrays = Annotated[
     Path | None,
     typer.Option(
@@ -31,6 +47,76 @@ SaveArrays = Annotated[
         help="Save the arrays of the picture too.",
         show_default=False,
         rich_help_panel=OUTPUT,
+    ),
+]
+
+
+class Theme(StrEnum):
+    """Colours and sizes that fit each other."""
+
+    paper = "paper"
+    slides = "slides"
+    dark = "dark"
+
+
+class Polarity(StrEnum):
+    """How grey images are drawn."""
+
+    auto = "auto"
+    ink = "ink"
+    light = "light"
+
+
+ThemeChoice = Annotated[
+    Theme,
+    typer.Option(
+        "--style",
+        help="Sizes and colours: for paper, for slides, or for slides with a dark background.",
+        rich_help_panel=LOOKS,
+    ),
+]
+Width = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MM",
+        help="The width in mm, or column (85), page (175), slide (254); by default what fits.",
+        show_default=False,
+        rich_help_panel=LOOKS,
+    ),
+]
+Title = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help="A heading of your own; none for no heading.",
+        show_default=False,
+        rich_help_panel=LOOKS,
+    ),
+]
+PolarityChoice = Annotated[
+    Polarity,
+    typer.Option(
+        help="Grey images: ink draws 1 as black on white, light draws 1 as white. auto draws "
+        "black-and-white images on a black background as ink, and all others as light. RGB images "
+        "keep their colours.",
+        rich_help_panel=LOOKS,
+    ),
+]
+Animate = Annotated[
+    bool,
+    typer.Option(
+        "--animate",
+        help="A film over the epochs of all checkpoints that the run keeps: as GIF, or as MP4 by "
+        "--out FILE.mp4.",
+        rich_help_panel=LOOKS,
+    ),
+]
+AnimateRows = Annotated[
+    bool,
+    typer.Option(
+        "--animate",
+        help="A film that goes along the rows: as GIF, or as MP4 by --out FILE.mp4.",
+        rich_help_panel=LOOKS,
     ),
 ]
 
@@ -68,11 +154,30 @@ class Space(StrEnum):
     image = "image"
 
 
+class By(StrEnum):
+    """The horizontal axis of curves."""
+
+    epoch = "epoch"
+    seconds = "seconds"
+
+
 class Way(StrEnum):
     """The path between two codes."""
 
     linear = "linear"
     spherical = "spherical"
+
+
+def _with_bar(view: "View") -> "View":
+    """Count the figures of a film while they are drawn."""
+    from vaectl.cli import progress
+    from vaectl.pictures.film import Film
+
+    film = view.figure
+    if not isinstance(film, Film):
+        return view
+    figures = progress.counted(film.figures, film.total, "drawing")
+    return view._replace(figure=film._replace(figures=figures))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -85,7 +190,12 @@ def sample(
     draw: Annotated[Draw, typer.Option(help="Means of the pixels, or binary draws.")] = Draw.mean,
     checkpoint: Checkpoint = "best",
     seed: Seed = 0,
-    out: Out = None,
+    title: Title = None,
+    width: Width = None,
+    style: ThemeChoice = Theme.paper,
+    polarity: PolarityChoice = Polarity.auto,
+    animate: Animate = False,
+    out: FilmOut = None,
     save_arrays: SaveArrays = None,
     runs_dir: RunsDir = Path("runs"),
     plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
@@ -95,22 +205,31 @@ def sample(
 
     Example: vaectl sample latest --count 64 --temperature 0.8
     """
+    from vaectl.pictures import style as styles
     from vaectl.pictures import views as look
 
-    model = look.open_run(run, runs_dir, checkpoint, out, save_arrays)
-    view = look.sample(model, count=count, temperature=temperature, draw=draw.value, seed=seed)
-    show(look.save(model, view, out, save_arrays))
+    looks = styles.parse(theme=style.value, width=width, title=title, polarity=polarity.value)
+    model = look.open_run(run, runs_dir, checkpoint, out, save_arrays, animate=animate)
+    picture = partial(look.sample, count=count, temperature=temperature, draw=draw.value, seed=seed)
+    view = look.over_epochs(model, picture, looks) if animate else picture(model, style=looks)
+    show(look.save(model, _with_bar(view), out, save_arrays))
 
 
 @app.command(rich_help_panel=LOOK)
 def manifold(
     run: Run,
     grid: Annotated[int, typer.Option(min=1, max=100, help="Images per row and column.")] = 20,
-    limit: Annotated[
-        float, typer.Option("--range", min=0, max=100, help="Coordinates go from -RANGE to RANGE.")
-    ] = 3.0,
+    limits: Annotated[
+        str,
+        typer.Option(
+            "--range",
+            metavar="RANGE",
+            help="prior (-3 to 3), posterior (where 99 % of the codes of the validation images "
+            "lie), a limit as 2.5, or LOW,HIGH as -1,4; LOW,HIGH,LOW,HIGH for both dimensions.",
+        ),
+    ] = "prior",
     spacing: Annotated[
-        Spacing, typer.Option(help="Equal distances, or equal probabilities under the prior.")
+        Spacing, typer.Option(help="Equal distances, or equal probabilities.")
     ] = Spacing.linear,
     dims: Annotated[
         tuple[int, int] | None,
@@ -131,7 +250,12 @@ def manifold(
     ] = None,
     checkpoint: Checkpoint = "best",
     seed: Seed = 0,  # noqa: ARG001  # accepted as by the other commands; nothing here is random
-    out: Out = None,
+    title: Title = None,
+    width: Width = None,
+    style: ThemeChoice = Theme.paper,
+    polarity: PolarityChoice = Polarity.auto,
+    animate: Animate = False,
+    out: FilmOut = None,
     save_arrays: SaveArrays = None,
     runs_dir: RunsDir = Path("runs"),
     plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
@@ -141,13 +265,16 @@ def manifold(
 
     Example: vaectl manifold latest --grid 15 --spacing quantile
     """
+    from vaectl.pictures import style as styles
     from vaectl.pictures import views as look
 
-    model = look.open_run(run, runs_dir, checkpoint, out, save_arrays)
-    view = look.manifold(
-        model, grid=grid, limit=limit, spacing=spacing.value, dims=dims, anchor=anchor
-    )
-    show(look.save(model, view, out, save_arrays))
+    looks = styles.parse(theme=style.value, width=width, title=title, polarity=polarity.value)
+    ranges = look.parse_range(limits)
+    model = look.open_run(run, runs_dir, checkpoint, out, save_arrays, animate=animate)
+    plane = look.plane(model, grid=grid, ranges=ranges, spacing=spacing.value, dims=dims)
+    picture = partial(look.manifold, where=plane, anchor=anchor)
+    view = look.over_epochs(model, picture, looks) if animate else picture(model, style=looks)
+    show(look.save(model, _with_bar(view), out, save_arrays))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -171,7 +298,12 @@ def morph(
     ] = False,
     checkpoint: Checkpoint = "best",
     seed: Seed = 0,
-    out: Out = None,
+    title: Title = None,
+    width: Width = None,
+    style: ThemeChoice = Theme.paper,
+    polarity: PolarityChoice = Polarity.auto,
+    animate: AnimateRows = False,
+    out: FilmOut = None,
     save_arrays: SaveArrays = None,
     runs_dir: RunsDir = Path("runs"),
     plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
@@ -181,10 +313,12 @@ def morph(
 
     Example: vaectl morph latest --pairs 0:1 --pairs 1:2 --path spherical
     """
+    from vaectl.pictures import style as styles
     from vaectl.pictures import views as look
 
+    looks = styles.parse(theme=style.value, width=width, title=title, polarity=polarity.value)
     chosen = look.parse_pairs(pairs or ())
-    model = look.open_run(run, runs_dir, checkpoint, out, save_arrays)
+    model = look.open_run(run, runs_dir, checkpoint, out, save_arrays, animate=animate)
     view = look.morph(
         model,
         rows=rows,
@@ -194,8 +328,11 @@ def morph(
         path=path.value,
         from_mean=from_mean,
         seed=seed,
+        style=looks,
     )
-    show(look.save(model, view, out, save_arrays))
+    if animate:
+        view = look.along_rows(model, view, looks)
+    show(look.save(model, _with_bar(view), out, save_arrays))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -205,6 +342,10 @@ def reconstruct(
     split: SplitChoice = Split.test,
     checkpoint: Checkpoint = "best",
     seed: Seed = 0,
+    title: Title = None,
+    width: Width = None,
+    style: ThemeChoice = Theme.paper,
+    polarity: PolarityChoice = Polarity.auto,
     out: Out = None,
     save_arrays: SaveArrays = None,
     runs_dir: RunsDir = Path("runs"),
@@ -215,10 +356,12 @@ def reconstruct(
 
     Example: vaectl reconstruct latest --count 30
     """
+    from vaectl.pictures import style as styles
     from vaectl.pictures import views as look
 
+    looks = styles.parse(theme=style.value, width=width, title=title, polarity=polarity.value)
     model = look.open_run(run, runs_dir, checkpoint, out, save_arrays)
-    view = look.reconstruct(model, count=count, split_name=split.value, seed=seed)
+    view = look.reconstruct(model, count=count, split_name=split.value, seed=seed, style=looks)
     show(look.save(model, view, out, save_arrays))
 
 
@@ -228,6 +371,9 @@ def inspect(
     split: SplitChoice = Split.test,
     checkpoint: Checkpoint = "best",
     seed: Seed = 0,
+    title: Title = None,
+    width: Width = None,
+    style: ThemeChoice = Theme.paper,
     out: Out = None,
     save_arrays: SaveArrays = None,
     runs_dir: RunsDir = Path("runs"),
@@ -238,8 +384,65 @@ def inspect(
 
     Example: vaectl inspect latest
     """
+    from vaectl.pictures import style as styles
     from vaectl.pictures import views as look
 
+    looks = styles.parse(theme=style.value, width=width, title=title)
     model = look.open_run(run, runs_dir, checkpoint, out, save_arrays)
-    view = look.inspect(model, split_name=split.value, seed=seed)
+    view = look.inspect(model, split_name=split.value, seed=seed, style=looks)
     show(look.save(model, view, out, save_arrays))
+
+
+@app.command(rich_help_panel=LOOK)
+def curves(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="Paths, names in --runs-dir, latest; comparisons."),
+    ],
+    term: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Draw this number only, elbo say; repeatable; by default all, side by side.",
+            show_default=False,
+        ),
+    ] = None,
+    first: Annotated[
+        int, typer.Option("--from", min=1, metavar="EPOCH", help="The first epoch to draw.")
+    ] = 1,
+    by: Annotated[By, typer.Option(help="The horizontal axis.")] = By.epoch,
+    title: Title = None,
+    width: Width = None,
+    style: ThemeChoice = Theme.paper,
+    out: Out = None,
+    runs_dir: RunsDir = Path("runs"),
+    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
+    debug: Debug = False,  # noqa: ARG001  # its callback acts
+) -> None:
+    """Draw ELBO, KL and NLL by epoch, of one run or of several in the same axes (Fig. 3).
+
+    Example: vaectl curves adam sgd --from 5 --width column --out curves.pdf
+    """
+    from vaectl.base.errors import ConfigError
+    from vaectl.pictures import canvas, figures
+    from vaectl.pictures import style as styles
+    from vaectl.runs.directory import save_figure
+    from vaectl.runs.find import find_all
+
+    looks = styles.parse(theme=style.value, width=width, title=title)
+    if out is not None:
+        canvas.check_format(out)
+    found = [each for run in runs for each in find_all(run, runs_dir)]
+    if out is None and len(found) > 1:
+        raise ConfigError(
+            f"curves of {len(found)} runs belong to none of them",
+            hint="say where they go: --out curves.png",
+        )
+    names = term or []
+    figure = figures.curves_of(found, names, by=by.value, first=first, style=looks)
+    if out is None:
+        name = names[0] if len(names) == 1 else "curves"
+        (out,) = found[0].write_figure(name, figure, ["png"])
+    else:
+        save_figure(out, figure)
+    show(out)

@@ -1,9 +1,10 @@
 """The progress of a training: a bar on a terminal, else a plain line now and then."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -13,6 +14,7 @@ from rich.progress import (
     SpinnerColumn,
     TextColumn,
     TimeRemainingColumn,
+    track,
 )
 from rich.text import Text
 
@@ -20,6 +22,8 @@ from vaectl.base.terminal import say, visible
 from vaectl.objectives.base import label
 from vaectl.training.events import Event, Note, Phase, Planned, Started, Stopped, Warned, Watch
 from vaectl.training.fit import Chunk, Epoch
+
+_T = TypeVar("_T")
 
 _SECONDS_BETWEEN_LINES = 10.0
 _DESCRIPTION = TextColumn("{task.description}", markup=False)  # names may hold what would be markup
@@ -40,6 +44,15 @@ def watching(*, quiet: bool = False) -> Iterator[Watch]:
             yield watch
     else:
         yield _lines()
+
+
+def counted(what: Iterable[_T], count: int, description: str) -> Iterator[_T]:
+    """Yield things one after another; on a terminal, a bar on stderr counts them."""
+    console = Console(stderr=True, highlight=False)
+    disable = not console.is_terminal
+    yield from track(
+        what, description, float(count), console=console, transient=True, disable=disable
+    )
 
 
 def _warn(event: Event) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-from jaxtyping import Float
+from functools import partial
 
 from vaectl import experiment
 from vaectl.base.errors import RunError
@@ -13,7 +10,7 @@ from vaectl.base.files import Folder
 from vaectl.comparison import directory, report
 from vaectl.comparison.ledger import write
 from vaectl.comparison.run import Result
-from vaectl.comparison.summary import Member, Summary, members, summarize
+from vaectl.comparison.summary import Summary, members, summarize
 from vaectl.experiment import FORMATS
 from vaectl.pictures import charts
 from vaectl.pictures.charts import Trace
@@ -45,13 +42,25 @@ def _publish(result: Result) -> Summary:
     by_label = members(result)
     # in the order of the configuration, so that colours are the same in other comparisons
     sides = sorted(summary.sides, key=lambda side: list(by_label).index(side.label))
-    traces = [_trace(side.label, by_label[side.label]) for side in sides]
+    traces = [
+        Trace.of(
+            side.label,
+            [member.curve for member in by_label[side.label]],
+            sum(member.outcome.status == "diverged" for member in by_label[side.label]),
+        )
+        for side in sides
+    ]
     what = [summary.metrics[key] for key in ("estimator", "binarization") if summary.metrics]
     title = "\n".join([summary.name, ", ".join(what)]).strip()
-    figures = {
-        "curves": charts.curves(traces, "epoch", title=title),
-        "curves-seconds": charts.curves(traces, "seconds", title=title),
-    }
+    objective = result.settings.base.objective
+    curves = partial(
+        charts.curves,
+        traces,
+        title="\n".join([summary.name, *what[1:]]),
+        how=objective.chosen.estimators(objective.samples),
+        settled=True,
+    )
+    figures = {"curves": curves("epoch"), "curves-seconds": curves("seconds")}
     if len(summary.seeds) > 1:
         by_seed = {side.label: side.ranks for side in sides}
         figures["ranks"] = charts.ranks(by_seed, title=title)
@@ -83,32 +92,10 @@ def _draw_members(result: Result) -> None:
     for trial, rows in zip(result.trials, result.curves, strict=True):
         if trial.stage == "result":
             rundir = RunDir(Folder(result.path).folder(trial.run_name))
-            names = [f"{name}.{kind}" for name in metrics.columns(rows) for kind in FORMATS]
+            drawn = [experiment.CURVES, *metrics.columns(rows)]
+            names = [f"{name}.{kind}" for name in drawn for kind in FORMATS]
             try:
                 if not rundir.has_figures(names):
                     experiment.draw_curves(rundir, trial.settings, rundir.read_record(), rows)
             except RunError as error:
                 result.problems.append(error.message)
-
-
-def _trace(label: str, found: Sequence[Member]) -> Trace:
-    epochs = max((len(m.curve_of("train")) for m in found), default=0)
-
-    def stacked(split: str, column: str) -> Float[np.ndarray, "seeds epochs"]:
-        values = np.full((len(found), epochs), np.nan)
-        for row, member in zip(values, found, strict=True):
-            known = [point.flat().get(column, np.nan) for point in member.curve_of(split)]
-            row[: len(known)] = known
-        return values
-
-    def numbers(split: str) -> dict[str, Float[np.ndarray, "seeds epochs"]]:
-        names = metrics.columns([row for member in found for row in member.curve_of(split)])
-        return {name: stacked(split, name) for name in names}
-
-    return Trace(
-        label=label,
-        diverged=sum(m.outcome.status == "diverged" for m in found),
-        seconds=stacked("train", "seconds").cumsum(axis=1),
-        train=numbers("train"),
-        validation=numbers("validation"),
-    )

@@ -13,8 +13,7 @@ from vaectl.comparison.plan import Comparison
 from vaectl.comparison.summary import Summary, cells, headings, interval
 from vaectl.config import reading
 from vaectl.objectives.base import label
-from vaectl.pictures.charts import COLOURS, Trace, quantities
-from vaectl.pictures.figures import axis_label
+from vaectl.pictures.charts import COLOURS, Trace, axis_label, quantities
 from vaectl.runs.record import ACTIVE
 
 

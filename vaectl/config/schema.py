@@ -8,7 +8,7 @@ same experiment everywhere.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, create_model
 
@@ -37,6 +37,9 @@ class Checkpoint(Section):
     every_seconds: Positive | None = 600.0
     """Seconds after which the state is saved even if no such epoch has ended, also inside an epoch;
     null: save only by `every`."""
+    keep: Literal["needed", "all"] = "needed"
+    """needed: the latest and the best state, and spares of them; all: every state that was saved,
+    for films over epochs."""
 
 
 class _Config(Section):

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 """The form of a term's name, which is also a column, the name of a figure, and a curve's."""
-_TAKEN = ("epoch", "step", "split", "seconds", "key")
-"""Other columns of metrics.csv and curves.csv."""
+_TAKEN = ("epoch", "step", "split", "seconds", "key", "curves")
+"""Other columns of metrics.csv and curves.csv, and the figure of all curves."""
 
 
 class Objective(Plug, kind="objective"):
@@ -35,6 +35,11 @@ class Objective(Plug, kind="objective"):
     def estimator(self, samples: int) -> str:
         """Describe how the reported numbers are estimated."""
         return f"ELBO, {samples} sample{'s' * (samples > 1)}"
+
+    def estimators(self, samples: int) -> dict[str, str]:
+        """Say how each term is estimated, by name; one that is left out is exact or unknown."""
+        drawn = f"{samples} sample{'s' * (samples > 1)}"
+        return {"elbo": drawn, "kl": "closed form", "nll": drawn}
 
     @abstractmethod
     def terms(

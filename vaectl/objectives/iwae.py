@@ -32,6 +32,10 @@ class IWAE(Objective, name="iwae"):
         """Name K, and the samples of the ELBO reported with the bound."""
         return f"IWAE bound, K = {samples}; ELBO, {samples} sample{'s' * (samples > 1)}"
 
+    def estimators(self, samples: int) -> dict[str, str]:
+        """Name K of the bound."""
+        return {**super().estimators(samples), "iwae": f"K = {samples}"}
+
     def terms(
         self,
         network: Network,

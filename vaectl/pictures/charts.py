@@ -1,7 +1,9 @@
-"""Figures of a comparison: curves as in the paper's Fig. 3, tuning, and ranks."""
+"""Curves of runs and of comparisons, as in the paper's Fig. 3; tuning, and ranks."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import matplotlib as mpl
 import numpy as np
@@ -10,15 +12,18 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from vaectl.objectives.base import label as label_of
-from vaectl.pictures.figures import STYLE, Figure, axis_label, plain
+from vaectl.pictures import text
+from vaectl.pictures.canvas import Figure, panels
+from vaectl.pictures.style import DEFAULT, PAPER, Style
+from vaectl.runs import metrics
+from vaectl.runs.metrics import Row
 
-# Okabe & Ito's colours, which most people can tell apart; markers are for all others and for print
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-_MARKERS = "os^Dv*PX"  # one more than colours, so that the pairs repeat only after 56
+COLOURS = PAPER.palette
+_MARKERS = "os^Dv*PX<>p"  # one more than colours, so that the pairs repeat only after 110
 
 
 class Trace(NamedTuple):
-    """The curves of one optimizer, one row per seed; NaN after a seed diverged."""
+    """The curves of one run, or of one optimizer with a row per seed; NaN after one diverged."""
 
     label: str
     seconds: Float[np.ndarray, "seeds epochs"]
@@ -27,6 +32,26 @@ class Trace(NamedTuple):
     validation: Mapping[str, Float[np.ndarray, "seeds epochs"]]
     diverged: int = 0
     """The number of seeds that diverged."""
+
+    @classmethod
+    def of(cls, label: str, runs: Sequence[Sequence[Row]], diverged: int = 0) -> Self:
+        """Collect the rows of runs that differ in their seed, each with all rows of a run."""
+        epochs = max((row.epoch for rows in runs for row in rows), default=0)
+
+        def stacked(split: str, column: str) -> Float[np.ndarray, "seeds epochs"]:
+            values = np.full((len(runs), epochs), np.nan)
+            for number, rows in enumerate(runs):
+                for row in rows:
+                    if row.split == split:
+                        values[number, row.epoch - 1] = row.flat().get(column, np.nan)
+            return values
+
+        def numbers(split: str) -> dict[str, Float[np.ndarray, "seeds epochs"]]:
+            known = metrics.columns([row for rows in runs for row in rows if row.split == split])
+            return {name: stacked(split, name) for name in known}
+
+        seconds = stacked("train", "seconds").cumsum(axis=1)
+        return cls(label, seconds, numbers("train"), numbers("validation"), diverged)
 
     @property
     def name(self) -> str:
@@ -52,55 +77,123 @@ def quantities(traces: Sequence[Trace]) -> list[str]:
     return list(dict.fromkeys(name for t in traces for name in (*t.train, *t.validation)))
 
 
-def curves(traces: Sequence[Trace], by: Literal["epoch", "seconds"], *, title: str) -> Figure:
-    """Plot every number, ELBO, KL and NLL say, as in the paper's Fig. 3.
+def axis_label(name: str) -> str:
+    """Write the name of a number and its unit; terms are in nats."""
+    return f"{label_of(name)} (nats per image)"
 
-    Training is dashed, validation solid.
 
-    Lines are means and bands are ranges over the seeds that have not diverged; a cross marks where
-    a seed diverged. The axes fit the epochs after the first, steep tenth.
+def curves(
+    traces: Sequence[Trace],
+    by: Literal["epoch", "seconds"] = "epoch",
+    *,
+    title: str,
+    style: Style = DEFAULT,
+    names: Sequence[str] = (),
+    how: Mapping[str, str] | None = None,
+    first: int = 1,
+    settled: bool = False,
+) -> Figure:
+    """Plot numbers side by side: ELBO, KL and NLL say, as in the paper's Fig. 3.
+
+    Training is dashed, validation solid. Lines are means and bands are ranges over the seeds that
+    have not diverged; a cross marks where a seed diverged.
+
+    Args:
+        traces: what is compared; a single one without a label has no colour.
+        by: the horizontal axis.
+        title: the heading.
+        style: the look.
+        names: the numbers to draw; all of them if there are none.
+        how: how each number is estimated.
+        first: the first epoch that is drawn.
+        settled: fit the axes of all but the KL to the epochs after the first, steep tenth.
     """
-    with mpl.rc_context(STYLE):
-        names = quantities(traces)
-        columns = max(len(names), 1)
-        figure = Figure(figsize=(3.5 * columns, 3.9), layout="constrained")
-        figure.suptitle(plain(title), x=0.01, ha="left", fontsize=9, parse_math=False)
-        panels = figure.subplots(1, columns, squeeze=False)[0]
-        for axes, quantity in zip(panels, names, strict=False):
-            settled: list[float] = []
-            for number, trace in enumerate(traces):
-                count = trace.epochs
-                if not count:
-                    axes.plot([], [], color=COLOURS[number % len(COLOURS)], label=trace.name)
-                    continue
-                x = np.arange(1, count + 1) if by == "epoch" else trace.elapsed
-                for split, dashes in ((trace.train, (4, 2)), (trace.validation, ())):
-                    if quantity not in split:
-                        continue
-                    settled += _line(axes, x, split[quantity][:, :count], number, trace, dashes)
-            if settled:
-                low, high = min(settled), max(settled)
-                margin = 0.05 * (high - low) or 1.0
-                axes.set_ylim(low - margin, high + margin)
-            if by == "epoch":
-                axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            else:
-                _logarithmic(axes)
-            axes.set_xlabel("epoch" if by == "epoch" else "seconds of training")
-            axes.set_title(axis_label(quantity), loc="left")
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        seeds = max((len(trace.seconds) for trace in traces), default=1)
-        band = f"; band: lowest to highest of {seeds} seeds" if seeds > 1 else ""
-        if any(trace.diverged and trace.epochs for trace in traces):
-            band += ", without those that diverged" * (seeds > 1) + "; cross: a seed diverged"
+    with mpl.rc_context(style.settings()):
+        chosen, how = list(names) or quantities(traces), how or {}
+        width, font = 175.0 if len(chosen) > 1 else 120.0, style.theme.font
+        note = _note(traces, chosen if settled else [])
+        note = text.wrapped(note, style.width(width) - 3 * font, 0.85 * font)
+        labels = ["train", "validation"] if _is_alone(traces) else [trace.name for trace in traces]
+        columns, lines = _legend_size(labels, note, style, style.width(width))
+        shapes = [0.55] * max(len(chosen), 1)
+        figure, axes_of, beside = panels(style, title, shapes, width=width, below=lines)
+        for number, (axes, quantity) in enumerate(zip(axes_of, chosen, strict=False)):
+            words = how.get(quantity, "")
+            axes.set_title(label_of(quantity) + (words and f", {words}"), loc="left")
+            if number % beside == 0:
+                axes.set_ylabel("nats per image")
+            _draw(axes, traces, quantity, by, first, settled and quantity != "kl", style)
+        handles, labels = axes_of[0].get_legend_handles_labels()
         figure.legend(
-            handles,
-            labels,
-            loc="outside lower center",
-            ncols=max(140 // (max(map(len, labels), default=0) + 8), 1),
-            title=f"solid: validation, dashed: training{band}",
+            handles, labels, loc="outside lower center", ncols=columns, title=note or None
         )
     return figure
+
+
+def _is_alone(traces: Sequence[Trace]) -> bool:
+    """Tell whether there is a single curve without a name, that of one run."""
+    return len(traces) == 1 and not traces[0].label
+
+
+def _note(traces: Sequence[Trace], fitted: Sequence[str]) -> str:
+    """Say what dashes, bands, crosses and axes mean."""
+    seeds = max((len(trace.seconds) for trace in traces), default=1)
+    parts = [] if _is_alone(traces) else ["solid: validation, dashed: training"]
+    if seeds > 1:
+        parts.append(f"band: lowest to highest of {seeds} seeds")
+    if any(trace.diverged and trace.epochs for trace in traces):
+        if seeds > 1:
+            parts[-1] += ", without those that diverged"
+        parts.append("cross: a seed diverged" if seeds > 1 else "cross: training diverged")
+    if fitted := [label_of(name) for name in fitted if name != "kl"]:
+        parts.append(f"axes of {' and '.join(fitted)} fitted to what follows the first tenth")
+    return "; ".join(parts)
+
+
+def _legend_size(labels: Sequence[str], note: str, style: Style, width: float) -> tuple[int, int]:
+    """Return the columns of a legend below the panels, and its lines with its note."""
+    font = 0.85 * style.theme.font
+    columns = max(int((width - 2 * font) / (text.widest(labels, font) + 5 * font)), 1)
+    columns = min(columns, len(labels) or 1)
+    return columns, -(-len(labels) // columns) + note.count("\n") + bool(note)
+
+
+def _draw(
+    axes: Axes,
+    traces: Sequence[Trace],
+    quantity: str,
+    by: Literal["epoch", "seconds"],
+    first: int,
+    settled: bool,
+    style: Style,
+) -> None:
+    """Draw one number of all traces."""
+    shown: list[float] = []
+    for number, trace in enumerate(traces):
+        count = trace.epochs
+        colour = style.theme.accent if _is_alone(traces) else style.colour(number)
+        if count < first:
+            axes.plot([], [], color=colour, label=trace.name)
+            continue
+        x = np.arange(1, count + 1) if by == "epoch" else trace.elapsed
+        for split, dashes in (("train", (4, 2)), ("validation", ())):
+            values: Mapping[str, np.ndarray] = getattr(trace, split)
+            if quantity not in values:
+                continue
+            kept = slice(first - 1, count)
+            shown += _line(
+                axes, x[kept], values[quantity][:, kept], number, trace, dashes, colour, style,
+                alone=_is_alone(traces),
+            )  # fmt: skip
+    if settled and shown:
+        low, high = min(shown), max(shown)
+        margin = 0.05 * (high - low) or 1.0
+        axes.set_ylim(low - margin, high + margin)
+    if by == "epoch":
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+    else:
+        _logarithmic(axes)
+    axes.set_xlabel("epoch" if by == "epoch" else "seconds of training")
 
 
 def _line(
@@ -110,25 +203,30 @@ def _line(
     number: int,
     trace: Trace,
     dashes: tuple[int, ...],
+    colour: str,
+    style: Style,
+    *,
+    alone: bool,
 ) -> list[float]:
     """Draw a mean and its band; return the mean after the first tenth of the epochs."""
-    colour = COLOURS[number % len(COLOURS)]
     mean = np.nanmean(values, axis=0)
+    label = ("train" if dashes else "validation") if alone else trace.name
     axes.plot(
         x,
         mean,
         color=colour,
         dashes=dashes,
-        lw=1.1 if dashes else 1.4,
-        marker=_MARKERS[number % len(_MARKERS)],
+        lw=(0.9 if dashes else 1.15) * style.theme.line,
+        marker=_MARKERS[number % len(_MARKERS)] if not alone or len(x) == 1 else "",
         markevery=max(len(x) // 6, 1),
-        ms=3,
-        label=f"_{trace.label}" if dashes else trace.name,
+        ms=0.4 * style.theme.font,
+        label=f"_{label}" if dashes and not alone else label,
     )
     for seed in values if not dashes else ():
         end = np.isfinite(seed).sum() - 1
         if 0 <= end < len(x) - 1 or (trace.diverged == len(values) and end >= 0):
-            axes.plot(x[end], seed[end], color=colour, marker="x", ms=6, ls="")
+            size = 0.75 * style.theme.font
+            axes.plot(x[end], seed[end], color=colour, marker="x", ms=size, ls="")
     if len(values) > 1:
         low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
         axes.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
@@ -137,7 +235,11 @@ def _line(
 
 
 def sensitivity(
-    tried: Mapping[str, Sequence[tuple[float, float | None]]], quantity: str, *, title: str
+    tried: Mapping[str, Sequence[tuple[float, float | None]]],
+    quantity: str,
+    *,
+    title: str,
+    style: Style = DEFAULT,
 ) -> Figure:
     """Plot the mean best value of each learning rate on the validation split.
 
@@ -147,15 +249,19 @@ def sensitivity(
         tried: pairs of learning rate and value, by optimizer.
         quantity: the name of the value.
         title: its heading.
+        style: its look.
     """
-    with mpl.rc_context(STYLE):
-        figure, axes = _panel(title)
+    with mpl.rc_context(style.settings()):
+        figure, axes = _panel(title, style)
         settled: list[float] = []
         for number, (label, points) in enumerate(tried.items()):
-            colour, marker = COLOURS[number % len(COLOURS)], _MARKERS[number % len(_MARKERS)]
+            colour, marker = style.colour(number), _MARKERS[number % len(_MARKERS)]
+            size = 0.5 * style.theme.font
             known = [(rate, value) for rate, value in points if value is not None]
             if known:
-                axes.plot(*zip(*known, strict=True), color=colour, marker=marker, ms=4, label=label)
+                axes.plot(
+                    *zip(*known, strict=True), color=colour, marker=marker, ms=size, label=label
+                )
             bad = [rate for rate, value in points if value is None]
             # drawn on the axis, because they have no value
             (cross,) = axes.plot(
@@ -176,66 +282,82 @@ def sensitivity(
             axes.set_ylim(max(low, min(settled) - 3 * (max(settled) - min(settled)) - 1), high)
         _logarithmic(axes)
         axes.set_xlabel("learning rate")
-        axes.set_ylabel(f"best validation {label_of(quantity)} (nats)")
-        figure.legend(loc="outside lower center", ncols=3)
+        axes.set_title(f"best validation {label_of(quantity)}", loc="left")
+        axes.set_ylabel("nats per image")
+        _legend(figure, axes, style)
     return figure
 
 
-def budget(expected: Mapping[str, Sequence[float | None]], quantity: str, *, title: str) -> Figure:
+def budget(
+    expected: Mapping[str, Sequence[float | None]],
+    quantity: str,
+    *,
+    title: str,
+    style: Style = DEFAULT,
+) -> Figure:
     """Plot the expected best value of so many learning rates, drawn from those tried.
 
     Args:
         expected: the value for 1, 2, ... learning rates, by optimizer; None: not known.
         quantity: the name of the value.
         title: its heading.
+        style: its look.
     """
-    with mpl.rc_context(STYLE):
-        figure, axes = _panel(title)
+    with mpl.rc_context(style.settings()):
+        figure, axes = _panel(title, style)
         for number, (label, values) in enumerate(expected.items()):
             axes.plot(
                 range(1, len(values) + 1),
                 [np.nan if value is None else value for value in values],
-                color=COLOURS[number % len(COLOURS)],
+                color=style.colour(number),
                 marker=_MARKERS[number % len(_MARKERS)],
-                ms=4,
+                ms=0.5 * style.theme.font,
                 label=label,
             )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("learning rates tried")
-        axes.set_ylabel(f"expected best validation {label_of(quantity)} (nats)")
-        figure.legend(loc="outside lower center", ncols=3)
+        axes.set_title(f"expected best validation {label_of(quantity)}", loc="left")
+        axes.set_ylabel("nats per image")
+        _legend(figure, axes, style)
     return figure
 
 
-def ranks(found: Mapping[str, Sequence[float]], *, title: str) -> Figure:
+def ranks(found: Mapping[str, Sequence[float]], *, title: str, style: Style = DEFAULT) -> Figure:
     """Plot the rank of each optimizer at each seed as a dot, and the mean as a line."""
-    with mpl.rc_context(STYLE):
-        figure, axes = _panel(title)
+    with mpl.rc_context(style.settings()):
+        figure, axes = _panel(title, style)
         for number, values in enumerate(found.values()):
-            colour = COLOURS[number % len(COLOURS)]
+            colour, marker = style.colour(number), _MARKERS[number % len(_MARKERS)]
             spread = number + np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else [number]
-            axes.plot(spread, values, ls="", marker="o", ms=4, color=colour)
-            axes.hlines(float(np.mean(values)), number - 0.3, number + 0.3, color=colour, lw=1.4)
+            size = 0.5 * style.theme.font
+            axes.plot(spread, values, ls="", marker=marker, ms=size, color=colour)
+            axes.hlines(float(np.mean(values)), number - 0.3, number + 0.3, color=colour)
         crowded = sum(map(len, found)) > 50
         axes.set_xticks(range(len(found)), list(found))
         axes.tick_params(axis="x", labelrotation=20 if crowded else 0)
         axes.set_ylim(len(found) + 0.4, 0.6)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(visible=False, axis="x")
-        axes.set_ylabel("rank at each seed (1: the best); line: mean")
+        axes.set_title("rank at each seed, 1 is the best; line: mean", loc="left")
     return figure
 
 
+def _legend(figure: Figure, axes: Axes, style: Style) -> None:
+    """Put the legend of a panel below it, in as many columns as fit."""
+    handles, labels = axes.get_legend_handles_labels()
+    columns, _ = _legend_size(labels, "", style, 72 * figure.get_size_inches()[0])
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
 def _logarithmic(axes: Axes) -> None:
-    """Use a logarithmic axis with labels at 1, 2 and 5 of each decade."""
+    """Use a logarithmic axis with labels at 1, 2 and 5, or 1 and 3, of each decade."""
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 30 * low else (1, 3)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _panel(title: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(5.0, 4.0), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title(plain(title), loc="left", parse_math=False)
+def _panel(title: str, style: Style) -> tuple[Figure, Axes]:
+    figure, (axes,), _ = panels(style, title, [0.6], width=120.0, below=2)
     return figure, axes

@@ -1,158 +1,225 @@
 """Sheets of images with square pixels and no interpolation.
 
-Grey images are drawn dark on white, 0 as white and 1 as black; RGB images in their colours.
+Grey images are drawn as ink, 1 black on 0 white, or as light, 1 white on 0 black; RGB images in
+their colours.
 """
 
+import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 
 from vaectl.base import memory
 from vaectl.base.errors import ConfigError
-from vaectl.pictures.figures import STYLE, Figure, plain
+from vaectl.pictures import text
+from vaectl.pictures.canvas import Figure
+from vaectl.pictures.style import DEFAULT, Style
 
-_DPI = 200
-_TARGET = 1100
-"""Approximate width of a sheet in pixels; images are enlarged by a whole factor."""
+WIDTH = 140.0
+"""Millimetres of a sheet whose style has no width."""
 _MOST = 2**16
 """Largest width and height in pixels that Matplotlib can draw."""
 _BYTES = 90
 """Memory for each pixel of a sheet while it is drawn; measured."""
 _GAP = 2
 """Image pixels between two images."""
-_MARGIN, _TITLE, _HEADING = 24, 84, 36
-_LEFT, _BELOW, _AXIS = 76, 28, 44
-"""Pixels for labels to the left, labels below, and the names of axes."""
-_CHARACTER = 12
-"""Approximate width of a character of the title, in pixels."""
 
 
 class Panel(NamedTuple):
     """Images in rows and columns, with a heading and labels."""
 
     images: Float[np.ndarray, "rows columns h w *channels"]
-    """Grey without an axis for channels, RGB with three; of other channels the mean is drawn."""
+    """Grey without an axis for channels, RGB with three; of other channels the mean is drawn. NaN
+    is drawn as the background."""
     heading: str = ""
     row_labels: Sequence[str] = ()
     column_labels: Sequence[str] = ()
+    """Where there is no room for all labels, some are left out."""
     x_label: str = ""
     y_label: str = ""
 
 
+def polarity(
+    images: Float[np.ndarray, "count h w *channels"], style: Style, *, binary: bool
+) -> Literal["ink", "light"]:
+    """Return the polarity of a style; choose one for `auto`.
+
+    Black-and-white images whose border is mostly black are drawings, MNIST's digits say: they are
+    drawn as ink, except on a dark background. All others, such as photographs, are drawn as light.
+
+    Args:
+        images: what is drawn, or images like it.
+        style: the look.
+        binary: whether the pixels are 0 or 1, or probabilities of 1.
+    """
+    if style.polarity != "auto":
+        return style.polarity
+    border = [images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]]
+    black = np.median(np.concatenate([edge.ravel() for edge in border])) < 0.5
+    return "ink" if binary and black and style.theme.name != "dark" else "light"
+
+
 def near_square(
-    images: Float[np.ndarray, "count h w *channels"],
+    images: Float[np.ndarray, "count h w *channels"], style: Style = DEFAULT
 ) -> Float[np.ndarray, "rows columns h w *channels"]:
-    """Arrange images in about as many rows as columns, with blank images at the end."""
-    columns = int(np.ceil(np.sqrt(len(images))))
+    """Arrange images in about as many rows as columns, with blank images, of NaN, at the end.
+
+    On a slide, there are twice as many columns as rows.
+    """
+    wide = 2 if style.theme.slide else 1
+    columns = math.ceil(math.sqrt(wide * len(images)))
     rows = -(-len(images) // columns)
-    white = _white(images.shape[3:])
-    blank = np.full((rows * columns - len(images), *images.shape[1:]), white, images.dtype)
+    blank = np.full((rows * columns - len(images), *images.shape[1:]), np.nan, images.dtype)
     return np.concatenate([images, blank]).reshape(rows, columns, *images.shape[1:])
 
 
 class _Layout(NamedTuple):
-    """Sizes in pixels of the sheet."""
+    """Sizes of a sheet in pixels."""
 
+    dpi: int
     scale: int
     """The width of an image's pixel."""
+    top: int
     left: int
     above: int
     below: int
-    """Margins of each panel."""
+    """The heading of the sheet, and margins of each panel."""
     width: int
     height: int
+    heading: str
 
 
-def sheet(panels: Sequence[Sequence[Panel]], *, title: str) -> Figure:
+def sheet(panels: Sequence[Sequence[Panel]], *, title: str, style: Style = DEFAULT) -> Figure:
     """Draw rows of panels below a title.
 
+    Each pixel of an image is a square of whole pixels.
+
     Raises:
-        ConfigError: the sheet is too large to draw.
+        ConfigError: the sheet is too large to draw, or there is no room for images.
     """
-    tiles = [[_tile(panel.images) for panel in row] for row in panels]
-    scale, left, above, below, width, height = _layout(panels, tiles, title)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
-        figure.text(
-            *(_MARGIN / width, 1 - 18 / height, plain(title)),
-            va="top",
-            fontsize=8,
-            linespacing=1.3,
-            parse_math=False,
-        )
-        top = _TITLE
+    tiles = [[_tile(panel.images, style) for panel in row] for row in panels]
+    layout = _layout(panels, tiles, style, style.heading(title))
+    dpi, scale, width, height = layout.dpi, layout.scale, layout.width, layout.height
+    with mpl.rc_context(style.settings()):
+        # a little more, for Matplotlib rounds the product down
+        size = (72 * (width + 1e-3) / dpi, 72 * (height + 1e-3) / dpi)
+        figure = Figure(style, *size, dpi=dpi)
+        font = style.theme.font
+        if layout.heading:
+            figure.text(
+                *(font / size[0], 1 - 0.8 * font / size[1], layout.heading),
+                va="top",
+                linespacing=1.3,
+                parse_math=False,
+            )
+        top = layout.top
         for row, row_tiles in zip(panels, tiles, strict=True):
-            x = 0
+            wide = sum(layout.left + scale * tile.shape[1] for tile in row_tiles)
+            x = (width - wide - round(font * dpi / 72)) // 2 if style.theme.slide else 0
             for panel, tile in zip(row, row_tiles, strict=True):
-                x += left
+                x += layout.left
                 h, w = scale * tile.shape[0], scale * tile.shape[1]
-                bottom = height - top - above - h
+                bottom = height - top - layout.above - h
                 axes = figure.add_axes((x / width, bottom / height, w / width, h / height))
                 # "none" also keeps a viewer of the SVG from interpolating
-                axes.imshow(tile, cmap="gray_r", vmin=0, vmax=1, interpolation="none")
-                _label(axes, panel)
+                axes.imshow(tile, interpolation="none")
+                _label(axes, panel, style, 72 * scale / dpi)
                 x += w
-            top += above + scale * max(tile.shape[0] for tile in row_tiles) + below
+            high = max(tile.shape[0] for tile in row_tiles)
+            top += layout.above + scale * high + layout.below
     return figure
 
 
 def _layout(
-    panels: Sequence[Sequence[Panel]], tiles: Sequence[Sequence[np.ndarray]], title: str
+    panels: Sequence[Sequence[Panel]],
+    tiles: Sequence[Sequence[np.ndarray]],
+    style: Style,
+    title: str,
 ) -> _Layout:
     every = [panel for row in panels for panel in row]
-    left = _MARGIN + _LEFT * any(p.row_labels for p in every)
-    left += _AXIS * any(p.y_label for p in every)
-    above = _HEADING * any(p.heading for p in every)
-    below = _MARGIN + _BELOW * any(p.column_labels for p in every)
-    below += _AXIS * any(p.x_label for p in every)
-    widest = max(sum(tile.shape[1] for tile in row) for row in tiles)
-    scale = max(2, round(_TARGET / widest))
-    width = max(sum(left + scale * tile.shape[1] for tile in row) for row in tiles) + _MARGIN
-    width = max(width, 2 * _MARGIN + _CHARACTER * max(map(len, title.splitlines()), default=0))
-    heights = [above + scale * max(tile.shape[0] for tile in row) + below for row in tiles]
-    height = _TITLE + sum(heights)
-    too_much = memory.excess(_BYTES * width * height)
-    if too_much or max(width, height) >= _MOST:
+    font, small, width = style.theme.font, style.small, style.width(WIDTH)
+    heading = text.wrapped(title, width - 2 * font, font)
+    top = 1.2 * font + (1.5 * font * (heading.count("\n") + 1) if heading else 0.0)
+    names = [label for panel in every for label in panel.row_labels]
+    left = font + (text.widest(names, small) + 0.4 * small if names else 0.0)
+    left += 1.8 * small * any(panel.y_label for panel in every)
+    above = 1.7 * font * any(panel.heading for panel in every)
+    below = font + 1.4 * small * any(panel.column_labels for panel in every)
+    below += 1.8 * small * any(panel.x_label for panel in every)
+    # points for each pixel of an image, so that the widest row fits, and all rows
+    pixel = min(
+        (width - font - left * len(row)) / sum(tile.shape[1] for tile in row) for row in tiles
+    )
+    around = top + len(panels) * (above + below)
+    rows = sum(max(tile.shape[0] for tile in row) for row in tiles)
+    pixel = min(pixel, (style.height(width) - around) / rows)
+    if pixel <= 0:
         raise ConfigError(
-            f"a sheet of {width} x {height} pixels {too_much or 'is too large to draw'}",
+            "no room is left for images beside their labels",
+            hint="use a larger --width, or fewer images",
+        )
+    scale = max(round(pixel * style.theme.dpi / 72), 1)
+    dpi = math.ceil(72 * scale / pixel)
+
+    above_, below_, top_, left_, width_ = (
+        round(points * dpi / 72) for points in (above, below, top, left, width)
+    )
+    height = top_ + scale * rows + len(panels) * (above_ + below_)
+    layout = _Layout(dpi, scale, top_, left_, above_, below_, width_, height, heading)
+    too_much = memory.excess(_BYTES * layout.width * layout.height)
+    if too_much or max(layout.width, layout.height) >= _MOST:
+        raise ConfigError(
+            f"a sheet of {layout.width} x {layout.height} pixels "
+            f"{too_much or 'is too large to draw'}",
             hint="use fewer images",
         )
-    return _Layout(scale, left, above, below, width, height)
+    return layout
 
 
-def _label(axes: Axes, panel: Panel) -> None:
+def _label(axes: Axes, panel: Panel, style: Style, pixel: float) -> None:
+    """Write the labels of a panel, whose images have pixels of so many points."""
     rows, columns, h, w = panel.images.shape[:4]
-    axes.set_xticks(_centres(len(panel.column_labels) and columns, w), panel.column_labels)
-    axes.set_yticks(_centres(len(panel.row_labels) and rows, h), panel.row_labels)
-    axes.tick_params(length=0, labelsize=6, pad=2)
-    axes.set_xlabel(panel.x_label, fontsize=8, labelpad=2)
-    axes.set_ylabel(panel.y_label, fontsize=8, labelpad=2)
-    axes.set_title(panel.heading, fontsize=8, loc="left", pad=4)
+    small = style.small
+    # labels that are a little too wide are written smaller; of others, some are left out
+    across = text.widest(panel.column_labels, 1) + 0.4
+    room = (w + _GAP) * pixel
+    narrow = min(max(room / across, 0.6 * small), small) if panel.column_labels else small
+    for labels, count, size, need, set_ticks in (
+        (panel.column_labels, columns, w, across * narrow, axes.set_xticks),
+        (panel.row_labels, rows, h, 1.1 * small, axes.set_yticks),
+    ):
+        every = max(math.ceil(need / ((size + _GAP) * pixel) - 1e-6), 1)
+        centres = np.arange(len(labels) and count) * (size + _GAP) + (size - 1) / 2
+        set_ticks(centres, [name * (i % every == 0) for i, name in enumerate(labels)])
+    axes.tick_params(length=0, labelsize=small, pad=0.3 * small)
+    axes.tick_params(axis="x", labelsize=narrow)
+    axes.set_xlabel(panel.x_label, fontsize=small, labelpad=0.2 * small)
+    axes.set_ylabel(panel.y_label, fontsize=small, labelpad=0.2 * small)
+    axes.set_title(panel.heading, loc="left", pad=0.5 * style.theme.font)
     axes.grid(visible=False)
     for spine in axes.spines.values():
         spine.set_visible(False)
 
 
-def _centres(count: int, size: int) -> Float[np.ndarray, " count"]:
-    return np.arange(count) * (size + _GAP) + (size - 1) / 2
-
-
 def _tile(
-    images: Float[np.ndarray, "rows columns h w *channels"],
-) -> Float[np.ndarray, "height width *rgb"]:
-    """Join images into one array, with thin white gaps."""
-    if images.shape[4:] not in ((), (3,)):
-        images = images.mean(axis=-1)
-    rows, columns, h, w, *rgb = images.shape
-    spaced = np.full((rows, h + _GAP, columns, w + _GAP, *rgb), _white(rgb), np.float32)
-    spaced[:, :h, :, :w] = images.swapaxes(1, 2).clip(0, 1)
-    return spaced.reshape(rows * (h + _GAP), columns * (w + _GAP), *rgb)[:-_GAP, :-_GAP]
-
-
-def _white(channels: Sequence[int]) -> int:
-    """Return the value that is drawn as white in images with such channels."""
-    return int(tuple(channels) == (3,))
+    images: Float[np.ndarray, "rows columns h w *channels"], style: Style
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Join images into one picture, with thin gaps."""
+    if images.shape[4:] == (3,):
+        colours = images
+    else:
+        grey = images.mean(axis=-1) if images.ndim == 5 else images
+        grey = grey if style.polarity == "light" else 1 - grey
+        colours = np.repeat(grey[..., None], 3, axis=-1)
+    paper = np.asarray(to_rgb(style.theme.paper))
+    rows, columns, h, w, _ = colours.shape
+    spaced = np.empty((rows, h + _GAP, columns, w + _GAP, 3), np.uint8)
+    spaced[:] = np.rint(255 * paper)
+    shown = np.where(np.isnan(colours), paper, colours.clip(0, 1))
+    spaced[:, :h, :, :w] = np.rint(255 * shown).swapaxes(1, 2)
+    return spaced.reshape(rows * (h + _GAP), columns * (w + _GAP), 3)[:-_GAP, :-_GAP]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -11,7 +12,6 @@ from typing import Literal, NamedTuple
 import jax
 import numpy as np
 from jaxtyping import Float
-from matplotlib.figure import Figure
 
 from vaectl.base import streams
 from vaectl.base.errors import ConfigError, RunError, remedy
@@ -20,9 +20,14 @@ from vaectl.base.terminal import say
 from vaectl.config.meaning import meaning
 from vaectl.data.binarization import SplitName
 from vaectl.evaluation.likelihoods import likelihoods
-from vaectl.pictures import figures, latent
+from vaectl.pictures import canvas, film, latent, text
+from vaectl.pictures import inspection as inspecting
 from vaectl.pictures import sheets as pictures
+from vaectl.pictures.canvas import Figure
+from vaectl.pictures.film import Film
 from vaectl.pictures.sheets import Panel
+from vaectl.pictures.style import DEFAULT, Style
+from vaectl.runs.checkpoints import kept
 from vaectl.runs.directory import save_figure
 from vaectl.runs.find import find
 from vaectl.runs.trained import Trained, load
@@ -31,25 +36,36 @@ Space = Literal["both", "latent", "image"]
 Draw = Literal["mean", "binary"]
 Arrays = dict[str, np.ndarray]
 
-FORMATS = ("png", "svg", "pdf")
-
 
 class View(NamedTuple):
     """A picture, and the arrays that it shows."""
 
     name: str
-    figure: Figure
+    figure: Figure | Film
     arrays: Arrays
+
+
+class Range(NamedTuple):
+    """The range of a plane: from `low` to `high` in each of its two dimensions."""
+
+    low: tuple[float, float] = (-3.0, -3.0)
+    high: tuple[float, float] = (3.0, 3.0)
+
+
+PRIOR = Range()
+"""Three standard deviations of the prior."""
 
 
 def save(model: Trained, view: View, out: Path | None, arrays: Path | None) -> Path:
     """Write a picture to `out`, or into the run's figures/, and its arrays if a file is given.
 
     Raises:
+        ConfigError: a film cannot be written in that format.
         RunError: a file cannot be written.
     """
     if out is None:
-        (path,) = model.rundir.write_figure(view.name, view.figure, ["png"])
+        kind = "gif" if isinstance(view.figure, Film) else "png"
+        (path,) = model.rundir.write_figure(view.name, view.figure, [kind])
     else:
         save_figure(path := out, view.figure)
     if arrays is not None:
@@ -64,7 +80,13 @@ def save(model: Trained, view: View, out: Path | None, arrays: Path | None) -> P
 
 
 def open_run(
-    run: str, runs_dir: Path, checkpoint: str, out: Path | None, arrays: Path | None
+    run: str,
+    runs_dir: Path,
+    checkpoint: str,
+    out: Path | None,
+    arrays: Path | None,
+    *,
+    animate: bool = False,
 ) -> Trained:
     """Check the formats of the output files, then load the model.
 
@@ -72,14 +94,62 @@ def open_run(
         ConfigError: a format cannot be written.
         RunError: there is no such run, or its checkpoint does not load.
     """
-    if out is not None and out.suffix.lower()[1:] not in FORMATS:
-        raise ConfigError(f"--out {out}: unknown format", hint="end it in .png, .svg or .pdf")
+    if out is not None:
+        (film if animate else canvas).check_format(out)
     if arrays is not None and arrays.suffix != ".npz":
         raise ConfigError(f"--save-arrays {arrays}: not a NumPy archive", hint="end it in .npz")
     model = load(find(run, runs_dir), checkpoint)
     for warning in model.warnings:
         say(f"warning: {warning}")
     return model
+
+
+def over_epochs(model: Trained, draw: Callable[..., View], style: Style) -> View:
+    """Return a view as a film over the epochs of all checkpoints that the run keeps.
+
+    Args:
+        model: one of its models, whose arrays the view has.
+        draw: returns what a model shows, in a style.
+        style: the look.
+
+    Raises:
+        RunError: there are fewer than two checkpoints.
+    """
+    epochs = [info.epoch for info in kept(model.rundir.checkpoints) if not info.beyond]
+    more = "to keep more, train with --set checkpoint.keep=all --set checkpoint.every=1"
+    if len(epochs) < 2:
+        raise RunError(f"{model.rundir.path}: one checkpoint makes no film", hint=more)
+    if len(epochs) < 5:
+        say(f"note: {len(epochs)} checkpoints, of epochs {', '.join(map(str, epochs))}; {more}")
+    style = for_film(with_polarity(model, style))
+
+    def figures() -> Iterator[Figure]:
+        for epoch in epochs:
+            figure = draw(load(model.rundir, epoch), style=style).figure
+            assert isinstance(figure, Figure)  # noqa: S101  # a film has no films
+            yield figure
+
+    view = draw(model, style=style)
+    return view._replace(figure=Film(figures(), len(epochs)))
+
+
+def for_film(style: Style) -> Style:
+    """Return a style with fewer pixels."""
+    return style._replace(theme=style.theme._replace(dpi=film.DPI))
+
+
+def with_polarity(model: Trained, style: Style) -> Style:
+    """Choose how a model's images are drawn, if the style leaves it open."""
+    binary = model.settings.data.binarization != "none"
+    images = model.sample(25) if style.polarity == "auto" else np.empty((0, 1, 1))
+    return style._replace(polarity=pictures.polarity(images, style, binary=binary))
+
+
+def _scale(model: Trained, style: Style) -> str:
+    """Say what black or white means in a picture of grey images."""
+    if model.image_shape[-1] == 3:
+        return ""
+    return "; 1 is white" if style.polarity == "light" else "; 1 is black"
 
 
 def parse_pairs(texts: Sequence[str]) -> list[tuple[int, int]]:
@@ -89,17 +159,52 @@ def parse_pairs(texts: Sequence[str]) -> list[tuple[int, int]]:
         ConfigError: a text has another form.
     """
     pairs = []
-    for text in texts:
-        match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text)
+    for pair in texts:
+        match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", pair)
         if match is None:
             raise ConfigError(
-                f"--pairs {text}: not two indices", hint="write I:J, for example --pairs 0:1"
+                f"--pairs {pair}: not two indices", hint="write I:J, for example --pairs 0:1"
             )
         pairs.append((int(match[1]), int(match[2])))
     return pairs
 
 
-def sample(model: Trained, *, count: int, temperature: float, draw: Draw, seed: int) -> View:
+def parse_range(wanted: str) -> Range | Literal["posterior"]:
+    """Read a range: `prior`, `posterior`, LIMIT, LOW,HIGH, or LOW,HIGH,LOW,HIGH.
+
+    Raises:
+        ConfigError: a text has another form, or a number is out of range.
+    """
+    if wanted == "posterior":
+        return "posterior"
+    if wanted == "prior":
+        return PRIOR
+    try:
+        numbers = [float(part) for part in wanted.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) == 1:
+        numbers = [-numbers[0], numbers[0]]
+    if len(numbers) == 2:
+        numbers *= 2
+    ordered = len(numbers) == 4 and numbers[0] <= numbers[1] and numbers[2] <= numbers[3]
+    if not ordered or not all(math.isfinite(n) and abs(n) <= 100 for n in numbers):
+        raise ConfigError(
+            f"--range {wanted}: not a range between -100 and 100",
+            hint="write prior, posterior, a limit as 3, or LOW,HIGH as -2,4",
+        )
+    return Range((numbers[0], numbers[2]), (numbers[1], numbers[3]))
+
+
+def sample(
+    model: Trained,
+    *,
+    count: int,
+    temperature: float,
+    draw: Draw,
+    seed: int,
+    style: Style = DEFAULT,
+) -> View:
     """Decode codes from the prior (Fig. 4 of the paper).
 
     Raises:
@@ -118,53 +223,55 @@ def sample(model: Trained, *, count: int, temperature: float, draw: Draw, seed: 
     means = "probabilities" if likelihood.chosen.binary else "means"
     what = means if draw == "mean" else "binary draws"
     heat = "" if temperature == 1 else f", temperature {temperature:g}"
-    title = f"{model.title}\n{count} samples from the prior{heat}: {what}"
-    figure = pictures.sheet([[Panel(pictures.near_square(images))]], title=title)
+    style = with_polarity(model, style)
+    title = f"{model.title}\n{count} samples from the prior{heat}: {what}{_scale(model, style)}"
+    panel = Panel(pictures.near_square(images, style))
+    figure = pictures.sheet([[panel]], title=title, style=style)
     return View("sample", figure, {"z": z, "images": images})
 
 
-def manifold(
+class Plane(NamedTuple):
+    """Coordinates in two dimensions of the latent space."""
+
+    dims: tuple[int, int]
+    x: Float[np.ndarray, " columns"]
+    y: Float[np.ndarray, " rows"]
+    what: str
+    """How they were chosen, for a heading."""
+
+
+def plane(
     model: Trained,
     *,
     grid: int,
-    limit: float,
-    spacing: latent.Spacing,
-    dims: tuple[int, int] | None,
-    anchor: int | None,
-) -> View:
-    """Decode a plane of the latent space (Fig. 5 of the paper).
+    ranges: Range | Literal["posterior"] = PRIOR,
+    spacing: latent.Spacing = "linear",
+    dims: tuple[int, int] | None = None,
+) -> Plane:
+    """Choose coordinates in two dimensions, by default the most active ones.
+
+    Args:
+        model: the model, whose aggregate posterior on the validation split may set the range.
+        grid: coordinates in each dimension.
+        ranges: the first and the last ones.
+        spacing: equal distances, or equal probabilities under the prior or aggregate posterior.
+        dims: the two dimensions.
 
     Raises:
-        ConfigError: a dimension or the image is out of range, or the dimensions are equal.
+        ConfigError: a dimension is out of range, or the dimensions are equal.
         RunError: the code has only one dimension.
     """
-    dims = _plane(model, dims)
-    centre = np.zeros(model.code_size, np.float32)
-    if anchor is not None:
-        images = model.split("test").images
-        _check_index("--anchor", anchor, len(images), "test images")
-        centre = model.encode(images[anchor : anchor + 1])[0][0]
-    coordinates = latent.axis(grid, limit, spacing)
-    z = latent.plane(coordinates, dims, centre)
-    images = model.decode(z)
-    every = -(-grid // 25)  # a large grid only has room for some numbers
-    ticks = [f"{c:.1f}" if i % every == 0 else "" for i, c in enumerate(coordinates)]
-    panel = Panel(
-        images,
-        row_labels=ticks[::-1],
-        column_labels=ticks,
-        x_label=f"$z_{{{dims[0]}}}$",
-        y_label=f"$z_{{{dims[1]}}}$",
-    )
-    others = "" if model.code_size == 2 else ", the others at zero"
-    if anchor is not None:
-        others = f", through test image {anchor}"
-    title = f"{model.title}\ndecoded plane of the latent space, {spacing} spacing{others}"
-    figure = pictures.sheet([[panel]], title=title)
-    return View("manifold", figure, {"z": z, "images": images, "coordinates": coordinates})
+    dims = _dims(model, dims)
+    if isinstance(ranges, Range):
+        limits = zip(ranges.low, ranges.high, strict=True)
+        x, y = (latent.axis(grid, low, high, spacing) for low, high in limits)
+        return Plane(dims, x, y, f"{spacing} spacing")
+    codes = _codes(model, model.split("validation").images, from_mean=False, seed=0)
+    x, y = (latent.spread(codes[:, dim], grid, spacing) for dim in dims)
+    return Plane(dims, x, y, f"over the aggregate posterior, {spacing} spacing")
 
 
-def _plane(model: Trained, dims: tuple[int, int] | None) -> tuple[int, int]:
+def _dims(model: Trained, dims: tuple[int, int] | None) -> tuple[int, int]:
     """Check the dimensions of a plane; without any, choose the most active ones."""
     if model.code_size < 2:
         raise RunError(
@@ -183,6 +290,40 @@ def _plane(model: Trained, dims: tuple[int, int] | None) -> tuple[int, int]:
     return dims
 
 
+def manifold(
+    model: Trained, where: Plane, *, anchor: int | None = None, style: Style = DEFAULT
+) -> View:
+    """Decode a plane of the latent space (Fig. 5 of the paper).
+
+    Raises:
+        ConfigError: the image is out of range.
+    """
+    dims, x, y, what = where
+    centre = np.zeros(model.code_size, np.float32)
+    if anchor is not None:
+        images = model.split("test").images
+        _check_index("--anchor", anchor, len(images), "test images")
+        centre = model.encode(images[anchor : anchor + 1])[0][0]
+    z = latent.plane(x, y, dims, centre)
+    images = model.decode(z)
+    panel = Panel(
+        images,
+        row_labels=[f"{value:.1f}" for value in y[::-1]],
+        column_labels=[f"{value:.1f}" for value in x],
+        x_label=f"$z_{{{dims[0]}}}$",
+        y_label=f"$z_{{{dims[1]}}}$",
+    )
+    others = "" if model.code_size == 2 else ", the others at zero"
+    if anchor is not None:
+        others = f", through test image {anchor}"
+    style = with_polarity(model, style)
+    title = (
+        f"{model.title}\ndecoded plane of the latent space, {what}{others}{_scale(model, style)}"
+    )
+    figure = pictures.sheet([[panel]], title=title, style=style)
+    return View("manifold", figure, {"z": z, "images": images, "coordinates": x, "y": y})
+
+
 def morph(
     model: Trained,
     *,
@@ -193,6 +334,7 @@ def morph(
     path: latent.Path,
     from_mean: bool,
     seed: int,
+    style: Style = DEFAULT,
 ) -> View:
     """Morph from image to image, in image space and in latent space (Fig. 6 of the paper).
 
@@ -212,23 +354,45 @@ def morph(
     codes = dict(zip(used, _codes(model, split.images[used], from_mean, seed), strict=True))
     z = np.stack([latent.way(codes[a], codes[b], steps, path) for a, b in chosen])
     arrays: Arrays = {"pairs": np.asarray(chosen), "z": z}
-    panels = []
     if space in ("both", "image"):
         arrays["image_space"] = np.stack(
             [latent.way(images[a], images[b], steps, "linear") for a, b in chosen]
         )
-        panels.append(Panel(arrays["image_space"], heading="image space"))
     if space in ("both", "latent"):
         arrays["latent_space"] = model.decode(z)
-        panels.append(Panel(arrays["latent_space"], heading=f"latent space, {path}"))
+    style = with_polarity(model, style)
+    headings = {"image_space": "image space", "latent_space": f"latent space, {path}"}
+    panels = [Panel(arrays[name], words) for name, words in headings.items() if name in arrays]
     ends = "posterior means" if from_mean else "posterior samples"
     chain = all(before[1] == after[0] for before, after in pairwise(chosen))
     how = "; each row starts where the last one ended" if chain and len(chosen) > 1 else ""
-    title = f"{model.title}\nmorphing test images, {ends}{how}"
-    return View("morph", pictures.sheet([panels], title=title), arrays)
+    title = f"{model.title}\nmorphing test images, {ends}{how}{_scale(model, style)}"
+    return View("morph", pictures.sheet([panels], title=title, style=style), arrays)
 
 
-def reconstruct(model: Trained, *, count: int, split_name: SplitName, seed: int) -> View:
+def along_rows(model: Trained, view: View, style: Style) -> View:
+    """Return a morph as a film that goes along its rows, one image at a time."""
+    names = [name for name in ("image_space", "latent_space") if name in view.arrays]
+    pairs = view.arrays["pairs"]
+    steps = view.arrays["z"].shape[1]
+    style = for_film(with_polarity(model, style))
+
+    def figures() -> Iterator[Figure]:
+        for row, (first, last) in enumerate(pairs.tolist()):
+            title = f"{model.title}\ntest image {first} becomes {last}{_scale(model, style)}"
+            for step in range(steps):
+                panels = [
+                    Panel(view.arrays[name][row, step][None, None], name.replace("_", " "))
+                    for name in names
+                ]
+                yield pictures.sheet([panels], title=title, style=style)
+
+    return view._replace(figure=Film(figures(), len(pairs) * steps))
+
+
+def reconstruct(
+    model: Trained, *, count: int, split_name: SplitName, seed: int, style: Style = DEFAULT
+) -> View:
     """Show images beside their reconstructions from posterior means.
 
     Raises:
@@ -243,37 +407,57 @@ def reconstruct(model: Trained, *, count: int, split_name: SplitName, seed: int)
     chosen = np.random.default_rng(seed).permutation(len(split.images))[:count]
     originals = _in_unit(model, split.images[chosen])
     means = model.decode(model.encode(split.images[chosen])[0])
+    style = with_polarity(model, style)
     difference = np.abs(originals - means)
-    if model.image_shape[-1] == 3:  # as ink on paper, like that of grey images
-        difference = np.broadcast_to(1 - difference.mean(axis=-1, keepdims=True), means.shape)
+    if model.image_shape[-1] == 3:
+        mean = difference.mean(axis=-1, keepdims=True)
+        difference = np.broadcast_to(mean, means.shape)
+    if style.theme.name != "dark" and (model.image_shape[-1] == 3 or style.polarity == "light"):
+        difference = 1 - difference  # as ink on paper, where it is fainter than images
     elbo = model.elbo(split.images[chosen], samples=1, seed=seed)
+    labels = [f"{value:.1f}" for value in elbo]
+    beside = _beside(count, text.widest(labels, style.small) + style.theme.font, style)
     rows = []
-    for start in range(0, count, 10):
-        part = slice(start, start + 10)
+    for start in range(0, count, beside):
+        part = slice(start, start + beside)
         stacked = np.stack([originals[part], means[part], difference[part]])
-        labels = [f"{value:.1f}" for value in elbo[part]]
-        rows.append([Panel(stacked, "", ("original", "mean", "difference"), labels)])
+        rows.append([Panel(stacked, "", ("original", "mean", "difference"), labels[part])])
     title = (
         f"{model.title}\n{split_name} images, reconstructions from posterior means; "
-        f"below: ELBO in nats, 1 sample, {meaning(model.settings)}"
+        f"below: ELBO in nats, 1 sample, {meaning(model.settings)}{_scale(model, style)}"
     )
-    figure = pictures.sheet(rows, title=title)
+    figure = pictures.sheet(rows, title=title, style=style)
     arrays = {"index": chosen, "images": originals, "means": means, "elbo": elbo}
     return View("reconstruct", figure, arrays)
 
 
-def inspect(model: Trained, *, split_name: SplitName, seed: int) -> View:
+def _beside(count: int, label: float, style: Style) -> int:
+    """Return how many images stand in a row, given the width of their labels in points."""
+    width = style.width(pictures.WIDTH)
+    if style.theme.slide:  # three rows of images and one of labels each, as large as they can be
+        high = 0.7 * style.height(width) / 4
+        return max(
+            range(1, count + 1), key=lambda n: min(0.85 * width / n, high / math.ceil(count / n))
+        )
+    rows = math.ceil(count / min(max(int(width / label) - 2, 1), 10))
+    return math.ceil(count / rows)
+
+
+def inspect(model: Trained, *, split_name: SplitName, seed: int, style: Style = DEFAULT) -> View:
     """Show the latent space: KL by dimension, posterior means, aggregate posterior."""
     split = model.split(split_name)
     found = likelihoods(
         model.vae, model.variables, split.images, samples=1, importance_samples=0, seed=seed
     )
+    mu, log_var = model.encode(split.images)
     z = _codes(model, split.images, from_mean=False, seed=seed)
     size = model.code_size
     dims = (0, min(1, size - 1)) if size <= 2 else latent.most_active(found.kl_by_dimension)
     title = f"{model.title}: {split_name} split, {len(z):,} images, {meaning(model.settings)}"
-    figure = figures.inspection(found.mu, z, found.kl_by_dimension, split.labels, dims, title=title)
-    arrays = {"mu": found.mu, "z": z, "kl_by_dimension": found.kl_by_dimension}
+    figure = inspecting.inspection(
+        mu, log_var, found.kl_by_dimension, split.labels, dims, title=title, style=style
+    )
+    arrays = {"mu": mu, "log_var": log_var, "z": z, "kl_by_dimension": found.kl_by_dimension}
     return View("inspect", figure, arrays)
 
 

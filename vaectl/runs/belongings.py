@@ -38,7 +38,10 @@ RUN: Made = {
     r"run\.json": JSON,
 }
 CHECKPOINTS: Made = {r"\d+\.json": JSON}
-VIEWS: Made = {r"(sample|manifold|morph|reconstruct|inspect)\.png": PNG}
+VIEWS: Made = {
+    r"(sample|manifold|morph|reconstruct|inspect)\.png": PNG,
+    r"(sample|manifold|morph)\.gif": rb"GIF89a.*made by vaectl",
+}
 EVALUATION: Made = {name: RUN[name] for name in (_EVALUATION, r"\.evaluation\.lock")}
 TRAINING: Made = {
     name: content for name, content in {**RUN, **CHECKPOINTS}.items() if name not in EVALUATION
@@ -63,7 +66,7 @@ def curves(run: Folder) -> Made:
         with run.open("metrics.csv") as file:
             header = file.readline(_HEAD).decode(errors="replace")
         terms = header.split(",")[3:-1]  # between epoch, step, split and seconds
-    return drawn(["elbo", "kl", "nll", *terms])
+    return drawn(["curves", "elbo", "kl", "nll", *terms])
 
 
 def _of_plugs() -> dict[str, Made]:

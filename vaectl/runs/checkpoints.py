@@ -121,13 +121,14 @@ class Found(NamedTuple):
 
 @final
 class Checkpoints:
-    """The checkpoints of one run: the latest, the best, and copies in case one is damaged.
+    """The checkpoints of one run: the latest, the best, and copies in case one is damaged; or all.
 
     States are saved in the background; leaving the context waits for that.
     """
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: Folder, *, keep_all: bool = False) -> None:
         check_place(folder.path)
+        self._keep_all = keep_all
         self._folder = folder
         self._thread = ThreadPoolExecutor(1)
         self._saving: Future[None] | None = None
@@ -208,8 +209,9 @@ class Checkpoints:
             with self._folder.replacing(f"{name}.json") as file:
                 fields = seals.sealed(info.model_dump(mode="json"))
                 file.write(json.dumps(fields, indent=2).encode() + b"\n")
-        with contextlib.suppress(RunError):  # checkpoints that could not be deleted do no harm
-            keep_only(self._folder, _needed(kept(self._folder)))
+        if not self._keep_all:
+            with contextlib.suppress(RunError):  # checkpoints that could not be deleted do no harm
+                keep_only(self._folder, _needed(kept(self._folder)))
 
     def restore(self, info: Info, like: TrainState) -> TrainState:
         """Check a checkpoint against its digest, and load it.

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Self, final
+from typing import IO, Any, Protocol, Self, final
 
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
@@ -34,9 +34,6 @@ from vaectl.config.schema import Config
 from vaectl.runs import belongings, metrics
 from vaectl.runs.metrics import SPLITS, Row
 from vaectl.runs.record import FORMAT_VERSION, Evaluation, PlugFacts, Record
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 PARTS = ("run.json", "config.yaml", "metrics.csv", "checkpoints")
 """A directory with any of these is taken for a run."""
@@ -65,7 +62,14 @@ _EVALUATIONS = TypeAdapter(dict[str, Evaluation])
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-def save_figure(path: Path, figure: Figure) -> None:
+class Drawing(Protocol):
+    """Something that saves itself as a picture: a figure of Matplotlib, a film."""
+
+    def savefig(self, fname: Any, /, *, format: str, metadata: Any) -> None:  # noqa: A002
+        """Write itself into a binary file."""
+
+
+def save_figure(path: Path, figure: Drawing) -> None:
     """Write a figure in the format of the path's suffix.
 
     Raises:
@@ -75,9 +79,9 @@ def save_figure(path: Path, figure: Figure) -> None:
         _draw(figure, file, path.suffix[1:].lower())
 
 
-def _draw(figure: Figure, file: IO[bytes], kind: str) -> None:
+def _draw(figure: Drawing, file: IO[bytes], kind: str) -> None:
     # without a date, so that the same figure gives the same file
-    metadata = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
+    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
     with warnings.catch_warnings():
         # names of runs may have characters that the font lacks
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
@@ -294,7 +298,7 @@ class RunDir:
         with _reading(self.path / "figures"):
             return all(self.folder.kind(f"figures/{name}") == "file" for name in names)
 
-    def write_figure(self, name: str, figure: Figure, formats: Sequence[str]) -> list[Path]:
+    def write_figure(self, name: str, figure: Drawing, formats: Sequence[str]) -> list[Path]:
         """Write a figure as figures/NAME.FORMAT, for each format.
 
         Raises:

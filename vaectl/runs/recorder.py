@@ -59,7 +59,8 @@ class Recorder:
         self._best = best
         self._unsaved: TrainState | None = None
         """The best state, until it is on disk."""
-        self._checkpoints = Checkpoints(rundir.checkpoints)
+        keep_all = settings.checkpoint.keep == "all"
+        self._checkpoints = Checkpoints(rundir.checkpoints, keep_all=keep_all)
         self._saved, self._saved_step = time.monotonic(), -1
 
     @contextlib.contextmanager

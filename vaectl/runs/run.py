@@ -74,9 +74,9 @@ class Run:
 
     def _repr_png_(self) -> bytes:
         """Draw the curve of the term that marks the best epoch, for a notebook."""
-        from vaectl.pictures import figures
+        from vaectl.pictures import canvas, figures
 
         record = self.record
         quantity = record.best.quantity if record.best else "elbo"
         figure = figures.curves(self._directory.read_metrics(), quantity, title=self.name)
-        return figures.png(figure)
+        return canvas.png(figure)

@@ -263,10 +263,14 @@ class Trained:
 
     def _repr_png_(self) -> bytes:
         """Draw samples from the prior, for a notebook."""
-        from vaectl.pictures import figures, sheets
+        from vaectl.pictures import canvas, sheets
+        from vaectl.pictures.style import Style
 
-        images = sheets.near_square(self.sample(25))
-        return figures.png(sheets.sheet([[sheets.Panel(images)]], title=self.title))
+        images, style = self.sample(25), Style(chosen_width=90)
+        binary = self.settings.data.binarization != "none"
+        style = style._replace(polarity=sheets.polarity(images, style, binary=binary))
+        panel = sheets.Panel(sheets.near_square(images))
+        return canvas.png(sheets.sheet([[panel]], title=self.title, style=style))
 
     def _images(self, images: Images) -> Float[Array, "images h w c"]:
         array, shape = np.asarray(images), self.image_shape
