@@ -17,6 +17,7 @@ from vaectl.cli import (  # noqa: F401
     config,
     data,
     evaluate,
+    explore,
     export_log,
     look,
     runs,

@@ -38,7 +38,10 @@ RUN: Made = {
     r"run\.json": JSON,
 }
 CHECKPOINTS: Made = {r"\d+\.json": JSON}
-VIEWS: Made = {r"(sample|manifold|morph|reconstruct|inspect)\.png": PNG}
+VIEWS: Made = {
+    r"(sample|manifold|morph|reconstruct|inspect)\.png": PNG,
+    r"explore\.html": rb"<!doctype html>\s*<!-- made by vaectl explore -->",
+}
 EVALUATION: Made = {name: RUN[name] for name in (_EVALUATION, r"\.evaluation\.lock")}
 TRAINING: Made = {
     name: content for name, content in {**RUN, **CHECKPOINTS}.items() if name not in EVALUATION
