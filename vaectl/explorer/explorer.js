@@ -12,7 +12,7 @@ function use(index) {
   const app = {
     binary: run.binary, drawn: new Float32Array(model.size), drawnCode: null,
     file: run.name.replace(/[^\w.-]+/g, "-"), follow: act => followers.push(act), ink: run.ink,
-    model, run, stops, untouched: true, z: new Float32Array(model.code),
+    model, run, stops, untouched: true, z: model.sets[0].mu(0),
     show(code) {
       app.z.set(code);
       for (const act of followers) act();

@@ -3,7 +3,7 @@
 function filmSection(body, app) {
   const { curves, film } = app.run, { epochs } = curves, last = epochs.length - 1;
   const kinds = Object.keys(film).filter(kind => film[kind].length);
-  const pictures = kinds.map(kind => h("img", { class: "film", alt: "" }));
+  const pictures = kinds.map(kind => h("img", { class: app.ink ? "film drawing" : "film", alt: "" }));
   const names = { manifold: "Plane of the latent space", samples: "Samples from fixed codes" };
   const where = h("output", { for: "epoch" });
   const slider = h("input", {
@@ -35,11 +35,11 @@ function filmSection(body, app) {
   }
 
   function chart({ name, label, train, validation }) {
-    const [width, height, left, bottom] = [340, 190, 52, 26];
-    const values = [...train, ...validation].filter(value => value !== null).sort((a, b) => a - b);
+    const [width, height, left, bottom] = [340, 145, 52, 24];
     // the first epochs may lie far from all others
-    const cut = values.length > 20 ? Math.floor(values.length * 0.04) : 0;
-    let [low, high] = [values[cut], values[values.length - 1 - cut]];
+    const later = line => line.slice(Math.floor(0.05 * line.length));
+    const values = [...later(train), ...later(validation)].filter(value => value !== null);
+    let [low, high] = [Math.min(...values), Math.max(...values)];
     if (!(high > low)) [low, high] = [low - 1, low + 1];
     [low, high] = [low - 0.06 * (high - low), high + 0.06 * (high - low)];
     const x = at => left + 8 + (width - left - 16) * (last ? at / last : 0.5);
@@ -103,7 +103,7 @@ function filmSection(body, app) {
       "run still has. Then make this page again."));
   body.append(h("div", { class: "card stack" },
     h("div", { class: "scrub" }, playing.toggle, slider, where),
-    h("div", { class: "filming" },
+    h("div", { class: kinds.length ? `filming kinds-${kinds.length}` : "stack" },
       h("div", { class: "frames" }, ...(kinds.length
         ? kinds.map((kind, k) => h("figure", {}, pictures[k], h("figcaption", {}, names[kind])))
         : [none])),

@@ -9,7 +9,7 @@ function morphSection(body, app) {
   const path = h("select", { onchange: () => changed() },
     h("option", {}, "linear"), h("option", {}, "spherical"));
   const scrubber = h("input", {
-    type: "range", min: 0, max: 1, step: 0.01, "aria-label": "place on the way",
+    type: "range", min: 0, max: 1, step: 0.01, value: 0.5, "aria-label": "place on the way",
     oninput: () => { playing.stop(); t = +scrubber.value; show(); },
   });
   const playing = player("Play", seconds => {
@@ -55,7 +55,7 @@ function morphSection(body, app) {
           const z = randomCode(model.code);
           take(model.decode(z), z, "random code");
         }),
-        button("From the plane", () => take(model.decode(app.z), app.z, "code of the plane"))));
+        button("Plane", () => take(model.decode(app.z), app.z, "code of the plane"), { title: "the code of the latent space above" })));
     return self;
   }
 

@@ -38,6 +38,8 @@ CLOSE = 2e-5
 """How far rounded weights may change a pixel; otherwise all their bytes are kept."""
 MOST_POINTS = 400
 """Epochs of a curve."""
+FILM_BYTES = 1_300_000
+"""How much of the page a film may take; a longer one is shown by fewer of its frames."""
 
 
 class Explored(NamedTuple):
@@ -270,13 +272,18 @@ def _curves(rows: Sequence[Row]) -> dict[str, Any]:
 def _film(rundir: RunDir, rows: Sequence[Row]) -> dict[str, Any]:
     """Return the frames that a follower has kept, by kind, with their epochs."""
     epochs = {row.step: row.epoch for row in rows}
+    found = frames(rundir.folder)
+    steps = sorted({step for kept in found.values() for step in kept} & epochs.keys())
+    size = sum(len(png) for kept in found.values() for png in kept.values())
+    most = max(2, int(len(steps) * min(1.0, FILM_BYTES / max(size, 1))))
+    chosen = {steps[i] for i in np.linspace(0, len(steps) - 1, most).astype(int) if steps}
     return {
         kind: [
             {"epoch": epochs[step], "png": _text(png)}
-            for step, png in found.items()
-            if step in epochs
+            for step, png in sorted(kept.items())
+            if step in chosen
         ]
-        for kind, found in frames(rundir.folder).items()
+        for kind, kept in found.items()
     }
 
 

@@ -22,7 +22,7 @@ function latentSection(body, app) {
   });
   const describe = settled(() => {
     readout.textContent = `z = ${text(z)}`;
-    near.replaceChildren(...training.nearest(z, 5).map(({ i, distance }) => {
+    near.replaceChildren(...training.nearest(z, 10).map(({ i, distance }) => {
       const title = `${training.title(i)}, at a distance of ${number(distance)}`;
       const picture = Picture.paint(frame(title), training.image(i), model.shape, app.ink);
       return h("li", {}, button(picture, () => move(training.mu(i)), {
@@ -48,10 +48,10 @@ function latentSection(body, app) {
     walk.toggle,
     button("Centre", () => { walk.stop(); move(new Float32Array(code)); }));
 
-  body.append(h("div", { class: "split" },
-    plane ? plane.element : h("div"),
-    h("div", { class: "card stack" },
-      h("h3", {}, "Decoded"), digit, readout, actions,
+  body.append(h("div", { class: flat ? "latent flat" : "latent" },
+    h("div", { class: "card decoded" }, digit, h("div", { class: "stack" }, readout, actions)),
+    plane ? plane.element : "",
+    h("div", { class: "card stack nearest" },
       h("h3", {}, `Nearest ${training.name} images`),
       h("p", { class: "soft small" },
         `By posterior means, among ${training.count}. Choose one to go to its code.`),
@@ -61,7 +61,7 @@ function latentSection(body, app) {
 
   function quantile(images, j) {
     const sizes = Array.from({ length: images.count }, (_, i) => Math.abs(images.means[i * code + j]));
-    return sizes.sort((a, b) => a - b)[Math.floor(0.99 * (images.count - 1))];
+    return sizes.sort((a, b) => a - b)[Math.floor(0.997 * (images.count - 1))];
   }
 
   function randomWalk() {
@@ -123,8 +123,8 @@ function latentSection(body, app) {
     const still = document.createElement("canvas"), tip = h("div", { class: "tip", hidden: true });
     const options = {
       background: option("Decoded images", code === 2),
-      ellipses: option("Posterior ellipses", false),
-      points: option("Posterior means", true),
+      ellipses: option("Ellipses", false),
+      points: option("Means", true),
     };
     const classes = set.labels ? [...new Set(set.labels)].sort((a, b) => a - b) : [];
     const hidden = new Set();
@@ -213,10 +213,18 @@ function latentSection(body, app) {
         pen.moveTo(value, 0); pen.lineTo(value, side);
       }
       pen.stroke();
-      for (let value = -Math.floor(limit); value <= limit; value++) {
-        if (!value || side < 420 && value % 2) continue;
-        pen.textAlign = "center"; pen.fillText(number(value, 0), x(value), y(0) + 14);
-        pen.textAlign = "right"; pen.fillText(number(value, 0), x(0) - 5, y(value) + 4);
+      pen.strokeStyle = Picture.style("--card");
+      pen.lineJoin = "round";
+      pen.lineWidth = 4;
+      const write = (text_, left, top, align) => {
+        pen.textAlign = align;
+        pen.strokeText(text_, left, top);
+        pen.fillText(text_, left, top);
+      };
+      for (let value = 1 - Math.ceil(limit); value < limit; value++) {
+        if (Math.abs(x(value) - 20) < 24 || side < 420 && value % 2) continue;
+        write(number(value, 0), x(value), side - 7, "center");
+        write(number(value, 0), 6, y(value) + 4, "left");
       }
     }
 
@@ -368,7 +376,7 @@ function latentSection(body, app) {
           return toggle;
         }))
       : "";
-    const element = h("div", { class: "card stack" },
+    const element = h("div", { class: "card stack field" },
       h("div", { class: "options" },
         ...selects.map((select, k) => h("label", { class: "check" }, ["across", "up"][k], select)),
         ...Object.values(options).map(({ label }) => label)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 
@@ -13,10 +13,8 @@ from vaectl.base.errors import ConfigError
 from vaectl.base.files import Folder
 from vaectl.base.section import Count
 from vaectl.runs import belongings, resume
+from vaectl.sinks._tiles import tiled
 from vaectl.sinks.base import Log, Pictures, Results, Sink, Status, Training
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 FOLDER = "tensorboard"
 """In the run directory."""
@@ -122,18 +120,7 @@ def _images(pictures: Pictures) -> list[Any]:
     pairs = np.concatenate([pictures.images, pictures.reconstructions])
     sheets = {"samples": pictures.samples, "reconstructions": pairs}
     return [
-        image(name, _sheet(images), dataformats="HWC").value[0]
+        image(name, tiled(images, min(8, -(-len(images) // 2))), dataformats="HWC").value[0]
         for name, images in sheets.items()
         if len(images)
     ]
-
-
-def _sheet(images: Float[np.ndarray, "count h w c"]) -> Float[np.ndarray, "height width c"]:
-    """Lay images out in rows of eight, or half as many as there are; missing ones are black."""
-    count, height, width, channels = images.shape
-    columns = min(8, -(-count // 2))
-    rows = -(-count // columns)
-    sheet = np.zeros((rows * columns, height, width, channels), np.float32)
-    sheet[:count] = np.clip(images, 0, 1)
-    tiles = sheet.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
-    return tiles.reshape(rows * height, columns * width, channels)
