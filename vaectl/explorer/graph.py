@@ -34,12 +34,13 @@ Graph = dict[str, Any]
 _TYPES = {"float32": "f4", "int32": "i4", "bool": "u1"}
 _CALLS = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call"}
 _CALLS |= {"custom_vjp_call_jaxpr", "checkpoint", "remat", "remat2"}
-_SAME = {"copy", "copy_p", "optimization_barrier", "sharding_constraint"}
+_SAME = {"copy", "copy_p", "optimization_barrier", "sharding_constraint", "stop_gradient"}
 # how many of their inputs are values; the others say which of them, and must be known
 _MOVES: dict[str, int | None] = dict.fromkeys(
-    ("reshape", "squeeze", "expand_dims", "transpose", "slice", "rev", "broadcast_in_dim", "split")
+    ("transpose", "slice", "rev", "broadcast_in_dim", "split", "concatenate", "stack", "pad", "tile")
 )
-_MOVES |= {"concatenate": None, "pad": None, "gather": 1, "dynamic_slice": 1}
+_MOVES |= {"gather": 1, "dynamic_slice": 1}
+_RESHAPES = {"reshape", "squeeze", "expand_dims"}
 _MAPS = {"abs", "add", "and", "atan2", "cbrt", "ceil", "cos", "cosh", "div", "eq", "erf", "exp"}
 _MAPS |= {"exp2", "expm1", "floor", "ge", "gt", "is_finite", "le", "lgamma", "log", "log1p", "lt"}
 _MAPS |= {"logistic", "max", "min", "mul", "ne", "neg", "not", "or", "pow", "rem", "rsqrt", "sign"}
@@ -198,6 +199,9 @@ class _Builder:
         sizes = sum(math.prod(aval.shape) for aval in avals), sum(each.size for each in inputs)
         known = all(value.known is not None for value in inputs)
         lower = _LOWERED.get(name)
+        if name in _RESHAPES:
+            (value,) = inputs
+            return [self.move([value], _positions(value).reshape(avals[0].shape))]
         if known and (lower is None or sizes[0] <= max(sizes[1], 64)):
             found = equation.primitive.bind(*(value.known for value in inputs), **params)
             return [_constant(array) for array in (found if len(avals) > 1 else _flat(found))]

@@ -221,8 +221,10 @@ function latentSection(body, app) {
         pen.strokeText(text_, left, top);
         pen.fillText(text_, left, top);
       };
-      for (let value = 1 - Math.ceil(limit); value < limit; value++) {
-        if (Math.abs(x(value) - 20) < 24 || side < 420 && value % 2) continue;
+      // at least 36 pixels apart, and off the corner
+      const step = [1, 2, 5, 10, 20, 50, 100].find(size => x(size) - x(0) > 36) ?? 1000;
+      for (let value = -step * Math.floor(limit / step); value < limit; value += step) {
+        if (x(value) < 40 || x(value) > side - 8) continue;
         write(number(value, 0), x(value), side - 7, "center");
         write(number(value, 0), 6, y(value) + 4, "left");
       }
