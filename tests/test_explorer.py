@@ -245,3 +245,287 @@ def test_numbers_of_three_bytes_are_rounded_to_the_nearest() -> None:
     assert len(pack(numbers, 3)) == 18
     assert (abs(rounded(numbers) - numbers) <= abs(numbers) * 2.0**-16).all()
     np.testing.assert_array_equal(np.frombuffer(pack(numbers, 4), "<f4"), numbers)
+
+
+PROBE = """
+  const { app } = window, { model } = app, [set] = model.sets;
+  const wait = milliseconds => new Promise(done => setTimeout(done, milliseconds));
+  const $ = selector => document.querySelector(selector);
+  const press = (element, key, more = {}) =>
+    element.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, ...more }));
+  const painted = canvas => [...canvas.getContext("2d")
+    .getImageData(0, 0, canvas.width, canvas.height).data].join().length;
+  const point = (element, type, x, y) => {
+    const box = element.getBoundingClientRect();
+    element.dispatchEvent(new PointerEvent(type, { bubbles: true, pointerId: 1, pointerType: "mouse",
+      clientX: box.left + x * box.width, clientY: box.top + y * box.height }));
+  };
+  await wait(500);
+  const found = { started: document.documentElement.dataset.ready };
+
+  // as vaectl.load(run) has it
+  const { mu, logVar } = model.encode(set.image(3));
+  found.mu = [...mu]; found.logVar = [...logVar];
+  found.image = [...model.decode(mu)];
+  found.nll = model.nats(mu, set.image(3)).reduce((sum, value) => sum + value, 0);
+  found.kept = [...set.mu(3)];
+  found.drawing = Object.fromEntries([...document.querySelectorAll(".numbers div")].map(div =>
+    [div.children[0].textContent, div.children[1].firstChild.textContent]));
+
+  // the plane by keys and by the pointer
+  const plane = $(".plane"), before = [...app.z], first = $(".decoded canvas");
+  const shown = painted(first);
+  press(plane, "ArrowRight"); press(plane, "ArrowUp", { shiftKey: true });
+  await wait(300);
+  found.moved = [...app.z].map((value, j) => value - before[j]);
+  found.redrawn = painted(first) !== shown;
+  found.readout = $(".readout").textContent;
+  press(plane, "Home");
+  found.home = [...app.z];
+  point(plane, "pointerdown", 0.75, 0.5); point(plane, "pointerup", 0.75, 0.5);
+  await wait(300);
+  found.pointed = [...app.z];
+  found.near = document.querySelectorAll(".thumbs button").length;
+  $(".thumbs button").click();
+  found.nearest = [...app.z];
+  const slider = $(".slider input");
+  slider.value = 1; slider.dispatchEvent(new Event("input"));
+  found.slid = app.z[model.order[0]];
+
+  // a drawing by keys, a morph, the film, and a picture to save
+  const pad = $(".pad");
+  found.actions = [...document.querySelectorAll("#draw .actions button")].map(b => b.textContent);
+  [...document.querySelectorAll("#draw .actions button")][0].click();
+  for (let i = 0; i < 6; i++) press(pad, "ArrowDown", { shiftKey: true });
+  await wait(500);
+  found.ink = app.drawn.reduce((sum, value) => sum + value, 0);
+  found.seen = [...new Set(app.prepared)].sort();
+  const scrubber = $("#morph input[type=range]");
+  found.place = +scrubber.value;
+  scrubber.value = 0; scrubber.dispatchEvent(new Event("input"));
+  found.label = $("#morph .middle canvas").getAttribute("aria-label");
+  const gif_ = new Uint8Array(await app.saveGif().arrayBuffer());
+  found.gif = btoa(String.fromCharCode(...gif_));
+  const epoch = $("#epoch");
+  epoch.value = 0; epoch.dispatchEvent(new Event("input"));
+  found.film = [...document.querySelectorAll(".film")].map(image => image.alt);
+  found.charts = document.querySelectorAll("#training svg").length;
+  found.readings = $("#training p.now").textContent;
+
+  // what is reached by the tabulator has a name; nothing sticks out of a phone
+  found.nameless = [...document.querySelectorAll("button, input, select, canvas[role], img, svg[role]")]
+    .filter(element => !(element.getAttribute("aria-label") || element.textContent.trim()
+      || element.labels?.length || element.getAttribute("alt"))).map(e => e.outerHTML);
+  found.overflow = document.documentElement.scrollWidth - innerWidth;
+  found.width = innerWidth;
+  if (window.axe) {
+    const { violations } = await axe.run(document);
+    found.violations = violations.map(({ id, nodes }) => [id, nodes.map(node => node.html)]);
+  }
+  return found;
+"""
+
+
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory: pytest.TempPathFactory, trained_runs: Path) -> Path:
+    """A copy of the run z2 with a film, and a name that is HTML."""
+    from vaectl.follow import replay
+    from vaectl.runs.directory import RunDir
+    from vaectl.sinks.film import Film
+    from vaectl.training.events import ignore
+
+    copy = shutil.copytree(trained_runs / "z2", tmp_path_factory.mktemp("filmed") / "<b>&amp;\"z2'")
+    replay(RunDir(copy), Film(), ignore)
+    return Path(copy)
+
+
+@needs_chromium
+def test_the_page_shows_what_the_model_computes_and_is_used_by_keys(
+    filmed: Path, tmp_path: Path
+) -> None:
+    made = pages.explore([filmed], output=tmp_path / "run.html", count=60)
+    page = (tmp_path / "run.html").read_text()
+    axe = find_spec("axe_core_python")
+    if axe is not None and axe.origin:
+        script = (Path(axe.origin).parent / "axe.min.js").read_text()
+        page = page.replace("</body>", f"<script>{script}</script></body>")
+    found = browse(page, PROBE, tmp_path)
+    assert found["errors"] == []
+    model = package.load(filmed)
+    images = model.split("test").images
+    image = images[np.unique(np.linspace(0, len(images) - 1, 60).astype(int))[3]][None]
+    mu, log_var = model.encode(image)
+    assert made.difference < 2e-5
+    np.testing.assert_allclose(found["image"], model.decode(mu).ravel(), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(found["mu"], mu[0], rtol=0, atol=1e-3)
+    np.testing.assert_allclose(found["kept"], mu[0], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found["logVar"], log_var[0], rtol=0, atol=1e-3)
+    p, x = model.decode(mu).ravel(), image.ravel() / 255
+    nll = -(x * np.log(p) + (1 - x) * np.log1p(-p)).sum()
+    assert found["nll"] == pytest.approx(nll, rel=1e-4)
+    # the first image, whose bound the page shows, by other draws of z
+    elbo = model.elbo(images[:1], samples=1000)[0]
+    assert float(found["drawing"]["ELBO"].replace("\N{MINUS SIGN}", "-")) == pytest.approx(elbo, abs=2)
+    np.testing.assert_allclose(found["moved"], [0.1, 0.5], atol=1e-5)
+    assert found["redrawn"]
+    assert found["readout"].startswith("z = (")
+    assert found["home"] == [0, 0]
+    assert found["pointed"][0] > 1
+    assert abs(found["pointed"][1]) < 0.1
+    assert found["near"] == 10
+    assert found["nearest"] != found["pointed"]
+    assert found["slid"] == 1
+    assert found["ink"] > 5
+    assert found["seen"] == [0, 1]
+    assert found["place"] == 0.5
+    assert "0 %" in found["label"]
+    _is_an_animation(base64.b64decode(found["gif"]))
+    assert len(found["film"]) == 2
+    assert found["charts"] == 3
+    assert "validation" in found["readings"]
+    assert found["nameless"] == []
+    assert found["overflow"] <= 0
+    assert found.get("violations", []) == []
+
+
+def _is_an_animation(content: bytes) -> None:
+    import io
+
+    from PIL import Image
+
+    image: Any = Image.open(io.BytesIO(content))
+    assert image.n_frames == 48
+    first = np.asarray(image.convert("L"), float)
+    image.seek(24)
+    middle = np.asarray(image.convert("L"), float)
+    assert first.shape == middle.shape == (112, 228)
+    assert abs(first - middle).mean() > 5
+
+
+def test_the_page_refers_to_nothing_outside_and_escapes_names(filmed: Path, tmp_path: Path) -> None:
+    pages.explore([filmed], output=tmp_path / "run.html", count=20)
+    page = (tmp_path / "run.html").read_text()
+    assert re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page) == []
+    assert not re.search(r"@import|url\(\s*['\"]?http|fetch\(|XMLHttpRequest|WebSocket", page)
+    assert "default-src 'none'" in page
+    assert "<b>" not in page.replace('h("b"', "")
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert data
+    assert json.loads(data[1])["runs"][0]["name"] == filmed.name
+
+
+GALLERY = """
+  await new Promise(done => setTimeout(done, 500));
+  const count = (part, kind) => document.querySelectorAll(
+    `#gallery .card:nth-child(${part}) ${kind}`).length;
+  const found = { images: count(1, ".line"), samples: count(2, ".line"), codes: count(3, ".line") };
+  found.pictures = count(1, "canvas");
+  const chooser = document.getElementById("run");
+  found.sizes = [];
+  for (const value of [0, 1]) {
+    chooser.value = value;
+    chooser.dispatchEvent(new Event("change"));
+    await new Promise(done => setTimeout(done, 300));
+    found.sizes.push([app.model.code, document.querySelectorAll(".slider").length,
+      document.querySelectorAll(".facts:not([hidden])").length]);
+  }
+  return found;
+"""
+
+
+@needs_chromium
+def test_several_runs_stand_side_by_side(runs: Path, vaectl: Vaectl, tmp_path: Path) -> None:
+    shutil.copytree(runs / "z5", runs / "again")
+    answer = vaectl("explore", "z2", "z5", "again", "--output", "all.html", "--count", 20, "--json")
+    assert answer.code == 0
+    made = json.loads(answer.out)
+    assert (made["path"], made["runs"], made["images"]) == ("all.html", ["z2", "z5", "again"], 20)
+    found = browse(Path("all.html").read_text(), GALLERY, tmp_path)
+    assert found["errors"] == []
+    assert (found["images"], found["samples"], found["pictures"]) == (4, 3, 32)
+    assert found["codes"] == 2  # those that have codes of one size
+    assert found["sizes"] == [[2, 2, 1], [5, 5, 1]]
+
+
+def test_the_page_of_the_default_model_is_small_and_goes_with_its_run(vaectl: Vaectl) -> None:
+    small = ("--set", "data.train_size=400", "--set", "data.validation_size=20")
+    options = ("train", "--epochs", 1, *small, "--log", "film", "-q", "--name", "a")
+    assert vaectl(*options).code == 0
+    code, out, err = vaectl("explore", "latest")
+    assert (code, err) == (0, "")
+    page = Path(out.splitlines()[-1])
+    assert page == Path("runs/a/figures/explore.html")
+    assert page.stat().st_size < 6e6 - pages.FILM_BYTES * 4 / 3
+    assert vaectl("explore", "a", "--split", "train").code == 0
+    assert vaectl(*options, "--force").code == 0
+    assert not page.exists()
+
+
+def test_what_cannot_be_explored_is_said(
+    runs: Path, vaectl: Vaectl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = vaectl("explore", "z2", "--output", "page.png")
+    assert (answer.code, answer.out) == (2, "")
+    assert vaectl("explore", "z2", "--output", "gone/page.html").code == 4
+    assert vaectl("explore", "gone").code == 4
+    monkeypatch.setattr(pages, "MOST_BYTES", 400_000)
+    answer = vaectl("explore", "z5")
+    assert answer.code == 4
+    assert "0 MB" in answer.err
+    monkeypatch.setattr(pages, "MOST_BYTES", 1000)
+    assert vaectl("explore", "z5").code == 4
+    shutil.rmtree(runs / "z2" / "checkpoints")
+    answer = vaectl("explore", "z2")
+    assert answer.code == 4
+    assert "checkpoint" in answer.err
+    assert not list(runs.rglob("*.html"))
+
+
+def test_a_plug_of_a_file_is_explored_or_asked_for_or_named(vaectl: Vaectl, tmp_path: Path) -> None:
+    file = tmp_path / "odd.py"
+    file.write_text(
+        (EXAMPLES / "conv_vae.py").read_text().replace("tiny_conv", "odd")
+        + "\n\nclass Sorted(TinyConv, name='sorted'):\n"
+        "    def build(self, image_shape, code_size, outputs, rngs):\n"
+        "        module = super().build(image_shape, code_size, outputs, rngs)\n"
+        "        module.encoder.layers[2] = lambda x: jax.numpy.sort(x)\n"
+        "        return module\n"
+    )
+    plugin = ("--plugin", file)
+    try:
+        for name, code in (("odd", 0), ("sorted", 4)):
+            settings = ("--set", "data.train_size=100", "--set", "model.channels=2", "--epochs", 1)
+            train = ("train", "--model", name, *settings, "--name", name, "-q", *plugin)
+            assert vaectl(*train).code == 0
+            answer = vaectl("explore", name, *plugin)
+            assert answer.code == code
+        assert "sort" in answer.err
+    finally:
+        for name in ("odd", "sorted"):
+            Model.known.pop(name, None)
+        plugins._files.clear()
+    answer = vaectl("explore", "odd")
+    assert answer.code == 4
+    assert "--plugin" in answer.err
+
+
+class _Chained(Likelihood):
+    """Pixels that depend on each other. No plug: it has no name."""
+
+    def log_prob(self, raw: Any, x: Any) -> Any:
+        return -jnp.abs((x - raw[..., 0]).sum(axis=(-3, -2, -1)))
+
+    def mean(self, raw: Any) -> Any:
+        return raw[..., 0]
+
+    def sample(self, raw: Any, key: Any) -> Any:
+        del key
+        return raw[..., 0]
+
+
+def test_pixels_that_depend_on_each_other_have_no_map() -> None:
+    vae = VAE(MODELS[0], _Chained(), 2, (3, 4, 1))
+    variables = vae.init(jax.random.key(0))
+    assert pages.graphs(vae, variables, Weights())["nats"]["shapes"] == [[1]]
+    vae = VAE(MODELS[0], LIKELIHOODS[0], 2, (3, 4, 1))
+    assert pages.graphs(vae, variables, Weights())["nats"]["shapes"] == [[12]]
