@@ -48,7 +48,7 @@ def explore(
     plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
-    """Make a page to explore runs in a browser: one file, without network, that also runs on a phone.
+    """Make a page to explore runs in a browser: one file, which needs no network.
 
     Move through the latent space, draw an image and see its bound, morph, and watch the training.
     The page holds the encoder and the decoder and shows what they compute. A run that was trained

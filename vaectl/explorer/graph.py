@@ -22,7 +22,8 @@ from typing import Any, Literal, NamedTuple, final
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal as Constant
+from jax.extend.core import ClosedJaxpr
+from jax.extend.core import Literal as Constant
 
 from vaectl.base.errors import RunError
 
@@ -37,7 +38,17 @@ _CALLS |= {"custom_vjp_call_jaxpr", "checkpoint", "remat", "remat2"}
 _SAME = {"copy", "copy_p", "optimization_barrier", "sharding_constraint", "stop_gradient"}
 # how many of their inputs are values; the others say which of them, and must be known
 _MOVES: dict[str, int | None] = dict.fromkeys(
-    ("transpose", "slice", "rev", "broadcast_in_dim", "split", "concatenate", "stack", "pad", "tile")
+    (
+        "transpose",
+        "slice",
+        "rev",
+        "broadcast_in_dim",
+        "split",
+        "concatenate",
+        "stack",
+        "pad",
+        "tile",
+    )
 )
 _MOVES |= {"gather": 1, "dynamic_slice": 1}
 _RESHAPES = {"reshape", "squeeze", "expand_dims"}
@@ -49,7 +60,7 @@ _REDUCTIONS = {f"reduce_{name}": name for name in ("sum", "prod", "max", "min", 
 _WINDOWS = {"reduce_window_sum": ("sum", 0.0), "reduce_window_max": ("max", -np.inf)}
 
 
-class Unknown(RunError):
+class UnknownError(RunError):
     """The page cannot compute an operation of a model."""
 
     def __init__(self, what: str) -> None:
@@ -172,7 +183,7 @@ class _Builder:
         """Make a value that is yet to be computed."""
         name = np.dtype(dtype).name
         if name not in _TYPES:
-            raise Unknown(f"numbers of the type {name}")
+            raise UnknownError(f"numbers of the type {name}")
         self.slots.append((math.prod(shape), _TYPES[name]))
         return _Value(tuple(shape), name, len(self.slots) - 1)
 
@@ -206,7 +217,7 @@ class _Builder:
             found = equation.primitive.bind(*(value.known for value in inputs), **params)
             return [_constant(array) for array in (found if len(avals) > 1 else _flat(found))]
         if lower is None:
-            raise Unknown(f"the operation {name}")
+            raise UnknownError(f"the operation {name}")
         found = lower(self, equation, inputs)
         return found if isinstance(found, list) else [found]
 
@@ -282,7 +293,7 @@ def _move(build: _Builder, equation: Any, inputs: list[_Value]) -> list[_Value]:
     count = _MOVES[primitive.name] or len(inputs)
     values, choices = inputs[:count], inputs[count:]
     if any(choice.known is None for choice in choices):
-        raise Unknown(f"the operation {primitive.name} at computed places")
+        raise UnknownError(f"the operation {primitive.name} at computed places")
     starts = np.cumsum([0, *(value.size for value in values)]).tolist()
     positions = [_positions(v, start) for v, start in zip(values, starts, strict=False)]
     found = primitive.bind(*positions, *(choice.known for choice in choices), **equation.params)
@@ -316,7 +327,7 @@ def _convert(build: _Builder, equation: Any, inputs: list[_Value]) -> _Value:
     if value.dtype == aval.dtype.name:
         return value
     if value.dtype not in _TYPES:
-        raise Unknown(f"numbers of the type {value.dtype}")
+        raise UnknownError(f"numbers of the type {value.dtype}")
     return build.map("truth" if aval.dtype == bool else "same", aval, value)
 
 
@@ -349,7 +360,7 @@ def _window(build: _Builder, equation: Any, inputs: list[_Value]) -> _Value:
     """Lay out the values of each window side by side, and reduce them."""
     (value,), params = inputs, equation.params
     if {*params["base_dilation"], *params["window_dilation"]} != {1}:
-        raise Unknown(f"the operation {equation.primitive.name} with dilation")
+        raise UnknownError(f"the operation {equation.primitive.name} with dilation")
     name, empty = _WINDOWS[equation.primitive.name]
     nothing = _constant(np.float32(empty))
     padded = np.pad(_positions(value), params["padding"], constant_values=value.size)
@@ -365,7 +376,7 @@ def _conv(build: _Builder, equation: Any, inputs: list[_Value]) -> _Value:
     spec = params["dimension_numbers"]
     spatial = len(images.shape) - 2
     if params["batch_group_count"] != 1 or spatial not in (1, 2):
-        raise Unknown("a convolution over groups of images, or over more than two dimensions")
+        raise UnknownError("a convolution over groups of images, or over more than two dimensions")
 
     def along(values: Sequence[int], filler: int) -> list[int]:
         return [*[filler] * (2 - spatial), *map(int, values)]

@@ -103,7 +103,9 @@ def render(runs: Sequence[dict[str, Any]], difference: float = 0.0) -> str:
     return environment.get_template("page.html.j2").render(
         title=", ".join(run["name"] for run in runs),
         runs=runs,
-        data={"runs": [{k: v for k, v in r.items() if k not in ("facts", "summary")} for r in runs]},
+        data={
+            "runs": [{k: v for k, v in r.items() if k not in ("facts", "summary")} for r in runs]
+        },
         difference=difference,
         style=source("explorer.css"),
         script=Markup("\n").join(source(f"{name}.js") for name in (*SCRIPTS, "explorer")),
@@ -236,7 +238,9 @@ def _difference(model: Trained, images: np.ndarray) -> float:
 def _summary(model: Trained, record: Record) -> str:
     settings = model.settings
     what = settings.model.chosen.summary(model.code_size)
-    trained = f"trained on {record.data['source']} for {record.epoch} epochs by {settings.optimizer.name}"
+    trained = (
+        f"trained on {record.data['source']} for {record.epoch} epochs by {settings.optimizer.name}"
+    )
     return f"Model {settings.model.name} {what}, likelihood {settings.likelihood.name}, {trained}."
 
 
@@ -252,7 +256,8 @@ def _facts(model: Trained, record: Record) -> dict[str, str]:
     facts = {"checkpoint": model.checkpoint.where, "code": f"{model.code_size} dimensions"}
     if record.best:
         facts["best on validation"] = f"{_best(record)} at epoch {record.best.epoch}"
-    facts["images"] = f"{height} × {width}" + (f" × {channels}" if channels > 1 else "")
+    sides = (height, width, channels) if channels > 1 else (height, width)
+    facts["images"] = " \N{MULTIPLICATION SIGN} ".join(map(str, sides))
     return {**facts, "seed": str(record.seed), "objective": model.settings.objective.name}
 
 

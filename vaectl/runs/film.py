@@ -1,7 +1,7 @@
 """Frames of a training: pictures of the same codes while the model learned, as PNG files in film/.
 
-    film/samples-0000000150.png     images of fixed codes from the prior, after step 150
-    film/manifold-0000000150.png    a plane of the latent space, if it has two dimensions
+film/samples-0000000150.png     images of fixed codes from the prior, after step 150
+film/manifold-0000000150.png    a plane of the latent space, if it has two dimensions
 """
 
 from __future__ import annotations
