@@ -32,7 +32,7 @@ from vaectl.vae.vae import VAE
 
 X = np.linspace(-2.5, 3, 24, dtype=np.float32).reshape(2, 3, 4)
 IMAGES = np.random.default_rng(0).normal(size=(2, 5, 6, 4)).astype(np.float32)
-KERNEL = np.random.default_rng(1).normal(size=(3, 2, 2, 6)).astype(np.float32)
+KERNEL: Any = np.random.default_rng(1).normal(size=(3, 2, 2, 6)).astype(np.float32)
 
 
 def _conv(**how: Any) -> Callable[[Any], Any]:
@@ -206,11 +206,11 @@ def _compare(
     for name, parts in expected.items():
         for graph, arrays in parts.items():
             ours = [[sum(found[name][graph][0])]] if graph == "nats" else found[name][graph]
-            close = {"rtol": 0, "atol": 1e-5} if graph == "mean" else {"rtol": 2e-4, "atol": 2e-4}
+            rtol, atol = (0, 1e-5) if graph == "mean" else (2e-4, 2e-4)
             for mine, theirs in zip(ours, arrays, strict=True):
                 values = [np.nan if value is None else value for value in mine]
                 np.testing.assert_allclose(
-                    values, np.ravel(theirs), err_msg=f"{name} {graph}", **close
+                    values, np.ravel(theirs), rtol, atol, err_msg=name + graph
                 )
 
 
@@ -220,8 +220,9 @@ def test_a_browser_computes_every_operation_as_jax_does(chromium: Browser, tmp_p
     for name, (function, x) in OPERATIONS.items():
         cases[name] = _case({"f": (lambda x, f=function: jax.tree.leaves(f(x)), [x])})
         expected[name] = {"f": jax.tree.leaves(jax.jit(function)(x))}
-    for name, (model, likelihood, shape) in enumerate(EACH):
-        cases[str(name)], expected[str(name)] = _network(VAE(model, likelihood, 3, shape))
+    for number, (model, likelihood, shape) in enumerate(EACH):
+        name = f"{number}"
+        cases[name], expected[name] = _network(VAE(model, likelihood, 3, shape))
     _compare(cases, expected, chromium, tmp_path)
 
 
@@ -262,7 +263,7 @@ def test_what_does_not_depend_on_the_input_is_computed_beforehand() -> None:
 
 
 def test_numbers_of_three_bytes_are_rounded_to_the_nearest() -> None:
-    numbers = np.float32([0, 1, -1.0000153, 3.14159265, -2e-30, 65504.7])
+    numbers = np.array([0, 1, -1.0000153, 3.14159265, -2e-30, 65504.7], np.float32)
     assert len(pack(numbers, 3)) == 18
     assert (abs(rounded(numbers) - numbers) <= abs(numbers) * 2.0**-16).all()
     np.testing.assert_array_equal(np.frombuffer(pack(numbers, 4), "<f4"), numbers)

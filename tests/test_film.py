@@ -46,10 +46,10 @@ def test_a_long_film_is_thinned_out_evenly(tmp_path: Path) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_frame_shows_what_the_model_made(tmp_path: Path, channels: int) -> None:
     rng = np.random.default_rng(0)
-    samples, plane = rng.random((5, 4, 6, channels)), rng.random((2, 3, 4, 6, channels))
+    samples = rng.random((5, 4, 6, channels), np.float32)
+    plane = rng.random((2, 3, 4, 6, channels), np.float32)
     results = _results(1, -1.0)
     log = Film().open(Training("a", tmp_path, config.Config(), 0, 0.0))
-    samples, plane = np.float32(samples), np.float32(plane)
     log.write(results._replace(pictures=Pictures(samples, samples, samples, plane)))
     log.write(results._replace(step=11, pictures=None))
     log.close("finished")

@@ -14,6 +14,8 @@ function drawSection(body, app) {
   const seen = frame(""), again = frame(""), map = frame("");
   const facts = h("dl", { class: "numbers", "aria-live": "polite" });
   const scale = h("p", { class: "scale small" });
+  const bars = h("div", { class: "bars", role: "img" });
+  const legend = h("p", { class: "soft small" });
   const origin = h("p", { class: "soft small", "aria-live": "polite" }, "");
 
   const centring = h("input", { type: "checkbox", checked: areCentred(), onchange: () => changed() });
@@ -76,7 +78,25 @@ function drawSection(body, app) {
     facts.replaceChildren(...rows.map(([name, value, more]) => h("div", {},
       h("dt", {}, name), h("dd", {}, number(value), h("span", { class: "soft" }, ` ${more}`)))));
     nats(found.map);
+    codes(found);
     app.drawnCode = found.mu;
+  }
+
+  // posterior means with standard deviations; the most active dimensions first
+  function codes({ mu, logVar }) {
+    const first = model.order.slice(0, 20);
+    const reach = Math.max(3, ...first.map(j => Math.abs(mu[j]) + Math.exp(logVar[j] / 2)));
+    const share = value => 50 + 50 * value / reach;
+    bars.replaceChildren(...first.map(j => {
+      const spread = Math.exp(logVar[j] / 2), [low, high] = [share(mu[j] - spread), share(mu[j] + spread)];
+      const place = `--at:${share(mu[j])}%;--low:${low}%;--size:${high - low}%`;
+      return h("span", { style: place, title: `z${j} = ${number(mu[j])} ± ${number(spread)}` });
+    }));
+    const told = first.map(j => `dimension ${j}: ${number(mu[j])}`).join(", ");
+    bars.setAttribute("aria-label", `code: ${told}`);
+    const some = model.code > first.length ? `the ${first.length} most active of ` : "";
+    legend.textContent = `Code: mean and standard deviation of q(z|x) in ${some}${model.code} ` +
+      `dimension${model.code > 1 ? "s" : ""}, from −${number(reach, 1)} to ${number(reach, 1)}.`;
   }
 
   function nats(values) {
@@ -196,7 +216,7 @@ function drawSection(body, app) {
       h("div", { class: "row" },
         figure(seen, "What the model sees"), figure(again, "Reconstruction"),
         figure(map, "Where the nats are", scale)),
-      facts,
+      facts, h("div", {}, bars, legend),
       h("p", { class: "soft small" }, `In nats; means over ${samples} samples of z, with standard ` +
         `errors. ${app.run.meaning}. IW-${samples} is a closer bound on log p(x).`),
       h("div", { class: "actions" },

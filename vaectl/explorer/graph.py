@@ -159,7 +159,7 @@ class _Builder:
         """Size and type of each value."""
         self.weights: list[tuple[int, int]] = []
         """Slots that hold weights, and where these begin."""
-        self.numbers: list[tuple[int, list[float]]] = []
+        self.numbers: list[tuple[int, list[float | str]]] = []
         """Slots that hold other constants."""
         self.steps: list[dict[str, Any]] = []
 
@@ -171,7 +171,8 @@ class _Builder:
 
         def read(atom: Any) -> _Value:
             if isinstance(atom, Constant):
-                return _constant(np.asarray(atom.val, atom.aval.dtype))
+                aval: Any = atom.aval
+                return _constant(np.asarray(atom.val, aval.dtype))
             return known[atom]
 
         for equation in jaxpr.eqns:

@@ -40,7 +40,7 @@ function morphSection(body, app) {
       if (ends) changed();
     }
     self.start = () => {
-      self.index = number_ ? 1 : 0;
+      self.index = number_ ? Math.min(1, set.count - 1) : 0;
       while (number_ && set.labels && self.index < set.count - 1
         && set.label(self.index) === set.label(0)) self.index++;
       data();

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -148,8 +148,8 @@ def graphs(vae: VAE, variables: Variables, weights: Weights) -> dict[str, Graph]
     raw = jax.eval_shape(network.decode, jnp.zeros((1, code)))
     x = jnp.full((1, *shape), 0.25)
     some = jax.random.normal(jax.random.key(0), raw.shape)
-    sums = jax.jit(lambda raw: (each(raw, x).sum(), whole(raw, x).sum()))(some)
-    independent = bool(np.allclose(*sums, rtol=1e-3))
+    parts, sums = jax.jit(lambda raw: (each(raw, x).sum(), whole(raw, x).sum()))(some)
+    independent = bool(np.allclose(parts, sums, rtol=1e-3))
     functions: dict[str, tuple[Any, ...]] = {
         "encode": (network.encode, (1, *shape)),
         "raw": (network.decode, (1, code)),
@@ -271,6 +271,7 @@ def _curves(rows: Sequence[Row]) -> dict[str, Any]:
     if len(epochs) > MOST_POINTS:
         chosen = np.linspace(0, len(epochs) - 1, MOST_POINTS).astype(int)
         epochs = [epochs[i] for i in chosen]
+    found: dict[tuple[int, str], Mapping[str, float]]
     found = {(row.epoch, row.split): row.terms for row in rows}
 
     def line(name: str, split: str) -> list[float | None]:
