@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.explorer RUN [RUN ...] [--plugin FILE.py]
 
-Each run has its page made and opened in headless Chromium at 1200 pixels. `frame` is the median time
-between two frames of the screen while the mouse is dragged over the plane, which 60 frames a second
-make 16.7 ms; `late` is the share of frames that took longer than 25 ms.
+Each run has its page made and opened in headless Chromium at 1200 pixels. `frame` is the median
+time between two frames of the screen while the mouse is dragged over the plane, which 60 frames a
+second make 16.7 ms; `late` is the share of frames that took longer than 25 ms.
 """
 
 import argparse
