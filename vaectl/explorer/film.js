@@ -55,11 +55,13 @@ function filmSection(body, app) {
     const clip = `clip-${name}`;
     svg.append(make("clipPath", { id: clip }));
     svg.lastChild.append(make("rect", { x: left, y: 0, width: width - left, height: height - bottom + 1 }));
-    const digits = Math.max(0, Math.min(3, 1 - Math.floor(Math.log10(high - low))));
-    for (let k = 0; k < 4; k++) {
-      const value = low + (high - low) * (k + 0.5) / 4;
+    const about = (high - low) / 4, power = 10 ** Math.floor(Math.log10(about));
+    const apart = power * [1, 2, 5, 10].find(factor => factor * power >= about);
+    const digits = Math.max(0, Math.min(4, -Math.floor(Math.log10(apart))));
+    for (let value = Math.ceil(low / apart) * apart; value <= high; value += apart) {
       svg.append(make("line", { x1: left, x2: width, y1: y(value), y2: y(value), class: "grid" }));
-      svg.append(make("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, number(value, digits)));
+      const place = { x: left - 6, y: y(value) + 4, "text-anchor": "end" };
+      svg.append(make("text", place, number(value, digits)));
     }
     for (const at of new Set([0, Math.round(last / 2), last])) {
       const anchor = at === last && last ? "end" : at ? "middle" : "start";
