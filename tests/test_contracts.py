@@ -64,6 +64,7 @@ from vaectl.optimizers.rmsprop import RMSProp
 from vaectl.optimizers.sgd import SGD
 from vaectl.runs.metrics import Row
 from vaectl.sinks.base import Pictures, Results, Sink, Training
+from vaectl.sinks.film import Film
 from vaectl.sinks.mlflow import MLflow
 from vaectl.sinks.tensorboard import TensorBoard
 from vaectl.sinks.trackio import Trackio
@@ -104,7 +105,22 @@ EXPORTS: list[Export] = [
     StableHLO(),
 ]
 Read = Callable[[Path], dict[int, float]]
+BITS = 2 ** np.arange(5)
+
+
+def _filmed(run: Path) -> dict[int, float]:
+    """Read what `_results` writes into its samples: -2 ELBO as a binary number, black and white."""
+    found = {}
+    for file in sorted(run.glob("film/samples-*.png")):
+        sheet = np.asarray(Image.open(file).convert("L"))
+        rows, columns = sheet.shape[0] // 5, sheet.shape[1] // 4
+        tiles = sheet.reshape(rows, 5, columns, 4)[:, 2, :, 2].ravel()[: len(BITS)]
+        found[int(file.stem.rpartition("-")[2])] = -0.5 * float((tiles > 127) @ BITS)
+    return found
+
+
 SINKS: dict[Sink, Read] = {
+    Film(): _filmed,
     TensorBoard(): lambda run: tensorboard.curve(run / "tensorboard", "elbo/validation"),
     MLflow(): held.mlflow_curve,
     Trackio(): held.trackio_curve,
@@ -552,12 +568,14 @@ def test_a_run_with_it_trains_resumes_bit_for_bit_and_is_looked_at(
 
 
 def _results(epoch: int, elbo: float) -> Results:
-    """Of ten steps an epoch, with pictures at every second."""
+    """Of ten steps an epoch, with pictures."""
     terms = {"elbo": elbo, "kl": 1.0, "nll": -elbo - 1}
     rows = [Row(epoch, 10 * epoch, "train", terms, 0.5)]
     rows += [Row(epoch, 10 * epoch, "validation", terms, 0.1)]
     images = np.linspace(-0.1, 1.1, 3 * 5 * 4, dtype=np.float32).reshape(3, 5, 4, 1)
-    pictures = None if epoch % 2 else Pictures(images, images, images)
+    samples = np.zeros((len(BITS), 5, 4, 1), np.float32)
+    samples[(int(-2 * elbo) & BITS) > 0] = 1.1
+    pictures = Pictures(samples, images, images, np.zeros((2, 2, 5, 4, 1), np.float32))
     return Results(epoch, 10 * epoch, 1e9 + epoch, rows, pictures)
 
 

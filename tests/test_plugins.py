@@ -77,10 +77,12 @@ def test_the_example_is_used_as_its_header_says(
     with np.load("whole.npz") as whole, np.load("cut.npz") as cut:
         np.testing.assert_array_equal(whole["images"], cut["images"])
 
-    answer = _run("sample", "whole")
-    assert answer.code == 4
-    assert "tiny_conv" in answer.err
-    assert "--plugin" in answer.err
+    assert _run("explore", "whole", *plug).code == 0
+    for command in ("sample", "explore"):
+        answer = _run(command, "whole")
+        assert answer.code == 4
+        assert "tiny_conv" in answer.err
+        assert "--plugin" in answer.err
 
 
 def test_a_comparison_takes_an_optimizer_of_a_file(

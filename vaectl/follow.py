@@ -27,6 +27,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vaectl.base.errors import DataError, RunError
+from vaectl.pictures import latent
 from vaectl.runs import trained
 from vaectl.runs.checkpoints import Info, kept
 from vaectl.runs.directory import RunDir
@@ -36,8 +37,8 @@ from vaectl.sinks.base import Log, Pictures, Results, Sink, Status, Training
 from vaectl.training.events import Event, Started, Stopped, Warned, Watch
 from vaectl.training.fit import Epoch
 
-SAMPLES, IMAGES = 16, 8
-"""How many of each a sink gets as pictures."""
+SAMPLES, IMAGES, PLANE = 16, 8, 10
+"""How many samples and images a sink gets as pictures, and how many in each row of a plane."""
 
 
 @contextmanager
@@ -120,7 +121,6 @@ class _Follower:
 
     def __init__(self, sink: Sink, watch: Watch, patience: float, most: int) -> None:
         self._sink, self._watch, self._patience = sink, watch, patience
-        self._every = sink.pictures_every
         self._members: dict[str, _Member] = {}
         self._jobs: Queue[Callable[[], None] | Flag | None] = Queue(most)
         self._drawn = Flag()
@@ -163,9 +163,9 @@ class _Follower:
 
     def _epoch(self, member: _Member, epoch: Epoch) -> None:
         results = Results(epoch.epoch, epoch.step, time.time(), rows_of(epoch))
-        last = epoch.epoch == member.training.settings.epochs
-        due = self._every and (last or epoch.epoch % self._every == 0)
-        if due and (last or self._drawn.is_set()):
+        epochs = member.training.settings.epochs
+        due = self._sink.draws(epoch.epoch, epochs)
+        if due and (epoch.epoch == epochs or self._drawn.is_set()):
             self._drawn.clear()
             self._put(partial(member.draw, results, member.model(epoch)))
             self._put(self._drawn.set)
@@ -222,11 +222,15 @@ def _of(error: BaseException) -> str:
 
 
 def pictures(model: Trained, images: UInt8[np.ndarray, "images h w c"]) -> Pictures:
-    """Decode fixed codes from the prior, and reconstruct images."""
+    """Decode fixed codes from the prior, and a plane if there is one; reconstruct images."""
     shape = (-1, *model.image_shape)
     given = (images / np.float32(255)).reshape(shape)
     made = model.reconstruct(images).reshape(shape) if len(images) else given
-    return Pictures(model.sample(SAMPLES).reshape(shape), given, made)
+    plane = None
+    if model.code_size == 2:
+        codes = latent.plane(latent.axis(PLANE, 2.5, "linear"), (0, 1), np.zeros(2, np.float32))
+        plane = model.decode(codes).reshape(PLANE, PLANE, *model.image_shape)
+    return Pictures(model.sample(SAMPLES).reshape(shape), given, made, plane)
 
 
 def replay(rundir: RunDir, sink: Sink, watch: Watch) -> None:

@@ -38,6 +38,9 @@ class _Timed(Sink):
         every: int | None = self.sink.pictures_every
         return every
 
+    def draws(self, epoch: int, epochs: int) -> bool:
+        return bool(self.sink.draws(epoch, epochs))
+
     def open(self, training: Training) -> Log:
         return _Log(self.sink.open(training), self.spent)
 

@@ -18,6 +18,7 @@ from vaectl.cli import (  # noqa: F401
     data,
     demo,
     evaluate,
+    explore,
     export,
     export_log,
     import_,

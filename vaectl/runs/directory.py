@@ -312,6 +312,19 @@ class RunDir:
                     _draw(figure, file, kind)
         return [folder.path / f"{name}.{kind}" for kind in formats]
 
+    def write_page(self, name: str, page: bytes) -> Path:
+        """Write a page as figures/NAME.html.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        folder = self.folder.folder("figures")
+        with _writing(folder.path):
+            folder.make()
+            with folder.replacing(f"{name}.html") as file:
+                file.write(page)
+        return folder.path / f"{name}.html"
+
     def write_evaluation(self, evaluation: Evaluation) -> Path:
         """Write an evaluation into evaluation.json; it replaces an older one of the same split.
 

@@ -16,13 +16,18 @@ def sheets(pictures: Pictures) -> dict[str, Float[np.ndarray, "height width c"]]
     """Return two pictures: samples; and images with their reconstructions below them."""
     pairs = np.concatenate([pictures.images, pictures.reconstructions])
     named = {"samples": pictures.samples, "reconstructions": pairs}
-    return {name: _sheet(images) for name, images in named.items() if len(images)}
+    return {
+        name: tiled(images, min(8, -(-len(images) // 2)))
+        for name, images in named.items()
+        if len(images)
+    }
 
 
-def _sheet(images: Float[np.ndarray, "count h w c"]) -> Float[np.ndarray, "height width c"]:
-    """Lay images out in rows of eight, or half as many as there are; missing ones are black."""
+def tiled(
+    images: Float[np.ndarray, "count h w c"], columns: int
+) -> Float[np.ndarray, "height width c"]:
+    """Lay images of numbers in [0, 1] out in rows; missing ones are black."""
     count, height, width, channels = images.shape
-    columns = min(8, -(-count // 2))
     rows = -(-count // columns)
     sheet = np.zeros((rows * columns, height, width, channels), np.float32)
     sheet[:count] = np.clip(images, 0, 1)

@@ -46,6 +46,8 @@ class Pictures(NamedTuple):
     images: Float[np.ndarray, "images h w c"]
     """Of the validation split; none where the data set is gone."""
     reconstructions: Float[np.ndarray, "images h w c"]
+    plane: Float[np.ndarray, "rows columns h w c"] | None = None
+    """A plane of the latent space, decoded; None unless that has two dimensions."""
 
 
 class Results(NamedTuple):
@@ -84,6 +86,11 @@ class Sink(Plug, kind="sink"):
     def pictures_every(self) -> int | None:
         """Epochs between those with `Results.pictures`, the last one too; None: never."""
         return None
+
+    def draws(self, epoch: int, epochs: int) -> bool:
+        """Tell whether an epoch, out of so many, has `Results.pictures`."""
+        every = self.pictures_every
+        return every is not None and (epoch == epochs or epoch % every == 0)
 
     @abstractmethod
     def open(self, training: Training) -> Log:

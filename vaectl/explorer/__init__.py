@@ -1,0 +1,1 @@
+"""The explorer: a page with a trained model in it, for a browser."""

@@ -1,0 +1,110 @@
+"""A film of the training: pictures of fixed codes while the model learns, for `vaectl explore`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import IO, Annotated, Any, ClassVar, final
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from pydantic import Field
+
+from vaectl.base.files import Folder
+from vaectl.runs import belongings
+from vaectl.runs.film import FILES, FOLDER, KINDS, name_of, steps
+from vaectl.sinks._sheets import tiled
+from vaectl.sinks.base import Log, Pictures, Results, Sink, Status, Training
+
+
+class Film(Sink, name="film"):
+    """Small PNG files in the run's film/: samples from the same codes, spread over the training.
+
+    A model with two dimensions has a plane of its latent space, too.
+    """
+
+    leaves: ClassVar[Mapping[str, Mapping[str, bytes]]] = {FOLDER: FILES}
+
+    frames: Annotated[int, Field(ge=2, le=1000)] = 60
+    """How many pictures are kept at most; a run that is trained further thins out its film."""
+
+    @property
+    def pictures_every(self) -> int | None:
+        """Of any epoch that `draws` chooses."""
+        return 1
+
+    def draws(self, epoch: int, epochs: int) -> bool:
+        """Choose the first epoch, the last, and others at even distances."""
+        now, before = (self.frames * each // epochs for each in (epoch, epoch - 1))
+        return epoch in (1, epochs) or now > before
+
+    def open(self, training: Training) -> Log:
+        """Begin a film, or cut the one that is there back to where the training goes on."""
+        folder = Folder(training.directory).folder(FOLDER)
+        folder.make()
+        belongings.remove_halves(folder, FILES)
+        for step in steps(folder):
+            if step > training.step or not training.step:
+                _remove(folder, step)
+        return _Frames(folder, self.frames)
+
+
+@final
+class _Frames:
+    """The folder of a film."""
+
+    def __init__(self, folder: Folder, most: int) -> None:
+        self._folder, self._most = folder, most
+        self._steps = steps(folder)
+
+    def write(self, results: Results) -> None:
+        """Keep the pictures of an epoch, durably; then remove one if there are too many."""
+        if results.pictures is None:
+            return
+        for kind, picture in _pictures(results.pictures).items():
+            with self._folder.replacing(name_of(kind, results.step)) as file:
+                _save(picture, file)
+        self._steps.append(results.step)
+        if len(self._steps) > self._most:
+            least = _least_missed(self._steps)
+            self._steps.remove(least)
+            _remove(self._folder, least)
+
+    def close(self, status: Status) -> None:
+        """Do nothing: each frame is whole once it is written."""
+
+
+def _least_missed(there: list[int]) -> int:
+    """Return the step whose neighbours are nearest to each other; the ends stay."""
+    gaps = [after - before for before, after in zip(there[:-2], there[2:], strict=True)]
+    return there[1 + int(np.argmin(gaps))] if gaps else there[0]
+
+
+def _pictures(pictures: Pictures) -> dict[str, Float[np.ndarray, "height width c"]]:
+    """Return what is drawn, by kind."""
+    sheets = {"samples": tiled(pictures.samples, 4)}
+    if pictures.plane is not None:
+        rows, columns, *shape = pictures.plane.shape
+        sheets["manifold"] = tiled(pictures.plane.reshape(rows * columns, *shape), columns)
+    return sheets
+
+
+def _save(sheet: Float[np.ndarray, "height width c"], file: IO[bytes]) -> None:
+    """Write a PNG of 16 levels, which takes a third of the space of one of 256."""
+    levels = 15 * (sheet if sheet.shape[-1] == 3 else sheet.mean(axis=-1))
+    image = Image.fromarray(np.round(levels).astype(np.uint8))
+    if image.mode == "L":
+        image.putpalette([17 * level for level in range(16) for _ in range(3)])
+    else:
+        image = image.point(lambda level: 17 * level)
+    note = PngInfo()
+    note.add_text("Software", "vaectl film")
+    packed: dict[str, Any] = {"bits": 4} if image.mode == "P" else {}
+    image.save(file, "png", pnginfo=note, compress_level=1, **packed)
+
+
+def _remove(folder: Folder, step: int) -> None:
+    for kind in KINDS:
+        if belongings.is_made(folder, name_of(kind, step), FILES):
+            folder.remove(name_of(kind, step))
