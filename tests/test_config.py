@@ -372,7 +372,7 @@ def test_an_experiment_is_based_on_the_file_of_another(tmp_path: Path) -> None:
     found = reading.load(tmp_path / "c.yaml", assignments=["seed=6"])
     assert (found.epochs, found.seed, found.model.mlp.hidden_size) == (4, 6, 9)
     assert (found.optimizer.name, found.optimizer.chosen.learning_rate) == ("sgd", 0.5)
-    assert found.optimizer.chosen.momentum == 0.5
+    assert found.optimizer.sgd.momentum == 0.5
     assert found.optimizer.adam.learning_rate == 0.01  # it was adam's, and still is
     (tmp_path / "whole.yaml").write_text(reading.dump(found))
     assert reading.load(tmp_path / "whole.yaml") == found

@@ -35,8 +35,13 @@ def test_a_mosaic_fits_the_terminal_if_one_picture_does(columns: int, lines: int
 def test_the_demo_trains_two_dimensions_and_leaves_a_run(vaectl: Vaectl) -> None:
     answer = vaectl("demo", "--epochs", 1)
     assert answer.code == 0, answer.err
-    run = Path(answer.out.splitlines()[-1])
-    assert run.name == "digits-5k-z2-adam-s0"
+    page = Path(answer.out.splitlines()[-1])
+    run = page.parents[1]
+    assert (run.name, page.name) == ("digits-5k-z2-adam-s0", "explore.html")
+    assert {path.name.partition("-")[0] for path in (run / "film").iterdir()} == {
+        "samples",
+        "manifold",
+    }
     assert vaectl("manifold", run.name, "--grid", 3).code == 0
 
 

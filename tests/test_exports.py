@@ -207,7 +207,7 @@ def test_what_a_converter_raises_is_a_message(odd: _Odd, runs: Path, vaectl: Vae
     assert "card" in answer.out
     assert {path.name for path in (runs / "z2" / "export").iterdir()} == {
         "card.md",
-        "card-curve.png",
+        "card-curves.png",
         "card-samples.png",
     }
 
@@ -293,7 +293,7 @@ def test_a_round_trip_gives_the_same_model(runs: Path, vaectl: Vaectl) -> None:
         for name in ("z2", "copy")
     ]
     jax.tree.map(np.testing.assert_array_equal, *arrays)
-    assert not (runs / "copy" / "export" / "card-curve.png").exists()
+    assert not (runs / "copy" / "export" / "card-curves.png").exists()
     assert "imported from" in (runs / "copy" / "export" / "card.md").read_text()
     # with all that it wrote, a run can be replaced
     mine = runs / "copy" / "export" / "mine.txt"

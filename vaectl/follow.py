@@ -228,7 +228,8 @@ def pictures(model: Trained, images: UInt8[np.ndarray, "images h w c"]) -> Pictu
     made = model.reconstruct(images).reshape(shape) if len(images) else given
     plane = None
     if model.code_size == 2:
-        codes = latent.plane(latent.axis(PLANE, 2.5, "linear"), (0, 1), np.zeros(2, np.float32))
+        axis = latent.axis(PLANE, -2.5, 2.5, "linear")
+        codes = latent.plane(axis, axis, (0, 1), np.zeros(2, np.float32))
         plane = model.decode(codes).reshape(PLANE, PLANE, *model.image_shape)
     return Pictures(model.sample(SAMPLES).reshape(shape), given, made, plane)
 

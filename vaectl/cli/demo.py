@@ -28,7 +28,7 @@ def demo(
     name: Annotated[
         str | None,
         typer.Option(
-            help="Name of the run directory; by default one like digits-5k-z2-adam-s0.",
+            help="Name of the run directory; by default one that is made from the settings.",
             show_default=False,
             rich_help_panel=PLACE,
         ),
@@ -40,18 +40,24 @@ def demo(
     """Watch a latent space of two dimensions unfold, in less than a minute.
 
     Trains on the digits of the package. After each epoch, the terminal shows what the decoder makes
-    of the points of a plane.
+    of the points of a plane. At the end there is a page to explore the run in a browser.
 
     Example: vaectl demo
     """
-    from vaectl import experiment
+    from vaectl import experiment, sinks
     from vaectl.config import reading
+    from vaectl.explorer import page
+    from vaectl.follow import follow
+    from vaectl.runs.directory import RunDir
 
     options = {"model.code_size": 2, "epochs": epochs, "seed": seed}
     settings = reading.load(options=options)
-    with _watching(quiet=quiet) as watch:
+    with _watching(quiet=quiet) as picture, follow([sinks.parse("film")], picture) as watch:
         result = experiment.run(settings, runs_dir=runs_dir, name=name, watch=watch)
     show(result.summary())
+    made = page.explore([RunDir(result.path)])
+    show("open this page in a browser:")
+    show(made.path)
 
 
 @contextmanager
@@ -85,8 +91,8 @@ def _live(console: "Console") -> Iterator["Watch"]:
     from vaectl.training.fit import Epoch
 
     columns, rows, size = mosaic.fits(console.width, console.height - 3)
-    across, up = (latent.axis(count, REACH, "linear") for count in (columns, rows))
-    z = jnp.stack(jnp.meshgrid(across, up[::-1]), axis=-1)
+    x, y = (latent.axis(count, -REACH, REACH, "linear") for count in (columns, rows))
+    z = jnp.asarray(latent.plane(x, y, (0, 1), np.zeros(2)))
     bar, track = progress.tracking(console)
     decode: Callable[[Any], Any]
     picture = Text()

@@ -35,7 +35,7 @@ def broken(
 
 
 def _unit(images: UInt8[np.ndarray, "images pixels"]) -> Float[np.ndarray, "images pixels"]:
-    return np.float32(images) / np.float32(255)
+    return images.astype(np.float32) / np.float32(255)
 
 
 def _distance(
@@ -46,4 +46,5 @@ def _distance(
     parts = np.array_split(images, -(-len(images) // 250))  # 20 MB each
     nearest = np.concatenate([(lengths - 2 * part @ others.T).min(axis=1) for part in parts])
     squared = np.square(images).sum(axis=1) + nearest
-    return np.sqrt(np.maximum(squared, 0))
+    distance: np.ndarray = np.sqrt(np.maximum(squared, 0))
+    return distance

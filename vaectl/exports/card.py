@@ -33,30 +33,32 @@ class Verbatim(str):
 
 
 class Card(Export, name="card"):
-    """A page of Markdown, and its pictures: samples and, of a run that trained here, the curve."""
+    """A page of Markdown, and its pictures: samples and, of a run that trained here, the curves."""
 
     leaves: ClassVar[Mapping[str, Mapping[str, bytes]]] = {
-        FOLDER: {r"card\.md": rb"<!-- a model card by vaectl", r"card-(curve|samples)\.png": PNG}
+        FOLDER: {r"card\.md": rb"<!-- a model card by vaectl", r"card-(curves|samples)\.png": PNG}
     }
 
     def write(self, model: Trained) -> Files:
         """Return the page and its pictures."""
         from jinja2 import Environment, PackageLoader, StrictUndefined
 
-        from vaectl.pictures import figures, sheets
+        from vaectl.pictures import canvas, figures, sheets
+        from vaectl.pictures.style import DEFAULT
 
         rundir, record, settings = model.rundir, model.rundir.read_record(), model.settings
         rows = rundir.read_metrics()
         best = settings.objective.chosen.best
-        samples = sheets.near_square(model.sample(SAMPLES))
-        # without the run's name, which the page has; it may be long, or in letters that no font has
-        title = f"{SAMPLES} samples from the prior, decoded"
-        pictures = {
-            "card-samples.png": sheets.sheet([[sheets.Panel(samples)]], title=title),
-        }
+        samples = model.sample(SAMPLES)
+        binary = settings.data.binarization != "none"
+        style = DEFAULT._replace(polarity=sheets.polarity(samples, DEFAULT, binary=binary))
+        panel = sheets.Panel(sheets.near_square(samples))
+        pictures = {"card-samples.png": sheets.sheet([[panel]], title=model.title, style=style)}
         if rows:
-            title = f"{record.metrics['estimator']}, {record.metrics['binarization']}"
-            pictures["card-curve.png"] = figures.curves(rows, best, title=title)
+            title = (
+                f"{rundir.name}\n{record.metrics['estimator']}, {record.metrics['binarization']}"
+            )
+            pictures["card-curves.png"] = figures.curves(rows, title=title)
         environment = Environment(
             loader=PackageLoader("vaectl.exports", "."),
             autoescape=False,  # noqa: S701  # Markdown, not HTML: see `escaped`
@@ -77,7 +79,8 @@ class Card(Export, name="card"):
             shape=model.image_shape,
             pixels=meaning(settings),
             parameters=sum(leaf.size for leaf in _leaves(model)),
-            curve=label(best) if rows else "",
+            best=label(best),
+            trained=bool(rows),
             count=SAMPLES,
             evaluations=_evaluations(model),
             label=label,
@@ -85,7 +88,7 @@ class Card(Export, name="card"):
             version=VERSION,
             whole=Verbatim(reading.dump(settings)),
         )
-        drawn = {name: figures.png(figure) for name, figure in pictures.items()}
+        drawn = {name: canvas.png(figure) for name, figure in pictures.items()}
         return {**drawn, "card.md": page.encode()}
 
 
