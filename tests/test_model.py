@@ -1,14 +1,18 @@
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 from tests.conftest import mlp
+from vaectl.likelihoods.bernoulli import Bernoulli
 from vaectl.likelihoods.gaussian import Gaussian
+from vaectl.models.conv import Conv
 from vaectl.models.mlp import MLP, unit_uniform
-from vaectl.vae.vae import Variables
+from vaectl.vae.vae import VAE, Variables
 
 pytestmark = pytest.mark.usefixtures("strict_types")
 
@@ -94,6 +98,34 @@ def test_forward_pass_is_two_layers_each_way(
     np.testing.assert_allclose(
         network.decode(mu), logits.reshape(5, 4, 3, 1, 1), rtol=1e-5, atol=1e-6
     )
+
+
+def test_a_convolutional_network_halves_and_doubles_between_rectifiers() -> None:
+    vae = VAE(Conv(channels=3, kernel_size=3), Bernoulli(), 4, (9, 5, 2))
+    variables = vae.init(jax.random.key(0))
+    down, up = (variables[side]["layers"] for side in ("encoder", "decoder"))
+    x = jax.random.normal(jax.random.key(1), (5, 9, 5, 2))
+
+    def convolved(h: Any, layer: Any, of: Any) -> Any:
+        how = {"padding": "SAME", "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+        return of(h, layer["kernel"], (2, 2), **how) + layer["bias"]
+
+    def dense(h: Any, layer: Any) -> Any:
+        return h @ layer["kernel"] + layer["bias"]
+
+    h = x
+    for layer, channels in ((down[0], 3), (down[2], 6)):
+        assert layer["bias"].shape == (channels,)
+        h = np.maximum(convolved(h, layer, lax.conv_general_dilated), 0)
+    assert h.shape == (5, 3, 2, 6)  # a quarter, rounded up
+    mu, log_var = vae.network(variables).encode(x)
+    expected = dense(h.reshape(5, -1), down[5])
+    np.testing.assert_allclose(jnp.concatenate([mu, log_var], 1), expected, rtol=1e-4, atol=1e-5)
+    h = np.maximum(dense(mu, up[0]), 0).reshape(5, 3, 2, 6)
+    h = np.maximum(convolved(h, up[3], lax.conv_transpose), 0)
+    h = convolved(h, up[5], lax.conv_transpose)[:, :9, :5]
+    raw = vae.network(variables).decode(mu)
+    np.testing.assert_allclose(raw, h[..., np.newaxis], rtol=1e-4, atol=1e-5)
 
 
 def test_shapes_in_signatures_are_checked_in_tests() -> None:
