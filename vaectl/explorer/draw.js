@@ -22,6 +22,7 @@ function drawSection(body, app) {
   const paint = () => Picture.paint(canvas, image, model.shape, app.ink);
   const quick = eachFrame(() => { paint(); changed(); });
   const changed = settled(assess, 60);
+  Picture.onTheme(() => { if (canvas.isConnected) changed(); });
 
   function emptyPixel() {
     const values = Array.from({ length: channels }, (_, k) => {

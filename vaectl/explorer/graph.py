@@ -36,21 +36,8 @@ _TYPES = {"float32": "f4", "int32": "i4", "bool": "u1"}
 _CALLS = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call"}
 _CALLS |= {"custom_vjp_call_jaxpr", "checkpoint", "remat", "remat2"}
 _SAME = {"copy", "copy_p", "optimization_barrier", "sharding_constraint", "stop_gradient"}
-# how many of their inputs are values; the others say which of them, and must be known
-_MOVES: dict[str, int | None] = dict.fromkeys(
-    (
-        "transpose",
-        "slice",
-        "rev",
-        "broadcast_in_dim",
-        "split",
-        "concatenate",
-        "stack",
-        "pad",
-        "tile",
-    )
-)
-_MOVES |= {"gather": 1, "dynamic_slice": 1}
+_JOINS = ("concatenate", "pad", "stack")
+_TAKES = ("broadcast_in_dim", "dynamic_slice", "gather", "rev", "slice", "split", "transpose")
 _RESHAPES = {"reshape", "squeeze", "expand_dims"}
 _MAPS = {"abs", "add", "and", "atan2", "cbrt", "ceil", "cos", "cosh", "div", "eq", "erf", "exp"}
 _MAPS |= {"exp2", "expm1", "floor", "ge", "gt", "is_finite", "le", "lgamma", "log", "log1p", "lt"}
@@ -291,7 +278,8 @@ def _map(build: _Builder, equation: Any, inputs: list[_Value]) -> _Value:
 
 def _move(build: _Builder, equation: Any, inputs: list[_Value]) -> list[_Value]:
     primitive = equation.primitive
-    count = _MOVES[primitive.name] or len(inputs)
+    # whatever else a `take` has says which values, and must be known
+    count = len(inputs) if primitive.name in _JOINS else 1
     values, choices = inputs[:count], inputs[count:]
     if any(choice.known is None for choice in choices):
         raise UnknownError(f"the operation {primitive.name} at computed places")
@@ -410,7 +398,7 @@ def _conv(build: _Builder, equation: Any, inputs: list[_Value]) -> _Value:
 _Lower = Callable[[_Builder, Any, list[_Value]], _Value | list[_Value]]
 _LOWERED: dict[str, _Lower] = {
     **dict.fromkeys(_MAPS, _map),
-    **dict.fromkeys(_MOVES, _move),
+    **dict.fromkeys((*_JOINS, *_TAKES), _move),
     **dict.fromkeys(_REDUCTIONS, _reduce),
     **dict.fromkeys(_WINDOWS, _window),
     "add_any": _add_any,
