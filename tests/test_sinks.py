@@ -459,7 +459,7 @@ def test_a_file_of_that_name_is_left_alone(vaectl: Vaectl) -> None:
     ("text", "told"),
     [
         ("tensorbord", "did you mean tensorboard?"),
-        ("", "no sink '' among tensorboard"),
+        ("", "no sink '' among "),
         ("tensorboard:image_every=2", "did you mean images_every?"),
         ("tensorboard:images_every=0", "images_every: should be greater than or equal to 1"),
         ("tensorboard:images_every=often", "valid integer"),

@@ -128,7 +128,7 @@ def _middle(name: str, most: int) -> str:
 
 
 def _short(source: str, _most: int) -> str:
-    """Shorten the path in a source: idx:/home/me/mnist is idx:…/mnist."""
+    """Shorten the path in a source to its last part, as in SCHEME:…/mnist."""
     scheme, slash, path = source.partition("/")
     return f"{scheme}…/{path.rpartition('/')[2]}" if slash and "/" in path else source
 
