@@ -129,7 +129,7 @@ def _middle(name: str, most: int) -> str:
 
 
 def _short(source: str, _most: int) -> str:
-    """Shorten the path in a source to its last part, after an ellipsis."""
+    """Shorten the path in a source to its last part, as in SCHEME:…/mnist."""
     scheme, slash, path = source.partition("/")
     return f"{scheme}…/{path.rpartition('/')[2]}" if slash and "/" in path else source
 

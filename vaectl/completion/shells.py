@@ -45,7 +45,7 @@ def _line() -> tuple[list[str], str]:
 def _bash_words() -> tuple[list[str], str, str]:
     """Return the words before the cursor, the one at it, and what of that bash holds for another.
 
-    Bash splits `--set key=a:b` at '=' and ':' too, as five words.
+    Bash splits `--set data.source=SCHEME:REST` at '=' and ':' too: six words.
     """
     parts = split(os.environ["COMP_WORDS"])
     cursor = int(os.environ["COMP_CWORD"])

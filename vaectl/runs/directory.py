@@ -140,7 +140,7 @@ def is_run(path: Path) -> bool:
     try:
         names = folder.names()
         return "run.json" in names or (_LOCK in names and "config.yaml" in names and _is_bare(path))
-    except OSError:  # a path that is too long or not readable is not a run
+    except (OSError, ValueError):  # too long, not readable, or with a character of no path
         return False
 
 
