@@ -45,7 +45,7 @@ def test_train_leaves_a_complete_run_directory(vaectl: Vaectl) -> None:
         "figures",
     }
     assert {path.name for path in (run / "figures").iterdir()} == {
-        f"{name}.{kind}" for name in ("elbo", "kl", "nll") for kind in ("png", "svg")
+        f"{name}.{kind}" for name in ("curves", "elbo", "kl", "nll") for kind in ("png", "svg")
     }
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"10", "10.json"}
     record = json.loads((run / "run.json").read_text())

@@ -519,11 +519,11 @@ def test_what_cannot_be_explored_is_said(
 def test_a_run_whose_model_the_page_cannot_compute_is_named(
     runs: Path, vaectl: Vaectl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(graphs._LOWERED, "tanh")
+    monkeypatch.delitem(graphs._LOWERED, "logistic")
     answer = vaectl("explore", "z2")
     assert answer.code == 4
     assert f"{runs.name}/z2" in answer.err
-    assert "tanh" in answer.err
+    assert "logistic" in answer.err
 
 
 class _Chained(Likelihood):

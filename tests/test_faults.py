@@ -456,7 +456,7 @@ def _check_left(run: RunDir, promised: int) -> None:
     assert run.read_config().epochs == CUT_EPOCHS
     if run.has_record and run.read_record().status == "finished":
         assert at.epoch == CUT_EPOCHS
-        assert len(list((run.path / "figures").glob("[a-z]*.*"))) == 6
+        assert len(list((run.path / "figures").glob("[a-z]*.*"))) == 8
         assert all(file.stat().st_size for file in (run.path / "figures").iterdir())
 
 

@@ -469,7 +469,8 @@ def test_a_resume_names_what_is_set_now_or_was_before() -> None:
 def test_variables_that_change_bits_are_part_of_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in surroundings.recorded():
         monkeypatch.delenv(name)
-    trial = plan.Trial("adam", "result", Config())
+    settings = Config.model_validate({"model": {"activation": "tanh"}})
+    trial = plan.Trial("adam", "result", settings)
     # the second is of comparisons that were made before there were plugs
     assert trial.keys("data") == [trial.key("data"), "d0de5479c0c60607"]
     keys = {*trial.keys("data")}

@@ -42,7 +42,12 @@ def _settings(name: str, **changes: Any) -> config.Config:
         "seed": SEED,
         "epochs": EPOCHS,
         "batch_size": BATCH,
-        "model": {"code_size": 3, "hidden_size": 6, "bias_init": "unit_uniform"},
+        "model": {
+            "code_size": 3,
+            "hidden_size": 6,
+            "activation": "tanh",
+            "bias_init": "unit_uniform",
+        },
         "optimizer": {
             "name": name,
             "weight_decay": 0.5,

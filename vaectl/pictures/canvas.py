@@ -1,6 +1,7 @@
 """A figure in a style, with a heading that fits. No pyplot, which has global state."""
 
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
@@ -34,7 +35,9 @@ class Figure(drawn.Figure):
 
     def savefig(self, *args: Any, **kwargs: Any) -> None:
         """Save in its style: some settings, such as the names inside an SVG, only matter here."""
-        with mpl.rc_context(self.style.settings()):
+        with mpl.rc_context(self.style.settings()), warnings.catch_warnings():
+            # names of runs may have characters that the font lacks
+            warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
             super().savefig(*args, **kwargs)
 
 

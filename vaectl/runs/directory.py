@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import json
 import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,10 +81,7 @@ def save_figure(path: Path, figure: Drawing) -> None:
 def _draw(figure: Drawing, file: IO[bytes], kind: str) -> None:
     # without a date, so that the same figure gives the same file
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
-    with warnings.catch_warnings():
-        # names of runs may have characters that the font lacks
-        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-        figure.savefig(file, format=kind, metadata=metadata)
+    figure.savefig(file, format=kind, metadata=metadata)
 
 
 @contextmanager
