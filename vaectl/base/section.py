@@ -1,10 +1,15 @@
 """Sections of a configuration, and the types of numbers in them."""
 
+import ast
+import inspect
+import textwrap
 from collections.abc import Iterator, Mapping
-from typing import Annotated
+from functools import cache
+from itertools import pairwise
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError
 
 CONFLICT = "conflict"
 """The type of an error whose message says everything."""
@@ -25,15 +30,41 @@ def flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, 
 
 
 class Section(BaseModel):
-    """A section of a configuration: frozen, without unknown keys or silent conversions."""
+    """A section of a configuration: frozen, without unknown keys or silent conversions.
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-    )
+    The text below a field describes it in the JSON Schema.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Describe the fields; pydantic would read all sources for it whenever vaectl starts."""
+        found = handler(core_schema)
+        properties = handler.resolve_ref_schema(found).get("properties", {})
+        for base in reversed(cls.__mro__):
+            if issubclass(base, Section):
+                for name, text in _descriptions(base).items():
+                    properties.get(name, {}).setdefault("description", text)
+        return found
+
+
+@cache
+def _descriptions(section: type[Section]) -> dict[str, str]:
+    """Return the text below each field of a class; of none if its source is not there."""
+    try:
+        lines = ast.parse(textwrap.dedent(inspect.getsource(section))).body
+    except (OSError, TypeError, SyntaxError):  # made by a function, or defined interactively
+        return {}
+    found = {}
+    for field, below in pairwise(lines[0].body if isinstance(lines[0], ast.ClassDef) else []):
+        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
+            name, text = field.target, below.value
+            if isinstance(name, ast.Name) and isinstance(text, ast.Constant):
+                found[name.id] = inspect.cleandoc(str(text.value))
+    return found
 
 
 def conflict(message: str) -> PydanticCustomError:

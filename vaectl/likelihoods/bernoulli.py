@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from vaectl.likelihoods.base import Likelihood, sum_pixels
+from vaectl.likelihoods.base import Likelihood, in_a_row, sum_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +35,7 @@ class Bernoulli(Likelihood, name="bernoulli"):
         self, raw: Float[Array, "*#batch h w c 1"], x: Float[Array, "*#batch h w c"]
     ) -> Float[Array, "..."]:
         """Return log p(x|z) of each image, in nats."""
+        raw, x = in_a_row(raw, x)
         logits = raw[..., 0]
         return sum_pixels(x * logits - softplus()(logits))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vaectl.likelihoods.base import Likelihood, sum_pixels
+from vaectl.likelihoods.base import Likelihood, in_a_row, sum_pixels
 from vaectl.likelihoods.bernoulli import softplus
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class ContinuousBernoulli(Likelihood, name="continuous_bernoulli"):
         """Return log p(x|z) of each image, in nats."""
         import jax.numpy as jnp
 
+        raw, x = in_a_row(raw, x)
         logits = raw[..., 0]
         safe = jnp.where(jnp.abs(logits) < _SMALL, 1.0, logits)
         quotient = jnp.log(safe / jnp.tanh(0.5 * safe))

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from vaectl.base.section import Positive
-from vaectl.likelihoods.base import Likelihood, sum_pixels
+from vaectl.likelihoods.base import Likelihood, in_a_row, sum_pixels
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Key
@@ -47,6 +47,7 @@ class Gaussian(Likelihood, name="gaussian"):
         """Return log p(x|z) of each image, in nats."""
         import jax.numpy as jnp
 
+        raw, x = in_a_row(raw, x)
         s = self._scale(raw)
         distance = (x - self.mean(raw)) / s
         return -sum_pixels(0.5 * distance**2 + jnp.log(s) + 0.5 * math.log(2 * math.pi))

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, Int32, UInt8
 from vaectl.base import streams
 from vaectl.objectives.base import check_terms, with_elbo
 from vaectl.training.program import Member, Program, TrainState
-from vaectl.vae.vae import Variables
+from vaectl.vae.vae import Variables, unit
 
 Sums = Mapping[str, Float[Array, "*steps"]]
 """The terms of the objective by name, summed over images, in nats."""
@@ -72,7 +72,7 @@ def step(
 
     Kingma & Welling 2013, algorithm 1.
     """
-    x = _once(program.vae.unit(pixels))
+    x = _once(unit(pixels)).reshape(-1, *program.vae.image_shape)
     if program.stochastic:
         x = binarized(member, state.step, x)
     eps = noise(program, member, state.step)
