@@ -1,7 +1,8 @@
 """`vaectl config`: configurations and their schema."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,11 +44,13 @@ def show(
     Example: vaectl config show > mine.yaml
     Example: vaectl config show configs/mnist-z20.yaml --set model.code_size=2
     """
-    from vaectl.comparison import plan
     from vaectl.config import reading
 
-    comparison = file is not None and reading.is_comparison(reading.read_mapping(file, {}))
-    load = plan.load if comparison else reading.load
+    load: Callable[..., Any] = reading.load
+    if file is not None and reading.is_comparison(reading.read_mapping(file, {})):
+        from vaectl.comparison import plan
+
+        load = plan.load
     terminal.show(reading.dump(load(file, assignments=assignments or ())), end="")
 
 

@@ -63,9 +63,11 @@ def option(kind: str, what: str, panel: str) -> Any:
 
 def sinks_of(texts: Sequence[str] | None) -> list["Sink"]:
     """Read what --log says, and check that it can be used."""
+    if not texts:
+        return []
     from vaectl import sinks
 
-    found = [sinks.parse(text) for text in texts or ()]
+    found = [sinks.parse(text) for text in texts]
     for sink in found:
         sink.check()
     return found

@@ -103,7 +103,6 @@ def train(
     """
     from vaectl.base.errors import ConfigError
     from vaectl.config import reading
-    from vaectl.runs import find as runs
 
     sinks = plugs.sinks_of(log)
     options = {
@@ -125,6 +124,8 @@ def train(
                 "--resume goes on in the run's own directory",
                 hint="leave out --name and --force",
             )
+        from vaectl.runs import find as runs
+
         run = runs.find(resume, runs_dir)
         runs.refuse_member(run)
     if run is not None and file is None:

@@ -1,17 +1,30 @@
 """Data sets: from the source that a configuration names to arrays. No JAX here.
 
 A source reads what is published; `scale` turns the pixels into bytes, `splits` and `binarization`
-make of them what a model sees.
+make of them what a model sees. NumPy is imported when data are read, not with a configuration.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from vaectl.base.errors import DataError
-from vaectl.data import scale
-from vaectl.data.arrays import Dataset, Published
 from vaectl.data.settings import Data
 from vaectl.data.sources.base import parse
-from vaectl.data.splits import split
+
+if TYPE_CHECKING:
+    from vaectl.data.arrays import Dataset, Published
 
 __all__ = ["Dataset", "Published", "load", "published"]
+
+
+def __getattr__(name: str) -> Any:
+    """Return a type of arrays."""
+    if name not in ("Dataset", "Published"):
+        raise AttributeError(name)
+    from vaectl.data import arrays
+
+    return getattr(arrays, name)
 
 
 def load(settings: Data, *, progress: bool = False) -> Dataset:
@@ -20,6 +33,8 @@ def load(settings: Data, *, progress: bool = False) -> Dataset:
     Raises:
         DataError: it is missing, broken, too small, cannot be fetched, or holds no pictures.
     """
+    from vaectl.data.splits import split
+
     return split(published(settings.source, progress=progress), settings)
 
 
@@ -31,6 +46,8 @@ def published(source: str, *, progress: bool = False) -> Published:
     Raises:
         DataError: it is missing, broken, cannot be fetched, or is on no scale that is understood.
     """
+    from vaectl.data import scale
+
     found = parse(source).resolved().load(progress=progress)
     _check_shapes(source, found)
     return scale.read(source, found)

@@ -1,8 +1,13 @@
 """`idx:DIR`: a folder of IDX files, named as those of MNIST."""
 
-from vaectl.data import idx
-from vaectl.data.arrays import Published
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from vaectl.data.sources.base import LocalSource
+
+if TYPE_CHECKING:
+    from vaectl.data.arrays import Published
 
 
 class Idx(LocalSource, name="idx"):
@@ -13,4 +18,6 @@ class Idx(LocalSource, name="idx"):
 
     def load(self, *, progress: bool = False) -> Published:  # noqa: ARG002
         """Read the files."""
+        from vaectl.data import idx
+
         return idx.read_folder(self.path)

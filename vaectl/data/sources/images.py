@@ -8,17 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-from jaxtyping import UInt8
-
 from vaectl.base import memory
 from vaectl.base.errors import DataError, remedy
 from vaectl.base.files import regular
-from vaectl.data.arrays import COPIES, Images, Published, divide
 from vaectl.data.sources.base import LocalSource
 
 if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import UInt8
     from PIL import Image
+
+    from vaectl.data.arrays import Published
+
+    Picture = UInt8[np.ndarray, "height width *channels"]
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What Pillow may read. It knows more, some by programs that it starts."""
@@ -29,8 +31,6 @@ SUFFIXES = {
 """How the name of a picture ends, in lower case."""
 _MOST_NAMES = 10
 """How many classes a note names."""
-
-Picture = UInt8[np.ndarray, "height width *channels"]
 
 
 class _Found(NamedTuple):
@@ -56,6 +56,8 @@ class ImageFolder(LocalSource, name="images"):
 
     def load(self, *, progress: bool = False) -> Published:  # noqa: ARG002
         """Read all pictures, in the order of their paths, and split them."""
+        from vaectl.data.arrays import Images, divide
+
         found = _walk(self.path)
         if not found.pictures:
             raise DataError(
@@ -102,6 +104,8 @@ def _classes(
     root: Path, pictures: list[Path]
 ) -> tuple[list[str], np.ndarray[Any, np.dtype[np.int32]] | None]:
     """Return the names of the classes, and the number of each picture's; None without classes."""
+    import numpy as np
+
     beside = [path for path in pictures if len(path.parts) == 1]
     if len(beside) == len(pictures):
         return [], None
@@ -122,6 +126,10 @@ def _stack(paths: list[Path]) -> UInt8[np.ndarray, "images height width *channel
     Raises:
         DataError: one cannot be read, two differ in size, or all of them need too much memory.
     """
+    import numpy as np
+
+    from vaectl.data.arrays import COPIES
+
     pictures: list[Picture] = []
     largest = 0
     for path, picture in zip(paths, _read_all(paths), strict=True):
@@ -174,6 +182,7 @@ def _pixels(image: Image.Image) -> Picture:
         ValueError: its pixels have a type with no fixed black and white.
         Exception: whatever a decoder meets.
     """
+    import numpy as np
     from PIL import Image, ImageOps
 
     # Pillow reads 16 bits of some formats as 32

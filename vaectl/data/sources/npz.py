@@ -1,14 +1,19 @@
 """`npz:FILE`: a NumPy archive of `x_train`, `x_test` and, optionally, `y_train`, `y_test`."""
 
-from pathlib import Path
+from __future__ import annotations
 
-import numpy as np
-from jaxtyping import Int32, Real
+from typing import TYPE_CHECKING
 
 from vaectl.base.errors import DataError
-from vaectl.data import archive, layout
-from vaectl.data.arrays import Images, Published
 from vaectl.data.sources.base import LocalSource
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from jaxtyping import Int32, Real
+
+    from vaectl.data.arrays import Published
 
 _LAYOUT = "x_train and x_test (images x height x width), y_train and y_test (optional)"
 
@@ -26,6 +31,9 @@ class Npz(LocalSource, name="npz"):
 
     def load(self, *, progress: bool = False) -> Published:  # noqa: ARG002
         """Read the archive."""
+        from vaectl.data import archive
+        from vaectl.data.arrays import Images, Published
+
         path, hint = self.path, f"the archive should hold {_LAYOUT}"
         try:
             arrays = archive.read(path)
@@ -43,6 +51,8 @@ class Npz(LocalSource, name="npz"):
 def _images(
     path: Path, arrays: dict[str, np.ndarray], name: str
 ) -> Real[np.ndarray, "images height width *channels"]:
+    from vaectl.data import layout
+
     if name not in arrays:
         found = ", ".join(sorted(arrays)) or "nothing"
         raise DataError(
@@ -64,4 +74,4 @@ def _labels(
             f"it is of type {labels.dtype} and shape {labels.shape}",
             hint="correct it, or leave it out: labels only colour pictures",
         )
-    return labels.astype(np.int32)
+    return labels.astype("int32")

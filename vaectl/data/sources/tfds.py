@@ -5,6 +5,8 @@ that are published as IDX files are downloaded from the addresses that TFDS regi
 against its SHA-256 sums, and parsed here.
 """
 
+from __future__ import annotations
+
 import hashlib
 import logging
 import os
@@ -12,16 +14,15 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from vaectl.base import memory
 from vaectl.base.cache import directory
 from vaectl.base.errors import DataError
-from vaectl.data import cache, idx
-from vaectl.data.arrays import COPIES, Images, Published
 from vaectl.data.sources.base import Entry, Source
+
+if TYPE_CHECKING:
+    from vaectl.data.arrays import Images, Published
 
 IDX_SETS = {
     "mnist": "70,000 handwritten digits, 28x28",
@@ -53,6 +54,8 @@ class Tfds(Source, name="tfds"):
 
     def load(self, *, progress: bool = False) -> Published:
         """Load the cached copy; if there is none, download or prepare the data set first."""
+        from vaectl.data import cache
+
         name = self.rest
         builder = _builder(name)
         if name in IDX_SETS:
@@ -108,6 +111,8 @@ def _download(name: str, builder: Any, progress: bool) -> Published:
     import pooch
     import requests
 
+    from vaectl.data import idx
+
     pooch.get_logger().setLevel(logging.WARNING)
     # a directory of its own: these data sets give their files the same names
     downloads = directory() / "downloads" / name
@@ -142,6 +147,8 @@ def _download(name: str, builder: Any, progress: bool) -> Published:
 
 def _prepared(name: str, builder: Any, progress: bool) -> Published:
     """Read a data set that TFDS has prepared; prepare it where TensorFlow is installed."""
+    from vaectl.data.arrays import Published
+
     _check_features(name, builder)
     with _quiet_tfds(progress):
         if not builder.is_prepared():
@@ -197,6 +204,10 @@ def _prepare(name: str, builder: Any) -> None:
 
 
 def _collect(name: str, records: Any) -> Images:
+    import numpy as np
+
+    from vaectl.data.arrays import COPIES, Images
+
     if not len(records):
         raise DataError(f"tfds:{name}: a split without images", hint=_OTHERS)
     size = len(records) * np.asarray(records[0]["image"]).nbytes
@@ -249,6 +260,8 @@ def _first_line(error: Exception) -> str:
 
 def is_ready(name: str) -> bool:
     """Whether a data set published as IDX files is in the cache."""
+    from vaectl.data import cache
+
     return cache.path(idx_key(name)).is_file()
 
 

@@ -1,12 +1,14 @@
 """`digits-5k`: 5,000 MNIST digits inside the package, so that the first run needs no network."""
 
+from __future__ import annotations
+
 from importlib.resources import as_file, files
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from vaectl.data import archive
-from vaectl.data.arrays import Images, Published
 from vaectl.data.sources.base import Source
+
+if TYPE_CHECKING:
+    from vaectl.data.arrays import Published
 
 TEST_SIZE = 500
 VALIDATION_SIZE = 500
@@ -20,9 +22,12 @@ class Digits(Source, name="digits-5k"):
 
     def load(self, *, progress: bool = False) -> Published:  # noqa: ARG002
         """Read the file that lies beside this one."""
+        from vaectl.data import archive
+        from vaectl.data.arrays import Images, Published
+
         with as_file(files(__package__) / "digits.npz") as path:
             arrays = archive.read(path)
-        images, labels = arrays["images"], arrays["labels"].astype(np.int32)
+        images, labels = arrays["images"], arrays["labels"].astype("int32")
         return Published(
             train=Images(images[:-TEST_SIZE], labels[:-TEST_SIZE]),
             test=Images(images[-TEST_SIZE:], labels[-TEST_SIZE:]),
