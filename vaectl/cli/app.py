@@ -58,7 +58,9 @@ def _block(found: Sequence[str]) -> str:
 app = Commands(
     help="Variational auto-encoder experiments: one YAML file in, one run directory out.\n\n"
     "Start with [bold]vaectl train[/bold]: it trains on digits that come with the package. Then "
-    "[bold]vaectl sample latest[/bold] shows what the model learned.",
+    "[bold]vaectl sample latest[/bold] shows what the model learned, and [bold]vaectl explore "
+    "latest[/bold] lets you play with it in a browser. [bold]vaectl demo[/bold] shows a training "
+    "live.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
