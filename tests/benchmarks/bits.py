@@ -42,7 +42,7 @@ def main(before: str, after: str, data: str, epochs: int) -> bool:
     print(f"| {epochs} epochs of | {before} | {after} | |")
     print("| --- | --- | --- | --- |")
     same = True
-    with tempfile.TemporaryDirectory() as folder, _taken_out(before, after) as trees:
+    with tempfile.TemporaryDirectory() as folder, taken_out(before, after) as trees:
         for number, (name, arguments) in enumerate(EXPERIMENTS.items()):
             runs = [
                 _train(tree, Path(folder), f"{number}", data, epochs, arguments) for tree in trees
@@ -78,7 +78,7 @@ def metrics_digest(run: Path) -> str:
 
 
 @contextmanager
-def _taken_out(*commits: str) -> Iterator[list[Path]]:
+def taken_out(*commits: str) -> Iterator[list[Path]]:
     """The trees of some commits."""
     with tempfile.TemporaryDirectory() as folder:
         trees = [Path(folder) / str(number) for number in range(len(commits))]
