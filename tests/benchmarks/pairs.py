@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.pairs [BEFORE] [AFTER] [--data idx:DIR] [--rounds N]
 
-Takes both commits out of this repository (BEFORE is HEAD~1 and AFTER is HEAD unless named), does the
-same things by each, in turn and in changing order, and prints medians of the seconds and of the
+Takes both commits out of this repository (BEFORE is HEAD~1 and AFTER is HEAD unless named), does
+the same things by each, in turn and in changing order, and prints medians of the seconds and of the
 ratios of each pair. An epoch is the median that metrics.csv has; all else are whole processes with
 a cache of compiled programs. Exits with 1 if the median of a ratio is above --limit.
 """
