@@ -36,6 +36,10 @@ def test_train_leaves_a_complete_run_directory(vaectl: Vaectl) -> None:
     assert code == 0
     run = Path(out.splitlines()[-1])
     assert run == Path("runs/digits-5k-z20-adam-s0")
+    first, *_, explore, evaluate = err.splitlines()[1:]
+    assert first.startswith("training mlp 32-20 relu on 500 images of digits-5k")
+    assert explore.split()[:3] == ["vaectl", "explore", run.name]
+    assert evaluate.split()[:3] == ["vaectl", "evaluate", run.name]
     assert {path.name for path in run.iterdir()} == {
         ".lock",
         "config.yaml",

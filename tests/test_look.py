@@ -622,3 +622,17 @@ class TestApi:
         assert "vaectl runs" in error.value.hint
         assert issubclass(DataError, Exception)
         assert package.load(runs / "z5", 4).checkpoint.epoch == 4
+
+
+def test_a_comparison_where_a_run_is_wanted_is_told_apart(vaectl: Vaectl, runs: Path) -> None:
+    (runs / "c" / "trials").mkdir(parents=True)
+    answer = vaectl("sample", "c")
+    assert answer.code == 4
+    assert "runs/c: a comparison" in answer.err
+
+
+def test_curves_of_a_run_without_epochs_are_refused(vaectl: Vaectl, runs: Path) -> None:
+    (runs / "z2" / "metrics.csv").write_text("epoch,step,split,elbo,kl,nll,seconds\n")
+    answer = vaectl("curves", "z2")
+    assert answer.code == 4
+    assert "no epochs to draw" in answer.err

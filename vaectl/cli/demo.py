@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaectl.base.terminal import show
+from vaectl.base.terminal import say, show
 from vaectl.cli.app import PLACE, TRAIN, Debug, Quiet, RunsDir, app
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _live(console: "Console") -> Iterator["Watch"]:
     from vaectl.training.events import Started
     from vaectl.training.fit import Epoch
 
-    columns, rows, size = mosaic.fits(console.width, console.height - 3)
+    columns, rows, size = mosaic.fits(console.width, console.height - 10)
     x, y = (latent.axis(count, -REACH, REACH, "linear") for count in (columns, rows))
     z = jnp.asarray(latent.plane(x, y, (0, 1), np.zeros(2)))
     bar, track = progress.tracking(console)
@@ -112,3 +112,4 @@ def _live(console: "Console") -> Iterator["Watch"]:
     with Live(bar, console=console, refresh_per_second=8) as live:
         yield watch
         live.update(picture)
+    say("each picture is decoded from a point of the plane, -2 to 2 in both dimensions")

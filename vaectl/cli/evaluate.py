@@ -42,8 +42,8 @@ def evaluate(
 ) -> None:
     """Estimate ELBO, KL, NLL and log p(x) of a split, with standard errors over images.
 
-    Count samples from the prior that look broken: their ink, or their distance to the nearest
-    training image, is one that images of the data do not have.
+    Count samples from the prior that are unlike all images: with an ink, or a distance to the
+    nearest training image, that images of the data do not have. Blurred ones do not count.
 
     Example: vaectl evaluate latest --importance-samples 5000
     Example: vaectl evaluate digits-5k-z20-adam-s0 --split validation --checkpoint latest --json

@@ -159,8 +159,8 @@ def show_evaluation(e: Evaluation) -> None:
     if e.broken_samples is not None:
         share = f"{e.broken_samples / e.prior_samples:.1%}"
         show(
-            f"samples from the prior that look broken: {share} of {e.prior_samples:,} (an ink, or "
-            "a distance to the training images, that the data do not have)"
+            f"samples from the prior unlike all images: {share} of {e.prior_samples:,}, by their "
+            "ink or their distance to the training images; blurred ones do not count"
         )
     if 2 * e.active_units < e.code_size:
         show("warning: posterior collapse: most dimensions of the code are not used")

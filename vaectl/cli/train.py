@@ -1,6 +1,7 @@
 """`vaectl train`."""
 
 import shlex
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -27,7 +28,7 @@ class Device(StrEnum):
 def train(
     file: ConfigFile = None,
     assignments: Assignments = None,
-    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
+    plugin: plugs.Plugins = None,
     model: Annotated[str | None, plugs.option("model", "Encoder and decoder", MODEL)] = None,
     code_size: Annotated[
         int | None, typer.Option(help="Dimensions of the latent code.", rich_help_panel=MODEL)
@@ -158,12 +159,13 @@ def train(
             )
     show(result.as_json() if as_json else result.summary())
     if not (quiet or as_json):
-        say(_next(result.path, runs_dir))
+        say(_next(result.path, runs_dir, plugin or []))
 
 
-def _next(path: Path, runs_dir: Path) -> str:
-    """Name three commands that look at a run."""
-    run = shlex.quote(path.name if runs_dir == Path("runs") else str(path))
+def _next(path: Path, runs_dir: Path, plugins: Sequence[Path]) -> str:
+    """Name three commands that look at a run; they need the same plugins."""
+    name = path.name if runs_dir == Path("runs") else str(path)
+    run = shlex.join([name, *(word for file in plugins for word in ("--plugin", str(file)))])
     commands = (
         (f"vaectl sample {run}", "images that the model makes up"),
         (f"vaectl explore {run}", "drag, draw and morph in a browser"),

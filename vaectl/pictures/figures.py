@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from vaectl.base.errors import ConfigError
+from vaectl.base.errors import ConfigError, RunError
 from vaectl.pictures import charts
 from vaectl.pictures.canvas import Figure
 from vaectl.pictures.charts import Trace
@@ -66,7 +66,13 @@ def curves_of(
             raise ConfigError(
                 f"--term {name}: no curve of that name", hint=f"choose of {', '.join(known)}"
             )
-    if first > (most := max(trace.epochs for trace in traces)):
+    most = max(trace.epochs for trace in traces)
+    if not most:
+        raise RunError(
+            f"{', '.join(run.name for run in runs)}: no epochs to draw",
+            hint="a run has curves once its first epoch has ended; an imported one has none",
+        )
+    if first > most:
         raise ConfigError(f"--from {first}: there are {most} epochs", hint="use a smaller number")
     settings = [run.read_config() for run in runs]
     found = [each.objective.chosen.estimators(each.objective.samples) for each in settings]

@@ -64,6 +64,10 @@ def find(run: str, runs_dir: Path) -> RunDir:
             if is_comparison(path.parent) and path.is_symlink():
                 raise RunError(f"{path}: {LINK}", hint="give the path of the run that it points to")
             return RunDir(path)
+        if is_comparison(path):
+            raise RunError(
+                f"{path}: a comparison, not a run", hint="name one of its runs, NAME/LABEL-sSEED"
+            )
     raise RunError(
         f"{run}: no run of that name in {runs_dir}, and no run at that path",
         hint="vaectl runs lists all runs",
