@@ -29,7 +29,8 @@ import orbax.checkpoint
 PAPER = "configs/paper/z20.yaml"
 STOCHASTIC = ("--set", "data.binarization=stochastic", "--set", "objective.samples=3")
 EXPERIMENTS = {
-    "quickstart": ("configs/quickstart.yaml",),
+    # with the activation that was the default once
+    "quickstart": ("configs/quickstart.yaml", "--set", "model.activation=tanh"),
     **{name: (PAPER, "--optimizer", name) for name in ("adam", "rmsprop", "adagrad", "sgd")},
     "stochastic, L = 3": (PAPER, *STOCHASTIC),
 }
@@ -107,6 +108,7 @@ def _train(
     source = [] if name == "0" else ["--set", f"data.source={data}"]
     subprocess.run(
         [*command, *places, *source],
+        cwd=folder,  # `python -m` would take the code of a repository that it is started in
         env={**os.environ, "PYTHONPATH": str(tree)},
         stdout=subprocess.DEVNULL,
         check=True,
