@@ -39,7 +39,7 @@ from vaectl.runs.checkpoints import (
 from vaectl.runs.directory import RunDir, check_name
 from vaectl.runs.metrics import Row
 from vaectl.runs.metrics import columns as columns_of
-from vaectl.runs.record import Best, Device, Record, Resumption, now
+from vaectl.runs.record import Best, Device, Record, Resumption, data_facts, now
 from vaectl.runs.recorder import Recorder
 from vaectl.training import compiled, footprint
 from vaectl.training import fit as fitting
@@ -475,16 +475,7 @@ def first_record(task: Task, rundir: RunDir) -> Record:
         git_commit=environment.git_commit(),
         versions=environment.versions(),
         device=task.place,
-        data={
-            "source": settings.data.source,
-            "fingerprint": dataset.fingerprint,
-            "image_shape": dataset.image_shape,
-            "images": {
-                "train": len(dataset.train.images),
-                "validation": len(dataset.validation.images),
-                "test": len(dataset.test.images),
-            },
-        },
+        data=data_facts(settings.data.source, dataset),
         settings=resumption.settled(settings),
         plugs=resumption.plugs_of(settings),
         metrics={

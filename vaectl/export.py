@@ -73,7 +73,7 @@ class Exported(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What was exported, and what was not."""
+    """The result of an export: the formats that were written, and those that were not."""
 
     folder: Path
     exported: list[Exported]

@@ -28,7 +28,7 @@ from vaectl.runs import find as runs
 from vaectl.runs import resume as resumption
 from vaectl.runs.checkpoints import Checkpoints, Info, check_place, quiet_orbax
 from vaectl.runs.directory import RunDir, check_name, missing_plugs
-from vaectl.runs.record import DataFacts, Imported, Record, now
+from vaectl.runs.record import DataFacts, Imported, Record, data_facts, now
 from vaectl.training import compiled
 from vaectl.training.program import Program
 
@@ -177,16 +177,7 @@ def _data_of(file: Path, settings: config.Config) -> DataFacts:
             f"{file}: the data of the model: {error.message}",
             hint="name them: --set data.source=SOURCE; vaectl data list shows all sources",
         ) from None
-    return {
-        "source": settings.data.source,
-        "fingerprint": dataset.fingerprint,
-        "image_shape": dataset.image_shape,
-        "images": {
-            "train": len(dataset.train.images),
-            "validation": len(dataset.validation.images),
-            "test": len(dataset.test.images),
-        },
-    }
+    return data_facts(settings.data.source, dataset)
 
 
 def _check_arrays(file: Path, portable: Portable, program: Program) -> None:

@@ -1,4 +1,4 @@
-"""What may stand at the cursor, by the words before it."""
+"""Find the words that may stand at the cursor, by the words before it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BY_METAVAR: Mapping[str, Callable[[places.Given, str], Sequence[str]]] = {
     "CONFIG": places.configurations,
     "CHECKPOINT": places.checkpoints,
 }
-"""What is looked up each time, by the metavar of an option or argument."""
+"""Functions that look up values at each call, by the metavar of an option or argument."""
 _PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
 """A word that needs no quotes. Others are not offered: zsh evaluates what its script is told, and a
 directory may have any name."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 Given = Mapping[str, str]
-"""What the line says so far: an option or a metavar, and its word."""
+"""The words that a line has so far, by the name and the metavar of their option or argument."""
 
 MOST_FOLDERS = 100
 """Folders in which configurations are looked for, the nearest first."""

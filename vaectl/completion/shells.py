@@ -1,4 +1,4 @@
-"""How shells ask and how they are answered: what the scripts that Typer installs exchange."""
+"""The protocol of the scripts that Typer installs: how shells ask, and how they are answered."""
 
 from __future__ import annotations
 
@@ -96,4 +96,4 @@ SHELLS = {
     "zsh": Shell(_line, _zsh),
     "fish": Shell(_line, _fish),
 }
-"""By the name in a script's instruction."""
+"""All shells, by the name in a script's instruction."""

@@ -106,7 +106,7 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """What an experiment trains, validates and tests on."""
+    """The three splits of images of an experiment."""
 
     fingerprint: str
     image_shape: tuple[int, int, int]

@@ -1,4 +1,4 @@
-"""From intensities to the x of the model.
+"""Turn intensities into the x of a model.
 
 Results keep the scale 0 to 255, so that one division serves every binarization.
 """

@@ -41,7 +41,7 @@ def images(name: str, array: Array) -> Array:
 
 
 def _is_one_image(shape: tuple[int, ...]) -> bool:
-    """Whether the last axis looks like channels, and the first two like the sides of an image."""
+    """Tell whether the last axis looks like channels, and the first two like sides of an image."""
     height, width, channels = shape
     small, large = sorted((height, width))
     return channels in _STACK_OF and small >= 8 and large <= 4 * small

@@ -38,7 +38,7 @@ class Data(Section):
     pixel as its probability, anew in each training epoch, fixed for validation and test. `none`:
     the pixels themselves, between 0 and 1."""
     threshold: float = Field(0.5, gt=0, le=1)
-    """Of `threshold`, as a fraction of full intensity."""
+    """The intensity from which a pixel is 1, as a fraction of full intensity."""
     train_size: Count | None = None
     """How many of the first training images train; null: all that validation leaves."""
     validation_size: Count | None = None

@@ -93,7 +93,7 @@ def assess(
 
 
 def _broken(model: Trained, count: int, seed: int) -> int:
-    """Count the samples from the prior that look broken."""
+    """Count the samples from the prior that are unlike all images."""
     images = model.sample(count, seed=seed).reshape(count, -1)
     return int(broken(images, model.dataset()).sum())
 

@@ -1,4 +1,4 @@
-"""Which samples from the prior look broken: unlike any image of the data."""
+"""Find samples from the prior that are unlike all images of the data."""
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8

@@ -66,7 +66,7 @@ class Weights:
         self._arrays: list[np.ndarray] = []
         self._places: dict[str, int] = {}
         self.size = 0
-        """How many numbers there are."""
+        """The number of values."""
 
     def place(self, array: np.ndarray) -> int:
         """Keep an array; return where it begins."""
@@ -128,7 +128,7 @@ class _Value(NamedTuple):
     shape: tuple[int, ...]
     dtype: str
     slot: int = -1
-    """Where it is computed; -1 for one that is known and was not used yet."""
+    """The index of the step that computes it; -1 for one that is known and was not used yet."""
     known: np.ndarray | None = None
 
     @property

@@ -49,9 +49,9 @@ class Explored(NamedTuple):
     path: Path
     runs: list[str]
     size: int
-    """In bytes."""
+    """The size of the page in bytes."""
     images: int
-    """Of each run and split."""
+    """The number of images of each run and split."""
     difference: float
     """The largest change of a pixel by the rounding of weights."""
 

@@ -45,13 +45,13 @@ class Coders(NamedTuple):
         [Float[np.ndarray, "batch h w c"]],
         tuple[Float[np.ndarray, "batch code"], Float[np.ndarray, "batch code"]],
     ]
-    """From images in [0, 1] to mean and log-variance of q(z|x)."""
+    """Map images in [0, 1] to mean and log-variance of q(z|x)."""
     decode: Callable[[Float[np.ndarray, "batch code"]], Float[np.ndarray, "batch h w c"]]
-    """From codes to the mean of each pixel under p(x|z)."""
+    """Map codes to the mean of each pixel under p(x|z)."""
 
 
 class Facts(BaseModel):
-    """What a reader of a model's arrays must know; JSON that travels with them."""
+    """The facts that a reader of a model's arrays needs, as JSON that travels with them."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 

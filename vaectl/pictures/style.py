@@ -46,7 +46,7 @@ class Theme(NamedTuple):
     width: float | None = None
     """Millimetres; None: each kind of figure has its own width."""
     slide: bool = False
-    """Whether figures are at most as high as a slide, 9/16 of its width."""
+    """True if figures are at most as high as a slide, 9/16 of its width."""
 
 
 PAPER = Theme()
@@ -68,7 +68,7 @@ THEMES = {theme.name: theme for theme in (PAPER, SLIDES, DARK)}
 
 
 class Style(NamedTuple):
-    """What a user can choose for a figure."""
+    """The look of a figure, as a user chooses it."""
 
     theme: Theme = PAPER
     chosen_width: float | None = None

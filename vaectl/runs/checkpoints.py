@@ -79,7 +79,7 @@ class Info(BaseModel):
     image_shape: ImageShape | None = None
     """The shape of an image; None if an older vaectl saved it."""
     imported: bool = False
-    """Whether the state came from a file, and was not trained here."""
+    """True if the state came from a file, and was not trained here."""
     metrics: str = ""
     """SHA-256 of the lines of metrics.csv up to that epoch."""
     layout: str = ""

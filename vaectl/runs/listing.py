@@ -1,4 +1,4 @@
-"""Which runs `vaectl runs` lists, in which order, and members of a comparison in one row.
+"""Select and sort the runs that `vaectl runs` lists, with a comparison in one row.
 
 Conditions are those of `--where`:
 
@@ -34,7 +34,7 @@ COLUMNS: Mapping[str, Callable[[Summary], object]] = {
     "start": lambda row: row.start,
     "elbo": lambda row: row.best_score if row.best_quantity == "elbo" else None,
 }
-"""What a run can be selected and sorted by, beside the keys of its configuration."""
+"""The columns by which runs are selected and sorted, beside the keys of a configuration."""
 
 _FORM = re.compile(r"\s*([\w.-]+?)\s*(!=|<=|>=|=|<|>)\s*(.*?)\s*")
 _SIGNS: Mapping[str, Callable[[Any, Any], bool]] = {

@@ -2,7 +2,7 @@
 
 import math
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -17,6 +17,9 @@ from typing_extensions import TypedDict  # pydantic wants this one before Python
 
 from vaectl.base.errors import DataError, RunError
 from vaectl.training.status import Status
+
+if TYPE_CHECKING:
+    from vaectl.data.arrays import Dataset
 
 FORMAT_VERSION = 2
 MOST_PIXELS = 2**26
@@ -94,6 +97,20 @@ class DataFacts(TypedDict):
     """See `vaectl.data.arrays.Published.fingerprint`."""
     image_shape: ImageShape
     images: Sizes
+
+
+def data_facts(source: str, dataset: "Dataset") -> DataFacts:
+    """Return the facts of a data set that was loaded from a source."""
+    return {
+        "source": source,
+        "fingerprint": dataset.fingerprint,
+        "image_shape": dataset.image_shape,
+        "images": {
+            "train": len(dataset.train.images),
+            "validation": len(dataset.validation.images),
+            "test": len(dataset.test.images),
+        },
+    }
 
 
 class MetricsFacts(TypedDict):
@@ -181,7 +198,7 @@ class Record(_Stored):
     metrics: MetricsFacts
     resumed: list[Resumption] = []
     imported: Imported | None = None
-    """Where it came from; None for a run that trained here."""
+    """The origin of an imported run; None for a run that trained here."""
 
     def untrained(self) -> RunError:
         """Return the error for a run that was imported, where its training is needed."""
@@ -257,7 +274,7 @@ class Evaluation(_Stored):
     prior_samples: Natural = 0
     """The number of samples from the prior that were compared with the data; 0 if none were."""
     broken_samples: Natural | None = None
-    """How many of them look broken: see `vaectl.evaluation.samples`."""
+    """The number of them that are unlike all images: see `vaectl.evaluation.samples`."""
     seconds: Annotated[float, Field(ge=0)]
 
     @model_validator(mode="after")

@@ -31,7 +31,7 @@ class Film(Sink, name="film"):
 
     @property
     def pictures_every(self) -> int | None:
-        """Of any epoch that `draws` chooses."""
+        """One: `draws` chooses among all epochs."""
         return 1
 
     def draws(self, epoch: int, epochs: int) -> bool:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 FOLDER = "mlflow"
-"""In the run directory: it has the identity of MLflow's run."""
+"""The file in the run directory that has the identity of MLflow's run."""
 SERVER = "http://127.0.0.1:5000"
 """The address that `mlflow server` has."""
 _MOST_PARAMETERS, _MOST_METRICS, _LONGEST = 100, 1000, 6000
@@ -67,7 +67,7 @@ class MLflow(Sink, name="mlflow"):
 
     @property
     def pictures_every(self) -> int | None:
-        """As the setting says."""
+        """The setting `images_every`."""
         return self.images_every
 
     def open(self, training: Training) -> Log:

@@ -45,7 +45,7 @@ class TensorBoard(Sink, name="tensorboard"):
 
     @property
     def pictures_every(self) -> int | None:
-        """As the setting says."""
+        """The setting `images_every`."""
         return self.images_every
 
     def open(self, training: Training) -> Log:

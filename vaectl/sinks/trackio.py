@@ -14,7 +14,7 @@ from vaectl.sinks import _identity
 from vaectl.sinks.base import Log, Results, Sink, Status, Training
 
 FOLDER = "trackio"
-"""In the run directory: it has the identity of Trackio's run."""
+"""The file in the run directory that has the identity of Trackio's run."""
 
 
 class Trackio(Sink, name="trackio"):
