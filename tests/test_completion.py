@@ -173,17 +173,23 @@ def test_bash(runs: Path, tmp_path: Path) -> None:
             f"COMP_WORDS=({typed}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))\n"
             '_vaectl_completion vaectl; IFS=" "; echo "${COMPREPLY[*]}"; unset IFS\n'
         )
+    answers = _answers(tmp_path, runs, "bash", "--norc", f"{_script('bash')}\n{calls}")
+    for (line, expected), told in zip(LINES, answers, strict=True):
+        assert {*expected} <= {*told.split()}, line
+        assert all("=" not in word for word in told.split())
+
+
+def _answers(cache: Path, runs: Path, shell: str, bare: str, program: str) -> list[str]:
+    """What a shell without a person's settings prints, beside the runs."""
     done = subprocess.run(
-        [_program("bash"), "--norc", "-c", f"{_script('bash')}\n{calls}"],
-        env=_environment(tmp_path),
+        [_program(shell), bare, "-c", program],
+        env=_environment(cache),
         cwd=runs.parent,
         capture_output=True,
         text=True,
         check=True,
     )
-    for (line, expected), told in zip(LINES, done.stdout.splitlines(), strict=True):
-        assert {*expected} <= {*told.split()}, line
-        assert all("=" not in word for word in told.split())
+    return done.stdout.splitlines()
 
 
 def _parts(word: str) -> list[str]:
@@ -220,13 +226,6 @@ def test_zsh(runs: Path, tmp_path: Path) -> None:
     functions = (
         "compdef() {}; _files() { print files }; _arguments() { print -r -- ${1//$'\\n'/ } }"
     )
-    done = subprocess.run(
-        [_program("zsh"), "-f", "-c", f"{functions}\n{_script('zsh')}\n{calls}"],
-        env=_environment(tmp_path),
-        cwd=runs.parent,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for (line, expected), told in zip(LINES, done.stdout.splitlines(), strict=True):
+    answers = _answers(tmp_path, runs, "zsh", "-f", f"{functions}\n{_script('zsh')}\n{calls}")
+    for (line, expected), told in zip(LINES, answers, strict=True):
         assert all(f'{each}"' in told for each in expected), (line, told)

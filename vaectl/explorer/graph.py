@@ -128,7 +128,7 @@ class _Value(NamedTuple):
     shape: tuple[int, ...]
     dtype: str
     slot: int = -1
-    """The index of the step that computes it; -1 for one that is known and was not used yet."""
+    """The number of its array in the page; -1 for a known one that was not used yet."""
     known: np.ndarray | None = None
 
     @property
