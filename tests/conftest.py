@@ -183,9 +183,10 @@ Vaectl = Callable[..., Answer]
 @pytest.fixture
 def vaectl(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Vaectl:
+) -> Iterator[Vaectl]:
     """Run the command line in this process, in an empty directory."""
     from vaectl import cli
+    from vaectl.runs.quiet import quiet_orbax
 
     monkeypatch.chdir(tmp_path)
 
@@ -200,7 +201,8 @@ def vaectl(
         assert code is None or isinstance(code, int)
         return Answer(code or 0, out, err)
 
-    return run
+    with quiet_orbax():  # as vaectl.__main__
+        yield run
 
 
 def assert_equal_runs(ours: Path, theirs: Path) -> None:

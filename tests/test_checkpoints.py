@@ -24,8 +24,8 @@ from vaectl.runs.checkpoints import (
     find_intact,
     keep_only,
     kept,
-    quiet_orbax,
 )
+from vaectl.runs.quiet import quiet_orbax
 from vaectl.training.program import Member, Program, TrainState
 from vaectl.training.step import init
 

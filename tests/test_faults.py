@@ -363,6 +363,34 @@ def test_a_limit_on_the_size_of_files_is_an_error(
     happened("a limit on file sizes", "saving")
 
 
+LATE = """
+import sys
+from vaectl import __main__, cli
+
+class Late:
+    def __init__(self, word): self.word = word
+    def __del__(self): raise RuntimeError(self.word)
+
+cli.main = lambda: None
+__main__.main()
+Late("Event loop is closed")
+Late("another")
+"""
+
+
+def test_what_a_failed_save_sets_off_after_the_command_is_not_shown(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LATE],
+        cwd=tmp_path,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "another" in done.stderr
+    assert "Event loop" not in done.stderr
+
+
 CUT_EPOCHS = 5
 CUT = (
     *(*SHORT, "--epochs", str(CUT_EPOCHS), "--name", "a"),

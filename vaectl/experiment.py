@@ -33,12 +33,12 @@ from vaectl.runs.checkpoints import (
     find_intact,
     keep_only,
     kept,
-    quiet_orbax,
     refuse_blocked,
 )
 from vaectl.runs.directory import RunDir, check_name
 from vaectl.runs.metrics import Row
 from vaectl.runs.metrics import columns as columns_of
+from vaectl.runs.quiet import quiet_orbax
 from vaectl.runs.record import Best, Device, Record, Resumption, data_facts, now
 from vaectl.runs.recorder import Recorder
 from vaectl.training import compiled, footprint

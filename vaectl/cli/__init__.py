@@ -2,7 +2,6 @@
 
 import errno
 import io
-import logging
 import os
 import sys
 
@@ -43,8 +42,6 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name may not be text
-    # what Orbax drops when a write fails, the garbage collector may find after the saving
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
         try:
             _run()

@@ -38,9 +38,10 @@ from vaectl.experiment import Stopping, Task
 from vaectl.objectives.base import label as label_of
 from vaectl.runs import environment, trained
 from vaectl.runs import resume as resumption
-from vaectl.runs.checkpoints import Info, check_place, quiet_orbax
+from vaectl.runs.checkpoints import Info, check_place
 from vaectl.runs.directory import RunDir, check_name
 from vaectl.runs.metrics import Row
+from vaectl.runs.quiet import quiet_orbax
 from vaectl.runs.record import Device, Evaluation, Record
 from vaectl.runs.recorder import Recorder, rows_of
 from vaectl.training import footprint, population

@@ -20,11 +20,8 @@ import functools
 import glob
 import hashlib
 import json
-import logging
 import os
 import re
-import sys
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -506,35 +503,6 @@ def _refuse_unreadable(path: Path, error: OSError) -> None:
             if error.errno == errno.ELOOP
             else "fix the disk or the permissions, and try again; if it is lost, delete it",
         ) from None
-
-
-@contextlib.contextmanager
-def quiet_orbax() -> Iterator[None]:
-    """Silence what Orbax prints about a write that failed: it raises the same error.
-
-    It logs a traceback; it drops coroutines that nobody awaits; and it closes its event loop while
-    TensorStore, whose other writes end later, still calls into it. What was set in this process
-    before holds again once the context is left.
-    """
-    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
-    levels = [logger.level for logger in loggers]
-    hook = sys.unraisablehook
-
-    def show(unraisable: sys.UnraisableHookArgs) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
-            hook(unraisable)
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        sys.unraisablehook = show
-        try:
-            yield
-        finally:
-            sys.unraisablehook = hook
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
 
 
 def layout(state: TrainState) -> str:

@@ -22,8 +22,9 @@ from vaectl.data.binarization import SplitName, draw
 from vaectl.evaluation.likelihoods import weighted_bounds
 from vaectl.models.base import ImageShape
 from vaectl.runs import resume as resumption
-from vaectl.runs.checkpoints import Checkpoints, Info, best, kept, quiet_orbax
+from vaectl.runs.checkpoints import Checkpoints, Info, best, kept
 from vaectl.runs.directory import RunDir
+from vaectl.runs.quiet import quiet_orbax
 from vaectl.runs.record import Record
 from vaectl.training import compiled, footprint
 from vaectl.training.program import Member, Program
