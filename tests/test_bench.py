@@ -46,7 +46,7 @@ def test_products_repeat_on_the_device_as_often_as_asked(transposed: str) -> Non
 
 @pytest.fixture(scope="module")
 def result() -> bench.Bench:
-    sizes = {"hidden_size": (30,), "batch_size": (70,)}
+    sizes = {"hidden_size": (30,)}
     amount = Amount(samples=100, members_on_cpu=2, operations=10**8, sizes=sizes)
     return bench.run(SETTINGS, rounds=1, scaling=True, amount=amount)
 
@@ -73,7 +73,7 @@ def test_bench_gives_a_program_the_same_numbers(result: bench.Bench) -> None:
         "IW-100",
         "sampling",
     ]
-    assert [row["name"] for row in found["scaling"]] == ["hidden_size 30", "batch_size 70"]
+    assert [row["name"] for row in found["scaling"]] == ["hidden_size 30"]
     for row in found["work"] + found["scaling"]:
         assert row["ratio"] == pytest.approx(row["seconds"] / row["floor"])
         assert row["images_per_second"] == pytest.approx(row["images"] / row["seconds"])

@@ -55,14 +55,14 @@ def test_the_example_is_used_as_its_header_says(
     plug = ("--plugin", "conv_vae.py")
     every = ("--set", "checkpoint.every=1")
     made = ("--model", "tiny_conv", "--set", "model.channels=3", *SMALL, *every)
-    answer = _run("train", *plug, *made, "--epochs", 3, "--name", "whole", "-q")
+    answer = _run("train", *plug, *made, "--epochs", 2, "--name", "whole", "-q")
     assert answer.code == 0, answer.err
     (recorded,) = json.loads(Path("runs/whole/run.json").read_text())["plugs"]
     assert (recorded["kind"], recorded["name"]) == ("model", "tiny_conv")
     assert Path(recorded["source"]) == tmp_path / "conv_vae.py"
 
     # with batch statistics, which are no parameters, to the last bit
-    cut_off(Path("runs/whole"), Path("runs/cut"), epoch=2)
+    cut_off(Path("runs/whole"), Path("runs/cut"), epoch=1)
     answer = _run("train", *plug, "--resume", "cut", "-q")
     assert answer.code == 0, answer.err
     assert _metrics(Path("runs/cut")) == _metrics(Path("runs/whole"))
@@ -78,11 +78,10 @@ def test_the_example_is_used_as_its_header_says(
         np.testing.assert_array_equal(whole["images"], cut["images"])
 
     assert _run("explore", "whole", *plug).code == 0
-    for command in ("sample", "explore"):
-        answer = _run(command, "whole")
-        assert answer.code == 4
-        assert "tiny_conv" in answer.err
-        assert "--plugin" in answer.err
+    answer = _run("sample", "whole")
+    assert answer.code == 4
+    assert "tiny_conv" in answer.err
+    assert "--plugin" in answer.err
 
 
 def test_a_comparison_takes_an_optimizer_of_a_file(
