@@ -28,6 +28,8 @@ LAYERS = [
     {"evaluation.assess", "pictures", "bench", "sinks", "explorer"},
     {"follow", "exports"},
     {"experiment", "export", "importing"},
+    {"members"},
+    {"executors"},
     {"__init__"},
     {"comparison"},
     {"cli"},
@@ -46,7 +48,16 @@ EXCEPTIONS = {
     ("runs.trained", "pictures.sheets"),
     ("runs.trained", "pictures.style"),
 }
-PLUGS = ("data.sources", "exports", "likelihoods", "models", "objectives", "optimizers", "sinks")
+PLUGS = (
+    "data.sources",
+    "executors",
+    "exports",
+    "likelihoods",
+    "models",
+    "objectives",
+    "optimizers",
+    "sinks",
+)
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from filelock import FileLock
 
 import vaectl
+from tests.conftest import assert_equal_runs
 from vaectl import data, experiment
 from vaectl.base.errors import ConfigError, DataError, DivergedError, InterruptedRunError, RunError
 from vaectl.base.files import Folder
@@ -617,36 +619,60 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
     assert _rows(tmp_path / "c" / "trials.csv")[:1] == before
 
 
-def test_a_member_that_was_cut_off_is_trained_again_and_other_files_in_it_are_kept(
-    tmp_path: Path,
-) -> None:
-    """A sink of one's own may have left a file there."""
-
+def test_a_member_that_was_cut_off_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     def press(event: object) -> None:
-        if isinstance(event, Epoch):
-            assert started[-1].directory is not None
-            (started[-1].directory / "mine.txt").write_text("mine")
-            raise KeyboardInterrupt
         if isinstance(event, Started):
-            started.append(event)
+            began.append(event.step)
+        if isinstance(event, Epoch):
+            (tmp_path / "c" / "sgd-s0" / "mine.txt").write_text("mine")
+            raise KeyboardInterrupt
 
-    started: list[Started] = []
-    settings = _small(protocol="paper", optimizers=["sgd"], seeds=1)
-    for _ in range(2):
+    began: list[int] = []
+    settings = _small(protocol="paper", optimizers=["sgd"], seeds=1, **{"base.epochs": 4})
+    for epoch in range(3):
         with pytest.raises(InterruptedRunError, match="interrupted; trials that are done: 0"):
             run(settings, runs_dir=tmp_path, name="c", watch=press)
         (summary,) = runs.summaries(tmp_path, "c/sgd-s0")
-        assert summary.status == "interrupted"
+        assert (summary.status, summary.epoch) == ("interrupted", epoch + 1)
+    told: list[Event] = []
+    found = run(settings, runs_dir=tmp_path, name="c", watch=told.append)
+    found.check()
+    began += [event.step for event in told if isinstance(event, Started)]
+    assert began == [steps * epoch for epoch in range(4) if (steps := began[1])]
+    assert not [event.text for event in told if isinstance(event, Warned)]
+    assert (tmp_path / "c" / "sgd-s0" / "mine.txt").read_text() == "mine"
+    whole = run(settings, runs_dir=tmp_path, name="whole")
+    # unrounded, as what is published of it
+    for ours, theirs in zip(found.curves[0], whole.curves[0], strict=True):
+        assert ours._replace(seconds=0) == theirs._replace(seconds=0)
+    assert_equal_runs(tmp_path / "c" / "sgd-s0", tmp_path / "whole" / "sgd-s0")
+
+
+@pytest.mark.parametrize("damage", ["checkpoints", "curve.jsonl", "config.yaml", "run.json"])
+def test_a_member_that_was_cut_off_and_cannot_go_on_is_trained_from_the_beginning(
+    damage: str, tmp_path: Path
+) -> None:
+    def press(event: object) -> None:
+        if isinstance(event, Epoch):
+            raise KeyboardInterrupt
+
+    settings = _small(protocol="paper", optimizers=["sgd"], seeds=1)
+    with pytest.raises(InterruptedRunError):
+        run(settings, runs_dir=tmp_path, name="c", watch=press)
+    place = tmp_path / "c" / "sgd-s0" / damage
+    if damage == "checkpoints":
+        shutil.rmtree(place)
+    elif damage == "config.yaml":
+        place.write_text(place.read_text().replace("weight_decay: 0.0", "weight_decay: 0.5"))
+        assert "weight_decay: 0.5" in place.read_text()
+    else:
+        content = place.read_bytes()
+        place.write_bytes(content[: len(content) // 2])
     told: list[Event] = []
     run(settings, runs_dir=tmp_path, name="c", watch=told.append).check()
-    assert [event.text for event in told if isinstance(event, Warned)] == [
-        "sgd-s0 is there, and not of a sealed trial: renamed to sgd-s0.2"
-    ]
-    assert sorted(path.name for path in tmp_path.glob("c/sgd-s0.*")) == ["sgd-s0.1", "sgd-s0.2"]
-    for aside in ("sgd-s0.1", "sgd-s0.2"):
-        files = [path.name for path in (tmp_path / "c" / aside).iterdir()]
-        assert sorted(set(files) - {".lock"}) == ["mine.txt"]
+    assert [event.step for event in told if isinstance(event, Started)] == [0]
     assert vaectl.load(tmp_path / "c" / "sgd-s0").checkpoint.epoch == 2
+    assert not (tmp_path / "c" / "sgd-s0" / "curve.jsonl").exists()
 
 
 def test_a_member_whose_last_save_fails_is_an_error_and_not_sealed(

@@ -44,6 +44,7 @@ from vaectl.runs.recorder import Recorder
 from vaectl.training import compiled, footprint
 from vaectl.training import fit as fitting
 from vaectl.training.events import Note, Phase, Planned, Started, Stopped, Warned, Watch, ignore
+from vaectl.training.fit import Saved
 from vaectl.training.program import Member, Program, TrainState
 from vaectl.training.status import Status
 from vaectl.training.step import columns
@@ -214,18 +215,33 @@ def resume(
         dataset = task.dataset
         record.check_data(settings.data.source, dataset.fingerprint, dataset.image_shape)
         with asked_to_stop() as stopping:
-            found, at = _last_checkpoint(task, rundir, record)
-            rows = resumption.read_metrics(rundir, at.epoch, at.metrics)
-            state = _restore(task, rundir, found.intact)
-            recorder = Recorder(
-                rundir,
-                settings,
-                _resumed(task, rundir, record, found, at),
-                columns(task.program),
-                rows=rows,
-                best=best(found.intact),
-            )
-            return _carry_out(task, recorder, (at, state) if state else None, stopping)
+            recorder, saved = go_on(task, rundir, record)
+            return _carry_out(task, recorder, saved, stopping)
+
+
+def go_on(task: Task, rundir: RunDir, record: Record) -> tuple[Recorder, Saved | None]:
+    """Take up a run, whose lock is held, at its last good checkpoint; delete the damaged ones.
+
+    Returns:
+        Its writer, and what was saved; None if it goes on from the beginning.
+
+    Raises:
+        ConfigError: it is past the epochs that are asked for.
+        RunError: its checkpoints or metrics do not fit, or all checkpoints of a run that ended are
+            gone.
+    """
+    found, at = _last_checkpoint(task, rundir, record)
+    rows = resumption.read_metrics(rundir, at.epoch, at.metrics)
+    state = _restore(task, rundir, found.intact)
+    recorder = Recorder(
+        rundir,
+        task.settings,
+        _resumed(task, rundir, record, found, at),
+        columns(task.program),
+        rows=rows,
+        best=best(found.intact),
+    )
+    return recorder, state and Saved(state, at.sums, at.seconds)
 
 
 def _finished(rundir: RunDir, record: Record, watch: Watch) -> Result:
@@ -301,9 +317,7 @@ def _task(settings: config.Config, device_kind: DeviceKind, stream: bool, watch:
     return task
 
 
-def _carry_out(
-    task: Task, recorder: Recorder, start: tuple[Info, TrainState] | None, stopping: Stopping
-) -> Result:
+def _carry_out(task: Task, recorder: Recorder, saved: Saved | None, stopping: Stopping) -> Result:
     """Train and draw; however that ends, the record says how."""
     path = recorder.rundir.path
     goes_on = f"vaectl train --resume {shlex.quote(str(path))}"
@@ -311,7 +325,7 @@ def _carry_out(
         with jax.default_device(task.device):
             header = f"the resolved configuration of {recorder.rundir.name}; to repeat it:\n"
             recorder.begin(header + f"vaectl train {shlex.quote(str(path / 'config.yaml'))}")
-            _train(task, recorder, start, stopping)
+            _train(task, recorder, saved, stopping)
             task.watch(Phase("drawing curves"))
             draw_curves(recorder.rundir, task.settings, recorder.record, recorder.rows)
         if stopping():
@@ -347,13 +361,11 @@ def _with_way_on(error: RunError, goes_on: str) -> RunError:
     return RunError(error.message, hint="; ".join(hints))
 
 
-def _train(
-    task: Task, recorder: Recorder, start: tuple[Info, TrainState] | None, stopping: Stopping
-) -> None:
+def _train(task: Task, recorder: Recorder, saved: Saved | None, stopping: Stopping) -> None:
     """Train until the last epoch, or until asked to stop."""
     settings, device, program = task.settings, task.device, task.program
-    info, state = start or (BEGINNING, None)
-    if info.step == program.epochs * program.steps_per_epoch:
+    step = saved.step if saved else 0
+    if step == program.epochs * program.steps_per_epoch:
         return
     task.watch(Phase("compiling"))
     train, validation = task.images()
@@ -362,12 +374,12 @@ def _train(
     fitting.compile_ahead(program, member, train, validation)
     if stopping():
         return
-    state = compiled.init(program, member) if state is None else state
+    saved = saved or Saved(compiled.init(program, member))
     name = recorder.rundir.name
     task.watch(Planned(1, settings.epochs))
-    task.watch(Started(name, settings, task.dataset, recorder.rundir.path, info.step))
+    task.watch(Started(name, settings, task.dataset, recorder.rundir.path, step))
     events = fitting.fit(
-        program, member, state, train, validation, sums=info.sums, seconds=info.seconds
+        program, member, saved.state, train, validation, sums=saved.sums, seconds=saved.seconds
     )
     with quiet_orbax(), recorder.saving():
         for event in events:

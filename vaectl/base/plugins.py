@@ -24,6 +24,7 @@ from vaectl.base.files import read
 from vaectl.base.plugs import Plug
 
 GROUPS = (
+    "vaectl.executors",
     "vaectl.exports",
     "vaectl.models",
     "vaectl.likelihoods",
@@ -93,6 +94,11 @@ def load_file(path: Path) -> None:
             hint='define one in it, for example class Mine(Model, name="mine")',
         )
     _files[full] = sha256
+
+
+def files() -> list[Path]:
+    """Return the files that were loaded."""
+    return [Path(file) for file in _files]
 
 
 @cache

@@ -55,6 +55,7 @@ def compare_optimizers(
     code_size: Annotated[
         int | None, typer.Option(help="Dimensions of the latent code.", rich_help_panel=WHAT)
     ] = None,
+    executor_: plugs.Executors = None,
     device: Annotated[Device, typer.Option(help="What to compute on.")] = Device.auto,
     name: Annotated[
         str | None,
@@ -86,7 +87,7 @@ def compare_optimizers(
     """
     from vaectl.comparison import plan
 
-    sinks = plugs.sinks_of(log)
+    sinks, executor = plugs.sinks_of(log), plugs.executor_of(executor_)
     settings = plan.load(
         file,
         assignments=assignments or (),
@@ -103,15 +104,16 @@ def compare_optimizers(
     )
     from vaectl.cli import progress, tables
     from vaectl.comparison import publish, run
-    from vaectl.follow import follow
 
-    with progress.watching(quiet=quiet) as bar, follow(sinks, bar) as watch:
+    with progress.watching(quiet=quiet) as watch:
         result = run.run(
             settings,
             runs_dir=runs_dir,
             name=name,
             force=force,
             device_kind=device.value,
+            executor=executor,
+            sinks=sinks,
             watch=watch,
         )
         summary = publish.publish(result, watch)

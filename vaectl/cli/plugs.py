@@ -12,6 +12,7 @@ import typer
 from vaectl.cli.app import OUTPUT
 
 if TYPE_CHECKING:
+    from vaectl.executors import Executor
     from vaectl.sinks import Sink
 
 
@@ -73,6 +74,15 @@ def sinks_of(texts: Sequence[str] | None) -> list["Sink"]:
     return found
 
 
+def executor_of(text: str | None) -> "Executor | None":
+    """Read what --executor says."""
+    if text is None:
+        return None
+    from vaectl import executors
+
+    return executors.parse(text)
+
+
 def _load(files: list[Path] | None) -> list[Path] | None:
     if files:
         from vaectl.base import plugins
@@ -93,6 +103,17 @@ Logs = Annotated[
         autocompletion=completion("sink"),
         show_default=False,
         rich_help_panel=OUTPUT,
+    ),
+]
+
+Executors = Annotated[
+    str | None,
+    typer.Option(
+        "--executor",
+        metavar="NAME[:VALUE]",
+        help=help_of("executor", "Where members train"),
+        autocompletion=completion("executor"),
+        show_default="local",
     ),
 ]
 

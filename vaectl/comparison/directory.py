@@ -15,10 +15,11 @@ from vaectl import experiment
 from vaectl.base.errors import ConfigError, RunError, remedy
 from vaectl.base.files import LINK, Folder, make_directory
 from vaectl.comparison import plan
-from vaectl.comparison.ledger import FOLDER, is_sealed, unwritable, write
+from vaectl.comparison.ledger import FOLDER, is_sealed, write
 from vaectl.comparison.plan import Comparison
 from vaectl.comparison.unsealed import IMPORTING
 from vaectl.config import reading
+from vaectl.members.places import is_member, unwritable
 from vaectl.runs import belongings
 from vaectl.runs.belongings import JSON, Made
 from vaectl.runs.directory import COMPARISON, RunDir, refuse_others
@@ -157,7 +158,7 @@ def _remove_halves(folder: Folder) -> None:
     if folder.kind(FOLDER):
         trials = folder.folder(FOLDER)
         for name in trials.names():  # an older vaectl made runs there
-            if _is_member(trials, name) and not RunDir(trials.folder(name)).is_locked():
+            if is_member(trials, name) and not RunDir(trials.folder(name)).is_locked():
                 belongings.remove_run(trials, name)
 
 
@@ -177,7 +178,7 @@ def _clear(folder: Folder) -> list[str]:
             left += [str(below.path / other) for other in belongings.remove(below, _PLACES[name])]
             if not below.names():
                 folder.remove(name)
-        elif _is_member(folder, name):
+        elif is_member(folder, name):
             if RunDir(folder.folder(name)).is_locked():
                 raise RunError(
                     f"{folder.path / name}: another process writes in it", hint="wait for it"
@@ -188,49 +189,6 @@ def _clear(folder: Folder) -> list[str]:
         elif name != ".lock":
             left.append(str(folder.path / name))
     return left
-
-
-def remove_unended(folder: Folder, name: str) -> bool:
-    """Remove a run of the comparison that a kill or an error cut off; tell whether it is gone.
-
-    Raises:
-        RunError: it cannot be removed.
-    """
-    try:
-        if not _is_member(folder, name):
-            return False
-        rundir = RunDir(folder.folder(name))
-        if rundir.has_record and rundir.read_record().status in ("finished", "failed"):
-            return False
-        belongings.remove_run(folder, name)
-        return folder.kind(name) is None
-    except OSError as error:
-        raise unwritable(error) from None
-
-
-def _is_member(folder: Folder, name: str) -> bool:
-    """Tell whether an entry is a run of the comparison, not a copy and not renamed."""
-    if folder.kind(name) != "folder" or folder.kind(f"{name}/config.yaml") != "file":
-        return False
-    with folder.open(f"{name}/config.yaml") as file:
-        return file.readline(1000).decode(errors="replace") == f"# {member_header(name)}\n"
-
-
-def member_header(name: str) -> str:
-    """Return the first line of config.yaml of a comparison's run."""
-    return f"the resolved configuration of {name}"
-
-
-def move(folder: Folder, name: str, new: str) -> None:
-    """Rename an entry within a comparison's directory, durably.
-
-    Raises:
-        RunError: it cannot be renamed.
-    """
-    try:
-        folder.rename(name, new)
-    except OSError as error:
-        raise unwritable(error) from None
 
 
 def write_settings(path: Path, settings: Comparison) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vaectl.base import seals
+from vaectl.members.places import CHECKPOINTS, FILES, checkpoint_file
 from vaectl.objectives.base import with_elbo
 from vaectl.runs import metrics
 from vaectl.runs.checkpoints import Info
@@ -23,11 +24,6 @@ FORMAT_VERSION = 3
 
 Stage = Literal["tuning", "result"]
 Key = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
-
-FILES = ("config.yaml", "run.json", "metrics.csv")
-"""The small files that every run has."""
-CHECKPOINTS = "checkpoints/"
-"""The beginning of the paths of the others: of what stands beside its checkpoints."""
 
 
 class Outcome(NamedTuple):
@@ -200,8 +196,3 @@ class Tested(BaseModel):
     checkpoint: str
     """The digest of the checkpoint that was evaluated."""
     evaluation: Evaluation
-
-
-def checkpoint_file(step: int) -> str:
-    """Return the path, in a run, of the description of the checkpoint of a step."""
-    return f"{CHECKPOINTS}{step}.json"

@@ -10,7 +10,6 @@ into place: a process that is killed at any moment leaves all trials but the one
 
 from __future__ import annotations
 
-import errno
 import json
 import re
 from collections.abc import Callable, Set
@@ -26,11 +25,10 @@ from vaectl.base.formats import refuse_newer
 from vaectl.comparison import views
 from vaectl.comparison.ended import FORMAT_VERSION, Ended, Tested
 from vaectl.data import Dataset
+from vaectl.members.places import MOST_BYTES, unwritable
 from vaectl.runs.checkpoints import DAMAGED
 
 FOLDER = "trials"
-MOST_BYTES = 2**30
-"""The largest sealed file: of a million epochs, the most that a configuration allows."""
 
 _FILE = re.compile(r"[0-9a-f]{16}\.json")
 _Kind = TypeVar("_Kind", bound=BaseModel)
@@ -257,13 +255,3 @@ def write(folder: Folder, name: str, text: str) -> None:
             file.write(text.encode())
     except OSError as error:
         raise unwritable(error) from None
-
-
-def unwritable(error: OSError) -> RunError:
-    """Say that something in a comparison's directory cannot be written."""
-    return RunError(
-        f"{error.filename}: cannot be written: {error.strerror}",
-        hint="put the file or directory itself in its place"
-        if error.errno == errno.ELOOP
-        else "what was written before is intact; the same command continues after it",
-    )

@@ -10,12 +10,12 @@ import json
 from pathlib import Path
 
 from vaectl.base import seals
-from vaectl.base.errors import RunError, remedy
+from vaectl.base.errors import RunError
 from vaectl.base.files import Folder
-from vaectl.comparison.ended import FILES, Ended, checkpoint_file
-from vaectl.comparison.ledger import MOST_BYTES, unwritable, write
-from vaectl.runs.checkpoints import DAMAGED, Info, is_intact, kept
-from vaectl.runs.directory import RunDir
+from vaectl.comparison.ended import Ended
+from vaectl.comparison.ledger import write
+from vaectl.members.places import content, unwritable
+from vaectl.runs.checkpoints import DAMAGED, Info, is_intact
 
 
 def is_there(run: Folder, trial: Ended) -> bool:
@@ -25,31 +25,15 @@ def is_there(run: Folder, trial: Ended) -> bool:
         RunError: that cannot be known.
     """
     # a configuration is that of many trials; each of the others is of one
-    known = {name: _content(run, name) for name in trial.files if name != "config.yaml"}
+    known = {name: content(run, name) for name in trial.files if name != "config.yaml"}
     record = known["run.json"]
     if record is not None and _is_another(record, trial.files["run.json"].encode()):
         return False
-    if any(content == trial.files[name].encode() for name, content in known.items()):
+    if any(found == trial.files[name].encode() for name, found in known.items()):
         return True
     # without any of these a checkpoint still tells
-    gone = all(content is None for content in known.values())
+    gone = all(found is None for found in known.values())
     return gone and any(not _damage(run, info) for info in trial.checkpoints)
-
-
-def small_files(rundir: RunDir) -> dict[str, str]:
-    """Read the files of a run that are sealed with its trial, by their paths in it.
-
-    Raises:
-        RunError: one cannot be read.
-    """
-    names = [*FILES, *(checkpoint_file(info.step) for info in kept(rundir.checkpoints))]
-    found = {name: _content(rundir.folder, name) for name in names}
-    if missing := [name for name, content in found.items() if content is None]:
-        raise RunError(
-            f"{rundir.path / missing[0]}: was removed while the run was trained",
-            hint="the same command trains it again",
-        )
-    return {name: (content or b"").decode() for name, content in found.items()}
 
 
 def mend(run: Folder, trial: Ended) -> list[Path]:
@@ -58,7 +42,7 @@ def mend(run: Folder, trial: Ended) -> list[Path]:
     Raises:
         RunError: one cannot be read or written, or lies behind a link.
     """
-    changed = [name for name in trial.files if _content(run, name) != trial.files[name].encode()]
+    changed = [name for name in trial.files if content(run, name) != trial.files[name].encode()]
     for name in changed:
         try:
             run.folder(name.rpartition("/")[0]).make()
@@ -104,15 +88,3 @@ def _is_another(record: bytes, known: bytes) -> bool:
     except ValueError:
         return False
     return bool(json.loads(record) != json.loads(known))
-
-
-def _content(run: Folder, name: str) -> bytes | None:
-    """Return the content of a file; None if it is gone, or is no file."""
-    try:
-        return run.read(name, MOST_BYTES)
-    except OSError as error:
-        if error.errno in DAMAGED:
-            return None
-        raise RunError(
-            f"{error.filename}: cannot be read: {error.strerror}", hint=remedy(error)
-        ) from None

@@ -13,15 +13,14 @@ runs/<name>/
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from itertools import count
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, final
 
 import jax
 
-from vaectl import data, experiment
+from vaectl import data
 from vaectl.base import devices
 from vaectl.base.devices import DeviceKind
 from vaectl.base.errors import DivergedError, InterruptedRunError, RunError
@@ -34,22 +33,24 @@ from vaectl.comparison.plan import Comparison, Trial, trials
 from vaectl.config.meaning import notes
 from vaectl.config.schema import Config
 from vaectl.evaluation import assess as assessment
+from vaectl.executors import Executor, default
+from vaectl.executors.base import Lost, Pool, Surroundings
 from vaectl.experiment import Stopping, Task
+from vaectl.members.job import Done, Wanted
 from vaectl.objectives.base import label as label_of
 from vaectl.runs import environment, trained
 from vaectl.runs import resume as resumption
 from vaectl.runs.checkpoints import Info, check_place
 from vaectl.runs.directory import RunDir, check_name
 from vaectl.runs.metrics import Row
-from vaectl.runs.quiet import quiet_orbax
 from vaectl.runs.record import Device, Evaluation, Record
-from vaectl.runs.recorder import Recorder, rows_of
-from vaectl.training import footprint, population
-from vaectl.training.events import Note, Phase, Planned, Started, Stopped, Warned, Watch, ignore
-from vaectl.training.fit import Chunk, Epoch
-from vaectl.training.program import Member, Program
-from vaectl.training.step import columns
+from vaectl.sinks.base import Sink
+from vaectl.training import footprint
+from vaectl.training.events import Note, Phase, Planned, Stopped, Warned, Watch, ignore
+from vaectl.training.program import Program
 
+TRIES = 3
+"""How often a member is trained whose worker ends."""
 SAMPLES, SEED = 1, 0
 """The samples per image, and the seed, of the ELBO on the test split."""
 
@@ -102,6 +103,8 @@ def run(
     name: str | None = None,
     force: bool = False,
     device_kind: DeviceKind = "auto",
+    executor: Executor | None = None,
+    sinks: Sequence[Sink] = (),
     watch: Watch = ignore,
 ) -> Result:
     """Train all members that have not been trained, and evaluate the best models.
@@ -112,6 +115,8 @@ def run(
         name: of the directory; None for one made from the settings.
         force: whether a comparison of that name is begun again.
         device_kind: `auto`, `cpu` or `gpu`.
+        executor: where members train; None for the default.
+        sinks: follow the members of the result.
         watch: told of what goes on.
 
     Raises:
@@ -125,7 +130,8 @@ def run(
     path = runs_dir / (name or directory.default_name(settings))
     check_place(path, to_save=True)
     directory.check(settings, path, force=force)
-    task = _task(settings, device_kind, watch)
+    executor = executor or default()
+    task = _task(settings, device_kind, executor.processes, watch)
 
     def tell(text: str) -> None:
         watch(Warned(text))
@@ -141,11 +147,13 @@ def run(
         ledger = Ledger(folder, tell, left_out)
         ledger.check_data(settings.base.data.source, task.dataset)
         running = _Running(folder, settings, task, ledger, stopping)
-        for difference in _differences(ledger, task.place):
-            tell(f"since trials that are there, {difference}")
         try:
+            surroundings = Surroundings(task, folder, sinks, stopping)
+            with executor.open(surroundings) as pool:
+                for difference in _differences(ledger, pool.place):
+                    tell(f"since trials that are there, {difference}")
+                planned = running.run(pool)
             with jax.default_device(task.device):
-                planned = running.run()
                 evaluations = [running.evaluated(trial) for trial in planned]
         except KeyboardInterrupt:
             raise InterruptedRunError(
@@ -166,7 +174,7 @@ def run(
         )
 
 
-def _task(settings: Comparison, device_kind: DeviceKind, watch: Watch) -> Task:
+def _task(settings: Comparison, device_kind: DeviceKind, processes: int, watch: Watch) -> Task:
     """Choose the device and read the data; check that every entry fits."""
     device = devices.select(device_kind)
     watch(Phase(f"reading {settings.base.data.source}"))
@@ -177,7 +185,9 @@ def _task(settings: Comparison, device_kind: DeviceKind, watch: Watch) -> Task:
         each.check_steps()
     with jax.default_device(device):  # as in training: what is traced here is not traced again
         # each is checked, whatever another one needs
-        streamed = {footprint.check_training(each, held_out, device) for each in programs}
+        streamed = {
+            footprint.check_training(each, held_out, device, processes) for each in programs
+        }
     for note in (*dataset.notes, *notes(settings.base)):
         watch(Note(f"note: {note}"))
     return Task(settings.base, dataset, device, any(streamed), watch)
@@ -197,12 +207,11 @@ class _Running:
     ) -> None:
         self.problems: list[str] = []
         self._folder, self._settings, self._ledger = folder, settings, ledger
-        self._task, self._watch, self._stopping = task, task.watch, stopping
-        self._dataset, self._device = task.dataset, task.device
+        self._dataset, self._watch, self._stopping = task.dataset, task.watch, stopping
         of_each = len(settings.seeds) + (settings.tuning.members if settings.tuning else 0)
         self._members = of_each * len(settings.entries)
-        self._train, self._validation = task.images()
-        self._how, _ = population.strategy(task.device, self._train)
+        self._lost: Counter[Trial] = Counter()
+        """How often the worker of a trial ended before it did."""
 
     def key(self, trial: Trial) -> str:
         """Return the key of a trial in the ledger, perhaps the one that an older vaectl gave it."""
@@ -210,23 +219,136 @@ class _Running:
         known = (key for key in keys if key in ledger.ended or ledger.was_sealed(key))
         return next(known, keys[0])
 
-    def run(self) -> list[Trial]:
-        """Run what is missing; return all trials, those that tuning added among them."""
-        settings = self._settings
+    def run(self, pool: Pool) -> list[Trial]:
+        """Run what is missing; return all trials that ended, those that tuning added among them.
+
+        An entry of the comparison goes on until it waits for trials that are under way; then the
+        next one has its turn. So one worker does all of an entry before it begins another.
+        """
         self._plan()
-        planned = []
-        for label, experiment_ in settings.entries.items():
-            rates = [experiment_.optimizer.chosen.learning_rate]
-            if settings.tuning:
-                tried = self._tuned(label, experiment_, settings.tuning)
-                planned += tried
-                rates = plan.best_rate(self._scores(tried))
-            result = trials(label, "result", experiment_, rates, settings.seeds)
-            self._fit(result)
-            if not result:  # no learning rate trains
-                self._plan(-len(settings.seeds))
-            planned += result
-        return planned
+        entries = [_Entry(self._steps(*entry)) for entry in self._settings.entries.items()]
+        training: dict[str, tuple[_Entry, Trial]] = {}
+        while True:
+            while pool.room and (entry := next(filter(self._has_work, entries), None)):
+                self._leave_if_asked()
+                chosen, entry.missing = entry.missing[: pool.most], entry.missing[pool.most :]
+                entry.training |= {*chosen}
+                training |= {_member(trial): (entry, trial) for trial in chosen}
+                self._submit(pool, chosen)
+            if not training:
+                planned = [trial for entry in entries for trial in entry.trials]
+                return [trial for trial in planned if trial not in self._lost]
+            message = pool.receive()
+            match message:
+                case Done():
+                    entry, trial = training.pop(message.member)
+                    entry.training.remove(trial)
+                    self._end(trial, message)
+                case Lost(members, why):
+                    for name in members:
+                        entry, trial = training.pop(name)
+                        entry.training.remove(trial)
+                        if self._is_tried_again(trial, why):
+                            entry.missing.append(trial)
+                case None:
+                    pass
+                case _:
+                    self._watch(message)
+
+    def _has_work(self, entry: _Entry) -> bool:
+        """Take an entry to trials that are missing, if it waits for none; tell if there are any."""
+        while not entry.missing and not entry.training:
+            wanted = next(entry.steps, None)
+            if wanted is None:
+                return False
+            entry.trials += wanted
+            for trial in wanted:
+                if self._done(trial):
+                    self._watch(Stopped(_member(trial), "finished"))
+                else:
+                    entry.missing.append(trial)
+        return bool(entry.missing)
+
+    def _steps(self, label: str, settings: Config) -> Iterator[list[Trial]]:
+        """Yield the trials of an entry; each list when all before it have ended."""
+        rates = [settings.optimizer.chosen.learning_rate]
+        if self._settings.tuning:
+            scores = yield from self._tuned(label, settings, self._settings.tuning)
+            rates = plan.best_rate(scores)
+        if not rates:  # no learning rate trains
+            self._plan(-len(self._settings.seeds))
+        yield trials(label, "result", settings, rates, self._settings.seeds)
+
+    def _tuned(
+        self, label: str, settings: Config, tuning: plan.Tuning
+    ) -> Generator[list[Trial], None, dict[float, float]]:
+        """Try learning rates until the best of them lies between two others; return all scores."""
+        rates = first = tuning.rates(settings.optimizer.chosen.learning_rate)
+        tried: list[Trial] = []
+        while True:
+            added = trials(label, "tuning", settings, rates, tuning.seeds)
+            known = all(map(self._done, added))
+            yield added
+            tried += added
+            scores = plan.scores(
+                [self._ended(trial).outcome for trial in tried if trial not in self._lost]
+            )
+            wanted = tuning.grown(scores)
+            rates = wanted[: tuning.growth - (len(scores) - len(first))]
+            if not wanted:
+                return scores
+            best = plan.best_rate(scores)
+            why = f"{best[0]:g} is best, at its edge" if best else "all of it diverged"
+            more = " and ".join(f"{rate:g}" for rate in rates)
+            grows = f"grows by {more}" if more else "has grown by all that tuning.growth allows"
+            if not known:
+                self._watch(Note(f"{label}: the grid {grows}: {why}"))
+            if not rates:
+                return scores
+            self._plan(len(rates) * len(tuning.seeds))
+
+    def _submit(self, pool: Pool, chosen: Sequence[Trial]) -> None:
+        for trial in chosen:
+            self._tell_why(trial)
+        if pool.most > 1:
+            self._watch(Phase(f"{chosen[0].label}: {len(chosen)} member{'s' * (len(chosen) > 1)}"))
+        runs = [trial.run_name if trial.stage == "result" else None for trial in chosen]
+        pool.submit(
+            [Wanted(_member(t), t.settings, run) for t, run in zip(chosen, runs, strict=True)]
+        )
+
+    def _is_tried_again(self, trial: Trial, why: str) -> bool:
+        """Tell whether a trial whose worker ended is trained again; if not, it is a problem."""
+        self._lost[trial] += 1
+        times = self._lost[trial]
+        if times < TRIES:
+            self._watch(Warned(f"{trial}: {why}; it is tried again"))
+            return True
+        self.problems.append(f"{trial}: its worker ended {times} times: {why}")
+        self._watch(Stopped(_member(trial), "failed", why))
+        return False
+
+    def _end(self, trial: Trial, done: Done) -> None:
+        """Seal a trial that ended."""
+        self._lost.pop(trial, None)
+        settings = trial.settings
+        ended = Ended(
+            key=self.key(trial),
+            number=self._ledger.next_number,
+            label=trial.label,
+            stage=trial.stage,
+            optimizer=settings.optimizer.name,
+            learning_rate=trial.learning_rate,
+            seed=settings.seed,
+            error=done.error,
+            quantity=settings.objective.chosen.best,
+            rows=list(done.rows),
+            files=dict(done.files),
+        )
+        self._ledger.add(ended)
+        quantity = label_of(ended.quantity)
+        came_to = done.error or f"best validation {quantity} {ended.outcome.best:.2f}"
+        self._watch(Note(f"{trial}: {came_to}"))
 
     def evaluated(self, trial: Trial) -> Evaluation | None:
         """Check the run of a trial of the result; evaluate it on the test split, if never done."""
@@ -289,97 +411,10 @@ class _Running:
     def _ended(self, trial: Trial) -> Ended:
         return self._ledger.ended[self.key(trial)]
 
-    def _tuned(self, label: str, settings: Config, tuning: plan.Tuning) -> list[Trial]:
-        """Try learning rates until the best of them lies between two others."""
-        rates = first = tuning.rates(settings.optimizer.chosen.learning_rate)
-        tried: list[Trial] = []
-        while rates:
-            added = trials(label, "tuning", settings, rates, tuning.seeds)
-            known = all(map(self._done, added))
-            self._fit(added)
-            tried += added
-            scores = self._scores(tried)
-            wanted = tuning.grown(scores)
-            rates = wanted[: tuning.growth - (len(scores) - len(first))]
-            if wanted:
-                best = plan.best_rate(scores)
-                why = f"{best[0]:g} is best, at its edge" if best else "all of it diverged"
-                more = " and ".join(f"{rate:g}" for rate in rates)
-                grows = f"grows by {more}" if more else "has grown by all that tuning.growth allows"
-                if not known:
-                    self._watch(Note(f"{label}: the grid {grows}: {why}"))
-                if rates:
-                    self._plan(len(rates) * len(tuning.seeds))
-        return tried
-
     def _plan(self, more: int = 0) -> None:
         """Tell how many members there are, after so many more."""
         self._members += more
         self._watch(Planned(self._members, self._settings.base.epochs))
-
-    def _scores(self, tried: Sequence[Trial]) -> dict[float, float]:
-        return plan.scores([self._ended(trial).outcome for trial in tried])
-
-    def _fit(self, wanted: Sequence[Trial]) -> None:
-        """Train those of one optimizer's members that are not in the ledger."""
-        missing = []
-        for trial in wanted:
-            if self._done(trial):
-                self._watch(Stopped(_member(trial), "finished"))
-            else:
-                missing.append(trial)
-        if not missing:
-            return
-        label = missing[0].label
-        program = _program(missing[0].settings, self._dataset)
-        for trial in missing:
-            self._tell_why(trial)
-            if trial.stage == "result":
-                self._make_way(trial.run_name)
-        starts = jax.device_put([Member.of(t.settings) for t in missing], self._device)
-        self._watch(Phase(f"{label}: {len(missing)} member{'s' * (len(missing) > 1)}"))
-        with quiet_orbax(), ExitStack() as running:
-            tracks = [_Member(trial, running.enter_context(ExitStack())) for trial in missing]
-            for index, event in population.fit(
-                program, starts, self._train, self._validation, self._how
-            ):
-                member = tracks[index]
-                if not member.started:
-                    self._start(member)
-                if isinstance(event, DivergedError):
-                    self._end(member, str(event))
-                    continue
-                member.take(event)
-                self._watch(event._replace(member=member.name))
-                if isinstance(event, Epoch) and event.epoch == program.epochs:
-                    self._end(member)
-                    continue  # others that train beside it have ended in this epoch too
-                self._leave_if_asked()
-
-    def _start(self, member: _Member) -> None:
-        """Begin a member; one of the result begins its run."""
-        member.started = True
-        if member.trial.stage == "result":
-            member.recorder = member.open.enter_context(self._recording(member))
-        directory_ = member.recorder.rundir.path if member.recorder else None
-        self._watch(Started(member.name, member.trial.settings, self._dataset, directory_))
-
-    @contextmanager
-    def _recording(self, member: _Member) -> Iterator[Recorder]:
-        """Write the run of a trial of the result; its record says how it ended."""
-        settings, name = member.trial.settings, member.trial.run_name
-        with RunDir.create(self._folder.path, name, name, force=False) as rundir:
-            task = self._task._replace(settings=settings)
-            record = experiment.first_record(task, rundir)
-            recorder = Recorder(rundir, settings, record, columns(task.program))
-            recorder.begin(directory.member_header(name))
-            try:
-                with recorder.saving():
-                    yield recorder
-            except BaseException as error:
-                recorder.end("interrupted", str(error))
-                raise
-            recorder.end("failed" if member.error else "finished", member.error)
 
     def _leave_if_asked(self) -> None:
         if self._stopping():
@@ -417,45 +452,6 @@ class _Running:
         if ended is not None and ended.label == trial.label and not run.exists():
             self._watch(Warned(f"{run}: gone: {trial} is trained again"))
 
-    def _end(self, member: _Member, error: str = "") -> None:
-        """Write down a member that ended; one of the result leaves a run."""
-        trial, member.error = member.trial, error
-        member.open.close()
-        recorder = member.recorder
-        files = members.small_files(recorder.rundir) if recorder else {}
-        self._watch(Stopped(member.name, "failed" if error else "finished", error))
-        settings = trial.settings
-        ended = Ended(
-            key=self.key(trial),
-            number=self._ledger.next_number,
-            label=trial.label,
-            stage=trial.stage,
-            optimizer=settings.optimizer.name,
-            learning_rate=trial.learning_rate,
-            seed=settings.seed,
-            error=error,
-            quantity=settings.objective.chosen.best,
-            rows=member.rows,
-            files=files,
-        )
-        self._ledger.add(ended)
-        came_to = error or f"best validation {label_of(ended.quantity)} {ended.outcome.best:.2f}"
-        self._watch(Note(f"{trial}: {came_to}"))
-
-    def _make_way(self, name: str) -> None:
-        """Remove a run of that name that never ended, and move anything else aside."""
-        there = self._folder.names()
-        if name not in there:
-            return
-        run = self._folder.folder(name)
-        if self._folder.kind(name) == "folder" and RunDir(run).is_locked():
-            raise RunError(f"{run.path}: another process writes in it", hint="wait for it")
-        if directory.remove_unended(self._folder, name):
-            return
-        aside = next(place for n in count(1) if (place := f"{name}.{n}") not in there)
-        directory.move(self._folder, name, aside)
-        self._watch(Warned(f"{name} is there, and not of a sealed trial: renamed to {aside}"))
-
 
 def _differences(ledger: Ledger, place: Device) -> list[str]:
     """Say what differs from when the trials that are there ran, and may change last bits."""
@@ -471,29 +467,24 @@ def _member(trial: Trial) -> str:
     return trial.run_name + of_tuning
 
 
+def _wanted(trial: Trial) -> Wanted:
+    run = trial.run_name if trial.stage == "result" else None
+    return Wanted(_member(trial), trial.settings, run)
+
+
 def _program(settings: Config, dataset: data.Dataset) -> Program:
     return Program.of(settings, images=len(dataset.train.images), image_shape=dataset.image_shape)
 
 
 @final
-class _Member:
-    """A trial while it trains."""
+class _Entry:
+    """An entry of the comparison under way."""
 
-    def __init__(self, trial: Trial, opened: ExitStack) -> None:
-        self.trial = trial
-        self.name = _member(trial)
-        self.rows: list[Row] = []
-        self.started = False
-        self.error = ""
-        """Why it diverged."""
-        self.open = opened
-        """The contexts that are left when it ends."""
-        self.recorder: Recorder | None = None
-        """The writer of its run, if it leaves one."""
-
-    def take(self, event: Chunk | Epoch) -> None:
-        """Write an event into the run, and keep an epoch's numbers."""
-        if self.recorder:
-            self.recorder.take(event)
-        if isinstance(event, Epoch):
-            self.rows += rows_of(event)
+    def __init__(self, steps: Iterator[list[Trial]]) -> None:
+        self.steps = steps
+        self.trials: list[Trial] = []
+        """All trials that it has asked for."""
+        self.missing: list[Trial] = []
+        """Those to train."""
+        self.training: set[Trial] = set()
+        """Those under way."""

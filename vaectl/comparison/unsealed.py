@@ -9,10 +9,11 @@ from pydantic import ValidationError
 from vaectl.base.errors import VaectlError
 from vaectl.base.files import Folder
 from vaectl.comparison import views
-from vaectl.comparison.ended import FILES, Ended, Outcome, checkpoint_file
-from vaectl.comparison.ledger import FOLDER, MOST_BYTES, unwritable, write_sealed
+from vaectl.comparison.ended import Ended, Outcome
+from vaectl.comparison.ledger import FOLDER, write_sealed
 from vaectl.comparison.plan import Trial
 from vaectl.config import reading
+from vaectl.members.places import FILES, MOST_BYTES, checkpoint_file, unwritable
 from vaectl.runs.checkpoints import kept
 from vaectl.runs.metrics import Row
 

@@ -32,6 +32,7 @@ _ORBAX = re.compile(
 _EVALUATION = r"evaluation\.json"
 RUN: Made = {
     r"config\.yaml": rb"# the resolved configuration of ",
+    r"curve\.jsonl": rb"\[\d",
     r"metrics\.csv": rb"epoch,step,split,",
     _EVALUATION: rb'\{\s*"(train|validation|test)": \{',
     r"\.evaluation\.lock": rb"\Z",

@@ -8,6 +8,7 @@ prints.
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import NamedTuple, final
 
 import jax.numpy as jnp
@@ -61,6 +62,21 @@ class Epoch(NamedTuple):
     state: TrainState
     member: str = ""
     """The member's name; empty until a watcher is told."""
+
+
+class Saved(NamedTuple):
+    """A state to train on from, perhaps inside an epoch. Training donates it."""
+
+    state: TrainState
+    sums: Mapping[str, float] = MappingProxyType({})
+    """Terms over the images that its epoch trained on before, in nats."""
+    seconds: float = 0.0
+    """Seconds of training in its epoch before."""
+
+    @property
+    def step(self) -> int:
+        """The number of steps before."""
+        return int(self.state.step)
 
 
 def compile_ahead(program: Program, member: Member, train: Images, validation: Images) -> None:

@@ -20,13 +20,14 @@ from vaectl.training.fit import CHUNK_BYTES
 from vaectl.training.program import Member, Program
 
 
-def check_training(program: Program, held_out: int, device: jax.Device) -> bool:
+def check_training(program: Program, held_out: int, device: jax.Device, processes: int = 1) -> bool:
     """Refuse a run that does not fit; say whether it fits if its images stay in host memory.
 
     Args:
         program: what is to be trained.
         held_out: images to validate on.
         device: where.
+        processes: so many train such a run at once.
 
     Returns:
         Whether the images must be streamed: never to a CPU, which shares their memory.
@@ -35,6 +36,7 @@ def check_training(program: Program, held_out: int, device: jax.Device) -> bool:
         ConfigError: with what is needed, and the key that is best lowered.
     """
     there, images = devices.memory_of(device), (program.images + held_out) * program.pixels
+    there //= processes
     if _at_most(program, held_out) <= there:
         return False
     need = of_training(program, held_out)
@@ -46,7 +48,8 @@ def check_training(program: Program, held_out: int, device: jax.Device) -> bool:
     if too_much := memory.excess(need, there):
         smaller = _halves(program)
         key = min(smaller, key=lambda key: _at_most(smaller[key], held_out))
-        raise ConfigError(f"this run {too_much}", hint=f"lower {key}")
+        hint = f"lower {key}" + ", or train in fewer processes" * (processes > 1)
+        raise ConfigError(f"this run {too_much}", hint=hint)
     return False
 
 

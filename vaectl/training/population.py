@@ -8,6 +8,7 @@ through the one compiled program, and each ends with the same bits as when train
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Literal
 
 import jax
@@ -21,7 +22,7 @@ from vaectl.evaluation import means as evaluation
 from vaectl.evaluation.means import Images
 from vaectl.training import compiled, footprint, step
 from vaectl.training import fit as fitting
-from vaectl.training.fit import Chunk, Epoch
+from vaectl.training.fit import Chunk, Epoch, Saved
 from vaectl.training.program import Member, Program, TrainState
 from vaectl.training.step import Sums
 
@@ -43,21 +44,35 @@ def fit(
     train: Images,
     validation: Images,
     how: Strategy,
+    saved: Mapping[int, Saved] = MappingProxyType({}),
 ) -> Iterator[tuple[int, Chunk | Epoch | DivergedError]]:
-    """Train each member from its start to the last epoch; yield what happens, and to which.
+    """Train each member to the last epoch; yield what happens, and to which.
 
     A member that diverges ends with the error; the others go on. Members that train together share
     the time of an epoch equally, and equal runs alone to rounding; more of them than the device has
     memory for train in groups.
+
+    Args:
+        program: what is compiled.
+        members: who trains.
+        train: on the device, or in host memory.
+        validation: likewise.
+        how: `strategy`.
+        saved: where some of the members, by their index, go on; these always take turns.
     """
     if how == "in turn" or isinstance(train, np.ndarray):
-        yield from _in_turn(program, members, train, validation)
+        for index, member in enumerate(members):
+            yield from _alone(program, index, member, train, validation, saved.get(index))
         return
-    size = at_once(program, len(members), len(validation), next(iter(train.devices())))
-    for first in range(0, len(members), size):
-        group = members[first : first + size]
-        for index, event in _together(program, group, train, validation):
-            yield first + index, event
+    for index, state in saved.items():
+        yield from _alone(program, index, members[index], train, validation, state)
+    new = [index for index in range(len(members)) if index not in saved]
+    size = at_once(program, len(new), len(validation), next(iter(train.devices())))
+    for first in range(0, len(new), size):
+        group = new[first : first + size]
+        of_group = [members[index] for index in group]
+        for index, event in _together(program, of_group, train, validation):
+            yield group[index], event
 
 
 def at_once(program: Program, members: int, held_out: int, device: jax.Device) -> int:
@@ -68,16 +83,22 @@ def at_once(program: Program, members: int, held_out: int, device: jax.Device) -
     return min(max((devices.memory_of(device) - images) // each, 1), members)
 
 
-def _in_turn(
-    program: Program, members: Sequence[Member], train: Images, validation: Images
+def _alone(
+    program: Program,
+    index: int,
+    member: Member,
+    train: Images,
+    validation: Images,
+    saved: Saved | None,
 ) -> Iterator[tuple[int, Chunk | Epoch | DivergedError]]:
-    for index, member in enumerate(members):
-        state = compiled.init(program, member)
-        try:
-            for event in fitting.fit(program, member, state, train, validation):
-                yield index, event
-        except DivergedError as error:
-            yield index, error
+    state, sums, seconds = saved or Saved(compiled.init(program, member))
+    try:
+        for event in fitting.fit(
+            program, member, state, train, validation, sums=sums, seconds=seconds
+        ):
+            yield index, event
+    except DivergedError as error:
+        yield index, error
 
 
 def _together(

@@ -1,0 +1,54 @@
+"""Processes that compute for this one, each with CPU cores of its own.
+
+A process begins anew, without what this one has imported: it takes its cores before a library
+counts them, loads the files of `--plugin`, and only then imports the function that it runs.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+from collections.abc import Callable, Set
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from vaectl.base import plugins
+
+
+def start(
+    function: Callable[..., None], *arguments: object, cores: Set[int]
+) -> tuple[BaseProcess, Connection]:
+    """Start a process that calls `function(connection, *arguments)`.
+
+    It heeds neither SIGINT nor SIGTERM: who started it hears them too, and tells it.
+
+    Args:
+        function: of a module, so that it can be imported.
+        arguments: picklable, and of no plug that a file defines.
+        cores: numbers of CPU cores, which are all that the process may use.
+
+    Returns:
+        The process, and this end of the pipe to it.
+    """
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    payload = pickle.dumps((function, arguments))
+    process = context.Process(
+        target=_begin, args=(theirs, frozenset(cores), plugins.files(), payload), daemon=True
+    )
+    process.start()
+    theirs.close()
+    return process, ours
+
+
+def _begin(connection: Connection, cores: Set[int], files: list[Path], payload: bytes) -> None:
+    os.sched_setaffinity(0, cores)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    for file in files:
+        plugins.load_file(file)
+    function, arguments = pickle.loads(payload)  # noqa: S301  # from the process that started this
+    function(connection, *arguments)

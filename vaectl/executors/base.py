@@ -1,0 +1,126 @@
+"""The protocol of executors: what trains the members of a comparison.
+
+An executor opens a pool. The pool takes jobs while it has room, and tells what happens in them. It
+alone knows where they are computed; who uses it plans, and keeps the results.
+"""
+
+from __future__ import annotations
+
+import difflib
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from vaectl.base import plugins
+from vaectl.base.errors import ConfigError
+from vaectl.base.files import Folder
+from vaectl.base.plugs import Plug
+from vaectl.config import reading
+from vaectl.experiment import Task
+from vaectl.members.job import Done, Job
+from vaectl.runs.record import Device
+from vaectl.sinks.base import Sink
+from vaectl.training.events import Event
+
+
+class Lost(NamedTuple):
+    """Members of a job that ended without a result, because their worker did."""
+
+    members: Sequence[str]
+    why: str
+
+
+Message = Event | Done | Lost
+
+
+class Surroundings(NamedTuple):
+    """Where a pool works, and for whom."""
+
+    task: Task
+    """The data and the device."""
+    folder: Folder
+    """Where members leave their runs."""
+    sinks: Sequence[Sink]
+    """Each follows the members that leave a run."""
+    stopping: Callable[[], bool]
+    """Tells whether a signal has asked to stop."""
+
+
+class Pool(Protocol):
+    """Workers. When its context is left, members under way are saved, and cut off."""
+
+    most: int
+    """The most members of a job."""
+
+    @property
+    def room(self) -> int:
+        """The number of jobs that it would begin at once."""
+
+    @property
+    def place(self) -> Device:
+        """The hardware and software of a worker, which last bits depend on."""
+
+    def submit(self, job: Job) -> None:
+        """Take a job."""
+
+    def receive(self) -> Message | None:
+        """Wait for a message of a job; None when nothing happened for a moment.
+
+        Raises:
+            KeyboardInterrupt: asked to stop.
+            VaectlError: a job failed; what other jobs did until then is kept.
+        """
+
+
+class Executor(Plug, kind="executor"):
+    """Settings, and how a pool is opened."""
+
+    argument: ClassVar[str] = ""
+    """The setting that may follow the name, as in `processes:2`."""
+
+    @property
+    def processes(self) -> int:
+        """The number of members that train at once on this machine, each with its own memory."""
+        return 1
+
+    @abstractmethod
+    def open(self, surroundings: Surroundings) -> AbstractContextManager[Pool]:
+        """Start workers.
+
+        Raises:
+            ConfigError: they cannot work here.
+        """
+
+
+def default() -> Executor:
+    """Return the executor of a command that names none: this process."""
+    executor: Executor = Executor.known["local"]()
+    return executor
+
+
+def parse(text: str, option: str = "--executor") -> Executor:
+    """Read an executor as an option has it: NAME, or NAME:VALUE.
+
+    Raises:
+        ConfigError: no such executor, or a wrong value.
+    """
+    origin = f"{option} {text}"
+    name, colon, value = text.partition(":")
+    if name not in Executor.known:
+        plugins.load_installed()
+    if name not in Executor.known:
+        known = sorted(Executor.known)
+        near = "".join(f"; did you mean {n}?" for n in difflib.get_close_matches(name, known, n=1))
+        raise ConfigError(
+            f"{origin}: no executor {name!r} among {', '.join(known)}{near}",
+            hint="--plugin FILE.py loads an executor of your own",
+        )
+    plug = Executor.known[name]
+    if colon and not plug.argument:
+        raise ConfigError(f"{origin}: {name} takes no value", hint=f"{option} {name}")
+    values: dict[str, Any] = {plug.argument: reading.parse_value(value, origin)} if colon else {}
+    origins: reading.Origins = {(plug.argument,): origin} if colon else {}
+    hint = f"{option} {name}:VALUE, where VALUE is its {plug.argument}"
+    built: Executor = reading.build(plug, values, origins, hint=hint)
+    return built

@@ -1,0 +1,75 @@
+"""The executor `local`: this process."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import final
+
+import jax
+
+from vaectl.executors.base import Executor, Message, Surroundings
+from vaectl.follow import follow
+from vaectl.members import job as jobs
+from vaectl.members.job import Done, Job
+from vaectl.runs.record import Device
+from vaectl.training.events import Event, Watch
+
+
+@final
+class Local(Executor, name="local"):
+    """Train in this process: members of one job in turn on a CPU, together on an accelerator."""
+
+    @contextmanager
+    def open(self, surroundings: Surroundings) -> Iterator[_Pool]:
+        """Open a pool of one worker, which works while it is listened to."""
+        told: deque[Message] = deque()
+        device = surroundings.task.device
+        with jax.default_device(device), follow(surroundings.sinks, told.append) as tell:
+            pool = _Pool(surroundings, told, tell)
+            try:
+                yield pool
+            finally:
+                pool.close()
+
+
+@final
+class _Pool:
+    most = 2**32
+
+    def __init__(self, surroundings: Surroundings, told: deque[Message], tell: Watch) -> None:
+        self._surroundings, self._told, self._tell = surroundings, told, tell
+        self._job: Generator[Event | Done, None, None] | None = None
+        self._members = 0
+        """The members of the job that have not ended."""
+
+    @property
+    def room(self) -> int:
+        return int(self._job is None)
+
+    @property
+    def place(self) -> Device:
+        return self._surroundings.task.place
+
+    def submit(self, job: Job) -> None:
+        task, folder, _, stopping = self._surroundings
+        self._job, self._members = jobs.train(job, task, folder, stopping), len(job)
+
+    def receive(self) -> Message | None:
+        if not self._told and self._job:
+            message = next(self._job)
+            if isinstance(message, Done):
+                self._told.append(message)
+                self._members -= 1
+                if not self._members:
+                    self.close()
+            else:
+                self._tell(message)
+        return self._told.popleft() if self._told else None
+
+    def close(self) -> None:
+        """End the job; a member that trains saves its state, and its run says so."""
+        if self._job:
+            self._job.close()
+        self._job = None

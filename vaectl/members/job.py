@@ -1,0 +1,260 @@
+"""A job: members of one program that one worker trains, and the run that each leaves.
+
+A member is a training of a comparison. Its run is complete in itself: it goes through the same
+loop, and the same writer, as that of `vaectl train`. A run that was cut off goes on where it was,
+and ends in the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple, final
+
+import jax
+from pydantic import TypeAdapter
+
+from vaectl import experiment
+from vaectl.base.errors import ConfigError, DataError, DivergedError, RunError
+from vaectl.base.files import Folder
+from vaectl.config.schema import Config
+from vaectl.experiment import Task
+from vaectl.members import places
+from vaectl.runs import environment, metrics
+from vaectl.runs import resume as resumption
+from vaectl.runs.directory import RunDir
+from vaectl.runs.metrics import Row, StoredRow
+from vaectl.runs.quiet import quiet_orbax
+from vaectl.runs.recorder import Recorder, rows_of
+from vaectl.training import population
+from vaectl.training.events import Event, Started, Stopped, Warned
+from vaectl.training.fit import Chunk, Epoch, Saved
+from vaectl.training.program import Member
+from vaectl.training.step import columns
+
+CURVE = "curve.jsonl"
+"""The metrics of a run under way, unrounded: as its trial has them, if it goes on."""
+_ROW: TypeAdapter[Row] = TypeAdapter(StoredRow)
+
+
+class Wanted(NamedTuple):
+    """A member to train."""
+
+    name: str
+    """Its name in events."""
+    settings: Config
+    run: str | None = None
+    """The name of the run that it leaves; None if only its numbers are wanted."""
+
+
+class Done(NamedTuple):
+    """The result of a member that ended."""
+
+    member: str
+    rows: Sequence[Row]
+    """Its metrics."""
+    error: str
+    """Why it diverged; empty if it finished."""
+    files: Mapping[str, str]
+    """The small files of its run as text, by their paths in it."""
+
+
+Job = Sequence[Wanted]
+
+
+def train(
+    job: Job, task: Task, folder: Folder, stopping: Callable[[], bool]
+) -> Generator[Event | Done, None, None]:
+    """Train the members of a job, in turn or together; yield what happens, and each result.
+
+    Args:
+        job: members whose settings differ in seed and learning rate alone.
+        task: the data and the device; its settings and its watcher are not used.
+        folder: where the members leave their runs.
+        stopping: tells whether a signal has asked to stop; a member that was in its last epoch
+            ends all the same.
+
+    Raises:
+        KeyboardInterrupt: asked to stop; the runs' states are saved.
+        RunError: something cannot be written.
+    """
+    task = task._replace(settings=job[0].settings)
+    program, (images, validation) = task.program, task.images()
+    last = program.epochs * program.steps_per_epoch
+    how, _ = population.strategy(task.device, images)
+    starts = jax.device_put([Member.of(each.settings) for each in job], task.device)
+    with quiet_orbax(), ExitStack() as running:
+        tracks = [_Track(each, task, folder, running.enter_context(ExitStack())) for each in job]
+        for track in tracks:
+            yield from track.prepare()
+        going = [index for index, track in enumerate(tracks) if track.step < last]
+        for track in tracks:
+            if track.step == last:  # it was killed before its result was kept
+                yield from track.end()
+        saved = {at: state for at, index in enumerate(going) if (state := tracks[index].saved)}
+        members = [starts[index] for index in going]
+        for at, event in population.fit(program, members, images, validation, how, saved):
+            track = tracks[going[at]]
+            if not track.started:
+                yield track.start()
+            if isinstance(event, DivergedError):
+                yield from track.end(str(event))
+                continue
+            track.take(event)
+            yield event._replace(member=track.wanted.name)
+            if isinstance(event, Epoch) and event.epoch == program.epochs:
+                yield from track.end()
+                continue  # others that train beside it have ended in this epoch too
+            if stopping():
+                track.save(event)
+                raise KeyboardInterrupt
+
+
+@final
+class _Track:
+    """A member while it trains."""
+
+    def __init__(self, wanted: Wanted, task: Task, folder: Folder, opened: ExitStack) -> None:
+        self.wanted = wanted
+        self.started = False
+        self.saved: Saved | None = None
+        """The state that it goes on from, until it trains."""
+        self.step = 0
+        """The last step that it has taken before."""
+        self._told: list[Event] = []
+        self._task = task._replace(settings=wanted.settings, watch=self._told.append)
+        self._folder = folder
+        self._open = opened
+        """The contexts that are left when it ends."""
+        self._rows: list[Row] = []
+        self._recorder: Recorder | None = None
+        """The writer of its run, if it leaves one."""
+        self._error = ""
+
+    def prepare(self) -> Iterator[Event]:
+        """Take up the run that was cut off, or make room for a new one."""
+        name = self.wanted.run
+        if name is None:
+            return
+        found = self._take_up(name)
+        if found:
+            recorder, self.saved = found
+            self.step = self.saved.step if self.saved else 0
+            self._record(recorder, self._open)
+            yield from self._told
+        elif aside := places.clear(self._folder, name):
+            yield Warned(f"{name} is there, and not of a sealed trial: renamed to {aside}")
+
+    def start(self) -> Started:
+        """Begin; a member that leaves a run begins that."""
+        self.started = True
+        task, name = self._task, self.wanted.run
+        if name is not None and self._recorder is None:
+            rundir = self._open.enter_context(
+                RunDir.create(self._folder.path, name, name, force=False)
+            )
+            record = experiment.first_record(task, rundir)
+            self._record(Recorder(rundir, task.settings, record, columns(task.program)), self._open)
+        place = self._recorder.rundir.path if self._recorder else None
+        return Started(self.wanted.name, task.settings, task.dataset, place, self.step)
+
+    def take(self, event: Chunk | Epoch) -> None:
+        """Write an event into the run, and keep an epoch's numbers."""
+        if self._recorder:
+            self._recorder.take(event)
+        if isinstance(event, Epoch):
+            rows = rows_of(event)
+            self._rows += rows
+            if self._recorder:
+                with _writing():
+                    self._recorder.rundir.folder.append(CURVE, _text(rows))
+
+    def save(self, event: Chunk | Epoch) -> None:
+        """Save the state, from which the run can go on."""
+        if self._recorder:
+            self._recorder.save(event)
+
+    def end(self, error: str = "") -> Iterator[Event | Done]:
+        """Write how it ended, and yield its result."""
+        self._error = error
+        self._open.close()
+        files = {}
+        if self._recorder:
+            rundir = self._recorder.rundir
+            with _writing():
+                if rundir.folder.kind(CURVE):
+                    rundir.folder.remove(CURVE)
+            files = places.small_files(rundir)
+        yield Stopped(self.wanted.name, "failed" if error else "finished", error)
+        yield Done(self.wanted.name, self._rows, error, files)
+
+    def _take_up(self, name: str) -> tuple[Recorder, Saved | None] | None:
+        """Go on with a run of these settings that was cut off here; None if there is none."""
+        task, wanted = self._task, self.wanted.settings
+        rundir = RunDir(self._folder.folder(name))
+        try:
+            if not places.is_member(self._folder, name) or not rundir.has_record:
+                return None
+            with ExitStack() as held:
+                held.enter_context(rundir.lock())
+                record = rundir.read_record()
+                stored = rundir.read_config()
+                resumption.check_unchanged(name, stored, record)
+                dataset = task.dataset
+                record.check_data(wanted.data.source, dataset.fingerprint, dataset.image_shape)
+                elsewhere = resumption.differences(record, environment.versions(), task.place)
+                elsewhere += resumption.changed_plugs(wanted, record)
+                ended = record.status not in ("running", "interrupted")
+                if ended or elsewhere or stored != wanted:
+                    return None
+                recorder, saved = experiment.go_on(task, rundir, record)
+                self._rows = _curve(rundir.folder, recorder.rows)
+                self._open.push(held.pop_all())
+                return recorder, saved
+        except (ConfigError, DataError, OSError, RunError, ValueError):
+            self._told.clear()
+            return None  # it is trained from the beginning
+
+    def _record(self, recorder: Recorder, opened: ExitStack) -> None:
+        """Write a run until the contexts are left; its record says how it ended."""
+        self._recorder = recorder
+        opened.enter_context(self._recording(recorder))
+
+    @contextmanager
+    def _recording(self, recorder: Recorder) -> Iterator[None]:
+        recorder.begin(places.header(recorder.rundir.name))
+        with _writing(), recorder.rundir.folder.replacing(CURVE) as file:
+            file.write(_text(self._rows))
+        try:
+            with recorder.saving():
+                yield
+        except BaseException as error:
+            recorder.end("interrupted", str(error))
+            raise
+        recorder.end("failed" if self._error else "finished", self._error)
+
+
+def _curve(run: Folder, rows: Sequence[Row]) -> list[Row]:
+    """Read the unrounded rows of a run that goes on.
+
+    Raises:
+        OSError: they cannot be read.
+        ValueError: its rows are not those of metrics.csv.
+    """
+    content = run.read(CURVE, places.MOST_BYTES).splitlines()[: len(rows)] if rows else []
+    found = [_ROW.validate_json(line) for line in content]
+    if metrics.digest(found) != metrics.digest(rows):
+        raise ValueError(run.path)
+    return found
+
+
+def _text(rows: Sequence[Row]) -> bytes:
+    return b"".join(_ROW.dump_json(row) + b"\n" for row in rows)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise places.unwritable(error) from None
