@@ -90,8 +90,9 @@ def test_a_comparison_takes_an_optimizer_of_a_file(
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(MINE)
     chosen = ("--optimizers", "signs", "--protocol", "paper", "--seeds", 1, "--epochs", 1)
+    apart = ("--executor", "processes:1")  # the file is loaded there as well
     answer = _run(
-        *("compare-optimizers", "--plugin", "mine.py", *chosen, "--name", "c", "-q"),
+        *("compare-optimizers", "--plugin", "mine.py", *chosen, *apart, "--name", "c", "-q"),
         *("--set", "model.hidden_size=8", *SMALL[4:]),
     )
     assert answer.code == 0, answer.err

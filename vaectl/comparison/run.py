@@ -131,7 +131,7 @@ def run(
     check_place(path, to_save=True)
     directory.check(settings, path, force=force)
     executor = executor or default()
-    task = _task(settings, device_kind, executor.processes, watch)
+    task = _task(settings, device_kind, executor, watch)
 
     def tell(text: str) -> None:
         watch(Warned(text))
@@ -174,9 +174,10 @@ def run(
         )
 
 
-def _task(settings: Comparison, device_kind: DeviceKind, processes: int, watch: Watch) -> Task:
+def _task(settings: Comparison, device_kind: DeviceKind, executor: Executor, watch: Watch) -> Task:
     """Choose the device and read the data; check that every entry fits."""
     device = devices.select(device_kind)
+    executor.check(device)
     watch(Phase(f"reading {settings.base.data.source}"))
     dataset = data.load(settings.base.data)
     held_out = len(dataset.validation.images)
@@ -186,7 +187,8 @@ def _task(settings: Comparison, device_kind: DeviceKind, processes: int, watch: 
     with jax.default_device(device):  # as in training: what is traced here is not traced again
         # each is checked, whatever another one needs
         streamed = {
-            footprint.check_training(each, held_out, device, processes) for each in programs
+            footprint.check_training(each, held_out, device, executor.processes)
+            for each in programs
         }
     for note in (*dataset.notes, *notes(settings.base)):
         watch(Note(f"note: {note}"))

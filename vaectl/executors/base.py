@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+import jax
+
 from vaectl.base import plugins
 from vaectl.base.errors import ConfigError
 from vaectl.base.files import Folder
@@ -84,13 +86,16 @@ class Executor(Plug, kind="executor"):
         """The number of members that train at once on this machine, each with its own memory."""
         return 1
 
-    @abstractmethod
-    def open(self, surroundings: Surroundings) -> AbstractContextManager[Pool]:
-        """Start workers.
+    def check(self, device: jax.Device) -> None:
+        """Refuse to work, before anything is computed.
 
         Raises:
-            ConfigError: they cannot work here.
+            ConfigError: this machine, or the device, is not what it needs.
         """
+
+    @abstractmethod
+    def open(self, surroundings: Surroundings) -> AbstractContextManager[Pool]:
+        """Open a pool of workers."""
 
 
 def default() -> Executor:

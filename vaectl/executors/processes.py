@@ -60,37 +60,38 @@ class Processes(Executor, name="processes"):
         """The number of processes."""
         return self.count
 
+    def check(self, device: jax.Device) -> None:
+        """Refuse fewer cores than processes, and a GPU.
+
+        Raises:
+            ConfigError: with what there is.
+        """
+        what = f"--executor processes:{self.count}"
+        if device.platform != "cpu":
+            raise ConfigError(
+                f"{what}: the processes share out CPU cores, and the device is a "
+                f"{device.platform.upper()}",
+                hint="there members train together in one process: leave --executor out, or add "
+                "--device cpu",
+            )
+        cores = len(os.sched_getaffinity(0))
+        if self.count > cores:
+            raise ConfigError(
+                f"{what}: this process may use {cores} CPU core{'s' * (cores > 1)}",
+                hint=f"--executor processes:{cores}" if cores > 1 else "leave it out",
+            )
+
     @contextmanager
     def open(self, surroundings: Surroundings) -> Iterator[_Pool]:
         """Start the processes; when the context is left, they have ended."""
-        pool = _Pool(self._shares(surroundings.task), surroundings)
+        cores = sorted(os.sched_getaffinity(0))
+        each = len(cores) // self.count
+        shares = [{*cores[i * each : (i + 1) * each]} for i in range(self.count)]
+        pool = _Pool(shares, surroundings)
         try:
             yield pool
         finally:
             pool.close()
-
-    def _shares(self, task: Task) -> list[set[int]]:
-        """Return the CPU cores of each process.
-
-        Raises:
-            ConfigError: fewer cores than processes, or a GPU.
-        """
-        what = f"--executor processes:{self.count}"
-        if task.device.platform != "cpu":
-            raise ConfigError(
-                f"{what}: the processes share out CPU cores, and the device is a "
-                f"{task.device.platform.upper()}",
-                hint="there members train together in one process: leave --executor out, or add "
-                "--device cpu",
-            )
-        cores = sorted(os.sched_getaffinity(0))
-        if self.count > len(cores):
-            raise ConfigError(
-                f"{what}: this process may use {len(cores)} CPU core{'s' * (len(cores) > 1)}",
-                hint=f"--executor processes:{len(cores)}" if len(cores) > 1 else "leave it out",
-            )
-        each = len(cores) // self.count
-        return [{*cores[i * each : (i + 1) * each]} for i in range(self.count)]
 
 
 class _Begun(NamedTuple):

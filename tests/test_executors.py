@@ -1,0 +1,173 @@
+"""Executors: the same results wherever members train, and nothing lost when a worker ends."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import vaectl
+from tests.conftest import Vaectl, assert_equal_runs
+from vaectl import executors
+from vaectl.base.errors import ConfigError, InterruptedRunError, RunError
+from vaectl.comparison import plan
+from vaectl.comparison.plan import Comparison
+from vaectl.comparison.run import Result, run
+from vaectl.runs.directory import RunDir
+from vaectl.training.events import Event, Started, Warned
+from vaectl.training.fit import Epoch
+
+SMALL = (
+    *("model.hidden_size=8", "model.code_size=2", "batch_size=100"),
+    *("data.train_size=200", "data.validation_size=60", "data.test_size=30"),
+    *("epochs=3", "checkpoint.every=1"),
+)
+
+
+def _settings(**options: object) -> Comparison:
+    options = {"protocol": "paper", "optimizers": ["adam", "sgd"], "seeds": 1, **options}
+    return plan.load(assignments=SMALL, options={"importance_samples": 2, **options})
+
+
+def _kill_workers(*_: object) -> None:
+    for process in multiprocessing.active_children():
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+
+
+def _times(count: int, kind: type[Event], act: Callable[[], object]) -> Callable[[Event], None]:
+    """Return a watcher that acts at the first events of a kind, so many times."""
+    seen: list[Event] = []
+
+    def watch(event: Event) -> None:
+        if isinstance(event, kind) and len(seen) < count:
+            seen.append(event)
+            act()
+
+    return watch
+
+
+def _assert_equal(ours: Result, theirs: Result) -> None:
+    assert ours.trials == theirs.trials
+    for mine, yours in zip(ours.curves, theirs.curves, strict=True):
+        assert [row._replace(seconds=0) for row in mine] == [
+            row._replace(seconds=0) for row in yours
+        ]
+    for trial in ours.trials:
+        assert_equal_runs(ours.path / trial.run_name, theirs.path / trial.run_name)
+    tested = (
+        [e and e.model_copy(update={"seconds": 0}) for e in r.evaluations] for r in (ours, theirs)
+    )
+    assert next(tested) == next(tested)
+
+
+def test_a_killed_worker_costs_nothing_and_results_are_those_of_this_process(
+    tmp_path: Path,
+) -> None:
+    """With as many threads; other numbers of threads give other last bits."""
+    local = run(_settings(), runs_dir=tmp_path, name="local")
+    told: list[Event] = []
+    kill = _times(1, Epoch, _kill_workers)
+
+    def watch(event: Event) -> None:
+        told.append(event)
+        kill(event)
+
+    one = executors.parse("processes:1")
+    apart = run(_settings(), runs_dir=tmp_path, name="apart", executor=one, watch=watch)
+    apart.check()
+    _assert_equal(apart, local)
+    warnings = [event.text for event in told if isinstance(event, Warned)]
+    assert sum("SIGKILL" in warning for warning in warnings) == 1
+    # what was saved before is not trained again
+    began = [(event.member, event.step) for event in told if isinstance(event, Started)]
+    assert [member for member, _ in began] == ["adam-s0", "adam-s0", "sgd-s0"]
+    assert began[0][1] == began[2][1] == 0
+
+
+def test_a_member_that_ends_its_worker_every_time_is_named_and_the_others_go_on(
+    tmp_path: Path,
+) -> None:
+    one = executors.parse("processes:1")
+    kill = _times(3, Started, _kill_workers)
+    found = run(_settings(), runs_dir=tmp_path, name="c", executor=one, watch=kill)
+    assert [trial.label for trial in found.trials] == ["sgd"]
+    with pytest.raises(RunError, match=r"adam, learning rate 0.001, seed 0: .* 3 times.*SIGKILL"):
+        found.check()
+    again = run(_settings(), runs_dir=tmp_path, name="c")
+    again.check()
+    assert [trial.label for trial in again.trials] == ["adam", "sgd"]
+
+
+def test_an_interrupt_saves_the_members_of_all_processes_and_ends_these(tmp_path: Path) -> None:
+    settings = _settings(**{"base.epochs": 400})
+    stop = _times(1, Epoch, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(InterruptedRunError):
+        run(
+            settings,
+            runs_dir=tmp_path,
+            name="c",
+            executor=executors.parse(f"processes:{min(len(os.sched_getaffinity(0)), 2)}"),
+            watch=stop,
+        )
+    assert not multiprocessing.active_children()
+    told: list[Event] = []
+
+    def leave(event: Event) -> None:
+        told.append(event)
+        if isinstance(event, Epoch):
+            raise KeyboardInterrupt
+
+    one = executors.parse("processes:1")
+    with pytest.raises(InterruptedRunError):
+        run(settings, runs_dir=tmp_path, name="c", watch=leave, executor=one)
+    (started,) = (event for event in told if isinstance(event, Started))
+    assert started.member == "adam-s0"
+
+
+def test_workers_end_with_a_killed_command_and_the_next_one_goes_on(tmp_path: Path) -> None:
+    settings = ("--protocol", "paper", "--optimizers", "adam", "--seeds", "1")
+    command = [
+        *(sys.executable, "-m", "vaectl", "compare-optimizers", *settings, "--name", "c"),
+        *("--executor", "processes:1", "--epochs", "2000"),
+        *(f"--set={key}" for key in SMALL if not key.startswith("epochs")),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(Path(vaectl.__file__).parent.parent)}
+    with (tmp_path / "err").open("w") as err:
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=err)
+    run = RunDir(tmp_path / "runs" / "c" / "adam-s0")
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline and not list(run.path.glob("checkpoints/*.json")):
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    while time.monotonic() < deadline and run.is_locked():
+        time.sleep(0.1)
+    assert not run.is_locked()
+    assert run.read_record().status == "interrupted"
+    assert (tmp_path / "err").read_text().count("Traceback") == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("processes:1000", ["processes:1000", "core"]),
+        ("processes:0", ["processes:0", "greater"]),
+        ("processes:two", ["processes:two", "integer"]),
+        ("local:2", ["local:2", "no value"]),
+        ("proceses:2", ["did you mean processes", "local"]),
+    ],
+)
+def test_an_executor_that_cannot_be_is_refused(
+    text: str, words: list[str], vaectl: Vaectl, tmp_path: Path
+) -> None:
+    answer = vaectl("compare-optimizers", "--executor", text, "--quiet")
+    assert answer.code == ConfigError.exit_code
+    for word in words:
+        assert word in answer.err
+    assert not list((tmp_path / "runs").glob("*/trials/*"))
