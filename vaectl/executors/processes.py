@@ -152,8 +152,11 @@ class _Pool:
         return {**self._surroundings.task.place, "cpu_threads": self._threads}
 
     def submit(self, job: Job) -> None:
-        worker = next((worker for worker in self._workers if not worker.members), None)
-        if worker is None:
+        for worker in [w for w in self._workers if not w.members]:
+            if worker.process.is_alive():
+                break
+            self._leave(worker)  # killed while it had nothing to do
+        else:
             worker = _Worker(self._idle.pop(0), self._surroundings)
             self._workers.append(worker)
         worker.submit(job)
@@ -187,11 +190,16 @@ class _Pool:
         return found
 
     def _lost(self, worker: _Worker) -> Lost:
-        """Give up a worker whose process has ended; another takes its place."""
+        """Tell of the members of a worker whose process has ended."""
+        self._leave(worker)
+        return Lost([*worker.members], f"its process ended: {_how(worker.process.exitcode)}")
+
+    def _leave(self, worker: _Worker) -> None:
+        """Give up a worker; another one takes its place when there is a job."""
         worker.process.join()
+        worker.connection.close()
         self._workers.remove(worker)
         self._idle.append(worker.cores)
-        return Lost([*worker.members], f"its process ended: {_how(worker.process.exitcode)}")
 
     def close(self) -> None:
         """Have every worker save its member, and end."""
