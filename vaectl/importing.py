@@ -20,6 +20,7 @@ from vaectl import config, data
 from vaectl.base import devices, plugins
 from vaectl.base.errors import ConfigError, DataError, RunError, remedy
 from vaectl.base.files import read
+from vaectl.base.nearest import did_you_mean_path
 from vaectl.config import reading, schema
 from vaectl.config.meaning import meaning
 from vaectl.exports.base import Export, Facts, Portable, named, with_arrays
@@ -134,7 +135,10 @@ def _content(file: Path) -> bytes:
     try:
         return read(file, MOST_BYTES)
     except OSError as error:
-        raise RunError(f"{file}: cannot be read: {error.strerror}", hint=remedy(error)) from None
+        raise RunError(
+            f"{file}: cannot be read: {error.strerror}{did_you_mean_path(file)}",
+            hint=remedy(error),
+        ) from None
 
 
 def _settings(

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from vaectl.base.terminal import say, show, visible
 from vaectl.cli.app import KEEP, AsJson, Commands, Debug, RunsDir, app
+from vaectl.cli.usage import Group
 
 
 class Order(StrEnum):
@@ -24,7 +24,7 @@ class Order(StrEnum):
     epoch = "epoch"
 
 
-class _Listing(TyperGroup):
+class _Listing(Group):
     """A command that does something itself, with a command below it: `runs` and `runs rm`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -120,13 +120,24 @@ def remove(
                 "runs are not removed without a question, and here is no terminal to ask it",
                 hint="--yes removes without asking",
             )
-        if not typer.confirm(visible(f"Remove {', '.join(map(str, found))}?"), err=True):
+        if not _confirmed(f"Remove {', '.join(map(str, found))}?"):
             say("nothing was removed")
             return
     for path in found:
         for kept in _remove(path):
             say(f"kept, not made by vaectl: {kept}")
         show(path)
+
+
+def _confirmed(question: str) -> bool:
+    """Ask a question; the end of the input is a no, and an interrupt ends the command."""
+    try:
+        return typer.confirm(visible(question), err=True)
+    except typer.Abort as error:
+        say("")
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise typer.Exit(130) from None
+        return False
 
 
 def _remove(path: Path) -> list[str]:

@@ -269,7 +269,12 @@ def load(
     """
     origins: reading.Origins = {}
     values: dict[str, Any] = {} if file is None else reading.read_mapping(file, origins)
-    problems = []
+    if file is not None and {*values} & ({*Config.model_fields} - {*Comparison.model_fields}):
+        raise ConfigError(
+            f"{file}: this is one experiment, not a comparison",
+            hint=f"a file with the line base: {file.name} beside it compares optimizers on it",
+        )
+    problems, hints = [], []
     base = values.get("base")
     own = {"file": base} if isinstance(base, str) else base
     if file is not None and isinstance(own, dict) and isinstance(own.get("file"), str):
@@ -280,6 +285,7 @@ def load(
             values["base"] = reading.override(of_file, own, origins, lines, ("base",))
         except ConfigError as error:  # reported with all other problems
             problems.append(f"{origins['base',]}: base: {error.message}")
+            hints.append(error.hint)
             values["base"] = own
     elif base is None:
         values["base"] = Comparison().base.model_dump()
@@ -294,9 +300,9 @@ def load(
         settings = reading.build(Comparison, values, origins)
     except ConfigError as error:
         problems.append(error.message)
+        hints.append(error.hint)
     if problems:
-        hint = "configs/compare has comparisons to start from"
-        raise ConfigError("\n".join(problems), hint=hint)
+        raise ConfigError("\n".join(problems), hint=hints[0])
     return settings
 
 

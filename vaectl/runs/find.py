@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 
 from vaectl.base.errors import ConfigError, RunError
 from vaectl.base.files import LINK, Folder
+from vaectl.base.nearest import did_you_mean
 from vaectl.config.schema import Config
 from vaectl.runs.directory import COMPARISON, PARTS, RunDir, is_run, missing_plugs
 from vaectl.runs.record import Record
@@ -68,9 +70,17 @@ def find(run: str, runs_dir: Path) -> RunDir:
             raise RunError(
                 f"{path}: a comparison, not a run", hint="name one of its runs, NAME/LABEL-sSEED"
             )
-    raise RunError(
-        f"{run}: no run of that name in {runs_dir}, and no run at that path",
-        hint="vaectl runs lists all runs",
+    raise _unknown(run, runs_dir)
+
+
+def _unknown(run: str, runs_dir: Path) -> RunError:
+    """Return the error for a run that does not exist, with the names that are most like it."""
+    known = ["latest", *_paths(runs_dir)]
+    shown = "" if runs_dir == Path("runs") else f" --runs-dir {shlex.quote(str(runs_dir))}"
+    return RunError(
+        f"{run}: no run of that name in {runs_dir}, and no run at that path"
+        + did_you_mean(run, known if len(known) > 1 else []),
+        hint=f"vaectl runs{shown} lists all runs" if len(known) > 1 else "vaectl train makes one",
     )
 
 
@@ -134,12 +144,22 @@ def summaries(runs_dir: Path, pattern: str = "*") -> list[Summary]:
     Raises:
         RunError: `runs_dir` exists, but cannot be read as a directory.
     """
+    named = _paths(runs_dir)
+    return [_summary(name, path) for name, path in named.items() if fnmatch.fnmatch(name, pattern)]
+
+
+def _paths(runs_dir: Path) -> dict[str, Path]:
+    """Return the paths of all runs by name, broken ones and members of comparisons among them.
+
+    Raises:
+        RunError: `runs_dir` exists, but cannot be read as a directory.
+    """
     try:
         directories = sorted(runs_dir.iterdir())
         for path in [path for path in directories if is_comparison(path) and path.is_dir()]:
             directories += sorted(path.iterdir())
     except FileNotFoundError:
-        return []
+        return {}
     except OSError as error:
         raise RunError(
             f"{runs_dir}: cannot be read: {error.strerror}",
@@ -147,8 +167,7 @@ def summaries(runs_dir: Path, pattern: str = "*") -> list[Summary]:
         ) from None
     # directories without any file of a run are not listed
     runs = [path for path in directories if any(_exists(path / part) for part in PARTS)]
-    named = {path.relative_to(runs_dir).as_posix(): path for path in runs}
-    return [_summary(name, path) for name, path in named.items() if fnmatch.fnmatch(name, pattern)]
+    return {path.relative_to(runs_dir).as_posix(): path for path in runs}
 
 
 def age(start: str, now: datetime) -> str:

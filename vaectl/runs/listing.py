@@ -11,7 +11,6 @@ the wildcards * and ?.
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import math
 import operator
@@ -21,6 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from vaectl.base.errors import ConfigError
+from vaectl.base.nearest import did_you_mean
 from vaectl.config import reading, schema
 from vaectl.runs.find import Summary
 
@@ -82,10 +82,8 @@ def parse(texts: Sequence[str], rows: Sequence[Summary]) -> list[Condition]:
                 hint="for example --where optimizer=adam --where 'elbo>-100'",
             )
         if form[1] not in known:
-            near = difflib.get_close_matches(form[1], known, n=1)
             raise ConfigError(
-                f"--where {text}: unknown key {form[1]}"
-                + (f"; did you mean {near[0]}?" if near else ""),
+                f"--where {text}: unknown key {form[1]}{did_you_mean(form[1], known)}",
                 hint=f"use {', '.join(COLUMNS)}, or a key that vaectl config show prints",
             )
         found.append(Condition(*form.groups()))
