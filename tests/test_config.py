@@ -224,7 +224,7 @@ def test_a_problem_of_an_override_names_the_option() -> None:
         reading.load(assignments=["epochs=0"], options={"model.code_size": -1})
     assert error.value.message.splitlines() == [
         "--set epochs=0: epochs: should be at least 1, not 0",
-        "--code-size: model.code_size: should be at least 1, not -1",
+        "--code-size: should be at least 1, not -1",
     ]
     with pytest.raises(ConfigError, match="not of the form key=value"):
         reading.load(assignments=["epochs"])

@@ -23,6 +23,7 @@ from vaectl.base.files import read
 from vaectl.base.nearest import did_you_mean_path
 from vaectl.config import reading, schema
 from vaectl.config.meaning import meaning
+from vaectl.config.naming import network_name_of
 from vaectl.exports.base import Export, Facts, Portable, named, with_arrays
 from vaectl.runs import environment
 from vaectl.runs import find as runs
@@ -94,8 +95,9 @@ def bring(
     with jax.default_device(device):
         shapes = jax.eval_shape(lambda: program.vae.init(jax.random.key(0)))
         state = compiled.begin(program, with_arrays(shapes, portable.arrays))
-    default = f"imported-{settings.data.plug.short_name}-z{settings.model.code_size}"
-    with RunDir.create(runs_dir, name, default, force=force) as rundir:
+    with RunDir.create(
+        runs_dir, name, f"imported-{network_name_of(settings)}", force=force
+    ) as rundir:
         imported = Imported(
             file=str(file),
             sha256=hashlib.sha256(content).hexdigest(),

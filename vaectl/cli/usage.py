@@ -124,7 +124,7 @@ def _bad_value(error: typer.TyperException, parameter: Any, ctx: Any) -> str:
 def _name(parameter: Any) -> str:
     """Name an option as it is typed, and an argument as the help does."""
     if parameter.param_type_name == "option":
-        return max(parameter.opts, key=len)
+        return str(max(parameter.opts, key=len))
     return f"the argument {parameter.metavar or parameter.name.upper()}"
 
 

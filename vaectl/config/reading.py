@@ -451,26 +451,31 @@ def _explain(
     details: ErrorDetails, origins: Origins, values: dict[str, Any], model: type[Section]
 ) -> str:
     dotted = ".".join(map(str, _given(details["loc"], values)))
+    where = origins.get(_known_place(details, origins), "")
+    # an option such as --epochs names its key already
+    prefix = "".join(f"{each}: " for each in (where, "" if _is_option(where) else dotted) if each)
     given = details["input"]
     if details["type"] == "extra_forbidden":
         near = _nearest(dotted, values, model)
         if near and any(isinstance(part, int) for part in details["loc"]):
             near = near.rpartition(".")[2]  # known keys of list items have no index
-        what = f"unknown key {dotted}" + (f"; did you mean {near}?" if near else "")
-    elif details["type"] in _CHOICES:
+        mean = f"; did you mean {near}?" if near else ""
+        return f"{f'{where}: ' if where else ''}unknown key {dotted}{mean}"
+    if details["type"] in _CHOICES:
         if details["type"] == "union_tag_invalid":
             given = details["ctx"]["tag"]
         known = re.findall(r"'([^']*)'", str(details["ctx"][_CHOICES[details["type"]]]))
-        what = f"{dotted}: should be one of {', '.join(known)}, not {shown(given)}"
-        what += did_you_mean(given, known) if isinstance(given, str) else ""
-    elif details["type"] == CONFLICT:
-        what = f"{dotted}: {details['msg']}"
-    else:
-        what = f"{dotted}: {reason(details)}, not {shown(given)}"
-        if isinstance(given, str) and f"{dotted}.name" in keys(model):
-            what += f"; did you mean {dotted}.name?"
-    where = origins.get(_known_place(details, origins))
-    return f"{where}: {what}" if where else what
+        near = did_you_mean(given, known) if isinstance(given, str) else ""
+        return f"{prefix}should be one of {', '.join(known)}, not {shown(given)}{near}"
+    if details["type"] == CONFLICT:
+        return f"{prefix}{details['msg']}"
+    meant = isinstance(given, str) and f"{dotted}.name" in keys(model)
+    mean = f"; did you mean {dotted}.name?" if meant else ""
+    return f"{prefix}{reason(details)}, not {shown(given)}{mean}"
+
+
+def _is_option(origin: str) -> bool:
+    return origin.startswith("--") and " " not in origin
 
 
 _CHOICES = {"literal_error": "expected", "union_tag_invalid": "expected_tags"}

@@ -197,7 +197,7 @@ def parse(texts: Sequence[str]) -> list[Export]:
         if name not in Export.known:
             known = sorted(Export.known)
             raise ConfigError(
-                f"--format {name}: no format {name!r} among {', '.join(known)}"
+                f"--format: should be one of {', '.join(known)}, or {ALL}, not {name!r}"
                 + did_you_mean(name, [*known, ALL]),
                 hint="use one of these; --plugin FILE.py loads formats of your own",
             )

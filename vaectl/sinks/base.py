@@ -110,7 +110,7 @@ def parse(text: str, option: str = "--log") -> Sink:
     if name not in Sink.known:
         known = sorted(Sink.known)
         raise ConfigError(
-            f"{origin}: no sink {name!r} among {', '.join(known)}{did_you_mean(name, known)}",
+            f"{origin}: should be one of {', '.join(known)}{did_you_mean(name, known)}",
             hint="use one of these; --plugin FILE.py loads sinks of your own",
         )
     sink = Sink.known[name]
