@@ -45,7 +45,7 @@ def test_default_names_say_data_code_optimizer_and_seed(source: str, name: str) 
         ({"model": {"name": "conv"}}, "digits-5k-conv-z20-adam-s0"),
         ({"likelihood": {"name": "continuous_bernoulli"}, "objective": {"name": "iwae"}},
          "digits-5k-z20-continuous-bernoulli-iwae-adam-s0"),
-        ({"objective": {"name": "beta", "beta": 0.5}}, "digits-5k-z20-beta0.5-adam-s0"),
+        ({"objective": {"name": "beta", "beta": {"beta": 0.5}}}, "digits-5k-z20-beta0.5-adam-s0"),
     ],
 )  # fmt: skip
 def test_default_names_say_which_parts_are_not_the_default(

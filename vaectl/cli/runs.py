@@ -90,7 +90,9 @@ def runs(
         return
     if not members and "/" not in pattern:
         chosen = listing.folded(chosen)
-    tables.show_runs(listing.ordered(chosen, sort.value), runs_dir, [pattern, *(where or ())])
+    groups = listing.measures(chosen) if sort is Order.elbo else []
+    chosen = listing.ordered(chosen, sort.value)
+    tables.show_runs(chosen, runs_dir, [pattern, *(where or ())], groups)
 
 
 @runs_app.command("rm")

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def name_of(settings: Config) -> str:
-    """Name what is trained and how, as in `digits-5k-z20-adam-s0` or `mnist-conv-z2-iwae-sgd-s1`.
+    """Name what is trained and how, as in `mnist-z20-adam-s0` or `mnist-conv-z2-iwae-sgd-s1`.
 
     A model, a likelihood or an objective is named if it is not the default one.
     """
@@ -18,7 +18,7 @@ def name_of(settings: Config) -> str:
 
 
 def network_name_of(settings: Config) -> str:
-    """Name the data and the network, as in `digits-5k-z20` or `mnist-conv-z20-gaussian`."""
+    """Name the data and the network, as in `mnist-z20` or `mnist-conv-z20-gaussian`."""
     data, model, likelihood = settings.data, settings.model, settings.likelihood
     parts = [data.plug.short_name, *model.unusual, f"z{model.code_size}", *likelihood.unusual]
     return "-".join(parts)

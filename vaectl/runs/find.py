@@ -13,6 +13,7 @@ from vaectl.base.errors import ConfigError, RunError
 from vaectl.base.files import LINK, Folder
 from vaectl.base.nearest import did_you_mean
 from vaectl.config.schema import Config
+from vaectl.objectives.base import label
 from vaectl.runs.directory import COMPARISON, PARTS, RunDir, is_run, missing_plugs
 from vaectl.runs.record import Record
 
@@ -38,6 +39,8 @@ class Summary(NamedTuple):
     """Its configuration when it started, by dotted path."""
     members: int = 0
     """The number of runs that this row sums up; 0 for a row that is one run."""
+    measure: str | None = None
+    """What `best_score` measures; the scores of two runs compare if this is the same."""
 
 
 def find(run: str, runs_dir: Path) -> RunDir:
@@ -211,10 +214,23 @@ def _summary(name: str, path: Path) -> Summary:
         epochs=None if record.imported else record.epochs,
         best_quantity=record.best.quantity if record.best else None,
         best_score=record.best.score if record.best else None,
+        measure=_measure(record),
         start=record.start,
         problem=f"needs {needed}, which is not loaded" if needed else None,
         settings=record.settings,
     )
+
+
+def _measure(record: Record) -> str | None:
+    """Say what a run's score measures: by its unit, whether it is a density, and its images."""
+    if record.best is None:
+        return None
+    facts, data = record.metrics, record.data
+    parts = [f"{label(record.best.quantity)} in {facts['unit']}", facts["binarization"]]
+    if record.best.quantity != "elbo":
+        parts.append(facts["estimator"])  # a bound may depend on its number of samples
+    images = f"{data['images']['validation']:,} validation images"
+    return ", ".join([*parts, f"{images} of data {data['fingerprint'][:12]}"])
 
 
 def _parts_of(settings: Config) -> tuple[str, str]:
