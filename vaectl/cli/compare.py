@@ -8,7 +8,6 @@ import typer
 from vaectl.base.terminal import show
 from vaectl.cli import plugs
 from vaectl.cli.app import PLACE, TRAIN, AsJson, Debug, Quiet, RunsDir, app
-from vaectl.cli.config import ConfigFile
 from vaectl.cli.train import Device
 
 WHAT = "What is compared"
@@ -16,13 +15,20 @@ WHAT = "What is compared"
 
 @app.command("compare-optimizers", rich_help_panel=TRAIN)
 def compare_optimizers(
-    file: ConfigFile = None,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="CONFIG",
+            help="A YAML file; by default the built-in comparison, which uses the embedded digits.",
+            show_default=False,
+        ),
+    ] = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Set any key of the base experiment, by its dotted path; repeatable.",
+            help="Set a key of the base experiment, by its path in vaectl config show; repeatable.",
             show_default=False,
         ),
     ] = None,

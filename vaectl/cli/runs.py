@@ -47,7 +47,10 @@ def runs(
     context: typer.Context,
     pattern: Annotated[str, typer.Argument(metavar="GLOB", help="Only matching names.")] = "*",
     sort: Annotated[
-        Order, typer.Option(help="The newest first, the best validation ELBO, the first by name.")
+        Order,
+        typer.Option(
+            help="start: the newest first; elbo: the best first, among runs that compare."
+        ),
     ] = Order.start,
     where: Annotated[
         list[str] | None,
@@ -65,7 +68,7 @@ def runs(
     as_json: AsJson = False,
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
-    """List runs: status, data, model, optimizer, epochs, best validation ELBO, age.
+    """List runs, with their best validation ELBO; vaectl runs rm removes some.
 
     The table leaves out columns for which a terminal has no place; --json has everything, and the
     members of comparisons, too.
@@ -99,7 +102,9 @@ def runs(
 def remove(
     names: Annotated[
         list[str],
-        typer.Argument(metavar="RUN", help="A path, a name in --runs-dir, latest; a comparison."),
+        typer.Argument(
+            metavar="RUN_NAME", help="Names in --runs-dir, or paths, of runs and comparisons."
+        ),
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     runs_dir: RunsDir = Path("runs"),

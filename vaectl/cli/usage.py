@@ -20,11 +20,13 @@ class _Plain(_Base):
     """A command whose help and messages are plain."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return its options and arguments; the help shows no type of a switch."""
+        """Return its options and arguments, whose types the help names in capitals, or not."""
         found: list[Any] = super().get_params(ctx)
         for each in found:
-            if getattr(each, "is_flag", False):
-                each.metavar = each.metavar or ""
+            if each.param_type_name == "argument":
+                each.display_type_rich = _no_type
+            elif each.metavar is None:
+                each.metavar = _metavar(each, ctx)
         return found
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
@@ -82,6 +84,21 @@ class Group(_Plain, TyperGroup):
                 hint=f"{ctx.command_path} --help lists the commands",
             )
         return super().resolve_command(ctx, args)
+
+
+def _no_type(ctx: Any) -> None:
+    """Show no type of an argument: its name is in capitals already."""
+
+
+def _metavar(option: Any, ctx: Any) -> str:
+    """Return what the help shows as the value of an option: nothing for a switch."""
+    if option.is_flag:
+        return ""
+    kind = option.display_type(ctx).strip("<>")
+    return _METAVARS.get(kind.removesuffix(" range"), kind)
+
+
+_METAVARS = {"int": "N", "float": "NUMBER", "str": "TEXT", "path": "PATH"}
 
 
 def _explained(error: typer.TyperException, ctx: Any) -> tuple[str, str]:

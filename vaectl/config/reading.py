@@ -33,7 +33,8 @@ from vaectl.config import schema
 if TYPE_CHECKING:
     from vaectl.config.schema import Config
 
-_ALL_KEYS = "vaectl config show prints every key with its default"
+ALL_KEYS = "vaectl config show prints every key with its default"
+"""What to try against wrong keys, or several problems of different kinds."""
 _SYNTAX = "a line is KEY: VALUE, keys below another are indented by spaces, and brackets are closed"
 _SHORT = "a configuration has fewer keys, each once; is this another file?"
 
@@ -485,12 +486,12 @@ _CHOICES = {"literal_error": "expected", "union_tag_invalid": "expected_tags"}
 def _hint(problems: Sequence[ErrorDetails], model: type[Section]) -> str:
     """Return what to try against problems; if each needs something else, where all keys are."""
     hints = {_hint_of(details, model) for details in problems}
-    return hints.pop() if len(hints) == 1 else _ALL_KEYS
+    return hints.pop() if len(hints) == 1 else ALL_KEYS
 
 
 def _hint_of(details: ErrorDetails, model: type[Section]) -> str:
     if details["type"] == CONFLICT:
-        return str(details["ctx"].get("hint") or _ALL_KEYS)
+        return str(details["ctx"].get("hint") or ALL_KEYS)
     path = [part for part in details["loc"] if isinstance(part, str)]
     if path[-1:] == ["name"] and path[-2:-1] and path[-2] in schema.CHOICES:
         return f"use one of these; --plugin FILE.py loads {path[-2]}s of your own"
@@ -499,7 +500,7 @@ def _hint_of(details: ErrorDetails, model: type[Section]) -> str:
     section, field = _field(model, path)
     said = description(section, field) if section and details["type"] != "extra_forbidden" else ""
     if section is None or not said:
-        return _ALL_KEYS
+        return ALL_KEYS
     default = section.model_fields[field].default
     simple = default is None or isinstance(default, bool | int | float | str)
     return f"{field}{f' (default {shown(default)})' if simple else ''}: {said}"
