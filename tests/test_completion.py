@@ -132,6 +132,19 @@ def test_a_missing_or_broken_cache_is_made_anew(
         assert json.loads(file.read_bytes()) == known
 
 
+def test_the_commands_are_built_once_for_all_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for each option, the first answer on a machine took three seconds."""
+    import typer.main
+
+    from vaectl.cli.words import all_words
+
+    built = []
+    build = typer.main.get_command
+    monkeypatch.setattr(typer.main, "get_command", lambda app: built.append(app) or build(app))
+    assert all_words()["command"]["commands"]
+    assert len(built) == 1
+
+
 def _environment(folder: Path) -> dict[str, str]:
     """A `vaectl` of this interpreter on the path, as pip installs one."""
     program = folder / "vaectl"

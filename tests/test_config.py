@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tests.conftest import Vaectl
 from vaectl import config
 from vaectl.base.errors import ConfigError
 from vaectl.config import reading
@@ -255,6 +256,60 @@ def test_file_sources_do_not_depend_on_the_directory(
     assert config.Data(source="npz:a/b.npz").source == f"npz:{tmp_path}/a/b.npz"
     assert config.Data(source="idx:/a").source == "idx:/a"
     assert config.Data(source="idx:~nobody-here/a").source == f"idx:{tmp_path}/~nobody-here/a"
+
+
+def test_files_are_validated_all_at_once(vaectl: Vaectl) -> None:
+    Path("good.yaml").write_text("epochs: 3\n")
+    Path("pair.yaml").write_text("optimizers: [adam, sgd]\n")
+    Path("bad.yaml").write_text("seed: 1\nepochs: x\nmodel: {name: mpl}\n")
+    Path("worse.yaml").write_text("optimizers: [adam]\nbase: {epochs: 0}\nsedes: 3\n")
+    answer = vaectl("config", "validate", "good.yaml", "pair.yaml")
+    assert answer.code == 0
+    first, second = answer.out.splitlines()
+    assert ("good.yaml" in first, "experiment" in first) == (True, True)
+    assert ("pair.yaml" in second, "comparison" in second) == (True, True)
+    code, out, err = vaectl("config", "validate", "bad.yaml", "good.yaml", "worse.yaml", "no.yaml")
+    assert (code, out.split(":")[0]) == (2, "good.yaml")
+    for place in ("bad.yaml:2: ", "bad.yaml:3: ", "worse.yaml:2: ", "worse.yaml:3: ", "no.yaml: "):
+        assert err.count(place) == 1
+    assert not Path("runs").exists()
+
+
+HINTS = [
+    ("epochs=x", "epochs"),
+    ("model.name=cnn", "--plugin"),
+    ("data.source=cifar", "vaectl data list"),
+    ("epochz=3", "vaectl config show"),
+    ("optimizer=adam", "keys below it"),
+]
+
+
+@pytest.mark.parametrize(("assignment", "hint"), HINTS)
+def test_a_hint_fits_the_problem(assignment: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        reading.load(assignments=[assignment])
+    assert hint in error.value.hint
+    with pytest.raises(ConfigError) as error:
+        reading.load(assignments=[assignment, "batch_size=0"])
+    assert "vaectl config show" in error.value.hint
+
+
+VALUES = ["x", "1.5", "-1", "[1]", "{a: 1}", "null", "true", ".nan", "1e99", "''", "2001-01-01"]
+
+
+def _message(assignment: str) -> str:
+    try:
+        reading.load(assignments=[assignment])
+    except ConfigError as error:
+        return error.message
+    return ""
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_no_message_has_the_words_of_a_library(value: str) -> None:
+    messages = [_message(f"{key}={value}") for key in reading.keys(config.Config)]
+    assert any(messages)
+    assert not re.findall(r".*(?:[Ii]nput|valid |True|False|None).*", "\n".join(messages))
 
 
 def test_configurations_are_frozen() -> None:
