@@ -37,13 +37,14 @@ def compare_optimizers(
         str | None,
         typer.Option(
             metavar="NAME,NAME",
-            help=f"Some of {','.join(plugs.names('optimizer'))}.",
+            help=f"Some of {', '.join(plugs.names('optimizer'))}.",
             rich_help_panel=WHAT,
         ),
     ] = None,
     protocol: Annotated[
         str | None,
         typer.Option(
+            metavar="paper|tuned",
             help="paper: each at its own learning rate; tuned: at the best of a grid.",
             rich_help_panel=WHAT,
         ),
@@ -53,7 +54,11 @@ def compare_optimizers(
     ] = None,
     learning_rates: Annotated[
         str | None,
-        typer.Option(help="A grid for every optimizer, like 1e-4,3e-4,1e-3.", rich_help_panel=WHAT),
+        typer.Option(
+            metavar="N,N",
+            help="A grid for every optimizer, like 1e-4,3e-4,1e-3.",
+            rich_help_panel=WHAT,
+        ),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Passes over the data.", rich_help_panel=WHAT)

@@ -41,7 +41,7 @@ def show(
     plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
-    """Print a configuration or a comparison with all keys.
+    """Print all keys of a configuration or a comparison, as they will be used.
 
     Example: vaectl config show > mine.yaml
     Example: vaectl config show configs/mnist-z20.yaml --set model.code_size=2

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from vaectl.base.errors import ConfigError
+from vaectl.base.nearest import did_you_mean
 from vaectl.base.terminal import say, show, visible
 from vaectl.cli.app import KEEP, AsJson, Commands, Debug, RunsDir, app
 from vaectl.cli.usage import Group
@@ -32,6 +34,17 @@ class _Listing(Group):
         below = bool(args) and args[0] in self.commands
         ctx.allow_interspersed_args = not below
         return super().parse_args(ctx, ["*", *args] if below else args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Refuse a second pattern: a shell has expanded the first, or a command is mistyped."""
+        if args[0] in self.commands:
+            return super().resolve_command(ctx, args)
+        pattern = ctx.params["pattern"]
+        raise ConfigError(
+            f"{' '.join([pattern, *args])}: vaectl runs takes one pattern"
+            + did_you_mean(pattern, self.commands),
+            hint="quote a pattern for the shell: vaectl runs 'mnist-*'",
+        )
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return no parameters to a command below, whose usage would name them."""
@@ -117,7 +130,6 @@ def remove(
     """
     import sys
 
-    from vaectl.base.errors import ConfigError
     from vaectl.runs import find
 
     found = dict.fromkeys(find.find_either(name, runs_dir) for name in names)
