@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -138,11 +139,10 @@ def test_the_commands_are_built_once_for_all_words(monkeypatch: pytest.MonkeyPat
 
     from vaectl.cli.words import all_words
 
-    built = []
-    build = typer.main.get_command
-    monkeypatch.setattr(typer.main, "get_command", lambda app: built.append(app) or build(app))
+    builder = Mock(wraps=typer.main.get_command)
+    monkeypatch.setattr(typer.main, "get_command", builder)
     assert all_words()["command"]["commands"]
-    assert len(built) == 1
+    builder.assert_called_once()
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -94,7 +94,7 @@ def _metavar(option: Any, ctx: Any) -> str:
     """Return what the help shows as the value of an option: nothing for a switch."""
     if option.is_flag:
         return ""
-    kind = option.display_type(ctx).strip("<>")
+    kind: str = option.display_type(ctx).strip("<>")
     return _METAVARS.get(kind.removesuffix(" range"), kind)
 
 
