@@ -1,6 +1,7 @@
 """What a validation finds wrong with a value, in plain words."""
 
 import math
+import re
 from collections.abc import Mapping
 
 from pydantic_core import ErrorDetails
@@ -23,16 +24,16 @@ _WORDS: Mapping[str, str] = {
     "greater_than_equal": "should be at least {ge}",
     "less_than": "should be less than {lt}",
     "less_than_equal": "should be at most {le}",
-    "string_pattern_mismatch": "should match {pattern}",
 }
 """Words for types of pydantic's errors, with the limits that an error carries."""
 
 
 def reason(details: ErrorDetails) -> str:
     """Say what a value should be."""
-    words = _WORDS.get(details["type"], details["msg"].removeprefix("Input "))
+    if details["type"] not in _WORDS:
+        return re.sub("^(Input |Value error, |Assertion failed, )", "", details["msg"])
     limits = {name: _number(limit) for name, limit in details.get("ctx", {}).items()}
-    return words.format(**limits) if details["type"] in _WORDS else words
+    return _WORDS[details["type"]].format(**limits)
 
 
 def shown(value: object) -> str:

@@ -39,10 +39,11 @@ class _Plain(_Base):
         Raises:
             ConfigError: they cannot be understood.
         """
+        typed = [*args]
         try:
             rest: list[str] = super().parse_args(ctx, args)
         except typer.TyperException as error:
-            message, hint = _explained(error, ctx)
+            message, hint = _explained(error, ctx, typed)
             raise ConfigError(message, hint=f"{ctx.command_path} --help {hint}") from None
         return rest
 
@@ -101,7 +102,7 @@ def _metavar(option: Any, ctx: Any) -> str:
 _METAVARS = {"int": "N", "float": "NUMBER", "str": "TEXT", "path": "PATH"}
 
 
-def _explained(error: typer.TyperException, ctx: Any) -> tuple[str, str]:
+def _explained(error: typer.TyperException, ctx: Any, typed: list[str]) -> tuple[str, str]:
     """Say what is wrong, and what the help tells of it; other errors are left to Typer's words."""
     options = dict(_options(ctx))
     parameter, option = (getattr(error, name, None) for name in ("param", "option_name"))
@@ -116,7 +117,9 @@ def _explained(error: typer.TyperException, ctx: Any) -> tuple[str, str]:
         values = {0: "no value", 1: "a value"}.get(takes, f"{takes} values")
         return f"{option}: it takes {values}", f"describes {option}"
     if option is not None:
-        return f"{option}: no such option{did_you_mean(option, options)}", "lists the options"
+        # of -epochs, Typer only names -e
+        word = next((word for word in typed if word.startswith(option)), option).partition("=")[0]
+        return f"{word}: no such option{did_you_mean(word, options)}", "lists the options"
     if extra := re.search(r"\((.*)\)$", words):
         return f"{extra[1]}: more arguments than {ctx.command_path} takes", "has examples"
     return words, "has examples"

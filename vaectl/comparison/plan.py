@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Union
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     ValidationInfo,
@@ -36,7 +37,19 @@ FIRST_TUNING_SEED = 1000
 MOST_SEEDS = 200
 _LEAST_RATE, _MOST_RATE = 1e-30, 1e9  # limits of float32 and of the configuration
 
-_Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+_LABEL = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
+
+
+def _usable(label: str) -> str:
+    if not re.fullmatch(_LABEL, label):
+        raise PydanticCustomError(
+            "label",
+            "should be up to 80 letters, digits, '.', '_' and '-', a letter or digit first",
+        )
+    return label
+
+
+_Label = Annotated[str, AfterValidator(_usable)]
 _Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
