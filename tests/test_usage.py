@@ -58,6 +58,8 @@ MISTYPED = [
     ("evaluate z2 --split tets", "test"),
     ("sample z22", "z2"),
     ("sample Z5", "z5"),
+    ("sample z2 --runs-dir rusn", "runs"),
+    ("sample latest --runs-dir rusn", "runs"),
     ("sample lastest", "latest"),
     ("sample z2 --checkpoint lastest", "latest"),
     ("curves z2 z22 --out c.png", "z2"),

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vaectl.base.nearest import did_you_mean_path
 from vaectl.base.terminal import show, visible
 from vaectl.objectives.base import label
 from vaectl.runs.find import Summary, age
@@ -57,7 +58,8 @@ def show_runs(
     """
     if not rows:
         chosen = [each for each in asked if each != "*"]
-        show(f"no runs in {runs_dir}" + (f" match {', '.join(chosen)}" if chosen else ""))
+        match = f" match {', '.join(chosen)}" if chosen else ""
+        show(f"no runs in {runs_dir}{match}{did_you_mean_path(runs_dir)}")
         return
     now = datetime.now(UTC)
     columns = {

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from vaectl.base.errors import ConfigError, RunError
 from vaectl.base.files import LINK, Folder
-from vaectl.base.nearest import did_you_mean
+from vaectl.base.nearest import did_you_mean, did_you_mean_path
 from vaectl.config.schema import Config
 from vaectl.objectives.base import label
 from vaectl.runs.directory import COMPARISON, PARTS, RunDir, is_run, missing_plugs
@@ -62,7 +62,10 @@ def find(run: str, runs_dir: Path) -> RunDir:
             if row.start and "/" not in row.name and not (runs_dir / row.name).is_symlink()
         ]
         if not known:
-            raise RunError(f"{runs_dir}: no runs in it", hint="vaectl train makes one")
+            raise RunError(
+                f"{runs_dir}: no runs in it{did_you_mean_path(runs_dir)}",
+                hint="vaectl train makes one",
+            )
         return RunDir(runs_dir / max(known, key=lambda row: row.start or "").name)
     for path in (runs_dir / run, Path(run)):
         if is_run(path):
@@ -78,12 +81,12 @@ def find(run: str, runs_dir: Path) -> RunDir:
 
 def _unknown(run: str, runs_dir: Path) -> RunError:
     """Return the error for a run that does not exist, with the names that are most like it."""
-    known = ["latest", *_paths(runs_dir)]
+    known = list(_paths(runs_dir))
+    near = did_you_mean(run, ["latest", *known]) if known else did_you_mean_path(runs_dir)
     shown = "" if runs_dir == Path("runs") else f" --runs-dir {shlex.quote(str(runs_dir))}"
     return RunError(
-        f"{run}: no run of that name in {runs_dir}, and no run at that path"
-        + did_you_mean(run, known if len(known) > 1 else []),
-        hint=f"vaectl runs{shown} lists all runs" if len(known) > 1 else "vaectl train makes one",
+        f"{run}: no run of that name in {runs_dir}, and no run at that path{near}",
+        hint=f"vaectl runs{shown} lists all runs" if known else "vaectl train makes one",
     )
 
 
