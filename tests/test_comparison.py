@@ -97,8 +97,8 @@ def test_the_base_may_be_a_file_and_keys_that_differ(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as problem:
         plan.load(file)
     first, second = problem.value.message.splitlines()
-    assert first.startswith(f"{file}:3: base.epochs: should be greater")
-    assert second.startswith(f"{tmp_path / 'base.yaml'}:3: base.seed: should be greater")
+    assert first.startswith(f"{file}:3: base.epochs: should be at least")
+    assert second.startswith(f"{tmp_path / 'base.yaml'}:3: base.seed: should be at least")
 
 
 def test_all_problems_are_told_at_once_with_their_lines(tmp_path: Path) -> None:

@@ -173,3 +173,12 @@ def test_the_end_of_the_input_is_no_answer(
     assert answer.code in (0, 130)
     assert "Abort" not in answer.err
     assert (runs / "z2").is_dir()
+
+
+def test_an_experiment_and_a_comparison_are_told_apart(vaectl: Vaectl) -> None:
+    for command, name in (("compare-optimizers", "quickstart"), ("train", "compare/quick")):
+        code, _, err = vaectl(command, CONFIGS / f"{name}.yaml")
+        assert (code, len(err.splitlines())) == (2, 2)
+        assert "comparison" in err
+    Path("c.yaml").write_text("optimizers: [adam]\nepochs: 3\n")
+    assert "did you mean base.epochs?" in vaectl("compare-optimizers", "c.yaml").err

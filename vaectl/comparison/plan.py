@@ -282,7 +282,8 @@ def load(
     """
     origins: reading.Origins = {}
     values: dict[str, Any] = {} if file is None else reading.read_mapping(file, origins)
-    if file is not None and {*values} & ({*Config.model_fields} - {*Comparison.model_fields}):
+    of_experiments = {*Config.model_fields} - {*Comparison.model_fields}
+    if file is not None and of_experiments & {*values} and not reading.is_comparison(values):
         raise ConfigError(
             f"{file}: this is one experiment, not a comparison",
             hint=f"a file with the line base: {file.name} beside it compares optimizers on it",
