@@ -99,8 +99,8 @@ def test_the_base_may_be_a_file_and_keys_that_differ(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as problem:
         plan.load(file)
     first, second = problem.value.message.splitlines()
-    assert first.startswith(f"{file}:3: base.epochs: should be greater")
-    assert second.startswith(f"{tmp_path / 'base.yaml'}:3: base.seed: should be greater")
+    assert first.startswith(f"{file}:3: base.epochs: should be at least")
+    assert second.startswith(f"{tmp_path / 'base.yaml'}:3: base.seed: should be at least")
 
 
 def test_all_problems_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
@@ -111,13 +111,12 @@ def test_all_problems_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
         "tuning: {learning_rates: []}\n"
     )
     assert _problems(text, tmp_path) == [
-        "line 1: base.epochs: should be greater than or equal to 1, not 0",
+        "line 1: base.epochs: should be at least 1, not 0",
         "line 2: seeds: should be a number from 1 to 200, or a list of different seeds, not 0",
-        "line 3: optimizers.0: no 'adm' among adagrad, adam, adamw, lion, muon, rmsprop, sgd; "
-        "did you mean adam?",
+        "line 3: optimizers.0: should be one of adagrad, adam, adamw, lion, muon, rmsprop, sgd, "
+        "not 'adm'; did you mean adam?",
         "line 3: unknown key optimizers.1.momentun; did you mean momentum?",
-        "line 3: optimizers.2.learning_rate: should be a finite number, "
-        "not a number that is not finite",
+        "line 3: optimizers.2.learning_rate: should be a finite number, not .nan",
         "line 4: tuning.learning_rates: should be a list of at least one learning rate, not []",
     ]
 

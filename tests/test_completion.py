@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -27,7 +28,8 @@ def known() -> dict[str, object]:
 def complete(known: dict[str, object], runs: Path, monkeypatch: pytest.MonkeyPatch) -> Complete:
     monkeypatch.chdir(runs.parent)
     Path("configs/deep").mkdir(parents=True)
-    for name in ("configs/a.yaml", "configs/deep/b.yml", "configs/no.txt"):
+    Path("runs/c").mkdir()
+    for name in ("configs/a.yaml", "configs/deep/b.yml", "configs/no.txt", "runs/c/trials"):
         Path(name).write_text("")
 
     def told(line: str) -> list[str]:
@@ -42,6 +44,7 @@ def complete(known: dict[str, object], runs: Path, monkeypatch: pytest.MonkeyPat
     [
         ("vaectl tr", ["train"]),
         ("vaectl config s", ["show", "schema"]),
+        ("vaectl config v", ["validate"]),
         ("vaectl train --opti", ["--optimizer"]),
         ("vaectl train --optimizer ada", ["adagrad", "adam", "adamw"]),
         ("vaectl train --optimizer=adag", ["--optimizer=adagrad"]),
@@ -73,7 +76,17 @@ def complete(known: dict[str, object], runs: Path, monkeypatch: pytest.MonkeyPat
         ("vaectl sample z2 --checkpoint ", ["best", "latest", "3"]),
         ("vaectl sample z2 --checkpoint l", ["latest"]),
         ("vaectl runs r", ["rm"]),
+        ("vaectl runs rm ", ["c", "z2", "z5"]),
         ("vaectl runs rm z5 z", ["z2", "z5"]),
+        ("vaectl runs rm latest", []),
+        ("vaectl runs z", ["z2", "z5"]),
+        ("vaectl runs l", []),
+        ("vaectl explore z2 z", ["z2", "z5"]),
+        ("vaectl curves ", ["latest", "c", "z2", "z5"]),
+        ("vaectl curves z2 c", ["c"]),
+        ("vaectl export-log c", ["c"]),
+        ("vaectl config validate ", ["configs/a.yaml", "configs/deep/b.yml"]),
+        ("vaectl config validate configs/a.yaml configs/d", ["configs/deep/b.yml"]),
         ("vaectl runs --sort e", ["elbo", "epoch"]),
         ("vaectl sample --runs-dir nowhere ", []),
         ("vaectl nothing ", []),
@@ -105,6 +118,7 @@ def test_members_of_comparisons_and_names_that_need_quotes(
         Path("runs", name).mkdir(parents=True)
         Path("runs", name, "run.json").write_text("{}")
     assert complete("vaectl sample c") == ["c/adam-s0", "c/sgd-s0"]
+    assert complete("vaectl curves c/") == ["c/adam-s0", "c/sgd-s0"]
     assert complete("vaectl sample ") == ["latest", "z2", "z5"]
 
 
@@ -117,6 +131,18 @@ def test_a_missing_or_broken_cache_is_made_anew(
         file.write_bytes(content)
         assert words.known() == known
         assert json.loads(file.read_bytes()) == known
+
+
+def test_the_commands_are_built_once_for_all_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for each option, the first answer on a machine took three seconds."""
+    import typer.main
+
+    from vaectl.cli.words import all_words
+
+    builder = Mock(wraps=typer.main.get_command)
+    monkeypatch.setattr(typer.main, "get_command", builder)
+    assert all_words()["command"]["commands"]
+    builder.assert_called_once()
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -5,6 +5,7 @@ import pytest
 
 from vaectl import config, experiment
 from vaectl.base.errors import ConfigError, DivergedError, InterruptedRunError, RunError
+from vaectl.config.naming import name_of
 from vaectl.runs.checkpoints import kept
 from vaectl.runs.directory import RunDir
 from vaectl.training import events
@@ -33,7 +34,24 @@ def _settings(**changes: object) -> config.Config:
 )
 def test_default_names_say_data_code_optimizer_and_seed(source: str, name: str) -> None:
     settings = _settings(seed=7, data={"source": source}, optimizer={"name": "sgd"})
-    assert experiment.default_name(settings) == name
+    assert name_of(settings) == name
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({}, "digits-5k-z20-adam-s0"),
+        ({"model": {"activation": "tanh"}}, "digits-5k-z20-adam-s0"),
+        ({"model": {"name": "conv"}}, "digits-5k-conv-z20-adam-s0"),
+        ({"likelihood": {"name": "continuous_bernoulli"}, "objective": {"name": "iwae"}},
+         "digits-5k-z20-continuous-bernoulli-iwae-adam-s0"),
+        ({"objective": {"name": "beta", "beta": {"beta": 0.5}}}, "digits-5k-z20-beta0.5-adam-s0"),
+    ],
+)  # fmt: skip
+def test_default_names_say_which_parts_are_not_the_default(
+    changes: dict[str, object], name: str
+) -> None:
+    assert name_of(config.Config.model_validate(changes)) == name
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,40 @@ def test_runs_are_sorted_by_every_column() -> None:
         assert sorted(names(by)) == sorted(row.name for row in ROWS)
 
 
+def test_scores_that_measure_something_else_are_not_ranked_together() -> None:
+    density = ROWS[0]._replace(name="density", best_score=900.0, measure="a density")
+    rows = [density, *ROWS]
+    assert listing.measures(rows) == [None, "a density"]
+    names = [row.name for row in listing.ordered(rows, "elbo")]
+    assert names == ["a", "c/adam-s0", "c/sgd-s0", "density", "b", "d"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metrics": {"binarization": "intensities from 0 to 1: the NLL is that of a density"}},
+        {"metrics": {"unit": "bits per pixel"}},
+        {"data": {"fingerprint": 64 * "0"}},
+        {"data": {"images": {"train": 1000, "validation": 99, "test": 120}}},
+    ],
+)
+def test_what_a_score_measures_is_read_from_the_record(
+    change: dict[str, dict[str, object]], vaectl: Vaectl, runs: Path
+) -> None:
+    assert "group" not in vaectl("runs", "--sort", "elbo").out
+    run = RunDir(runs / "z2")
+    record = run.read_record()
+    ((part, values),) = change.items()
+    run.write_record(record.model_copy(update={part: {**getattr(record, part), **values}}))
+    code, out, _ = vaectl("runs", "--sort", "elbo")
+    assert code == 0
+    assert "do not compare" in out
+    assert "group 2: " in out
+    assert "group" not in vaectl("runs", "--sort", "name").out
+    told = json.loads(vaectl("runs", "--sort", "elbo", "--json").out)["runs"]
+    assert len({row["measure"] for row in told}) == 2
+
+
 def test_members_of_a_comparison_are_one_row() -> None:
     a, b, c, d = listing.folded(ROWS)
     assert (a, b, d) == (ROWS[0], ROWS[1], ROWS[4])

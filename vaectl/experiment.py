@@ -18,6 +18,7 @@ from vaectl.base.devices import DeviceKind
 from vaectl.base.errors import ConfigError, InterruptedRunError, RunError
 from vaectl.base.interrupts import asked_to_stop
 from vaectl.config.meaning import meaning, notes
+from vaectl.config.naming import name_of
 from vaectl.evaluation.means import Images
 from vaectl.objectives.base import label
 from vaectl.runs import environment
@@ -162,7 +163,7 @@ def run(
     task = _task(settings, device_kind, stream, watch)
     with (
         asked_to_stop() as stopping,
-        RunDir.create(runs_dir, name, default_name(settings), force=force) as rundir,
+        RunDir.create(runs_dir, name, name_of(settings), force=force) as rundir,
     ):
         for path in rundir.left_alone:
             watch(Warned(f"{path}: not vaectl's, and left alone"))
@@ -285,12 +286,6 @@ def _last_checkpoint(task: Task, rundir: RunDir, record: Record) -> tuple[Found,
         )
     refuse_blocked(rundir.checkpoints, at.step, epochs * steps)
     return found, at
-
-
-def default_name(settings: config.Config) -> str:
-    """A readable name: data, code size, optimizer, seed."""
-    size, optimizer = settings.model.code_size, settings.optimizer.name
-    return f"{settings.data.plug.short_name}-z{size}-{optimizer}-s{settings.seed}"
 
 
 def _opening(task: Task) -> str:

@@ -20,8 +20,10 @@ from vaectl import config, data
 from vaectl.base import devices, plugins
 from vaectl.base.errors import ConfigError, DataError, RunError, remedy
 from vaectl.base.files import read
+from vaectl.base.nearest import did_you_mean_path
 from vaectl.config import reading, schema
 from vaectl.config.meaning import meaning
+from vaectl.config.naming import network_name_of
 from vaectl.exports.base import Export, Facts, Portable, named, with_arrays
 from vaectl.runs import environment
 from vaectl.runs import find as runs
@@ -93,8 +95,9 @@ def bring(
     with jax.default_device(device):
         shapes = jax.eval_shape(lambda: program.vae.init(jax.random.key(0)))
         state = compiled.begin(program, with_arrays(shapes, portable.arrays))
-    default = f"imported-{settings.data.plug.short_name}-z{settings.model.code_size}"
-    with RunDir.create(runs_dir, name, default, force=force) as rundir:
+    with RunDir.create(
+        runs_dir, name, f"imported-{network_name_of(settings)}", force=force
+    ) as rundir:
         imported = Imported(
             file=str(file),
             sha256=hashlib.sha256(content).hexdigest(),
@@ -134,7 +137,10 @@ def _content(file: Path) -> bytes:
     try:
         return read(file, MOST_BYTES)
     except OSError as error:
-        raise RunError(f"{file}: cannot be read: {error.strerror}", hint=remedy(error)) from None
+        raise RunError(
+            f"{file}: cannot be read: {error.strerror}{did_you_mean_path(file)}",
+            hint=remedy(error),
+        ) from None
 
 
 def _settings(

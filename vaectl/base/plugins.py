@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from vaectl.base.errors import ConfigError, remedy
 from vaectl.base.files import read
+from vaectl.base.nearest import did_you_mean_path
 from vaectl.base.plugs import Plug
 
 GROUPS = (
@@ -63,7 +64,8 @@ def load_file(path: Path) -> None:
         content = read(path, MOST_BYTES)
     except OSError as error:
         raise ConfigError(
-            f"{where}: cannot be read: {error.strerror}", hint=remedy(error)
+            f"{where}: cannot be read: {error.strerror}{did_you_mean_path(path)}",
+            hint=remedy(error),
         ) from None
     full = str(path.resolve())
     sha256 = hashlib.sha256(content).hexdigest()

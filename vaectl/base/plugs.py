@@ -55,6 +55,11 @@ class Plug(Section):
     """Files that it writes in a run directory: patterns of how they begin, by patterns of their
     names, by folder. They are removed with the run, as by `--force`."""
 
+    @property
+    def short_name(self) -> str:
+        """The name in letters, digits and hyphens, for names of runs; it may tell a setting."""
+        return self.name.replace("_", "-")
+
     def __init_subclass__(cls, **_: Any) -> None:
         super().__init_subclass__()  # options are handled once the class is complete
 
@@ -144,6 +149,11 @@ class Choice(Section, Generic[P]):
         """The chosen plug, with its settings."""
         plug: P = getattr(self, self.name)
         return plug
+
+    @property
+    def unusual(self) -> list[str]:
+        """The short name of the chosen plug, unless it is the default one."""
+        return [] if self.name == self.default else [self.chosen.short_name]
 
     def with_chosen(self, **settings: object) -> Self:
         """Return the same choice with other settings of the chosen plug."""

@@ -67,6 +67,19 @@ def _descriptions(section: type[Section]) -> dict[str, str]:
     return found
 
 
-def conflict(message: str) -> PydanticCustomError:
-    """Return what a validator raises for values that no type excludes."""
-    return PydanticCustomError(CONFLICT, "{message}", {"message": message})
+def description(section: type[Section], key: str) -> str:
+    """Return the text below a field in one line; empty if there is none."""
+    for base in section.__mro__:
+        if issubclass(base, Section) and key in _descriptions(base):
+            return " ".join(_descriptions(base)[key].split())
+    return " ".join((section.model_fields[key].description or "").split())
+
+
+def conflict(message: str, hint: str = "") -> PydanticCustomError:
+    """Return what a validator raises for values that no type excludes.
+
+    Args:
+        message: all that there is to say.
+        hint: what to try.
+    """
+    return PydanticCustomError(CONFLICT, "{message}", {"message": message, "hint": hint})

@@ -9,22 +9,21 @@ from vaectl.base import surroundings
 from vaectl.base.errors import ConfigError, VaectlError
 from vaectl.base.terminal import say
 
-# isort: off: importing registers commands, in the order of the help
-from vaectl.cli import (  # noqa: F401
-    bench,
-    compare,
-    config,
-    data,
-    demo,
-    evaluate,
-    explore,
-    export,
-    export_log,
-    import_,
-    look,
-    runs,
-    train,
-)
+# importing registers commands, in the order of the help
+# isort: off
+from vaectl.cli import train  # noqa: F401
+from vaectl.cli import demo  # noqa: F401
+from vaectl.cli import compare  # noqa: F401
+from vaectl.cli import look  # noqa: F401
+from vaectl.cli import evaluate  # noqa: F401
+from vaectl.cli import explore  # noqa: F401
+from vaectl.cli import export  # noqa: F401
+from vaectl.cli import import_  # noqa: F401
+from vaectl.cli import runs  # noqa: F401
+from vaectl.cli import config  # noqa: F401
+from vaectl.cli import data  # noqa: F401
+from vaectl.cli import export_log  # noqa: F401
+from vaectl.cli import bench  # noqa: F401
 
 # isort: on
 from vaectl.cli.app import Tracebacks, app

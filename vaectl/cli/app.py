@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vaectl.cli.usage import Command, Group
 from vaectl.version import VERSION
 
 _EXAMPLE = "Example: "
@@ -20,9 +21,12 @@ _EXAMPLE = "Example: "
 class Commands(typer.Typer):
     """Commands whose help ends with examples: the lines `Example: ...` of their docstrings."""
 
+    def __init__(self, *, cls: type[Group] = Group, **options: Any) -> None:
+        super().__init__(cls=cls, **options)
+
     def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
         """Register a function, as Typer does."""
-        return self._with_examples(partial(super().command, name), options)
+        return self._with_examples(partial(super().command, name, cls=Command), options)
 
     def callback(self, **options: Any) -> Callable[[Any], Any]:
         """Register what handles the options before a command, as Typer does."""

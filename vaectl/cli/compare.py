@@ -8,7 +8,6 @@ import typer
 from vaectl.base.terminal import show
 from vaectl.cli import plugs
 from vaectl.cli.app import PLACE, TRAIN, AsJson, Debug, Quiet, RunsDir, app
-from vaectl.cli.config import ConfigFile
 from vaectl.cli.train import Device
 
 WHAT = "What is compared"
@@ -16,13 +15,20 @@ WHAT = "What is compared"
 
 @app.command("compare-optimizers", rich_help_panel=TRAIN)
 def compare_optimizers(
-    file: ConfigFile = None,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="CONFIG",
+            help="A YAML file; by default the built-in comparison, which uses the embedded digits.",
+            show_default=False,
+        ),
+    ] = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Set any key of the base experiment, by its dotted path; repeatable.",
+            help="Set a key of the base experiment, by its path in vaectl config show; repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -31,13 +37,14 @@ def compare_optimizers(
         str | None,
         typer.Option(
             metavar="NAME,NAME",
-            help=f"Some of {','.join(plugs.names('optimizer'))}.",
+            help=f"Some of {', '.join(plugs.names('optimizer'))}.",
             rich_help_panel=WHAT,
         ),
     ] = None,
     protocol: Annotated[
         str | None,
         typer.Option(
+            metavar="paper|tuned",
             help="paper: each at its own learning rate; tuned: at the best of a grid.",
             rich_help_panel=WHAT,
         ),
@@ -47,7 +54,11 @@ def compare_optimizers(
     ] = None,
     learning_rates: Annotated[
         str | None,
-        typer.Option(help="A grid for every optimizer, like 1e-4,3e-4,1e-3.", rich_help_panel=WHAT),
+        typer.Option(
+            metavar="N,N",
+            help="A grid for every optimizer, like 1e-4,3e-4,1e-3.",
+            rich_help_panel=WHAT,
+        ),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Passes over the data.", rich_help_panel=WHAT)

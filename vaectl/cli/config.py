@@ -10,7 +10,9 @@ from vaectl.base import terminal
 from vaectl.cli import plugs
 from vaectl.cli.app import KEEP, Commands, Debug, app
 
-config_app = Commands(help="Show configurations and their schema.", no_args_is_help=True)
+config_app = Commands(
+    help="Show and check configurations, and print their schema.", no_args_is_help=True
+)
 app.add_typer(config_app, name="config", rich_help_panel=KEEP)
 
 ConfigFile = Annotated[
@@ -26,7 +28,7 @@ Assignments = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Set a key of the configuration by its dotted path; repeatable.",
+        help="Set a key of the configuration, by its path in vaectl config show; repeatable.",
         show_default=False,
     ),
 ]
@@ -39,19 +41,58 @@ def show(
     plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
-    """Print a configuration or a comparison with all keys.
+    """Print all keys of a configuration or a comparison, as they will be used.
 
     Example: vaectl config show > mine.yaml
     Example: vaectl config show configs/mnist-z20.yaml --set model.code_size=2
     """
     from vaectl.config import reading
 
-    load: Callable[..., Any] = reading.load
-    if file is not None and reading.is_comparison(reading.read_mapping(file, {})):
-        from vaectl.comparison import plan
-
-        load = plan.load
+    load = _loader(file)[1] if file else reading.load
     terminal.show(reading.dump(load(file, assignments=assignments or ())), end="")
+
+
+def _loader(file: Path) -> tuple[str, Callable[..., Any]]:
+    """Tell what a file describes, and return the function that reads it."""
+    from vaectl.config import reading
+
+    if not reading.is_comparison(reading.read_mapping(file, {})):
+        return "an experiment", reading.load
+    from vaectl.comparison import plan
+
+    return "a comparison", plan.load
+
+
+@config_app.command()
+def validate(
+    files: Annotated[list[Path], typer.Argument(metavar="CONFIG", help="YAML files.")],
+    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
+    debug: Debug = False,  # noqa: ARG001  # its callback acts
+) -> None:
+    """Check configurations and comparisons; nothing is trained, no data are read.
+
+    Prints what each file is. All that is wrong in any of them is told at once, with its line.
+
+    Example: vaectl config validate mine.yaml
+    Example: vaectl config validate configs/*.yaml configs/compare/*.yaml
+    """
+    from vaectl.base.errors import ConfigError
+    from vaectl.config import reading
+
+    errors = []
+    for file in files:
+        try:
+            what, load = _loader(file)
+            load(file)
+            terminal.show(f"{file}: {what}")
+        except ConfigError as error:
+            errors.append(error)
+    if errors:
+        hints = {error.hint for error in errors}
+        raise ConfigError(
+            "\n".join(error.message for error in errors),
+            hint=hints.pop() if len(hints) == 1 else reading.ALL_KEYS,
+        )
 
 
 @config_app.command()

@@ -44,7 +44,9 @@ def prepare(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="A source, as in data.source.", autocompletion=_complete
+            metavar="SOURCE",
+            help="A source, as vaectl data list shows them.",
+            autocompletion=_complete,
         ),
     ],
     plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts

@@ -42,8 +42,9 @@ def evaluate(
 ) -> None:
     """Estimate ELBO, KL, NLL and log p(x) of a split, with standard errors over images.
 
-    Count samples from the prior that are unlike all images: with an ink, or a distance to the
-    nearest training image, that images of the data do not have. Blurred ones do not count.
+    It also counts samples from the prior that look like no image: their ink, the sum of the pixels,
+    or their distance to the nearest training image is one that no image of the data has. Blurred
+    samples do not count.
 
     Example: vaectl evaluate latest --importance-samples 5000
     Example: vaectl evaluate digits-5k-z20-adam-s0 --split validation --checkpoint latest --json

@@ -17,7 +17,7 @@ def explore(
     runs: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN...",
+            metavar="RUN",
             help="Paths, names in --runs-dir, or latest; several are set side by side.",
         ),
     ],

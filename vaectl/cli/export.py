@@ -19,7 +19,7 @@ def export(
         typer.Option(
             "--format",
             metavar="NAME[,NAME...]",
-            help=plugs.help_of("export", "What to write (repeatable), or all"),
+            help=plugs.help_of("export", "Formats, or all; repeatable"),
             autocompletion=plugs.completion("export"),
         ),
     ],
@@ -39,7 +39,7 @@ def export(
     plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
-    """Write a trained model for other software, or a page that describes it.
+    """Write a trained model for other software, or a card that describes it.
 
     Encoder and decoder are compared with the run on images of its data, and a file that differs is
     not kept. The table shows the largest differences.

@@ -13,7 +13,11 @@ from vaectl.cli.app import KEEP, Debug, Quiet, RunsDir, app
 @app.command("export-log", rich_help_panel=KEEP)
 def export_log(
     run: Annotated[
-        str, typer.Argument(metavar="RUN", help="A path, a name in runs/, latest; a comparison.")
+        str,
+        typer.Argument(
+            metavar="RUN|COMPARISON",
+            help="A path or a name in --runs-dir, or latest for the last run.",
+        ),
     ],
     to: Annotated[
         str,

@@ -14,13 +14,14 @@ from vaectl.cli.config import Assignments
 @app.command("import", rich_help_panel=TAKE)
 def import_(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A .safetensors file, as of vaectl export.")
+        Path,
+        typer.Argument(metavar="FILE", help="A .safetensors file, such as vaectl export writes."),
     ],
     config: Annotated[
         Path | None,
         typer.Option(
             metavar="CONFIG",
-            help="A YAML file that describes the network; by default what the file says itself.",
+            help="A YAML file that describes the network; by default what FILE says itself.",
             show_default=False,
         ),
     ] = None,

@@ -201,7 +201,7 @@ def sample(
     plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
-    """Decode codes from the prior, in a grid (the paper's Fig. 4).
+    """Show images that the model makes up: codes from the prior, decoded (Fig. 4).
 
     Example: vaectl sample latest --count 64 --temperature 0.8
     """
@@ -261,7 +261,7 @@ def manifold(
     plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
-    """Decode a plane of the latent space (the paper's Fig. 5).
+    """Show a plane of the latent space, decoded (Fig. 5).
 
     Example: vaectl manifold latest --grid 15 --spacing quantile
     """
@@ -309,7 +309,7 @@ def morph(
     plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
-    """Morph images in image space and in latent space (the paper's Fig. 6).
+    """Morph images into others, in image space and in latent space (Fig. 6).
 
     Example: vaectl morph latest --pairs 0:1 --pairs 1:2 --path spherical
     """
@@ -397,7 +397,10 @@ def inspect(
 def curves(
     runs: Annotated[
         list[str],
-        typer.Argument(metavar="RUN...", help="Paths, names in --runs-dir, latest; comparisons."),
+        typer.Argument(
+            metavar="RUN|COMPARISON",
+            help="Paths or names in --runs-dir, or latest for the last run.",
+        ),
     ],
     term: Annotated[
         list[str] | None,

@@ -122,7 +122,7 @@ Plugins = Annotated[
     typer.Option(
         "--plugin",
         metavar="FILE.py",
-        help="Run a Python file that defines your own plugs; repeatable.",
+        help="Run a Python file that defines parts of your own, such as a model; repeatable.",
         callback=_load,
         is_eager=True,
         show_default=False,

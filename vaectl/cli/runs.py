@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
+from vaectl.base.errors import ConfigError
+from vaectl.base.nearest import did_you_mean
 from vaectl.base.terminal import say, show, visible
 from vaectl.cli.app import KEEP, AsJson, Commands, Debug, RunsDir, app
+from vaectl.cli.usage import Group
 
 
 class Order(StrEnum):
@@ -24,7 +26,7 @@ class Order(StrEnum):
     epoch = "epoch"
 
 
-class _Listing(TyperGroup):
+class _Listing(Group):
     """A command that does something itself, with a command below it: `runs` and `runs rm`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -32,6 +34,17 @@ class _Listing(TyperGroup):
         below = bool(args) and args[0] in self.commands
         ctx.allow_interspersed_args = not below
         return super().parse_args(ctx, ["*", *args] if below else args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Refuse a second pattern: a shell has expanded the first, or a command is mistyped."""
+        if args[0] in self.commands:
+            return super().resolve_command(ctx, args)
+        pattern = ctx.params["pattern"]
+        raise ConfigError(
+            f"{' '.join([pattern, *args])}: vaectl runs takes one pattern"
+            + did_you_mean(pattern, self.commands),
+            hint="quote a pattern for the shell: vaectl runs 'mnist-*'",
+        )
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return no parameters to a command below, whose usage would name them."""
@@ -47,7 +60,10 @@ def runs(
     context: typer.Context,
     pattern: Annotated[str, typer.Argument(metavar="GLOB", help="Only matching names.")] = "*",
     sort: Annotated[
-        Order, typer.Option(help="The newest first, the best validation ELBO, the first by name.")
+        Order,
+        typer.Option(
+            help="start: the newest first; elbo: the best first, among runs that compare."
+        ),
     ] = Order.start,
     where: Annotated[
         list[str] | None,
@@ -65,7 +81,7 @@ def runs(
     as_json: AsJson = False,
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
-    """List runs: status, data, model, optimizer, epochs, best validation ELBO, age.
+    """List runs, with their best validation ELBO; vaectl runs rm removes some.
 
     The table leaves out columns for which a terminal has no place; --json has everything, and the
     members of comparisons, too.
@@ -90,14 +106,18 @@ def runs(
         return
     if not members and "/" not in pattern:
         chosen = listing.folded(chosen)
-    tables.show_runs(listing.ordered(chosen, sort.value), runs_dir, [pattern, *(where or ())])
+    groups = listing.measures(chosen) if sort is Order.elbo else []
+    chosen = listing.ordered(chosen, sort.value)
+    tables.show_runs(chosen, runs_dir, [pattern, *(where or ())], groups)
 
 
 @runs_app.command("rm")
 def remove(
     names: Annotated[
         list[str],
-        typer.Argument(metavar="RUN", help="A path, a name in --runs-dir, latest; a comparison."),
+        typer.Argument(
+            metavar="RUN_NAME", help="Names in --runs-dir, or paths, of runs and comparisons."
+        ),
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     runs_dir: RunsDir = Path("runs"),
@@ -110,7 +130,6 @@ def remove(
     """
     import sys
 
-    from vaectl.base.errors import ConfigError
     from vaectl.runs import find
 
     found = dict.fromkeys(find.find_either(name, runs_dir) for name in names)
@@ -120,13 +139,24 @@ def remove(
                 "runs are not removed without a question, and here is no terminal to ask it",
                 hint="--yes removes without asking",
             )
-        if not typer.confirm(visible(f"Remove {', '.join(map(str, found))}?"), err=True):
+        if not _confirmed(f"Remove {', '.join(map(str, found))}?"):
             say("nothing was removed")
             return
     for path in found:
         for kept in _remove(path):
             say(f"kept, not made by vaectl: {kept}")
         show(path)
+
+
+def _confirmed(question: str) -> bool:
+    """Ask a question; the end of the input is a no, and an interrupt ends the command."""
+    try:
+        return typer.confirm(visible(question), err=True)
+    except typer.Abort as error:
+        say("")
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise typer.Exit(130) from None
+        return False
 
 
 def _remove(path: Path) -> list[str]:

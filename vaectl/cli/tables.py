@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vaectl.base.nearest import did_you_mean_path
 from vaectl.base.terminal import show, visible
 from vaectl.objectives.base import label
 from vaectl.runs.find import Summary, age
@@ -38,7 +39,12 @@ class _Column(NamedTuple):
     """Shorten a cell where a terminal is narrow, to so many characters if it is a name."""
 
 
-def show_runs(rows: Sequence[Summary], runs_dir: Path, asked: Sequence[str]) -> None:
+def show_runs(
+    rows: Sequence[Summary],
+    runs_dir: Path,
+    asked: Sequence[str],
+    groups: Sequence[str | None] = (),
+) -> None:
     """Print one row per run, then what is wrong with any of them.
 
     Columns that find no place on a terminal are shortened, then left out one after the other, the
@@ -48,10 +54,12 @@ def show_runs(rows: Sequence[Summary], runs_dir: Path, asked: Sequence[str]) -> 
         rows: the runs.
         runs_dir: where they are.
         asked: what selects them: a pattern of names, and conditions.
+        groups: what the scores of ranked runs measure; several are numbered in a column.
     """
     if not rows:
         chosen = [each for each in asked if each != "*"]
-        show(f"no runs in {runs_dir}" + (f" match {', '.join(chosen)}" if chosen else ""))
+        match = f" match {', '.join(chosen)}" if chosen else ""
+        show(f"no runs in {runs_dir}{match}{did_you_mean_path(runs_dir)}")
         return
     now = datetime.now(UTC)
     columns = {
@@ -62,8 +70,11 @@ def show_runs(rows: Sequence[Summary], runs_dir: Path, asked: Sequence[str]) -> 
         "optimizer": _Column("optimizer", lambda row: row.optimizer or ""),
         "epochs": _Column("epochs", _epochs, number=True),
         "best": _Column("best validation ELBO", _best, number=True),
+        "group": _Column("group", lambda row: _group(row, groups), number=True),
         "age": _Column("age", lambda row: age(row.start, now) if row.start else "", number=True),
     }
+    if len(groups) < 2:
+        del columns["group"]
     console = _console()
     unbounded = console.options.update(width=_WIDTH_WITHOUT_TERMINAL)
 
@@ -79,6 +90,11 @@ def show_runs(rows: Sequence[Summary], runs_dir: Path, asked: Sequence[str]) -> 
     if missing(table) > 0:
         table = _runs_table(rows, columns.values(), most=_LONG_NAME - missing(table))
     console.print(table)
+    if len(groups) > 1:
+        show("ranked within each group only: numbers of different groups do not compare")
+        for number, measure in enumerate(groups, 1):
+            sources = dict.fromkeys(row.data for row in rows if row.measure == measure and row.data)
+            show(f"group {number}: {measure or 'unknown'} ({', '.join(sources)})")
     for row in rows:
         if row.problem is not None:
             show(row.problem if row.members else f"{row.name}: {row.problem}")
@@ -120,6 +136,12 @@ def _best(row: Summary) -> str:
         return ""
     other = row.best_quantity not in (None, "elbo")
     return f"{row.best_score:.2f}" + (f" ({label(row.best_quantity or '')})" if other else "")
+
+
+def _group(row: Summary, groups: Sequence[str | None]) -> str:
+    """Number the group of a ranked run."""
+    ranked = row.best_quantity == "elbo" and row.best_score is not None
+    return f"{groups.index(row.measure) + 1}" if ranked else ""
 
 
 def _middle(name: str, most: int) -> str:

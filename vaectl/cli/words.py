@@ -28,12 +28,13 @@ def all_words() -> dict[str, Any]:
         if len(parts) == 3:
             same = short.setdefault(f"{parts[0]}.{parts[2]}", [])
             same += [value for value in values if value not in same]
-    return {"command": _command(typer.main.get_command(app)), "keys": keys, "short": short}
+    root = typer.main.get_command(app)
+    return {"command": _command(root, typer.Context(root)), "keys": keys, "short": short}
 
 
-def _command(command: Any) -> dict[str, Any]:
+def _command(command: Any, context: typer.Context) -> dict[str, Any]:
     options = {
-        name: _parameter(parameter, name)
+        name: _parameter(parameter, name, context)
         for parameter in command.params
         if parameter.param_type_name == "option"
         for name in (*parameter.opts, *parameter.secondary_opts)
@@ -42,12 +43,13 @@ def _command(command: Any) -> dict[str, Any]:
         "help": _first_line(command.help),
         "options": {**options, "--help": {**_FLAG, "name": "--help"}},
         "arguments": [
-            _parameter(each, each.name)
+            _parameter(each, each.name, context)
             for each in command.params
             if each.param_type_name == "argument"
         ],
         "commands": {
-            name: _command(below) for name, below in getattr(command, "commands", {}).items()
+            name: _command(below, context)
+            for name, below in getattr(command, "commands", {}).items()
         },
     }
 
@@ -61,19 +63,18 @@ _FLAG = {
 }
 
 
-def _parameter(parameter: Any, name: str) -> dict[str, Any]:
+def _parameter(parameter: Any, name: str, context: typer.Context) -> dict[str, Any]:
     return {
         "name": name,
         "metavar": parameter.metavar or "",
         "takes": 0 if getattr(parameter, "is_flag", False) else parameter.nargs,
         "repeats": parameter.nargs == -1,
-        "values": _values(parameter),
+        "values": _values(parameter, context),
         "help": _first_line(parameter.help),
     }
 
 
-def _values(parameter: Any) -> list[str]:
-    context = typer.Context(typer.main.get_command(app))
+def _values(parameter: Any, context: typer.Context) -> list[str]:
     return [item.value for item in parameter.shell_complete(context, "") if item.type == "plain"]
 
 

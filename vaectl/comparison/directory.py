@@ -11,7 +11,6 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from vaectl import experiment
 from vaectl.base.errors import ConfigError, RunError, remedy
 from vaectl.base.files import LINK, Folder, make_directory
 from vaectl.comparison import plan
@@ -19,6 +18,7 @@ from vaectl.comparison.ledger import FOLDER, is_sealed, write
 from vaectl.comparison.plan import Comparison
 from vaectl.comparison.unsealed import IMPORTING
 from vaectl.config import reading
+from vaectl.config.naming import name_of
 from vaectl.members.places import is_member, unwritable
 from vaectl.runs import belongings
 from vaectl.runs.belongings import JSON, Made
@@ -40,7 +40,7 @@ _PLACES: Mapping[str, Made] = {"": MADE, FOLDER: TRIALS, IMPORTING: TRIALS, "fig
 def default_name(settings: Comparison) -> str:
     """Return a name made of data, code size and protocol."""
     base = settings.base
-    stem = experiment.default_name(base).removesuffix(f"-{base.optimizer.name}-s{base.seed}")
+    stem = name_of(base).removesuffix(f"-{base.optimizer.name}-s{base.seed}")
     return f"compare-{stem}-{settings.protocol}"
 
 

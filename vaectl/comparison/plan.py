@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Union
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     ValidationInfo,
@@ -36,7 +37,19 @@ FIRST_TUNING_SEED = 1000
 MOST_SEEDS = 200
 _LEAST_RATE, _MOST_RATE = 1e-30, 1e9  # limits of float32 and of the configuration
 
-_Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+_LABEL = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
+
+
+def _usable(label: str) -> str:
+    if not re.fullmatch(_LABEL, label):
+        raise PydanticCustomError(
+            "label",
+            "should be up to 80 letters, digits, '.', '_' and '-', a letter or digit first",
+        )
+    return label
+
+
+_Label = Annotated[str, AfterValidator(_usable)]
 _Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -269,7 +282,13 @@ def load(
     """
     origins: reading.Origins = {}
     values: dict[str, Any] = {} if file is None else reading.read_mapping(file, origins)
-    problems = []
+    of_experiments = {*Config.model_fields} - {*Comparison.model_fields}
+    if file is not None and of_experiments & {*values} and not reading.is_comparison(values):
+        raise ConfigError(
+            f"{file}: this is one experiment, not a comparison",
+            hint=f"a file with the line base: {file.name} beside it compares optimizers on it",
+        )
+    problems, hints = [], []
     base = values.get("base")
     own = {"file": base} if isinstance(base, str) else base
     if file is not None and isinstance(own, dict) and isinstance(own.get("file"), str):
@@ -280,6 +299,7 @@ def load(
             values["base"] = reading.override(of_file, own, origins, lines, ("base",))
         except ConfigError as error:  # reported with all other problems
             problems.append(f"{origins['base',]}: base: {error.message}")
+            hints.append(error.hint)
             values["base"] = own
     elif base is None:
         values["base"] = Comparison().base.model_dump()
@@ -294,9 +314,9 @@ def load(
         settings = reading.build(Comparison, values, origins)
     except ConfigError as error:
         problems.append(error.message)
+        hints.append(error.hint)
     if problems:
-        hint = "configs/compare has comparisons to start from"
-        raise ConfigError("\n".join(problems), hint=hint)
+        raise ConfigError("\n".join(problems), hint=hints[0])
     return settings
 
 

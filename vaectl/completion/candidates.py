@@ -11,7 +11,9 @@ from vaectl.completion.shells import Candidate
 
 BY_METAVAR: Mapping[str, Callable[[places.Given, str], Sequence[str]]] = {
     "RUN": places.runs,
-    "GLOB": places.runs,
+    "RUN|COMPARISON": places.drawable,
+    "RUN_NAME": places.owned,
+    "GLOB": places.names,
     "CONFIG": places.configurations,
     "CHECKPOINT": places.checkpoints,
 }

@@ -17,11 +17,28 @@ _DEPTH = 3
 def runs(given: Given, word: str) -> Sequence[str]:
     """Return `latest` and the names of runs; those of members where no other name begins so."""
     place = _runs_dir(given)
-    names = [path.name for path in _entries(place) if _is_run(path)]
-    if "/" not in word and any(name.startswith(word) for name in ("latest", *names)):
-        return ["latest", *names] if names else []
+    found = names(given, word)
+    if "/" not in word and any(name.startswith(word) for name in ("latest", *found)):
+        return ["latest", *found] if found else []
     members = [member for path in _entries(place) for member in _entries(path) if _is_run(member)]
     return [f"{member.parent.name}/{member.name}" for member in members]
+
+
+def names(given: Given, word: str) -> Sequence[str]:  # noqa: ARG001  # as the others
+    """Return the names of runs."""
+    return [path.name for path in _entries(_runs_dir(given)) if _is_run(path)]
+
+
+def owned(given: Given, word: str) -> Sequence[str]:  # noqa: ARG001  # as the others
+    """Return the names of runs and comparisons."""
+    entries = _entries(_runs_dir(given))
+    return [path.name for path in entries if _is_run(path) or _is_comparison(path)]
+
+
+def drawable(given: Given, word: str) -> Sequence[str]:
+    """Return `latest` and the names of runs and comparisons; those of members as `runs` does."""
+    found = owned(given, word)
+    return ["latest", *found] if any(name.startswith(word) for name in found) else runs(given, word)
 
 
 def checkpoints(given: Given, word: str) -> Sequence[str]:  # noqa: ARG001  # as the others
@@ -66,6 +83,10 @@ def _run(given: Given) -> Path:
         known = {each: str(start) for each, start in starts.items() if start}
         name = max(known, key=lambda each: known[each], default=name)
     return place / name if (place / name).exists() else Path(name).expanduser()
+
+
+def _is_comparison(path: Path) -> bool:
+    return any((path / name).exists() for name in ("comparison.yaml", "trials"))
 
 
 def _is_run(path: Path) -> bool:

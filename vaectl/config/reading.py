@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import io
-import math
 import re
 import shlex
 import warnings
@@ -25,14 +24,19 @@ from ruamel.yaml.scalarbool import ScalarBoolean
 from vaectl.base import plugins
 from vaectl.base.errors import ConfigError
 from vaectl.base.files import read
-from vaectl.base.section import CONFLICT, Section
+from vaectl.base.nearest import did_you_mean, did_you_mean_path, nearest
+from vaectl.base.section import CONFLICT, Section, description
 from vaectl.base.terminal import visible
+from vaectl.base.validation import reason, shown
 from vaectl.config import schema
 
 if TYPE_CHECKING:
     from vaectl.config.schema import Config
 
-_YAML = "vaectl config show prints a whole configuration to start from"
+ALL_KEYS = "vaectl config show prints every key with its default"
+"""What to try against wrong keys, or several problems of different kinds."""
+_SYNTAX = "a line is KEY: VALUE, keys below another are indented by spaces, and brackets are closed"
+_SHORT = "a configuration has fewer keys, each once; is this another file?"
 
 MOST_BYTES = 2**16
 """The largest file that is read: ten times a configuration, and two seconds of parsing."""
@@ -121,14 +125,15 @@ def read_experiment(
             hint=f"vaectl compare-optimizers {shlex.quote(str(file))}",
         )
     if len(origins) + len(own) > MOST_VALUES:
-        raise ConfigError(f"{file}: more than {MOST_VALUES} values, with its bases", hint=_YAML)
+        raise ConfigError(f"{file}: more than {MOST_VALUES} values, with its bases", hint=_SHORT)
     if BASE not in values:
         origins.update(own)
         return values
     base, line = values.pop(BASE), own.pop((*below, BASE))
     if not isinstance(base, str):
         raise ConfigError(
-            f"{line}: base: should be the path of a YAML file, not {_shown(base)}", hint=_YAML
+            f"{line}: base: should be the path of a YAML file, not {shown(base)}",
+            hint="write base: FILE.yaml, relative to this file; its other keys stand beside it",
         )
     files = [*above, file]
     if any(_same(file.parent / base, each) for each in files):
@@ -227,12 +232,15 @@ def load_plugs(values: Mapping[str, Any]) -> None:
 
 
 def build(
-    model: type[Kind],
-    values: dict[str, Any],
-    origins: Origins,
-    hint: str = "vaectl config show prints every key with its default",
+    model: type[Kind], values: dict[str, Any], origins: Origins, hint: str | None = None
 ) -> Kind:
     """Validate values.
+
+    Args:
+        model: the section that they are.
+        values: the values.
+        origins: the origin of each.
+        hint: what to try; None for what helps against the problems that there are.
 
     Raises:
         ConfigError: lists all problems, each with its place.
@@ -243,7 +251,7 @@ def build(
         problems = sorted(error.errors(), key=lambda details: _rank(details, origins))
         raise ConfigError(
             "\n".join(_explain(details, origins, values, model) for details in problems),
-            hint=hint,
+            hint=hint or _hint(problems, model),
         ) from None
 
 
@@ -291,26 +299,26 @@ def read_mapping(
         raise ConfigError(f"{file}: not UTF-8 text", hint="a configuration is YAML text") from None
     except OSError as error:
         raise ConfigError(
-            f"{file}: cannot be read ({error.strerror})",
-            hint="give a YAML file, or leave it out for the built-in default",
+            f"{file}: cannot be read ({error.strerror}){did_you_mean_path(file)}",
+            hint="give a YAML file; vaectl config show > FILE.yaml writes one to start from",
         ) from None
     try:
         document = _plain(_loaded(text), below, str(file), origins)
     except MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"{file}{line}: not valid YAML: {error.problem}", hint=_YAML) from None
+        raise ConfigError(f"{file}{line}: not valid YAML: {error.problem}", hint=_SYNTAX) from None
     except RecursionError:
         raise ConfigError(
-            f"{file}: nested too deeply, or an alias inside its own anchor", hint=_YAML
+            f"{file}: nested too deeply, or an alias inside its own anchor", hint=_SHORT
         ) from None
     except Exception as error:  # the loader lets errors of tags and scalars through
-        raise ConfigError(f"{file}: not valid YAML: {error}", hint=_YAML) from None
+        raise ConfigError(f"{file}: not valid YAML: {error}", hint=_SYNTAX) from None
     if document is None:
         return {}
     if not isinstance(document, dict):
         raise ConfigError(
             f"{file}: must be a mapping of keys to values, not {_kind(document)}",
-            hint="vaectl config show prints an example",
+            hint="write lines of KEY: VALUE, as vaectl config show prints them",
         )
     return document
 
@@ -377,8 +385,8 @@ def put(values: dict[str, Any], origins: Origins, dotted: str, value: object, or
         below = section.setdefault(parent, {})
         if not isinstance(below, dict):
             raise ConfigError(
-                f"{origin}: {dotted}: {parent} is {_shown(below)}, not a mapping of keys to values",
-                hint="vaectl config show prints every key with its default",
+                f"{origin}: {dotted}: {parent} is {shown(below)}, not a mapping of keys to values",
+                hint=f"give {parent} keys of its own; vaectl config show prints those that it has",
             )
         section = below
     section[last] = value
@@ -444,31 +452,68 @@ def _explain(
     details: ErrorDetails, origins: Origins, values: dict[str, Any], model: type[Section]
 ) -> str:
     dotted = ".".join(map(str, _given(details["loc"], values)))
+    where = origins.get(_known_place(details, origins), "")
+    # an option such as --epochs names its key already
+    prefix = "".join(f"{each}: " for each in (where, "" if _is_option(where) else dotted) if each)
+    given = details["input"]
     if details["type"] == "extra_forbidden":
-        nearest = _nearest(dotted, values, model)
-        if nearest and any(isinstance(part, int) for part in details["loc"]):
-            nearest = nearest.rpartition(".")[2]  # known keys of list items have no index
-        what = f"unknown key {dotted}" + (f"; did you mean {nearest}?" if nearest else "")
-    elif details["type"] == "union_tag_invalid":
-        tag, known = str(details["ctx"]["tag"]), details["ctx"]["expected_tags"].replace("'", "")
-        near = difflib.get_close_matches(tag, known.split(", "), n=1)
-        what = f"{dotted}: no {tag!r} among {known}" + "".join(f"; did you mean {n}?" for n in near)
-    elif details["type"] == "literal_error" and isinstance(details["input"], str):
-        known = details["ctx"]["expected"]
-        near = difflib.get_close_matches(details["input"], re.findall(r"'([^']*)'", known), n=1)
-        what = f"{dotted}: should be {known}, not {_shown(details['input'])}"
-        what += "".join(f"; did you mean {name}?" for name in near)
-    elif details["type"] == CONFLICT:
-        what = f"{dotted}: {details['msg']}"
-    else:
-        reason = details["msg"].removeprefix("Input ")
-        if details["type"] == "model_type":
-            reason = "should be a mapping of keys to values"
-        what = f"{dotted}: {reason}, not {_shown(details['input'])}"
-        if isinstance(details["input"], str) and f"{dotted}.name" in keys(model):
-            what += f"; did you mean {dotted}.name?"
-    where = origins.get(_known_place(details, origins))
-    return f"{where}: {what}" if where else what
+        near = _nearest(dotted, values, model)
+        if near and any(isinstance(part, int) for part in details["loc"]):
+            near = near.rpartition(".")[2]  # known keys of list items have no index
+        mean = f"; did you mean {near}?" if near else ""
+        return f"{f'{where}: ' if where else ''}unknown key {dotted}{mean}"
+    if details["type"] in _CHOICES:
+        if details["type"] == "union_tag_invalid":
+            given = details["ctx"]["tag"]
+        known = re.findall(r"'([^']*)'", str(details["ctx"][_CHOICES[details["type"]]]))
+        near = did_you_mean(given, known) if isinstance(given, str) else ""
+        return f"{prefix}should be one of {', '.join(known)}, not {shown(given)}{near}"
+    if details["type"] == CONFLICT:
+        return f"{prefix}{details['msg']}"
+    meant = isinstance(given, str) and f"{dotted}.name" in keys(model)
+    mean = f"; did you mean {dotted}.name?" if meant else ""
+    return f"{prefix}{reason(details)}, not {shown(given)}{mean}"
+
+
+def _is_option(origin: str) -> bool:
+    return origin.startswith("--") and " " not in origin
+
+
+_CHOICES = {"literal_error": "expected", "union_tag_invalid": "expected_tags"}
+"""Errors of a name that is none of those known, and where they list these."""
+
+
+def _hint(problems: Sequence[ErrorDetails], model: type[Section]) -> str:
+    """Return what to try against problems; if each needs something else, where all keys are."""
+    hints = {_hint_of(details, model) for details in problems}
+    return hints.pop() if len(hints) == 1 else ALL_KEYS
+
+
+def _hint_of(details: ErrorDetails, model: type[Section]) -> str:
+    if details["type"] == CONFLICT:
+        return str(details["ctx"].get("hint") or ALL_KEYS)
+    path = [part for part in details["loc"] if isinstance(part, str)]
+    if path[-1:] == ["name"] and path[-2:-1] and path[-2] in schema.CHOICES:
+        return f"use one of these; --plugin FILE.py loads {path[-2]}s of your own"
+    if details["type"] == "model_type":
+        return "write its keys below it, as vaectl config show prints them"
+    section, field = _field(model, path)
+    said = description(section, field) if section and details["type"] != "extra_forbidden" else ""
+    if section is None or not said:
+        return ALL_KEYS
+    default = section.model_fields[field].default
+    simple = default is None or isinstance(default, bool | int | float | str)
+    return f"{field}{f' (default {shown(default)})' if simple else ''}: {said}"
+
+
+def _field(model: type[Section], path: Sequence[str]) -> tuple[type[Section] | None, str]:
+    """Return the section that has the key at the end of a path, and the key; None if none has."""
+    sections = [model]
+    for name in path[:-1]:
+        there = [each.model_fields[name] for each in sections if name in each.model_fields]
+        sections = [part for field in there for part in _sections(field.annotation)] or sections
+    last = path[-1] if path else ""
+    return next((each for each in sections if last in each.model_fields), None), last
 
 
 def _given(path: _Path, values: Any) -> Iterator[str | int]:
@@ -485,20 +530,6 @@ def _given(path: _Path, values: Any) -> Iterator[str | int]:
 def _kind(value: object) -> str:
     names = {str: "a string", list: "a list", bool: "a boolean", int: "a number", float: "a number"}
     return next((name for kind, name in names.items() if isinstance(value, kind)), "a value")
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, dict):
-        return "a mapping"
-    if value is None:
-        return "null"
-    if isinstance(value, float) and not math.isfinite(value):
-        return "a number that is not finite"
-    try:
-        text = repr(value)
-    except ValueError:  # Python converts at most 4300 digits
-        return "a number of thousands of digits"
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def keys(section: type[Section], prefix: str = "") -> Iterator[str]:
@@ -525,13 +556,13 @@ def _nearest(dotted: str, values: dict[str, Any], model: type[Section]) -> str |
     for key in known:
         by_last.setdefault(key.rpartition(".")[2], []).append(key)
     # such as lr for learning_rate
-    initials = {"".join(word[0] for word in name.split("_")): name for name in by_last}
+    initials = {"".join(word[0] for word in name.split("_")): name for name in reversed(by_last)}
     last = initials.get(last, last) if len(last) > 1 else last
-    for name in difflib.get_close_matches(last, by_last, n=1, cutoff=0.7):
+    for name in nearest(last, by_last, alike=0.7)[:1]:
         for kind in schema.CHOICES:
             of_chosen = f"{kind}.{_chosen(values, kind)}.{name}"
             if of_chosen in by_last[name]:
                 return of_chosen
         return max(by_last[name], key=lambda key: difflib.SequenceMatcher(a=dotted, b=key).ratio())
     others = [key for key in known if not dotted.startswith(f"{key}.")]
-    return next(iter(difflib.get_close_matches(dotted, others, n=1, cutoff=0.6)), None)
+    return next(iter(nearest(dotted, others)), None)

@@ -15,7 +15,7 @@ def _resolved(text: str) -> str:
     try:
         return str(parse(text).resolved())
     except DataError as error:
-        raise conflict(error.message) from None
+        raise conflict(error.message, error.hint) from None
 
 
 def _describe(schema: dict[str, Any]) -> None:

@@ -6,7 +6,6 @@ alone knows where they are computed; who uses it plans, and keeps the results.
 
 from __future__ import annotations
 
-import difflib
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -17,6 +16,7 @@ import jax
 from vaectl.base import plugins
 from vaectl.base.errors import ConfigError
 from vaectl.base.files import Folder
+from vaectl.base.nearest import did_you_mean
 from vaectl.base.plugs import Plug
 from vaectl.config import reading
 from vaectl.experiment import Task
@@ -116,10 +116,9 @@ def parse(text: str, option: str = "--executor") -> Executor:
         plugins.load_installed()
     if name not in Executor.known:
         known = sorted(Executor.known)
-        near = "".join(f"; did you mean {n}?" for n in difflib.get_close_matches(name, known, n=1))
         raise ConfigError(
-            f"{origin}: no executor {name!r} among {', '.join(known)}{near}",
-            hint="--plugin FILE.py loads an executor of your own",
+            f"{origin}: should be one of {', '.join(known)}{did_you_mean(name, known)}",
+            hint="use one of these; --plugin FILE.py loads executors of your own",
         )
     plug = Executor.known[name]
     if colon and not plug.argument:

@@ -7,7 +7,6 @@ Formats are plugs, but no part of a configuration.
 
 from __future__ import annotations
 
-import difflib
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from vaectl.base import plugins
 from vaectl.base.errors import ConfigError
+from vaectl.base.nearest import did_you_mean
 from vaectl.base.plugs import Plug
 from vaectl.config.meaning import meaning
 from vaectl.runs.record import DataFacts, ImageShape, PlugFacts, Positive, Words
@@ -196,11 +196,10 @@ def parse(texts: Sequence[str]) -> list[Export]:
     for name in names:
         if name not in Export.known:
             known = sorted(Export.known)
-            near = difflib.get_close_matches(name, known, n=1)
             raise ConfigError(
-                f"--format {name}: no format {name!r} among {', '.join(known)}"
-                + "".join(f"; did you mean {found}?" for found in near),
-                hint="--plugin FILE.py loads a format of your own",
+                f"--format: should be one of {', '.join(known)}, or {ALL}, not {name!r}"
+                + did_you_mean(name, [*known, ALL]),
+                hint="use one of these; --plugin FILE.py loads formats of your own",
             )
     if not names:
         raise ConfigError("--format: no format is named", hint=f"--format {ALL}")

@@ -31,6 +31,11 @@ class Beta(Objective, name="beta"):
     free_nats: NonNegative = 0.0
     """In each dimension of the code, a KL below this adds this much to the loss."""
 
+    @property
+    def short_name(self) -> str:
+        """The name with the weight of the KL, as in `beta4`."""
+        return f"{self.name}{self.beta:g}"
+
     def terms(
         self,
         network: Network,

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from vaectl.base.errors import ConfigError, RunError
+from vaectl.base.nearest import did_you_mean
 from vaectl.pictures import charts
 from vaectl.pictures.canvas import Figure
 from vaectl.pictures.charts import Trace
 from vaectl.pictures.style import DEFAULT, Style
-from vaectl.runs.directory import RunDir
+from vaectl.runs.directory import RunDir, missing_plugs
 from vaectl.runs.find import is_comparison
 from vaectl.runs.metrics import Row
 
@@ -64,7 +65,8 @@ def curves_of(
     for name in names:
         if name not in known:
             raise ConfigError(
-                f"--term {name}: no curve of that name", hint=f"choose of {', '.join(known)}"
+                f"--term {name}: no curve of that name{did_you_mean(name, known)}",
+                hint=f"choose of {', '.join(known)}",
             )
     most = max(trace.epochs for trace in traces)
     if not most:
@@ -74,8 +76,7 @@ def curves_of(
         )
     if first > most:
         raise ConfigError(f"--from {first}: there are {most} epochs", hint="use a smaller number")
-    settings = [run.read_config() for run in runs]
-    found = [each.objective.chosen.estimators(each.objective.samples) for each in settings]
+    found = [_estimators(run) for run in runs]
     how = {
         name: words for name, words in found[0].items() if all(f.get(name) == words for f in found)
     }
@@ -90,6 +91,14 @@ def _label(run: RunDir) -> str:
     """Return the name of a run; of a comparison's member, the label without the seed."""
     member = re.fullmatch(r"(.+)-s\d+(\.\d+)?", run.name)
     return member[1] if member and is_comparison(run.path.resolve().parent) else run.name
+
+
+def _estimators(run: RunDir) -> dict[str, str]:
+    """Say how a run's numbers are estimated; nothing if it needs a plug that is not loaded."""
+    if missing_plugs(run.read_record().plugs):
+        return {}
+    objective = run.read_config().objective
+    return objective.chosen.estimators(objective.samples)
 
 
 def _trace(label: str, runs: Sequence[RunDir]) -> Trace:

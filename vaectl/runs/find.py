@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any, NamedTuple
 
 from vaectl.base.errors import ConfigError, RunError
 from vaectl.base.files import LINK, Folder
+from vaectl.base.nearest import did_you_mean, did_you_mean_path
 from vaectl.config.schema import Config
+from vaectl.objectives.base import label
 from vaectl.runs.directory import COMPARISON, PARTS, RunDir, is_run, missing_plugs
 from vaectl.runs.record import Record
 
@@ -36,6 +39,8 @@ class Summary(NamedTuple):
     """Its configuration when it started, by dotted path."""
     members: int = 0
     """The number of runs that this row sums up; 0 for a row that is one run."""
+    measure: str | None = None
+    """What `best_score` measures; the scores of two runs compare if this is the same."""
 
 
 def find(run: str, runs_dir: Path) -> RunDir:
@@ -57,7 +62,10 @@ def find(run: str, runs_dir: Path) -> RunDir:
             if row.start and "/" not in row.name and not (runs_dir / row.name).is_symlink()
         ]
         if not known:
-            raise RunError(f"{runs_dir}: no runs in it", hint="vaectl train makes one")
+            raise RunError(
+                f"{runs_dir}: no runs in it{did_you_mean_path(runs_dir)}",
+                hint="vaectl train makes one",
+            )
         return RunDir(runs_dir / max(known, key=lambda row: row.start or "").name)
     for path in (runs_dir / run, Path(run)):
         if is_run(path):
@@ -68,9 +76,17 @@ def find(run: str, runs_dir: Path) -> RunDir:
             raise RunError(
                 f"{path}: a comparison, not a run", hint="name one of its runs, NAME/LABEL-sSEED"
             )
-    raise RunError(
-        f"{run}: no run of that name in {runs_dir}, and no run at that path",
-        hint="vaectl runs lists all runs",
+    raise _unknown(run, runs_dir)
+
+
+def _unknown(run: str, runs_dir: Path) -> RunError:
+    """Return the error for a run that does not exist, with the names that are most like it."""
+    known = list(_paths(runs_dir))
+    near = did_you_mean(run, ["latest", *known]) if known else did_you_mean_path(runs_dir)
+    shown = "" if runs_dir == Path("runs") else f" --runs-dir {shlex.quote(str(runs_dir))}"
+    return RunError(
+        f"{run}: no run of that name in {runs_dir}, and no run at that path{near}",
+        hint=f"vaectl runs{shown} lists all runs" if known else "vaectl train makes one",
     )
 
 
@@ -134,12 +150,22 @@ def summaries(runs_dir: Path, pattern: str = "*") -> list[Summary]:
     Raises:
         RunError: `runs_dir` exists, but cannot be read as a directory.
     """
+    named = _paths(runs_dir)
+    return [_summary(name, path) for name, path in named.items() if fnmatch.fnmatch(name, pattern)]
+
+
+def _paths(runs_dir: Path) -> dict[str, Path]:
+    """Return the paths of all runs by name, broken ones and members of comparisons among them.
+
+    Raises:
+        RunError: `runs_dir` exists, but cannot be read as a directory.
+    """
     try:
         directories = sorted(runs_dir.iterdir())
         for path in [path for path in directories if is_comparison(path) and path.is_dir()]:
             directories += sorted(path.iterdir())
     except FileNotFoundError:
-        return []
+        return {}
     except OSError as error:
         raise RunError(
             f"{runs_dir}: cannot be read: {error.strerror}",
@@ -147,8 +173,7 @@ def summaries(runs_dir: Path, pattern: str = "*") -> list[Summary]:
         ) from None
     # directories without any file of a run are not listed
     runs = [path for path in directories if any(_exists(path / part) for part in PARTS)]
-    named = {path.relative_to(runs_dir).as_posix(): path for path in runs}
-    return [_summary(name, path) for name, path in named.items() if fnmatch.fnmatch(name, pattern)]
+    return {path.relative_to(runs_dir).as_posix(): path for path in runs}
 
 
 def age(start: str, now: datetime) -> str:
@@ -192,10 +217,23 @@ def _summary(name: str, path: Path) -> Summary:
         epochs=None if record.imported else record.epochs,
         best_quantity=record.best.quantity if record.best else None,
         best_score=record.best.score if record.best else None,
+        measure=_measure(record),
         start=record.start,
         problem=f"needs {needed}, which is not loaded" if needed else None,
         settings=record.settings,
     )
+
+
+def _measure(record: Record) -> str | None:
+    """Say what a run's score measures: by its unit, whether it is a density, and its images."""
+    if record.best is None:
+        return None
+    facts, data = record.metrics, record.data
+    parts = [f"{label(record.best.quantity)} in {facts['unit']}", facts["binarization"]]
+    if record.best.quantity != "elbo":
+        parts.append(facts["estimator"])  # a bound may depend on its number of samples
+    images = f"{data['images']['validation']:,} validation images"
+    return ", ".join([*parts, f"{images} of data {data['fingerprint'][:12]}"])
 
 
 def _parts_of(settings: Config) -> tuple[str, str]:

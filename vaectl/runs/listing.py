@@ -11,7 +11,6 @@ the wildcards * and ?.
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import math
 import operator
@@ -21,6 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from vaectl.base.errors import ConfigError
+from vaectl.base.nearest import did_you_mean
 from vaectl.config import reading, schema
 from vaectl.runs.find import Summary
 
@@ -82,10 +82,8 @@ def parse(texts: Sequence[str], rows: Sequence[Summary]) -> list[Condition]:
                 hint="for example --where optimizer=adam --where 'elbo>-100'",
             )
         if form[1] not in known:
-            near = difflib.get_close_matches(form[1], known, n=1)
             raise ConfigError(
-                f"--where {text}: unknown key {form[1]}"
-                + (f"; did you mean {near[0]}?" if near else ""),
+                f"--where {text}: unknown key {form[1]}{did_you_mean(form[1], known)}",
                 hint=f"use {', '.join(COLUMNS)}, or a key that vaectl config show prints",
             )
         found.append(Condition(*form.groups()))
@@ -95,13 +93,22 @@ def parse(texts: Sequence[str], rows: Sequence[Summary]) -> list[Condition]:
 def ordered(rows: Sequence[Summary], by: str) -> list[Summary]:
     """Sort rows by a column: the newest, the highest or the first by name first.
 
-    What is not known comes last, as for `elbo` the runs whose best epoch another bound chose: these
-    do not compare.
+    What is not known comes last, as for `elbo` the runs whose best epoch another bound chose. By
+    `elbo`, runs are only ranked among those that measure the same: see `measures`.
     """
     known = [row for row in rows if COLUMNS[by](row) is not None]
     numbers = by in ("start", "elbo", "epoch")
     known.sort(key=COLUMNS[by], reverse=numbers)  # type: ignore[arg-type]
+    if by == "elbo":
+        groups = measures(rows)
+        known.sort(key=lambda row: groups.index(row.measure))
     return known + [row for row in rows if COLUMNS[by](row) is None]
+
+
+def measures(rows: Sequence[Summary]) -> list[str | None]:
+    """Return what the ELBOs of runs measure, the most frequent first; others do not compare."""
+    known = [row.measure for row in rows if COLUMNS["elbo"](row) is not None]
+    return [measure for measure, _ in Counter(known).most_common()]
 
 
 def folded(rows: Sequence[Summary]) -> list[Summary]:
@@ -136,6 +143,7 @@ def _summed(name: str, members: Sequence[Summary]) -> Summary:
         epochs=best.epochs,
         best_quantity=best.best_quantity if same else None,
         best_score=best.best_score if same else None,
+        measure=best.measure if same else None,
         start=max((row.start for row in members if row.start), default=None),
         problem="; ".join(problems) or None,
         members=len(members),

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int32, UInt8
 from vaectl import config, data
 from vaectl.base import devices, streams
 from vaectl.base.errors import ConfigError, RunError
+from vaectl.base.nearest import did_you_mean
 from vaectl.base.shapes import shaped
 from vaectl.data.arrays import Dataset, Split
 from vaectl.data.binarization import SplitName, draw
@@ -110,7 +111,7 @@ def _choose(rundir: RunDir, record: Record, infos: list[Info], wanted: str | int
         )
     choices = ["best", "latest"] if ends else ["latest"]
     raise RunError(
-        f"{rundir.path}: no checkpoint {wanted}",
+        f"{rundir.path}: no checkpoint {wanted}{did_you_mean(str(wanted), choices)}",
         hint=f"choose one of {', '.join([*choices, *epochs])}",
     )
 

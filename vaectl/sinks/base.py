@@ -6,7 +6,6 @@ works in a thread of its own (see `vaectl.follow`), on NumPy arrays and plain nu
 
 from __future__ import annotations
 
-import difflib
 import re
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from jaxtyping import Float
 
 from vaectl.base import plugins
 from vaectl.base.errors import ConfigError
+from vaectl.base.nearest import did_you_mean
 from vaectl.base.plugs import Plug
 from vaectl.config import reading
 from vaectl.config.schema import Config
@@ -109,10 +109,9 @@ def parse(text: str, option: str = "--log") -> Sink:
         plugins.load_installed()
     if name not in Sink.known:
         known = sorted(Sink.known)
-        near = "".join(f"; did you mean {n}?" for n in difflib.get_close_matches(name, known, n=1))
         raise ConfigError(
-            f"{origin}: no sink {name!r} among {', '.join(known)}{near}",
-            hint="--plugin FILE.py loads a sink of your own",
+            f"{origin}: should be one of {', '.join(known)}{did_you_mean(name, known)}",
+            hint="use one of these; --plugin FILE.py loads sinks of your own",
         )
     sink = Sink.known[name]
     values: dict[str, Any] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import re
 from abc import abstractmethod
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 from vaectl.base import plugins
 from vaectl.base.errors import DataError
+from vaectl.base.nearest import nearest, question
 from vaectl.base.plugs import Plug
 
 if TYPE_CHECKING:
@@ -151,10 +151,9 @@ def suggestions() -> list[str]:
 
 def _nearest(name: str, text: str) -> str:
     """Name all sources, and the one that was probably meant."""
-    near = [Source.known[scheme].form() for scheme in difflib.get_close_matches(name, Source.known)]
-    near += difflib.get_close_matches(text, suggestions())
-    there = f"there are {', '.join(forms())}"
-    return there + (f"; did you mean {near[0]}?" if near else "")
+    near = [Source.known[scheme].form() for scheme in nearest(name, Source.known)]
+    near = near or nearest(text, suggestions())
+    return f"there are {', '.join(forms())}{question(near[:1])}"
 
 
 _LIST = "vaectl data list describes the sources"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vaectl.base import memory
 from vaectl.base.errors import DataError, remedy
 from vaectl.base.files import regular
+from vaectl.base.nearest import did_you_mean_path
 from vaectl.data.sources.base import LocalSource
 
 if TYPE_CHECKING:
@@ -84,7 +85,9 @@ def _walk(root: Path) -> _Found:
 
     def refuse(error: OSError) -> None:
         raise DataError(
-            f"{error.filename}: cannot be read: {error.strerror}", hint=remedy(error)
+            f"{error.filename}: cannot be read: {error.strerror}"
+            f"{did_you_mean_path(Path(error.filename))}",
+            hint=remedy(error),
         ) from None
 
     pictures: list[Path] = []

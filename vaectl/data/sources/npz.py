@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vaectl.base.errors import DataError
+from vaectl.base.nearest import did_you_mean_path
 from vaectl.data.sources.base import LocalSource
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class Npz(LocalSource, name="npz"):
         try:
             arrays = archive.read(path)
         except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}", hint=hint) from None
+            near = did_you_mean_path(path)
+            raise DataError(f"{path}: cannot be read: {error.strerror}{near}", hint=hint) from None
         except ValueError as error:
             raise DataError(f"{path}: not a readable NumPy archive: {error}", hint=hint) from None
         train, test = (

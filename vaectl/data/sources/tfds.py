@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from vaectl.base import memory
 from vaectl.base.cache import directory
 from vaectl.base.errors import DataError
+from vaectl.base.nearest import did_you_mean
 from vaectl.data.sources.base import Entry, Source
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ def _builder(name: str) -> Any:
             return tfds.builder(name, file_format="array_record", data_dir=place)
         except tfds.core.DatasetNotFoundError:
             raise DataError(
-                f"tfds:{name}: tensorflow-datasets has no data set of this name",
+                f"tfds:{name}: tensorflow-datasets has no data set of this name"
+                + did_you_mean(name, IDX_SETS),
                 hint="vaectl data list shows some; TFDS's catalogue has all",
             ) from None
         except Exception as error:  # TFDS raises whatever it meets

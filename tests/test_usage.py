@@ -1,0 +1,184 @@
+"""What a person is told who mistypes: one style for all errors, and the nearest names."""
+
+import io
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Vaectl
+from tests.test_bad_arguments import COMMANDS
+from vaectl.base.nearest import nearest, nearest_path
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+@pytest.mark.parametrize(
+    ("text", "known", "expected"),
+    [
+        ("adm", ["adagrad", "adam", "adamw", "sgd"], ["adam"]),
+        ("sdg", ["adagrad", "adam", "sgd"], ["sgd"]),
+        ("ADAM", ["adam", "adamw"], ["adam"]),
+        ("continuous-bernoulli", ["bernoulli", "continuous_bernoulli"], ["continuous_bernoulli"]),
+        ("mnist", ["mnist-z20-adam-s0", "mnist-z2-adam-s0", "digits-z2"],
+         ["mnist-z20-adam-s0", "mnist-z2-adam-s0"]),
+        ("--nonsense", ["--seed", "--set", "--name"], []),
+        ("zebra", ["adam", "sgd"], []),
+        ("", ["adam"], []),
+    ],
+)  # fmt: skip
+def test_the_nearest_names_are_few_or_none(
+    text: str, known: list[str], expected: list[str]
+) -> None:
+    assert nearest(text, known) == expected
+
+
+def test_the_nearest_path_may_differ_in_its_folders(tmp_path: Path) -> None:
+    for name in ("configs/quickstart.yaml", "configs/paper/z20.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).touch()
+    found = tmp_path / "configs" / "quickstart.yaml"
+    for name in ("configs/quikstart.yaml", "confgs/quikstart.yaml", "confgs/quickstart.yaml"):
+        assert nearest_path(tmp_path / name) == found
+    assert nearest_path(tmp_path / "elsewhere/mine.yaml") is None
+    assert nearest_path(Path(300 * "x", "\0")) is None
+
+
+MISTYPED = [
+    ("trian", "train"),
+    ("config shw", "show"),
+    ("runs rmm z2", "rm"),
+    ("train --epoch 3", "--epochs"),
+    ("train --epoch=3", "--epochs"),
+    ("train -epochs 3", "--epochs"),
+    ("--verison", "--version"),
+    ("train --device gpuu", "gpu"),
+    ("runs --sort elb", "elbo"),
+    ("runs --where optimzer=adam", "optimizer"),
+    ("evaluate z2 --split tets", "test"),
+    ("sample z22", "z2"),
+    ("sample Z5", "z5"),
+    ("sample z2 --runs-dir rusn", "runs"),
+    ("sample latest --runs-dir rusn", "runs"),
+    ("sample lastest", "latest"),
+    ("sample z2 --checkpoint lastest", "latest"),
+    ("curves z2 z22 --out c.png", "z2"),
+    ("runs rm z22 --yes", "z2"),
+    ("train --resume z22", "z2"),
+    ("explore z22", "z2"),
+    ("curves z2 --term elb", "elbo"),
+    ("train configs/quikstart.yaml", "configs/quickstart.yaml"),
+    ("bench confgs/quickstart.yaml", "configs/quickstart.yaml"),
+    ("train --plugin configs/exmples/discs.py", "configs/examples/discs.py"),
+    ("compare-optimizers configs/compare/papr-z20.yaml", "configs/compare/paper-z20.yaml"),
+    ("compare-optimizers --optimizers adam,sdg", "sgd"),
+    ("compare-optimizers --protocol papr", "paper"),
+    ("train --model mpl", "mlp"),
+    ("train --likelihood gausian", "gaussian"),
+    ("train --objective elb", "elbo"),
+    ("train --optimizer adm", "adam"),
+    ("train --log tensorbord", "tensorboard"),
+    ("export z2 --format onx", "onnx"),
+    ("export-log z2 --to flim", "film"),
+    ("data prepare digits-5", "digits-5k"),
+    ("train --set model.code_sise=2", "model.code_size"),
+]
+
+
+@pytest.mark.parametrize(("line", "meant"), MISTYPED)
+def test_a_mistyped_name_is_answered_with_the_nearest(
+    line: str, meant: str, vaectl: Vaectl, runs: Path
+) -> None:
+    assert runs.is_dir()
+    shutil.copytree(CONFIGS, "configs")
+    code, out, err = vaectl(*line.split())
+    assert (code in (2, 3, 4), out) == (True, "")
+    assert f"did you mean {meant}" in err
+
+
+@pytest.mark.parametrize("line", ["frobnicate", "train --zz", "sample q", "train --model resnet50"])
+def test_nothing_is_guessed_where_nothing_is_near(line: str, vaectl: Vaectl, runs: Path) -> None:
+    assert runs.is_dir()
+    code, _, err = vaectl(*line.split())
+    assert code in (2, 4)
+    assert "did you mean" not in err
+
+
+@pytest.mark.parametrize("kind", ["model", "likelihood", "objective", "optimizer"])
+def test_an_unknown_plug_is_answered_with_all(kind: str, vaectl: Vaectl) -> None:
+    from vaectl.base.plugs import known
+
+    _, _, err = vaectl("train", f"--{kind}", "x")
+    assert ", ".join(sorted(known(kind))) in err
+    assert "--plugin" in err
+
+
+USAGE = [
+    "--nonsense",
+    "--",
+    "config nothing",
+    "train --nonsense",
+    "train --epochs",
+    "train --epochs x",
+    "train --quiet=3",
+    "train a b",
+    "train --device tpu",
+    "sample",
+    "sample z2 --count 0",
+    "sample z2 --temperature x",
+    "sample z2 -x",
+    "manifold z2 --dims 1",
+    "manifold z2 --dims 1 x",
+    "runs a b",
+    "runs rm",
+    "export z2",
+]
+
+
+@pytest.mark.parametrize("line", USAGE)
+def test_a_wrong_command_line_is_an_error_like_all_others(line: str, vaectl: Vaectl) -> None:
+    code, out, err = vaectl(*line.split())
+    assert (code, out) == (2, "")
+    first, last = err.splitlines()
+    assert first.startswith("error: ")
+    assert last.startswith("try: ")
+    assert "--help" in last or line == "runs a b"
+    assert not any(word in err for word in ("Input", "Usage:", "valid", "Invalid", "╭"))
+
+
+def test_a_group_alone_prints_its_help(vaectl: Vaectl) -> None:
+    for words in ((), ("config",), ("data",)):
+        code, out, err = vaectl(*words)
+        assert (code, err) == (2, "")
+        assert "Usage: " in out
+
+
+@pytest.mark.parametrize("path", [(), ("runs",), *COMMANDS], ids=" ".join)
+def test_the_help_names_no_type_of_a_switch(path: tuple[str, ...], vaectl: Vaectl) -> None:
+    code, out, _ = vaectl(*path, "--help")
+    assert code == 0
+    assert "bool" not in out
+    assert "{" not in out.partition("Options")[0]
+
+
+def test_the_end_of_the_input_is_no_answer(
+    vaectl: Vaectl, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stdin", Terminal(""))
+    answer = vaectl("runs", "rm", "z2")
+    assert answer.code in (0, 130)
+    assert "Abort" not in answer.err
+    assert (runs / "z2").is_dir()
+
+
+def test_an_experiment_and_a_comparison_are_told_apart(vaectl: Vaectl) -> None:
+    for command, name in (("compare-optimizers", "quickstart"), ("train", "compare/quick")):
+        code, _, err = vaectl(command, CONFIGS / f"{name}.yaml")
+        assert (code, len(err.splitlines())) == (2, 2)
+        assert "comparison" in err
+    Path("c.yaml").write_text("optimizers: [adam]\nepochs: 3\n")
+    assert "did you mean base.epochs?" in vaectl("compare-optimizers", "c.yaml").err
