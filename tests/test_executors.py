@@ -157,8 +157,8 @@ def test_workers_end_with_a_killed_command_and_the_next_one_goes_on(tmp_path: Pa
     ("text", "words"),
     [
         ("processes:1000", ["processes:1000", "core"]),
-        ("processes:0", ["processes:0", "greater"]),
-        ("processes:two", ["processes:two", "integer"]),
+        ("processes:0", ["processes:0", "at least 1"]),
+        ("processes:two", ["processes:two", "whole number"]),
         ("local:2", ["local:2", "no value"]),
         ("proceses:2", ["did you mean processes", "local"]),
     ],

@@ -7,7 +7,6 @@ counts them, loads the files of `--plugin`, and only then imports the function t
 from __future__ import annotations
 
 import os
-import pickle
 import signal
 from collections.abc import Callable, Set
 from multiprocessing import get_context
@@ -27,7 +26,7 @@ def start(
 
     Args:
         function: of a module, so that it can be imported.
-        arguments: picklable, and of no plug that a file defines.
+        arguments: anything that can be pickled.
         cores: numbers of CPU cores, which are all that the process may use.
 
     Returns:
@@ -35,20 +34,20 @@ def start(
     """
     context = get_context("spawn")
     ours, theirs = context.Pipe()
-    payload = pickle.dumps((function, arguments))
     process = context.Process(
-        target=_begin, args=(theirs, frozenset(cores), plugins.files(), payload), daemon=True
+        target=_begin, args=(theirs, frozenset(cores), plugins.files()), daemon=True
     )
     process.start()
     theirs.close()
+    ours.send((function, arguments))
     return process, ours
 
 
-def _begin(connection: Connection, cores: Set[int], files: list[Path], payload: bytes) -> None:
+def _begin(connection: Connection, cores: Set[int], files: list[Path]) -> None:
     os.sched_setaffinity(0, cores)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     for file in files:
         plugins.load_file(file)
-    function, arguments = pickle.loads(payload)  # noqa: S301  # from the process that started this
+    function, arguments = connection.recv()
     function(connection, *arguments)

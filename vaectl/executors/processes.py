@@ -119,9 +119,8 @@ class _Worker:
         settings = task.settings.model_dump(mode="json")
         self.cores = cores
         self.process, self.connection = spawn.start(
-            _work, settings, folder.path.absolute(), cores=cores
+            _work, settings, folder.path.absolute(), list(sinks), cores=cores
         )
-        self.connection.send(list(sinks))
         self.members: dict[str, Wanted] = {}
         """Those under way, by name."""
 
@@ -217,7 +216,9 @@ def _how(code: int | None) -> str:
     return f"exit code {code}"
 
 
-def _work(connection: Connection, settings: dict[str, Any], folder: Path) -> None:
+def _work(
+    connection: Connection, settings: dict[str, Any], folder: Path, sinks: list[Sink]
+) -> None:
     """Train jobs until the other side closes the pipe: the life of a worker."""
     received: SimpleQueue[Any] = SimpleQueue()
     closed = threading.Event()
@@ -240,7 +241,6 @@ def _work(connection: Connection, settings: dict[str, Any], folder: Path) -> Non
                 connection.send(message)
 
     threading.Thread(target=listen, daemon=True).start()
-    sinks: list[Sink] = received.get()
     try:
         device = devices.select("cpu")
         base = Config.model_validate(settings)
