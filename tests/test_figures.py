@@ -14,6 +14,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
+from tests.colours import TEXT, contrast, lightness
 from vaectl.base.errors import ConfigError
 from vaectl.objectives.base import Objective
 from vaectl.pictures import charts, figures, inspection, style, text
@@ -256,31 +257,13 @@ def test_what_does_not_compare_has_its_own_axes(width: str) -> None:
 
 @pytest.mark.parametrize("theme", style.THEMES.values(), ids=lambda theme: theme.name)
 def test_colours_differ_in_grey_too(theme: style.Theme) -> None:
-    lightness = sorted(_lightness(colour) for colour in theme.palette)
-    assert np.diff(lightness).min() >= 5.5
-    first = sorted(_lightness(colour) for colour in theme.palette[:4])  # most figures need few
+    levels = sorted(lightness(colour) for colour in theme.palette)
+    assert np.diff(levels).min() >= 5.5
+    first = sorted(lightness(colour) for colour in theme.palette[:4])  # most figures need few
     assert np.diff(first).min() >= 10
-    paper = _lightness(theme.paper)
-    # a ratio of contrast of 3, which WCAG asks of text that is large
-    assert all(_contrast(colour, theme.paper) >= 3 for colour in (theme.ink, theme.accent))
-    assert min(abs(paper - each) for each in lightness) > 20
-
-
-def _luminance(colour: str) -> float:
-    parts = np.array([int(part, 16) for part in re.findall("..", colour[1:])]) / 255
-    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
-    return float(linear @ (0.2126, 0.7152, 0.0722))
-
-
-def _lightness(colour: str) -> float:
-    """L* of CIELAB, from 0 for black to 100 for white."""
-    y = _luminance(colour)
-    return 116 * np.cbrt(y) - 16 if y > 216 / 24389 else 24389 / 27 * y
-
-
-def _contrast(one: str, other: str) -> float:
-    low, high = sorted((_luminance(one), _luminance(other)))
-    return (high + 0.05) / (low + 0.05)
+    paper = lightness(theme.paper)
+    assert all(contrast(colour, theme.paper) >= TEXT for colour in (theme.ink, theme.accent))
+    assert min(abs(paper - each) for each in levels) > 20
 
 
 def test_points_are_the_smaller_the_more_there_are() -> None:

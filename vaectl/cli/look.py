@@ -466,6 +466,7 @@ def curves(
     Example: vaectl curves adam sgd --from 5 --width column --out curves.pdf
     """
     from vaectl.base.errors import ConfigError
+    from vaectl.comparison.order import order_of
     from vaectl.pictures import canvas, figures
     from vaectl.pictures import style as styles
     from vaectl.runs.directory import save_figure
@@ -481,7 +482,8 @@ def curves(
             hint="say where they go: --out curves.png",
         )
     names = term or []
-    figure = figures.curves_of(found, names, by=by.value, first=first, style=looks)
+    order = order_of(run.path for run in found)
+    figure = figures.curves_of(found, names, by=by.value, first=first, order=order, style=looks)
     if out is None:
         name = names[0] if len(names) == 1 else "curves"
         (out,) = found[0].write_figure(name, figure, ["png"])

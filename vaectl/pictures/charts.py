@@ -10,21 +10,44 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.markers import MarkerStyle
+from matplotlib.path import Path
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from vaectl.objectives.base import label as label_of
 from vaectl.pictures import text
 from vaectl.pictures.canvas import Figure, panels
-from vaectl.pictures.style import DEFAULT, PAPER, Style
+from vaectl.pictures.style import DEFAULT, Style
 from vaectl.runs import metrics
 from vaectl.runs.metrics import Row
 
-COLOURS = PAPER.palette
 _MARKERS = "os^Dv*PX<>p"  # one more than colours, so that the pairs repeat only after 110
 _FEW = 3
 """Epochs of which each one has a marker."""
+_APART = 0.13
+"""The least distance of two markers of a longer curve, in widths of its panel."""
 _UNLIKE = 10
 """Curves of which one has so many times the epochs of another have a logarithmic axis."""
+
+
+def marker(number: int) -> str:
+    """Return the marker of a trace, by its place."""
+    return _MARKERS[number % len(_MARKERS)]
+
+
+def outline(number: int) -> str:
+    """Return the same marker as the path of an SVG, about one unit wide around the origin."""
+    shape = MarkerStyle(marker(number))
+    # an SVG counts downwards
+    path = shape.get_path().transformed(shape.get_transform().scale(1, -1))
+    letters = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C"}
+    parts = []
+    for points, code in path.iter_segments(simplify=False):
+        if code == Path.CLOSEPOLY:
+            parts.append("Z")
+        else:
+            parts.append(letters[code] + " ".join(f"{each:.3f}" for each in points))
+    return "".join(parts)
 
 
 class Trace(NamedTuple):
@@ -204,11 +227,13 @@ def _draw(
 ) -> None:
     """Draw one number of all traces."""
     shown: list[float] = []
+    _horizontal(axes, traces, by, first)
     for trace in traces:
         count, number = trace.epochs, trace.place or 0
         colour = style.theme.accent if alone else style.colour(number)
         if count < first:
-            axes.plot([], [], color=colour, label=trace.name)
+            size = 0.45 * style.theme.font
+            axes.plot([], [], color=colour, marker=marker(number), ms=size, label=trace.name)
             continue
         x = np.arange(1, count + 1) if by == "epoch" else trace.elapsed
         for split, dashes in (("train", (4, 2)), ("validation", ())):
@@ -224,16 +249,29 @@ def _draw(
         low, high = min(shown), max(shown)
         margin = 0.05 * (high - low) or 1.0
         axes.set_ylim(low - margin, high + margin)
-    lengths = [trace.epochs for trace in traces if trace.epochs >= first] or [first]
-    unlike = max(lengths) > _UNLIKE * min(lengths)  # a short curve would be a stroke at the edge
-    if by == "seconds" or unlike:
-        _logarithmic(axes)
-    elif max(lengths) == first:
+
+
+def _horizontal(
+    axes: Axes, traces: Sequence[Trace], by: Literal["epoch", "seconds"], first: int
+) -> None:
+    """Set the horizontal axis, before anything is drawn: what is marked depends on it."""
+    drawn = [trace for trace in traces if trace.epochs >= first]
+    lengths = [trace.epochs for trace in drawn] or [first]
+    last = max(lengths)
+    axes.set_xlabel("epoch" if by == "epoch" else "seconds of training")
+    if by == "seconds" and drawn:
+        times = [trace.elapsed[first - 1 :] for trace in drawn]
+        low, high = min(each[0] for each in times), max(each[-1] for each in times)
+        _logarithmic(axes, low, high)
+    elif last > _UNLIKE * min(lengths):  # a short curve would be a stroke at the edge
+        _logarithmic(axes, first, last)
+    elif last == first:
         axes.set_xticks([first])
         axes.set_xlim(first - 0.5, first + 0.5)
     else:
+        margin = 0.05 * (last - first)
+        axes.set_xlim(first - margin, last + margin)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
-    axes.set_xlabel("epoch" if by == "epoch" else "seconds of training")
 
 
 def _line(
@@ -257,9 +295,8 @@ def _line(
         color=colour,
         dashes=dashes,
         lw=(0.9 if dashes else 1.15) * style.theme.line,
-        marker=_MARKERS[number % len(_MARKERS)] if not alone or len(x) <= _FEW else "",
-        # at equal distances along the line, so that those of a short one do not merge
-        markevery=0.15 if len(x) > _FEW else None,
+        marker=marker(number) if not alone or len(x) <= _FEW else "",
+        markevery=_marked(x, axes),
         ms=0.45 * style.theme.font,
         mfc=style.theme.paper if dashes else colour,
         mew=0.6 * style.theme.line,
@@ -275,6 +312,18 @@ def _line(
         axes.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
     settled: list[float] = mean[len(mean) // 10 :].tolist()
     return settled
+
+
+def _marked(x: Float[np.ndarray, " epochs"], axes: Axes) -> list[int]:
+    """Choose the points that have a marker: the first, and others at some distance from it."""
+    low, high = axes.get_xlim()
+    if axes.get_xscale() == "log":
+        x, low, high = np.log(x), np.log(low), np.log(high)
+    found = [0]
+    for i in range(1, len(x)):
+        if x[i] - x[found[-1]] >= _APART * (high - low) or len(x) <= _FEW:
+            found.append(i)
+    return found
 
 
 def sensitivity(
@@ -300,12 +349,12 @@ def sensitivity(
         figure, axes = _panel(title, facts, style)
         settled: list[float] = []
         for number, (label, points) in enumerate(tried.items()):
-            colour, marker = style.colour(number), _MARKERS[number % len(_MARKERS)]
+            colour, shape = style.colour(number), marker(number)
             size = 0.5 * style.theme.font
             known = [(rate, value) for rate, value in points if value is not None]
             if known:
                 axes.plot(
-                    *zip(*known, strict=True), color=colour, marker=marker, ms=size, label=label
+                    *zip(*known, strict=True), color=colour, marker=shape, ms=size, label=label
                 )
             bad = [rate for rate, value in points if value is None]
             # drawn on the axis, because they have no value
@@ -325,7 +374,8 @@ def sensitivity(
             # one very low value must not flatten the others
             low, high = axes.get_ylim()
             axes.set_ylim(max(low, min(settled) - 3 * (max(settled) - min(settled)) - 1), high)
-        _logarithmic(axes)
+        if rates := [rate for points in tried.values() for rate, _ in points]:
+            _logarithmic(axes, min(rates), max(rates))
         axes.set_xlabel("learning rate")
         axes.set_title(f"best validation {label_of(quantity)}", loc="left")
         axes.set_ylabel("nats per image")
@@ -357,7 +407,7 @@ def budget(
                 range(1, len(values) + 1),
                 [np.nan if value is None else value for value in values],
                 color=style.colour(number),
-                marker=_MARKERS[number % len(_MARKERS)],
+                marker=marker(number),
                 ms=0.5 * style.theme.font,
                 label=label,
             )
@@ -376,10 +426,10 @@ def ranks(
     with mpl.rc_context(style.settings()):
         figure, axes = _panel(title, facts, style)
         for number, values in enumerate(found.values()):
-            colour, marker = style.colour(number), _MARKERS[number % len(_MARKERS)]
+            colour, shape = style.colour(number), marker(number)
             spread = number + np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else [number]
             size = 0.5 * style.theme.font
-            axes.plot(spread, values, ls="", marker=marker, ms=size, color=colour)
+            axes.plot(spread, values, ls="", marker=shape, ms=size, color=colour)
             axes.hlines(float(np.mean(values)), number - 0.3, number + 0.3, color=colour)
         crowded = sum(map(len, found)) > 50
         axes.set_xticks(range(len(found)), list(found))
@@ -398,10 +448,11 @@ def _legend(figure: Figure, axes: Axes, style: Style) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
-def _logarithmic(axes: Axes) -> None:
+def _logarithmic(axes: Axes, low: float, high: float) -> None:
     """Use a logarithmic axis with labels at 1, 2 and 5, or 1 and 3, of each decade."""
+    margin = (high / low) ** 0.05 if high > low else 1.1
     axes.set_xscale("log")
-    low, high = axes.get_xlim()
+    axes.set_xlim(low / margin, high * margin)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 30 * low else (1, 3)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 
 from vaectl.pictures.canvas import Figure, panels
+from vaectl.pictures.charts import marker
 from vaectl.pictures.latent import density
 from vaectl.pictures.style import DEFAULT, Style
 
-_MARKERS = "osD^v*PX<>"
 _BELOW = 3.7
 """Distance of a legend from the panel above it, in font sizes: that of an axis and its name."""
 _MANY = 2000
@@ -116,7 +116,7 @@ def _scatter(
         axes.plot(
             x[rows],
             y[rows],
-            _MARKERS[number] if several else "o",
+            marker(number) if several else "o",
             ms=size,
             mew=0,
             color=style.colour(number) if several else style.theme.accent,
