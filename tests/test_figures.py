@@ -246,6 +246,12 @@ def test_what_does_not_compare_has_its_own_axes(width: str) -> None:
         assert names == ({"1"} if "binarized" in title.replace("\n", " ") else {"0", "2"})
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["0", "1", "2"]
+    slides = style.parse(theme="slides")
+    assert charts.curves(traces, title="", style=slides)
+    others = [trace._replace(kind=str(i)) for i, trace in enumerate(traces)]
+    with pytest.raises(ConfigError, match="9 panels have no room on a slide") as refused:
+        charts.curves(others, title="", style=slides)
+    assert "--term" in refused.value.hint
     # a colour and a marker stand for a run, wherever it is drawn
     marks: dict[Any, set[Any]] = {}
     for line in (line for axes in figure.axes for line in axes.lines):

@@ -97,7 +97,7 @@ PolarityChoice = Annotated[
     Polarity,
     typer.Option(
         help="Grey images: ink draws 1 as black on white, light draws 1 as white. auto draws "
-        "black-and-white images on a black background as ink, and all others as light. RGB images "
+        "drawings on a black background, digits say, as ink, and all others as light. RGB images "
         "keep their colours.",
         rich_help_panel=LOOKS,
     ),

@@ -1,6 +1,7 @@
 """A figure in a style, with a heading that fits. No pyplot, which has global state."""
 
 import io
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from vaectl.pictures.style import MM, Style
 FORMATS = ("png", "svg", "pdf")
 _HIGH = 235.0
 """Millimetres of a page; figures of many panels below each other are no higher."""
+_LEAST = 8.0
+"""The least height of a panel with its title and axis, in font sizes."""
 
 
 @final
@@ -104,11 +107,16 @@ def panels(
 
     Returns:
         The figure, its panels, and how many of them stand beside each other.
+
+    Raises:
+        ConfigError: a slide has no room for so many.
     """
     wide, font, count = style.width(width), style.theme.font, len(shapes)
     fit = max(int(wide / (14 * font)), 1)
-    most = min(fit, count // rows)
-    columns = max(n for n in range(1, most + 1) if style.theme.slide or count // rows % n == 0)
+    each = count // rows
+    columns = max(n for n in range(1, min(fit, each) + 1) if each % n == 0)
+    if style.theme.slide:  # with as few rows as there is room for
+        columns = math.ceil(each / math.ceil(each / fit))
     beside = columns == count
     heading = text.wrapped(style.heading(title, facts), wide - 2 * font, font)
     around = 1.5 * font * (heading.count("\n") + 1 if heading else 0) + 1.4 * font * below
@@ -117,7 +125,13 @@ def panels(
         high = min(high, max(_HIGH * MM, around + 13 * font * count))
     else:
         high = -(-count // columns) * (shape * wide / columns + 4 * font) + around
-    figure = Figure(style, wide, min(high, style.height(wide)), layout="constrained")
+    most = style.height(wide)
+    if most - around < _LEAST * font * -(-count // columns):
+        raise ConfigError(
+            f"{count} panels have no room on a slide",
+            hint="choose some numbers by --term, or --style paper",
+        )
+    figure = Figure(style, wide, min(high, most), layout="constrained")
     if heading:
         # a $ in a name is not mathematics
         place = {"x": 0.6 * font / wide, "ha": "left", "parse_math": False}

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import Affine2D
 
 from vaectl.objectives.base import label as label_of
 from vaectl.pictures import text
@@ -39,7 +40,7 @@ def outline(number: int) -> str:
     """Return the same marker as the path of an SVG, about one unit wide around the origin."""
     shape = MarkerStyle(marker(number))
     # an SVG counts downwards
-    path = shape.get_path().transformed(shape.get_transform().scale(1, -1))
+    path = shape.get_path().transformed(shape.get_transform() + Affine2D().scale(1, -1))
     letters = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C"}
     parts = []
     for points, code in path.iter_segments(simplify=False):
@@ -227,7 +228,7 @@ def _draw(
 ) -> None:
     """Draw one number of all traces."""
     shown: list[float] = []
-    _horizontal(axes, traces, by, first)
+    _horizontal(axes, [t for t in traces if quantity in quantities([t])], by, first)
     for trace in traces:
         count, number = trace.epochs, trace.place or 0
         colour = style.theme.accent if alone else style.colour(number)
