@@ -18,6 +18,7 @@ from jax import lax
 from PIL import Image
 
 import vaectl as package
+from tests import colours
 from tests.browser import Browser, browser, needs_chromium
 from tests.conftest import Vaectl
 from tests.test_contracts import LIKELIHOODS, MODELS
@@ -430,6 +431,23 @@ def test_everybody_can_read_the_page(chromium: Browser, page: Path, width: int, 
     assert chromium.errors == []
 
 
+def test_text_of_the_page_is_readable_in_both_schemes() -> None:
+    """Of text in drawings, axe cannot tell what is behind it."""
+    css = (Path(pages.__file__).parent / "explorer.css").read_text()
+    themes = colours.variables(css)
+    assert len(themes) == 2
+    for theme in themes:
+        words = [theme[name] for name in ("ink", "soft", "accent")]
+        words += [colours.text_of_drawings(css, theme)]
+        words += [colour for name, colour in theme.items() if name.startswith("class-")]
+        for colour in words:
+            assert colours.contrast(colour, theme["card"]) >= colours.TEXT
+        for name in ("ink", "soft", "accent"):
+            assert colours.contrast(theme[name], theme["ground"]) >= colours.TEXT
+        assert colours.contrast(theme["on-accent"], theme["accent"]) >= colours.TEXT
+        assert colours.contrast(theme["pen"], theme["paper"]) >= colours.TEXT
+
+
 def _is_an_animation(content: bytes) -> None:
     image: Any = Image.open(io.BytesIO(content))
     assert image.n_frames == 48
@@ -448,7 +466,9 @@ def test_the_page_refers_to_nothing_outside_and_escapes_names(filmed: Path, page
     assert "<b>" not in text.replace('h("b"', "")
     data = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
     assert data
-    assert json.loads(data[1])["runs"][0]["name"] == filmed.name
+    (run,) = json.loads(data[1])["runs"]
+    assert run["name"] == filmed.name
+    assert run["ink"] == package.load(filmed).drawings
 
 
 GALLERY = """

@@ -9,9 +9,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
+from tests.colours import TEXT, contrast, lightness
 from vaectl.base.errors import ConfigError
 from vaectl.objectives.base import Objective
 from vaectl.pictures import charts, figures, inspection, style, text
@@ -87,25 +90,28 @@ ODD_NAME = "$x$ $\\frac{ <script>alert(1)</script> &amp; 🎲 數 \x1b[31m \udcf
 RNG = np.random.default_rng(0)
 
 
-def _curves(title: str, how: Style = DEFAULT) -> Figure:
-    return figures.curves(_rows(20), title=title, style=how)
+def _curves(title: str, how: Style = DEFAULT, facts: str = "") -> Figure:
+    return figures.curves(_rows(20), title=title, facts=facts, style=how)
 
 
-def _inspection(title: str, how: Style = DEFAULT) -> Figure:
+def _inspection(title: str, how: Style = DEFAULT, facts: str = "") -> Figure:
     mu, labels = RNG.normal(size=(300, 12)), RNG.integers(10, size=300).astype(np.int32)
     kl = np.linspace(2, 1, 12)
-    return inspection.inspection(mu, mu - 3, kl, labels, (0, 1), title=title, style=how)
+    return inspection.inspection(
+        mu, mu - 3, kl, labels, (0, 1), title=title, facts=facts, style=how
+    )
 
 
-def _sheet(title: str, how: Style = DEFAULT) -> Figure:
+def _sheet(title: str, how: Style = DEFAULT, facts: str = "") -> Figure:
     images = np.zeros((20, 20, 28, 28), np.float32)
     labels = [f"{x:.1f}" for x in np.linspace(-3, 3, 20)]
     panel = pictures.Panel(images, "latent space", labels, labels, "$z_0$", "$z_1$")
-    return pictures.sheet([[panel]], title=title, style=how)
+    return pictures.sheet([[panel]], title=title, facts=facts, style=how)
 
 
-def _ranks(title: str, how: Style = DEFAULT) -> Figure:
-    return charts.ranks({"adam": [1.0, 2.0], "sgd": [2.0, 1.0]}, title=title, style=how)
+def _ranks(title: str, how: Style = DEFAULT, facts: str = "") -> Figure:
+    found = {"adam": [1.0, 2.0], "sgd": [2.0, 1.0]}
+    return charts.ranks(found, title=title, facts=facts, style=how)
 
 
 DRAWINGS: dict[str, Callable[..., Figure]] = {
@@ -117,6 +123,7 @@ DRAWINGS: dict[str, Callable[..., Figure]] = {
 LOOKS = [
     ("paper", "column"),
     ("slides", None),
+    ("dark", "column"),
     *(pytest.param(*look, marks=pytest.mark.full) for look in (("paper", "page"), ("dark", "175"))),
 ]
 
@@ -150,6 +157,8 @@ def test_figures_are_as_wide_as_wanted_and_nothing_touches(
     for one, other in itertools.combinations(boxes, 2):
         overlap = Bbox.intersection(one, other)
         assert overlap is None or min(overlap.width, overlap.height) < 1
+    written = [t for t in figure.findobj(Text) if t.get_text() and t.get_visible()]
+    assert min(float(t.get_fontsize()) for t in written) >= 6 - 1e-6
     for axes in figure.axes:
         for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
             found = [label.get_window_extent(renderer) for label in labels if label.get_text()]
@@ -160,42 +169,107 @@ def test_figures_are_as_wide_as_wanted_and_nothing_touches(
 @pytest.mark.parametrize("kind", DRAWINGS)
 def test_a_heading_is_replaced_or_turned_off(kind: str) -> None:
     def shown(title: str | None) -> tuple[str, float]:
-        figure = DRAWINGS[kind]("own", style.parse(title=title))
+        figure = DRAWINGS[kind]("own", style.parse(title=title), facts="what it means")
         texts = "".join(t.get_text() for t in figure.texts)
         return texts, float(figure.get_size_inches()[1])
 
     (own, high), (mine, _), (none, less) = shown(None), shown("mine"), shown("none")
-    assert (own, mine, none) == ("own", "mine", "")
+    assert (own, mine, none) == ("own\nwhat it means", "mine\nwhat it means", "")
     assert less < high
+
+
+def test_the_codes_that_are_drawn_are_named_and_names_do_not_touch() -> None:
+    labels = np.arange(300, dtype=np.int32) % 10
+    angle = 2 * np.pi * labels / 10
+    mu = np.stack([2 * np.cos(angle), 2 * np.sin(angle)], 1) + 0.2 * RNG.normal(size=(300, 2))
+    mu = np.concatenate([mu, RNG.normal(size=(300, 58))], axis=1)
+    for how in (DEFAULT, style.parse(theme="dark", width="column")):
+        kl = np.linspace(2, 0, 60)
+        figure = inspection.inspection(mu, mu - 3, kl, labels, (0, 1), title="", style=how)
+        canvas: Any = FigureCanvasAgg(figure)
+        canvas.draw()
+        names = [text for text in figure.axes[1].texts if text.get_text().isdigit()]
+        assert sorted(int(text.get_text()) for text in names) == list(range(10))
+        boxes = [text.get_window_extent(canvas.get_renderer()) for text in figure.axes[1].texts]
+        for one, other in itertools.combinations(boxes, 2):
+            assert Bbox.intersection(one, other) is None
+        bars = figure.axes[0]
+        ticks = [label.get_text() for label in bars.get_yticklabels()]
+        assert ticks == [*map(str, range(len(ticks) - 1)), "others"]
+        assert len(bars.patches) == len(ticks) < 60
+        (last,) = bars.patches[-1:]
+        assert isinstance(last, Rectangle)
+        assert last.get_width() == pytest.approx(kl[len(ticks) - 1 :].mean())
+
+
+def test_classes_that_lie_everywhere_have_no_name_but_all_have_a_key() -> None:
+    labels = RNG.integers(10, size=400).astype(np.int32)
+    mu = RNG.normal(size=(400, 2))
+    axes = inspection.inspection(mu, mu - 3, np.ones(2), labels, (0, 1), title="").axes[1]
+    assert sum(text.get_text().isdigit() for text in axes.texts) < 5
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == [str(i) for i in range(10)]
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 150])
+def test_curves_of_few_epochs_are_told_apart_point_by_point(epochs: int) -> None:
+    axes = figures.curves(_rows(epochs), "elbo", title="").axes[0]
+    train, validation = axes.lines
+    for line, filled in ((train, False), (validation, True)):
+        marked = line.get_marker() not in ("", "None")
+        assert marked == (epochs <= 3)
+        assert (line.get_markerfacecolor() == line.get_color()) == filled
+    ticks = [tick for tick in axes.get_xticks() if axes.get_xlim()[0] < tick < axes.get_xlim()[1]]
+    assert all(float(tick).is_integer() for tick in ticks)
+    assert set(ticks) >= set(range(1, epochs + 1)) or epochs > 3
+
+
+def test_a_short_curve_beside_a_long_one_is_seen() -> None:
+    traces = [Trace.of(str(epochs), [_rows(epochs)]) for epochs in (3, 150)]
+    axes = charts.curves(traces, title="").axes[0]
+    short = axes.transAxes.inverted().transform(axes.transData.transform([[1, 0], [3, 0]]))
+    assert short[1, 0] - short[0, 0] > 0.15
+
+
+@pytest.mark.parametrize("width", ["column", "page"])
+def test_what_does_not_compare_has_its_own_axes(width: str) -> None:
+    kinds = ("densities of grey levels", "binarized at 0.5", "densities of grey levels")
+    traces = [Trace.of(str(i), [_rows(9)])._replace(kind=k) for i, k in enumerate(kinds)]
+    figure = charts.curves(traces, title="", style=style.parse(width=width))
+    drawn = {
+        axes.get_title(loc="left"): {str(line.get_label()).strip("_") for line in axes.lines}
+        for axes in figure.axes
+    }
+    assert len(drawn) == 6
+    for title, names in drawn.items():
+        assert names == ({"1"} if "binarized" in title.replace("\n", " ") else {"0", "2"})
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["0", "1", "2"]
+    slides = style.parse(theme="slides")
+    assert charts.curves(traces, title="", style=slides)
+    others = [trace._replace(kind=str(i)) for i, trace in enumerate(traces)]
+    with pytest.raises(ConfigError, match="9 panels have no room on a slide") as refused:
+        charts.curves(others, title="", style=slides)
+    assert "--term" in refused.value.hint
+    # a colour and a marker stand for a run, wherever it is drawn
+    marks: dict[Any, set[Any]] = {}
+    for line in (line for axes in figure.axes for line in axes.lines):
+        marks.setdefault(str(line.get_label()).strip("_"), set()).add(
+            (line.get_color(), line.get_marker())
+        )
+    assert len(set.union(*marks.values())) == len(marks) == 3
 
 
 @pytest.mark.parametrize("theme", style.THEMES.values(), ids=lambda theme: theme.name)
 def test_colours_differ_in_grey_too(theme: style.Theme) -> None:
-    lightness = sorted(_lightness(colour) for colour in theme.palette)
-    assert np.diff(lightness).min() >= 5.5
-    first = sorted(_lightness(colour) for colour in theme.palette[:4])  # most figures need few
+    levels = sorted(lightness(colour) for colour in theme.palette)
+    assert np.diff(levels).min() >= 5.5
+    first = sorted(lightness(colour) for colour in theme.palette[:4])  # most figures need few
     assert np.diff(first).min() >= 10
-    paper = _lightness(theme.paper)
-    # a ratio of contrast of 3, which WCAG asks of text that is large
-    assert all(_contrast(colour, theme.paper) >= 3 for colour in (theme.ink, theme.accent))
-    assert min(abs(paper - each) for each in lightness) > 20
-
-
-def _luminance(colour: str) -> float:
-    parts = np.array([int(part, 16) for part in re.findall("..", colour[1:])]) / 255
-    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
-    return float(linear @ (0.2126, 0.7152, 0.0722))
-
-
-def _lightness(colour: str) -> float:
-    """L* of CIELAB, from 0 for black to 100 for white."""
-    y = _luminance(colour)
-    return 116 * np.cbrt(y) - 16 if y > 216 / 24389 else 24389 / 27 * y
-
-
-def _contrast(one: str, other: str) -> float:
-    low, high = sorted((_luminance(one), _luminance(other)))
-    return (high + 0.05) / (low + 0.05)
+    paper = lightness(theme.paper)
+    assert all(contrast(colour, theme.paper) >= TEXT for colour in (theme.ink, theme.accent))
+    assert min(abs(paper - each) for each in levels) > 20
 
 
 def test_points_are_the_smaller_the_more_there_are() -> None:

@@ -20,6 +20,7 @@ from vaectl import data
 from vaectl.base import memory
 from vaectl.base.errors import DataError
 from vaectl.data.arrays import Images, Published, divide
+from vaectl.data.settings import Data
 from vaectl.data.sources.base import parse
 from vaectl.data.sources.images import SUFFIXES, ImageFolder
 
@@ -349,6 +350,39 @@ def test_pictures_changed_anywhere_load_or_are_refused(
     changed = folder / f"3{suffix}"
     changed.write_bytes(_edited((folder / f"2{suffix}").read_bytes(), edits))
     _loads_or_is_refused(f"images:{folder}")
+
+
+def _as_photographs(border: int, greys: int) -> Array:
+    """Squares of random greys, with a frame."""
+    levels = np.random.default_rng(0).integers(0, greys, (60, 12, 12)) * (255 // (greys - 1))
+    return np.pad(levels.astype(np.uint8), ((0, 0), (4, 4), (4, 4)), constant_values=border)
+
+
+@pytest.mark.parametrize(
+    ("border", "greys", "drawings"),
+    [(0, 2, True), (255, 2, False), (0, 256, False), (90, 256, False)],
+    ids=["drawings", "negatives of drawings", "photographs of a night", "photographs"],
+)
+@pytest.mark.parametrize("binarization", ["threshold", "stochastic", "none"])
+def test_photographs_are_told_from_drawings_however_they_are_binarized(
+    border: int, greys: int, drawings: bool, binarization: str, tmp_path: Path
+) -> None:
+    images = _as_photographs(border, greys)
+    _save(tmp_path, {f"{i:02}.png": image for i, image in enumerate(images)})
+    settings = Data.model_validate({"source": f"images:{tmp_path}", "binarization": binarization})
+    assert data.load(settings).drawings == drawings
+    assert data.load(Data()).drawings
+
+
+def test_pictures_of_photographs_are_no_negatives(vaectl: Vaectl, tmp_path: Path) -> None:
+    """Binarized they have a black border, as drawings have."""
+    images = _as_photographs(0, 256)
+    _save(tmp_path / "night", {f"{i:02}.png": image for i, image in enumerate(images)})
+    small = ("--epochs", 1, "--set", "model.hidden_size=4", "--code-size", 2, "--name", "night")
+    source = ("--set", f"data.source=images:{tmp_path / 'night'}")
+    assert vaectl("train", *small, *source, "--quiet").code == 0
+    assert vaectl("reconstruct", "night", "--count", 4, "--out", "a.svg").code == 0
+    assert "1 is white" in " ".join(Path("a.svg").read_text().split())
 
 
 def test_the_class_says_what_it_reads() -> None:

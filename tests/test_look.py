@@ -4,6 +4,7 @@ import itertools
 import json
 import shutil
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from vaectl.base.errors import ConfigError, DataError, RunError
 from vaectl.base.files import Folder
 from vaectl.data.binarization import draw
 from vaectl.experiment import Result
-from vaectl.pictures import latent
+from vaectl.pictures import figures, latent
+from vaectl.pictures import style as styles
 from vaectl.pictures import views as look
 from vaectl.pictures.canvas import Figure
 from vaectl.runs import belongings, checkpoints
@@ -169,6 +171,80 @@ def test_a_style_is_that_of_every_picture(vaectl: Vaectl, runs: Path) -> None:
         with Image.open(path) as picture:
             assert picture.convert("RGB").getpixel((2, 2)) == (0x15, 0x17, 0x1C)
             assert picture.width / picture.info["dpi"][0] * 25.4 == pytest.approx(90, abs=0.3)
+
+
+@pytest.mark.parametrize("width", ["column", None])
+@pytest.mark.parametrize("theme", ["paper", "slides", "dark"])
+def test_images_are_large_enough_wherever_they_are_shown(
+    runs: Path, theme: str, width: str | None
+) -> None:
+    model, style = package.load(runs / "z2"), styles.parse(theme=theme, width=width)
+    plane = look.plane(model, style=style)
+    views = {
+        "sample": look.sample(model, count=None, temperature=1, draw="mean", seed=0, style=style),
+        "manifold": look.manifold(model, plane, style=style),
+        "morph": look.morph(
+            model, pairs=[], space="both", path="linear", from_mean=True, seed=0, style=style
+        ),
+        "reconstruct": look.reconstruct(model, count=None, split_name="test", seed=0, style=style),
+    }
+    for name, view in views.items():
+        figure = view.figure
+        assert isinstance(figure, Figure)
+        wide, high = 25.4 * figure.get_size_inches()
+        assert high <= (0.57 * wide if width is None and theme != "paper" else 250)
+        for axes in figure.axes:
+            pixels = np.asarray(axes.images[0].get_array()).shape[1]
+            image = axes.get_position().width * wide * 28 / pixels
+            assert image > 3.8 * style.theme.font / 8, name
+
+
+def test_a_number_that_was_asked_for_is_shown(runs: Path) -> None:
+    model, style = package.load(runs / "z2"), styles.parse(theme="slides", width="column")
+    assert look.plane(model, grid=40, style=style).x.shape == (40,)
+    view = look.morph(
+        model, rows=9, steps=30, pairs=[], space="both", path="linear", from_mean=True, seed=0,
+        style=style,
+    )  # fmt: skip
+    assert view.arrays["latent_space"].shape[:2] == (9, 30)
+
+
+@pytest.mark.parametrize(
+    ("command", "facts"),
+    [
+        (("sample", "z2"), "1 is black"),
+        (("reconstruct", "z2"), "binarized at 0.5; 1 is black"),
+        (("manifold", "z2"), "linear spacing"),
+        (("inspect", "z2"), "test split"),
+        (("curves", "z2"), "binarized at 0.5"),
+        (("curves", "z2", "z5"), "binarized at 0.5"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_a_title_of_ones_own_leaves_what_the_figure_says_of_its_numbers(
+    vaectl: Vaectl, runs: Path, command: tuple[str, ...], facts: str
+) -> None:
+    assert runs.is_dir()
+    for title, there in (("Mine", True), ("none", False)):
+        assert vaectl(*command, "--title", title, "--out", "a.svg").code == 0
+        words = " ".join("".join(ElementTree.parse("a.svg").getroot().itertext()).split())  # noqa: S314
+        assert (facts in words) == there
+        assert ("Mine" in words) == there
+
+
+def test_runs_whose_numbers_do_not_compare_have_axes_of_their_own(
+    vaectl: Vaectl, runs: Path
+) -> None:
+    grey = ("--likelihood", "continuous_bernoulli", "--set", "data.binarization=none")
+    small = ("--set", "model.hidden_size=4", "--set", "data.train_size=200", "--epochs", 1)
+    assert vaectl("train", *grey, *small, "--name", "grey", "--quiet").code == 0
+    found = [RunDir(runs / name) for name in ("z2", "grey", "z5")]
+    figure = figures.curves_of(found, ["elbo"])
+    drawn = [{str(line.get_label()).strip("_") for line in axes.lines} for axes in figure.axes]
+    assert drawn == [{"z2", "z5"}, {"grey"}]
+    first, second = (axes.get_title(loc="left") for axes in figure.axes)
+    assert "binarized at 0.5" in first
+    assert "densities" in second
 
 
 def test_a_plane_may_span_the_aggregate_posterior(vaectl: Vaectl, runs: Path) -> None:

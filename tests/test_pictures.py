@@ -9,7 +9,7 @@ from vaectl.base import memory
 from vaectl.base.errors import ConfigError
 from vaectl.pictures import sheets as pictures
 from vaectl.pictures.sheets import Panel
-from vaectl.pictures.style import DARK, DEFAULT, Style
+from vaectl.pictures.style import DARK, DEFAULT, THEMES, Style, Theme
 
 
 def _pixels(figure: Figure) -> np.ndarray:
@@ -53,13 +53,32 @@ def test_grey_is_grey() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "rows", "columns"), [(1, 1, 1), (3, 2, 2), (100, 10, 10), (101, 10, 11)]
+    ("count", "rows", "columns"),
+    [(1, 1, 1), (3, 2, 2), (50, 5, 10), (64, 8, 8), (99, 9, 11), (100, 10, 10), (101, 8, 13)],
 )
 def test_images_fill_a_near_square(count: int, rows: int, columns: int) -> None:
     images = np.ones((count, 4, 3), np.float32)
     arranged = pictures.near_square(images)
     assert arranged.shape == (rows, columns, 4, 3)
     assert np.nansum(arranged) == count * 12
+
+
+@pytest.mark.parametrize("theme", THEMES.values(), ids=lambda theme: theme.name)
+def test_the_default_number_of_images_leaves_no_row_with_fewer(theme: Theme) -> None:
+    style = Style(theme=theme)
+    count = pictures.filling(100, style)
+    assert 90 <= count <= 100
+    assert not np.isnan(pictures.near_square(np.ones((count, 4, 4)), style)).any()
+
+
+def test_what_is_left_of_a_row_stands_in_its_middle() -> None:
+    images = pictures.near_square(np.ones((7, 9, 9), np.float32))
+    assert images.shape[:2] == (2, 4)
+    figure = pictures.sheet([[Panel(images)]], title="", style=Style(polarity="ink"))
+    tile = np.asarray(figure.axes[0].images[0].get_array())
+    last = (tile[-9:] == 0).all(axis=(0, 2))  # black where there are images
+    assert last.any()
+    assert abs(np.flatnonzero(last).mean() - (len(last) - 1) / 2) <= 1
 
 
 def test_sheets_that_cannot_be_drawn_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,26 +107,13 @@ def test_pixels_are_whole_at_every_width(width: float, columns: int) -> None:
     assert _find(enlarged, pixels)
 
 
-def _photographs(binary: bool) -> np.ndarray:
-    rng = np.random.default_rng(0)
-    if binary:
-        images = np.zeros((9, 20, 20), np.float32)
-        images[:, 5:15, 5:15] = rng.random((9, 10, 10)) < 0.5
-        return images
-    return rng.uniform(0.4, 0.9, (9, 20, 20)).astype(np.float32)
-
-
-def test_drawings_are_ink_and_photographs_are_no_negatives() -> None:
-    drawings, photographs = _photographs(True), _photographs(False)
-    dark = Style(theme=DARK)
-    assert pictures.polarity(drawings, DEFAULT, binary=True) == "ink"
-    assert pictures.polarity(1 - drawings, DEFAULT, binary=True) == "light"
-    assert pictures.polarity(drawings, dark, binary=True) == "light"
-    assert pictures.polarity(photographs, DEFAULT, binary=False) == "light"
-    assert pictures.polarity(photographs / 10, DEFAULT, binary=False) == "light"
+def test_ink_is_for_drawings_and_not_for_dark_figures() -> None:
+    assert DEFAULT.with_polarity(drawings=True).polarity == "ink"
+    assert DEFAULT.with_polarity(drawings=False).polarity == "light"
+    assert Style(theme=DARK).with_polarity(drawings=True).polarity == "light"
     for wanted in ("ink", "light"):
-        style = Style(polarity=wanted)
-        assert pictures.polarity(photographs, style, binary=False) == wanted
+        style = Style(polarity=wanted).with_polarity(drawings=wanted == "light")
+        assert style.polarity == wanted
         panel = Panel(np.full((1, 1, 9, 9), 0.9, np.float32))
         pixels = _pixels(pictures.sheet([[panel]], title="", style=style))
         expected = round(255 * (0.9 if wanted == "light" else 0.1))
@@ -120,8 +126,8 @@ def test_gaps_and_blank_images_are_the_background() -> None:
     figure = pictures.sheet([[Panel(images)]], title="", style=style)
     (image,) = figure.axes[0].images
     tile = np.asarray(image.get_array())
-    assert set(map(tuple, tile[:, 9:11].reshape(-1, 3).tolist())) == {(0x15, 0x17, 0x1C)}
-    assert set(map(tuple, tile[11:, 11:].reshape(-1, 3).tolist())) == {(0x15, 0x17, 0x1C)}
+    for gap in (tile[:9, 9:11], tile[9:11], tile[11:, :5], tile[11:, 15:]):
+        assert set(map(tuple, gap.reshape(-1, 3).tolist())) == {(0x15, 0x17, 0x1C)}
     assert (tile[:9, :9] == 255).all()
 
 

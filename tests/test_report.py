@@ -10,16 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import colours
 from tests.conftest import Vaectl
 from tests.test_comparison import SMALL
 from vaectl.comparison import plan, publish
 from vaectl.comparison import summary as summarizing
+from vaectl.comparison.order import order_of
 from vaectl.comparison.run import run
 from vaectl.comparison.statistics import Interval
 from vaectl.comparison.summary import Summary
 from vaectl.optimizers.base import Optimizer
-from vaectl.pictures import charts
+from vaectl.pictures import charts, figures
 from vaectl.pictures.charts import Trace
+from vaectl.runs.directory import RunDir
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 SETS = tuple(part for each in SMALL for part in ("--set", each))
@@ -176,6 +179,39 @@ def test_figures_are_drawn_and_the_page_refers_to_nothing_outside(
     assert summary.verdict.replace("'", "&#39;") in page
 
 
+def test_the_page_and_the_curves_of_its_runs_have_the_same_colours_and_markers(
+    vaectl: Vaectl, compared: tuple[Path, Summary], tmp_path: Path
+) -> None:
+    """The comparison has sgd before adam, its directory adam before sgd."""
+    path, _ = compared
+    page = (path / "report.html").read_text()
+    (drawn,) = re.findall(r'<script id="drawn" type="application/json">(.*?)</script>', page)
+    wanted = {t["label"]: (t["colour"], t["mark"]) for t in json.loads(drawn)["traces"]}
+    assert list(wanted) == ["sgd", "adam"]
+    adam = [path / f"adam-s{seed}" for seed in range(2)]
+    for runs in (sorted(each.parent for each in path.glob("*/run.json")), adam):
+        rundirs, order = [RunDir(run) for run in runs], order_of(runs)
+        figure = figures.curves_of(rundirs, ["elbo"], order=order)
+        (legend,) = figure.legends
+        for line, label in zip(legend.get_lines(), legend.get_texts(), strict=True):
+            number = list(wanted).index(label.get_text())
+            assert (line.get_color(), charts.outline(number)) == wanted[label.get_text()]
+            assert line.get_marker() == charts.marker(number)
+    assert vaectl("curves", path, "--out", tmp_path / "a.svg").code == 0
+    lines = (tmp_path / "a.svg").read_text()
+    assert lines.index(">sgd<") < lines.index(">adam<")
+
+
+def test_text_of_the_page_is_readable(compared: tuple[Path, Summary]) -> None:
+    css = (compared[0] / "report.html").read_text()
+    (theme,) = colours.variables(css)
+    for name in ("ink", "soft"):
+        assert colours.contrast(theme[name], theme["ground"]) >= colours.TEXT
+    assert colours.contrast(colours.text_of_drawings(css, theme), theme["ground"]) >= colours.TEXT
+    # whatever colour a curve has, words are not written in it
+    assert not re.search(r"[^-]color:\s*var\(--colour\)", css)
+
+
 def test_train_is_dashed_and_the_band_reaches_from_the_lowest_to_the_highest_seed() -> None:
     elbo = np.array([[-5.0, -3.0, -2.0], [-7.0, -5.0, np.nan]])
     values = dict.fromkeys(("elbo", "kl", "nll"), elbo)
@@ -237,7 +273,7 @@ PROBE = """
     found[button.dataset.axis] = document.querySelector("#charts").innerHTML;
   }
   document.querySelector("[data-axis=epoch]").click();
-  const svg = document.querySelector("svg"), box = svg.getBoundingClientRect();
+  const svg = document.querySelector("#charts svg"), box = svg.getBoundingClientRect();
   svg.dispatchEvent(new PointerEvent("pointermove",
     { clientX: box.left + 0.7 * box.width, clientY: box.top + 50 }));
   found.tip = document.querySelector(".tip").textContent;

@@ -88,7 +88,7 @@ Title = Annotated[
     str | None,
     typer.Option(
         metavar="TEXT",
-        help="A heading of your own; none for no heading.",
+        help="A heading of your own, above what the figure says of its numbers; none for neither.",
         show_default=False,
         rich_help_panel=LOOKS,
     ),
@@ -97,7 +97,7 @@ PolarityChoice = Annotated[
     Polarity,
     typer.Option(
         help="Grey images: ink draws 1 as black on white, light draws 1 as white. auto draws "
-        "black-and-white images on a black background as ink, and all others as light. RGB images "
+        "drawings on a black background, digits say, as ink, and all others as light. RGB images "
         "keep their colours.",
         rich_help_panel=LOOKS,
     ),
@@ -183,7 +183,15 @@ def _with_bar(view: "View") -> "View":
 @app.command(rich_help_panel=LOOK)
 def sample(
     run: Run,
-    count: Annotated[int, typer.Option(min=1, max=10_000, help="The number of samples.")] = 100,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=10_000,
+            help="The number of samples; by default 100, or 98 on slides.",
+            show_default=False,
+        ),
+    ] = None,
     temperature: Annotated[
         float, typer.Option(min=0, max=100, help="The standard deviation of the codes.")
     ] = 1.0,
@@ -218,7 +226,15 @@ def sample(
 @app.command(rich_help_panel=LOOK)
 def manifold(
     run: Run,
-    grid: Annotated[int, typer.Option(min=1, max=100, help="Images per row and column.")] = 20,
+    grid: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=100,
+            help="Images per row and column; by default 20, or as many as are large enough.",
+            show_default=False,
+        ),
+    ] = None,
     limits: Annotated[
         str,
         typer.Option(
@@ -271,7 +287,9 @@ def manifold(
     looks = styles.parse(theme=style.value, width=width, title=title, polarity=polarity.value)
     ranges = look.parse_range(limits)
     model = look.open_run(run, runs_dir, checkpoint, out, save_arrays, animate=animate)
-    plane = look.plane(model, grid=grid, ranges=ranges, spacing=spacing.value, dims=dims)
+    plane = look.plane(
+        model, grid=grid, ranges=ranges, spacing=spacing.value, dims=dims, style=looks
+    )
     picture = partial(look.manifold, where=plane, anchor=anchor)
     view = look.over_epochs(model, picture, looks) if animate else picture(model, style=looks)
     show(look.save(model, _with_bar(view), out, save_arrays))
@@ -280,8 +298,24 @@ def manifold(
 @app.command(rich_help_panel=LOOK)
 def morph(
     run: Run,
-    rows: Annotated[int, typer.Option(min=1, max=100, help="Rows, with one morph each.")] = 12,
-    steps: Annotated[int, typer.Option(min=2, max=100, help="Images per row.")] = 13,
+    rows: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=100,
+            help="Rows, with one morph each; by default 12, or as many as are large enough.",
+            show_default=False,
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            max=100,
+            help="Images per row; by default 13, or as many as are large enough.",
+            show_default=False,
+        ),
+    ] = None,
     pairs: Annotated[
         list[str] | None,
         typer.Option(
@@ -338,7 +372,15 @@ def morph(
 @app.command(rich_help_panel=LOOK)
 def reconstruct(
     run: Run,
-    count: Annotated[int, typer.Option(min=1, max=1000, help="The number of images.")] = 20,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1000,
+            help="The number of images; by default 20, or 10 on slides.",
+            show_default=False,
+        ),
+    ] = None,
     split: SplitChoice = Split.test,
     checkpoint: Checkpoint = "best",
     seed: Seed = 0,
@@ -427,6 +469,7 @@ def curves(
     Example: vaectl curves adam sgd --from 5 --width column --out curves.pdf
     """
     from vaectl.base.errors import ConfigError
+    from vaectl.comparison.order import order_of
     from vaectl.pictures import canvas, figures
     from vaectl.pictures import style as styles
     from vaectl.runs.directory import save_figure
@@ -442,7 +485,8 @@ def curves(
             hint="say where they go: --out curves.png",
         )
     names = term or []
-    figure = figures.curves_of(found, names, by=by.value, first=first, style=looks)
+    order = order_of(run.path for run in found)
+    figure = figures.curves_of(found, names, by=by.value, first=first, order=order, style=looks)
     if out is None:
         name = names[0] if len(names) == 1 else "curves"
         (out,) = found[0].write_figure(name, figure, ["png"])

@@ -13,7 +13,8 @@ from vaectl.comparison.plan import Comparison
 from vaectl.comparison.summary import Summary, cells, headings, interval
 from vaectl.config import reading
 from vaectl.objectives.base import label
-from vaectl.pictures.charts import COLOURS, Trace, axis_label, quantities
+from vaectl.pictures.charts import Trace, axis_label, outline, quantities
+from vaectl.pictures.style import DEFAULT
 from vaectl.runs.record import ACTIVE
 
 
@@ -72,7 +73,8 @@ def _plain(trace: Trace, number: int) -> dict[str, object]:
 
     return {
         "label": trace.name,
-        "colour": COLOURS[number % len(COLOURS)],
+        "colour": DEFAULT.colour(number),
+        "mark": outline(number),
         "epoch": list(range(1, epochs + 1)),
         "seconds": np.round(trace.elapsed, 4).tolist() if epochs else [],
         "train": {name: over_seeds(curves) for name, curves in trace.train.items()},

@@ -19,6 +19,16 @@ def meaning(settings: Config) -> str:
     return f"{binarization.meaning(settings.data)}: the NLL is that of a density"
 
 
+def measured(settings: Config) -> str:
+    """Say in a few words what the NLL is of; numbers of different things do not compare."""
+    data = settings.data
+    grey = data.binarization == "none"
+    how = {"threshold": f"binarized at {data.threshold:g}", "stochastic": "binarized by draws"}
+    if settings.likelihood.chosen.binary:
+        return "grey levels as probabilities" if grey else how[data.binarization]
+    return "densities of grey levels" if grey else f"densities, {how[data.binarization]}"
+
+
 def notes(settings: Config) -> list[str]:
     """List what to know before comparing the numbers with those of other experiments."""
     if not settings.likelihood.chosen.binary and settings.data.binarization != "none":

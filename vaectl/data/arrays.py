@@ -114,6 +114,8 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
+    drawings: bool = False
+    """Whether the images, before binarization, are drawings on a black background."""
     notes: tuple[str, ...] = ()
     """Remarks for the user on how the images were read."""
 

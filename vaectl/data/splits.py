@@ -6,6 +6,7 @@ from jaxtyping import UInt8
 from vaectl.base.errors import DataError
 from vaectl.data.arrays import Dataset, Images, Published, Split
 from vaectl.data.binarization import SplitName, binarize, meaning
+from vaectl.data.drawings import are_drawings
 from vaectl.data.settings import Data
 
 
@@ -44,6 +45,7 @@ def split(found: Published, settings: Data) -> Dataset:
         train=_part(found.train, slice(train), settings, "train"),
         validation=_part(found.train, slice(total - validation, total), settings, "validation"),
         test=_part(found.test, slice(test), settings, "test"),
+        drawings=image_shape[-1] == 1 and are_drawings(found.train.images),
         notes=notes,
     )
 

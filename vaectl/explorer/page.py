@@ -191,7 +191,7 @@ def _payload(model: Trained, split: SplitName, count: int | None) -> _Payload:
         "meaning": _sentence(meaning(model.settings)),
         "shape": list(model.image_shape),
         "code": model.code_size,
-        "ink": model.image_shape[2] == 1 and bool(np.median(shown.images) == 0),
+        "ink": model.drawings,
         "binary": bool(np.isin(shown.images, (0, 255)).all()),
         "graphs": computed,
         "width": width,

@@ -50,15 +50,12 @@ class Card(Export, name="card"):
         rows = rundir.read_metrics()
         best = settings.objective.chosen.best
         samples = model.sample(SAMPLES)
-        binary = settings.data.binarization != "none"
-        style = DEFAULT._replace(polarity=sheets.polarity(samples, DEFAULT, binary=binary))
+        style = DEFAULT.with_polarity(drawings=model.drawings)
         panel = sheets.Panel(sheets.near_square(samples))
         pictures = {"card-samples.png": sheets.sheet([[panel]], title=model.title, style=style)}
         if rows:
-            title = (
-                f"{rundir.name}\n{record.metrics['estimator']}, {record.metrics['binarization']}"
-            )
-            pictures["card-curves.png"] = figures.curves(rows, title=title)
+            facts = f"{record.metrics['estimator']}, {record.metrics['binarization']}"
+            pictures["card-curves.png"] = figures.curves(rows, title=rundir.name, facts=facts)
         environment = Environment(
             loader=PackageLoader("vaectl.exports", "."),
             autoescape=False,  # noqa: S701  # Markdown, not HTML: see `escaped`

@@ -1,8 +1,10 @@
 """A figure in a style, with a heading that fits. No pyplot, which has global state."""
 
 import io
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
 
@@ -12,9 +14,13 @@ from matplotlib.axes import Axes
 
 from vaectl.base.errors import ConfigError
 from vaectl.pictures import text
-from vaectl.pictures.style import Style
+from vaectl.pictures.style import MM, Style
 
 FORMATS = ("png", "svg", "pdf")
+_HIGH = 235.0
+"""Millimetres of a page; figures of many panels below each other are no higher."""
+_LEAST = 8.0
+"""The least height of a panel with its title and axis, in font sizes."""
 
 
 @final
@@ -35,10 +41,23 @@ class Figure(drawn.Figure):
 
     def savefig(self, *args: Any, **kwargs: Any) -> None:
         """Save in its style: some settings, such as the names inside an SVG, only matter here."""
-        with mpl.rc_context(self.style.settings()), warnings.catch_warnings():
-            # names of runs may have characters that the font lacks
-            warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        with mpl.rc_context(self.style.settings()), _missing_glyphs():
             super().savefig(*args, **kwargs)
+
+    def size(self, axes: Axes) -> tuple[float, float]:
+        """Return the width and height of a panel in points, as things are placed now."""
+        with mpl.rc_context(self.style.settings()), _missing_glyphs():
+            self.draw_without_rendering()
+        box = axes.get_window_extent()
+        return 72 / self.dpi * box.width, 72 / self.dpi * box.height
+
+
+@contextmanager
+def _missing_glyphs() -> Iterator[None]:
+    """Ignore that names of runs may have characters that the font lacks."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        yield
 
 
 def png(figure: drawn.Figure) -> bytes:
@@ -67,8 +86,11 @@ def panels(
     shapes: Sequence[float],
     *,
     width: float,
+    facts: str = "",
     weights: Sequence[float] = (),
     below: int = 0,
+    rows: int = 1,
+    shape: float = 0.8,
 ) -> tuple[Figure, list[Axes], int]:
     """Make a figure with a heading and panels, beside each other if they are readable so.
 
@@ -77,23 +99,39 @@ def panels(
         title: its own heading, which the style may replace.
         shapes: the height of each panel, in widths, if they stand below each other.
         width: its own width in millimetres, which the style may replace.
+        facts: what its numbers mean, below the heading.
         weights: relative widths of panels that stand beside each other.
         below: lines of text to leave room for below the panels.
+        rows: how many rows the panels make where there is room for that.
+        shape: the height of panels that stand beside each other, in their widths.
 
     Returns:
         The figure, its panels, and how many of them stand beside each other.
+
+    Raises:
+        ConfigError: a slide has no room for so many.
     """
     wide, font, count = style.width(width), style.theme.font, len(shapes)
     fit = max(int(wide / (14 * font)), 1)
-    columns = max(n for n in range(1, min(fit, count) + 1) if style.theme.slide or count % n == 0)
+    each = count // rows
+    columns = max(n for n in range(1, min(fit, each) + 1) if each % n == 0)
+    if style.theme.slide:  # with as few rows as there is room for
+        columns = math.ceil(each / math.ceil(each / fit))
     beside = columns == count
-    heading = text.wrapped(style.heading(title), wide - 2 * font, font)
+    heading = text.wrapped(style.heading(title, facts), wide - 2 * font, font)
     around = 1.5 * font * (heading.count("\n") + 1 if heading else 0) + 1.4 * font * below
     if columns == 1:
         high = sum(shape * wide + 4 * font for shape in shapes) + around
+        high = min(high, max(_HIGH * MM, around + 13 * font * count))
     else:
-        high = -(-count // columns) * (0.8 * wide / columns + 4 * font) + around
-    figure = Figure(style, wide, min(high, style.height(wide)), layout="constrained")
+        high = -(-count // columns) * (shape * wide / columns + 4 * font) + around
+    most = style.height(wide)
+    if most - around < _LEAST * font * -(-count // columns):
+        raise ConfigError(
+            f"{count} panels have no room on a slide",
+            hint="choose some numbers by --term, or --style paper",
+        )
+    figure = Figure(style, wide, min(high, most), layout="constrained")
     if heading:
         # a $ in a name is not mathematics
         place = {"x": 0.6 * font / wide, "ha": "left", "parse_math": False}

@@ -8,18 +8,47 @@ from typing import Literal, NamedTuple, Self
 import matplotlib as mpl
 import numpy as np
 from jaxtyping import Float
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.markers import MarkerStyle
+from matplotlib.path import Path
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import Affine2D
 
 from vaectl.objectives.base import label as label_of
 from vaectl.pictures import text
 from vaectl.pictures.canvas import Figure, panels
-from vaectl.pictures.style import DEFAULT, PAPER, Style
+from vaectl.pictures.style import DEFAULT, Style
 from vaectl.runs import metrics
 from vaectl.runs.metrics import Row
 
-COLOURS = PAPER.palette
 _MARKERS = "os^Dv*PX<>p"  # one more than colours, so that the pairs repeat only after 110
+_FEW = 3
+"""Epochs of which each one has a marker."""
+_APART = 0.13
+"""The least distance of two markers of a longer curve, in widths of its panel."""
+_UNLIKE = 10
+"""Curves of which one has so many times the epochs of another have a logarithmic axis."""
+
+
+def marker(number: int) -> str:
+    """Return the marker of a trace, by its place."""
+    return _MARKERS[number % len(_MARKERS)]
+
+
+def outline(number: int) -> str:
+    """Return the same marker as the path of an SVG, about one unit wide around the origin."""
+    shape = MarkerStyle(marker(number))
+    # an SVG counts downwards
+    path = shape.get_path().transformed(shape.get_transform() + Affine2D().scale(1, -1))
+    letters = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C"}
+    parts = []
+    for points, code in path.iter_segments(simplify=False):
+        if code == Path.CLOSEPOLY:
+            parts.append("Z")
+        else:
+            parts.append(letters[code] + " ".join(f"{each:.3f}" for each in points))
+    return "".join(parts)
 
 
 class Trace(NamedTuple):
@@ -32,6 +61,10 @@ class Trace(NamedTuple):
     validation: Mapping[str, Float[np.ndarray, "seeds epochs"]]
     diverged: int = 0
     """The number of seeds that diverged."""
+    kind: str = ""
+    """What the numbers are of. Those of different kinds do not compare, and share no axis."""
+    place: int | None = None
+    """The place of its colour and its marker; None: its own among the traces."""
 
     @classmethod
     def of(cls, label: str, runs: Sequence[Sequence[Row]], diverged: int = 0) -> Self:
@@ -87,6 +120,7 @@ def curves(
     by: Literal["epoch", "seconds"] = "epoch",
     *,
     title: str,
+    facts: str = "",
     style: Style = DEFAULT,
     names: Sequence[str] = (),
     how: Mapping[str, str] | None = None,
@@ -96,12 +130,14 @@ def curves(
     """Plot numbers side by side: ELBO, KL and NLL say, as in the paper's Fig. 3.
 
     Training is dashed, validation solid. Lines are means and bands are ranges over the seeds that
-    have not diverged; a cross marks where a seed diverged.
+    have not diverged; a cross marks where a seed diverged. Traces of different kinds have panels of
+    their own.
 
     Args:
         traces: what is compared; a single one without a label has no colour.
         by: the horizontal axis.
         title: the heading.
+        facts: what the numbers mean, below the heading.
         style: the look.
         names: the numbers to draw; all of them if there are none.
         how: how each number is estimated.
@@ -109,23 +145,44 @@ def curves(
         settled: fit the axes of all but the KL to the epochs after the first, steep tenth.
     """
     with mpl.rc_context(style.settings()):
+        traces = [t._replace(place=i if t.place is None else t.place) for i, t in enumerate(traces)]
         chosen, how = list(names) or quantities(traces), how or {}
-        width, font = 175.0 if len(chosen) > 1 else 120.0, style.theme.font
+        kinds = list(dict.fromkeys(trace.kind for trace in traces)) or [""]
+        width, font = 175.0 if len(kinds) * len(chosen) > 1 else 120.0, style.theme.font
         note = _note(traces, chosen if settled else [])
         note = text.wrapped(note, style.width(width) - 3 * font, 0.85 * font)
         labels = ["train", "validation"] if _is_alone(traces) else [trace.name for trace in traces]
         columns, lines = _legend_size(labels, note, style, style.width(width))
-        shapes = [0.55] * max(len(chosen), 1)
-        figure, axes_of, beside = panels(style, title, shapes, width=width, below=lines)
-        for number, (axes, quantity) in enumerate(zip(axes_of, chosen, strict=False)):
-            words = how.get(quantity, "")
-            axes.set_title(label_of(quantity) + (words and f", {words}"), loc="left")
+        shapes = [0.55] * max(len(kinds) * len(chosen), 1)
+        figure, axes_of, beside = panels(
+            *(style, title, shapes), facts=facts, width=width, below=lines, rows=len(kinds)
+        )
+        room = 0.75 * style.width(width) / beside
+        handles: dict[str, Artist] = {}
+        every = [(kind, quantity) for kind in kinds for quantity in chosen]
+        for number, (axes, (kind, quantity)) in enumerate(zip(axes_of, every, strict=False)):
+            shown = [trace for trace in traces if trace.kind == kind]
+            if not chosen or quantity not in quantities(shown):
+                axes.remove()
+                continue
+            heading = ", ".join(filter(None, (label_of(quantity), how.get(quantity))))
+            if len(kinds) > 1:
+                heading += "\n" + text.wrapped(kind, room, font)
+            axes.set_title(heading, loc="left")
             if number % beside == 0:
                 axes.set_ylabel("nats per image")
-            _draw(axes, traces, quantity, by, first, settled and quantity != "kl", style)
-        handles, labels = axes_of[0].get_legend_handles_labels()
+            alone = _is_alone(traces)
+            fit = settled and quantity != "kl"
+            _draw(axes, shown, quantity, by, first, fit, style, alone=alone)
+            found = axes.get_legend_handles_labels()
+            handles |= {name: handle for handle, name in zip(*found, strict=True)}
+        order = [name for name in labels if name in handles]
         figure.legend(
-            handles, labels, loc="outside lower center", ncols=columns, title=note or None
+            [handles[name] for name in order],
+            order,
+            loc="outside lower center",
+            ncols=columns,
+            title=note or None,
         )
     return figure
 
@@ -166,14 +223,18 @@ def _draw(
     first: int,
     settled: bool,
     style: Style,
+    *,
+    alone: bool,
 ) -> None:
     """Draw one number of all traces."""
     shown: list[float] = []
-    for number, trace in enumerate(traces):
-        count = trace.epochs
-        colour = style.theme.accent if _is_alone(traces) else style.colour(number)
+    _horizontal(axes, [t for t in traces if quantity in quantities([t])], by, first)
+    for trace in traces:
+        count, number = trace.epochs, trace.place or 0
+        colour = style.theme.accent if alone else style.colour(number)
         if count < first:
-            axes.plot([], [], color=colour, label=trace.name)
+            size = 0.45 * style.theme.font
+            axes.plot([], [], color=colour, marker=marker(number), ms=size, label=trace.name)
             continue
         x = np.arange(1, count + 1) if by == "epoch" else trace.elapsed
         for split, dashes in (("train", (4, 2)), ("validation", ())):
@@ -183,17 +244,35 @@ def _draw(
             kept = slice(first - 1, count)
             shown += _line(
                 axes, x[kept], values[quantity][:, kept], number, trace, dashes, colour, style,
-                alone=_is_alone(traces),
+                alone=alone,
             )  # fmt: skip
     if settled and shown:
         low, high = min(shown), max(shown)
         margin = 0.05 * (high - low) or 1.0
         axes.set_ylim(low - margin, high + margin)
-    if by == "epoch":
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
-    else:
-        _logarithmic(axes)
+
+
+def _horizontal(
+    axes: Axes, traces: Sequence[Trace], by: Literal["epoch", "seconds"], first: int
+) -> None:
+    """Set the horizontal axis, before anything is drawn: what is marked depends on it."""
+    drawn = [trace for trace in traces if trace.epochs >= first]
+    lengths = [trace.epochs for trace in drawn] or [first]
+    last = max(lengths)
     axes.set_xlabel("epoch" if by == "epoch" else "seconds of training")
+    if by == "seconds" and drawn:
+        times = [trace.elapsed[first - 1 :] for trace in drawn]
+        low, high = min(each[0] for each in times), max(each[-1] for each in times)
+        _logarithmic(axes, low, high)
+    elif last > _UNLIKE * min(lengths):  # a short curve would be a stroke at the edge
+        _logarithmic(axes, first, last)
+    elif last == first:
+        axes.set_xticks([first])
+        axes.set_xlim(first - 0.5, first + 0.5)
+    else:
+        margin = 0.05 * (last - first)
+        axes.set_xlim(first - margin, last + margin)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
 
 
 def _line(
@@ -217,9 +296,11 @@ def _line(
         color=colour,
         dashes=dashes,
         lw=(0.9 if dashes else 1.15) * style.theme.line,
-        marker=_MARKERS[number % len(_MARKERS)] if not alone or len(x) == 1 else "",
-        markevery=max(len(x) // 6, 1),
-        ms=0.4 * style.theme.font,
+        marker=marker(number) if not alone or len(x) <= _FEW else "",
+        markevery=_marked(x, axes),
+        ms=0.45 * style.theme.font,
+        mfc=style.theme.paper if dashes else colour,
+        mew=0.6 * style.theme.line,
         label=f"_{label}" if dashes and not alone else label,
     )
     for seed in values if not dashes else ():
@@ -234,11 +315,24 @@ def _line(
     return settled
 
 
+def _marked(x: Float[np.ndarray, " epochs"], axes: Axes) -> list[int]:
+    """Choose the points that have a marker: the first, and others at some distance from it."""
+    low, high = axes.get_xlim()
+    if axes.get_xscale() == "log":
+        x, low, high = np.log(x), np.log(low), np.log(high)
+    found = [0]
+    for i in range(1, len(x)):
+        if x[i] - x[found[-1]] >= _APART * (high - low) or len(x) <= _FEW:
+            found.append(i)
+    return found
+
+
 def sensitivity(
     tried: Mapping[str, Sequence[tuple[float, float | None]]],
     quantity: str,
     *,
     title: str,
+    facts: str = "",
     style: Style = DEFAULT,
 ) -> Figure:
     """Plot the mean best value of each learning rate on the validation split.
@@ -249,18 +343,19 @@ def sensitivity(
         tried: pairs of learning rate and value, by optimizer.
         quantity: the name of the value.
         title: its heading.
+        facts: what the numbers mean, below the heading.
         style: its look.
     """
     with mpl.rc_context(style.settings()):
-        figure, axes = _panel(title, style)
+        figure, axes = _panel(title, facts, style)
         settled: list[float] = []
         for number, (label, points) in enumerate(tried.items()):
-            colour, marker = style.colour(number), _MARKERS[number % len(_MARKERS)]
+            colour, shape = style.colour(number), marker(number)
             size = 0.5 * style.theme.font
             known = [(rate, value) for rate, value in points if value is not None]
             if known:
                 axes.plot(
-                    *zip(*known, strict=True), color=colour, marker=marker, ms=size, label=label
+                    *zip(*known, strict=True), color=colour, marker=shape, ms=size, label=label
                 )
             bad = [rate for rate, value in points if value is None]
             # drawn on the axis, because they have no value
@@ -280,7 +375,8 @@ def sensitivity(
             # one very low value must not flatten the others
             low, high = axes.get_ylim()
             axes.set_ylim(max(low, min(settled) - 3 * (max(settled) - min(settled)) - 1), high)
-        _logarithmic(axes)
+        if rates := [rate for points in tried.values() for rate, _ in points]:
+            _logarithmic(axes, min(rates), max(rates))
         axes.set_xlabel("learning rate")
         axes.set_title(f"best validation {label_of(quantity)}", loc="left")
         axes.set_ylabel("nats per image")
@@ -293,6 +389,7 @@ def budget(
     quantity: str,
     *,
     title: str,
+    facts: str = "",
     style: Style = DEFAULT,
 ) -> Figure:
     """Plot the expected best value of so many learning rates, drawn from those tried.
@@ -301,16 +398,17 @@ def budget(
         expected: the value for 1, 2, ... learning rates, by optimizer; None: not known.
         quantity: the name of the value.
         title: its heading.
+        facts: what the numbers mean, below the heading.
         style: its look.
     """
     with mpl.rc_context(style.settings()):
-        figure, axes = _panel(title, style)
+        figure, axes = _panel(title, facts, style)
         for number, (label, values) in enumerate(expected.items()):
             axes.plot(
                 range(1, len(values) + 1),
                 [np.nan if value is None else value for value in values],
                 color=style.colour(number),
-                marker=_MARKERS[number % len(_MARKERS)],
+                marker=marker(number),
                 ms=0.5 * style.theme.font,
                 label=label,
             )
@@ -322,15 +420,17 @@ def budget(
     return figure
 
 
-def ranks(found: Mapping[str, Sequence[float]], *, title: str, style: Style = DEFAULT) -> Figure:
+def ranks(
+    found: Mapping[str, Sequence[float]], *, title: str, facts: str = "", style: Style = DEFAULT
+) -> Figure:
     """Plot the rank of each optimizer at each seed as a dot, and the mean as a line."""
     with mpl.rc_context(style.settings()):
-        figure, axes = _panel(title, style)
+        figure, axes = _panel(title, facts, style)
         for number, values in enumerate(found.values()):
-            colour, marker = style.colour(number), _MARKERS[number % len(_MARKERS)]
+            colour, shape = style.colour(number), marker(number)
             spread = number + np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else [number]
             size = 0.5 * style.theme.font
-            axes.plot(spread, values, ls="", marker=marker, ms=size, color=colour)
+            axes.plot(spread, values, ls="", marker=shape, ms=size, color=colour)
             axes.hlines(float(np.mean(values)), number - 0.3, number + 0.3, color=colour)
         crowded = sum(map(len, found)) > 50
         axes.set_xticks(range(len(found)), list(found))
@@ -349,15 +449,16 @@ def _legend(figure: Figure, axes: Axes, style: Style) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
-def _logarithmic(axes: Axes) -> None:
+def _logarithmic(axes: Axes, low: float, high: float) -> None:
     """Use a logarithmic axis with labels at 1, 2 and 5, or 1 and 3, of each decade."""
+    margin = (high / low) ** 0.05 if high > low else 1.1
     axes.set_xscale("log")
-    low, high = axes.get_xlim()
+    axes.set_xlim(low / margin, high * margin)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 30 * low else (1, 3)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _panel(title: str, style: Style) -> tuple[Figure, Axes]:
-    figure, (axes,), _ = panels(style, title, [0.6], width=120.0, below=2)
+def _panel(title: str, facts: str, style: Style) -> tuple[Figure, Axes]:
+    figure, (axes,), _ = panels(style, title, [0.6], facts=facts, width=120.0, below=2)
     return figure, axes

@@ -1,11 +1,13 @@
 """Curves of runs."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 from vaectl.base.errors import ConfigError, RunError
 from vaectl.base.nearest import did_you_mean
+from vaectl.config.meaning import measured
 from vaectl.pictures import charts
 from vaectl.pictures.canvas import Figure
 from vaectl.pictures.charts import Trace
@@ -19,6 +21,7 @@ def curves(
     rows: Sequence[Row],
     *names: str,
     title: str,
+    facts: str = "",
     style: Style = DEFAULT,
     how: Mapping[str, str] | None = None,
 ) -> Figure:
@@ -28,10 +31,12 @@ def curves(
         rows: the rows of metrics.csv.
         names: the numbers to draw.
         title: the heading.
+        facts: what the numbers mean, below the heading.
         style: the look.
         how: how each number is estimated.
     """
-    return charts.curves([Trace.of("", [rows])], title=title, style=style, names=names, how=how)
+    trace = Trace.of("", [rows])
+    return charts.curves([trace], title=title, facts=facts, style=style, names=names, how=how)
 
 
 def curves_of(
@@ -40,15 +45,19 @@ def curves_of(
     *,
     by: Literal["epoch", "seconds"] = "epoch",
     first: int = 1,
+    order: Sequence[str] = (),
     style: Style = DEFAULT,
 ) -> Figure:
     """Plot numbers of several runs in the same axes; members of a comparison by their label.
+
+    Runs with other data or another kind of likelihood do not compare, and have panels of their own.
 
     Args:
         runs: the runs.
         names: the numbers to draw; all of them if there are none.
         by: the horizontal axis.
         first: the first epoch that is drawn.
+        order: labels in the order of their colours, those of a comparison say.
         style: the look.
 
     Raises:
@@ -58,9 +67,14 @@ def curves_of(
     alike: dict[str, list[RunDir]] = {}
     for run in runs:
         alike.setdefault(_label(run), []).append(run)
+    alike = {label: alike[label] for label in sorted(alike, key=_place_in(order))}
     if len(runs) == 1:
         alike = {"": list(runs)}
-    traces = [_trace(label, each) for label, each in alike.items()]
+    kinds = _kinds(runs)
+    traces = [
+        _trace(label, members)._replace(kind=kinds[members[0].path], place=place)
+        for (label, members), place in zip(alike.items(), _places(alike, order), strict=True)
+    ]
     known = charts.quantities(traces)
     for name in names:
         if name not in known:
@@ -81,10 +95,40 @@ def curves_of(
         name: words for name, words in found[0].items() if all(f.get(name) == words for f in found)
     }
     meanings = {run.read_record().metrics["binarization"]: None for run in runs}
-    title = "\n".join(
-        [*([runs[0].name] * (len(runs) == 1)), *(meanings if len(meanings) == 1 else [])]
+    title = runs[0].name if len(runs) == 1 else ""
+    facts = next(iter(meanings)) if len(meanings) == 1 else ""
+    return charts.curves(
+        *(traces, by), title=title, facts=facts, style=style, names=names, how=how, first=first
     )
-    return charts.curves(traces, by, title=title, style=style, names=names, how=how, first=first)
+
+
+def _place_in(order: Sequence[str]) -> Callable[[str], int]:
+    """Return a key that sorts labels in that order, and others after them."""
+    places = {label: place for place, label in enumerate(order)}
+    return lambda label: places.get(label, len(places))
+
+
+def _places(labels: Iterable[str], order: Sequence[str]) -> list[int | None]:
+    """Return the place of each label in an order that has them all; else None for each."""
+    found = list(labels)
+    known = set(found) <= set(order)
+    return [order.index(label) if known else None for label in found]
+
+
+def _kinds(runs: Sequence[RunDir]) -> dict[Path, str]:
+    """Say what each run's numbers are of, as far as the runs differ in it."""
+    data = {run.path: run.read_record().data for run in runs}
+    several = len({facts["fingerprint"] for facts in data.values()}) > 1
+    named = {(facts["source"], facts["fingerprint"]) for facts in data.values()}
+    unclear = len({source for source, _ in named}) < len(named)
+    kinds = {}
+    for run in runs:
+        parts = [measured(run.read_config())]
+        if several:
+            source, fingerprint = data[run.path]["source"], data[run.path]["fingerprint"]
+            parts.insert(0, f"{source} {fingerprint[:8]}" if unclear else source)
+        kinds[run.path] = ", ".join(parts)
+    return kinds
 
 
 def _label(run: RunDir) -> str:

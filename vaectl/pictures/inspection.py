@@ -1,5 +1,7 @@
 """The latent space of a model: KL of each dimension, posterior means, aggregate posterior."""
 
+from collections.abc import Sequence
+
 import matplotlib as mpl
 import numpy as np
 from jaxtyping import Float, Int32
@@ -7,14 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 
 from vaectl.pictures.canvas import Figure, panels
+from vaectl.pictures.charts import marker
 from vaectl.pictures.latent import density
 from vaectl.pictures.style import DEFAULT, Style
 
-_MARKERS = "osD^v*PX<>"
 _BELOW = 3.7
 """Distance of a legend from the panel above it, in font sizes: that of an axis and its name."""
 _MANY = 2000
 """Points of which a vector file holds a picture instead."""
+_NEIGHBOURS = 1000
+"""Points among which neighbours are looked for."""
 
 
 def inspection(
@@ -25,6 +29,7 @@ def inspection(
     dims: tuple[int, int],
     *,
     title: str,
+    facts: str = "",
     style: Style = DEFAULT,
 ) -> Figure:
     """Show a latent space.
@@ -36,28 +41,60 @@ def inspection(
         labels: classes, which set the colours and markers of the means.
         dims: the two dimensions that are drawn.
         title: the title of the figure.
+        facts: what the numbers are of, below the title.
         style: its look.
     """
     with mpl.rc_context(style.settings()):
-        shapes, weights = (0.45, 1.0, 0.5), (1, 1.25, 1.05)
-        figure, axes, beside = panels(style, title, shapes, width=175.0, weights=weights, below=2)
+        shapes, weights = (0.62, 1.0, 0.5), (1, 1.25, 1.05)
+        figure, axes, _ = panels(
+            *(style, title, shapes), facts=facts, width=175.0, weights=weights, below=2, shape=1.0
+        )
         bars, scatter, curve = axes
-        room = style.width(175.0) / beside
-        _bars(bars, kl_by_dimension, int(room / (2.6 * style.theme.font)), style)
         _scatter(scatter, mu, labels, dims, style)
         _aggregate(curve, mu, log_var, dims, style)
+        # how many bars have room for a name is known when all else has its place
+        _bars(bars, kl_by_dimension, figure.size(bars)[1], style)
+        if labels is not None and (several := _classes(labels, style)):
+            width, _ = figure.size(scatter)
+            _name_classes(scatter, mu[:, dims], labels, several, width, style)
     return figure
 
 
-def _bars(axes: Axes, kl_by_dimension: Float[np.ndarray, " code"], most: int, style: Style) -> None:
-    """Draw the KL of each dimension, the highest first; at most so many have a number."""
+def _classes(labels: Int32[np.ndarray, " images"] | None, style: Style) -> list[int]:
+    """Return the classes, if there are several and each has a colour."""
+    classes = [] if labels is None else sorted(set(labels.tolist()))
+    return classes if 1 < len(classes) <= len(style.theme.palette) else []
+
+
+def _bars(
+    axes: Axes, kl_by_dimension: Float[np.ndarray, " code"], height: float, style: Style
+) -> None:
+    """Draw the KL of each dimension, the highest first, in a panel of so many points.
+
+    Each bar has the number of its dimension; if there is only room for so many bars, the last one
+    is the mean of all others.
+    """
+    most = max(int(height / (1.1 * style.smallest)), 2)
     order = np.argsort(kl_by_dimension)[::-1]
-    axes.bar(range(len(order)), kl_by_dimension[order], color=style.theme.accent, width=0.75)
-    every = -(-len(order) // most)
-    axes.set_xticks(range(0, len(order), every), [str(i) for i in order[::every]])
-    axes.grid(visible=False, axis="x")
-    axes.set_xlabel("dimension")
-    axes.set_ylabel("KL (nats per image)")
+    values, names = kl_by_dimension[order], [str(i) for i in order]
+    if len(order) > most:
+        rest = len(order) - most + 1
+        values = np.append(values[: most - 1], values[most - 1 :].mean())
+        names = [*names[: most - 1], "others"]
+    rows = range(len(values))
+    bars = axes.barh(rows, values, color=style.theme.accent, height=0.75)
+    if len(order) > most:
+        bars[-1].set(fc=style.theme.paper, ec=style.theme.accent, lw=0.6 * style.theme.line)
+        place = (values[-1], len(values) - 1)
+        said = f" mean of {rest}"
+        axes.annotate(said, place, va="center_baseline", fontsize=style.smallest)
+    axes.set_yticks(rows, names)
+    size = np.clip(height / len(values) / 1.1, style.smallest, style.small)
+    axes.tick_params(axis="y", length=0, labelsize=float(size))
+    axes.set_ylim(len(values) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    axes.set_ylabel("dimension")
+    axes.set_xlabel("nats per image")
     axes.set_title("KL by dimension", loc="left")
 
 
@@ -70,17 +107,16 @@ def _scatter(
 ) -> None:
     """Draw the means; points are the smaller, the more there are, so that they do not merge."""
     x, y = mu[:, dims[0]], mu[:, dims[1]]
-    classes = [] if labels is None else sorted(set(labels.tolist()))
-    several = 1 < len(classes) <= len(style.theme.palette)
+    several = _classes(labels, style)
     font = style.theme.font
     halo = withStroke(linewidth=0.25 * font, foreground=style.theme.paper)
     size = font * float(np.clip(8.5 / np.sqrt(len(mu)), 0.09, 0.5))
-    for number, label in enumerate(classes if several else [None]):
+    for number, label in enumerate(several or [None]):
         rows = labels == label if several else np.ones(len(mu), bool)
         axes.plot(
             x[rows],
             y[rows],
-            _MARKERS[number] if several else "o",
+            marker(number) if several else "o",
             ms=size,
             mew=0,
             color=style.colour(number) if several else style.theme.accent,
@@ -88,17 +124,6 @@ def _scatter(
             rasterized=len(mu) > _MANY,
         )
     if several:
-        # the number shows the class in print without colour
-        for label in classes:
-            rows = labels == label
-            axes.annotate(
-                str(label),
-                (float(np.median(x[rows])), float(np.median(y[rows]))),
-                ha="center",
-                va="center",
-                fontweight="bold",
-                path_effects=[halo],
-            )
         axes.legend(
             loc="upper center",
             bbox_to_anchor=(0.5, 0),
@@ -130,6 +155,60 @@ def _scatter(
     axes.set_xlabel(f"$z_{{{dims[0]}}}$")
     axes.set_ylabel(f"$z_{{{dims[1]}}}$")
     axes.set_title("means, and $\\sigma$ of the prior", loc="left")
+
+
+def _name_classes(
+    axes: Axes,
+    points: Float[np.ndarray, "images 2"],
+    labels: Int32[np.ndarray, " images"],
+    classes: Sequence[int],
+    width: float,
+    style: Style,
+) -> None:
+    """Write each class, for print without colour, where it prevails over the others.
+
+    The place is that of the point with the most neighbours of its class, the nearest to its median,
+    and at some distance from the names before it. A class that prevails nowhere has no name.
+
+    Args:
+        axes: the panel, with all points.
+        points: the means in both dimensions.
+        labels: the class of each.
+        classes: all classes.
+        width: that of the panel, in points.
+        style: the look.
+    """
+    step = -(-len(points) // _NEIGHBOURS)
+    points, labels = points[::step], labels[::step]
+    spread = np.abs(points[:, None] - points[None]).max(axis=-1)
+    near = np.argsort(spread, axis=1)[:, : max(len(points) // 40, 4)]
+    share = (labels[near] == labels[:, None]).mean(axis=1)
+    font = style.theme.font
+    low, high = axes.get_xlim()
+    apart = 2.1 * font * (high - low) / width
+    ring = np.array([(0.0, radius) for radius in (1, 2, 3)])
+    taken = list(ring[ring[:, 1] < high])
+    best = {label: float(share[labels == label].max(initial=0)) for label in classes}
+    for label in sorted(classes, key=lambda label: -best[label]):
+        off = np.abs(points - np.median(points[labels == label], axis=0)).max(axis=-1)
+        for place in np.lexsort((off, -share)):
+            free = all(np.abs(points[place] - other).max() >= apart for other in taken)
+            if share[place] > 0.5 and labels[place] == label and free:
+                taken.append(points[place])
+                axes.annotate(
+                    str(label),
+                    points[place].tolist(),
+                    ha="center",
+                    va="center",
+                    fontweight="bold",
+                    bbox={
+                        "boxstyle": "circle,pad=0.25",
+                        "fc": style.theme.paper,
+                        "ec": style.colour(list(classes).index(label)),
+                        "lw": 0.8 * style.theme.line,
+                    },
+                )
+                break
 
 
 def _aggregate(

@@ -6,7 +6,7 @@ their colours.
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -44,36 +44,51 @@ class Panel(NamedTuple):
     y_label: str = ""
 
 
-def polarity(
-    images: Float[np.ndarray, "count h w *channels"], style: Style, *, binary: bool
-) -> Literal["ink", "light"]:
-    """Return the polarity of a style; choose one for `auto`.
+def filling(most: int, style: Style = DEFAULT) -> int:
+    """Return how many images, of `most` at most, fill their rows and columns in `near_square`."""
+    rows = math.isqrt(most // _wide(style))
+    return rows * rows * _wide(style)
 
-    Black-and-white images whose border is mostly black are drawings, MNIST's digits say: they are
-    drawn as ink, except on a dark background. All others, such as photographs, are drawn as light.
+
+def _wide(style: Style) -> int:
+    return 2 if style.theme.slide else 1
+
+
+class Room(NamedTuple):
+    """The numbers of images that stand beside and below each other, large enough to be seen."""
+
+    columns: int
+    rows: int
+
+
+def room(style: Style, panels: int = 1, *, labelled: bool = False) -> Room:
+    """Return how many images there is room for.
 
     Args:
-        images: what is drawn, or images like it.
         style: the look.
-        binary: whether the pixels are 0 or 1, or probabilities of 1.
+        panels: how many panels stand beside each other.
+        labelled: whether rows and columns have labels and axes.
     """
-    if style.polarity != "auto":
-        return style.polarity
-    border = [images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]]
-    black = np.median(np.concatenate([edge.ravel() for edge in border])) < 0.5
-    return "ink" if binary and black and style.theme.name != "dark" else "light"
+    width, font = style.width(WIDTH), style.theme.font
+    across = (width - font) / panels - (5 if labelled else 1) * font
+    down = style.height(width) - (10 if labelled else 8.5) * font
+    columns, rows = (max(int(min(points, 1e6) / style.least_image), 1) for points in (across, down))
+    return Room(columns, rows)
 
 
 def near_square(
     images: Float[np.ndarray, "count h w *channels"], style: Style = DEFAULT
 ) -> Float[np.ndarray, "rows columns h w *channels"]:
-    """Arrange images in about as many rows as columns, with blank images, of NaN, at the end.
+    """Arrange images in about as many rows as columns; on a slide twice as many columns.
 
-    On a slide, there are twice as many columns as rows.
+    Among the nearly square arrangements it is the one with the fewest blank images, of NaN, which
+    come at the end.
     """
-    wide = 2 if style.theme.slide else 1
-    columns = math.ceil(math.sqrt(wide * len(images)))
-    rows = -(-len(images) // columns)
+    count, wide = len(images), _wide(style)
+    best = math.ceil(math.sqrt(wide * count))
+    known = range(math.ceil(0.75 * best), math.floor(1.34 * best) + 1)
+    columns = min(known, key=lambda n: (-count % n, abs(n - best), -n))
+    rows = -(-count // columns)
     blank = np.full((rows * columns - len(images), *images.shape[1:]), np.nan, images.dtype)
     return np.concatenate([images, blank]).reshape(rows, columns, *images.shape[1:])
 
@@ -94,8 +109,10 @@ class _Layout(NamedTuple):
     heading: str
 
 
-def sheet(panels: Sequence[Sequence[Panel]], *, title: str, style: Style = DEFAULT) -> Figure:
-    """Draw rows of panels below a title.
+def sheet(
+    panels: Sequence[Sequence[Panel]], *, title: str, facts: str = "", style: Style = DEFAULT
+) -> Figure:
+    """Draw rows of panels below a title and facts, see `Style.heading`.
 
     Each pixel of an image is a square of whole pixels.
 
@@ -103,7 +120,7 @@ def sheet(panels: Sequence[Sequence[Panel]], *, title: str, style: Style = DEFAU
         ConfigError: the sheet is too large to draw, or there is no room for images.
     """
     tiles = [[_tile(panel.images, style) for panel in row] for row in panels]
-    layout = _layout(panels, tiles, style, style.heading(title))
+    layout = _layout(panels, tiles, style, style.heading(title, facts))
     dpi, scale, width, height = layout.dpi, layout.scale, layout.width, layout.height
     with mpl.rc_context(style.settings()):
         # a little more, for Matplotlib rounds the product down
@@ -188,7 +205,7 @@ def _label(axes: Axes, panel: Panel, style: Style, pixel: float) -> None:
     # labels that are a little too wide are written smaller; of others, some are left out
     across = text.widest(panel.column_labels, 1) + 0.4
     room = (w + _GAP) * pixel
-    narrow = min(max(room / across, 0.6 * small), small) if panel.column_labels else small
+    narrow = min(max(room / across, style.smallest), small) if panel.column_labels else small
     for labels, count, size, need, set_ticks in (
         (panel.column_labels, columns, w, across * narrow, axes.set_xticks),
         (panel.row_labels, rows, h, 1.1 * small, axes.set_yticks),
@@ -222,4 +239,8 @@ def _tile(
     spaced[:] = np.rint(255 * paper)
     shown = np.where(np.isnan(colours), paper, colours.clip(0, 1))
     spaced[:, :h, :, :w] = np.rint(255 * shown).swapaxes(1, 2)
+    blank = int(np.isnan(colours[-1]).all(axis=(1, 2, 3)).sum())
+    if 0 < blank < columns:  # they come last: what is left of the row stands in its middle
+        row = spaced[-1].reshape(h + _GAP, -1, 3)
+        spaced[-1] = np.roll(row, blank * (w + _GAP) // 2, axis=1).reshape(spaced[-1].shape)
     return spaced.reshape(rows * (h + _GAP), columns * (w + _GAP), 3)[:-_GAP, :-_GAP]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 from vaectl.base.errors import ConfigError
 
 Polarity = Literal["auto", "ink", "light"]
 """How grey images are drawn: `ink` draws 1 as black on white, `light` draws 1 as white on black.
 
-`auto` chooses by the images: see `vaectl.pictures.sheets.polarity`.
+`auto` chooses by the images: see `Style.with_polarity`.
 """
 
 MM = 72 / 25.4
@@ -47,6 +47,8 @@ class Theme(NamedTuple):
     """Millimetres; None: each kind of figure has its own width."""
     slide: bool = False
     """True if figures are at most as high as a slide, 9/16 of its width."""
+    dark: bool = False
+    """True if text and lines are light on a dark background."""
 
 
 PAPER = Theme()
@@ -55,6 +57,7 @@ SLIDES = PAPER._replace(
 )
 DARK = SLIDES._replace(
     name="dark",
+    dark=True,
     paper="#15171c",
     ink="#f2f2f2",
     faint="#3a3e48",
@@ -74,12 +77,32 @@ class Style(NamedTuple):
     chosen_width: float | None = None
     """Millimetres; None: that of the theme, or of the kind of figure."""
     title: str | None = None
-    """A heading instead of the figure's own; "" for none."""
+    """A heading instead of the figure's own, above the facts; "" for neither."""
     polarity: Polarity = "auto"
 
-    def heading(self, own: str) -> str:
-        """Return the heading of a figure, given its own one."""
-        return own if self.title is None else self.title
+    def heading(self, own: str, facts: str = "") -> str:
+        """Return the text above a figure.
+
+        Args:
+            own: its own heading, which the style may replace.
+            facts: what its numbers and greys mean; they stay, unless there is to be no heading.
+        """
+        if self.title == "":
+            return ""
+        return "\n".join(part for part in (self.title or own, facts) if part)
+
+    def with_polarity(self, *, drawings: bool) -> Self:
+        """Choose how grey images are drawn, if that is open.
+
+        Drawings on a black background are drawn as ink, except in a dark figure; all others, such
+        as photographs, as light.
+
+        Args:
+            drawings: whether the images are drawings, see `vaectl.data.drawings`.
+        """
+        if self.polarity != "auto":
+            return self
+        return self._replace(polarity="ink" if drawings and not self.theme.dark else "light")
 
     def width(self, own: float = WIDTHS["page"]) -> float:
         """Return the width of a figure in points, given its own width in millimetres."""
@@ -97,6 +120,16 @@ class Style(NamedTuple):
     def small(self) -> float:
         """The size of labels and numbers, in points."""
         return 0.8 * self.theme.font
+
+    @property
+    def smallest(self) -> float:
+        """The smallest size of text, in points: 6 in print."""
+        return 0.75 * self.theme.font
+
+    @property
+    def least_image(self) -> float:
+        """The least width of an image of which many are shown, in points: 4.2 mm in print."""
+        return 1.5 * self.theme.font
 
     def settings(self) -> dict[Any, Any]:
         """Return all of Matplotlib's settings; those of the user and of a directory do not count.
@@ -166,10 +199,16 @@ def parse(
 
 
 def _scaled(theme: Theme, width: float | None) -> Theme:
-    """Fit the sizes of a slide to its width; text is never smaller than on paper."""
+    """Fit the sizes of a slide to its width.
+
+    A figure that would have smaller text than on paper is no slide: it has the sizes of paper, and
+    may be as high as it needs to be.
+    """
     if not theme.slide or width is None:
         return theme
-    scale = max(width / WIDTHS["slide"], PAPER.font / theme.font)
+    scale = width / WIDTHS["slide"]
+    if scale * theme.font < PAPER.font:
+        return theme._replace(font=PAPER.font, line=PAPER.line, dpi=PAPER.dpi, slide=False)
     return theme._replace(font=scale * theme.font, line=scale * theme.line)
 
 

@@ -37,6 +37,11 @@ Draw = Literal["mean", "binary"]
 Arrays = dict[str, np.ndarray]
 
 
+SAMPLES, GRID, ROWS, STEPS, RECONSTRUCTIONS = 100, 20, 12, 13, 20
+"""Images of a picture if there is room for them: samples; coordinates; rows and steps of a morph;
+reconstructions."""
+
+
 class View(NamedTuple):
     """A picture, and the arrays that it shows."""
 
@@ -140,9 +145,7 @@ def for_film(style: Style) -> Style:
 
 def with_polarity(model: Trained, style: Style) -> Style:
     """Choose how a model's images are drawn, if the style leaves it open."""
-    binary = model.settings.data.binarization != "none"
-    images = model.sample(25) if style.polarity == "auto" else np.empty((0, 1, 1))
-    return style._replace(polarity=pictures.polarity(images, style, binary=binary))
+    return style.with_polarity(drawings=style.polarity == "auto" and model.drawings)
 
 
 def _scale(model: Trained, style: Style) -> str:
@@ -199,13 +202,15 @@ def parse_range(wanted: str) -> Range | Literal["posterior"]:
 def sample(
     model: Trained,
     *,
-    count: int,
+    count: int | None,
     temperature: float,
     draw: Draw,
     seed: int,
     style: Style = DEFAULT,
 ) -> View:
     """Decode codes from the prior (Fig. 4 of the paper).
+
+    Without a count there are about 100, so that no row is left with fewer.
 
     Raises:
         ConfigError: binary draws of a likelihood whose pixels are grey levels.
@@ -216,6 +221,7 @@ def sample(
             f"--draw binary: the pixels of the likelihood {likelihood.name} are not binary",
             hint="--draw mean shows the mean of each pixel",
         )
+    count = count or pictures.filling(SAMPLES, style)
     z = model.prior(count, seed=seed, temperature=temperature)
     images = model.decode(z)
     if draw == "binary":
@@ -224,9 +230,9 @@ def sample(
     what = means if draw == "mean" else "binary draws"
     heat = "" if temperature == 1 else f", temperature {temperature:g}"
     style = with_polarity(model, style)
-    title = f"{model.title}\n{count} samples from the prior{heat}: {what}{_scale(model, style)}"
+    facts = f"{count} samples from the prior{heat}: {what}{_scale(model, style)}"
     panel = Panel(pictures.near_square(images, style))
-    figure = pictures.sheet([[panel]], title=title, style=style)
+    figure = pictures.sheet([[panel]], title=model.title, facts=facts, style=style)
     return View("sample", figure, {"z": z, "images": images})
 
 
@@ -243,25 +249,28 @@ class Plane(NamedTuple):
 def plane(
     model: Trained,
     *,
-    grid: int,
+    grid: int | None = None,
     ranges: Range | Literal["posterior"] = PRIOR,
     spacing: latent.Spacing = "linear",
     dims: tuple[int, int] | None = None,
+    style: Style = DEFAULT,
 ) -> Plane:
     """Choose coordinates in two dimensions, by default the most active ones.
 
     Args:
         model: the model, whose aggregate posterior on the validation split may set the range.
-        grid: coordinates in each dimension.
+        grid: coordinates in each dimension; by default 20, or as many as the style has room for.
         ranges: the first and the last ones.
         spacing: equal distances, or equal probabilities under the prior or aggregate posterior.
         dims: the two dimensions.
+        style: the look of the picture.
 
     Raises:
         ConfigError: a dimension is out of range, or the dimensions are equal.
         RunError: the code has only one dimension.
     """
     dims = _dims(model, dims)
+    grid = grid or min(GRID, *pictures.room(style, labelled=True))
     if isinstance(ranges, Range):
         limits = zip(ranges.low, ranges.high, strict=True)
         x, y = (latent.axis(grid, low, high, spacing) for low, high in limits)
@@ -317,18 +326,16 @@ def manifold(
     if anchor is not None:
         others = f", through test image {anchor}"
     style = with_polarity(model, style)
-    title = (
-        f"{model.title}\ndecoded plane of the latent space, {what}{others}{_scale(model, style)}"
-    )
-    figure = pictures.sheet([[panel]], title=title, style=style)
+    facts = f"decoded plane of the latent space, {what}{others}{_scale(model, style)}"
+    figure = pictures.sheet([[panel]], title=model.title, facts=facts, style=style)
     return View("manifold", figure, {"z": z, "images": images, "coordinates": x, "y": y})
 
 
 def morph(
     model: Trained,
     *,
-    rows: int,
-    steps: int,
+    rows: int | None = None,
+    steps: int | None = None,
     pairs: Sequence[tuple[int, int]],
     space: Space,
     path: latent.Path,
@@ -339,11 +346,17 @@ def morph(
     """Morph from image to image, in image space and in latent space (Fig. 6 of the paper).
 
     Without pairs, each row starts with the last image of the row above. An image in several rows
-    has the same posterior sample in all of them.
+    has the same posterior sample in all of them. If the two spaces have no room beside each other,
+    one stands below the other. Without numbers of rows and steps there are 12 and 13, or as many as
+    are large enough to be seen.
 
     Raises:
         ConfigError: an index is out of range.
     """
+    beside = space != "both" or (steps or STEPS) <= pictures.room(style, 2).columns
+    room = pictures.room(style, 2 if space == "both" and beside else 1)
+    steps = steps or min(STEPS, room.columns)
+    rows = rows or min(ROWS if beside else ROWS // 2, room.rows)
     split = model.split("test")
     for pair in pairs:
         for index in pair:
@@ -366,8 +379,10 @@ def morph(
     ends = "posterior means" if from_mean else "posterior samples"
     chain = all(before[1] == after[0] for before, after in pairwise(chosen))
     how = "; each row starts where the last one ended" if chain and len(chosen) > 1 else ""
-    title = f"{model.title}\nmorphing test images, {ends}{how}{_scale(model, style)}"
-    return View("morph", pictures.sheet([panels], title=title, style=style), arrays)
+    facts = f"morphing test images, {ends}{how}{_scale(model, style)}"
+    layout = [panels] if beside else [[panel] for panel in panels]
+    figure = pictures.sheet(layout, title=model.title, facts=facts, style=style)
+    return View("morph", figure, arrays)
 
 
 def along_rows(model: Trained, view: View, style: Style) -> View:
@@ -379,26 +394,30 @@ def along_rows(model: Trained, view: View, style: Style) -> View:
 
     def figures() -> Iterator[Figure]:
         for row, (first, last) in enumerate(pairs.tolist()):
-            title = f"{model.title}\ntest image {first} becomes {last}{_scale(model, style)}"
+            facts = f"test image {first} becomes {last}{_scale(model, style)}"
             for step in range(steps):
                 panels = [
                     Panel(view.arrays[name][row, step][None, None], name.replace("_", " "))
                     for name in names
                 ]
-                yield pictures.sheet([panels], title=title, style=style)
+                yield pictures.sheet([panels], title=model.title, facts=facts, style=style)
 
     return view._replace(figure=Film(figures(), len(pairs) * steps))
 
 
 def reconstruct(
-    model: Trained, *, count: int, split_name: SplitName, seed: int, style: Style = DEFAULT
+    model: Trained, *, count: int | None, split_name: SplitName, seed: int, style: Style = DEFAULT
 ) -> View:
     """Show images beside their reconstructions from posterior means.
+
+    Without a count there are 20, or 10 on a slide, where their numbers need more room.
 
     Raises:
         ConfigError: `count` exceeds the size of the split.
     """
     split = model.split(split_name)
+    if count is None:
+        count = min(RECONSTRUCTIONS // (2 if style.theme.slide else 1), len(split.images))
     if count > len(split.images):
         raise ConfigError(
             f"--count {count}: there are {len(split.images)} images in the {split_name} split",
@@ -412,7 +431,7 @@ def reconstruct(
     if model.image_shape[-1] == 3:
         mean = difference.mean(axis=-1, keepdims=True)
         difference = np.broadcast_to(mean, means.shape)
-    if style.theme.name != "dark" and (model.image_shape[-1] == 3 or style.polarity == "light"):
+    if not style.theme.dark and (model.image_shape[-1] == 3 or style.polarity == "light"):
         difference = 1 - difference  # as ink on paper, where it is fainter than images
     elbo = model.elbo(split.images[chosen], samples=1, seed=seed)
     labels = [f"{value:.1f}" for value in elbo]
@@ -422,11 +441,11 @@ def reconstruct(
         part = slice(start, start + beside)
         stacked = np.stack([originals[part], means[part], difference[part]])
         rows.append([Panel(stacked, "", ("original", "mean", "difference"), labels[part])])
-    title = (
-        f"{model.title}\n{split_name} images, reconstructions from posterior means; "
+    facts = (
+        f"{split_name} images, reconstructions from posterior means; "
         f"below: ELBO in nats, 1 sample, {meaning(model.settings)}{_scale(model, style)}"
     )
-    figure = pictures.sheet(rows, title=title, style=style)
+    figure = pictures.sheet(rows, title=model.title, facts=facts, style=style)
     arrays = {"index": chosen, "images": originals, "means": means, "elbo": elbo}
     return View("reconstruct", figure, arrays)
 
@@ -453,9 +472,12 @@ def inspect(model: Trained, *, split_name: SplitName, seed: int, style: Style = 
     z = _codes(model, split.images, from_mean=False, seed=seed)
     size = model.code_size
     dims = (0, min(1, size - 1)) if size <= 2 else latent.most_active(found.kl_by_dimension)
-    title = f"{model.title}: {split_name} split, {len(z):,} images, {meaning(model.settings)}"
+    facts = f"{split_name} split, {len(z):,} images, {meaning(model.settings)}"
     figure = inspecting.inspection(
-        mu, log_var, found.kl_by_dimension, split.labels, dims, title=title, style=style
+        *(mu, log_var, found.kl_by_dimension, split.labels, dims),
+        title=model.title,
+        facts=facts,
+        style=style,
     )
     arrays = {"mu": mu, "log_var": log_var, "z": z, "kl_by_dimension": found.kl_by_dimension}
     return View("inspect", figure, arrays)

@@ -2,7 +2,7 @@
 
 import math
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, Self
 
 from pydantic import (
     AfterValidator,
@@ -97,6 +97,8 @@ class DataFacts(TypedDict):
     """See `vaectl.data.arrays.Published.fingerprint`."""
     image_shape: ImageShape
     images: Sizes
+    drawings: NotRequired[bool]
+    """See `vaectl.data.arrays.Dataset.drawings`; not there in a run of an older vaectl."""
 
 
 def data_facts(source: str, dataset: "Dataset") -> DataFacts:
@@ -110,6 +112,7 @@ def data_facts(source: str, dataset: "Dataset") -> DataFacts:
             "validation": len(dataset.validation.images),
             "test": len(dataset.test.images),
         },
+        "drawings": dataset.drawings,
     }
 
 

@@ -232,6 +232,22 @@ class Trained:
         """Return the classes of a split of the run's data, if there are any."""
         return self.split(name).labels
 
+    @property
+    def drawings(self) -> bool:
+        """Whether the images are drawings on a black background, such as digits.
+
+        A run of an older vaectl does not know: there, binary pixels and samples with a dark border
+        are taken for drawings.
+        """
+        known = self.rundir.read_record().data.get("drawings")
+        if known is not None:
+            return known
+        if self.settings.data.binarization == "none":
+            return False
+        images = self.sample(25)
+        border = [images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]]
+        return bool(np.median(np.concatenate([edge.ravel() for edge in border])) < 0.5)
+
     def dataset(self) -> Dataset:
         """Load the run's data.
 
@@ -268,10 +284,8 @@ class Trained:
         from vaectl.pictures import canvas, sheets
         from vaectl.pictures.style import Style
 
-        images, style = self.sample(25), Style(chosen_width=90)
-        binary = self.settings.data.binarization != "none"
-        style = style._replace(polarity=sheets.polarity(images, style, binary=binary))
-        panel = sheets.Panel(sheets.near_square(images))
+        style = Style(chosen_width=90).with_polarity(drawings=self.drawings)
+        panel = sheets.Panel(sheets.near_square(self.sample(25)))
         return canvas.png(sheets.sheet([[panel]], title=self.title, style=style))
 
     def _images(self, images: Images) -> Float[Array, "images h w c"]:
