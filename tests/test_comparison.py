@@ -21,10 +21,11 @@ from vaectl import data, experiment
 from vaectl.base.errors import ConfigError, DataError, DivergedError, InterruptedRunError, RunError
 from vaectl.base.files import Folder
 from vaectl.comparison import plan, views
-from vaectl.comparison.ended import Ended
+from vaectl.comparison.ended import Ended, Outcome
 from vaectl.comparison.ledger import FOLDER, Ledger
 from vaectl.comparison.plan import Comparison, Tuning
-from vaectl.comparison.run import Result, run
+from vaectl.comparison.result import Result
+from vaectl.comparison.run import run
 from vaectl.comparison.summary import cells, summarize
 from vaectl.config import reading
 from vaectl.evaluation import assess as assessment
@@ -32,6 +33,7 @@ from vaectl.runs import find as runs
 from vaectl.runs import trained
 from vaectl.runs.checkpoints import Checkpoints
 from vaectl.runs.metrics import Row
+from vaectl.runs.record import Evaluation
 from vaectl.training import fit as fitting
 from vaectl.training import population, step
 from vaectl.training.events import Event, Note, Planned, Started, Stopped, Warned
@@ -60,6 +62,14 @@ def _problems(text: str, tmp_path: Path, **options: object) -> list[str]:
     with pytest.raises(ConfigError) as problem:
         plan.load(file, options=options)
     return [line.replace(f"{file}:", "line ") for line in problem.value.message.splitlines()]
+
+
+def _outcomes(result: Result) -> list[Outcome]:
+    return [each.ended.outcome for each in result.trials]
+
+
+def _tested(result: Result) -> list[Evaluation | None]:
+    return [each.tested for each in result.trials]
 
 
 def test_quick_yaml_is_the_built_in_default() -> None:
@@ -319,19 +329,19 @@ def test_a_line_that_is_no_row_is_named_and_left_out(tmp_path: Path) -> None:
 
 def _trained_seconds(result: Result) -> dict[str, float]:
     """By key; no two trainings take the same time."""
-    return {outcome.key: outcome.train_seconds for outcome in result.outcomes}
+    return {outcome.key: outcome.train_seconds for outcome in _outcomes(result)}
 
 
 def test_a_result_is_ordinary_runs_of_the_best_rate_on_fresh_seeds(tmp_path: Path) -> None:
     settings = _small(**{"tuning.learning_rates": [1e-3, 1e9], "tuning.growth": 0})
     result = run(settings, runs_dir=tmp_path, name="c")
-    tuning = [o for o in result.outcomes if o.stage == "tuning"]
+    tuning = [o for o in _outcomes(result) if o.stage == "tuning"]
     assert {(o.learning_rate, o.seed) for o in tuning} == {
         (rate, seed) for rate in (1e-3, 1e9) for seed in (1000, 1001)
     }
     # Adam bounds its steps: a rate of 1e9 spoils it all the same
     assert {o.label for o in tuning if o.status == "diverged"} >= {"sgd"}
-    final = [o for o in result.outcomes if o.stage == "result"]
+    final = [o for o in _outcomes(result) if o.stage == "result"]
     assert [(o.label, o.learning_rate, o.seed) for o in final] == [
         (label, 1e-3, seed) for label in ("adam", "sgd") for seed in (0, 1)
     ]
@@ -339,19 +349,19 @@ def test_a_result_is_ordinary_runs_of_the_best_rate_on_fresh_seeds(tmp_path: Pat
     model = trained.load(tmp_path / "c" / "adam-s1")
     assert model.settings.seed == 1
     assert model.checkpoint.score == final[1].best_elbo
-    assert [e is not None for e in result.evaluations] == [
-        o.stage == "result" for o in result.outcomes
+    assert [e is not None for e in _tested(result)] == [
+        o.stage == "result" for o in _outcomes(result)
     ]
 
     # a second time repeats nothing, and another optimizer and seed run alone
     again = run(settings, runs_dir=tmp_path, name="c")
     assert _trained_seconds(again) == _trained_seconds(result)
-    assert again.evaluations == result.evaluations
+    assert _tested(again) == _tested(result)
     # nor does it take over what somebody else asked of a run
     other = assessment.assess(model, "test", samples=3, importance_samples=0, seed=5)
     model.rundir.write_evaluation(other)
     again = run(settings, runs_dir=tmp_path, name="c")
-    assert [e and e.elbo for e in again.evaluations] == [e and e.elbo for e in result.evaluations]
+    assert [e and e.elbo for e in _tested(again)] == [e and e.elbo for e in _tested(result)]
     more = _small(
         optimizers=["adam", "sgd", "adagrad"],
         seeds=3,
@@ -359,7 +369,7 @@ def test_a_result_is_ordinary_runs_of_the_best_rate_on_fresh_seeds(tmp_path: Pat
     )
     added = _trained_seconds(run(more, runs_dir=tmp_path, name="c"))
     assert _trained_seconds(result).items() <= added.items()
-    assert len(added) == len(result.outcomes) + 2 + 4 + 3
+    assert len(added) == len(result.trials) + 2 + 4 + 3
 
     changed = more.model_copy(update={"importance_samples": 3})
     with pytest.raises(ConfigError, match="other settings: importance_samples was 2, is 3"):
@@ -369,14 +379,17 @@ def test_a_result_is_ordinary_runs_of_the_best_rate_on_fresh_seeds(tmp_path: Pat
 def test_a_member_equals_the_same_run_alone(tmp_path: Path) -> None:
     settings = _small(protocol="paper", optimizers=["adam"])
     result = run(settings, runs_dir=tmp_path, name="c")
-    alone = experiment.run(result.trials[1].settings, runs_dir=tmp_path, name="alone")
-    assert [row[:-1] for row in result.curves[1][-2:]] == [alone.train[:-1], alone.validation[:-1]]
+    alone = experiment.run(result.trials[1].trial.settings, runs_dir=tmp_path, name="alone")
+    assert [row[:-1] for row in result.trials[1].ended.rows[-2:]] == [
+        alone.train[:-1],
+        alone.validation[:-1],
+    ]
 
 
 def test_a_diverging_member_is_named_and_the_others_go_on(tmp_path: Path) -> None:
     entries = [{"name": "sgd", "learning_rate": 1e9, "label": "wild"}, "adam"]
     result = run(_small(protocol="paper", optimizers=entries), runs_dir=tmp_path, name="c")
-    assert [o.status for o in result.outcomes] == ["diverged"] * 2 + ["finished"] * 2
+    assert [o.status for o in _outcomes(result)] == ["diverged"] * 2 + ["finished"] * 2
     with pytest.raises(DivergedError, match="wild, learning rate 1e\\+09, seed 0: training div"):
         result.check()
     record = vaectl.load(tmp_path / "c" / "adam-s0").rundir.read_record()
@@ -391,15 +404,15 @@ def test_a_label_that_changed_its_meaning_and_changed_back_leaves_the_right_run(
         settings = _small(protocol="paper", optimizers=entries, seeds=1)
         result = run(settings, runs_dir=tmp_path, name="c")
         model = vaectl.load(tmp_path / "c" / "a-s0")
-        assert model.settings == result.trials[0].settings
-        assert model.checkpoint.score == pytest.approx(result.outcomes[0].best_elbo)
+        assert model.settings == result.trials[0].trial.settings
+        assert model.checkpoint.score == pytest.approx(_outcomes(result)[0].best_elbo)
 
 
 def test_a_run_that_stands_in_the_way_is_moved_aside(tmp_path: Path) -> None:
     settings = _small(protocol="paper", optimizers=["sgd"], seeds=1)
     result = run(settings, runs_dir=tmp_path, name="c")
     member = runs.find("c/sgd-s0", tmp_path)
-    longer = result.trials[0].settings.model_copy(update={"epochs": 3})
+    longer = result.trials[0].trial.settings.model_copy(update={"epochs": 3})
     experiment.resume(member, longer, extend=True)
     notes: list[Event] = []
     run(settings, runs_dir=tmp_path, name="c", watch=notes.append)
@@ -450,7 +463,7 @@ def test_a_damaged_member_is_named_and_the_others_are_evaluated(tmp_path: Path) 
     for file in (tmp_path / "c" / "sgd-s0" / "checkpoints").rglob("_METADATA"):
         file.write_bytes(b"")
     result = run(settings, runs_dir=tmp_path, name="c")
-    assert [e is not None for e in result.evaluations] == [False, True]
+    assert [e is not None for e in _tested(result)] == [False, True]
     with pytest.raises(RunError, match=r"sgd-s0.*the checkpoint is damaged"):
         result.check()
     assert summarize(result).sides[0].test_elbo is not None
@@ -479,10 +492,10 @@ def test_members_that_train_together_come_to_the_same(
     in_turn = run(settings, runs_dir=tmp_path, name="a")
     monkeypatch.setattr(population, "strategy", lambda *_: ("together", ""))
     together = run(settings, runs_dir=tmp_path, name="b")
-    for one, other in zip(in_turn.outcomes, together.outcomes, strict=True):
+    for one, other in zip(_outcomes(in_turn), _outcomes(together), strict=True):
         assert (one.key, one.seed) == (other.key, other.seed)
         assert one.best_elbo == pytest.approx(other.best_elbo, rel=1e-5)
-    for a, b in zip(in_turn.evaluations, together.evaluations, strict=True):
+    for a, b in zip(_tested(in_turn), _tested(together), strict=True):
         assert a is not None
         assert b is not None
         assert a.elbo.mean == pytest.approx(b.elbo.mean, rel=1e-5)
@@ -642,7 +655,7 @@ def test_a_member_that_was_cut_off_goes_on_to_the_same_bits(tmp_path: Path) -> N
     assert (tmp_path / "c" / "sgd-s0" / "mine.txt").read_text() == "mine"
     whole = run(settings, runs_dir=tmp_path, name="whole")
     # unrounded, as what is published of it
-    for ours, theirs in zip(found.curves[0], whole.curves[0], strict=True):
+    for ours, theirs in zip(found.trials[0].ended.rows, whole.trials[0].ended.rows, strict=True):
         assert ours._replace(seconds=0) == theirs._replace(seconds=0)
     assert_equal_runs(tmp_path / "c" / "sgd-s0", tmp_path / "whole" / "sgd-s0")
 

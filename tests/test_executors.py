@@ -17,7 +17,10 @@ from vaectl import executors
 from vaectl.base.errors import ConfigError, InterruptedRunError, RunError
 from vaectl.comparison import plan
 from vaectl.comparison.plan import Comparison
-from vaectl.comparison.run import Result, run
+from vaectl.comparison.result import Result
+from vaectl.comparison.run import run
+from vaectl.comparison.summary import summarize
+from vaectl.runs.checkpoints import kept
 from vaectl.runs.directory import RunDir
 from vaectl.training.events import Event, Started, Warned
 from vaectl.training.fit import Epoch
@@ -53,17 +56,16 @@ def _times(count: int, kind: type[Event], act: Callable[[], object]) -> Callable
 
 
 def _assert_equal(ours: Result, theirs: Result) -> None:
-    assert ours.trials == theirs.trials
-    for mine, yours in zip(ours.curves, theirs.curves, strict=True):
-        assert [row._replace(seconds=0) for row in mine] == [
-            row._replace(seconds=0) for row in yours
-        ]
-    for trial in ours.trials:
-        assert_equal_runs(ours.path / trial.run_name, theirs.path / trial.run_name)
-    tested = (
-        [e and e.model_copy(update={"seconds": 0}) for e in r.evaluations] for r in (ours, theirs)
-    )
-    assert next(tested) == next(tested)
+    for mine, yours in zip(ours.trials, theirs.trials, strict=True):
+        assert mine.trial == yours.trial
+        curves = ([row._replace(seconds=0) for row in each.ended.rows] for each in (mine, yours))
+        assert next(curves) == next(curves)
+        name = mine.trial.run_name
+        assert_equal_runs(ours.path / name, theirs.path / name)
+        tested = (
+            each.tested and each.tested.model_copy(update={"seconds": 0}) for each in (mine, yours)
+        )
+        assert next(tested) == next(tested)
 
 
 def test_a_killed_worker_costs_nothing_and_results_are_those_of_this_process(
@@ -93,15 +95,21 @@ def test_a_killed_worker_costs_nothing_and_results_are_those_of_this_process(
 def test_a_member_that_ends_its_worker_every_time_is_named_and_the_others_go_on(
     tmp_path: Path,
 ) -> None:
-    one = executors.parse("processes:1")
-    kill = _times(3, Started, _kill_workers)
-    found = run(_settings(), runs_dir=tmp_path, name="c", executor=one, watch=kill)
-    assert [trial.label for trial in found.trials] == ["sgd"]
+    def kill(event: Event) -> None:
+        if isinstance(event, Started) and event.member == "adam-s0":
+            _kill_workers()
+
+    settings, one = _settings(seeds=2), executors.parse("processes:1")
+    found = run(settings, runs_dir=tmp_path, name="c", executor=one, watch=kill)
+    names = [each.trial.run_name for each in found.trials]
+    assert names == ["adam-s1", "sgd-s0", "sgd-s1"]
+    sides = {side.label: side for side in summarize(found).sides}
+    assert (sides["adam"].diverged, sides["adam"].ranks[0]) == (1, 2)
     with pytest.raises(RunError, match=r"adam, learning rate 0.001, seed 0: .* 3 times.*SIGKILL"):
         found.check()
-    again = run(_settings(), runs_dir=tmp_path, name="c")
+    again = run(settings, runs_dir=tmp_path, name="c")
     again.check()
-    assert [trial.label for trial in again.trials] == ["adam", "sgd"]
+    assert len(again.trials) == 4
 
 
 def test_an_interrupt_saves_the_members_of_all_processes_and_ends_these(tmp_path: Path) -> None:
@@ -116,18 +124,11 @@ def test_an_interrupt_saves_the_members_of_all_processes_and_ends_these(tmp_path
             watch=stop,
         )
     assert not multiprocessing.active_children()
-    told: list[Event] = []
-
-    def leave(event: Event) -> None:
-        told.append(event)
-        if isinstance(event, Epoch):
-            raise KeyboardInterrupt
-
-    one = executors.parse("processes:1")
-    with pytest.raises(InterruptedRunError):
-        run(settings, runs_dir=tmp_path, name="c", watch=leave, executor=one)
-    (started,) = (event for event in told if isinstance(event, Started))
-    assert started.member == "adam-s0"
+    left = [RunDir(path.parent) for path in sorted((tmp_path / "c").glob("*/run.json"))]
+    assert left
+    for member in left:
+        assert member.read_record().status == "interrupted"
+        assert kept(member.checkpoints)
 
 
 def test_workers_end_with_a_killed_command_and_the_next_one_goes_on(tmp_path: Path) -> None:

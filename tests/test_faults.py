@@ -364,17 +364,27 @@ def test_a_limit_on_the_size_of_files_is_an_error(
 
 
 LATE = """
-import sys
+import asyncio, atexit
 from vaectl import __main__, cli
+
+kept = []
+atexit.register(kept.clear)  # the last of its kind to be called
 
 class Late:
     def __init__(self, word): self.word = word
     def __del__(self): raise RuntimeError(self.word)
 
+async def fail():
+    raise ValueError("File too large")
+
+async def start():
+    return asyncio.ensure_future(fail()), await asyncio.sleep(0.01)
+
 cli.main = lambda: None
 __main__.main()
 Late("Event loop is closed")
 Late("another")
+kept.append(asyncio.run(start()))
 """
 
 
@@ -389,6 +399,7 @@ def test_what_a_failed_save_sets_off_after_the_command_is_not_shown(tmp_path: Pa
     )
     assert "another" in done.stderr
     assert "Event loop" not in done.stderr
+    assert "never retrieved" not in done.stderr
 
 
 CUT_EPOCHS = 5

@@ -23,15 +23,10 @@ def main() -> None:
     leave_at_once()
     if sys.stderr is None:  # else a file of ours would be the second, into which libraries complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    import atexit
-    import contextlib
-
     from vaectl import cli
-    from vaectl.runs.quiet import quiet_orbax
+    from vaectl.runs.quiet import silence_orbax
 
-    process = contextlib.ExitStack()
-    atexit.register(process.close)
-    process.enter_context(quiet_orbax())
+    silence_orbax()  # until the process has ended
     try:
         cli.main()
     finally:

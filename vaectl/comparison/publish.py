@@ -9,7 +9,7 @@ from vaectl.base.errors import RunError
 from vaectl.base.files import Folder
 from vaectl.comparison import directory, report
 from vaectl.comparison.ledger import write
-from vaectl.comparison.run import Result
+from vaectl.comparison.result import Result
 from vaectl.comparison.summary import Summary, members, summarize
 from vaectl.experiment import FORMATS
 from vaectl.pictures import charts
@@ -89,13 +89,13 @@ def _draw_members(result: Result) -> None:
 
     What cannot be drawn joins the problems of the result.
     """
-    for trial, rows in zip(result.trials, result.curves, strict=True):
+    for trial, ended, _ in result.trials:
         if trial.stage == "result":
             rundir = RunDir(Folder(result.path).folder(trial.run_name))
-            drawn = [experiment.CURVES, *metrics.columns(rows)]
+            drawn = [experiment.CURVES, *metrics.columns(ended.rows)]
             names = [f"{name}.{kind}" for name in drawn for kind in FORMATS]
             try:
                 if not rundir.has_figures(names):
-                    experiment.draw_curves(rundir, trial.settings, rundir.read_record(), rows)
+                    experiment.draw_curves(rundir, trial.settings, rundir.read_record(), ended.rows)
             except RunError as error:
                 result.problems.append(error.message)

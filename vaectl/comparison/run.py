@@ -16,34 +16,34 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, final
+from typing import final
 
 import jax
 
 from vaectl import data
 from vaectl.base import devices
 from vaectl.base.devices import DeviceKind
-from vaectl.base.errors import DivergedError, InterruptedRunError, RunError
+from vaectl.base.errors import InterruptedRunError
 from vaectl.base.files import Folder
 from vaectl.base.interrupts import asked_to_stop
 from vaectl.comparison import directory, members, plan, unsealed
-from vaectl.comparison.ended import Ended, Outcome, Tested
+from vaectl.comparison.ended import Ended
 from vaectl.comparison.ledger import Ledger
 from vaectl.comparison.plan import Comparison, Trial, trials
+from vaectl.comparison.result import Finished, Result
+from vaectl.comparison.testing import Tests
 from vaectl.config.meaning import notes
 from vaectl.config.schema import Config
-from vaectl.evaluation import assess as assessment
 from vaectl.executors import Executor, default
 from vaectl.executors.base import Lost, Pool, Surroundings
 from vaectl.experiment import Stopping, Task
 from vaectl.members.job import Done, Wanted
 from vaectl.objectives.base import label as label_of
-from vaectl.runs import environment, trained
+from vaectl.runs import environment
 from vaectl.runs import resume as resumption
-from vaectl.runs.checkpoints import Info, check_place
-from vaectl.runs.directory import RunDir, check_name
-from vaectl.runs.metrics import Row
-from vaectl.runs.record import Device, Evaluation, Record
+from vaectl.runs.checkpoints import check_place
+from vaectl.runs.directory import check_name
+from vaectl.runs.record import Device
 from vaectl.sinks.base import Sink
 from vaectl.training import footprint
 from vaectl.training.events import Note, Phase, Planned, Stopped, Warned, Watch, ignore
@@ -51,49 +51,6 @@ from vaectl.training.program import Program
 
 TRIES = 3
 """How often a member is trained whose worker ends."""
-SAMPLES, SEED = 1, 0
-"""The samples per image, and the seed, of the ELBO on the test split."""
-
-
-class Result(NamedTuple):
-    """A comparison whose trials have all ended."""
-
-    path: Path
-    settings: Comparison
-    trials: list[Trial]
-    """All trials, in the order of the configuration; the lists below follow them."""
-    outcomes: list[Outcome]
-    curves: list[list[Row]]
-    evaluations: list[Evaluation | None]
-    """The best epoch on the test split; None for a trial of the tuning."""
-    records: list[Record]
-    """The records of the runs of the result."""
-    problems: list[str]
-    """Why runs of the result are damaged, or could not be evaluated."""
-
-    def check(self) -> None:
-        """Tell of what went wrong with single members, now that all else is done.
-
-        A learning rate of a grid that diverges is what a search is for; that none of them trains
-        is not.
-
-        Raises:
-            RunError: members that are damaged, or could not be evaluated.
-            DivergedError: members of the result that diverged.
-        """
-        if self.problems:
-            raise RunError(
-                "\n".join(self.problems),
-                hint="put back what is damaged or gone from a copy, or remove that run, and the "
-                "same command trains it again",
-            )
-        pairs = list(zip(self.trials, self.outcomes, strict=True))
-        bad = [f"{t}: {o.error}" for t, o in pairs if (t.stage, o.status) == ("result", "diverged")]
-        with_result = {trial.label for trial in self.trials if trial.stage == "result"}
-        none = [label for label in self.settings.entries if label not in with_result]
-        bad += [f"{label}: every learning rate that was tried diverged" for label in none]
-        if bad:
-            raise DivergedError("\n".join(bad), hint=f"all else is done: {self.path}")
 
 
 def run(
@@ -153,25 +110,26 @@ def run(
                 for difference in _differences(ledger, pool.place):
                     tell(f"since trials that are there, {difference}")
                 planned = running.run(pool)
+            tests = Tests(
+                folder,
+                ledger,
+                watch,
+                images=len(task.dataset.test.images),
+                importance_samples=settings.importance_samples,
+            )
+            found = []
             with jax.default_device(task.device):
-                evaluations = [running.evaluated(trial) for trial in planned]
+                for trial in planned:
+                    _leave_if_asked(stopping)
+                    ended = ledger.ended[running.key(trial)]
+                    found.append(Finished(trial, ended, tests.of(trial, ended)))
         except KeyboardInterrupt:
             raise InterruptedRunError(
                 f"interrupted; trials that are done: {len(ledger.ended)}",
                 hint="the same command continues after them",
             ) from None
         ledger.sync()
-        ended = [ledger.ended[running.key(trial)] for trial in planned]
-        return Result(
-            path,
-            settings,
-            planned,
-            [each.outcome for each in ended],
-            [each.rows for each in ended],
-            evaluations,
-            [each.record for each in ended if each.record],
-            running.problems,
-        )
+        return Result(path, settings, found, running.problems + tests.problems)
 
 
 def _task(settings: Comparison, device_kind: DeviceKind, executor: Executor, watch: Watch) -> Task:
@@ -232,7 +190,7 @@ class _Running:
         training: dict[str, tuple[_Entry, Trial]] = {}
         while True:
             while pool.room and (entry := next(filter(self._has_work, entries), None)):
-                self._leave_if_asked()
+                _leave_if_asked(self._stopping)
                 chosen, entry.missing = entry.missing[: pool.most], entry.missing[pool.most :]
                 entry.training |= {*chosen}
                 training |= {_member(trial): (entry, trial) for trial in chosen}
@@ -352,64 +310,6 @@ class _Running:
         came_to = done.error or f"best validation {quantity} {ended.outcome.best:.2f}"
         self._watch(Note(f"{trial}: {came_to}"))
 
-    def evaluated(self, trial: Trial) -> Evaluation | None:
-        """Check the run of a trial of the result; evaluate it on the test split, if never done."""
-        if trial.stage == "tuning":
-            return None
-        self._leave_if_asked()
-        ended, run = self._ended(trial), self._folder.folder(trial.run_name)
-        checkpoint = None if ended.error else ended.checkpoint
-        found = None
-        try:
-            for file in members.mend(run, ended):
-                sealed = self._ledger.file(ended.key)
-                self._watch(Warned(f"{file}: changed or gone: made again from {sealed}"))
-            if checkpoint:
-                found = self._tested(trial, ended, checkpoint)
-            members.check_checkpoints(run, ended)
-            if checkpoint and found is None:
-                found = self._test(trial, ended, checkpoint)
-        except (RunError, DivergedError) as error:  # the others are evaluated all the same
-            self.problems.append(error.message)
-        return found
-
-    def _tested(self, trial: Trial, ended: Ended, checkpoint: Info) -> Evaluation | None:
-        """Return the evaluation that is sealed, if it is the one that is asked for."""
-        sealed = self._ledger.tested(ended)
-        if sealed is None:
-            return None
-        e, samples = sealed.evaluation, self._settings.importance_samples
-        told = e.split, e.samples, e.importance_samples, e.seed, e.images, e.epoch, e.step
-        images = len(self._dataset.test.images)
-        asked = "test", SAMPLES, samples, SEED, images, checkpoint.epoch, checkpoint.step
-        same_code = e.code_size == trial.settings.model.code_size
-        return e if told == asked and same_code else None
-
-    def _test(self, trial: Trial, ended: Ended, checkpoint: Info) -> Evaluation:
-        """Evaluate the run of a trial on the test split, and seal that."""
-        self._watch(Phase(f"evaluating {trial.run_name} on the test split"))
-        rundir = RunDir(self._folder.folder(trial.run_name))
-        model = trained.load(rundir, checkpoint.epoch)
-        settings = model.settings.model_copy(update={"checkpoint": trial.settings.checkpoint})
-        if (settings, model.checkpoint) != (trial.settings, checkpoint):
-            raise RunError(
-                f"{rundir.path}: not the run of {trial}",
-                hint="was it changed just now? Delete it, and it is trained again",
-            )
-        found = assessment.assess(
-            model,
-            "test",
-            samples=SAMPLES,
-            importance_samples=self._settings.importance_samples,
-            seed=SEED,
-        )
-        self._ledger.add_test(Tested(key=ended.key, checkpoint=checkpoint.digest, evaluation=found))
-        try:
-            rundir.write_evaluation(found)  # for whoever looks at the run alone
-        except RunError as error:
-            self._watch(Note(error.message))
-        return found
-
     def _ended(self, trial: Trial) -> Ended:
         return self._ledger.ended[self.key(trial)]
 
@@ -417,10 +317,6 @@ class _Running:
         """Tell how many members there are, after so many more."""
         self._members += more
         self._watch(Planned(self._members, self._settings.base.epochs))
-
-    def _leave_if_asked(self) -> None:
-        if self._stopping():
-            raise KeyboardInterrupt  # the first signal only asked to stop
 
     def _done(self, trial: Trial) -> bool:
         """Tell whether a trial is sealed, and its run is there if it leaves one.
@@ -453,6 +349,11 @@ class _Running:
             self._watch(Warned(f"{file}: {what}: {trial} is trained again"))
         if ended is not None and ended.label == trial.label and not run.exists():
             self._watch(Warned(f"{run}: gone: {trial} is trained again"))
+
+
+def _leave_if_asked(stopping: Stopping) -> None:
+    if stopping():
+        raise KeyboardInterrupt  # the first signal only asked to stop
 
 
 def _differences(ledger: Ledger, place: Device) -> list[str]:

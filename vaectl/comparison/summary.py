@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from vaectl.comparison import plan, statistics
 from vaectl.comparison.ended import Outcome
-from vaectl.comparison.run import Result
+from vaectl.comparison.result import Result
 from vaectl.comparison.statistics import Interval
 from vaectl.objectives.base import label as term
 from vaectl.runs.metrics import Row, columns
@@ -220,10 +220,10 @@ class Member(NamedTuple):
 def members(result: Result) -> dict[str, list[Member]]:
     """Return the trials of the result by label, in the order of seeds."""
     found: dict[str, list[Member]] = {label: [] for label in result.settings.entries}
-    each = zip(result.trials, result.outcomes, result.curves, result.evaluations, strict=True)
-    for trial, outcome, curve, test in each:
+    for trial, ended, tested in result.trials:
         if trial.stage == "result":
-            found[trial.label].append(Member(outcome, trial.run_name, curve, test))
+            member = Member(ended.outcome, trial.run_name, ended.rows, tested)
+            found[trial.label].append(member)
     return found
 
 
@@ -232,11 +232,10 @@ def summarize(result: Result) -> Summary:
     settings = result.settings
     quantity = settings.base.objective.chosen.best
     by_label = members(result)
-    missing = [-np.inf] * len(settings.seeds)
-    scores = {
-        label: np.array([m.outcome.score for m in found] or missing)
-        for label, found in by_label.items()
-    }
+    scores = {}
+    for label, found in by_label.items():
+        by_seed = {member.outcome.seed: member.outcome.score for member in found}
+        scores[label] = np.array([by_seed.get(seed, -np.inf) for seed in settings.seeds])
     target = settings.target
     finished = [score for row in scores.values() for score in row if np.isfinite(score)]
     if target is None and finished:
@@ -251,7 +250,6 @@ def summarize(result: Result) -> Summary:
         )
         for a, b in combinations(sides, 2)
     ]
-    each = zip(result.trials, result.outcomes, strict=True)
     return Summary(
         name=result.path.name,
         path=str(result.path),
@@ -262,14 +260,16 @@ def summarize(result: Result) -> Summary:
         code_size=settings.base.model.code_size,
         trials=len(result.trials),
         diverged=[
-            f"{trial} ({trial.stage}): {o.error}" for trial, o in each if o.status == "diverged"
+            f"{trial} ({trial.stage}): {ended.error}"
+            for trial, ended, _ in result.trials
+            if ended.error
         ],
         quantity=quantity,
         target=target,
         importance_samples=settings.importance_samples,
         intervals=f"{statistics.CONFIDENCE:.0%} percentile bootstrap over seeds, "
         f"{statistics.RESAMPLES} resamples; too narrow for few seeds",
-        **_environment(result.records),
+        **_environment([ended.record for _, ended, _ in result.trials if ended.record]),
         sides=sides,
         pairs=pairs,
     )
@@ -349,8 +349,11 @@ def _side(
 
 def _tuning(result: Result, label: str) -> dict[str, Any]:
     """Describe the search for an optimizer's learning rate."""
-    each = zip(result.trials, result.outcomes, strict=True)
-    tuned = [o for trial, o in each if (trial.label, trial.stage) == (label, "tuning")]
+    tuned = [
+        ended.outcome
+        for trial, ended, _ in result.trials
+        if (trial.label, trial.stage) == (label, "tuning")
+    ]
     tried, tuning = plan.scores(tuned), result.settings.tuning
     best_of = statistics.expected_best(np.array(list(tried.values()))).tolist() if tried else []
     return {

@@ -117,13 +117,16 @@ def _places(labels: Iterable[str], order: Sequence[str]) -> list[int | None]:
 
 def _kinds(runs: Sequence[RunDir]) -> dict[Path, str]:
     """Say what each run's numbers are of, as far as the runs differ in it."""
-    data = {run.path: run.read_record().data for run in runs}
+    records = {run.path: run.read_record() for run in runs}
+    data = {path: record.data for path, record in records.items()}
     several = len({facts["fingerprint"] for facts in data.values()}) > 1
     named = {(facts["source"], facts["fingerprint"]) for facts in data.values()}
     unclear = len({source for source, _ in named}) < len(named)
     kinds = {}
     for run in runs:
-        parts = [measured(run.read_config())]
+        record = records[run.path]
+        needs_more = missing_plugs(record.plugs)  # only with these its configuration can be read
+        parts = [record.metrics["binarization"] if needs_more else measured(run.read_config())]
         if several:
             source, fingerprint = data[run.path]["source"], data[run.path]["fingerprint"]
             parts.insert(0, f"{source} {fingerprint[:8]}" if unclear else source)

@@ -1,0 +1,99 @@
+"""The test split of a comparison: used once, by the models that were best on validation."""
+
+from __future__ import annotations
+
+from typing import final
+
+from vaectl.base.errors import DivergedError, RunError
+from vaectl.base.files import Folder
+from vaectl.comparison import members
+from vaectl.comparison.ended import Ended, Tested
+from vaectl.comparison.ledger import Ledger
+from vaectl.comparison.plan import Trial
+from vaectl.evaluation import assess as assessment
+from vaectl.runs import trained
+from vaectl.runs.checkpoints import Info
+from vaectl.runs.directory import RunDir
+from vaectl.runs.record import Evaluation
+from vaectl.training.events import Note, Phase, Warned, Watch
+
+SAMPLES, SEED = 1, 0
+"""The samples per image, and the seed, of the ELBO on the test split."""
+
+
+@final
+class Tests:
+    """The evaluations of the runs of a comparison's result."""
+
+    def __init__(
+        self, folder: Folder, ledger: Ledger, watch: Watch, *, images: int, importance_samples: int
+    ) -> None:
+        """Prepare to evaluate.
+
+        Args:
+            folder: of the comparison.
+            ledger: where evaluations are sealed.
+            watch: told of what goes on.
+            images: the size of the test split.
+            importance_samples: K of the importance-weighted bound.
+        """
+        self.problems: list[str] = []
+        """Why runs are damaged, or could not be evaluated."""
+        self._folder, self._ledger, self._watch = folder, ledger, watch
+        self._images, self._importance_samples = images, importance_samples
+
+    def of(self, trial: Trial, ended: Ended) -> Evaluation | None:
+        """Check the run of a trial of the result; evaluate it on the test split, if never done."""
+        if trial.stage == "tuning":
+            return None
+        run = self._folder.folder(trial.run_name)
+        checkpoint = None if ended.error else ended.checkpoint
+        found = None
+        try:
+            for file in members.mend(run, ended):
+                sealed = self._ledger.file(ended.key)
+                self._watch(Warned(f"{file}: changed or gone: made again from {sealed}"))
+            if checkpoint:
+                found = self._tested(trial, ended, checkpoint)
+            members.check_checkpoints(run, ended)
+            if checkpoint and found is None:
+                found = self._test(trial, ended, checkpoint)
+        except (RunError, DivergedError) as error:  # the others are evaluated all the same
+            self.problems.append(error.message)
+        return found
+
+    def _tested(self, trial: Trial, ended: Ended, checkpoint: Info) -> Evaluation | None:
+        """Return the evaluation that is sealed, if it is the one that is asked for."""
+        sealed = self._ledger.tested(ended)
+        if sealed is None:
+            return None
+        e, samples = sealed.evaluation, self._importance_samples
+        told = e.split, e.samples, e.importance_samples, e.seed, e.images, e.epoch, e.step
+        asked = "test", SAMPLES, samples, SEED, self._images, checkpoint.epoch, checkpoint.step
+        same_code = e.code_size == trial.settings.model.code_size
+        return e if told == asked and same_code else None
+
+    def _test(self, trial: Trial, ended: Ended, checkpoint: Info) -> Evaluation:
+        """Evaluate the run of a trial on the test split, and seal that."""
+        self._watch(Phase(f"evaluating {trial.run_name} on the test split"))
+        rundir = RunDir(self._folder.folder(trial.run_name))
+        model = trained.load(rundir, checkpoint.epoch)
+        settings = model.settings.model_copy(update={"checkpoint": trial.settings.checkpoint})
+        if (settings, model.checkpoint) != (trial.settings, checkpoint):
+            raise RunError(
+                f"{rundir.path}: not the run of {trial}",
+                hint="was it changed just now? Delete it, and it is trained again",
+            )
+        found = assessment.assess(
+            model,
+            "test",
+            samples=SAMPLES,
+            importance_samples=self._importance_samples,
+            seed=SEED,
+        )
+        self._ledger.add_test(Tested(key=ended.key, checkpoint=checkpoint.digest, evaluation=found))
+        try:
+            rundir.write_evaluation(found)  # for whoever looks at the run alone
+        except RunError as error:
+            self._watch(Note(error.message))
+        return found
