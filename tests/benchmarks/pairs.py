@@ -66,6 +66,8 @@ def _measured(name: str, tree: Path, place: Path, data: str) -> float:
 
 def _seconds(tree: Path, place: Path, arguments: tuple[str, ...]) -> float:
     environment = {**os.environ, "PYTHONPATH": str(tree), "VAECTL_CACHE_DIR": str(place / "cache")}
+    # as installed by pip, a package is compiled to bytecode
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "vaectl", *arguments],
