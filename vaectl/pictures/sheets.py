@@ -144,12 +144,18 @@ def sheet(
                 bottom = height - top - layout.above - h
                 axes = figure.add_axes((x / width, bottom / height, w / width, h / height))
                 # "none" also keeps a viewer of the SVG from interpolating
-                axes.imshow(tile, interpolation="none")
+                axes.imshow(_rgba(tile), interpolation="none")
                 _label(axes, panel, style, 72 * scale / dpi)
                 x += w
             high = max(tile.shape[0] for tile in row_tiles)
             top += layout.above + scale * high + layout.below
     return figure
+
+
+def _rgba(tile: np.ndarray) -> np.ndarray:
+    """Return the colours of a tile as bytes with opacity, which Matplotlib enlarges fastest."""
+    opaque = np.ones((*tile.shape[:2], 1), tile.dtype)
+    return np.rint(255 * np.concatenate([tile, opaque], axis=2)).astype(np.uint8)
 
 
 def _layout(
