@@ -28,6 +28,7 @@ from vaectl.comparison.result import Result
 from vaectl.comparison.run import run
 from vaectl.comparison.summary import cells, summarize
 from vaectl.config import reading
+from vaectl.config.schema import Checkpoint
 from vaectl.evaluation import assess as assessment
 from vaectl.runs import find as runs
 from vaectl.runs import trained
@@ -647,6 +648,8 @@ def test_a_member_that_was_cut_off_goes_on_to_the_same_bits(tmp_path: Path) -> N
         (summary,) = runs.summaries(tmp_path, "c/sgd-s0")
         assert (summary.status, summary.epoch) == ("interrupted", epoch + 1)
     told: list[Event] = []
+    sooner = settings.base.model_copy(update={"checkpoint": Checkpoint(every=1)})
+    settings = settings.model_copy(update={"base": sooner})  # how often it is saved may change
     found = run(settings, runs_dir=tmp_path, name="c", watch=told.append)
     found.check()
     began += [event.step for event in told if isinstance(event, Started)]
@@ -683,6 +686,7 @@ def test_a_member_that_was_cut_off_and_cannot_go_on_is_trained_from_the_beginnin
     told: list[Event] = []
     run(settings, runs_dir=tmp_path, name="c", watch=told.append).check()
     assert [event.step for event in told if isinstance(event, Started)] == [0]
+    assert any("sgd-s0 was cut off" in event.text for event in told if isinstance(event, Warned))
     assert vaectl.load(tmp_path / "c" / "sgd-s0").checkpoint.epoch == 2
     assert not (tmp_path / "c" / "sgd-s0" / "curve.jsonl").exists()
 

@@ -19,10 +19,10 @@ from vaectl.comparison import plan
 from vaectl.comparison.plan import Comparison
 from vaectl.comparison.result import Result
 from vaectl.comparison.run import run
-from vaectl.comparison.summary import summarize
+from vaectl.config.schema import Checkpoint
 from vaectl.runs.checkpoints import kept
 from vaectl.runs.directory import RunDir
-from vaectl.training.events import Event, Started, Warned
+from vaectl.training.events import Event, Started, Stopped, Warned
 from vaectl.training.fit import Epoch
 
 SMALL = (
@@ -99,22 +99,56 @@ def test_a_member_that_ends_its_worker_every_time_is_named_and_the_others_go_on(
         if isinstance(event, Started) and event.member == "adam-s0":
             _kill_workers()
 
-    settings, one = _settings(seeds=2), executors.parse("processes:1")
-    found = run(settings, runs_dir=tmp_path, name="c", executor=one, watch=kill)
-    names = [each.trial.run_name for each in found.trials]
-    assert names == ["adam-s1", "sgd-s0", "sgd-s1"]
-    sides = {side.label: side for side in summarize(found).sides}
-    assert (sides["adam"].diverged, sides["adam"].ranks[0]) == (1, 2)
+    settings, one = _settings(), executors.parse("processes:1")
+    told: list[Event] = []
+
+    def watch(event: Event) -> None:
+        told.append(event)
+        kill(event)
+
     with pytest.raises(RunError, match=r"adam, learning rate 0.001, seed 0: .* 3 times.*SIGKILL"):
-        found.check()
+        run(settings, runs_dir=tmp_path, name="c", executor=one, watch=watch)
+    assert [e.member for e in told if isinstance(e, Stopped) and e.status == "finished"] == [
+        "sgd-s0"
+    ]
     again = run(settings, runs_dir=tmp_path, name="c")
     again.check()
-    assert len(again.trials) == 4
+    assert [each.trial.label for each in again.trials] == ["adam", "sgd"]
+
+
+def test_a_learning_rate_that_ends_its_worker_every_time_ends_no_search_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(event: Event) -> None:
+        if isinstance(event, Started) and event.member == "adam-s1000 at 0.003":
+            _kill_workers()
+
+    monkeypatch.setattr("vaectl.comparison.run.TRIES", 1)
+    tuning = {"tuning.learning_rates": [1e-3, 3e-3], "tuning.seeds": 1}
+    settings = _settings(protocol="tuned", optimizers=["adam"], **tuning)
+    with pytest.raises(RunError, match=r"adam, learning rate 0.003"):
+        run(
+            settings,
+            runs_dir=tmp_path,
+            name="c",
+            executor=executors.parse("processes:1"),
+            watch=kill,
+        )
 
 
 def test_an_interrupt_saves_the_members_of_all_processes_and_ends_these(tmp_path: Path) -> None:
     settings = _settings(**{"base.epochs": 400})
-    stop = _times(1, Epoch, lambda: os.kill(os.getpid(), signal.SIGINT))
+    settings = settings.model_copy(
+        update={"base": settings.base.model_copy(update={"checkpoint": Checkpoint(every=10**6)})}
+    )
+    reached: dict[str, int] = {}
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Epoch):
+            reached[event.member] = event.epoch
+            if event.epoch == 100:
+                os.kill(os.getpid(), signal.SIGINT)
+
     with pytest.raises(InterruptedRunError):
         run(
             settings,
@@ -128,7 +162,18 @@ def test_an_interrupt_saves_the_members_of_all_processes_and_ends_these(tmp_path
     assert left
     for member in left:
         assert member.read_record().status == "interrupted"
-        assert kept(member.checkpoints)
+        # the latest state, not only the best one
+        assert kept(member.checkpoints)[-1].epoch >= reached.get(member.name, 1) - 1
+
+
+def test_a_member_whose_last_epoch_has_ended_is_kept_by_an_interrupt(tmp_path: Path) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, Epoch) and event.epoch == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    one = executors.parse("processes:1")
+    with pytest.raises(InterruptedRunError, match="trials that are done: 1"):
+        run(_settings(), runs_dir=tmp_path, name="c", executor=one, watch=stop)
 
 
 def test_workers_end_with_a_killed_command_and_the_next_one_goes_on(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from vaectl.base import plugins
+from vaectl.base.interrupts import SIGNALS
 
 
 def start(
@@ -22,7 +23,7 @@ def start(
 ) -> tuple[BaseProcess, Connection]:
     """Start a process that calls `function(connection, *arguments)`.
 
-    It heeds neither SIGINT nor SIGTERM: who started it hears them too, and tells it.
+    It ignores SIGINT and SIGTERM. A terminal sends them to this process as well, which decides.
 
     Args:
         function: of a module, so that it can be imported.
@@ -37,7 +38,11 @@ def start(
     process = context.Process(
         target=_begin, args=(theirs, frozenset(cores), plugins.files()), daemon=True
     )
-    process.start()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # the new process begins with it
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
     ours.send((function, arguments))
     return process, ours
@@ -45,8 +50,9 @@ def start(
 
 def _begin(connection: Connection, cores: Set[int], files: list[Path]) -> None:
     os.sched_setaffinity(0, cores)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     for file in files:
         plugins.load_file(file)
     function, arguments = connection.recv()

@@ -21,14 +21,14 @@ class Finished(NamedTuple):
 
 
 class Result(NamedTuple):
-    """A comparison whose trials have all ended, but for those that ended their workers."""
+    """A comparison whose trials have all ended."""
 
     path: Path
     settings: Comparison
     trials: list[Finished]
     """The trials, in the order of the configuration."""
     problems: list[str]
-    """Why runs are damaged, could not be trained, or could not be evaluated."""
+    """Why runs are damaged, or could not be evaluated."""
 
     def check(self) -> None:
         """Tell of what went wrong with single members, now that all else is done.
@@ -37,7 +37,7 @@ class Result(NamedTuple):
         is not.
 
         Raises:
-            RunError: members that are damaged, or could not be trained or evaluated.
+            RunError: members that are damaged, or could not be evaluated.
             DivergedError: members of the result that diverged.
         """
         if self.problems:

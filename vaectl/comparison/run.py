@@ -13,7 +13,7 @@ runs/<name>/
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import final
@@ -23,7 +23,7 @@ import jax
 from vaectl import data
 from vaectl.base import devices
 from vaectl.base.devices import DeviceKind
-from vaectl.base.errors import InterruptedRunError
+from vaectl.base.errors import InterruptedRunError, RunError
 from vaectl.base.files import Folder
 from vaectl.base.interrupts import asked_to_stop
 from vaectl.comparison import directory, members, plan, unsealed
@@ -129,7 +129,7 @@ def run(
                 hint="the same command continues after them",
             ) from None
         ledger.sync()
-        return Result(path, settings, found, running.problems + tests.problems)
+        return Result(path, settings, found, tests.problems)
 
 
 def _task(settings: Comparison, device_kind: DeviceKind, executor: Executor, watch: Watch) -> Task:
@@ -165,13 +165,12 @@ class _Running:
         ledger: Ledger,
         stopping: Stopping,
     ) -> None:
-        self.problems: list[str] = []
         self._folder, self._settings, self._ledger = folder, settings, ledger
         self._dataset, self._watch, self._stopping = task.dataset, task.watch, stopping
         of_each = len(settings.seeds) + (settings.tuning.members if settings.tuning else 0)
         self._members = of_each * len(settings.entries)
-        self._lost: Counter[Trial] = Counter()
-        """How often the worker of a trial ended before it did."""
+        self._lost: defaultdict[Trial, list[str]] = defaultdict(list)
+        """Why the workers of a trial ended before it did, each time."""
 
     def key(self, trial: Trial) -> str:
         """Return the key of a trial in the ledger, perhaps the one that an older vaectl gave it."""
@@ -196,8 +195,9 @@ class _Running:
                 training |= {_member(trial): (entry, trial) for trial in chosen}
                 self._submit(pool, chosen)
             if not training:
-                planned = [trial for entry in entries for trial in entry.trials]
-                return [trial for trial in planned if trial not in self._lost]
+                _leave_if_asked(self._stopping)
+                self._refuse_lost()
+                return [trial for entry in entries for trial in entry.trials]
             message = pool.receive()
             match message:
                 case Done():
@@ -210,14 +210,16 @@ class _Running:
                         entry.training.remove(trial)
                         if self._is_tried_again(trial, why):
                             entry.missing.append(trial)
+                        else:
+                            entry.stuck = True
                 case None:
                     pass
                 case _:
                     self._watch(message)
 
     def _has_work(self, entry: _Entry) -> bool:
-        """Take an entry to trials that are missing, if it waits for none; tell if there are any."""
-        while not entry.missing and not entry.training:
+        """Tell whether an entry has trials to train; if it waits for none, ask it for more."""
+        while not entry.missing and not entry.training and not entry.stuck:
             wanted = next(entry.steps, None)
             if wanted is None:
                 return False
@@ -250,9 +252,7 @@ class _Running:
             known = all(map(self._done, added))
             yield added
             tried += added
-            scores = plan.scores(
-                [self._ended(trial).outcome for trial in tried if trial not in self._lost]
-            )
+            scores = plan.scores([self._ended(trial).outcome for trial in tried])
             wanted = tuning.grown(scores)
             rates = wanted[: tuning.growth - (len(scores) - len(first))]
             if not wanted:
@@ -278,15 +278,27 @@ class _Running:
         )
 
     def _is_tried_again(self, trial: Trial, why: str) -> bool:
-        """Tell whether a trial whose worker ended is trained again; if not, it is a problem."""
-        self._lost[trial] += 1
-        times = self._lost[trial]
-        if times < TRIES:
+        """Tell whether a trial whose worker ended is trained again."""
+        self._lost[trial].append(why)
+        if len(self._lost[trial]) < TRIES:
             self._watch(Warned(f"{trial}: {why}; it is tried again"))
             return True
-        self.problems.append(f"{trial}: its worker ended {times} times: {why}")
         self._watch(Stopped(_member(trial), "failed", why))
         return False
+
+    def _refuse_lost(self) -> None:
+        """Refuse to go on without trials that ended their workers: what is paired needs them.
+
+        Raises:
+            RunError: there are such trials; all others are done.
+        """
+        lost = [f"{t}: its worker ended {len(w)} times: {w[-1]}" for t, w in self._lost.items()]
+        if lost:
+            raise RunError(
+                "\n".join(lost),
+                hint="all other trials are done; the same command tries these again, or goes on "
+                "without their optimizer or seed if you leave it out",
+            )
 
     def _end(self, trial: Trial, done: Done) -> None:
         """Seal a trial that ended."""
@@ -391,3 +403,5 @@ class _Entry:
         """Those to train."""
         self.training: set[Trial] = set()
         """Those under way."""
+        self.stuck = False
+        """Whether a trial that it waits for ends its workers."""

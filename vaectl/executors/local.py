@@ -69,7 +69,7 @@ class _Pool:
         return self._told.popleft() if self._told else None
 
     def close(self) -> None:
-        """End the job; a member that trains saves its state, and its run says so."""
+        """End the job; a member that trains saves its best state, and its run says so."""
         if self._job:
             self._job.close()
         self._job = None

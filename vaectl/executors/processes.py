@@ -12,7 +12,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Iterator, Sequence, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from queue import SimpleQueue
@@ -23,7 +23,7 @@ from pydantic import Field
 
 from vaectl import data
 from vaectl.base import devices, errors, spawn
-from vaectl.base.errors import ConfigError, VaectlError
+from vaectl.base.errors import ConfigError, DataError, VaectlError
 from vaectl.base.files import Folder
 from vaectl.config.schema import Config
 from vaectl.executors.base import Executor, Lost, Message, Surroundings
@@ -64,7 +64,7 @@ class Processes(Executor, name="processes"):
         """Refuse fewer cores than processes, and a GPU.
 
         Raises:
-            ConfigError: with what there is.
+            ConfigError: there are too few cores, or the device is a GPU.
         """
         what = f"--executor processes:{self.count}"
         if device.platform != "cpu":
@@ -95,7 +95,7 @@ class Processes(Executor, name="processes"):
 
 
 class _Begun(NamedTuple):
-    """`Started`, without what the other side has."""
+    """The event `Started`, without the data and the settings, which the receiver has."""
 
     member: str
     directory: Any
@@ -119,7 +119,12 @@ class _Worker:
         settings = task.settings.model_dump(mode="json")
         self.cores = cores
         self.process, self.connection = spawn.start(
-            _work, settings, folder.path.absolute(), list(sinks), cores=cores
+            _work,
+            settings,
+            task.dataset.fingerprint,
+            folder.path.absolute(),
+            list(sinks),
+            cores=cores,
         )
         self.members: dict[str, Wanted] = {}
         """Those under way, by name."""
@@ -128,7 +133,14 @@ class _Worker:
         """Send a job."""
         self.members = {wanted.name: wanted for wanted in job}
         # a configuration's classes are made anew in each process
-        self.connection.send([(w.name, w.settings.model_dump(mode="json"), w.run) for w in job])
+        plain = [(w.name, w.settings.model_dump(mode="json"), w.run) for w in job]
+        with suppress(OSError):  # if it was killed just now, its end is noticed later
+            self.connection.send(plain)
+
+    def stop(self) -> None:
+        """Ask it to save what it trains, and to end."""
+        with suppress(OSError):
+            self.connection.send(None)
 
 
 @final
@@ -141,9 +153,13 @@ class _Pool:
         self._idle = list(shares)
         """The cores that a worker is started for when there is a job."""
         self._workers: list[_Worker] = []
+        self._error: VaectlError | RuntimeError | None = None
+        """The error of a job: what else was under way is saved before it is raised."""
 
     @property
     def room(self) -> int:
+        if self._error or self._surroundings.stopping():
+            return 0
         return len(self._idle) + sum(not worker.members for worker in self._workers)
 
     @property
@@ -161,19 +177,24 @@ class _Pool:
         worker.submit(job)
 
     def receive(self) -> Message | None:
-        if self._surroundings.stopping():
-            raise KeyboardInterrupt
+        leaving = bool(self._error) or self._surroundings.stopping()
         busy = {worker.connection: worker for worker in self._workers if worker.members}
+        if leaving and not busy:
+            raise self._error or KeyboardInterrupt
+        if leaving:  # results that are on their way are still taken
+            for worker in busy.values():
+                worker.stop()
         for connection in wait(list(busy), MOMENT):
             assert isinstance(connection, Connection)  # noqa: S101  # of the pipes above
             worker = busy[connection]
             try:
                 return self._read(worker, connection.recv())
             except (EOFError, OSError):
-                return self._lost(worker)
+                lost = self._lost(worker)
+                return None if leaving else lost
         return None
 
-    def _read(self, worker: _Worker, message: Any) -> Message:
+    def _read(self, worker: _Worker, message: Any) -> Message | None:
         match message:
             case Done(member):
                 del worker.members[member]
@@ -182,9 +203,9 @@ class _Pool:
                 return Started(member, settings, dataset, directory, step)
             case _Failed(kind, text, hint):
                 worker.members = {}
-                if not kind:
-                    raise RuntimeError(text)
-                raise getattr(errors, kind)(text, hint=hint)
+                error = getattr(errors, kind)(text, hint=hint) if kind else RuntimeError(text)
+                self._error = self._error or error
+                return None
         found: Message = message
         return found
 
@@ -217,42 +238,56 @@ def _how(code: int | None) -> str:
 
 
 def _work(
-    connection: Connection, settings: dict[str, Any], folder: Path, sinks: list[Sink]
+    connection: Connection,
+    settings: dict[str, Any],
+    fingerprint: str,
+    folder: Path,
+    sinks: list[Sink],
 ) -> None:
     """Train jobs until the other side closes the pipe: the life of a worker."""
     received: SimpleQueue[Any] = SimpleQueue()
     closed = threading.Event()
 
     def listen() -> None:
+        with suppress(EOFError, OSError):
+            while (job := connection.recv()) is not None:
+                received.put(job)
+        closed.set()
+        received.put(None)
+
+    def send(message: object) -> None:
         try:
-            while True:
-                received.put(connection.recv())
-        except (EOFError, OSError):
+            connection.send(message)
+        except OSError:  # the other side is gone: what trains is saved, and then this ends
             closed.set()
-            received.put(None)
 
     def tell(message: Event | Done) -> None:
         match message:
             case Started(member, _, _, directory, step):
-                connection.send(_Begun(member, directory, step))
+                send(_Begun(member, directory, step))
             case Chunk() | Epoch():
-                connection.send(message._replace(state=NO_STATE))
+                send(message._replace(state=NO_STATE))
             case _:
-                connection.send(message)
+                send(message)
 
     threading.Thread(target=listen, daemon=True).start()
     try:
         device = devices.select("cpu")
         base = Config.model_validate(settings)
         task = Task(base, data.load(base.data), device, streamed=False, watch=ignore)
+        if task.dataset.fingerprint != fingerprint:
+            raise DataError(
+                f"{base.data.source}: the data were changed while the comparison ran",
+                hint="put back the old data, or begin another comparison",
+            )
         with quiet_orbax(), jax.default_device(device), follow(sinks, tell) as watch:
-            while job := received.get():
+            while (job := received.get()) and not closed.is_set():
                 wanted = [Wanted(name, Config.model_validate(s), run) for name, s, run in job]
                 for message in jobs.train(wanted, task, Folder(folder), closed.is_set):
                     tell(message) if isinstance(message, Done) else watch(message)
-    except (KeyboardInterrupt, BrokenPipeError):
-        return  # the other side is gone, or has asked to stop
+    except KeyboardInterrupt:
+        return  # asked to stop, and saved
     except VaectlError as error:
-        connection.send(_Failed(type(error).__name__, error.message, error.hint))
+        send(_Failed(type(error).__name__, error.message, error.hint))
     except BaseException:
-        connection.send(_Failed("", traceback.format_exc(), ""))
+        send(_Failed("", traceback.format_exc(), ""))

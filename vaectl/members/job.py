@@ -1,8 +1,8 @@
 """A job: members of one program that one worker trains, and the run that each leaves.
 
 A member is a training of a comparison. Its run is complete in itself: it goes through the same
-loop, and the same writer, as that of `vaectl train`. A run that was cut off goes on where it was,
-and ends in the same bits.
+loop, and the same writer, as that of `vaectl train`. A run that was cut off goes on from its last
+checkpoint: on a CPU to the same bits, and to rounding where members train together.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import jax
 from pydantic import TypeAdapter
 
 from vaectl import experiment
-from vaectl.base.errors import ConfigError, DataError, DivergedError, RunError
+from vaectl.base.errors import DivergedError, RunError, VaectlError
 from vaectl.base.files import Folder
 from vaectl.config.schema import Config
 from vaectl.experiment import Task
@@ -25,6 +25,7 @@ from vaectl.runs import resume as resumption
 from vaectl.runs.directory import RunDir
 from vaectl.runs.metrics import Row, StoredRow
 from vaectl.runs.quiet import quiet_orbax
+from vaectl.runs.record import Record
 from vaectl.runs.recorder import Recorder, rows_of
 from vaectl.training import population
 from vaectl.training.events import Event, Started, Stopped, Warned
@@ -93,21 +94,27 @@ def train(
                 yield from track.end()
         saved = {at: state for at, index in enumerate(going) if (state := tracks[index].saved)}
         members = [starts[index] for index in going]
+        alive, leaving = {*range(len(members))} - {*saved}, False
         for at, event in population.fit(program, members, images, validation, how, saved):
             track = tracks[going[at]]
+            alone = how == "in turn" or at in saved
             if not track.started:
                 yield track.start()
             if isinstance(event, DivergedError):
+                alive.discard(at)
                 yield from track.end(str(event))
                 continue
             track.take(event)
             yield event._replace(member=track.wanted.name)
             if isinstance(event, Epoch) and event.epoch == program.epochs:
+                alive.discard(at)
                 yield from track.end()
                 continue  # others that train beside it have ended in this epoch too
-            if stopping():
+            leaving = leaving or stopping()
+            if leaving:
                 track.save(event)
-                raise KeyboardInterrupt
+                if alone or at == max(alive):  # those that train together are all saved
+                    raise KeyboardInterrupt
 
 
 @final
@@ -122,6 +129,7 @@ class _Track:
         self.step = 0
         """The last step that it has taken before."""
         self._told: list[Event] = []
+        """What is said of a run that goes on, or cannot."""
         self._task = task._replace(settings=wanted.settings, watch=self._told.append)
         self._folder = folder
         self._open = opened
@@ -141,8 +149,8 @@ class _Track:
             recorder, self.saved = found
             self.step = self.saved.step if self.saved else 0
             self._record(recorder, self._open)
-            yield from self._told
-        elif aside := places.clear(self._folder, name):
+        yield from self._told
+        if not found and (aside := places.clear(self._folder, name)):
             yield Warned(f"{name} is there, and not of a sealed trial: renamed to {aside}")
 
     def start(self) -> Started:
@@ -160,14 +168,14 @@ class _Track:
 
     def take(self, event: Chunk | Epoch) -> None:
         """Write an event into the run, and keep an epoch's numbers."""
-        if self._recorder:
-            self._recorder.take(event)
         if isinstance(event, Epoch):
             rows = rows_of(event)
             self._rows += rows
-            if self._recorder:
+            if self._recorder:  # before the checkpoint that they must go with
                 with _writing():
                     self._recorder.rundir.folder.append(CURVE, _text(rows))
+        if self._recorder:
+            self._recorder.take(event)
 
     def save(self, event: Chunk | Epoch) -> None:
         """Save the state, from which the run can go on."""
@@ -189,8 +197,7 @@ class _Track:
         yield Done(self.wanted.name, self._rows, error, files)
 
     def _take_up(self, name: str) -> tuple[Recorder, Saved | None] | None:
-        """Go on with a run of these settings that was cut off here; None if there is none."""
-        task, wanted = self._task, self.wanted.settings
+        """Go on with a run of these settings that was cut off here; None if that cannot be."""
         rundir = RunDir(self._folder.folder(name))
         try:
             if not places.is_member(self._folder, name) or not rundir.has_record:
@@ -198,22 +205,37 @@ class _Track:
             with ExitStack() as held:
                 held.enter_context(rundir.lock())
                 record = rundir.read_record()
-                stored = rundir.read_config()
-                resumption.check_unchanged(name, stored, record)
-                dataset = task.dataset
-                record.check_data(wanted.data.source, dataset.fingerprint, dataset.image_shape)
-                elsewhere = resumption.differences(record, environment.versions(), task.place)
-                elsewhere += resumption.changed_plugs(wanted, record)
-                ended = record.status not in ("running", "interrupted")
-                if ended or elsewhere or stored != wanted:
+                if record.status not in ("running", "interrupted"):
                     return None
-                recorder, saved = experiment.go_on(task, rundir, record)
+                stored = rundir.read_config()
+                if why := self._otherwise(rundir, stored, record):
+                    raise RunError(why, hint="")
+                # it is saved as often as before
+                self._task = self._task._replace(settings=stored)
+                recorder, saved = experiment.go_on(self._task, rundir, record)
                 self._rows = _curve(rundir.folder, recorder.rows)
                 self._open.push(held.pop_all())
                 return recorder, saved
-        except (ConfigError, DataError, OSError, RunError, ValueError):
-            self._told.clear()
-            return None  # it is trained from the beginning
+        except (VaectlError, OSError, ValueError) as error:
+            why = error.message if isinstance(error, VaectlError) else str(error)
+            text = f"{name} was cut off, and is trained from the beginning: {why}"
+            self._told[:] = [Warned(text)]
+            return None
+
+    def _otherwise(self, rundir: RunDir, stored: Config, record: Record) -> str:
+        """Say why a run that was cut off here would come to other numbers if it went on.
+
+        Raises:
+            VaectlError: its configuration was changed, or the data are others.
+        """
+        task, wanted = self._task, self.wanted.settings
+        resumption.check_unchanged(rundir.name, stored, record)
+        dataset = task.dataset
+        record.check_data(wanted.data.source, dataset.fingerprint, dataset.image_shape)
+        if stored.model_copy(update={"checkpoint": wanted.checkpoint}) != wanted:
+            return "it has other settings"
+        found = resumption.differences(record, environment.versions(), task.place)
+        return next(iter([*found, *resumption.changed_plugs(wanted, record)]), "")
 
     def _record(self, recorder: Recorder, opened: ExitStack) -> None:
         """Write a run until the contexts are left; its record says how it ended."""
@@ -239,12 +261,12 @@ def _curve(run: Folder, rows: Sequence[Row]) -> list[Row]:
 
     Raises:
         OSError: they cannot be read.
-        ValueError: its rows are not those of metrics.csv.
+        ValueError: they are not those of metrics.csv.
     """
     content = run.read(CURVE, places.MOST_BYTES).splitlines()[: len(rows)] if rows else []
     found = [_ROW.validate_json(line) for line in content]
     if metrics.digest(found) != metrics.digest(rows):
-        raise ValueError(run.path)
+        raise ValueError(f"{run.path / CURVE}: not the numbers of metrics.csv")
     return found
 
 
