@@ -1,4 +1,6 @@
 import io
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -150,3 +152,17 @@ def test_panels_have_headings_labels_and_axes() -> None:
         assert [label.get_text() for label in one.get_yticklabels()] == ["a", "b"]
         assert [label.get_text() for label in one.get_xticklabels()] == ["1", "2", "3"]
         assert one.get_xticks().tolist() == [2, 9, 16]
+
+
+@pytest.mark.parametrize(("polarity", "of_one"), [("ink", 0), ("light", 255)])
+def test_a_written_sheet_shows_ones_and_zeros_by_its_polarity(
+    polarity: Literal["ink", "light"], of_one: int, tmp_path: Path
+) -> None:
+    images = np.zeros((1, 1, 40, 40), np.float32)
+    images[..., 20:] = 1
+    figure = pictures.sheet([[Panel(images)]], title="", style=Style(polarity=polarity))
+    figure.savefig(tmp_path / "sheet.png")
+    shown = np.asarray(Image.open(tmp_path / "sheet.png").convert("L"))
+    row = shown[shown.shape[0] // 2]
+    middle = len(row) // 2
+    assert (row[middle - 5], row[middle + 5]) == (255 - of_one, of_one)

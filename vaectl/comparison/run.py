@@ -126,7 +126,8 @@ def run(
         except KeyboardInterrupt:
             raise InterruptedRunError(
                 f"interrupted; trials that are done: {len(ledger.ended)}",
-                hint="the same command continues after them",
+                hint="the same command continues after them, and with what was under way from its "
+                "last checkpoint",
             ) from None
         ledger.sync()
         return Result(path, settings, found, tests.problems)

@@ -424,5 +424,7 @@ def _compared(pair: Pair, seeds: int, what: str) -> str:
     if gap.high < 0:
         return f"{a} has the best mean rank, but on average {b} is above it by {known}"
     if gap.seeds < ENOUGH:
-        return f"{a} is ahead of {b}, the next, by {known}: too few to be sure"
+        return (
+            f"{a} is ahead of {b}, the next, by {known}: {gap.seeds} seeds are too few to be sure"
+        )
     return f"{a} is best: its {what} exceeds {b}'s, the next, by {known}"

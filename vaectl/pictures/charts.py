@@ -149,6 +149,8 @@ def curves(
         chosen, how = list(names) or quantities(traces), how or {}
         kinds = list(dict.fromkeys(trace.kind for trace in traces)) or [""]
         width, font = 175.0 if len(kinds) * len(chosen) > 1 else 120.0, style.theme.font
+        # of fewer epochs than ten, a tenth is none
+        settled = settled and max((trace.epochs for trace in traces), default=0) >= 10
         note = _note(traces, chosen if settled else [])
         note = text.wrapped(note, style.width(width) - 3 * font, 0.85 * font)
         labels = ["train", "validation"] if _is_alone(traces) else [trace.name for trace in traces]

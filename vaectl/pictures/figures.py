@@ -65,8 +65,9 @@ def curves_of(
         RunError: the files of a run are missing or broken.
     """
     alike: dict[str, list[RunDir]] = {}
+    several = len({run.path.resolve().parent for run in runs}) > 1
     for run in runs:
-        alike.setdefault(_label(run), []).append(run)
+        alike.setdefault(_label(run, several), []).append(run)
     alike = {label: alike[label] for label in sorted(alike, key=_place_in(order))}
     if len(runs) == 1:
         alike = {"": list(runs)}
@@ -134,10 +135,17 @@ def _kinds(runs: Sequence[RunDir]) -> dict[Path, str]:
     return kinds
 
 
-def _label(run: RunDir) -> str:
-    """Return the name of a run; of a comparison's member, the label without the seed."""
-    member = re.fullmatch(r"(.+)-s\d+(\.\d+)?", run.name)
-    return member[1] if member and is_comparison(run.path.resolve().parent) else run.name
+def _label(run: RunDir, several: bool) -> str:
+    """Return the name of a run; of a comparison's member, the label without the seed.
+
+    Args:
+        run: the run.
+        several: whether there are runs of other places, so that a label has its comparison's name.
+    """
+    member, parent = re.fullmatch(r"(.+)-s\d+(\.\d+)?", run.name), run.path.resolve().parent
+    if not member or not is_comparison(parent):
+        return run.name
+    return f"{parent.name}/{member[1]}" if several else member[1]
 
 
 def _estimators(run: RunDir) -> dict[str, str]:

@@ -73,9 +73,9 @@ def find(run: str, runs_dir: Path) -> RunDir:
                 raise RunError(f"{path}: {LINK}", hint="give the path of the run that it points to")
             return RunDir(path)
         if is_comparison(path):
-            raise RunError(
-                f"{path}: a comparison, not a run", hint="name one of its runs, NAME/LABEL-sSEED"
-            )
+            names = [each for each in Folder(path).names() if is_run(path / each)]
+            hint = f"name one of its runs, as {path.name}/{names[0]}" if names else "it has no runs"
+            raise RunError(f"{path}: a comparison, not a run", hint=hint)
     raise _unknown(run, runs_dir)
 
 
