@@ -604,6 +604,7 @@ def test_an_old_comparison_is_checked_and_sealed_and_trains_nothing(
     for summary in (before, after):
         summary.pop("name")
         summary.pop("path")
+        summary["verdict"] = summary["verdict"].partition("): ")[0]  # its numbers
     assert after == before
     err = old().err
     assert [line for line in err.splitlines() if not line.startswith(other)] == [

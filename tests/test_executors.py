@@ -177,25 +177,35 @@ def test_a_member_whose_last_epoch_has_ended_is_kept_by_an_interrupt(tmp_path: P
 
 
 def test_workers_end_with_a_killed_command_and_the_next_one_goes_on(tmp_path: Path) -> None:
-    settings = ("--protocol", "paper", "--optimizers", "adam", "--seeds", "1")
+    keys = [key for key in SMALL if not key.startswith("epochs")]
     command = [
-        *(sys.executable, "-m", "vaectl", "compare-optimizers", *settings, "--name", "c"),
-        *("--executor", "processes:1", "--epochs", "2000"),
-        *(f"--set={key}" for key in SMALL if not key.startswith("epochs")),
+        *(sys.executable, "-m", "vaectl", "compare-optimizers", "--name", "c"),
+        *("--protocol", "paper", "--optimizers", "adam", "--seeds", "1", "--epochs", "2000"),
+        *("--executor", "processes:1", *(f"--set={key}" for key in keys)),
     ]
     environment = {**os.environ, "PYTHONPATH": str(Path(vaectl.__file__).parent.parent)}
     with (tmp_path / "err").open("w") as err:
         process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=err)
-    run = RunDir(tmp_path / "runs" / "c" / "adam-s0")
+    member = RunDir(tmp_path / "runs" / "c" / "adam-s0")
     deadline = time.monotonic() + 100
-    while time.monotonic() < deadline and not list(run.path.glob("checkpoints/*.json")):
+    while time.monotonic() < deadline and not list(member.path.glob("checkpoints/*.json")):
         time.sleep(0.1)
     process.kill()
     process.wait()
-    while time.monotonic() < deadline and run.is_locked():
-        time.sleep(0.1)
-    assert not run.is_locked()
-    assert run.read_record().status == "interrupted"
+
+    began: list[int] = []
+
+    def leave(event: Event) -> None:
+        if isinstance(event, Started):
+            began.append(event.step)
+            raise KeyboardInterrupt
+
+    options = {"protocol": "paper", "optimizers": ["adam"], "seeds": 1, "base.epochs": 2000}
+    settings = plan.load(assignments=keys, options=options)
+    with pytest.raises(InterruptedRunError):
+        run(settings, runs_dir=tmp_path / "runs", name="c", watch=leave)
+    assert began[0] > 0
+    assert member.read_record().status == "interrupted"
     assert (tmp_path / "err").read_text().count("Traceback") == 0
 
 

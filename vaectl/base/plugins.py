@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from vaectl.base.errors import ConfigError, remedy
 from vaectl.base.files import read
-from vaectl.base.nearest import did_you_mean_path
+from vaectl.base.nearest import did_you_mean, did_you_mean_path
 from vaectl.base.plugs import Plug
 
 GROUPS = (
@@ -121,6 +121,28 @@ def load_installed() -> None:
                 f"{point.group}: {point.name} of {package} does not load: {error}",
                 hint=f"fix or remove the package: pip uninstall {package}",
             ) from error
+
+
+def named(kind: type[Plug], name: str, place: str) -> type[Any]:
+    """Return the plug of a kind that has a name, perhaps one of an installed package.
+
+    Args:
+        kind: the kind.
+        name: the name.
+        place: where it was asked for, for the message.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in kind.known:
+        load_installed()
+    if name not in kind.known:
+        known = sorted(kind.known)
+        raise ConfigError(
+            f"{place}: should be one of {', '.join(known)}{did_you_mean(name, known)}",
+            hint=f"use one of these; --plugin FILE.py loads {kind.kind}s of your own",
+        )
+    return kind.known[name]
 
 
 def origin(plug: type[Plug]) -> Origin | None:

@@ -16,7 +16,6 @@ import jax
 from vaectl.base import plugins
 from vaectl.base.errors import ConfigError
 from vaectl.base.files import Folder
-from vaectl.base.nearest import did_you_mean
 from vaectl.base.plugs import Plug
 from vaectl.config import reading
 from vaectl.experiment import Task
@@ -112,15 +111,7 @@ def parse(text: str, option: str = "--executor") -> Executor:
     """
     origin = f"{option} {text}"
     name, colon, value = text.partition(":")
-    if name not in Executor.known:
-        plugins.load_installed()
-    if name not in Executor.known:
-        known = sorted(Executor.known)
-        raise ConfigError(
-            f"{origin}: should be one of {', '.join(known)}{did_you_mean(name, known)}",
-            hint="use one of these; --plugin FILE.py loads executors of your own",
-        )
-    plug = Executor.known[name]
+    plug = plugins.named(Executor, name, origin)
     if colon and not plug.argument:
         raise ConfigError(f"{origin}: {name} takes no value", hint=f"{option} {name}")
     values: dict[str, Any] = {plug.argument: reading.parse_value(value, origin)} if colon else {}

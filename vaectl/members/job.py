@@ -144,6 +144,7 @@ class _Track:
         name = self.wanted.run
         if name is None:
             return
+        places.wait_for(self._folder, name)
         found = self._take_up(name)
         if found:
             recorder, self.saved = found

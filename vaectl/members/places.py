@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from itertools import count
 
 from vaectl.base.errors import RunError, remedy
@@ -36,6 +37,28 @@ def is_member(folder: Folder, name: str) -> bool:
         return file.readline(1000).decode(errors="replace") == f"# {header(name)}\n"
 
 
+def wait_for(folder: Folder, name: str, patience: float = 20.0) -> None:
+    """Wait until nothing writes in a run: workers of a killed command save it, and then end.
+
+    Args:
+        folder: of the comparison.
+        name: of the run, which need not exist.
+        patience: the most seconds to wait.
+
+    Raises:
+        RunError: another process still writes in it.
+    """
+    deadline = time.monotonic() + patience
+    run = folder.folder(name)
+    try:
+        while folder.kind(name) == "folder" and RunDir(run).is_locked():
+            if time.monotonic() > deadline:
+                raise RunError(f"{run.path}: another process writes in it", hint="wait for it")
+            time.sleep(0.1)
+    except OSError as error:
+        raise unwritable(error) from None
+
+
 def clear(folder: Folder, name: str) -> str:
     """Make room for a run: remove one that never ended, and rename anything else.
 
@@ -43,15 +66,12 @@ def clear(folder: Folder, name: str) -> str:
         The new name of what was there; empty if nothing is left of it.
 
     Raises:
-        RunError: it cannot be removed or renamed, or another process writes in it.
+        RunError: it cannot be removed or renamed.
     """
     try:
         if name not in folder.names():
             return ""
-        run = folder.folder(name)
-        if folder.kind(name) == "folder" and RunDir(run).is_locked():
-            raise RunError(f"{run.path}: another process writes in it", hint="wait for it")
-        if is_member(folder, name) and not _ended(RunDir(run)):
+        if is_member(folder, name) and not _ended(RunDir(folder.folder(name))):
             belongings.remove_run(folder, name)
         there = folder.names()
         if name not in there:

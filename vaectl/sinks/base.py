@@ -17,7 +17,6 @@ from jaxtyping import Float
 
 from vaectl.base import plugins
 from vaectl.base.errors import ConfigError
-from vaectl.base.nearest import did_you_mean
 from vaectl.base.plugs import Plug
 from vaectl.config import reading
 from vaectl.config.schema import Config
@@ -105,15 +104,7 @@ def parse(text: str, option: str = "--log") -> Sink:
     """
     origin = f"{option} {text}"
     name, _, rest = text.partition(":")
-    if name not in Sink.known:
-        plugins.load_installed()
-    if name not in Sink.known:
-        known = sorted(Sink.known)
-        raise ConfigError(
-            f"{origin}: should be one of {', '.join(known)}{did_you_mean(name, known)}",
-            hint="use one of these; --plugin FILE.py loads sinks of your own",
-        )
-    sink = Sink.known[name]
+    sink = plugins.named(Sink, name, origin)
     values: dict[str, Any] = {}
     for setting in re.split(r",(?=\w+=)", rest) if rest else ():
         key, separator, value = setting.partition("=")
