@@ -72,7 +72,8 @@ def test_a_killed_worker_costs_nothing_and_results_are_those_of_this_process(
     tmp_path: Path,
 ) -> None:
     """With as many threads; other numbers of threads give other last bits."""
-    local = run(_settings(), runs_dir=tmp_path, name="local")
+    settings = _settings(**{"base.epochs": 20})  # so that it is killed long before the end
+    local = run(settings, runs_dir=tmp_path, name="local")
     told: list[Event] = []
     kill = _times(1, Epoch, _kill_workers)
 
@@ -81,7 +82,7 @@ def test_a_killed_worker_costs_nothing_and_results_are_those_of_this_process(
         kill(event)
 
     one = executors.parse("processes:1")
-    apart = run(_settings(), runs_dir=tmp_path, name="apart", executor=one, watch=watch)
+    apart = run(settings, runs_dir=tmp_path, name="apart", executor=one, watch=watch)
     apart.check()
     _assert_equal(apart, local)
     warnings = [event.text for event in told if isinstance(event, Warned)]
@@ -99,7 +100,7 @@ def test_a_member_that_ends_its_worker_every_time_is_named_and_the_others_go_on(
         if isinstance(event, Started) and event.member == "adam-s0":
             _kill_workers()
 
-    settings, one = _settings(), executors.parse("processes:1")
+    settings, one = _settings(**{"base.epochs": 30}), executors.parse("processes:1")
     told: list[Event] = []
 
     def watch(event: Event) -> None:
@@ -124,7 +125,7 @@ def test_a_learning_rate_that_ends_its_worker_every_time_ends_no_search_without_
             _kill_workers()
 
     monkeypatch.setattr("vaectl.comparison.run.TRIES", 1)
-    tuning = {"tuning.learning_rates": [1e-3, 3e-3], "tuning.seeds": 1}
+    tuning = {"tuning.learning_rates": [1e-3, 3e-3], "tuning.seeds": 1, "base.epochs": 300}
     settings = _settings(protocol="tuned", optimizers=["adam"], **tuning)
     with pytest.raises(RunError, match=r"adam, learning rate 0.003"):
         run(
