@@ -1,4 +1,4 @@
-"""What a validation finds wrong with a value, in plain words."""
+"""Messages about values that a validation refuses, in plain words."""
 
 import math
 import re

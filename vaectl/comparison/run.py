@@ -273,10 +273,7 @@ class _Running:
             self._tell_why(trial)
         if pool.most > 1:
             self._watch(Phase(f"{chosen[0].label}: {len(chosen)} member{'s' * (len(chosen) > 1)}"))
-        runs = [trial.run_name if trial.stage == "result" else None for trial in chosen]
-        pool.submit(
-            [Wanted(_member(t), t.settings, run) for t, run in zip(chosen, runs, strict=True)]
-        )
+        pool.submit([_wanted(trial) for trial in chosen])
 
     def _is_tried_again(self, trial: Trial, why: str) -> bool:
         """Tell whether a trial whose worker ended is trained again."""
@@ -405,4 +402,4 @@ class _Entry:
         self.training: set[Trial] = set()
         """Those under way."""
         self.stuck = False
-        """Whether a trial that it waits for ends its workers."""
+        """True if a trial that it waits for was given up, because its workers ended."""

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from vaectl.config.schema import Config
 
 ALL_KEYS = "vaectl config show prints every key with its default"
-"""What to try against wrong keys, or several problems of different kinds."""
+"""The hint for wrong keys, and for several problems of different kinds."""
 _SYNTAX = "a line is KEY: VALUE, keys below another are indented by spaces, and brackets are closed"
 _SHORT = "a configuration has fewer keys, each once; is this another file?"
 

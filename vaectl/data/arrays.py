@@ -115,7 +115,7 @@ class Dataset:
     validation: Split
     test: Split
     drawings: bool = False
-    """Whether the images, before binarization, are drawings on a black background."""
+    """True if the images, before binarization, are drawings on a black background."""
     notes: tuple[str, ...] = ()
     """Remarks for the user on how the images were read."""
 

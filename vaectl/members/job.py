@@ -211,10 +211,10 @@ class _Track:
                 stored = rundir.read_config()
                 if why := self._otherwise(rundir, stored, record):
                     raise RunError(why, hint="")
-                # it is saved as often as before
-                self._task = self._task._replace(settings=stored)
-                recorder, saved = experiment.go_on(self._task, rundir, record)
+                task = self._task._replace(settings=stored)  # it is saved as often as before
+                recorder, saved = experiment.go_on(task, rundir, record)
                 self._rows = _curve(rundir.folder, recorder.rows)
+                self._task = task
                 self._open.push(held.pop_all())
                 return recorder, saved
         except (VaectlError, OSError, ValueError) as error:

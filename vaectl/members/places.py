@@ -15,7 +15,7 @@ from vaectl.runs.directory import RunDir
 FILES = ("config.yaml", "run.json", "metrics.csv")
 """The small files that every run has."""
 CHECKPOINTS = "checkpoints/"
-"""The beginning of the paths of the others: of what stands beside its checkpoints."""
+"""The folder of the other small files: a description of each checkpoint."""
 MOST_BYTES = 2**30
 """The largest small file: the metrics of a million epochs, the most that a configuration allows."""
 

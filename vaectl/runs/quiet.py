@@ -17,7 +17,7 @@ def silence_orbax() -> Callable[[], None]:
     later, still calls into it.
 
     Returns:
-        What sets this process as it was before.
+        A function that sets this process as it was before.
     """
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     levels = [logger.level for logger in loggers]

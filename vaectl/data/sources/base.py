@@ -1,4 +1,4 @@
-"""What a data source is, and how a configuration names one."""
+"""The protocol of data sources, and the reading of their names in a configuration."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Entry(NamedTuple):
     """A line of `vaectl data list`."""
 
     source: str
-    """What `data.source` is set to."""
+    """The value of `data.source`."""
     state: str
-    """Whether it is ready on this machine, and if not, what it takes."""
+    """The state of the data on this machine: ready, or what it takes to get them."""
     what: str
 
 
 class Source(Plug, kind="source"):
-    """Where images come from.
+    """An origin of images.
 
     A configuration writes it `SCHEME:REST`, or as the scheme alone where it needs nothing more. The
     scheme is the plug's name; what the rest means is up to the plug.
