@@ -20,9 +20,7 @@ from tests.conftest import assert_equal_runs
 from vaectl import data, experiment
 from vaectl.base.errors import ConfigError, DataError, DivergedError, InterruptedRunError, RunError
 from vaectl.base.files import Folder
-from vaectl.comparison import plan, views
-from vaectl.comparison.ended import Ended, Outcome
-from vaectl.comparison.ledger import FOLDER, Ledger
+from vaectl.comparison import plan
 from vaectl.comparison.plan import Comparison, Tuning
 from vaectl.comparison.result import Result
 from vaectl.comparison.run import run
@@ -35,6 +33,9 @@ from vaectl.runs import trained
 from vaectl.runs.checkpoints import Checkpoints
 from vaectl.runs.metrics import Row
 from vaectl.runs.record import Evaluation
+from vaectl.studies import views
+from vaectl.studies.ended import Ended, Outcome
+from vaectl.studies.ledger import FOLDER, Ledger
 from vaectl.training import fit as fitting
 from vaectl.training import population, step
 from vaectl.training.events import Event, Note, Planned, Started, Stopped, Warned
@@ -579,7 +580,7 @@ def test_progress_is_told_over_all_members(tmp_path: Path) -> None:
     events: list[Event] = []
     run(settings, runs_dir=tmp_path, name="c", watch=events.append)
     # two optimizers, each with 2 rates at 2 seeds and a result at 2 seeds, 2 epochs each
-    assert {event for event in events if isinstance(event, Planned)} == {Planned(12, 2)}
+    assert {event for event in events if isinstance(event, Planned)} == {Planned(12, 24)}
     begun = [event.member for event in events if isinstance(event, Started)]
     ended = [event.member for event in events if isinstance(event, Stopped)]
     assert begun == ended
@@ -730,8 +731,8 @@ def test_data_of_another_content_make_other_trials() -> None:
 
 def test_a_plug_of_a_file_counts_with_that_file(monkeypatch: pytest.MonkeyPatch) -> None:
     from vaectl.base import plugins
-    from vaectl.comparison import identity
     from vaectl.config import Config
+    from vaectl.studies import identity
 
     keys = {identity.key(Config(), "f")}
     for digit in "12":
@@ -751,8 +752,8 @@ def test_a_default_that_has_changed_changes_no_key(
 ) -> None:
     """The keys of the version in which tanh was the default."""
     from vaectl.base import surroundings
-    from vaectl.comparison import identity
     from vaectl.config import Config
+    from vaectl.studies import identity
 
     monkeypatch.setattr(surroundings, "recorded", dict)
     settings = Config.model_validate({"model": {"activation": activation}})

@@ -17,11 +17,11 @@ from tests.conftest import Answer, Happened, Vaectl
 from tests.edits import COMMAND, SETTINGS, C, draw_nothing, drill, numbers, published, swap
 from vaectl.base import seals
 from vaectl.base.errors import DivergedError
-from vaectl.comparison.ended import FORMAT_VERSION
 from vaectl.evaluation import assess as assessment
 from vaectl.runs.directory import RunDir
 from vaectl.runs.record import Evaluation
 from vaectl.runs.trained import Trained
+from vaectl.studies.ended import FORMAT_VERSION
 
 OLD = Path(__file__).parent / "formats" / "comparison-1.tar.gz"
 

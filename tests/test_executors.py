@@ -124,7 +124,7 @@ def test_a_learning_rate_that_ends_its_worker_every_time_ends_no_search_without_
         if isinstance(event, Started) and event.member == "adam-s1000 at 0.003":
             _kill_workers()
 
-    monkeypatch.setattr("vaectl.comparison.run.TRIES", 1)
+    monkeypatch.setattr("vaectl.studies.engine.TRIES", 1)
     tuning = {"tuning.learning_rates": [1e-3, 3e-3], "tuning.seeds": 1, "base.epochs": 300}
     settings = _settings(protocol="tuned", optimizers=["adam"], **tuning)
     with pytest.raises(RunError, match=r"adam, learning rate 0.003"):

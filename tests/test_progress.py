@@ -14,10 +14,10 @@ STATE = TrainState({}, None, None)  # type: ignore[arg-type]
 
 
 def _started(member: str, step: int = 0) -> events.Started:
-    """50,000 images in 10 steps."""
+    """50,000 images in 10 steps, ten times."""
     split = Split(np.zeros((50_000, 1, 1, 1), np.uint8), None)
     dataset = Dataset("", (1, 1, 1), split, split, split)
-    return events.Started(member, config.Config(batch_size=5000), dataset, Path("runs/a"), step)
+    return events.Started(member, config.Config(batch_size=5000, epochs=10), dataset, Path("runs/a"), step)
 
 
 def _epoch(number: int, member: str = "a") -> Epoch:
@@ -72,15 +72,15 @@ def test_the_epochs_of_all_members_are_added_up(
     seconds = iter(range(100, 2000, 20))
     monkeypatch.setattr("time.monotonic", lambda: next(seconds))
     with progress.watching() as watch:
-        watch(events.Planned(4, 10))
-        watch(events.Stopped("done before", "finished"))
+        watch(events.Planned(4, 40))
+        watch(events.Stopped("done before", "finished", epochs=10))
         watch(_started("adam"))
         watch(_epoch(1, "adam"))  # 100 s
         watch(_started("sgd"))  # beside it
         watch(_epoch(1, "sgd"))  # 120 s
         watch(_epoch(2, "adam"))  # 140 s
         watch(events.Stopped("sgd", "failed", "it diverged"))  # as if its epochs had been
-        watch(events.Planned(5, 10))
+        watch(events.Planned(5, 50))
         watch(_epoch(3, "adam"))  # 160 s: all that was counted before is no pace
         watch(_epoch(4, "adam"))
     lines = capsys.readouterr().err.splitlines()

@@ -17,12 +17,12 @@ from vaectl.comparison import plan, publish
 from vaectl.comparison import summary as summarizing
 from vaectl.comparison.order import order_of
 from vaectl.comparison.run import run
-from vaectl.comparison.statistics import Interval
 from vaectl.comparison.summary import Summary
 from vaectl.optimizers.base import Optimizer
 from vaectl.pictures import charts, figures
 from vaectl.pictures.charts import Trace
 from vaectl.runs.directory import RunDir
+from vaectl.studies.statistics import Interval
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 SETS = tuple(part for each in SMALL for part in ("--set", each))

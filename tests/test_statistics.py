@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vaectl.comparison import statistics
-from vaectl.comparison.statistics import Interval
+from vaectl.studies import statistics
+from vaectl.studies.statistics import Interval
 
 
 def test_the_interval_of_two_values_is_known(rng: np.random.Generator) -> None:

@@ -31,12 +31,12 @@ import vaectl as package
 from tests.conftest import Vaectl
 from vaectl.base import devices, surroundings
 from vaectl.base.errors import ConfigError
-from vaectl.comparison import plan
 from vaectl.config.schema import Config
 from vaectl.pictures import figures
 from vaectl.runs import resume as resumption
 from vaectl.runs.metrics import Row
 from vaectl.runs.record import Record
+from vaectl.studies.trial import Trial
 
 TINY = "--hidden-size 8 --code-size 2 --set data.train_size=300 --set data.validation_size=50"
 COMMANDS = (
@@ -470,7 +470,7 @@ def test_variables_that_change_bits_are_part_of_a_trial(monkeypatch: pytest.Monk
     for name in surroundings.recorded():
         monkeypatch.delenv(name)
     settings = Config.model_validate({"model": {"activation": "tanh"}})
-    trial = plan.Trial("adam", "result", settings)
+    trial = Trial("adam", "result", settings)
     # the second is of comparisons that were made before there were plugs
     assert trial.keys("data") == [trial.key("data"), "d0de5479c0c60607"]
     keys = {*trial.keys("data")}

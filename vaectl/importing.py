@@ -70,9 +70,9 @@ def bring(
     """
     check_name(runs_dir, name, force=force)
     check_place(runs_dir, to_save=True)
-    if runs.is_comparison(runs_dir):
+    if kind := runs.study_at(runs_dir):
         raise ConfigError(
-            f"{runs_dir} is a comparison, which makes its runs itself",
+            f"{runs_dir} is a {kind}, which makes its runs itself",
             hint="choose another --runs-dir",
         )
     form = _form(file)

@@ -18,8 +18,8 @@ from statistics import fmean
 
 from vaectl.base.errors import VaectlError
 from vaectl.base.files import Folder
-from vaectl.comparison import views
 from vaectl.runs.metrics import Row
+from vaectl.studies import views
 
 EPOCHS = (1, 10, 50, 150)
 # read off the vector graphics of Fig. 3 of "Understanding Variational Auto-Encoder", z = 20:

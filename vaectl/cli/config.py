@@ -56,7 +56,7 @@ def _loader(file: Path) -> tuple[str, Callable[..., Any]]:
     """Tell what a file describes, and return the function that reads it."""
     from vaectl.config import reading
 
-    if not reading.is_comparison(reading.read_mapping(file, {})):
+    if reading.study_of(reading.read_mapping(file, {})) != "comparison":
         return "an experiment", reading.load
     from vaectl.comparison import plan
 

@@ -142,17 +142,16 @@ class Sums:
         """The number of training images of the member that started last."""
         self._steps_per_epoch = 1
         self._plan = Planned(1, 0)
+        self._epochs: dict[str, int] = {}
+        """All epochs of each member."""
         self._done: dict[str, float] = {}
+        self.done = 0.0
+        """The epochs that have been, of all members together."""
 
     @property
     def total(self) -> int:
         """All epochs that are planned."""
-        return self._plan.members * self._plan.epochs
-
-    @property
-    def done(self) -> float:
-        """The epochs that have been, of all members together."""
-        return sum(self._done.values())
+        return self._plan.epochs
 
     def add(self, event: Event) -> bool:
         """Count an event; tell whether the sum changed without training."""
@@ -163,14 +162,20 @@ class Sums:
             case Started(member, step=step):
                 program = event.program
                 self.images, self._steps_per_epoch = program.images, program.steps_per_epoch
-                self._done[member] = step / self._steps_per_epoch
+                self._epochs[member] = event.settings.epochs
+                self._set(member, step / self._steps_per_epoch)
             case Chunk():
-                self._done[event.member] = event.step / self._steps_per_epoch
+                self._set(event.member, event.step / self._steps_per_epoch)
             case Epoch():
-                self._done[event.member] = event.epoch
-            case Stopped(member, "finished" | "failed"):
-                self._done[member] = self._plan.epochs  # one that diverged trains no more
+                self._set(event.member, event.epoch)
+            case Stopped(member, "finished" | "failed", epochs=epochs):
+                # one that diverged trains no more
+                self._set(member, self._epochs.get(member, 0) if epochs is None else epochs)
         return not isinstance(event, Chunk | Epoch) and before != (self.total, self.done)
+
+    def _set(self, member: str, done: float) -> None:
+        self.done += done - self._done.get(member, 0.0)
+        self._done[member] = done
 
     def place(self, member: str) -> str:
         """Say who trains, and where all of it is."""

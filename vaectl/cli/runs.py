@@ -162,10 +162,10 @@ def _confirmed(question: str) -> bool:
 def _remove(path: Path) -> list[str]:
     """Remove a run or a comparison; return the paths of files that vaectl did not make."""
     from vaectl.runs.directory import RunDir
-    from vaectl.runs.find import is_comparison
+    from vaectl.runs.find import is_study
 
-    if not is_comparison(path):
+    if not is_study(path):
         return RunDir(path).remove()
-    from vaectl.comparison import directory
+    from vaectl.studies import directory
 
     return directory.remove(path)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from vaectl.base.errors import VaectlError
 from vaectl.comparison import plan
-from vaectl.runs.directory import COMPARISON
-from vaectl.runs.find import is_comparison
+from vaectl.comparison.run import KIND
+from vaectl.runs.find import is_study
 
 
 def order_of(runs: Iterable[Path]) -> list[str]:
@@ -16,9 +16,9 @@ def order_of(runs: Iterable[Path]) -> list[str]:
     """
     found: dict[str, None] = {}
     for folder in dict.fromkeys(run.resolve().parent for run in runs):
-        if is_comparison(folder):
+        if is_study(folder):
             try:
-                found |= dict.fromkeys(plan.load(folder / COMPARISON).entries)
+                found |= dict.fromkeys(plan.load(folder / KIND.file).entries)
             except VaectlError:
                 continue
     return list(found)

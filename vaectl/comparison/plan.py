@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import (
     AfterValidator,
@@ -21,20 +21,22 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from vaectl.base.errors import ConfigError
-from vaectl.base.section import Count, Positive, Section, conflict, flat
-from vaectl.comparison import identity
-from vaectl.config import reading
+from vaectl.base.section import Count, Positive, Section, conflict
+from vaectl.config.naming import name_of
 from vaectl.config.schema import Config
 from vaectl.optimizers._shared import OptimizerChoice
 from vaectl.optimizers.base import Optimizer
+from vaectl.studies import settings as study
+from vaectl.studies.settings import Seed, counted_from
+from vaectl.studies.trial import Stage, Trial
 
 if TYPE_CHECKING:
-    from vaectl.comparison.ended import Outcome
+    from vaectl.studies.ended import Outcome
+
+KIND = "comparison"
 
 FIRST_TUNING_SEED = 1000
 """The first tuning seed if only their number is given, so that the result has other seeds."""
-MOST_SEEDS = 200
 _LEAST_RATE, _MOST_RATE = 1e-30, 1e9  # limits of float32 and of the configuration
 
 _LABEL = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
@@ -50,20 +52,6 @@ def _usable(label: str) -> str:
 
 
 _Label = Annotated[str, AfterValidator(_usable)]
-_Seed = Annotated[int, Field(ge=0, lt=2**32)]
-
-
-def _seeds(first: int) -> BeforeValidator:
-    def listed(value: object) -> object:
-        if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_SEEDS:
-            return list(range(first, first + value))
-        if not isinstance(value, list) or not value or len({*map(repr, value)}) < len(value):
-            raise PydanticCustomError(
-                "seeds", f"should be a number from 1 to {MOST_SEEDS}, or a list of different seeds"
-            )
-        return value
-
-    return BeforeValidator(listed)
 
 
 def _not_empty(rates: object) -> object:
@@ -117,7 +105,7 @@ class Tuning(Section):
     """The ratio of neighbouring learning rates."""
     growth: Annotated[int, Field(ge=0, le=100)] = 4
     """The most learning rates that are added while the best one lies on the edge of the grid."""
-    seeds: Annotated[list[_Seed], _seeds(FIRST_TUNING_SEED)] = Field(2, validate_default=True)
+    seeds: Annotated[list[Seed], counted_from(FIRST_TUNING_SEED)] = Field(2, validate_default=True)
     """A number or a list; they must differ from the seeds of the result."""
 
     def rates(self, around: float) -> list[float]:
@@ -152,7 +140,7 @@ class Comparison(Section):
     path as `file` and the keys that differ."""
     optimizers: list[_AnyEntry] = Field([name for _, name in _OF_THE_PAPER], validate_default=True)
     """Names, or mappings with `name` and settings; a name may repeat with other settings."""
-    seeds: Annotated[list[_Seed], _seeds(0)] = Field(5, validate_default=True)
+    seeds: Annotated[list[Seed], counted_from(0)] = Field(5, validate_default=True)
     """A number or a list; at each seed all optimizers have the same initial weights, batches and
     noise."""
     tuning: Tuning | None = Field(None, validate_default=True)
@@ -219,39 +207,9 @@ class Comparison(Section):
         return _entries(self.base, self.optimizers)
 
 
-class Trial(NamedTuple):
-    """A training of the comparison."""
-
-    label: str
-    stage: Literal["tuning", "result"]
-    settings: Config
-
-    @property
-    def learning_rate(self) -> float:
-        """The learning rate of its optimizer."""
-        return self.settings.optimizer.chosen.learning_rate
-
-    @property
-    def run_name(self) -> str:
-        """The name of its run in the comparison's directory."""
-        return f"{self.label}-s{self.settings.seed}"
-
-    def key(self, fingerprint: str) -> str:
-        """Return the hash of everything that its numbers depend on."""
-        return identity.key(self.settings, fingerprint)
-
-    def keys(self, fingerprint: str) -> list[str]:
-        """Return its key, and the key that an older vaectl gave it."""
-        old = identity.old_key(self.settings, fingerprint)
-        return [self.key(fingerprint), *([old] if old else [])]
-
-    def __str__(self) -> str:
-        return f"{self.label}, learning rate {self.learning_rate:g}, seed {self.settings.seed}"
-
-
 def trials(
     label: str,
-    stage: Literal["tuning", "result"],
+    stage: Stage,
     settings: Config,
     rates: Sequence[float],
     seeds: Sequence[int],
@@ -280,44 +238,16 @@ def load(
     Raises:
         ConfigError: lists all problems, each with its place.
     """
-    origins: reading.Origins = {}
-    values: dict[str, Any] = {} if file is None else reading.read_mapping(file, origins)
-    of_experiments = {*Config.model_fields} - {*Comparison.model_fields}
-    if file is not None and of_experiments & {*values} and not reading.is_comparison(values):
-        raise ConfigError(
-            f"{file}: this is one experiment, not a comparison",
-            hint=f"a file with the line base: {file.name} beside it compares optimizers on it",
-        )
-    problems, hints = [], []
-    base = values.get("base")
-    own = {"file": base} if isinstance(base, str) else base
-    if file is not None and isinstance(own, dict) and isinstance(own.get("file"), str):
-        lines = {path: line for path, line in origins.items() if path[0] == "base"}
-        try:
-            named = file.parent / own.pop("file")
-            of_file = reading.read_experiment(named, origins, ("base",), above=[file])
-            values["base"] = reading.override(of_file, own, origins, lines, ("base",))
-        except ConfigError as error:  # reported with all other problems
-            problems.append(f"{origins['base',]}: base: {error.message}")
-            hints.append(error.hint)
-            values["base"] = own
-    elif base is None:
-        values["base"] = Comparison().base.model_dump()
-    if options and options.get("protocol") == "paper":
-        values.pop("tuning", None)  # the option overrides the file
-    reading.assign(values, origins, assignments, below="base.")
-    for key, value in (options or {}).items():
-        if value is not None:
-            option = f"--{key.rpartition('.')[2].replace('_', '-')}"
-            reading.put(values, origins, key, value, option)
-    try:
-        settings = reading.build(Comparison, values, origins)
-    except ConfigError as error:
-        problems.append(error.message)
-        hints.append(error.hint)
-    if problems:
-        raise ConfigError("\n".join(problems), hint=hints[0])
-    return settings
+    return study.load(
+        KIND,
+        Comparison,
+        file,
+        base=Comparison().base,
+        assignments=assignments,
+        options=options,
+        # the option overrides the file
+        without=["tuning"] if options and options.get("protocol") == "paper" else [],
+    )
 
 
 def differing(new: Comparison, old: Comparison) -> list[str]:
@@ -325,20 +255,14 @@ def differing(new: Comparison, old: Comparison) -> list[str]:
 
     Optimizers, seeds and the target may differ.
     """
-    free = {"optimizers", "seeds", "target", "base.seed"}
-    here, there = (
-        {
-            key: value
-            for key, value in flat(one.model_dump())
-            if key not in free and not key.startswith("base.checkpoint.")
-        }
-        for one in (new, old)
-    )
-    return [
-        f"{key} was {there.get(key)}, is {here.get(key)}"
-        for key in {**there, **here}
-        if there.get(key) != here.get(key)
-    ]
+    return study.differing(new, old, free=["optimizers", "seeds", "target"])
+
+
+def default_name(settings: Comparison) -> str:
+    """Return a name made of data, code size and protocol."""
+    base = settings.base
+    stem = name_of(base).removesuffix(f"-{base.optimizer.name}-s{base.seed}")
+    return f"compare-{stem}-{settings.protocol}"
 
 
 def scores(outcomes: Sequence[Outcome]) -> dict[float, float]:

@@ -7,8 +7,7 @@ from functools import partial
 from vaectl import experiment
 from vaectl.base.errors import RunError
 from vaectl.base.files import Folder
-from vaectl.comparison import directory, report
-from vaectl.comparison.ledger import write
+from vaectl.comparison import report
 from vaectl.comparison.result import Result
 from vaectl.comparison.summary import Summary, members, summarize
 from vaectl.experiment import FORMATS
@@ -16,6 +15,8 @@ from vaectl.pictures import charts
 from vaectl.pictures.charts import Trace
 from vaectl.runs import metrics
 from vaectl.runs.directory import RunDir
+from vaectl.studies import directory
+from vaectl.studies.ledger import write
 from vaectl.training.events import Phase, Watch, ignore
 
 CAPTIONS = {

@@ -6,18 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vaectl.base.errors import DivergedError, RunError
-from vaectl.comparison.ended import Ended
-from vaectl.comparison.plan import Comparison, Trial
-from vaectl.runs.record import Evaluation
-
-
-class Finished(NamedTuple):
-    """A trial that ended."""
-
-    trial: Trial
-    ended: Ended
-    tested: Evaluation | None
-    """Its best epoch on the test split; None for a trial of the tuning, and if it diverged."""
+from vaectl.comparison.plan import Comparison
+from vaectl.studies.run import Finished
 
 
 class Result(NamedTuple):

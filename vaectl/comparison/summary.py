@@ -12,13 +12,14 @@ import numpy as np
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 
-from vaectl.comparison import plan, statistics
-from vaectl.comparison.ended import Outcome
+from vaectl.comparison import plan
 from vaectl.comparison.result import Result
-from vaectl.comparison.statistics import Interval
 from vaectl.objectives.base import label as term
 from vaectl.runs.metrics import Row, columns
 from vaectl.runs.record import Evaluation, Record
+from vaectl.studies import statistics
+from vaectl.studies.ended import Outcome
+from vaectl.studies.statistics import Interval
 
 Scores = Float[np.ndarray, " seeds"]
 

@@ -32,7 +32,7 @@ def names(given: Given, word: str) -> Sequence[str]:  # noqa: ARG001  # as the o
 def owned(given: Given, word: str) -> Sequence[str]:  # noqa: ARG001  # as the others
     """Return the names of runs and comparisons."""
     entries = _entries(_runs_dir(given))
-    return [path.name for path in entries if _is_run(path) or _is_comparison(path)]
+    return [path.name for path in entries if _is_run(path) or _is_study(path)]
 
 
 def drawable(given: Given, word: str) -> Sequence[str]:
@@ -85,8 +85,8 @@ def _run(given: Given) -> Path:
     return place / name if (place / name).exists() else Path(name).expanduser()
 
 
-def _is_comparison(path: Path) -> bool:
-    return any((path / name).exists() for name in ("comparison.yaml", "trials"))
+def _is_study(path: Path) -> bool:
+    return any((path / name).exists() for name in ("comparison.yaml", "sweep.yaml", "trials"))
 
 
 def _is_run(path: Path) -> bool:

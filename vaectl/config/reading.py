@@ -45,9 +45,13 @@ MOST_VALUES = 1000
 
 BASE = "base"
 """The key of the file whose experiment a file changes."""
-_OF_COMPARISONS = frozenset(
-    ("optimizers", "protocol", "seeds", "tuning", "target", "importance_samples")
-)
+_OF_STUDIES = {
+    "sweep": frozenset(("vary",)),
+    "comparison": frozenset(
+        ("optimizers", "protocol", "seeds", "tuning", "target", "importance_samples")
+    ),
+}
+"""Keys that no experiment has, by the kind of study that has them."""
 
 Kind = TypeVar("Kind", bound=Section)
 
@@ -98,9 +102,10 @@ def of_mapping(values: Mapping[str, Any]) -> Config:
     return build(schema.Config, dict(values), {})
 
 
-def is_comparison(values: Mapping[str, Any]) -> bool:
-    """Tell whether a file is a comparison, by keys that no experiment has."""
-    return isinstance(values.get(BASE), dict) or not _OF_COMPARISONS.isdisjoint(values)
+def study_of(values: Mapping[str, Any]) -> str:
+    """Name the kind of study that a file configures; nothing if it is one experiment."""
+    found = (kind for kind, keys in _OF_STUDIES.items() if not keys.isdisjoint(values))
+    return next(found, "comparison" if isinstance(values.get(BASE), dict) else "")
 
 
 def read_experiment(
@@ -115,14 +120,15 @@ def read_experiment(
         above: the files that are based on this one.
 
     Raises:
-        ConfigError: a file cannot be read, is a comparison, or is based on itself.
+        ConfigError: a file cannot be read, is a study, or is based on itself.
     """
     own: Origins = {}
     values = read_mapping(file, own, below)
-    if is_comparison(values):
+    if kind := study_of(values):
+        command = "sweep" if kind == "sweep" else "compare-optimizers"
         raise ConfigError(
-            f"{file}: this is a comparison, not one experiment",
-            hint=f"vaectl compare-optimizers {shlex.quote(str(file))}",
+            f"{file}: this is a {kind}, not one experiment",
+            hint=f"vaectl {command} {shlex.quote(str(file))}",
         )
     if len(origins) + len(own) > MOST_VALUES:
         raise ConfigError(f"{file}: more than {MOST_VALUES} values, with its bases", hint=_SHORT)

@@ -13,7 +13,7 @@ from vaectl.pictures.canvas import Figure
 from vaectl.pictures.charts import Trace
 from vaectl.pictures.style import DEFAULT, Style
 from vaectl.runs.directory import RunDir, missing_plugs
-from vaectl.runs.find import is_comparison
+from vaectl.runs.find import is_study
 from vaectl.runs.metrics import Row
 
 
@@ -143,7 +143,7 @@ def _label(run: RunDir, several: bool) -> str:
         several: whether there are runs of other places, so that a label has its comparison's name.
     """
     member, parent = re.fullmatch(r"(.+)-s\d+(\.\d+)?", run.name), run.path.resolve().parent
-    if not member or not is_comparison(parent):
+    if not member or not is_study(parent):
         return run.name
     return f"{parent.name}/{member[1]}" if several else member[1]
 

@@ -43,8 +43,8 @@ _KINDS: Mapping[str, Kind] = {
 }
 """The files and folders of a run."""
 
-COMPARISON = "comparison.yaml"
-"""The settings of a comparison; a directory with this file contains runs."""
+STUDIES = {"comparison.yaml": "comparison", "sweep.yaml": "sweep"}
+"""The kinds of studies, by the file of their settings; a directory with one contains runs."""
 
 MOST_BYTES = 2**26
 """Largest evaluation.json that is read; with the largest code it has a fifth of this."""

@@ -14,7 +14,7 @@ from vaectl.base.files import LINK, Folder
 from vaectl.base.nearest import did_you_mean, did_you_mean_path
 from vaectl.config.schema import Config
 from vaectl.objectives.base import label
-from vaectl.runs.directory import COMPARISON, PARTS, RunDir, is_run, missing_plugs
+from vaectl.runs.directory import PARTS, STUDIES, RunDir, is_run, missing_plugs
 from vaectl.runs.record import Record
 
 
@@ -48,7 +48,7 @@ def find(run: str, runs_dir: Path) -> RunDir:
 
     Args:
         run: a path, a name in `runs_dir`, or `latest`, the run that started last; members of
-            comparisons do not count.
+            studies do not count.
         runs_dir: the directory of runs.
 
     Raises:
@@ -69,13 +69,13 @@ def find(run: str, runs_dir: Path) -> RunDir:
         return RunDir(runs_dir / max(known, key=lambda row: row.start or "").name)
     for path in (runs_dir / run, Path(run)):
         if is_run(path):
-            if is_comparison(path.parent) and path.is_symlink():
+            if is_study(path.parent) and path.is_symlink():
                 raise RunError(f"{path}: {LINK}", hint="give the path of the run that it points to")
             return RunDir(path)
-        if is_comparison(path):
+        if is_study(path):
             names = [each for each in Folder(path).names() if is_run(path / each)]
             hint = f"name one of its runs, as {path.name}/{names[0]}" if names else "it has no runs"
-            raise RunError(f"{path}: a comparison, not a run", hint=hint)
+            raise RunError(f"{path}: a {study_at(path)}, not a run", hint=hint)
     raise _unknown(run, runs_dir)
 
 
@@ -91,61 +91,71 @@ def _unknown(run: str, runs_dir: Path) -> RunError:
 
 
 def find_all(run: str, runs_dir: Path) -> list[RunDir]:
-    """Find a run, or all members of a comparison.
+    """Find a run, or all members of a study: a comparison or a sweep.
 
     Args:
-        run: as for `find`, or the path or name of a comparison.
+        run: as for `find`, or the path or name of a study.
         runs_dir: where runs are kept.
 
     Raises:
         RunError: there is none.
     """
     for path in (runs_dir / run, Path(run)):
-        if is_comparison(path):
+        if is_study(path):
             members = [each for each in Folder(path).names() if is_run(path / each)]
             if not members:
                 raise RunError(
-                    f"{path}: a comparison without runs", hint="the command that made it goes on"
+                    f"{path}: a {study_at(path)} without runs",
+                    hint="the command that made it goes on",
                 )
             return [RunDir(path / each) for each in members]
     return [find(run, runs_dir)]
 
 
 def find_either(run: str, runs_dir: Path) -> Path:
-    """Find the directory of a run, as `find` does, or of a comparison.
+    """Find the directory of a run, as `find` does, or of a study.
 
     Raises:
         RunError: there is none.
     """
-    paths = [path for path in (runs_dir / run, Path(run)) if is_comparison(path)]
+    paths = [path for path in (runs_dir / run, Path(run)) if is_study(path)]
     return paths[0] if paths else find(run, runs_dir).path
 
 
-def is_comparison(path: Path) -> bool:
-    """Tell whether a directory is a comparison, even if its settings are missing."""
-    return _exists(path / COMPARISON) or _exists(path / "trials")
+def is_study(path: Path) -> bool:
+    """Tell whether a directory is a comparison or a sweep."""
+    return bool(study_at(path))
+
+
+def study_at(path: Path) -> str:
+    """Return the kind of the study in a directory; nothing if there is none.
+
+    It is "study" if the settings are missing.
+    """
+    found = next((kind for file, kind in STUDIES.items() if _exists(path / file)), "")
+    return found or ("study" if _exists(path / "trials") else "")
 
 
 def refuse_member(run: RunDir) -> None:
-    """Refuse to resume a run of a comparison, whose runs all train for the same epochs.
+    """Refuse to resume a run of a study, which contains its numbers.
 
     Raises:
-        ConfigError: the run belongs to a comparison.
+        ConfigError: the run belongs to a study.
     """
-    comparison = run.path.resolve().parent
-    if is_comparison(comparison):
+    study = run.path.resolve().parent
+    if kind := study_at(study):
         raise ConfigError(
-            f"{run.path} is a run of the comparison {comparison.name}, which contains its "
-            "numbers: it cannot be resumed",
-            hint="copy it out of the comparison and resume the copy, or train its config.yaml "
-            "under another --name",
+            f"{run.path} is a run of the {kind} {study.name}, which contains its numbers: it "
+            "cannot be resumed",
+            hint=f"copy it out of the {kind} and resume the copy, or train its config.yaml under "
+            "another --name",
         )
 
 
 def summaries(runs_dir: Path, pattern: str = "*") -> list[Summary]:
     """Summarize every run whose name matches a glob, sorted by name; broken ones have a problem.
 
-    Runs of a comparison are named NAME/LABEL-sSEED.
+    Runs of a study are named NAME/LABEL-sSEED.
 
     Raises:
         RunError: `runs_dir` exists, but cannot be read as a directory.
@@ -155,14 +165,14 @@ def summaries(runs_dir: Path, pattern: str = "*") -> list[Summary]:
 
 
 def _paths(runs_dir: Path) -> dict[str, Path]:
-    """Return the paths of all runs by name, broken ones and members of comparisons among them.
+    """Return the paths of all runs by name, broken ones and members of studies among them.
 
     Raises:
         RunError: `runs_dir` exists, but cannot be read as a directory.
     """
     try:
         directories = sorted(runs_dir.iterdir())
-        for path in [path for path in directories if is_comparison(path) and path.is_dir()]:
+        for path in [path for path in directories if is_study(path) and path.is_dir()]:
             directories += sorted(path.iterdir())
     except FileNotFoundError:
         return {}

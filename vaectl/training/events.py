@@ -41,11 +41,11 @@ class Phase(NamedTuple):
 
 
 class Planned(NamedTuple):
-    """The total number of members; a later event replaces an earlier one."""
+    """The number of members, and of epochs; a later event replaces an earlier one."""
 
     members: int
     epochs: int
-    """Of each member."""
+    """Those of all members together."""
 
 
 class Started(NamedTuple):
@@ -72,6 +72,8 @@ class Stopped(NamedTuple):
     member: str
     status: Status
     error: str = ""
+    epochs: int | None = None
+    """All epochs of its training; None if that is known since it started."""
 
 
 Event = Note | Warned | Phase | Planned | Started | Chunk | Epoch | Stopped

@@ -2,7 +2,7 @@
 
 trials/KEY.json        a trial, sealed: its curve, and the small files of its run
 trials/KEY.test.json   its evaluation on the test split, sealed
-trials.csv, curves.csv what the trials say, for people; see `vaectl.comparison.views`
+trials.csv, curves.csv what the trials say, for people; see `vaectl.studies.views`
 
 All that a comparison publishes follows from the sealed files. Each is written whole and renamed
 into place: a process that is killed at any moment leaves all trials but the one it was at.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import TypeVar, final
 
@@ -22,11 +22,11 @@ from vaectl.base import seals
 from vaectl.base.errors import RunError, remedy
 from vaectl.base.files import Folder, Kind
 from vaectl.base.formats import refuse_newer
-from vaectl.comparison import views
-from vaectl.comparison.ended import FORMAT_VERSION, Ended, Tested
 from vaectl.data import Dataset
 from vaectl.members.places import MOST_BYTES, unwritable
 from vaectl.runs.checkpoints import DAMAGED
+from vaectl.studies import views
+from vaectl.studies.ended import FORMAT_VERSION, Ended, Tested
 
 FOLDER = "trials"
 
@@ -89,6 +89,18 @@ class Ledger:
             return
         for name, of_view in zip(views.NAMES, columns, strict=True):
             self._append(name, views.text(name, [trial], of_view, header=False))
+
+    def forget(self, trials: Sequence[Ended]) -> None:
+        """Take back trials that are to be trained again.
+
+        Raises:
+            RunError: the views cannot be written.
+        """
+        for trial in trials:
+            del self.ended[trial.key]
+            self._listed.discard(trial.key)
+        if trials:
+            self._show()
 
     def discard(self, key: str, why: str) -> None:
         """Take back a trial that turns out not to be what it should be; it is trained again.

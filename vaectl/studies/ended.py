@@ -19,10 +19,10 @@ from vaectl.runs import metrics
 from vaectl.runs.checkpoints import Info
 from vaectl.runs.metrics import SPLITS, Row, StoredRow
 from vaectl.runs.record import Evaluation, Positive, Record
+from vaectl.studies.trial import Stage
 
 FORMAT_VERSION = 3
 
-Stage = Literal["tuning", "result"]
 Key = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 
 
@@ -66,7 +66,7 @@ class Ended(BaseModel):
 
     format_version: int = FORMAT_VERSION
     key: Key
-    """`plan.Trial.key`."""
+    """`Trial.key`."""
     number: Positive
     """Trials are listed in the order in which they ended."""
     label: str

@@ -6,15 +6,15 @@ from typing import final
 
 from vaectl.base.errors import DivergedError, RunError
 from vaectl.base.files import Folder
-from vaectl.comparison import members
-from vaectl.comparison.ended import Ended, Tested
-from vaectl.comparison.ledger import Ledger
-from vaectl.comparison.plan import Trial
 from vaectl.evaluation import assess as assessment
 from vaectl.runs import trained
 from vaectl.runs.checkpoints import Info
 from vaectl.runs.directory import RunDir
 from vaectl.runs.record import Evaluation
+from vaectl.studies import trial_runs
+from vaectl.studies.ended import Ended, Tested
+from vaectl.studies.ledger import Ledger
+from vaectl.studies.trial import Trial
 from vaectl.training.events import Note, Phase, Warned, Watch
 
 SAMPLES, SEED = 1, 0
@@ -50,12 +50,12 @@ class Tests:
         checkpoint = None if ended.error else ended.checkpoint
         found = None
         try:
-            for file in members.mend(run, ended):
+            for file in trial_runs.mend(run, ended):
                 sealed = self._ledger.file(ended.key)
                 self._watch(Warned(f"{file}: changed or gone: made again from {sealed}"))
             if checkpoint:
                 found = self._tested(trial, ended, checkpoint)
-            members.check_checkpoints(run, ended)
+            trial_runs.check_checkpoints(run, ended)
             if checkpoint and found is None:
                 found = self._test(trial, ended, checkpoint)
         except (RunError, DivergedError) as error:  # the others are evaluated all the same

@@ -12,10 +12,10 @@ from pathlib import Path
 from vaectl.base import seals
 from vaectl.base.errors import RunError
 from vaectl.base.files import Folder
-from vaectl.comparison.ended import Ended
-from vaectl.comparison.ledger import write
 from vaectl.members.places import content, unwritable
 from vaectl.runs.checkpoints import DAMAGED, Info, is_intact
+from vaectl.studies.ended import Ended
+from vaectl.studies.ledger import write
 
 
 def is_there(run: Folder, trial: Ended) -> bool:

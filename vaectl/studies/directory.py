@@ -1,84 +1,102 @@
-"""The directory of a comparison: recognizing, locking and emptying it."""
+"""The directory of a study: recognizing, locking and emptying it."""
 
 from __future__ import annotations
 
 import errno
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
 from vaectl.base.errors import ConfigError, RunError, remedy
 from vaectl.base.files import LINK, Folder, make_directory
-from vaectl.comparison import plan
-from vaectl.comparison.ledger import FOLDER, is_sealed, write
-from vaectl.comparison.plan import Comparison
-from vaectl.comparison.unsealed import IMPORTING
+from vaectl.base.section import Section
 from vaectl.config import reading
-from vaectl.config.naming import name_of
 from vaectl.members.places import is_member, unwritable
 from vaectl.runs import belongings
 from vaectl.runs.belongings import JSON, Made
-from vaectl.runs.directory import COMPARISON, RunDir, refuse_others
+from vaectl.runs.directory import STUDIES, RunDir, refuse_others
+from vaectl.studies.ledger import FOLDER, is_sealed, write
+from vaectl.studies.unsealed import IMPORTING
 
 MADE: Made = {
-    r"comparison\.yaml": rb"# the resolved configuration of ",
+    r"(comparison|sweep)\.yaml": rb"# the resolved configuration of ",
     r"trials\.csv": rb"key,label,stage,",
     r"curves\.csv": rb"key,epoch,step,",
     r"summary\.json": JSON,
     r"report\.html": rb"<!doctype html>.*<title>",
 }
 TRIALS: Made = {r"[0-9a-f]{16}(\.test)?\.json": JSON}
-CHARTS = belongings.drawn(("curves", "curves-seconds", "ranks", "learning-rates", "budget"))
+CHARTS = belongings.drawn(
+    (
+        *("curves", "curves-seconds", "ranks", "learning-rates", "budget"),
+        *("effects", "responses", "parallel"),
+    )
+)
 _PLACES: Mapping[str, Made] = {"": MADE, FOLDER: TRIALS, IMPORTING: TRIALS, "figures": CHARTS}
-"""The files that a comparison writes, by folder."""
+"""The files that a study writes, by folder."""
 
 
-def default_name(settings: Comparison) -> str:
-    """Return a name made of data, code size and protocol."""
-    base = settings.base
-    stem = name_of(base).removesuffix(f"-{base.optimizer.name}-s{base.seed}")
-    return f"compare-{stem}-{settings.protocol}"
+class Kind(NamedTuple):
+    """A kind of study."""
+
+    name: str
+    """What messages call it."""
+    command: str
+    """The command that makes it, and continues it."""
+    load: Callable[[Path], Any]
+    """Reads its settings."""
+    differing: Callable[[Any, Any], list[str]]
+    """Returns the settings that keep two of them from sharing trials, with both values."""
+
+    @property
+    def file(self) -> str:
+        """The file of its settings."""
+        return next(file for file, name in STUDIES.items() if name == self.name)
 
 
-def check(settings: Comparison, path: Path, *, force: bool) -> None:
-    """Refuse a directory that does not belong to this comparison.
+def check(kind: Kind, settings: Section, path: Path, *, force: bool) -> None:
+    """Refuse a directory that does not belong to this study.
 
     Raises:
-        ConfigError: it contains something else, or a comparison with other settings.
+        ConfigError: it contains something else, or a study with other settings.
         RunError: the directory or its settings cannot be read, or `force` would empty a link.
     """
-    file = path / COMPARISON
+    file = path / kind.file
     try:
         written, there = file.exists(), path.exists()
-        # comparison.yaml may be missing
+        other = next((name for f, name in STUDIES.items() if (path / f).exists()), kind.name)
+        # its settings may be missing
         known = written or any(is_sealed(child.name) for child in (path / FOLDER).glob("*.json"))
         # a process that was killed early leaves a lock, or an incomplete file
         empty = path.is_dir() and all(child.name.startswith(".") for child in path.iterdir())
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}", hint=remedy(error)) from None
+    if other != kind.name:
+        raise ConfigError(f"{path} is a {other}, not a {kind.name}", hint="choose another --name")
     if there and not known and not empty:
-        raise ConfigError(f"{path} is not a comparison", hint="choose another --name")
+        raise ConfigError(f"{path} is not a {kind.name}", hint="choose another --name")
     if known and force and path.is_symlink():
         raise RunError(
             f"{path} is a link, and --force deletes nothing behind one",
             hint="choose another --name, or remove the link",
         )
-    if written and not force and (differing := plan.differing(settings, _settings(file))):
+    if written and not force and (differing := kind.differing(settings, _settings(kind, file))):
         raise ConfigError(
-            f"{path} is a comparison with other settings: {', '.join(differing)}",
+            f"{path} is a {kind.name} with other settings: {', '.join(differing)}",
             hint="choose another --name, give the old values (--set for those of base), "
             f"or start again with --force; if {file} was edited, remove it, and the same command "
             "writes it again",
         )
 
 
-def _settings(file: Path) -> Comparison:
+def _settings(kind: Kind, file: Path) -> Any:
     try:
-        return plan.load(file)
+        return kind.load(file)
     except ConfigError as error:
         raise RunError(
             error.message, hint=f"remove {file}, and the same command writes it again"
@@ -114,7 +132,7 @@ def locked(path: Path, *, force: bool) -> Iterator[list[str]]:
 
 
 def remove(path: Path) -> list[str]:
-    """Remove a comparison, or the files and runs in it that vaectl made; return all other paths.
+    """Remove a study, or the files and runs in it that vaectl made; return all other paths.
 
     Raises:
         RunError: another process writes in it, it is a link, or a file cannot be removed.
@@ -133,7 +151,7 @@ def remove(path: Path) -> list[str]:
 
 
 def _check_links(folder: Folder) -> None:
-    """Refuse links in the place of the comparison's files.
+    """Refuse links in the place of the study's files.
 
     Raises:
         OSError: there is a link.
@@ -145,7 +163,7 @@ def _check_links(folder: Folder) -> None:
 
 
 def _remove_halves(folder: Folder) -> None:
-    """Remove what a killed comparison left incomplete.
+    """Remove what a killed study left incomplete.
 
     Raises:
         OSError: it cannot be removed.
@@ -191,9 +209,9 @@ def _clear(folder: Folder) -> list[str]:
     return left
 
 
-def write_settings(path: Path, settings: Comparison) -> None:
-    """Write comparison.yaml, whose header shows the command that continues it."""
+def write_settings(kind: Kind, path: Path, settings: Section) -> None:
+    """Write the settings, below the command that continues the study."""
     header = f"the resolved configuration of {path.name}; to continue it:\n"
-    file, runs_dir = shlex.quote(str(path / COMPARISON)), shlex.quote(str(path.parent))
-    header += f"vaectl compare-optimizers {file} --runs-dir {runs_dir} --name {path.name}"
-    write(Folder(path), COMPARISON, reading.dump(settings, header))
+    file, runs_dir = shlex.quote(str(path / kind.file)), shlex.quote(str(path.parent))
+    header += f"{kind.command} {file} --runs-dir {runs_dir} --name {path.name}"
+    write(Folder(path), kind.file, reading.dump(settings, header))

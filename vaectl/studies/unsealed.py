@@ -8,14 +8,14 @@ from pydantic import ValidationError
 
 from vaectl.base.errors import VaectlError
 from vaectl.base.files import Folder
-from vaectl.comparison import views
-from vaectl.comparison.ended import Ended, Outcome
-from vaectl.comparison.ledger import FOLDER, write_sealed
-from vaectl.comparison.plan import Trial
 from vaectl.config import reading
 from vaectl.members.places import FILES, MOST_BYTES, checkpoint_file, unwritable
 from vaectl.runs.checkpoints import kept
 from vaectl.runs.metrics import Row
+from vaectl.studies import views
+from vaectl.studies.ended import Ended, Outcome
+from vaectl.studies.ledger import FOLDER, write_sealed
+from vaectl.studies.trial import Trial
 
 IMPORTING = f".{FOLDER}"
 """The folder of the sealed trials until all of them are sealed."""

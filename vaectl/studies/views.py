@@ -17,9 +17,9 @@ from pydantic import TypeAdapter
 
 from vaectl.base.errors import RunError, remedy
 from vaectl.base.files import Folder
-from vaectl.comparison.ended import Ended, Outcome
 from vaectl.runs import metrics
 from vaectl.runs.metrics import Row
+from vaectl.studies.ended import Ended, Outcome
 
 NAMES = ("trials.csv", "curves.csv")
 

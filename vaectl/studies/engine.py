@@ -1,0 +1,239 @@
+"""The engine of studies: trials that are missing go to a pool; what ends is sealed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import final
+
+from vaectl.base.files import Folder
+from vaectl.data import Dataset
+from vaectl.executors.base import Lost, Pool
+from vaectl.experiment import Stopping
+from vaectl.members.job import Done, Wanted
+from vaectl.objectives.base import label as label_of
+from vaectl.studies import trial_runs
+from vaectl.studies.ended import Ended
+from vaectl.studies.ledger import Ledger
+from vaectl.studies.trial import Trial
+from vaectl.training.events import Note, Phase, Planned, Stopped, Warned, Watch
+
+TRIES = 3
+"""How often a member is trained whose worker ends."""
+
+Steps = Iterator[list[Trial]]
+"""Trials of one part of a study; each list is wanted when all before it have ended.
+
+The trials of a list differ in seed and learning rate alone."""
+
+
+@final
+class Engine:
+    """A study under way."""
+
+    def __init__(
+        self, folder: Folder, dataset: Dataset, ledger: Ledger, watch: Watch, stopping: Stopping
+    ) -> None:
+        """Prepare to train.
+
+        Args:
+            folder: of the study.
+            dataset: what is trained on.
+            ledger: where trials are sealed.
+            watch: told of what goes on.
+            stopping: tells whether a signal has asked to stop.
+        """
+        self.watch = watch
+        self.lost: dict[Trial, str] = {}
+        """Trials that were given up, because their workers ended; and why."""
+        self._folder, self._dataset, self._ledger = folder, dataset, ledger
+        self._stopping = stopping
+        self._tries: defaultdict[Trial, int] = defaultdict(int)
+        self._members = self._epochs = 0
+
+    def key(self, trial: Trial) -> str:
+        """Return the key of a trial in the ledger, perhaps the one that an older vaectl gave it."""
+        keys, ledger = trial.keys(self._dataset.fingerprint), self._ledger
+        known = (key for key in keys if key in ledger.ended or ledger.was_sealed(key))
+        return next(known, keys[0])
+
+    def ended(self, trial: Trial) -> Ended:
+        """Return the result of a trial that ended."""
+        return self._ledger.ended[self.key(trial)]
+
+    def plan(self, members: int, epochs: int) -> None:
+        """Tell that there are so many more members, or fewer, and epochs of all of them."""
+        self._members += members
+        self._epochs += epochs
+        self.watch(Planned(self._members, self._epochs))
+
+    def run(self, pool: Pool, parts: Iterable[Steps]) -> list[Trial]:
+        """Train what is missing; return all trials, those among them that were given up.
+
+        A part goes on until it waits for trials that are under way; then the next one has its
+        turn. So one worker does all of a part before it begins another.
+        """
+        opened: list[_Part] = []
+        active: list[_Part] = []
+        others = iter(parts)
+
+        def next_part() -> _Part | None:
+            for part in [*active]:
+                if self._has_work(part):
+                    return part
+                if part.over:
+                    active.remove(part)
+            for steps in others:
+                opened.append(_Part(steps))
+                if self._has_work(opened[-1]):
+                    active.append(opened[-1])
+                    return opened[-1]
+            return None
+
+        training: dict[str, tuple[_Part, Trial]] = {}
+        while True:
+            while pool.room and (part := next_part()):
+                self._leave_if_asked()
+                chosen, part.missing = part.missing[: pool.most], part.missing[pool.most :]
+                part.training |= {*chosen}
+                training |= {member(trial): (part, trial) for trial in chosen}
+                self._submit(pool, chosen)
+            if not training:
+                self._leave_if_asked()
+                return [trial for part in opened for trial in part.trials]
+            message = pool.receive()
+            match message:
+                case Done():
+                    part, trial = training.pop(message.member)
+                    part.training.remove(trial)
+                    self._end(trial, message)
+                case Lost(members, why):
+                    for name in members:
+                        part, trial = training.pop(name)
+                        part.training.remove(trial)
+                        if self._is_tried_again(trial, why):
+                            part.missing.append(trial)
+                        else:
+                            part.stuck = True
+                case None:
+                    pass
+                case _:
+                    self.watch(message)
+
+    def _has_work(self, part: _Part) -> bool:
+        """Tell whether a part has trials to train; if it waits for none, ask it for more."""
+        while not part.missing and not part.training and not part.over:
+            wanted = None if part.stuck else next(part.steps, None)
+            if wanted is None:
+                part.over = True
+                return False
+            part.trials += wanted
+            for trial in wanted:
+                if self.is_done(trial):
+                    self.watch(Stopped(member(trial), "finished", epochs=trial.settings.epochs))
+                else:
+                    part.missing.append(trial)
+        return bool(part.missing)
+
+    def _submit(self, pool: Pool, chosen: Sequence[Trial]) -> None:
+        for trial in chosen:
+            self._tell_why(trial)
+        if pool.most > 1:
+            self.watch(Phase(f"{chosen[0].label}: {len(chosen)} member{'s' * (len(chosen) > 1)}"))
+        pool.submit([_wanted(trial) for trial in chosen])
+
+    def _is_tried_again(self, trial: Trial, why: str) -> bool:
+        """Tell whether a trial whose worker ended is trained again."""
+        self._tries[trial] += 1
+        if self._tries[trial] < TRIES:
+            self.watch(Warned(f"{trial}: {why}; it is tried again"))
+            return True
+        self.lost[trial] = f"its worker ended {TRIES} times: {why}"
+        self.watch(Stopped(member(trial), "failed", why, trial.settings.epochs))
+        return False
+
+    def _end(self, trial: Trial, done: Done) -> None:
+        """Seal a trial that ended."""
+        settings = trial.settings
+        ended = Ended(
+            key=self.key(trial),
+            number=self._ledger.next_number,
+            label=trial.label,
+            stage=trial.stage,
+            optimizer=settings.optimizer.name,
+            learning_rate=trial.learning_rate,
+            seed=settings.seed,
+            error=done.error,
+            quantity=settings.objective.chosen.best,
+            rows=list(done.rows),
+            files=dict(done.files),
+        )
+        self._ledger.add(ended)
+        quantity = label_of(ended.quantity)
+        came_to = done.error or f"best validation {quantity} {ended.outcome.best:.2f}"
+        self.watch(Note(f"{trial}: {came_to}"))
+
+    def is_done(self, trial: Trial) -> bool:
+        """Tell whether a trial is sealed, and its run is there if it leaves one.
+
+        What is sealed under its key, but is not of this trial, is discarded.
+        """
+        key = self.key(trial)
+        ended = self._ledger.ended.get(key)
+        if ended is None:
+            return False
+        settings = trial.settings
+        asked = trial.stage, settings.optimizer.name, trial.learning_rate, settings.seed
+        told = ended.stage, ended.optimizer, ended.learning_rate, ended.seed
+        whole = ended.epochs < settings.epochs if ended.error else ended.epochs == settings.epochs
+        if asked != told or not whole:
+            self._ledger.discard(key, f"not of {trial}")
+            return False
+        if trial.stage == "tuning":
+            return True
+        # under another label it left another run
+        run = self._folder.folder(trial.run_name)
+        return ended.label == trial.label and trial_runs.is_there(run, ended)
+
+    def _tell_why(self, trial: Trial) -> None:
+        """Tell of a trial that is trained again because something of it is gone."""
+        key, run = self.key(trial), self._folder.path / trial.run_name
+        ended, file = self._ledger.ended.get(key), self._ledger.file(key)
+        if ended is None and self._ledger.was_sealed(key):
+            what = "damaged or changed" if file.exists() else "gone"
+            self.watch(Warned(f"{file}: {what}: {trial} is trained again"))
+        if ended is not None and ended.label == trial.label and not run.exists():
+            self.watch(Warned(f"{run}: gone: {trial} is trained again"))
+
+    def _leave_if_asked(self) -> None:
+        if self._stopping():
+            raise KeyboardInterrupt  # the first signal only asked to stop
+
+
+def member(trial: Trial) -> str:
+    """Return a short name that tells a trial from all others."""
+    of_tuning = f" at {trial.learning_rate:g}" if trial.stage == "tuning" else ""
+    return trial.run_name + of_tuning
+
+
+def _wanted(trial: Trial) -> Wanted:
+    run = trial.run_name if trial.stage == "result" else None
+    return Wanted(member(trial), trial.settings, run)
+
+
+@final
+class _Part:
+    """A part of the study under way."""
+
+    def __init__(self, steps: Steps) -> None:
+        self.steps = steps
+        self.trials: list[Trial] = []
+        """All trials that it has asked for."""
+        self.missing: list[Trial] = []
+        """Those to train."""
+        self.training: set[Trial] = set()
+        """Those under way."""
+        self.stuck = False
+        """True if a trial that it waits for was given up: it cannot go on."""
+        self.over = False
+        """True if nothing of it is left to train."""

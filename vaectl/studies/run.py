@@ -1,0 +1,229 @@
+"""Run a study: the trials that are missing, then the test split, once.
+
+runs/<name>/
+  comparison.yaml    the resolved configuration, or sweep.yaml; the command on it continues
+  trials/            every trial, sealed; see `vaectl.studies.ledger`
+  trials.csv         one row per trial, for people
+  curves.csv         one row per trial, epoch and split, for people
+  <label>-s<seed>/   an ordinary run per trial that leaves one
+  summary.json       statistics
+  figures/           curves and statistics, drawn
+  report.html        all of it on one page
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import jax
+
+from vaectl import data
+from vaectl.base import devices
+from vaectl.base.devices import DeviceKind
+from vaectl.base.errors import InterruptedRunError
+from vaectl.base.files import Folder
+from vaectl.base.interrupts import asked_to_stop
+from vaectl.base.section import Section
+from vaectl.config.meaning import notes
+from vaectl.config.schema import Config
+from vaectl.executors import Executor, default
+from vaectl.executors.base import Surroundings
+from vaectl.experiment import Task
+from vaectl.runs import environment
+from vaectl.runs import resume as resumption
+from vaectl.runs.checkpoints import check_place
+from vaectl.runs.directory import check_name
+from vaectl.runs.record import Device, Evaluation
+from vaectl.sinks.base import Sink
+from vaectl.studies import directory, unsealed
+from vaectl.studies.directory import Kind
+from vaectl.studies.ended import Ended
+from vaectl.studies.engine import Engine, Steps
+from vaectl.studies.ledger import Ledger
+from vaectl.studies.testing import Tests
+from vaectl.studies.trial import Trial
+from vaectl.training import footprint
+from vaectl.training.events import Note, Phase, Warned, Watch, ignore
+from vaectl.training.program import Program
+
+
+class Study(ABC):
+    """What is trained, and why."""
+
+    kind: ClassVar[Kind]
+    settings: Section
+    """The configuration."""
+    base: Config
+    """The experiment that its trials vary."""
+    default_name: str
+    """The name of its directory if none is given."""
+    importance_samples: int
+    """K of the importance-weighted bound on the test split."""
+
+    @property
+    @abstractmethod
+    def experiments(self) -> Iterable[Config]:
+        """Its experiments, at one seed each: each must fit into the memory."""
+
+    @abstractmethod
+    def parts(self, engine: Engine) -> Iterable[Steps]:
+        """Yield its parts, and tell the engine how much they are."""
+
+    def check(self, engine: Engine) -> None:  # noqa: B027  # most can do without lost trials
+        """Refuse to go on, now that all has been trained."""
+
+    @abstractmethod
+    def tested(self, found: Sequence[Finished]) -> Sequence[Finished]:
+        """Return the trials whose best models are evaluated on the test split."""
+
+
+class Finished(NamedTuple):
+    """A trial that ended."""
+
+    trial: Trial
+    ended: Ended
+    tested: Evaluation | None = None
+    """Its best epoch on the test split; None if it is not evaluated there, or diverged."""
+
+
+class Outcome(NamedTuple):
+    """What has become of a study."""
+
+    path: Path
+    trials: list[Finished]
+    """The trials that ended, in the order of the configuration."""
+    problems: list[str]
+    """Why runs are damaged, or could not be evaluated."""
+    lost: list[str]
+    """The trials that were given up, because their workers ended; and why."""
+
+
+def run(
+    study: Study,
+    *,
+    runs_dir: Path,
+    name: str | None = None,
+    force: bool = False,
+    retry: bool = False,
+    device_kind: DeviceKind = "auto",
+    executor: Executor | None = None,
+    sinks: Sequence[Sink] = (),
+    watch: Watch = ignore,
+) -> Outcome:
+    """Train all members that have not been trained, and evaluate the best models.
+
+    Args:
+        study: what is trained.
+        runs_dir: where the study's directory goes.
+        name: of the directory; None for one made from the settings.
+        force: whether a study of that name is begun again.
+        retry: whether trials that diverged are trained again.
+        device_kind: `auto`, `cpu` or `gpu`.
+        executor: where members train; None for the default.
+        sinks: follow the members of the result.
+        watch: told of what goes on.
+
+    Raises:
+        ConfigError: no such device, more than its memory holds, an unusable name, or that of a
+            study by other settings.
+        DataError: the data set is missing or broken.
+        RunError: the directory cannot be written, or another process writes in it.
+        InterruptedRunError: SIGINT or SIGTERM; the same command continues.
+    """
+    kind, settings = study.kind, study.settings
+    check_name(runs_dir / "-", name, force=False)  # only the name: what has it is judged below
+    path = runs_dir / (name or study.default_name)
+    check_place(path, to_save=True)
+    directory.check(kind, settings, path, force=force)
+    executor = executor or default()
+    task = prepare(study, device_kind, executor, watch)
+
+    def tell(text: str) -> None:
+        watch(Warned(text))
+
+    with asked_to_stop() as stopping, directory.locked(path, force=force) as left_alone:
+        for left in left_alone:
+            tell(f"{left}: not vaectl's, and left alone")
+        if not force:
+            directory.check(kind, settings, path, force=False)  # another process may have been here
+        directory.write_settings(kind, path, settings)  # first: by this it is a study
+        folder = Folder(path)
+        left_out = unsealed.seal(folder, tell)
+        ledger = Ledger(folder, tell, left_out)
+        ledger.check_data(study.base.data.source, task.dataset)
+        if retry:
+            ledger.forget([trial for trial in ledger.ended.values() if trial.error])
+        engine = Engine(folder, task.dataset, ledger, watch, stopping)
+        try:
+            surroundings = Surroundings(task, folder, sinks, stopping)
+            with executor.open(surroundings) as pool:
+                for difference in _differences(ledger, pool.place):
+                    tell(f"since trials that are there, {difference}")
+                planned = engine.run(pool, study.parts(engine))
+            study.check(engine)
+            found = [Finished(t, engine.ended(t)) for t in planned if t not in engine.lost]
+            tests = Tests(
+                folder,
+                ledger,
+                watch,
+                images=len(task.dataset.test.images),
+                importance_samples=study.importance_samples,
+            )
+            tested: dict[Trial, Evaluation | None] = {}
+            with jax.default_device(task.device):
+                for trial, ended, _ in study.tested(found):
+                    if stopping():
+                        raise KeyboardInterrupt
+                    tested[trial] = tests.of(trial, ended)
+        except KeyboardInterrupt:
+            raise InterruptedRunError(
+                f"interrupted; trials that are done: {len(ledger.ended)}",
+                hint="the same command continues after them, and with what was under way from its "
+                "last checkpoint",
+            ) from None
+        ledger.sync()
+        lost = [f"{trial}: {why}" for trial, why in engine.lost.items()]
+        trials = [each._replace(tested=tested.get(each.trial)) for each in found]
+        return Outcome(path, trials, tests.problems, lost)
+
+
+def prepare(study: Study, device_kind: DeviceKind, executor: Executor, watch: Watch) -> Task:
+    """Choose the device and read the data; check that every experiment fits.
+
+    Raises:
+        ConfigError: no such device, or an experiment needs more memory than there is.
+        DataError: the data set is missing or broken.
+    """
+    device = devices.select(device_kind)
+    executor.check(device)
+    watch(Phase(f"reading {study.base.data.source}"))
+    dataset = data.load(study.base.data)
+    held_out = len(dataset.validation.images)
+    programs = dict.fromkeys(program_of(one, dataset) for one in study.experiments)
+    for each in programs:
+        each.check_steps()
+    with jax.default_device(device):  # as in training: what is traced here is not traced again
+        # each is checked, whatever another one needs
+        streamed = {
+            footprint.check_training(each, held_out, device, executor.processes)
+            for each in programs
+        }
+    for note in (*dataset.notes, *notes(study.base)):
+        watch(Note(f"note: {note}"))
+    return Task(study.base, dataset, device, any(streamed), watch)
+
+
+def program_of(settings: Config, dataset: data.Dataset) -> Program:
+    """Return the program that an experiment compiles to."""
+    return Program.of(settings, images=len(dataset.train.images), image_shape=dataset.image_shape)
+
+
+def _differences(ledger: Ledger, place: Device) -> list[str]:
+    """Say what differs from when the trials that are there ran, and may change last bits."""
+    records = [trial.record for trial in ledger.ended.values() if trial.record]
+    versions = environment.versions()
+    found = [each for r in records for each in resumption.differences(r, versions, place)]
+    return list(dict.fromkeys(found))

@@ -1,0 +1,132 @@
+"""What the configurations of studies have in common, and reading them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from vaectl.base.errors import ConfigError
+from vaectl.base.section import Section, flat
+from vaectl.config import reading
+from vaectl.config.schema import Config
+
+MOST_SEEDS = 200
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Study = TypeVar("Study", bound=Section)
+
+
+def counted_from(first: int) -> BeforeValidator:
+    """Let a number stand for a list of so many seeds, from `first` on."""
+
+    def listed(value: object) -> object:
+        if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_SEEDS:
+            return list(range(first, first + value))
+        if not isinstance(value, list) or not value or len({*map(repr, value)}) < len(value):
+            raise PydanticCustomError(
+                "seeds", f"should be a number from 1 to {MOST_SEEDS}, or a list of different seeds"
+            )
+        return value
+
+    return BeforeValidator(listed)
+
+
+def load(
+    kind: str,
+    model: type[Study],
+    file: Path | None,
+    *,
+    base: Config,
+    assignments: Sequence[str] = (),
+    options: Mapping[str, object] | None = None,
+    without: Sequence[str] = (),
+    takes_experiments: bool = False,
+) -> Study:
+    """Read a study (or the default), apply overrides, validate everything once.
+
+    Args:
+        kind: what messages call it.
+        model: its configuration, which has the key `base`.
+        file: a YAML file; None for the built-in default.
+        base: the experiment of a study that names none.
+        assignments: `dotted.key=value` for the base experiment.
+        options: dotted key of the study to value; None: not given.
+        without: keys of the file that an option makes void.
+        takes_experiments: whether the file may be one experiment, which is then the base.
+
+    Raises:
+        ConfigError: lists all problems, each with its place.
+    """
+    origins: reading.Origins = {}
+    values: dict[str, Any] = {} if file is None else reading.read_mapping(file, origins)
+    found = reading.study_of(values)
+    if file is not None and found and not {*values} <= {*model.model_fields} and found != kind:
+        raise ConfigError(
+            f"{file}: this is a {found}, not a {kind}", hint=f"give the file of a {kind}"
+        )
+    if file is not None and not found and {*Config.model_fields} & {*values}:
+        if not takes_experiments:
+            raise ConfigError(
+                f"{file}: this is one experiment, not a {kind}",
+                hint=f"a file with the line base: {file.name} beside it makes a {kind} of it",
+            )
+        origins = {("base",): f"{file}:1"}
+        values = {"base": str(file.absolute())}
+    problems, hints = [], []
+    own = values.get("base")
+    own = {"file": own} if isinstance(own, str) else own
+    if file is not None and isinstance(own, dict) and isinstance(own.get("file"), str):
+        lines = {path: line for path, line in origins.items() if path[0] == "base"}
+        try:
+            named = file.parent / own.pop("file")
+            above = [] if named == file.absolute() else [file]
+            of_file = reading.read_experiment(named, origins, ("base",), above=above)
+            values["base"] = reading.override(of_file, own, origins, lines, ("base",))
+        except ConfigError as error:  # reported with all other problems
+            problems.append(f"{origins['base',]}: base: {error.message}")
+            hints.append(error.hint)
+            values["base"] = own
+    elif own is None:
+        values["base"] = base.model_dump()
+    for key in without:
+        values.pop(key, None)
+    reading.assign(values, origins, assignments, below="base.")
+    for key, value in (options or {}).items():
+        if value is not None:
+            option = f"--{key.rpartition('.')[2].replace('_', '-')}"
+            reading.put(values, origins, key, value, option)
+    try:
+        settings = reading.build(model, values, origins)
+    except ConfigError as error:
+        problems.append(error.message)
+        hints.append(error.hint)
+    if problems:
+        raise ConfigError("\n".join(problems), hint=hints[0])
+    return settings
+
+
+def differing(new: Section, old: Section, free: Sequence[str]) -> list[str]:
+    """Return the settings that keep two studies from sharing trials, with both values.
+
+    Args:
+        new: the study that is asked for.
+        old: the study that is there.
+        free: keys that may differ.
+    """
+    here, there = (
+        {
+            key: value
+            for key, value in flat(one.model_dump())
+            if key not in {*free, "base.seed"} and not key.startswith("base.checkpoint.")
+        }
+        for one in (new, old)
+    )
+    return [
+        f"{key} was {there.get(key)}, is {here.get(key)}"
+        for key in {**there, **here}
+        if there.get(key) != here.get(key)
+    ]
