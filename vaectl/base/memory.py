@@ -42,7 +42,7 @@ def excess(need: int, there: int | None = None) -> str:
     there = total() if there is None else there
     if need <= there:
         return ""
-    return f"needs about {_text(need)} of memory, but only {_text(there)} are available"
+    return f"needs about {text(need)} of memory, but only {text(there)} are available"
 
 
 def _limits(root: Path) -> Iterator[int]:
@@ -57,7 +57,8 @@ def _limits(root: Path) -> Iterator[int]:
                         yield int((place / name).read_text())
 
 
-def _text(size: float) -> str:
+def text(size: float) -> str:
+    """Return a number of bytes as text."""
     for unit in ("KiB", "MiB", "GiB"):
         size /= 1024
         if size < 1000:

@@ -14,6 +14,7 @@ from vaectl.base.terminal import say
 from vaectl.cli import train  # noqa: F401
 from vaectl.cli import demo  # noqa: F401
 from vaectl.cli import compare  # noqa: F401
+from vaectl.cli import sweep  # noqa: F401
 from vaectl.cli import look  # noqa: F401
 from vaectl.cli import evaluate  # noqa: F401
 from vaectl.cli import explore  # noqa: F401

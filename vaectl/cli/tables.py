@@ -23,7 +23,10 @@ if TYPE_CHECKING:  # these load JAX
     from vaectl.bench.report import Bench
     from vaectl.comparison.summary import Summary as Comparison
     from vaectl.export import Exported
+    from vaectl.sweeps.summary import Summary as Sweep
 
+_BEST_POINTS = 10
+"""The most points of a sweep in a table."""
 _WIDTH_WITHOUT_TERMINAL = 1000
 _LONG_NAME = 40
 """Most characters of a run's name where a terminal is narrow."""
@@ -248,7 +251,8 @@ def _work_table(heading: str, rows: Sequence[Work]) -> Table:
 
 def show_comparison(c: Comparison) -> None:
     """Print a table of the optimizers, the paired differences, and the verdict."""
-    from vaectl.comparison.summary import cells, headings, interval
+    from vaectl.comparison.summary import cells, headings
+    from vaectl.studies.statistics import shown
 
     seeds, brackets = len(c.seeds), f" [{c.intervals}]" if len(c.seeds) > 1 else ""
     show(
@@ -264,7 +268,7 @@ def show_comparison(c: Comparison) -> None:
         table.add_row(heading, *map(Text, row))
     _print(table)
     for pair in c.pairs:
-        found = interval(pair.difference)
+        found = shown(pair.difference)
         higher = f"; higher at {pair.probability:.0%} of seeds" if pair.difference else ""
         show(f"{pair.a} - {pair.b}: {found}{higher}")
     if c.places > 1:
@@ -272,6 +276,51 @@ def show_comparison(c: Comparison) -> None:
     for trial in c.diverged:
         show(f"diverged: {trial}")
     show(c.verdict)
+
+
+def show_sweep(s: Sweep) -> None:
+    """Print the best points, the effects of what varies, and the verdict."""
+    from vaectl.objectives.base import label
+    from vaectl.studies.statistics import shown
+    from vaectl.sweeps.summary import value_of
+
+    seeds, brackets = len(s.seeds), f" [{s.intervals}]" if len(s.seeds) > 1 else ""
+    show(
+        f"{s.name}: {s.points:,} points, {seeds} seed{'s' * (seeds > 1)}, {s.trials:,} trials; "
+        f"nats per image{brackets}"
+    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("", *s.keys, f"best validation {label(s.quantity)}", "seeds"):
+        table.add_column(Text(visible(heading)), justify="right", overflow="fold")
+    for rank, point in enumerate(s.ranked[:_BEST_POINTS], 1):
+        trained = f"{seeds - point.diverged - point.missing} of {seeds}"
+        values = [Text(visible(value_of(point.values[key]))) for key in s.keys]
+        table.add_row(str(rank), *values, Text(shown(point.score)), trained)
+    _print(table)
+    if len(s.ranked) > _BEST_POINTS:
+        show(f"the best {_BEST_POINTS} of {len(s.ranked):,} points; points.csv has all trials\n")
+    if s.effects:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("key")
+        for heading in ("value", "effect, on average over all else", "diverged"):
+            table.add_column(heading, justify="right")
+        for effect in s.effects:
+            for number, level in enumerate(effect.levels):
+                told = ", ".join(map(value_of, level.values.values()))
+                keys = " with ".join(effect.keys) if not number else ""
+                bad = f"{level.diverged} of {level.trials}" if level.diverged else ""
+                table.add_row(keys, Text(visible(told)), Text(shown(level.effect)), bad)
+        _print(table)
+    for trend in s.trends:
+        show(f"{trend.key}: rank correlation with the score {shown(trend.correlation)}")
+    if s.places > 1:
+        show(f"trained on {s.places} different devices or versions: times do not compare")
+    for trial in s.diverged:
+        show(f"diverged: {trial}")
+    show(s.verdict)
+    if s.best and s.best.test_elbo:
+        bound = f", IW-{s.importance_samples} {shown(s.best.test_log_likelihood)}"
+        show(f"test ELBO of the best {shown(s.best.test_elbo)}{bound}")
 
 
 def _console() -> Console:

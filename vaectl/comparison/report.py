@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from vaectl.comparison.plan import Comparison
-from vaectl.comparison.summary import Summary, cells, headings, interval
-from vaectl.config import reading
+from vaectl.comparison.summary import Summary, cells, headings
 from vaectl.objectives.base import label
 from vaectl.pictures.charts import Trace, axis_label, outline, quantities
 from vaectl.pictures.style import DEFAULT
 from vaectl.runs.record import ACTIVE
+from vaectl.studies import page
+from vaectl.studies.statistics import shown
 
 
 def render(
@@ -32,13 +31,6 @@ def render(
         traces: the curves, which the page draws by JavaScript.
         images: SVG images, by caption.
     """
-    environment = Environment(
-        loader=PackageLoader("vaectl.comparison", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     seeds = len(summary.seeds)
     columns = [cells(side, summary.quantity) for side in summary.sides]
     drawn = {
@@ -46,15 +38,17 @@ def render(
         "band": f"lowest to highest of {seeds} seeds" if seeds > 1 else "",
         "traces": [_plain(trace, number) for number, trace in enumerate(traces)],
     }
-    return environment.get_template("report.html.j2").render(
+    return page.render(
+        "vaectl.comparison",
+        settings=settings,
+        file="comparison.yaml",
         summary=summary,
         active=ACTIVE,
         term=label(summary.quantity),
         rows=list(zip(headings(summary), *columns, strict=True)),
-        interval=interval,
+        interval=shown,
         drawn=drawn,
-        images={title: base64.b64encode(image).decode() for title, image in images.items()},
-        settings=reading.dump(settings),
+        images=page.embedded(images),
     )
 
 

@@ -16,10 +16,11 @@ from vaectl.comparison import plan
 from vaectl.comparison.result import Result
 from vaectl.objectives.base import label as term
 from vaectl.runs.metrics import Row, columns
-from vaectl.runs.record import Evaluation, Record
+from vaectl.runs.record import Evaluation
 from vaectl.studies import statistics
 from vaectl.studies.ended import Outcome
-from vaectl.studies.statistics import Interval
+from vaectl.studies.facts import environment
+from vaectl.studies.statistics import Interval, shown
 
 Scores = Float[np.ndarray, " seeds"]
 
@@ -158,26 +159,17 @@ def cells(side: Side, quantity: str) -> list[str]:
         f"{len(side.tried) or 'its own'}",
         rate + " (the grid's edge)" * side.at_edge,
         f"{side.seeds - side.diverged} of {side.seeds}",
-        interval(side.final.get(quantity)),
-        interval(side.best.get(quantity)),
-        interval(side.test_elbo),
-        interval(side.test_log_likelihood),
-        interval(side.test_kl),
+        shown(side.final.get(quantity)),
+        shown(side.best.get(quantity)),
+        shown(side.test_elbo),
+        shown(side.test_log_likelihood),
+        shown(side.test_kl),
         active + collapsed,
         _reached(side.epochs_to_target, "{:.0f}"),
         _reached(side.seconds_to_target, "{:.1f}"),
         "" if side.relative_time is None else f"{side.relative_time:.2f}",
         f"{side.mean_rank:.1f}",
     ]
-
-
-def interval(found: Interval | None) -> str:
-    """Return a mean and its interval as text."""
-    if found is None:
-        return "none"
-    if found.low is None or found.high is None:
-        return f"{found.mean:.2f}"
-    return f"{found.mean:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 
 def _reached(values: Sequence[float | None], form: str) -> str:
@@ -270,23 +262,10 @@ def summarize(result: Result) -> Summary:
         importance_samples=settings.importance_samples,
         intervals=f"{statistics.CONFIDENCE:.0%} percentile bootstrap over seeds, "
         f"{statistics.RESAMPLES} resamples; too narrow for few seeds",
-        **_environment([ended.record for _, ended, _ in result.trials if ended.record]),
+        **environment([ended.record for _, ended, _ in result.trials if ended.record]),
         sides=sides,
         pairs=pairs,
     )
-
-
-def _environment(records: Sequence[Record]) -> dict[str, Any]:
-    """Describe data, device and versions by the first run, and count the environments of all."""
-    first = records[0] if records else None
-    return {
-        "metrics": first.metrics if first else {},
-        "data": first.model_dump(mode="json")["data"] if first else {},
-        "device": first.device if first else {},
-        "versions": first.versions if first else {},
-        "git_commit": first.git_commit if first else None,
-        "places": len({repr((each.device, each.versions)) for each in records}),
-    }
 
 
 def _sides(

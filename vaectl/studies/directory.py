@@ -27,6 +27,7 @@ MADE: Made = {
     r"(comparison|sweep)\.yaml": rb"# the resolved configuration of ",
     r"trials\.csv": rb"key,label,stage,",
     r"curves\.csv": rb"key,epoch,step,",
+    r"points\.csv": rb".*,seed,status,best_",
     r"summary\.json": JSON,
     r"report\.html": rb"<!doctype html>.*<title>",
 }

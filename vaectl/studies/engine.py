@@ -7,16 +7,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import final
 
 from vaectl.base.files import Folder
-from vaectl.data import Dataset
 from vaectl.executors.base import Lost, Pool
-from vaectl.experiment import Stopping
+from vaectl.experiment import Stopping, Task
 from vaectl.members.job import Done, Wanted
 from vaectl.objectives.base import label as label_of
 from vaectl.studies import trial_runs
 from vaectl.studies.ended import Ended
 from vaectl.studies.ledger import Ledger
 from vaectl.studies.trial import Trial
-from vaectl.training.events import Note, Phase, Planned, Stopped, Warned, Watch
+from vaectl.training.events import Note, Phase, Planned, Stopped, Warned
 
 TRIES = 3
 """How often a member is trained whose worker ends."""
@@ -31,31 +30,32 @@ The trials of a list differ in seed and learning rate alone."""
 class Engine:
     """A study under way."""
 
-    def __init__(
-        self, folder: Folder, dataset: Dataset, ledger: Ledger, watch: Watch, stopping: Stopping
-    ) -> None:
+    def __init__(self, folder: Folder, task: Task, ledger: Ledger, stopping: Stopping) -> None:
         """Prepare to train.
 
         Args:
             folder: of the study.
-            dataset: what is trained on.
+            task: the data, the device, and who is told of what goes on.
             ledger: where trials are sealed.
-            watch: told of what goes on.
             stopping: tells whether a signal has asked to stop.
         """
-        self.watch = watch
+        self.task = task
+        self.watch = task.watch
         self.lost: dict[Trial, str] = {}
         """Trials that were given up, because their workers ended; and why."""
-        self._folder, self._dataset, self._ledger = folder, dataset, ledger
-        self._stopping = stopping
+        self._folder, self._ledger, self._stopping = folder, ledger, stopping
         self._tries: defaultdict[Trial, int] = defaultdict(int)
         self._members = self._epochs = 0
 
     def key(self, trial: Trial) -> str:
         """Return the key of a trial in the ledger, perhaps the one that an older vaectl gave it."""
-        keys, ledger = trial.keys(self._dataset.fingerprint), self._ledger
+        keys, ledger = trial.keys(self.task.dataset.fingerprint), self._ledger
         known = (key for key in keys if key in ledger.ended or ledger.was_sealed(key))
         return next(known, keys[0])
+
+    def has(self, trial: Trial) -> bool:
+        """Tell whether a trial is sealed, whatever has become of its run."""
+        return self.key(trial) in self._ledger.ended
 
     def ended(self, trial: Trial) -> Ended:
         """Return the result of a trial that ended."""

@@ -156,7 +156,7 @@ def run(
         ledger.check_data(study.base.data.source, task.dataset)
         if retry:
             ledger.forget([trial for trial in ledger.ended.values() if trial.error])
-        engine = Engine(folder, task.dataset, ledger, watch, stopping)
+        engine = Engine(folder, task, ledger, stopping)
         try:
             surroundings = Surroundings(task, folder, sinks, stopping)
             with executor.open(surroundings) as pool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Field
@@ -44,6 +45,7 @@ def load(
     assignments: Sequence[str] = (),
     options: Mapping[str, object] | None = None,
     without: Sequence[str] = (),
+    more: Mapping[str, Sequence[object]] = MappingProxyType({}),
     takes_experiments: bool = False,
 ) -> Study:
     """Read a study (or the default), apply overrides, validate everything once.
@@ -56,6 +58,7 @@ def load(
         assignments: `dotted.key=value` for the base experiment.
         options: dotted key of the study to value; None: not given.
         without: keys of the file that an option makes void.
+        more: items to add to the lists under some keys.
         takes_experiments: whether the file may be one experiment, which is then the base.
 
     Raises:
@@ -94,6 +97,13 @@ def load(
         values["base"] = base.model_dump()
     for key in without:
         values.pop(key, None)
+    for key, items in more.items():
+        there = values.get(key, [])
+        listed = (
+            [{name: each} for name, each in there.items()] if isinstance(there, dict) else there
+        )
+        if isinstance(listed, list):
+            reading.put(values, origins, key, [*listed, *items], f"--{key}")
     reading.assign(values, origins, assignments, below="base.")
     for key, value in (options or {}).items():
         if value is not None:

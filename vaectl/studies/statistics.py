@@ -8,7 +8,7 @@ means.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -18,6 +18,8 @@ When = TypeVar("When", int, float)
 
 CONFIDENCE = 0.95
 RESAMPLES = 9_999
+_AT_ONCE = 100
+"""Rows of scores that are resampled together."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +47,46 @@ def interval(values: Float[np.ndarray, " seeds"]) -> Interval | None:
         return None
     if finite.size == 1:
         return Interval(float(finite[0]), None, None, 1)
+    low, high = _bootstrapped(finite)
+    return Interval(float(finite.mean()), float(low), float(high), finite.size)
+
+
+def _bootstrapped(values: Float[np.ndarray, "*rows seeds"]) -> tuple[Any, Any]:
     found = stats.bootstrap(
-        (finite,),
+        (values,),
         np.mean,
+        axis=-1,
         confidence_level=CONFIDENCE,
         n_resamples=RESAMPLES,
         method="percentile",
         rng=np.random.default_rng(0),  # the same scores give the same interval
     ).confidence_interval
-    return Interval(float(finite.mean()), float(found.low), float(found.high), finite.size)
+    return found.low, found.high
+
+
+def intervals(values: Float[np.ndarray, "rows seeds"]) -> list[Interval | None]:
+    """Return the interval of each row, as `interval` does, for many rows at once."""
+    found = [interval(row[:1]) if row.size == 1 else None for row in values]
+    whole = np.flatnonzero(np.isfinite(values).all(axis=1)) if values.shape[1] > 1 else np.empty(0)
+    for rows in np.array_split(whole, max(len(whole) // _AT_ONCE, 1)):
+        if len(rows):
+            part = values[rows]
+            limits = _bootstrapped(part)
+            for row, mean, low, high in zip(rows, part.mean(axis=1), *limits, strict=True):
+                found[row] = Interval(float(mean), float(low), float(high), part.shape[1])
+    rest = set(range(len(values))) - {*whole.tolist()} if values.shape[1] > 1 else set()
+    for row in rest:
+        found[row] = interval(values[row])
+    return found
+
+
+def shown(found: Interval | None) -> str:
+    """Return a mean and its interval as text."""
+    if found is None:
+        return "none"
+    if found.low is None or found.high is None:
+        return f"{found.mean:.2f}"
+    return f"{found.mean:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 
 def difference(a: Float[np.ndarray, " seeds"], b: Float[np.ndarray, " seeds"]) -> Interval | None:

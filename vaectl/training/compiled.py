@@ -1,8 +1,9 @@
 """The functions of training that are compiled, each once for equal programs."""
 
-from functools import partial
+from functools import lru_cache, partial
 
 import jax
+import jax.numpy as jnp
 
 from vaectl.base.shapes import like
 from vaectl.training import step
@@ -21,7 +22,13 @@ train_streamed_steps = _for_program(step.train_streamed_steps, donate_argnames="
 def shapes(program: Program, member: Member) -> TrainState:
     """Return shapes, types and places of the arrays of a state, without computing one."""
     place = member.seed.sharding if member.seed.committed else None
-    state: TrainState = jax.tree.map(
-        lambda leaf: like(leaf, place), jax.eval_shape(lambda: step.init(program, member))
-    )
+    state: TrainState = jax.tree.map(lambda leaf: like(leaf, place), _state(program))
+    return state
+
+
+@lru_cache(maxsize=64)
+def _state(program: Program) -> TrainState:
+    """Trace the first state of a program, which takes 50 ms; its members are all alike in it."""
+    member = Member(jnp.uint32(0), jnp.float32(0))
+    state: TrainState = jax.eval_shape(lambda: step.init(program, member))
     return state

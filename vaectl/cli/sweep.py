@@ -1,0 +1,136 @@
+"""`vaectl sweep`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vaectl.base.terminal import say, show
+from vaectl.cli import plugs
+from vaectl.cli.app import PLACE, TRAIN, AsJson, Debug, Quiet, RunsDir, app
+from vaectl.cli.train import Device
+
+WHAT = "What varies"
+
+
+@app.command(rich_help_panel=TRAIN)
+def sweep(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="CONFIG",
+            help="A YAML file: a sweep, or one experiment to vary; by default the built-in "
+            "experiment, which uses the embedded digits.",
+            show_default=False,
+        ),
+    ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUES",
+            help="Values of a key: 2,5,20 or LOW:HIGH:COUNT, or LOW:HIGH:COUNT:log; repeatable, "
+            "every combination is trained.",
+            show_default=False,
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    draw: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Train N points, drawn evenly from the ranges of --vary, instead of all "
+            "combinations.",
+            show_default=False,
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Number of seeds of each point.", rich_help_panel=WHAT)
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the data.", rich_help_panel=WHAT)
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Set a key of the base experiment, by its path in vaectl config show; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
+    plan_only: Annotated[
+        bool,
+        typer.Option("--plan", help="Say what would be trained and how long it takes; train none."),
+    ] = False,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Train again what diverged.", show_default=False)
+    ] = False,
+    executor_: plugs.Executors = None,
+    device: Annotated[Device, typer.Option(help="What to compute on.")] = Device.auto,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of its directory; by default one like sweep-digits-z20-adam-code_size.",
+            show_default=False,
+            rich_help_panel=PLACE,
+        ),
+    ] = None,
+    runs_dir: RunsDir = Path("runs"),
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Begin a sweep of that name anew.", rich_help_panel=PLACE),
+    ] = False,
+    log: plugs.Logs = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    debug: Debug = False,  # noqa: ARG001  # its callback acts
+) -> None:
+    """Vary keys of an experiment: which of them matters, and which point is best.
+
+    The same command continues what was interrupted, and adds values or seeds to what is there.
+
+    Example: vaectl sweep --vary model.code_size=2,5,20 --seeds 2
+    Example: vaectl sweep --vary optimizer.learning_rate=1e-4:1e-2:5:log --plan
+    Example: vaectl sweep configs/sweep/quick.yaml --executor processes:2
+    """
+    from vaectl.sweeps import plan
+
+    sinks, executor = plugs.sinks_of(log), plugs.executor_of(executor_)
+    settings = plan.load(
+        file,
+        assignments=assignments or (),
+        axes=plan.axes(vary or (), draw),
+        options={"seeds": seeds, "base.epochs": epochs},
+    )
+    from vaectl.cli import progress, tables
+    from vaectl.sweeps import publish, run
+
+    with progress.watching(quiet=quiet) as watch:
+        if plan_only:
+            text = run.planned(settings, device_kind=device.value, executor=executor, watch=watch)
+        else:
+            result = run.run(
+                settings,
+                runs_dir=runs_dir,
+                name=name,
+                force=force,
+                retry=retry,
+                device_kind=device.value,
+                executor=executor,
+                sinks=sinks,
+                watch=watch,
+            )
+            summary = publish.publish(result, watch)
+    if plan_only:
+        show(text)
+        return
+    if as_json:
+        show(summary.model_dump_json())
+    else:
+        tables.show_sweep(summary)
+        if summary.best:
+            say(f"next: vaectl sample {summary.best.run}; open {result.path / 'report.html'}")
+        show(result.path)
+    result.check()

@@ -1,0 +1,336 @@
+"""Figures of sweeps: main effects, responses to each key, and parallel coordinates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from vaectl.objectives.base import label as label_of
+from vaectl.pictures.canvas import Figure, panels
+from vaectl.pictures.style import DEFAULT, Style
+
+MOST_LINES = 400
+"""The most points that parallel coordinates show: the best half of these, and some of the rest."""
+MOST_ROWS = 12
+"""The most values of one axis that the figure of effects shows."""
+COLOURS = "cividis"
+"""A map of scores to colours that reads alike for colour-blind people, and in grey."""
+
+_FEW = 12
+"""Up to so many different values a line joins their means."""
+_BINS = 8
+_TICKS = 6
+_APART = 0.05
+"""The least distance of ticks, as a share of the axis."""
+_CROWD = 100
+"""From so many lines on they are drawn thin, and as an image."""
+_WIDE_RATIO = 20.0
+"""From this ratio of two values on, an axis is logarithmic."""
+
+
+def _is_logarithmic(values: Float[np.ndarray, " values"]) -> bool:
+    """Tell whether different values in order are spaced by ratios rather than by differences."""
+    if values[0] <= 0 or len(values) < 2:
+        return False
+    if len(values) == 2:
+        return bool(values[1] / values[0] >= _WIDE_RATIO)
+    ratios, gaps = np.diff(np.log(values)), np.diff(values)
+    return bool(ratios.std() / ratios.mean() < gaps.std() / gaps.mean())
+
+
+class Row(NamedTuple):
+    """The effect of a value: its name, mean and interval, in nats per image."""
+
+    name: str
+    mean: float
+    low: float | None
+    high: float | None
+
+
+class Scale(NamedTuple):
+    """Places of values on an axis from 0 to 1, and its ticks."""
+
+    places: Float[np.ndarray, " points"]
+    """In the axis's own units; for names, their numbers."""
+    names: list[str]
+    """The names of values that are no numbers; none if they are."""
+    logarithmic: bool
+
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> Scale:
+        """Choose the scale of a key by its values."""
+        if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
+            numbers = np.array(values, np.float64)
+            return cls(numbers, [], _is_logarithmic(np.unique(numbers)))
+        names = list(dict.fromkeys(_name(value) for value in values))
+        places = np.array([names.index(_name(value)) for value in values], np.float64)
+        return cls(places, names, logarithmic=False)
+
+    @property
+    def even(self) -> Float[np.ndarray, " points"]:
+        """The places in units that are evenly spaced on paper."""
+        return np.log(self.places) if self.logarithmic else self.places
+
+    def dress(self, axes: Axes) -> None:
+        """Give a horizontal axis its scale and its ticks."""
+        if self.names:
+            axes.set_xticks(range(len(self.names)), self.names)
+            axes.set_xlim(-0.5, len(self.names) - 0.5)
+            axes.grid(visible=False, axis="x")
+        elif self.logarithmic:
+            low, high = float(self.places.min()), float(self.places.max())
+            margin = (high / low) ** 0.05
+            axes.set_xscale("log")
+            axes.set_xlim(low / margin, high * margin)
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if high < 1000 * low else (1,)))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_locator(NullLocator())
+        else:
+            whole = bool((self.places == np.round(self.places)).all())
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=whole))
+
+
+def effects(
+    found: Mapping[str, Sequence[Row]],
+    quantity: str,
+    *,
+    title: str,
+    facts: str = "",
+    style: Style = DEFAULT,
+) -> Figure:
+    """Plot what each value adds to the score, on average over all others.
+
+    Args:
+        found: rows by axis, the axis that matters most first.
+        quantity: the name of the score.
+        title: the heading.
+        facts: what the numbers mean, below the heading.
+        style: the look.
+    """
+    with mpl.rc_context(style.settings()):
+        shown = {axis: rows[:MOST_ROWS] for axis, rows in found.items()}
+        count = sum(map(len, shown.values())) + len(shown)
+        font = style.theme.font
+        high = 1.7 * font * count / style.width(120.0)
+        figure, (axes,), _ = panels(style, title, [max(high, 0.25)], facts=facts, width=120.0)
+        place, ticks, names = 0.0, [], []
+        for number, rows in enumerate(shown.values()):
+            for row in rows:
+                colour = style.colour(number)
+                if row.low is not None and row.high is not None:
+                    axes.hlines(place, row.low, row.high, color=colour)
+                axes.plot(row.mean, place, marker="o", ms=0.5 * font, color=colour)
+                ticks.append(place)
+                names.append(row.name)
+                place += 1
+            place += 0.6
+        axes.axvline(0, color=style.theme.ink, linewidth=0.5 * style.theme.line)
+        axes.set_yticks(ticks, names)
+        axes.set_ylim(place - 0.6, -0.6)
+        axes.grid(visible=False, axis="y")
+        axes.set_title("effect of each value, on average over all others", loc="left")
+        axes.set_xlabel(f"change of the best validation {label_of(quantity)}, nats per image")
+    return figure
+
+
+def responses(
+    columns: Mapping[str, Sequence[Any]],
+    scores: Float[np.ndarray, "points seeds"],
+    quantity: str,
+    *,
+    title: str,
+    facts: str = "",
+    style: Style = DEFAULT,
+) -> Figure:
+    """Plot the score of each trial by each key, and the mean, or the median of parts of a range.
+
+    Crosses on the axis mark trials that diverged.
+
+    Args:
+        columns: each point's value of each key.
+        scores: the score of each point and seed: -inf for one that diverged, NaN without a result.
+        quantity: the name of the score.
+        title: the heading.
+        facts: what the numbers mean, below the heading.
+        style: the look.
+    """
+    with mpl.rc_context(style.settings()):
+        figure, all_axes, beside = panels(
+            style, title, [0.6] * len(columns), facts=facts, width=175.0
+        )
+        finite = scores[np.isfinite(scores)]
+        size = 0.35 * style.theme.font * min(1.0, math.sqrt(200 / max(scores.size, 1)))
+        for axes, (key, values) in zip(all_axes, columns.items(), strict=True):
+            scale = Scale.of(values)
+            x = np.repeat(scale.places, scores.shape[1])
+            y = scores.ravel()
+            alive = np.isfinite(y)
+            axes.plot(
+                x[alive],
+                y[alive],
+                color=style.theme.accent,
+                ls="",
+                marker="o",
+                ms=max(size, 1.2),
+                mew=0,
+                alpha=0.45,
+                rasterized=y.size > 1000,
+            )
+            lost = np.isneginf(y)
+            (cross,) = axes.plot(
+                x[lost],
+                np.zeros(int(lost.sum())),
+                color=style.colour(2),
+                ls="",
+                marker="x",
+                ms=0.5 * style.theme.font,
+                transform=axes.get_xaxis_transform(),
+                clip_on=False,
+            )
+            cross.set_in_layout(False)
+            line = _line(scale, x[alive], y[alive])
+            axes.plot(*line, color=style.theme.accent, marker="_" if scale.names else "")
+            if finite.size:
+                low, top = _floor(finite), float(finite.max())
+                axes.set_ylim(low - 0.05 * (top - low) - 1e-3, top + 0.05 * (top - low) + 1e-3)
+            scale.dress(axes)
+            axes.set_xlabel(key)
+        all_axes[0].set_title(f"best validation {label_of(quantity)}", loc="left")
+        for axes in all_axes[::beside]:
+            axes.set_ylabel("nats per image")
+        for place, axes in enumerate(all_axes):
+            axes.tick_params(axis="y", labelleft=place % beside == 0)
+    return figure
+
+
+def parallel(
+    columns: Mapping[str, Sequence[Any]],
+    scores: Float[np.ndarray, " points"],
+    quantity: str,
+    *,
+    title: str,
+    facts: str = "",
+    style: Style = DEFAULT,
+) -> Figure:
+    """Plot each point as a line across its values, with the colour of its mean score.
+
+    Args:
+        columns: each point's value of each key.
+        scores: the mean score of each point; what is not finite is left out.
+        quantity: the name of the score.
+        title: the heading.
+        facts: what the numbers mean, below the heading.
+        style: the look.
+    """
+    with mpl.rc_context(style.settings()):
+        figure, (axes,), _ = panels(style, title, [0.5], facts=facts, width=175.0, below=1)
+        shown = _shown(scores)
+        known = scores[shown]
+        floor = _floor(known)
+        every = [(key, *_heights(Scale.of(values), shown)) for key, values in columns.items()]
+        scale = Scale(np.maximum(scores, floor), [], logarithmic=False)
+        last = f"best validation {label_of(quantity)}"
+        every.append((last, *_heights(scale, shown)))
+        lines = np.stack([heights for _, heights, _ in every], axis=1)
+        crowded = len(lines) > _CROWD
+        axes.add_collection(
+            LineCollection(
+                [np.stack([np.arange(len(every)), line], axis=1) for line in lines],
+                cmap=COLOURS,
+                norm=Normalize(floor, known.max() if known.size else None),
+                array=known,
+                linewidths=style.theme.line * (0.6 if crowded else 0.9),
+                alpha=0.6 if crowded else 0.9,
+                rasterized=crowded,
+            )
+        )
+        if len(lines):
+            axes.plot(lines[-1], color=style.colour(2), linewidth=2 * style.theme.line)
+        box = {"facecolor": style.theme.paper, "edgecolor": "none", "pad": 0.6, "alpha": 0.75}
+        text: dict[str, Any] = {"fontsize": style.small, "va": "center", "bbox": box}
+        for place, (_, _, ticks) in enumerate(every):
+            axes.axvline(place, color=style.theme.ink, linewidth=0.6 * style.theme.line)
+            for height, name in ticks:
+                axes.text(place + 0.015 * len(every), height, name, **text)
+        axes.set_xlim(-0.02 * len(every), len(every) - 1 + 0.11 * len(every))
+        axes.set_ylim(-0.04, 1.04)
+        axes.set_yticks([])
+        axes.set_xticks(range(len(every)), [key for key, _, _ in every])
+        axes.spines[:].set_visible(False)
+        axes.tick_params(axis="x", length=0)
+        axes.grid(visible=False)
+    return figure
+
+
+def _shown(scores: Float[np.ndarray, " points"]) -> Any:
+    """Choose the points to draw, the best last, so that it lies on top."""
+    order = np.argsort(np.where(np.isfinite(scores), scores, -np.inf))
+    order = order[np.isfinite(scores[order])]
+    if len(order) <= MOST_LINES:
+        return order
+    rest, best = order[: -MOST_LINES // 2], order[-MOST_LINES // 2 :]
+    some = rest[np.linspace(0, len(rest) - 1, MOST_LINES // 2).round().astype(int)]
+    return np.concatenate([some, best])
+
+
+def _floor(scores: Float[np.ndarray, " scores"]) -> float:
+    """Return a lower end of an axis of scores: one very low score must not flatten the others."""
+    if not scores.size:
+        return 0.0
+    middle, top = float(np.median(scores)), float(scores.max())
+    return max(float(scores.min()), middle - 3 * (top - middle) - 0.1)
+
+
+def _heights(
+    scale: Scale, shown: Any
+) -> tuple[Float[np.ndarray, " points"], list[tuple[float, str]]]:
+    """Return the heights of the chosen points on an axis from 0 to 1, and its ticks."""
+    values = scale.even[shown]
+    low, high = (values.min(), values.max()) if values.size else (0.0, 1.0)
+    heights = (values - low) / (high - low) if high > low else np.full(values.shape, 0.5)
+    named = {
+        float(height): scale.names[int(value)] if scale.names else f"{value:g}"
+        for height, value in sorted(zip(heights, scale.places[shown], strict=True))
+    }
+    if len(named) > _TICKS and not scale.names:
+        if scale.logarithmic:
+            wanted = LogLocator(subs=(1, 3)).tick_values(np.exp(low), np.exp(high))
+            places = np.log(wanted[wanted > 0])
+        else:
+            places = wanted = MaxNLocator(_TICKS - 1).tick_values(low, high)
+        named = {
+            float((place - low) / (high - low)): f"{value:g}"
+            for place, value in zip(places, wanted, strict=True)
+            if low <= place <= high
+        }
+    ticks: list[tuple[float, str]] = []
+    for height, name in named.items():
+        if not ticks or height - ticks[-1][0] > _APART:
+            ticks.append((height, name))
+    return heights, ticks
+
+
+def _line(scale: Scale, x: Any, y: Any) -> tuple[Any, Any]:
+    """Return the mean at each value, or the median of parts with equally many points."""
+    places = np.unique(x)
+    if scale.names or len(places) <= _FEW:
+        return places, np.array([y[x == place].mean() for place in places])
+    order = np.argsort(x)
+    parts = [part for part in np.array_split(order, _BINS) if len(part)]
+    return (
+        np.array([np.median(x[part]) for part in parts]),
+        np.array([np.median(y[part]) for part in parts]),
+    )
+
+
+def _name(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value).lower()

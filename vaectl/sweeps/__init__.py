@@ -1,0 +1,1 @@
+"""Sweeps: keys of an experiment over values; which of them matters, and which is best."""

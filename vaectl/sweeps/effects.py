@@ -1,0 +1,170 @@
+"""Main effects: how much the score depends on each key, whatever the others are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict
+from scipy import stats
+
+from vaectl.studies import statistics
+from vaectl.studies.statistics import CONFIDENCE, Interval
+from vaectl.sweeps.plan import DRAW, Point, Sweep, Value
+from vaectl.sweeps.scores import Scores
+
+MOST_DIVERGED = 0.5
+"""A value at which more than this share of trials diverged has no effect: too little is left."""
+RESAMPLES = 2_000
+
+
+class Level(BaseModel):
+    """A value, or values that go together, and what it adds to the score."""
+
+    model_config = ConfigDict(frozen=True)
+
+    values: dict[str, Any]
+    effect: Interval | None
+    """The mean difference from the mean over all values, in nats per image, at the same seed and
+    the same values of all other keys; its interval is over seeds. None if too few trials ended."""
+    trials: int
+    diverged: int
+
+
+class Effect(BaseModel):
+    """An axis, and the effect of each of its values."""
+
+    model_config = ConfigDict(frozen=True)
+
+    keys: list[str]
+    levels: list[Level]
+    spread: float | None
+    """The highest effect less the lowest, in nats per image."""
+    cells: int
+    """Combinations of all other values and seeds in which all values could be compared."""
+
+
+class Trend(BaseModel):
+    """A key whose values were drawn, and how the score goes with it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str
+    correlation: Interval | None
+    """Spearman's rank correlation with the mean score over points that trained; None if there are
+    fewer than four. Its interval is a bootstrap over points."""
+    points: int
+
+
+class _Cells(NamedTuple):
+    """The scores of an axis's values in the cells that the other axes and the seeds make."""
+
+    scores: Float[np.ndarray, "levels cells seeds"]
+
+
+def effects(settings: Sweep, scores: Scores) -> list[Effect]:
+    """Compute the main effect of each axis that does not draw, the largest first.
+
+        effect of a value = mean over cells of (score - mean of the cell over all values)
+
+    A cell is a combination of the other axes' values, and a seed. Cells in which a trial diverged
+    or is missing are left out, so that all values meet the same cells; a value at which more than
+    half of the trials diverged is left out itself.
+    """
+    found = [
+        _effect(settings, number, keys, scores)
+        for number, keys in enumerate(settings.axes)
+        if DRAW not in settings.vary[number]
+    ]
+    return sorted(found, key=lambda effect: -(effect.spread or 0.0))
+
+
+def _effect(settings: Sweep, axis: int, keys: Sequence[str], scores: Scores) -> Effect:
+    cells = _cells(settings.points, axis, scores).scores
+    counts = cells.reshape(len(cells), -1)
+    diverged = np.isneginf(counts).sum(axis=1)
+    alive = (~np.isfinite(counts)).mean(axis=1) <= MOST_DIVERGED
+    whole = (
+        np.isfinite(cells[alive]).all(axis=0) if alive.any() else np.zeros(cells.shape[1:], bool)
+    )
+    centred = np.where(whole, cells, np.nan)
+    if whole.any():
+        centred = centred - np.where(whole, cells[alive].mean(axis=0), np.nan)
+    named = [_values(settings.points, axis, level, keys) for level in range(len(cells))]
+    levels = [
+        Level(
+            values=values,
+            effect=_over_seeds(centred[level]) if alive[level] and whole.any() else None,
+            trials=counts.shape[1],
+            diverged=int(diverged[level]),
+        )
+        for level, values in enumerate(named)
+    ]
+    means = [level.effect.mean for level in levels if level.effect]
+    spread = max(means) - min(means) if len(means) > 1 else None
+    return Effect(keys=list(keys), levels=levels, spread=spread, cells=int(whole.sum()))
+
+
+def _cells(points: Sequence[Point], axis: int, scores: Scores) -> _Cells:
+    levels = 1 + max(point.levels[axis] for point in points)
+    others = [point.levels[:axis] + point.levels[axis + 1 :] for point in points]
+    places = {other: place for place, other in enumerate(dict.fromkeys(others))}
+    found = np.full((levels, len(places), scores.shape[1]), np.nan)
+    for point, other, row in zip(points, others, scores, strict=True):
+        found[point.levels[axis], places[other]] = row
+    return _Cells(found)
+
+
+def _values(
+    points: Sequence[Point], axis: int, level: int, keys: Sequence[str]
+) -> dict[str, Value]:
+    point = next(point for point in points if point.levels[axis] == level)
+    return {key: point.values[key] for key in keys}
+
+
+def _over_seeds(centred: Float[np.ndarray, "cells seeds"]) -> Interval | None:
+    """Average over cells at each seed, then over seeds."""
+    known = np.isfinite(centred)
+    each = [
+        column[there].mean()
+        for column, there in zip(centred.T, known.T, strict=True)
+        if there.any()
+    ]
+    return statistics.interval(np.array(each))
+
+
+def trends(settings: Sweep, scores: Scores) -> list[Trend]:
+    """Compute the rank correlation of the score with each drawn number, the strongest first."""
+    means = scores.mean(axis=1)
+    found = []
+    for axis, keys in zip(settings.vary, settings.axes, strict=True):
+        if DRAW not in axis:
+            continue
+        for key in keys:
+            values = [point.values[key] for point in settings.points]
+            if all(isinstance(value, int | float) for value in values):
+                found.append(_trend(key, np.array(values, np.float64), means))
+    return sorted(found, key=lambda t: -abs(t.correlation.mean) if t.correlation else 0.0)
+
+
+def _trend(key: str, values: Any, means: Any) -> Trend:
+    known = np.isfinite(means)
+    x, y = values[known], means[known]
+    if len(x) < 4 or len({*x}) < 2:
+        return Trend(key=key, correlation=None, points=len(x))
+    rng = np.random.default_rng(0)  # the same scores give the same interval
+    resampled = []
+    for _ in range(RESAMPLES):
+        rows = rng.integers(0, len(x), len(x))
+        if len({*x[rows]}) > 1 and len({*y[rows]}) > 1:
+            resampled.append(_spearman(x[rows], y[rows]))
+    low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    found = Interval(_spearman(x, y), float(low), float(high), len(x))
+    return Trend(key=key, correlation=found, points=len(x))
+
+
+def _spearman(x: Any, y: Any) -> float:
+    a, b = stats.rankdata(x), stats.rankdata(y)
+    return float(np.corrcoef(a, b)[0, 1])

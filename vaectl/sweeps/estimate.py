@@ -1,0 +1,122 @@
+"""What a sweep will take: members, epochs, time by a short calibration, and disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+
+from vaectl.base.memory import text as size_of
+from vaectl.experiment import Task
+from vaectl.studies.trial import Trial
+from vaectl.sweeps.plan import Sweep, programs
+from vaectl.training import compiled, fit, footprint
+from vaectl.training.fit import Chunk
+from vaectl.training.program import Member
+
+CALIBRATED = 3
+"""The most programs that are run for a moment."""
+MOMENT = 0.5
+"""Seconds of training after which the pace of a program is known."""
+CHECKPOINTS = 2
+"""A run keeps its latest and its best state."""
+
+
+class Estimate(NamedTuple):
+    """What is left to do of a sweep."""
+
+    members: int
+    programs: int
+    epochs: int
+    """Those of all members together."""
+    seconds: float
+    """If the members train in turn on this machine, as it was just now."""
+    disk: int
+    """Bytes of their checkpoints."""
+
+
+def estimate(trials: Sequence[Trial], task: Task) -> Estimate:
+    """Estimate what trials take.
+
+    A few of their programs, evenly spaced, train for a moment; the others are taken to be as fast
+    on average. In this process nothing of it is lost: what was compiled is used again.
+
+    Args:
+        trials: those that are still to be trained.
+        task: the data and the device.
+    """
+    epochs = sum(trial.settings.epochs for trial in trials)
+    groups = programs(trials)
+    count = min(len(groups), CALIBRATED)
+    chosen = [groups[i * len(groups) // count][0] for i in range(count)]
+    paces = [_pace(task._replace(settings=trial.settings)) for trial in chosen]
+    of_epoch, of_start, of_state = (sum(part) / count for part in zip(*paces, strict=True))
+    return Estimate(
+        members=len(trials),
+        programs=len(groups),
+        epochs=epochs,
+        seconds=epochs * of_epoch + len(groups) * of_start,
+        disk=round(CHECKPOINTS * of_state * len(trials)),
+    )
+
+
+def _pace(task: Task) -> tuple[float, float, float]:
+    """Return the seconds of an epoch and of compilation, and the bytes of a state."""
+    program, member = task.program, Member.of(task.settings)
+    began, trained, of_epoch = time.perf_counter(), 0.0, 0.0
+    with jax.default_device(task.device):
+        images, validation = task.images()
+        state = compiled.init(program, member)
+        size = footprint.of_arrays(compiled.shapes(program, member))
+        events = fit.fit(program, member, state, images, validation)
+        for number, event in enumerate(events):
+            if isinstance(event, Chunk):
+                of_epoch = event.seconds * program.steps_per_epoch / event.beyond
+                continue
+            of_epoch = event.train_seconds + event.validation_seconds
+            trained += of_epoch
+            if number and trained >= MOMENT:  # the first one starts much that stays
+                break
+    return of_epoch, max(time.perf_counter() - began - trained, 0.0), float(size)
+
+
+def told(settings: Sweep, left: Estimate | None) -> str:
+    """Say in two lines what a sweep is, and what is left of it to do."""
+    points, seeds = len(settings.points), len(settings.seeds)
+    members = points * seeds
+    axes = " x ".join(f"{_count(a)} of {' and '.join(keys)}" for a, keys in _axes(settings))
+    first = (
+        f"{_plural(points, 'point')} ({axes}) at {_plural(seeds, 'seed')}: "
+        f"{_plural(members, 'member')}"
+    )
+    if left is None:
+        return f"{first}; all of them are done"
+    done = f"{members - left.members} of them are done; the others: " * (members > left.members)
+    return (
+        f"{first}\n{done}{left.epochs:,} epochs, {_plural(left.programs, 'program')} to compile; "
+        f"about {_span(left.seconds)} in turn here, {size_of(left.disk)} of checkpoints"
+    )
+
+
+def _axes(settings: Sweep) -> list[tuple[int, list[str]]]:
+    return [
+        (1 + max(point.levels[number] for point in settings.points), keys)
+        for number, keys in enumerate(settings.axes)
+    ]
+
+
+def _count(levels: int) -> str:
+    return f"{levels:,}"
+
+
+def _plural(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
+def _span(seconds: float) -> str:
+    for unit, length in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 1):.0f} s"

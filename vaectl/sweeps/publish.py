@@ -1,0 +1,134 @@
+"""Writing of a sweep's results: summary.json, points.csv, figures/, report.html."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import numpy as np
+
+from vaectl import experiment
+from vaectl.base.errors import RunError
+from vaectl.base.files import Folder
+from vaectl.experiment import FORMATS
+from vaectl.pictures import responses
+from vaectl.pictures.canvas import Figure
+from vaectl.pictures.responses import Row
+from vaectl.runs.directory import RunDir
+from vaectl.studies import directory
+from vaectl.studies.ledger import write
+from vaectl.sweeps import report
+from vaectl.sweeps.run import Result
+from vaectl.sweeps.scores import Scores
+from vaectl.sweeps.summary import Summary, summarize, value_of
+from vaectl.training.events import Phase, Watch, ignore
+
+POINTS = "points.csv"
+
+
+def publish(result: Result, watch: Watch = ignore) -> Summary:
+    """Write the summary, a table of all trials, and the figures, and a page with all of it.
+
+    Raises:
+        RunError: a file cannot be written.
+    """
+    with directory.locked(result.path, force=False):
+        watch(Phase("drawing effects and responses"))
+        summary, scores = summarize(result)
+        rundir = RunDir(result.path)
+        written = {
+            name: rundir.write_figure(name, figure, FORMATS)
+            for name, figure in figures(result, summary, scores).items()
+        }
+        images = {name: files[1].read_bytes() for name, files in written.items()}
+        texts = {
+            "summary.json": summary.model_dump_json(indent=2) + "\n",
+            POINTS: table(result),
+            "report.html": report.render(summary, result.settings, images),
+        }
+        for name, text in texts.items():
+            write(Folder(result.path), name, text)
+        _draw_best(result, summary)
+        return summary
+
+
+def figures(result: Result, summary: Summary, scores: Scores) -> dict[str, Figure]:
+    """Draw a sweep: the effects of what was crossed, responses to each key, all points."""
+    settings, quantity = result.settings, summary.quantity
+    columns = {key: [point.values[key] for point in settings.points] for key in settings.keys}
+    what = [summary.metrics[key] for key in ("estimator", "binarization") if summary.metrics]
+    facts = ", ".join(what)
+    found = {
+        "responses": responses.responses(
+            columns, scores, quantity, title=summary.name, facts=facts
+        ),
+        "parallel": responses.parallel(
+            columns, np.mean(scores, axis=1), quantity, title=summary.name, facts=facts
+        ),
+    }
+    rows = {
+        " and ".join(effect.keys): [
+            Row(_named(level.values), level.effect.mean, level.effect.low, level.effect.high)
+            for level in effect.levels
+            if level.effect
+        ]
+        for effect in summary.effects
+    }
+    rows = {keys: levels for keys, levels in rows.items() if len(levels) > 1}
+    if rows:
+        found["effects"] = responses.effects(rows, quantity, title=summary.name, facts=facts)
+    return found
+
+
+def _named(values: dict[str, object]) -> str:
+    """Name a level of an axis: the last part of each key, and the value."""
+    return ", ".join(
+        f"{key.removesuffix('.name').rpartition('.')[2]} {value_of(value)}"  # type: ignore[arg-type]
+        for key, value in values.items()
+    )
+
+
+def table(result: Result) -> str:
+    """Return a row for each trial that ended: its values, its seed, and what it came to."""
+    values = {point.label: point.values for point in result.settings.points}
+    keys = result.settings.keys
+    quantity = result.settings.base.objective.chosen.best
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        [
+            *keys,
+            "seed",
+            "status",
+            f"best_{quantity}",
+            "best_epoch",
+            "epochs",
+            "train_seconds",
+            "run",
+        ]
+    )
+    for trial, ended, _ in result.trials:
+        out, mine = ended.outcome, values[trial.label]
+        writer.writerow(
+            [
+                *(mine[key] for key in keys),
+                *(out.seed, out.status, out.best, out.best_epoch, out.epochs),
+                *(round(out.train_seconds, 3), trial.run_name),
+            ]
+        )
+    return text.getvalue()
+
+
+def _draw_best(result: Result, summary: Summary) -> None:
+    """Draw the curves of the best point's runs, as `vaectl train` draws them.
+
+    What cannot be drawn joins the problems of the result.
+    """
+    for trial, ended, _ in result.trials:
+        if summary.best and trial.label == summary.best.label:
+            rundir = RunDir(Folder(result.path).folder(trial.run_name))
+            try:
+                if not rundir.has_figures([f"{experiment.CURVES}.{kind}" for kind in FORMATS]):
+                    experiment.draw_curves(rundir, trial.settings, rundir.read_record(), ended.rows)
+            except RunError as error:
+                result.problems.append(error.message)

@@ -1,0 +1,45 @@
+"""report.html: a sweep on one page without external files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vaectl.objectives.base import label
+from vaectl.studies import page
+from vaectl.studies.statistics import shown
+from vaectl.sweeps.plan import Sweep
+from vaectl.sweeps.summary import Summary, value_of, values_of
+
+MOST_ROWS = 200
+"""The most points in the page's table; points.csv has all of them."""
+CAPTIONS = {
+    "effects": "Main effects: what each value adds, on average over all other values and seeds; "
+    "lines are intervals over seeds. Most important first.",
+    "responses": "Responses: every trial as a dot; lines are means at each value, or medians of "
+    "eighths of a drawn range. Crosses: trials that diverged.",
+    "parallel": "All points as lines across their values, coloured by mean score over seeds; the "
+    "best is thick.",
+}
+
+
+def render(summary: Summary, settings: Sweep, images: Mapping[str, bytes]) -> str:
+    """Return the page with verdict, best point, effects, figures, table, settings, environment.
+
+    Args:
+        summary: the results.
+        settings: the sweep's configuration.
+        images: SVG images, by the name of the figure.
+    """
+    return page.render(
+        "vaectl.sweeps",
+        settings=settings,
+        file="sweep.yaml",
+        summary=summary,
+        term=label(summary.quantity),
+        shown=shown,
+        value_of=value_of,
+        values_of=values_of,
+        ranked=summary.ranked[:MOST_ROWS],
+        images=page.embedded({name: images[name] for name in CAPTIONS if name in images}),
+        captions=CAPTIONS,
+    )

@@ -1,0 +1,142 @@
+"""Run a sweep: every point at every seed; the best point meets the test split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, final
+
+from vaectl.base.devices import DeviceKind
+from vaectl.base.errors import DivergedError, RunError
+from vaectl.config.schema import Config
+from vaectl.executors import Executor, default
+from vaectl.sinks.base import Sink
+from vaectl.studies import run as studies
+from vaectl.studies.directory import Kind
+from vaectl.studies.engine import Engine, Steps
+from vaectl.studies.run import Finished, Study
+from vaectl.sweeps import plan
+from vaectl.sweeps.estimate import estimate, told
+from vaectl.sweeps.plan import Sweep
+from vaectl.sweeps.scores import best_of, scores_of
+from vaectl.training.events import Note, Phase, Watch, ignore
+
+KIND = Kind(plan.KIND, "vaectl sweep", plan.load, plan.differing)
+
+
+class Result(NamedTuple):
+    """A sweep whose trials have all ended, or were given up."""
+
+    path: Path
+    settings: Sweep
+    trials: list[Finished]
+    """The trials that ended, point by point."""
+    problems: list[str]
+    """Why runs are damaged, or could not be evaluated."""
+    lost: list[str]
+    """The trials that were given up, because their workers ended; and why."""
+
+    def check(self) -> None:
+        """Tell of what went wrong, now that all else is done.
+
+        That some points diverge is what a sweep is there to find out.
+
+        Raises:
+            RunError: trials that were given up, are damaged, or could not be evaluated.
+            DivergedError: not one point trained at all seeds.
+        """
+        if self.lost or self.problems:
+            raise RunError(
+                "\n".join([*self.lost, *self.problems]),
+                hint="all else is done; the same command tries these again",
+            )
+        if best_of(scores_of(self.settings, self.trials)) is None:
+            raise DivergedError(
+                "no point trained at all of its seeds",
+                hint=f"{self.path / 'trials.csv'} says how each ended; try smaller learning rates",
+            )
+
+
+def run(
+    settings: Sweep,
+    *,
+    runs_dir: Path,
+    name: str | None = None,
+    force: bool = False,
+    retry: bool = False,
+    device_kind: DeviceKind = "auto",
+    executor: Executor | None = None,
+    sinks: Sequence[Sink] = (),
+    watch: Watch = ignore,
+) -> Result:
+    """Train all members that have not been trained, and evaluate the best point.
+
+    For the arguments, and what is raised, see `vaectl.studies.run.run`.
+    """
+    found = studies.run(
+        Sweeping(settings),
+        runs_dir=runs_dir,
+        name=name,
+        force=force,
+        retry=retry,
+        device_kind=device_kind,
+        executor=executor,
+        sinks=sinks,
+        watch=watch,
+    )
+    return Result(found.path, settings, found.trials, found.problems, found.lost)
+
+
+def planned(
+    settings: Sweep,
+    *,
+    device_kind: DeviceKind = "auto",
+    executor: Executor | None = None,
+    watch: Watch = ignore,
+) -> str:
+    """Say what a sweep would take, if nothing of it were done; see `vaectl.sweeps.estimate`.
+
+    Raises:
+        ConfigError: no such device, or a point needs more memory than there is.
+        DataError: the data set is missing or broken.
+    """
+    task = studies.prepare(Sweeping(settings), device_kind, executor or default(), watch)
+    watch(Phase("training for a moment, to tell the time"))
+    return told(settings, estimate(settings.trials, task))
+
+
+@final
+class Sweeping(Study):
+    """A sweep as a study: a part for each program, so that it is compiled once."""
+
+    kind = KIND
+
+    def __init__(self, settings: Sweep) -> None:
+        """Prepare to train a sweep."""
+        self.settings: Sweep = settings
+        self.base = settings.base
+        self.default_name = plan.default_name(settings)
+        self.importance_samples = settings.importance_samples
+
+    @property
+    def experiments(self) -> Iterable[Config]:
+        """The points that need the most memory: whatever is larger needs more of it."""
+        return plan.largest(self.settings.points)
+
+    def parts(self, engine: Engine) -> Iterator[Steps]:
+        """Yield the trials of each program, all at once."""
+        trials = self.settings.trials
+        engine.plan(len(trials), sum(trial.settings.epochs for trial in trials))
+        missing = [trial for trial in trials if not engine.has(trial)]
+        engine.watch(Phase("training for a moment, to tell the time"))
+        left = estimate(missing, engine.task) if missing else None
+        for line in told(self.settings, left).splitlines():
+            engine.watch(Note(line))
+        for group in plan.programs(trials):
+            yield iter([group])
+
+    def tested(self, found: Sequence[Finished]) -> list[Finished]:
+        """Return the trials of the best point."""
+        best = best_of(scores_of(self.settings, found))
+        label = None if best is None else self.settings.points[best].label
+        return [each for each in found if each.trial.label == label]

@@ -1,0 +1,255 @@
+"""The results of a sweep, computed from its trials: summary.json."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from vaectl.objectives.base import label as term
+from vaectl.runs.record import Evaluation
+from vaectl.studies import statistics
+from vaectl.studies.facts import environment
+from vaectl.studies.statistics import Interval, shown
+from vaectl.sweeps.effects import Effect, Trend, effects, trends
+from vaectl.sweeps.plan import DRAW, Value
+from vaectl.sweeps.run import Result
+from vaectl.sweeps.scores import Scores, best_of, scores_of
+
+FORMAT_VERSION = 1
+ENOUGH = 5
+"""The fewest seeds for a verdict: two seeds agree by chance in half of all cases."""
+MOST_TOLD = 20
+"""The most trials that are named one by one."""
+
+
+class Ranked(BaseModel):
+    """A point, and how well it did."""
+
+    model_config = ConfigDict(frozen=True)
+
+    label: str
+    values: dict[str, Any]
+    score: Interval | None
+    """Mean best validation score over the seeds at which it trained, in nats per image."""
+    diverged: int
+    """The number of seeds at which it diverged."""
+    missing: int
+    """The number of seeds without a result, because their workers ended."""
+
+
+class Best(BaseModel):
+    """The point with the highest mean score."""
+
+    model_config = ConfigDict(frozen=True)
+
+    label: str
+    values: dict[str, Any]
+    score: Interval
+    run: str
+    """The run of its best seed."""
+    test_elbo: Interval | None
+    """Over seeds, on the test split, which nothing was chosen by."""
+    test_log_likelihood: Interval | None
+    """The importance-weighted bound IW-K."""
+    test_kl: Interval | None
+    next: str | None
+    """The label of the point with the next highest mean."""
+    ahead: Interval | None
+    """Its mean difference from that point, at the same seeds."""
+
+
+class Summary(BaseModel):
+    """The contents of summary.json."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format_version: int = FORMAT_VERSION
+    name: str
+    path: str
+    verdict: str
+    keys: list[str]
+    """The keys that vary."""
+    drawn: list[str]
+    """Those among them whose values were drawn from ranges."""
+    seeds: list[int]
+    points: int
+    trials: int
+    """Those that ended."""
+    quantity: str
+    """The number that everything is judged by: the objective's `best`."""
+    best: Best | None
+    """None if no point trained at all seeds."""
+    effects: list[Effect]
+    trends: list[Trend]
+    ranked: list[Ranked]
+    """All points, the best first; those that did not train at all seeds come last."""
+    diverged: list[str]
+    """Trials that diverged, with their errors; not all of them if they are many."""
+    lost: list[str]
+    """Trials that were given up, because their workers ended."""
+    importance_samples: int
+    intervals: str
+    metrics: dict[str, str]
+    data: dict[str, Any]
+    device: dict[str, Any]
+    versions: dict[str, str]
+    places: int
+    """The number of different environments of the runs; if it is more than one, times do not
+    compare."""
+    git_commit: str | None
+
+
+class Told(NamedTuple):
+    """A summary, and the scores that its figures show."""
+
+    summary: Summary
+    scores: Scores
+
+
+def summarize(result: Result) -> Told:
+    """Compute the summary of all trials."""
+    settings = result.settings
+    quantity = settings.base.objective.chosen.best
+    scores = scores_of(settings, result.trials)
+    ranked = _ranked(result, scores)
+    best = _best(result, scores, ranked)
+    found, drawn = effects(settings, scores), trends(settings, scores)
+    records = [ended.record for _, ended, _ in result.trials if ended.record]
+    bad = (f"{trial}: {ended.error}" for trial, ended, _ in result.trials if ended.error)
+    summary = Summary(
+        name=result.path.name,
+        path=str(result.path),
+        verdict=_verdict(best, found, drawn, len(settings.seeds), f"validation {term(quantity)}"),
+        keys=settings.keys,
+        drawn=[
+            key
+            for axis, keys in zip(settings.vary, settings.axes, strict=True)
+            for key in keys
+            if DRAW in axis
+        ],
+        seeds=settings.seeds,
+        points=len(settings.points),
+        trials=len(result.trials),
+        quantity=quantity,
+        best=best,
+        effects=found,
+        trends=drawn,
+        ranked=ranked,
+        diverged=list(islice(bad, MOST_TOLD)),
+        lost=result.lost,
+        importance_samples=settings.importance_samples,
+        intervals=f"{statistics.CONFIDENCE:.0%} percentile bootstrap over seeds, "
+        f"{statistics.RESAMPLES} resamples; too narrow for few seeds",
+        **environment(records),
+    )
+    return Told(summary, scores)
+
+
+def _ranked(result: Result, scores: Scores) -> list[Ranked]:
+    found = [
+        Ranked(
+            label=point.label,
+            values=point.values,
+            score=score,
+            diverged=int(np.isneginf(row).sum()),
+            missing=int(np.isnan(row).sum()),
+        )
+        for point, row, score in zip(
+            result.settings.points, scores, statistics.intervals(scores), strict=True
+        )
+    ]
+    return sorted(
+        found,
+        key=lambda each: (
+            each.diverged + each.missing,
+            -each.score.mean if each.score else np.inf,
+        ),
+    )
+
+
+def _best(result: Result, scores: Scores, ranked: Sequence[Ranked]) -> Best | None:
+    number = best_of(scores)
+    if number is None:
+        return None
+    point = result.settings.points[number]
+    mine = [each for each in result.trials if each.trial.label == point.label]
+    top = max(mine, key=lambda each: each.ended.outcome.score)
+    places = {each.label: row for row, each in enumerate(result.settings.points)}
+    whole = [each for each in ranked if not each.diverged + each.missing]
+    second = next((each.label for each in whole if each.label != point.label), None)
+    score = statistics.interval(scores[number])
+    assert score is not None  # noqa: S101  # it trained at all seeds
+    tests = [each.tested for each in mine if each.tested]
+    return Best(
+        label=point.label,
+        values=point.values,
+        score=score,
+        run=str(result.path / top.trial.run_name),
+        test_elbo=_interval([test.elbo.mean for test in tests]),
+        test_log_likelihood=_interval(_bounds(tests)),
+        test_kl=_interval([test.kl.mean for test in tests]),
+        next=second,
+        ahead=statistics.difference(scores[number], scores[places[second]]) if second else None,
+    )
+
+
+def _bounds(tests: Sequence[Evaluation]) -> list[float]:
+    return [test.log_likelihood.mean for test in tests if test.log_likelihood]
+
+
+def _interval(values: Sequence[float]) -> Interval | None:
+    return statistics.interval(np.array(values, np.float64))
+
+
+def _verdict(
+    best: Best | None, found: Sequence[Effect], drawn: Sequence[Trend], seeds: int, what: str
+) -> str:
+    """Say which point is best, how certain that is, and what the score depends on most."""
+    if best is None:
+        return "No point trained at all of its seeds."
+    said = [f"Best: {values_of(best.values)}, with a {what} of {shown(best.score)}{_ahead(best)}."]
+    ordered = [effect for effect in found if effect.spread is not None]
+    if ordered:
+        first = ordered[0]
+        said.append(
+            f"Most depends on {' with '.join(first.keys)}: its values differ by up to "
+            f"{first.spread:.2f} nats, on average over all else."
+        )
+    known = [trend for trend in drawn if trend.correlation]
+    if known and known[0].correlation:
+        said.append(
+            f"Of the keys that were drawn, the score goes most with {known[0].key}: rank "
+            f"correlation {shown(known[0].correlation)}."
+        )
+    if seeds == 1:
+        said.append("One seed does not tell how others would differ.")
+    return " ".join(said)
+
+
+def _ahead(best: Best) -> str:
+    gap = best.ahead
+    if best.next is None or gap is None:
+        return ""
+    if gap.low is None or gap.high is None:
+        return f", {gap.mean:.2f} above the next"
+    known = f"{gap.mean:.2f} [{gap.low:.2f}, {gap.high:.2f}], {gap.seeds} paired seeds"
+    if gap.low <= 0 <= gap.high:
+        return f"; it cannot be told from the next ({known})"
+    few = "" if gap.seeds >= ENOUGH else ", too few to be sure"
+    return f"; the next is below it by {known}{few}"
+
+
+def values_of(values: dict[str, Value]) -> str:
+    """Write the values of a point."""
+    return ", ".join(f"{key} {value_of(value)}" for key, value in values.items())
+
+
+def value_of(value: Value) -> str:
+    """Write a value."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
