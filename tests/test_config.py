@@ -23,9 +23,11 @@ from vaectl.training import step
 from vaectl.training.program import Member, Program
 
 ROOT = Path(__file__).parent.parent
-# configs/compare holds comparisons, which tests/test_comparison.py tries
+# the other folders hold studies, which tests/test_comparison.py and tests/test_sweep.py try
 CONFIGS = sorted(
-    file for file in (ROOT / "configs").rglob("*.yaml") if file.parent.name != "compare"
+    file
+    for file in (ROOT / "configs").rglob("*.yaml")
+    if file.parent.name not in ("compare", "sweep")
 )
 
 

@@ -17,7 +17,9 @@ def _started(member: str, step: int = 0) -> events.Started:
     """50,000 images in 10 steps, ten times."""
     split = Split(np.zeros((50_000, 1, 1, 1), np.uint8), None)
     dataset = Dataset("", (1, 1, 1), split, split, split)
-    return events.Started(member, config.Config(batch_size=5000, epochs=10), dataset, Path("runs/a"), step)
+    return events.Started(
+        member, config.Config(batch_size=5000, epochs=10), dataset, Path("runs/a"), step
+    )
 
 
 def _epoch(number: int, member: str = "a") -> Epoch:

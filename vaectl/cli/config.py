@@ -41,7 +41,7 @@ def show(
     plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
-    """Print all keys of a configuration or a comparison, as they will be used.
+    """Print all keys of an experiment, a comparison or a sweep, as they will be used.
 
     Example: vaectl config show > mine.yaml
     Example: vaectl config show configs/mnist-z20.yaml --set model.code_size=2
@@ -56,11 +56,16 @@ def _loader(file: Path) -> tuple[str, Callable[..., Any]]:
     """Tell what a file describes, and return the function that reads it."""
     from vaectl.config import reading
 
-    if reading.study_of(reading.read_mapping(file, {})) != "comparison":
-        return "an experiment", reading.load
-    from vaectl.comparison import plan
+    kind = reading.study_of(reading.read_mapping(file, {}))
+    if kind == "sweep":
+        from vaectl.sweeps import plan as sweeps
 
-    return "a comparison", plan.load
+        return "a sweep", sweeps.load
+    if kind:
+        from vaectl.comparison import plan
+
+        return "a comparison", plan.load
+    return "an experiment", reading.load
 
 
 @config_app.command()
@@ -69,12 +74,12 @@ def validate(
     plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
-    """Check configurations and comparisons; nothing is trained, no data are read.
+    """Check experiments, comparisons and sweeps; nothing is trained, no data are read.
 
     Prints what each file is. All that is wrong in any of them is told at once, with its line.
 
     Example: vaectl config validate mine.yaml
-    Example: vaectl config validate configs/*.yaml configs/compare/*.yaml
+    Example: vaectl config validate configs/*.yaml configs/compare/*.yaml configs/sweep/*.yaml
     """
     from vaectl.base.errors import ConfigError
     from vaectl.config import reading

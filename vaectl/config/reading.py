@@ -468,6 +468,8 @@ def _explain(
             near = near.rpartition(".")[2]  # known keys of list items have no index
         mean = f"; did you mean {near}?" if near else ""
         return f"{f'{where}: ' if where else ''}unknown key {dotted}{mean}"
+    if details["type"] == "missing":
+        return f"{f'{where}: ' if where else ''}{dotted} is missing"
     if details["type"] in _CHOICES:
         if details["type"] == "union_tag_invalid":
             given = details["ctx"]["tag"]

@@ -27,12 +27,15 @@ COLOURS = "cividis"
 
 _FEW = 12
 """Up to so many different values a line joins their means."""
-_BINS = 8
+_BINS, _LEAST = 8, 5
+"""The most parts of a range whose medians a line joins, and the fewest trials of one."""
 _TICKS = 6
 _APART = 0.05
 """The least distance of ticks, as a share of the axis."""
 _CROWD = 100
-"""From so many lines on they are drawn thin, and as an image."""
+"""From so many lines on they are drawn thin."""
+_MOST_DOTS = 5_000
+"""From so many dots on they are drawn as an image, which is smaller."""
 _WIDE_RATIO = 20.0
 """From this ratio of two values on, an axis is logarithmic."""
 
@@ -183,7 +186,7 @@ def responses(
                 ms=max(size, 1.2),
                 mew=0,
                 alpha=0.45,
-                rasterized=y.size > 1000,
+                rasterized=y.size > _MOST_DOTS,
             )
             lost = np.isneginf(y)
             (cross,) = axes.plot(
@@ -198,7 +201,10 @@ def responses(
             )
             cross.set_in_layout(False)
             line = _line(scale, x[alive], y[alive])
-            axes.plot(*line, color=style.theme.accent, marker="_" if scale.names else "")
+            bars: dict[str, Any] = (
+                {"ls": "", "marker": "_", "ms": 2.5 * style.theme.font} if scale.names else {}
+            )
+            axes.plot(*line, color=style.theme.accent, **bars)
             if finite.size:
                 low, top = _floor(finite), float(finite.max())
                 axes.set_ylim(low - 0.05 * (top - low) - 1e-3, top + 0.05 * (top - low) + 1e-3)
@@ -250,7 +256,6 @@ def parallel(
                 array=known,
                 linewidths=style.theme.line * (0.6 if crowded else 0.9),
                 alpha=0.6 if crowded else 0.9,
-                rasterized=crowded,
             )
         )
         if len(lines):
@@ -303,10 +308,10 @@ def _heights(
     }
     if len(named) > _TICKS and not scale.names:
         if scale.logarithmic:
-            wanted = LogLocator(subs=(1, 3)).tick_values(np.exp(low), np.exp(high))
-            places = np.log(wanted[wanted > 0])
+            wanted = np.array(LogLocator(subs=(1, 3)).tick_values(np.exp(low), np.exp(high)))
+            places = np.log(wanted)
         else:
-            places = wanted = MaxNLocator(_TICKS - 1).tick_values(low, high)
+            places = wanted = np.array(MaxNLocator(_TICKS - 1).tick_values(low, high))
         named = {
             float((place - low) / (high - low)): f"{value:g}"
             for place, value in zip(places, wanted, strict=True)
@@ -325,7 +330,8 @@ def _line(scale: Scale, x: Any, y: Any) -> tuple[Any, Any]:
     if scale.names or len(places) <= _FEW:
         return places, np.array([y[x == place].mean() for place in places])
     order = np.argsort(x)
-    parts = [part for part in np.array_split(order, _BINS) if len(part)]
+    bins = max(min(_BINS, len(order) // _LEAST), 1)
+    parts = [part for part in np.array_split(order, bins) if len(part)]
     return (
         np.array([np.median(x[part]) for part in parts]),
         np.array([np.median(y[part]) for part in parts]),

@@ -60,7 +60,11 @@ class Ledger:
             ) from None
         found = [trial for name in names if (trial := self._open(name.removesuffix(".json")))]
         self.ended = {trial.key: trial for trial in sorted(found, key=lambda trial: trial.number)}
+        self.next_number = max((trial.number for trial in found), default=0) + 1
+        """The place of the next trial in their order."""
         self._all_read = len(found) == len(names)
+        self._columns = {name: views.columns(name, self.ended.values()) for name in views.NAMES}
+        """The columns of each view."""
         self._listed = {name: self._renew(name) for name in views.NAMES}["trials.csv"] - left_out
 
     def check_data(self, source: str, dataset: Dataset) -> None:
@@ -80,15 +84,16 @@ class Ledger:
             RunError: it cannot be written.
         """
         write_sealed(self._directory.folder(FOLDER), f"{trial.key}.json", trial)
-        before = [views.columns(name, self.ended.values()) for name in views.NAMES]
         again = self.ended.pop(trial.key, None)
+        first = not self.ended
         self.ended[trial.key] = trial
-        columns = [views.columns(name, self.ended.values()) for name in views.NAMES]
-        if again or columns != before:
+        self.next_number = max(self.next_number, trial.number + 1)
+        wanted = {name: views.columns(name, [trial]) for name in views.NAMES}
+        if again or first or any({*wanted[name]} - {*self._columns[name]} for name in wanted):
             self._show()  # in the place of its older rows, or with more columns
             return
-        for name, of_view in zip(views.NAMES, columns, strict=True):
-            self._append(name, views.text(name, [trial], of_view, header=False))
+        for name, columns in self._columns.items():
+            self._append(name, views.text(name, [trial], columns, header=False))
 
     def forget(self, trials: Sequence[Ended]) -> None:
         """Take back trials that are to be trained again.
@@ -127,11 +132,6 @@ class Ledger:
     def was_sealed(self, key: str) -> bool:
         """Tell whether a trial was sealed once, by what trials.csv said when it was read."""
         return key in self._listed
-
-    @property
-    def next_number(self) -> int:
-        """The place of the next trial in their order."""
-        return max((trial.number for trial in self.ended.values()), default=0) + 1
 
     def tested(self, trial: Ended) -> Tested | None:
         """The evaluation of a trial's checkpoint on the test split; None if none is sealed.
@@ -181,6 +181,7 @@ class Ledger:
 
     def _show(self) -> None:
         for name in views.NAMES:
+            self._columns[name] = views.columns(name, self.ended.values())
             write(self._directory, name, self._text(name))
 
     def _append(self, name: str, text: str) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
+from vaectl.base.errors import DivergedError
 from vaectl.base.memory import text as size_of
 from vaectl.experiment import Task
 from vaectl.studies.trial import Trial
@@ -64,12 +67,13 @@ def estimate(trials: Sequence[Trial], task: Task) -> Estimate:
 
 def _pace(task: Task) -> tuple[float, float, float]:
     """Return the seconds of an epoch and of compilation, and the bytes of a state."""
-    program, member = task.program, Member.of(task.settings)
+    # a learning rate of zero is the same program, and hardly diverges
+    program = task.program
+    member = Member.of(task.settings)._replace(learning_rate=jnp.zeros((), jnp.float32))
     began, trained, of_epoch = time.perf_counter(), 0.0, 0.0
-    with jax.default_device(task.device):
+    with jax.default_device(task.device), suppress(DivergedError):
         images, validation = task.images()
         state = compiled.init(program, member)
-        size = footprint.of_arrays(compiled.shapes(program, member))
         events = fit.fit(program, member, state, images, validation)
         for number, event in enumerate(events):
             if isinstance(event, Chunk):
@@ -79,6 +83,7 @@ def _pace(task: Task) -> tuple[float, float, float]:
             trained += of_epoch
             if number and trained >= MOMENT:  # the first one starts much that stays
                 break
+    size = footprint.of_arrays(compiled.shapes(program, member))
     return of_epoch, max(time.perf_counter() - began - trained, 0.0), float(size)
 
 

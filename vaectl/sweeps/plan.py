@@ -103,7 +103,7 @@ class Sweep(Section):
     base: Config = Config(epochs=15)
     """The experiment: its keys, or the path of its file, relative to this file; or both, with the
     path as `file` and the keys that differ."""
-    vary: list[dict[str, _Varied]]
+    vary: list[dict[str, _Varied]] = Field([], validate_default=True)
     """Axes, of which every combination is trained. An axis gives one key its values, a list or a
     range; or several keys, whose values go together. With `draw: N` it has N points, drawn evenly
     from the ranges of its keys."""
@@ -118,9 +118,15 @@ class Sweep(Section):
         axes = (
             [{key: values} for key, values in value.items()] if isinstance(value, dict) else value
         )
-        if not isinstance(axes, list) or not axes or not all(isinstance(a, dict) for a in axes):
+        if axes == []:
+            raise conflict(
+                "nothing varies: name a key, and its values",
+                hint="for example --vary model.code_size=2,5,20; in a file, vary: "
+                "{model.code_size: [2, 5, 20]}",
+            )
+        if not isinstance(axes, list) or not all(isinstance(axis, dict) for axis in axes):
             raise PydanticCustomError(
-                "vary", "should be keys with their values, or a list of such axes; at least one"
+                "vary", "should be keys with their values, or a list of such axes"
             )
         return axes
 

@@ -16,7 +16,7 @@ CAPTIONS = {
     "effects": "Main effects: what each value adds, on average over all other values and seeds; "
     "lines are intervals over seeds. Most important first.",
     "responses": "Responses: every trial as a dot; lines are means at each value, or medians of "
-    "eighths of a drawn range. Crosses: trials that diverged.",
+    "parts of a drawn range. Crosses: trials that diverged.",
     "parallel": "All points as lines across their values, coloured by mean score over seeds; the "
     "best is thick.",
 }

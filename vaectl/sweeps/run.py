@@ -128,8 +128,10 @@ class Sweeping(Study):
         trials = self.settings.trials
         engine.plan(len(trials), sum(trial.settings.epochs for trial in trials))
         missing = [trial for trial in trials if not engine.has(trial)]
-        engine.watch(Phase("training for a moment, to tell the time"))
-        left = estimate(missing, engine.task) if missing else None
+        left = None
+        if missing:
+            engine.watch(Phase("training for a moment, to tell the time"))
+            left = estimate(missing, engine.task)
         for line in told(self.settings, left).splitlines():
             engine.watch(Note(line))
         for group in plan.programs(trials):

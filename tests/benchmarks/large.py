@@ -1,0 +1,160 @@
+"""What a sweep of many members costs its driver: planner, ledger and report, without training.
+
+    python -m tests.benchmarks.large [MEMBERS ...] [--epochs N]
+
+Runs sweeps of 100, 1,000 and 10,000 members, unless numbers are given, by an executor whose members
+take no time: each result is that of one member that was really trained, with other scores. The
+planner, the ledger, the summary and the page are the real ones. Each sweep has a process of its
+own; prints the seconds of each part, and the driver's memory.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vaectl.base import memory, seals
+from vaectl.executors.base import Executor, Surroundings
+from vaectl.members import job as jobs
+from vaectl.members.job import Done, Job
+from vaectl.runs import metrics
+from vaectl.runs.record import Best, Device, Record
+from vaectl.sweeps import plan, publish, run
+from vaectl.training.events import Event
+
+
+class Imagined(Executor, name="imagined"):
+    """Members that end at once, with the results of a trained one and other scores."""
+
+    @contextmanager
+    def open(self, surroundings: Surroundings) -> Iterator["_Pool"]:
+        """Train one member, and open a pool that imitates it."""
+        yield _Pool(surroundings)
+
+
+class _Pool:
+    most = 1
+    room = 1
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._surroundings = surroundings
+        self._done: deque[Done] = deque()
+        self._first: Done | None = None
+        self._random = np.random.default_rng(0)
+
+    @property
+    def place(self) -> Device:
+        return self._surroundings.task.place
+
+    def submit(self, job: Job) -> None:
+        if self._first is None:
+            task, folder, _, stopping = self._surroundings
+            for message in jobs.train(job, task, folder, stopping):
+                if isinstance(message, Done):
+                    self._first = message
+            assert self._first is not None
+            self._done.append(self._first)
+            return
+        self._done.append(self._imitated(job[0]))
+
+    def _imitated(self, wanted: jobs.Wanted) -> Done:
+        first, shift = self._first, float(self._random.normal(0, 10))
+        assert first is not None
+        rows = [
+            row._replace(terms={**row.terms, "nll": row.terms["nll"] - shift}) for row in first.rows
+        ]
+        rows = [
+            row._replace(terms={**row.terms, "elbo": -row.terms["nll"] - row.terms["kl"]})
+            for row in rows
+        ]
+        best = max(rows[1::2], key=lambda row: row.terms["elbo"])
+        files = dict(first.files)
+        record = Record.model_validate_json(files["run.json"])
+        record = record.model_copy(
+            update={
+                "seed": wanted.settings.seed,
+                "best": Best(epoch=best.epoch, score=best.terms["elbo"], quantity="elbo"),
+            }
+        )
+        files["run.json"] = json.dumps(seals.sealed(record.model_dump(mode="json")))
+        names = files["metrics.csv"].partition("\n")[0].split(",")[len(metrics.FIRST) : -1]
+        files["metrics.csv"] = metrics.header(names) + metrics.lines(rows, names)
+        for name in [name for name in files if name.startswith("checkpoints/")]:
+            info = json.loads(files[name])
+            info.pop("seal")
+            info["score"] = rows[2 * info["epoch"] - 1].terms["elbo"]
+            files[name] = json.dumps(seals.sealed(info))
+        return Done(wanted.name, rows, "", files)
+
+    def receive(self) -> Event | Done | None:
+        return self._done.popleft() if self._done else None
+
+
+def measure(members: int, epochs: int) -> dict[str, Any]:
+    """Return the seconds and the memory of a sweep of about so many members."""
+    seconds = {}
+    clock = time.perf_counter()
+
+    def lap(name: str) -> None:
+        nonlocal clock
+        now = time.perf_counter()
+        seconds[name], clock = now - clock, now
+
+    points = members // 2
+    axis = {
+        plan.DRAW: points,
+        "optimizer.learning_rate": {"low": 1e-5, "high": 1e-1, "scale": "log"},
+        "optimizer.weight_decay": {"low": 0.0, "high": 1.0},
+        "optimizer.clip_norm": {"low": 1.0, "high": 1000.0, "scale": "log"},
+    }
+    settings = plan.load(axes=[axis], options={"seeds": 2, "base.epochs": epochs})
+    lap("plan")
+    with tempfile.TemporaryDirectory() as folder:
+        result = run.run(settings, runs_dir=Path(folder), name="s", executor=Imagined())
+        lap("run")
+        publish.publish(result)
+        lap("publish")
+        path = Path(folder) / "s"
+        sizes = {name: (path / name).stat().st_size for name in ("report.html", "curves.csv")}
+        sizes["trials"] = sum(file.stat().st_size for file in (path / "trials").iterdir())
+    return {"members": len(settings.trials), **seconds, **sizes, "memory": memory.peak()}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("members", nargs="*", type=int, default=[100, 1000, 10_000])
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        print(json.dumps(measure(given.members[0], given.epochs)))
+        sys.exit()
+    print(
+        "| members | plan, s | run, s | ms a member | publish, s | memory, MB "
+        "| trials, MB | page, MB |"
+    )
+    print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for count in given.members:
+        command = [sys.executable, "-m", "tests.benchmarks.large", str(count), "--one"]
+        command += ["--epochs", str(given.epochs)]
+        found = json.loads(
+            subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        )
+        print(
+            f"| {found['members']:,} | {found['plan']:.1f} | {found['run']:.1f} "
+            f"| {1000 * found['run'] / found['members']:.1f} | {found['publish']:.1f} "
+            f"| {found['memory'] / 1e6:.0f} | {found['trials'] / 1e6:.1f} "
+            f"| {found['report.html'] / 1e6:.1f} |",
+            flush=True,
+        )
