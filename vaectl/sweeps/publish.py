@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from typing import Any
 
 import numpy as np
 
@@ -58,14 +59,11 @@ def figures(result: Result, summary: Summary, scores: Scores) -> dict[str, Figur
     columns = {key: [point.values[key] for point in settings.points] for key in settings.keys}
     what = [summary.metrics[key] for key in ("estimator", "binarization") if summary.metrics]
     facts = ", ".join(what)
-    found = {
-        "responses": responses.responses(
-            columns, scores, quantity, title=summary.name, facts=facts
-        ),
-        "parallel": responses.parallel(
-            columns, np.mean(scores, axis=1), quantity, title=summary.name, facts=facts
-        ),
-    }
+    named: dict[str, Any] = {"title": summary.name, "facts": facts}
+    found = {"responses": responses.responses(columns, scores, quantity, **named)}
+    means = np.mean(scores, axis=1)
+    if np.isfinite(means).any():
+        found["parallel"] = responses.parallel(columns, means, quantity, **named)
     rows = {
         " and ".join(effect.keys): [
             Row(_named(level.values), level.effect.mean, level.effect.low, level.effect.high)
@@ -76,7 +74,7 @@ def figures(result: Result, summary: Summary, scores: Scores) -> dict[str, Figur
     }
     rows = {keys: levels for keys, levels in rows.items() if len(levels) > 1}
     if rows:
-        found["effects"] = responses.effects(rows, quantity, title=summary.name, facts=facts)
+        found["effects"] = responses.effects(rows, quantity, **named)
     return found
 
 
