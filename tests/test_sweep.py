@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from vaectl import executors
 from vaectl.base.errors import ConfigError, DivergedError, RunError
 from vaectl.config import reading
 from vaectl.studies.statistics import interval, intervals
-from vaectl.sweeps import effects, plan, publish, run
+from vaectl.sweeps import effects, plan, publish, run, search
 from vaectl.sweeps.plan import Sweep
+from vaectl.sweeps.scores import scores_until
 from vaectl.training.events import Event, Note, Started
+from vaectl.training.fit import Epoch
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "sweep"
 SMALL = [
@@ -267,6 +270,52 @@ def test_a_member_that_ends_its_worker_is_named_and_the_rest_has_a_result(
     assert [point.missing for point in summary.ranked] == [0, 1]
     with pytest.raises(RunError, match=r"learning rate 0.001, seed 0: .*SIGKILL"):
         result.check()
+
+
+def test_a_search_trains_few_points_to_the_end_and_these_to_the_same_bits(tmp_path: Path) -> None:
+    axes = plan.axes(["optimizer.learning_rate=1e-4:1e-1:log"], 5)
+    options = {"seeds": 1, "importance_samples": 2, "search": {"ratio": 2.0, "comparisons": 3}}
+    small = [*SMALL, "epochs=4"]
+    settings = plan.load(assignments=small, axes=axes, options=options)
+    result, events = _train(settings, tmp_path)
+    trained = Counter(event.member for event in events if isinstance(event, Epoch))
+    assert sorted(trained.values()) == [1, 1, 2, 4, 4]
+    # those that went on were the best when they were compared
+    scores, epochs = scores_until(result, 1)
+    order = np.argsort(-scores[:, 0])
+    assert {epochs[i] for i in order[:3]} == {2, 4}
+    summary = publish.publish(result)
+    assert [point.epochs for point in summary.ranked] == [4, 4, 2, 1, 1]
+    assert summary.best is not None
+    assert summary.best.label == summary.ranked[0].label
+    assert not summary.effects  # points that trained for other times do not compare
+
+    # in one go it comes to the same numbers
+    whole = plan.load(assignments=small, axes=axes, options={"seeds": 1, "importance_samples": 2})
+    other = run.run(whole, runs_dir=tmp_path / "whole", name="s")
+    known = {each.trial.label: [row.terms for row in each.ended.rows] for each in other.trials}
+    for each in result.trials:
+        assert known[each.trial.label] == [row.terms for row in each.ended.rows]
+
+    again, events = _train(settings, tmp_path)
+    assert not _started(events)
+    assert {**again.paused} == {**result.paused}
+    # a search and a sweep are never mixed
+    with pytest.raises(ConfigError, match="other settings: search"):
+        run.run(whole, runs_dir=tmp_path, name="s")
+
+
+def test_a_search_compares_at_growing_epochs() -> None:
+    vary = plan.axes(["optimizer.learning_rate=1e-4:1e-1:log"], 20)
+    settings = plan.load(assignments=["epochs=45"], axes=vary, options={"seeds": 1, "search": {}})
+    assert settings.search is not None
+    assert search.rungs(settings, settings.search) == [(5, 20), (15, 7), (45, 3)]
+    assert search.epochs_of(settings, settings.search) == 20 * 5 + 7 * 10 + 3 * 30
+    short = plan.load(assignments=["epochs=2"], axes=vary, options={"seeds": 1, "search": {}})
+    assert short.search is not None
+    assert [epoch for epoch, _ in search.rungs(short, short.search)] == [1, 2]
+    with pytest.raises(ConfigError, match="epochs cannot vary in a search"):
+        plan.load(axes=plan.axes(["epochs=2:9"], 3), options={"search": {}})
 
 
 def test_a_sweep_and_a_comparison_do_not_share_a_directory(tmp_path: Path) -> None:

@@ -44,6 +44,16 @@ def sweep(
             rich_help_panel=WHAT,
         ),
     ] = None,
+    optimize: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Only search for a good point: N are drawn, compared early, and the best third "
+            "trains on. One seed, unless --seeds says otherwise.",
+            show_default=False,
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
     seeds: Annotated[
         int | None, typer.Option(help="Number of seeds of each point.", rich_help_panel=WHAT)
     ] = None,
@@ -93,6 +103,7 @@ def sweep(
 
     Example: vaectl sweep --vary model.code_size=2,5,20 --seeds 2
     Example: vaectl sweep --vary optimizer.learning_rate=1e-4:1e-2:5:log --plan
+    Example: vaectl sweep --vary optimizer.learning_rate=1e-4:1e-2:log --optimize 18
     Example: vaectl sweep configs/sweep/quick.yaml --executor processes:2
     """
     from vaectl.sweeps import plan
@@ -101,8 +112,12 @@ def sweep(
     settings = plan.load(
         file,
         assignments=assignments or (),
-        axes=plan.axes(vary or (), draw),
-        options={"seeds": seeds, "base.epochs": epochs},
+        axes=plan.axes(vary or (), draw if optimize is None else optimize),
+        options={
+            "seeds": 1 if optimize and seeds is None else seeds,
+            "base.epochs": epochs,
+            "search": {} if optimize else None,
+        },
     )
     from vaectl.cli import progress, tables
     from vaectl.sweeps import publish, run

@@ -290,12 +290,14 @@ def show_sweep(s: Sweep) -> None:
         f"nats per image{brackets}"
     )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("", *s.keys, f"best validation {label(s.quantity)}", "seeds"):
+    epochs = ["epochs"] if s.search else []
+    for heading in ("", *s.keys, f"best validation {label(s.quantity)}", *epochs, "seeds"):
         table.add_column(Text(visible(heading)), justify="right", overflow="fold")
     for rank, point in enumerate(s.ranked[:_BEST_POINTS], 1):
         trained = f"{seeds - point.diverged - point.missing} of {seeds}"
         values = [Text(visible(value_of(point.values[key]))) for key in s.keys]
-        table.add_row(str(rank), *values, Text(shown(point.score)), trained)
+        epochs = [f"{point.epochs}"] if s.search else []
+        table.add_row(str(rank), *values, Text(shown(point.score)), *epochs, trained)
     _print(table)
     if len(s.ranked) > _BEST_POINTS:
         show(f"the best {_BEST_POINTS} of {len(s.ranked):,} points; points.csv has all trials\n")

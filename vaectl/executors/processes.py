@@ -133,7 +133,7 @@ class _Worker:
         """Send a job."""
         self.members = {wanted.name: wanted for wanted in job}
         # a configuration's classes are made anew in each process
-        plain = [(w.name, w.settings.model_dump(mode="json"), w.run) for w in job]
+        plain = [(w.name, w.settings.model_dump(mode="json"), w.run, w.until) for w in job]
         with suppress(OSError):  # if it was killed just now, its end is noticed later
             self.connection.send(plain)
 
@@ -282,7 +282,7 @@ def _work(
             )
         with quiet_orbax(), jax.default_device(device), follow(sinks, tell) as watch:
             while (job := received.get()) and not closed.is_set():
-                wanted = [Wanted(name, Config.model_validate(s), run) for name, s, run in job]
+                wanted = [Wanted(name, Config.model_validate(s), *rest) for name, s, *rest in job]
                 for message in jobs.train(wanted, task, Folder(folder), closed.is_set):
                     tell(message) if isinstance(message, Done) else watch(message)
     except KeyboardInterrupt:

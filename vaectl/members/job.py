@@ -31,6 +31,7 @@ from vaectl.training import population
 from vaectl.training.events import Event, Started, Stopped, Warned
 from vaectl.training.fit import Chunk, Epoch, Saved
 from vaectl.training.program import Member
+from vaectl.training.status import Status
 from vaectl.training.step import columns
 
 CURVE = "curve.jsonl"
@@ -46,6 +47,8 @@ class Wanted(NamedTuple):
     settings: Config
     run: str | None = None
     """The name of the run that it leaves; None if only its numbers are wanted."""
+    until: int = 0
+    """The epoch after which its run pauses, to go on later; 0: it trains to the end."""
 
 
 class Done(NamedTuple):
@@ -57,7 +60,9 @@ class Done(NamedTuple):
     error: str
     """Why it diverged; empty if it finished."""
     files: Mapping[str, str]
-    """The small files of its run as text, by their paths in it."""
+    """The small files of its run as text, by their paths in it; none while it pauses."""
+    paused: bool = False
+    """True if it has not ended, and can go on."""
 
 
 Job = Sequence[Wanted]
@@ -69,7 +74,8 @@ def train(
     """Train the members of a job, in turn or together; yield what happens, and each result.
 
     Args:
-        job: members whose settings differ in seed and learning rate alone.
+        job: members whose settings differ in seed and learning rate alone, and that all pause
+            after the same epoch.
         task: the data and the device; its settings and its watcher are not used.
         folder: where the members leave their runs.
         stopping: tells whether a signal has asked to stop; a member that was in its last epoch
@@ -81,7 +87,8 @@ def train(
     """
     task = task._replace(settings=job[0].settings)
     program, (images, validation) = task.program, task.images()
-    last = program.epochs * program.steps_per_epoch
+    until = job[0].until or program.epochs
+    last = until * program.steps_per_epoch
     how, _ = population.strategy(task.device, images)
     starts = jax.device_put([Member.of(each.settings) for each in job], task.device)
     with quiet_orbax(), ExitStack() as running:
@@ -90,12 +97,12 @@ def train(
             yield from track.prepare()
         going = [index for index, track in enumerate(tracks) if track.step < last]
         for track in tracks:
-            if track.step == last:  # it was killed before its result was kept
-                yield from track.end()
+            if track.step >= last:  # it was killed before its result was kept, or has paused
+                yield from track.end(paused=until < program.epochs)
         saved = {at: state for at, index in enumerate(going) if (state := tracks[index].saved)}
         members = [starts[index] for index in going]
         alive, leaving = {*range(len(members))} - {*saved}, False
-        for at, event in population.fit(program, members, images, validation, how, saved):
+        for at, event in population.fit(program, members, images, validation, how, saved, until):
             track = tracks[going[at]]
             alone = how == "in turn" or at in saved
             if not track.started:
@@ -106,9 +113,11 @@ def train(
                 continue
             track.take(event)
             yield event._replace(member=track.wanted.name)
-            if isinstance(event, Epoch) and event.epoch == program.epochs:
+            if isinstance(event, Epoch) and event.epoch == until:
                 alive.discard(at)
-                yield from track.end()
+                if until < program.epochs:
+                    track.save(event)
+                yield from track.end(paused=until < program.epochs)
                 continue  # others that train beside it have ended in this epoch too
             leaving = leaving or stopping()
             if leaving:
@@ -137,7 +146,7 @@ class _Track:
         self._rows: list[Row] = []
         self._recorder: Recorder | None = None
         """The writer of its run, if it leaves one."""
-        self._error = ""
+        self._error, self._paused = "", False
 
     def prepare(self) -> Iterator[Event]:
         """Take up the run that was cut off, or make room for a new one."""
@@ -183,19 +192,20 @@ class _Track:
         if self._recorder:
             self._recorder.save(event)
 
-    def end(self, error: str = "") -> Iterator[Event | Done]:
-        """Write how it ended, and yield its result."""
-        self._error = error
+    def end(self, error: str = "", *, paused: bool = False) -> Iterator[Event | Done]:
+        """Write how it ended, or that it pauses, and yield its result."""
+        self._error, self._paused = error, paused
         self._open.close()
         files = {}
-        if self._recorder:
+        if self._recorder and not paused:
             rundir = self._recorder.rundir
             with _writing():
                 if rundir.folder.kind(CURVE):
                     rundir.folder.remove(CURVE)
             files = places.small_files(rundir)
-        yield Stopped(self.wanted.name, "failed" if error else "finished", error)
-        yield Done(self.wanted.name, self._rows, error, files)
+        if not paused:
+            yield Stopped(self.wanted.name, "failed" if error else "finished", error)
+        yield Done(self.wanted.name, self._rows, error, files, paused)
 
     def _take_up(self, name: str) -> tuple[Recorder, Saved | None] | None:
         """Go on with a run of these settings that was cut off here; None if that cannot be."""
@@ -254,7 +264,8 @@ class _Track:
         except BaseException as error:
             recorder.end("interrupted", str(error))
             raise
-        recorder.end("failed" if self._error else "finished", self._error)
+        ended: Status = "failed" if self._error else "finished"
+        recorder.end("interrupted" if self._paused else ended, self._error)
 
 
 def _curve(run: Folder, rows: Sequence[Row]) -> list[Row]:

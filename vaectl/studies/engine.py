@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 from typing import final
 
 from vaectl.base.files import Folder
@@ -11,19 +12,18 @@ from vaectl.executors.base import Lost, Pool
 from vaectl.experiment import Stopping, Task
 from vaectl.members.job import Done, Wanted
 from vaectl.objectives.base import label as label_of
+from vaectl.runs.metrics import Row
 from vaectl.studies import trial_runs
 from vaectl.studies.ended import Ended
 from vaectl.studies.ledger import Ledger
-from vaectl.studies.trial import Trial
+from vaectl.studies.trial import Trial, alike
 from vaectl.training.events import Note, Phase, Planned, Stopped, Warned
 
 TRIES = 3
 """How often a member is trained whose worker ends."""
 
 Steps = Iterator[list[Trial]]
-"""Trials of one part of a study; each list is wanted when all before it have ended.
-
-The trials of a list differ in seed and learning rate alone."""
+"""Trials of one part of a study; each list is wanted when all before it have ended or paused."""
 
 
 @final
@@ -44,6 +44,8 @@ class Engine:
         self.lost: dict[Trial, str] = {}
         """Trials that were given up, because their workers ended; and why."""
         self._folder, self._ledger, self._stopping = folder, ledger, stopping
+        self.paused: dict[Trial, Sequence[Row]] = {}
+        """Trials that have paused, and their metrics so far."""
         self._tries: defaultdict[Trial, int] = defaultdict(int)
         self._members = self._epochs = 0
 
@@ -56,6 +58,13 @@ class Engine:
     def has(self, trial: Trial) -> bool:
         """Tell whether a trial is sealed, whatever has become of its run."""
         return self.key(trial) in self._ledger.ended
+
+    def rows(self, trial: Trial) -> tuple[Sequence[Row], str]:
+        """Return the metrics of a trial that ended or paused, and why it diverged."""
+        if self.has(trial):
+            ended = self.ended(trial)
+            return ended.rows, ended.error
+        return self.paused[trial.whole], ""
 
     def ended(self, trial: Trial) -> Ended:
         """Return the result of a trial that ended."""
@@ -94,7 +103,8 @@ class Engine:
         while True:
             while pool.room and (part := next_part()):
                 self._leave_if_asked()
-                chosen, part.missing = part.missing[: pool.most], part.missing[pool.most :]
+                chosen = _alike(part.missing[: pool.most])
+                part.missing = part.missing[len(chosen) :]
                 part.training |= {*chosen}
                 training |= {member(trial): (part, trial) for trial in chosen}
                 self._submit(pool, chosen)
@@ -106,7 +116,10 @@ class Engine:
                 case Done():
                     part, trial = training.pop(message.member)
                     part.training.remove(trial)
-                    self._end(trial, message)
+                    if message.paused:
+                        self._pause(trial, message)
+                    else:
+                        self._end(trial, message)
                 case Lost(members, why):
                     for name in members:
                         part, trial = training.pop(name)
@@ -148,9 +161,17 @@ class Engine:
         if self._tries[trial] < TRIES:
             self.watch(Warned(f"{trial}: {why}; it is tried again"))
             return True
-        self.lost[trial] = f"its worker ended {TRIES} times: {why}"
+        self.lost[trial.whole] = f"its worker ended {TRIES} times: {why}"
         self.watch(Stopped(member(trial), "failed", why, trial.settings.epochs))
         return False
+
+    def _pause(self, trial: Trial, done: Done) -> None:
+        """Keep the metrics of a trial that goes on later, or not at all."""
+        self.paused[trial.whole] = done.rows
+        quantity = trial.settings.objective.chosen.best
+        best = max(row.terms[quantity] for row in done.rows[1::2])
+        told = f"best validation {label_of(quantity)} {best:.2f}"
+        self.watch(Note(f"{trial}: {told} until epoch {trial.until}"))
 
     def _end(self, trial: Trial, done: Done) -> None:
         """Seal a trial that ended."""
@@ -169,6 +190,7 @@ class Engine:
             files=dict(done.files),
         )
         self._ledger.add(ended)
+        self.paused.pop(trial.whole, None)
         quantity = label_of(ended.quantity)
         came_to = done.error or f"best validation {quantity} {ended.outcome.best:.2f}"
         self.watch(Note(f"{trial}: {came_to}"))
@@ -218,7 +240,13 @@ def member(trial: Trial) -> str:
 
 def _wanted(trial: Trial) -> Wanted:
     run = trial.run_name if trial.stage == "result" else None
-    return Wanted(member(trial), trial.settings, run)
+    return Wanted(member(trial), trial.settings, run, trial.until)
+
+
+def _alike(trials: Sequence[Trial]) -> list[Trial]:
+    """Return the first trials, as many as are of one program."""
+    first = alike(trials[0].settings)
+    return list(takewhile(lambda trial: alike(trial.settings) == first, trials))
 
 
 @final

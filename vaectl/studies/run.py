@@ -14,7 +14,7 @@ runs/<name>/
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -36,6 +36,7 @@ from vaectl.runs import environment
 from vaectl.runs import resume as resumption
 from vaectl.runs.checkpoints import check_place
 from vaectl.runs.directory import check_name
+from vaectl.runs.metrics import Row
 from vaectl.runs.record import Device, Evaluation
 from vaectl.sinks.base import Sink
 from vaectl.studies import directory, unsealed
@@ -95,6 +96,8 @@ class Outcome(NamedTuple):
     path: Path
     trials: list[Finished]
     """The trials that ended, in the order of the configuration."""
+    paused: Mapping[Trial, Sequence[Row]]
+    """Trials that can go on, and their metrics so far."""
     problems: list[str]
     """Why runs are damaged, or could not be evaluated."""
     lost: list[str]
@@ -164,7 +167,8 @@ def run(
                     tell(f"since trials that are there, {difference}")
                 planned = engine.run(pool, study.parts(engine))
             study.check(engine)
-            found = [Finished(t, engine.ended(t)) for t in planned if t not in engine.lost]
+            whole = dict.fromkeys(trial.whole for trial in planned)
+            found = [Finished(trial, engine.ended(trial)) for trial in whole if engine.has(trial)]
             tests = Tests(
                 folder,
                 ledger,
@@ -187,7 +191,7 @@ def run(
         ledger.sync()
         lost = [f"{trial}: {why}" for trial, why in engine.lost.items()]
         trials = [each._replace(tested=tested.get(each.trial)) for each in found]
-        return Outcome(path, trials, tests.problems, lost)
+        return Outcome(path, trials, engine.paused, tests.problems, lost)
 
 
 def prepare(study: Study, device_kind: DeviceKind, executor: Executor, watch: Watch) -> Task:

@@ -17,6 +17,8 @@ class Trial(NamedTuple):
     label: str
     stage: Stage
     settings: Config
+    until: int = 0
+    """The epoch after which it pauses; 0: it trains to the end."""
 
     @property
     def learning_rate(self) -> float:
@@ -27,6 +29,11 @@ class Trial(NamedTuple):
     def run_name(self) -> str:
         """The name of its run in the study's directory."""
         return f"{self.label}-s{self.settings.seed}"
+
+    @property
+    def whole(self) -> Trial:
+        """The same trial until its end."""
+        return self._replace(until=0)
 
     def key(self, fingerprint: str) -> str:
         """Return the hash of everything that its numbers depend on."""
@@ -39,3 +46,9 @@ class Trial(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.label}, learning rate {self.learning_rate:g}, seed {self.settings.seed}"
+
+
+def alike(settings: Config) -> Config:
+    """Return settings that are equal for trials of one program: without seed and learning rate."""
+    optimizer = settings.optimizer.with_chosen(learning_rate=1.0)
+    return settings.model_copy(update={"optimizer": optimizer, "seed": 0})

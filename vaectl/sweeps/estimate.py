@@ -15,6 +15,7 @@ from vaectl.base.memory import text as size_of
 from vaectl.experiment import Task
 from vaectl.studies.trial import Trial
 from vaectl.sweeps.plan import Sweep, programs
+from vaectl.sweeps.search import rungs
 from vaectl.training import compiled, fit, footprint
 from vaectl.training.fit import Chunk
 from vaectl.training.program import Member
@@ -40,7 +41,7 @@ class Estimate(NamedTuple):
     """Bytes of their checkpoints."""
 
 
-def estimate(trials: Sequence[Trial], task: Task) -> Estimate:
+def estimate(trials: Sequence[Trial], task: Task, epochs: int) -> Estimate:
     """Estimate what trials take.
 
     A few of their programs, evenly spaced, train for a moment; the others are taken to be as fast
@@ -49,8 +50,8 @@ def estimate(trials: Sequence[Trial], task: Task) -> Estimate:
     Args:
         trials: those that are still to be trained.
         task: the data and the device.
+        epochs: of all of them together.
     """
-    epochs = sum(trial.settings.epochs for trial in trials)
     groups = programs(trials)
     count = min(len(groups), CALIBRATED)
     chosen = [groups[i * len(groups) // count][0] for i in range(count)]
@@ -96,6 +97,10 @@ def told(settings: Sweep, left: Estimate | None) -> str:
         f"{_plural(points, 'point')} ({axes}) at {_plural(seeds, 'seed')}: "
         f"{_plural(members, 'member')}"
     )
+    if settings.search:
+        each = rungs(settings, settings.search)
+        steps = ", ".join(f"{points:,} until epoch {epoch}" for epoch, points in each)
+        first += f"\nsearch by successive halving: {steps}"
     if left is None:
         return f"{first}; all of them are done"
     done = f"{members - left.members} of them are done; the others: " * (members > left.members)

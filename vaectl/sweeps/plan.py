@@ -23,7 +23,7 @@ from vaectl.config.naming import name_of
 from vaectl.config.schema import CHOICES, Config
 from vaectl.studies import settings as study
 from vaectl.studies.settings import Seed, counted_from
-from vaectl.studies.trial import Trial
+from vaectl.studies.trial import Trial, alike
 
 KIND = "sweep"
 DRAW = "draw"
@@ -97,6 +97,15 @@ _Varied = Annotated[
 ]
 
 
+class Search(Section):
+    """Successive halving: points are compared early, and only the best of them train on."""
+
+    ratio: Annotated[float, Field(gt=1, le=100)] = 3.0
+    """One in so many points goes on, for so many times as many epochs."""
+    comparisons: Annotated[int, Field(ge=2, le=10)] = 3
+    """How often points are compared, the last time at the end of training."""
+
+
 class Sweep(Section):
     """A sweep: an experiment, and the keys of it that vary."""
 
@@ -109,6 +118,9 @@ class Sweep(Section):
     from the ranges of its keys."""
     seeds: Annotated[list[Seed], counted_from(0)] = Field(3, validate_default=True)
     """A number or a list; each point is trained at every seed."""
+    search: Search | None = None
+    """null: every point trains to the end, and all of them are compared. With its keys, or {}: only
+    a search for a good point, in which most points train for a part of the epochs."""
     importance_samples: Count = 100
     """K of the importance-weighted bound on log p(x) of the test split, for the best point."""
 
@@ -147,6 +159,12 @@ class Sweep(Section):
         if count > MOST_POINTS:
             raise conflict(f"{count:,} points are more than {MOST_POINTS:,}, the most of a sweep")
         return axes
+
+    @model_validator(mode="after")
+    def _searchable(self) -> Sweep:
+        if self.search and "epochs" in self.keys:
+            raise conflict("epochs cannot vary in a search, which decides how long a point trains")
+        return self
 
     @property
     def axes(self) -> list[list[str]]:
@@ -192,13 +210,16 @@ class Point(NamedTuple):
         ]
 
 
+def epochs(trials: Sequence[Trial]) -> int:
+    """Return the epochs of trials together."""
+    return sum(trial.settings.epochs for trial in trials)
+
+
 def programs(trials: Sequence[Trial]) -> list[list[Trial]]:
     """Group trials that differ in seed and learning rate alone: they compile to one program."""
     groups: dict[Config, list[Trial]] = {}
     for trial in trials:
-        optimizer = trial.settings.optimizer.with_chosen(learning_rate=1.0)
-        alike = trial.settings.model_copy(update={"optimizer": optimizer, "seed": 0})
-        groups.setdefault(alike, []).append(trial)
+        groups.setdefault(alike(trial.settings), []).append(trial)
     return list(groups.values())
 
 
@@ -212,14 +233,14 @@ def largest(points: Sequence[Point]) -> list[Config]:
     for point in points:
         named = {k: v for k, v in point.values.items() if isinstance(v, str | bool)}
         kinds.setdefault(repr(sorted(named.items())), []).append(point)
-    for alike in kinds.values():
-        keys = [key for key, value in alike[0].values.items() if isinstance(value, int)]
-        numbers = [[float(p.values[key]) for key in keys] for p in alike]  # type: ignore[arg-type]
+    for group in kinds.values():
+        keys = [key for key, value in group[0].values.items() if isinstance(value, int)]
+        numbers = [[float(p.values[key]) for key in keys] for p in group]  # type: ignore[arg-type]
         for column in range(len(keys)):
-            best = max(range(len(alike)), key=lambda i: (numbers[i][column], sum(numbers[i])))
-            found[alike[best].settings] = None
+            best = max(range(len(group)), key=lambda i: (numbers[i][column], sum(numbers[i])))
+            found[group[best].settings] = None
         if not keys:
-            found[alike[0].settings] = None
+            found[group[0].settings] = None
     return list(found)
 
 

@@ -58,6 +58,8 @@ def figures(result: Result, summary: Summary, scores: Scores) -> dict[str, Figur
     settings, quantity = result.settings, summary.quantity
     columns = {key: [point.values[key] for point in settings.points] for key in settings.keys}
     what = [summary.metrics[key] for key in ("estimator", "binarization") if summary.metrics]
+    if summary.search:
+        what.append(f"until epoch {summary.search[0].epoch}")
     facts = ", ".join(what)
     named: dict[str, Any] = {"title": summary.name, "facts": facts}
     found = {"responses": responses.responses(columns, scores, quantity, **named)}

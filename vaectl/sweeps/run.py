@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, final
 
@@ -10,15 +10,19 @@ from vaectl.base.devices import DeviceKind
 from vaectl.base.errors import DivergedError, RunError
 from vaectl.config.schema import Config
 from vaectl.executors import Executor, default
+from vaectl.runs.metrics import Row
 from vaectl.sinks.base import Sink
 from vaectl.studies import run as studies
 from vaectl.studies.directory import Kind
 from vaectl.studies.engine import Engine, Steps
 from vaectl.studies.run import Finished, Study
+from vaectl.studies.trial import Trial
 from vaectl.sweeps import plan
 from vaectl.sweeps.estimate import estimate, told
 from vaectl.sweeps.plan import Sweep
 from vaectl.sweeps.scores import best_of, scores_of
+from vaectl.sweeps.search import epochs_of as search_epochs
+from vaectl.sweeps.search import steps
 from vaectl.training.events import Note, Phase, Watch, ignore
 
 KIND = Kind(plan.KIND, "vaectl sweep", plan.load, plan.differing)
@@ -31,6 +35,8 @@ class Result(NamedTuple):
     settings: Sweep
     trials: list[Finished]
     """The trials that ended, point by point."""
+    paused: Mapping[Trial, Sequence[Row]]
+    """Trials that a search gave up early, and their metrics so far; they can go on."""
     problems: list[str]
     """Why runs are damaged, or could not be evaluated."""
     lost: list[str]
@@ -84,7 +90,7 @@ def run(
         sinks=sinks,
         watch=watch,
     )
-    return Result(found.path, settings, found.trials, found.problems, found.lost)
+    return Result(found.path, settings, *found[1:])
 
 
 def planned(
@@ -102,7 +108,9 @@ def planned(
     """
     task = studies.prepare(Sweeping(settings), device_kind, executor or default(), watch)
     watch(Phase("training for a moment, to tell the time"))
-    return told(settings, estimate(settings.trials, task))
+    trials, search = settings.trials, settings.search
+    epochs = search_epochs(settings, search) if search else plan.epochs(trials)
+    return told(settings, estimate(trials, task, epochs))
 
 
 @final
@@ -124,16 +132,21 @@ class Sweeping(Study):
         return plan.largest(self.settings.points)
 
     def parts(self, engine: Engine) -> Iterator[Steps]:
-        """Yield the trials of each program, all at once."""
-        trials = self.settings.trials
-        engine.plan(len(trials), sum(trial.settings.epochs for trial in trials))
+        """Yield the trials of each program, all at once; or those of a search."""
+        settings, trials = self.settings, self.settings.trials
+        search = settings.search
+        epochs = search_epochs(settings, search) if search else plan.epochs(trials)
+        engine.plan(len(trials), epochs)
         missing = [trial for trial in trials if not engine.has(trial)]
         left = None
         if missing:
             engine.watch(Phase("training for a moment, to tell the time"))
-            left = estimate(missing, engine.task)
-        for line in told(self.settings, left).splitlines():
+            left = estimate(missing, engine.task, epochs if search else plan.epochs(missing))
+        for line in told(settings, left).splitlines():
             engine.watch(Note(line))
+        if search:
+            yield steps(settings, search, engine)
+            return
         for group in plan.programs(trials):
             yield iter([group])
 

@@ -15,9 +15,10 @@ from vaectl.studies import statistics
 from vaectl.studies.facts import environment
 from vaectl.studies.statistics import Interval, shown
 from vaectl.sweeps.effects import Effect, Trend, effects, trends
-from vaectl.sweeps.plan import DRAW, Value
+from vaectl.sweeps.plan import DRAW, Sweep, Value
 from vaectl.sweeps.run import Result
-from vaectl.sweeps.scores import Scores, best_of, scores_of
+from vaectl.sweeps.scores import Scores, best_of, scores_of, scores_until
+from vaectl.sweeps.search import Rung, rungs
 
 FORMAT_VERSION = 1
 ENOUGH = 5
@@ -34,11 +35,14 @@ class Ranked(BaseModel):
     label: str
     values: dict[str, Any]
     score: Interval | None
-    """Mean best validation score over the seeds at which it trained, in nats per image."""
+    """Mean best validation score over the seeds at which it trained, in nats per image; of a point
+    that a search gave up, in the epochs until then."""
     diverged: int
     """The number of seeds at which it diverged."""
     missing: int
     """The number of seeds without a result, because their workers ended."""
+    epochs: int
+    """The epochs that it trained for, at least; in a search most points stop early."""
 
 
 class Best(BaseModel):
@@ -79,6 +83,8 @@ class Summary(BaseModel):
     points: int
     trials: int
     """Those that ended."""
+    search: list[Rung]
+    """The comparisons of a search; empty if all points were trained to the end."""
     quantity: str
     """The number that everything is judged by: the objective's `best`."""
     best: Best | None
@@ -108,6 +114,7 @@ class Told(NamedTuple):
 
     summary: Summary
     scores: Scores
+    """Of all points after as many epochs: in a search, those of its first comparison."""
 
 
 def summarize(result: Result) -> Told:
@@ -115,15 +122,19 @@ def summarize(result: Result) -> Told:
     settings = result.settings
     quantity = settings.base.objective.chosen.best
     scores = scores_of(settings, result.trials)
-    ranked = _ranked(result, scores)
+    search = rungs(settings, settings.search) if settings.search else []
+    ranked = _ranked(result)
     best = _best(result, scores, ranked)
-    found, drawn = effects(settings, scores), trends(settings, scores)
+    if search:
+        scores = scores_until(result, search[0].epoch)[0]
+    found = [] if search else effects(settings, scores)
+    drawn = trends(settings, scores)
     records = [ended.record for _, ended, _ in result.trials if ended.record]
     bad = (f"{trial}: {ended.error}" for trial, ended, _ in result.trials if ended.error)
     summary = Summary(
         name=result.path.name,
         path=str(result.path),
-        verdict=_verdict(best, found, drawn, len(settings.seeds), f"validation {term(quantity)}"),
+        verdict=_verdict(best, found, drawn, settings, f"validation {term(quantity)}"),
         keys=settings.keys,
         drawn=[
             key
@@ -134,6 +145,7 @@ def summarize(result: Result) -> Told:
         seeds=settings.seeds,
         points=len(settings.points),
         trials=len(result.trials),
+        search=search,
         quantity=quantity,
         best=best,
         effects=found,
@@ -149,7 +161,9 @@ def summarize(result: Result) -> Told:
     return Told(summary, scores)
 
 
-def _ranked(result: Result, scores: Scores) -> list[Ranked]:
+def _ranked(result: Result) -> list[Ranked]:
+    most = max(point.settings.epochs for point in result.settings.points)
+    scores, epochs = scores_until(result, most)
     found = [
         Ranked(
             label=point.label,
@@ -157,15 +171,17 @@ def _ranked(result: Result, scores: Scores) -> list[Ranked]:
             score=score,
             diverged=int(np.isneginf(row).sum()),
             missing=int(np.isnan(row).sum()),
+            epochs=trained,
         )
-        for point, row, score in zip(
-            result.settings.points, scores, statistics.intervals(scores), strict=True
+        for point, row, score, trained in zip(
+            result.settings.points, scores, statistics.intervals(scores), epochs, strict=True
         )
     ]
     return sorted(
         found,
         key=lambda each: (
             each.diverged + each.missing,
+            -each.epochs if result.settings.search else 0,
             -each.score.mean if each.score else np.inf,
         ),
     )
@@ -179,7 +195,10 @@ def _best(result: Result, scores: Scores, ranked: Sequence[Ranked]) -> Best | No
     mine = [each for each in result.trials if each.trial.label == point.label]
     top = max(mine, key=lambda each: each.ended.outcome.score)
     places = {each.label: row for row, each in enumerate(result.settings.points)}
+    full = max(each.epochs for each in ranked)
     whole = [each for each in ranked if not each.diverged + each.missing]
+    if result.settings.search:
+        whole = [each for each in whole if each.epochs == full]
     second = next((each.label for each in whole if each.label != point.label), None)
     score = statistics.interval(scores[number])
     assert score is not None  # noqa: S101  # it trained at all seeds
@@ -206,12 +225,19 @@ def _interval(values: Sequence[float]) -> Interval | None:
 
 
 def _verdict(
-    best: Best | None, found: Sequence[Effect], drawn: Sequence[Trend], seeds: int, what: str
+    best: Best | None,
+    found: Sequence[Effect],
+    drawn: Sequence[Trend],
+    settings: Sweep,
+    what: str,
 ) -> str:
     """Say which point is best, how certain that is, and what the score depends on most."""
     if best is None:
         return "No point trained at all of its seeds."
-    said = [f"Best: {values_of(best.values)}, with a {what} of {shown(best.score)}{_ahead(best)}."]
+    kind = "Best of a search" if settings.search else "Best"
+    said = [
+        f"{kind}: {values_of(best.values)}, with a {what} of {shown(best.score)}{_ahead(best)}."
+    ]
     ordered = [effect for effect in found if effect.spread is not None]
     if ordered:
         first = ordered[0]
@@ -225,7 +251,9 @@ def _verdict(
             f"Of the keys that were drawn, the score goes most with {known[0].key}: rank "
             f"correlation {shown(known[0].correlation)}."
         )
-    if seeds == 1:
+    if settings.search:
+        said.append("Most points were given up early: this finds a good point, and compares none.")
+    elif len(settings.seeds) == 1:
         said.append("One seed does not tell how others would differ.")
     return " ".join(said)
 

@@ -45,8 +45,9 @@ def fit(
     validation: Images,
     how: Strategy,
     saved: Mapping[int, Saved] = MappingProxyType({}),
+    until: int = 0,
 ) -> Iterator[tuple[int, Chunk | Epoch | DivergedError]]:
-    """Train each member to the last epoch; yield what happens, and to which.
+    """Train each member to the last epoch, or for a part of them; yield what happens, and to which.
 
     A member that diverges ends with the error; the others go on. Members that train together share
     the time of an epoch equally, and equal runs alone to rounding; more of them than the device has
@@ -59,19 +60,21 @@ def fit(
         validation: likewise.
         how: `strategy`.
         saved: where some of the members, by their index, go on; these always take turns.
+        until: the epoch after which they pause; 0 for the program's last.
     """
+    until = until or program.epochs
     if how == "in turn" or isinstance(train, np.ndarray):
         for index, member in enumerate(members):
-            yield from _alone(program, index, member, train, validation, saved.get(index))
+            yield from _alone(program, index, member, train, validation, until, saved.get(index))
         return
     for index, state in saved.items():
-        yield from _alone(program, index, members[index], train, validation, state)
+        yield from _alone(program, index, members[index], train, validation, until, state)
     new = [index for index in range(len(members)) if index not in saved]
     size = at_once(program, len(new), len(validation), next(iter(train.devices())))
     for first in range(0, len(new), size):
         group = new[first : first + size]
         of_group = [members[index] for index in group]
-        for index, event in _together(program, of_group, train, validation):
+        for index, event in _together(program, of_group, train, validation, until):
             yield group[index], event
 
 
@@ -89,6 +92,7 @@ def _alone(
     member: Member,
     train: Images,
     validation: Images,
+    until: int,
     saved: Saved | None,
 ) -> Iterator[tuple[int, Chunk | Epoch | DivergedError]]:
     state, sums, seconds = saved or Saved(compiled.init(program, member))
@@ -97,19 +101,21 @@ def _alone(
             program, member, state, train, validation, sums=sums, seconds=seconds
         ):
             yield index, event
+            if isinstance(event, Epoch) and event.epoch == until:
+                return
     except DivergedError as error:
         yield index, error
 
 
 def _together(
-    program: Program, members: Sequence[Member], train: Images, validation: Images
+    program: Program, members: Sequence[Member], train: Images, validation: Images, until: int
 ) -> Iterator[tuple[int, Epoch | DivergedError]]:
     everyone, states = start(program, members)
     # first of all, so that it does not count as time of training
     train_steps.lower(program, everyone, states, train, 0, 1).compile()
     _term_sums.lower(program, everyone, states, validation, 0, 0.0).compile()
     going = list(range(len(members)))
-    for epoch in range(1, program.epochs + 1):
+    for epoch in range(1, until + 1):
         end = epoch * program.steps_per_epoch
         before = end - program.steps_per_epoch
         began = time.perf_counter()
