@@ -69,6 +69,9 @@ def complete(known: dict[str, object], runs: Path, monkeypatch: pytest.MonkeyPat
             *(f"optimizer.momentum={value}" for value in ("", "0.0", "0.9")),
         ]),
         ("vaectl train --set data.source=tfds:m", ["data.source=tfds:mnist"]),
+        ("vaectl sweep --vary optimizer.name=ada", [
+            "optimizer.name=adagrad", "optimizer.name=adam", "optimizer.name=adamw",
+        ]),
         ("vaectl compare-optimizers --set model.co", ["model.code_size=", "model.code_size=20",
             "model.conv.channels=", "model.conv.kernel_size=", "model.conv.hidden_size="]),
         ("vaectl sample ", ["latest", "z2", "z5"]),

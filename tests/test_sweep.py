@@ -281,7 +281,7 @@ def test_a_search_trains_few_points_to_the_end_and_these_to_the_same_bits(tmp_pa
     trained = Counter(event.member for event in events if isinstance(event, Epoch))
     assert sorted(trained.values()) == [1, 1, 2, 4, 4]
     # those that went on were the best when they were compared
-    scores, epochs = scores_until(result, 1)
+    scores, epochs = scores_until(settings, result.trials, result.paused, 1)
     order = np.argsort(-scores[:, 0])
     assert {epochs[i] for i in order[:3]} == {2, 4}
     summary = publish.publish(result)

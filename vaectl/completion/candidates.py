@@ -21,8 +21,8 @@ BY_METAVAR: Mapping[str, Callable[[places.Given, str], Sequence[str]]] = {
 _PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
 """A word that needs no quotes. Others are not offered: zsh evaluates what its script is told, and a
 directory may have any name."""
-ASSIGNMENT = "KEY=VALUE"
-"""The metavar of a setting of the configuration."""
+ASSIGNMENTS = ("KEY=VALUE", "KEY=VALUES")
+"""The metavars of settings of the configuration."""
 
 
 def find(known: Mapping[str, Any], before: Sequence[str], word: str) -> list[Candidate]:
@@ -94,7 +94,7 @@ def _values(
     known: Mapping[str, Any], what: Mapping[str, Any], given: Mapping[str, str], word: str
 ) -> list[Candidate]:
     values: Sequence[str]
-    if what["metavar"] == ASSIGNMENT:
+    if what["metavar"] in ASSIGNMENTS:
         values = _assignments(known["keys"], known["short"], word)
     elif what["metavar"] in BY_METAVAR:
         values = BY_METAVAR[what["metavar"]](given, word)

@@ -89,16 +89,21 @@ class Scale(NamedTuple):
             axes.set_xticks(range(len(self.names)), self.names)
             axes.set_xlim(-0.5, len(self.names) - 0.5)
             axes.grid(visible=False, axis="x")
-        elif self.logarithmic:
-            low, high = float(self.places.min()), float(self.places.max())
-            margin = (high / low) ** 0.05
+            return
+        few = np.unique(self.places)
+        if self.logarithmic:
+            margin = (few[-1] / few[0]) ** 0.05
             axes.set_xscale("log")
-            axes.set_xlim(low / margin, high * margin)
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if high < 1000 * low else (1,)))
-            axes.xaxis.set_major_formatter("{x:g}")
+            axes.set_xlim(few[0] / margin, few[-1] * margin)
             axes.xaxis.set_minor_locator(NullLocator())
+        if len(few) <= _TICKS:
+            axes.set_xticks(few, [f"{value:g}" for value in few])
+        elif self.logarithmic:
+            wide = few[-1] >= 1000 * few[0]
+            axes.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 3)))
+            axes.xaxis.set_major_formatter("{x:g}")
         else:
-            whole = bool((self.places == np.round(self.places)).all())
+            whole = bool((few == np.round(few)).all())
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=whole))
 
 

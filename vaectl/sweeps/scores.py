@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
 
+from vaectl.runs.metrics import Row
 from vaectl.studies.run import Finished
+from vaectl.studies.trial import Trial
 from vaectl.sweeps.plan import Sweep
 from vaectl.sweeps.search import until
-
-if TYPE_CHECKING:
-    from vaectl.sweeps.run import Result
 
 Scores = Float[np.ndarray, "points seeds"]
 """Best validation scores, in nats per image: -inf for a trial that diverged, NaN for one that has
@@ -30,20 +28,24 @@ def scores_of(settings: Sweep, found: Sequence[Finished]) -> Scores:
     return scores
 
 
-def scores_until(result: Result, epoch: int) -> tuple[Scores, list[int]]:
+def scores_until(
+    settings: Sweep,
+    found: Sequence[Finished],
+    paused: Mapping[Trial, Sequence[Row]],
+    epoch: int,
+) -> tuple[Scores, list[int]]:
     """Return the best scores of the first epochs, also of trials that have paused.
 
     Returns:
         The scores, and for each point the fewest epochs that its trials have.
     """
-    points, seeds = result.settings.points, result.settings.seeds
-    rows = {point.label: row for row, point in enumerate(points)}
-    columns = {seed: column for column, seed in enumerate(seeds)}
+    rows = {point.label: row for row, point in enumerate(settings.points)}
+    columns = {seed: column for column, seed in enumerate(settings.seeds)}
     scores = np.full((len(rows), len(columns)), np.nan)
     epochs = np.zeros(scores.shape, np.int64)
-    quantity = result.settings.base.objective.chosen.best
-    known = {trial: (ended.rows, ended.error) for trial, ended, _ in result.trials}
-    for trial, (metrics, error) in (known | {t: (m, "") for t, m in result.paused.items()}).items():
+    quantity = settings.base.objective.chosen.best
+    known = {trial: (ended.rows, ended.error) for trial, ended, _ in found}
+    for trial, (metrics, error) in (known | {t: (m, "") for t, m in paused.items()}).items():
         place = rows[trial.label], columns[trial.settings.seed]
         scores[place] = until(metrics, error, quantity, epoch)
         epochs[place] = len(metrics) // 2

@@ -126,7 +126,7 @@ def summarize(result: Result) -> Told:
     ranked = _ranked(result)
     best = _best(result, scores, ranked)
     if search:
-        scores = scores_until(result, search[0].epoch)[0]
+        scores = scores_until(settings, result.trials, result.paused, search[0].epoch)[0]
     found = [] if search else effects(settings, scores)
     drawn = trends(settings, scores)
     records = [ended.record for _, ended, _ in result.trials if ended.record]
@@ -163,7 +163,7 @@ def summarize(result: Result) -> Told:
 
 def _ranked(result: Result) -> list[Ranked]:
     most = max(point.settings.epochs for point in result.settings.points)
-    scores, epochs = scores_until(result, most)
+    scores, epochs = scores_until(result.settings, result.trials, result.paused, most)
     found = [
         Ranked(
             label=point.label,
