@@ -10,9 +10,10 @@ import pytest
 
 from tests.conftest import Vaectl
 from vaectl.comparison import plan
+from vaectl.sweeps import plan as sweeps
 
 REFERENCE = Path(__file__).parent.parent / "runs" / "reference"
-COMPARISONS = [file.parent.name for file in sorted(REFERENCE.glob("*/trials.csv"))]
+COMPARISONS = [file.parent.name for file in sorted(REFERENCE.glob("*/comparison.yaml"))]
 RUNS = sorted((Path(__file__).parent / "formats").glob("run-*.tar.gz"))
 
 
@@ -76,3 +77,15 @@ def test_the_trials_of_a_stored_comparison_are_still_its_trials(name: str) -> No
         entry = entry.model_copy(update={"optimizer": optimizer})
         (trial,) = plan.trials(row["label"], "result", entry, [rate], [int(row["seed"])])
         assert row["key"] not in trial.keys(fingerprint)
+
+
+def test_the_trials_of_a_stored_sweep_are_still_its_trials() -> None:
+    settings = sweeps.load(REFERENCE / "sweep" / "sweep.yaml")
+    summary = json.loads((REFERENCE / "sweep" / "summary.json").read_text())
+    keys = {
+        (trial.label, str(trial.settings.seed)): trial.key(summary["data"]["fingerprint"])
+        for trial in settings.trials
+    }
+    with (REFERENCE / "sweep" / "trials.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["label"], row["seed"]): row["key"] for row in rows} == keys

@@ -242,8 +242,8 @@ def _verdict(
     if ordered:
         first = ordered[0]
         said.append(
-            f"Most depends on {' with '.join(first.keys)}: its values differ by up to "
-            f"{first.spread:.2f} nats, on average over all else."
+            f"The score depends most on {' with '.join(first.keys)}, whose values differ by "
+            f"up to {first.spread:.2f} nats, on average over all else."
         )
     known = [trend for trend in drawn if trend.correlation]
     if known and known[0].correlation:
