@@ -138,7 +138,7 @@ def _task(settings: Comparison, device_kind: DeviceKind, executor: Executor, wat
     device = devices.select(device_kind)
     executor.check(device)
     watch(Phase(f"reading {settings.base.data.source}"))
-    dataset = data.load(settings.base.data)
+    dataset = data.load(settings.base.data, tell=lambda text: watch(Phase(text)))
     held_out = len(dataset.validation.images)
     programs = {_program(one, dataset) for one in settings.entries.values()}
     for each in programs:
@@ -146,7 +146,9 @@ def _task(settings: Comparison, device_kind: DeviceKind, executor: Executor, wat
     with jax.default_device(device):  # as in training: what is traced here is not traced again
         # each is checked, whatever another one needs
         streamed = {
-            footprint.check_training(each, held_out, device, executor.processes)
+            footprint.check_training(
+                each, held_out, device, executor.processes, on_disk=dataset.on_disk
+            )
             for each in programs
         }
     for note in (*dataset.notes, *notes(settings.base)):

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int32, Real, UInt8
 
 from vaectl.base.errors import DataError
+from vaectl.data.stored import Stored, pieces
 
 COPIES = 4
 """How many copies of its images the reading of a data set may hold in memory at once."""
@@ -19,7 +20,7 @@ _TEST_PART = 7
 class Images(NamedTuple):
     """Images, and their classes where these are known."""
 
-    images: Real[np.ndarray, "images height width *channels"]
+    images: Real[np.ndarray, "images height width *channels"] | Stored
     """Grey images have no axis for channels. Values are as they are published;
     `vaectl.data.scale` turns them into bytes, 0 for black and 255 for white."""
     labels: Int32[np.ndarray, " images"] | None
@@ -50,7 +51,8 @@ class Published:
                 digest.update(b"none")
             else:
                 digest.update(f"{array.dtype.str}{array.shape}".encode())
-                digest.update(np.ascontiguousarray(array).data)
+                for piece in pieces(array):
+                    digest.update(np.ascontiguousarray(piece).data)
         return digest.hexdigest()
 
 
@@ -95,11 +97,11 @@ def divide(name: str, found: Images, notes: tuple[str, ...] = ()) -> Published:
 class Split(NamedTuple):
     """Images as a model sees them: bytes; after binarization each is 0 or 255."""
 
-    images: UInt8[np.ndarray, "images height width channels"]
+    images: UInt8[np.ndarray, "images height width channels"] | Stored
     labels: Int32[np.ndarray, " images"] | None
 
     @property
-    def flat(self) -> UInt8[np.ndarray, "images pixels"]:
+    def flat(self) -> UInt8[np.ndarray, "images pixels"] | Stored:
         """The same images, each as one row of numbers."""
         return self.images.reshape(len(self.images), -1)
 
@@ -118,6 +120,11 @@ class Dataset:
     """True if the images, before binarization, are drawings on a black background."""
     notes: tuple[str, ...] = ()
     """Remarks for the user on how the images were read."""
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether images are read when they are needed, because all would take too much memory."""
+        return isinstance(self.train.images, Stored)
 
     @property
     def pixels(self) -> int:

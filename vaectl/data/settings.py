@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from vaectl.base.errors import DataError
-from vaectl.base.section import Count, Section, conflict
+from vaectl.base.section import Count, NonNegative, Section, conflict
 from vaectl.data.sources.base import DEFAULT, Source, forms, parse, suggestions
 
 
@@ -45,6 +45,19 @@ class Data(Section):
     """How many of the last training images validate; null: a sixth (10,000 of MNIST's 60,000)."""
     test_size: Count | None = None
     """How many of the first test images test; null: all."""
+    memory_gb: NonNegative | None = None
+    """How many gigabytes of images, as bytes, may be held in memory; null: a quarter of the memory.
+    Of a larger set, and if the source can, the images stay on disk and are read when they are
+    needed, with equal results. 0: always."""
+
+    @property
+    def most_bytes(self) -> int:
+        """The most bytes of images that may be held in memory."""
+        from vaectl.base import memory
+        from vaectl.data.arrays import COPIES
+
+        given = self.memory_gb
+        return memory.total() // COPIES if given is None else int(given * 10**9)
 
     @property
     def plug(self) -> Source:

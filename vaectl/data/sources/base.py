@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from abc import abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
@@ -20,6 +21,14 @@ DEFAULT = "digits-5k"
 """The source of a configuration that names none."""
 _MOST_SHOWN = 200
 """How many characters of a wrong source a message repeats."""
+
+
+Tell = Callable[[str], None]
+"""Called with a description of what takes long."""
+
+
+def silent(text: str) -> None:
+    """Say nothing."""
 
 
 class Entry(NamedTuple):
@@ -62,6 +71,22 @@ class Source(Plug, kind="source"):
         Raises:
             DataError: they are missing, broken, or cannot be fetched.
         """
+
+    def load_within(self, most: int, tell: Tell, *, progress: bool = False) -> Published:
+        """Read the images, or leave them on disk if they would take too much memory.
+
+        A source that can do so overrides this: its images are a `vaectl.data.stored.Stored`.
+
+        Args:
+            most: the most bytes of images that may be held in memory.
+            tell: called with a description of what takes long.
+            progress: whether a download may show a bar.
+
+        Raises:
+            DataError: they are missing, broken, or cannot be fetched.
+        """
+        del most, tell
+        return self.load(progress=progress)
 
     def resolved(self) -> Self:
         """Return the same source, named in a way that means the same in every directory."""
