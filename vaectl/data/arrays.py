@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int32, Real, UInt8
 
+from vaectl.base import memory
 from vaectl.base.errors import DataError
 from vaectl.data.stored import Stored, pieces
 
@@ -15,6 +16,11 @@ COPIES = 4
 """How many copies of its images the reading of a data set may hold in memory at once."""
 _TEST_PART = 7
 """One in so many images is a test image, where a data set has no splits, as of MNIST's 70,000."""
+
+
+def most_in_memory() -> int:
+    """Return the most bytes of images that are held in memory where no setting says so."""
+    return memory.total() // COPIES
 
 
 class Images(NamedTuple):

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from vaectl.base.errors import DataError
-from vaectl.data.stored import Array, Pixels
+from vaectl.data.stored import Pixels
 
 _STACK_OF = {1: "x[np.newaxis]", 3: "x[np.newaxis]", 4: "x[np.newaxis, ..., :3]"}
 """Code that makes a stack of one image of an image with so many channels."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 import weakref
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, final
 
@@ -48,6 +49,20 @@ def stored(path: Path) -> Stored:
             hint=remedy(error),
         ) from None
     return Stored(reader, range(shape[0]), shape[1:], dtype)
+
+
+def write(file: IO[bytes], count: int, images: Iterable[np.ndarray[Any, Any]]) -> None:
+    """Write an array image by image; the first one tells the shape and the type of all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    for number, image in enumerate(images):
+        if number == 0:
+            header = np.lib.format.header_data_from_array_1_0(image)
+            header["shape"] = (count, *image.shape)
+            np.lib.format.write_array_header_1_0(file, header)
+        file.write(np.ascontiguousarray(image).data)
 
 
 def _header(path: Path, file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:

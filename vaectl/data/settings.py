@@ -53,11 +53,9 @@ class Data(Section):
     @property
     def most_bytes(self) -> int:
         """The most bytes of images that may be held in memory."""
-        from vaectl.base import memory
-        from vaectl.data.arrays import COPIES
+        from vaectl.data.arrays import most_in_memory
 
-        given = self.memory_gb
-        return memory.total() // COPIES if given is None else int(given * 10**9)
+        return most_in_memory() if self.memory_gb is None else int(self.memory_gb * 10**9)
 
     @property
     def plug(self) -> Source:

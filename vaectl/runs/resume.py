@@ -40,7 +40,8 @@ def check_settings(name: str, stored: Config, wanted: Config, *, extend: bool) -
     if differing:
         raise ConfigError(
             "\n".join([f"{name} cannot be resumed with another configuration", *differing]),
-            hint="only --epochs, data.source and data.memory_gb may change; for other settings train a new run",
+            hint="only --epochs, data.source and data.memory_gb may change; for other settings "
+            "train a new run",
         )
     schedule = stored.optimizer.schedule.name
     if wanted.epochs != stored.epochs and schedule != "constant":
@@ -137,7 +138,7 @@ def _recorded(record: Record) -> dict[str, object]:
 
 
 def settled(settings: Config) -> dict[str, object]:
-    """Return the settings that a run cannot change, by dotted path: not epochs, nor `OF_MACHINE`."""
+    """Return the settings that a run cannot change, by dotted path."""
     return {key: value for key, value in _keys(settings) if key not in ("epochs", *OF_MACHINE)}
 
 

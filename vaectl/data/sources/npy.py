@@ -21,7 +21,7 @@ _LAYOUT = (
 
 
 class Npy(LocalSource, name="npy"):
-    """A folder of the arrays that an archive of `npz` has, as it is unpacked, or one file of images.
+    """A folder of the arrays of an `npz` archive, as it is unpacked, or one file of images.
 
     A single file has no splits: one seventh of its images are the test split.
     """
