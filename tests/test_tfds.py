@@ -22,12 +22,12 @@ import pytest
 
 from tests.test_data import _idx, _source
 from vaectl import data
-from vaectl.base import memory
 from vaectl.base.cache import directory
 from vaectl.base.errors import DataError
 from vaectl.data import cache, idx
 from vaectl.data.sources import tfds
 from vaectl.data.sources.base import Source
+from vaectl.data.stored import Stored
 
 
 class _Silent(http.server.SimpleHTTPRequestHandler):
@@ -226,13 +226,16 @@ def test_prepared_data_sets_are_read_without_tensorflow(prepared: Path) -> None:
         assert label in {number % 5 for number in range(30) if number % 28 == row}
 
 
-def test_prepared_data_sets_that_do_not_fit_are_refused(
-    prepared: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert prepared.is_dir()
-    monkeypatch.setattr(memory, "total", lambda: 1000)
-    with pytest.raises(DataError, match=r"tfds:emnist/balanced: 30 images: that needs about"):
-        data.published("tfds:emnist/balanced")
+def test_prepared_data_sets_that_do_not_fit_are_decoded_once_into_files(prepared: Path) -> None:
+    held = data.published("tfds:emnist/balanced")
+    first = data.published("tfds:emnist/balanced", 1000)
+    (directory() / "data" / "tfds-emnist-balanced-3.0.0-train-labels-v1.npy").unlink()
+    again = data.published("tfds:emnist/balanced", 1000)  # interrupted between the two
+    for file in prepared.rglob("*array_record*"):
+        file.unlink()
+    for found in (first, again):
+        assert isinstance(found.train.images, Stored)
+        assert found.fingerprint() == held.fingerprint()
 
 
 def test_what_was_read_is_cached(prepared: Path) -> None:

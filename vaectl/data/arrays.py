@@ -18,9 +18,13 @@ _TEST_PART = 7
 """One in so many images is a test image, where a data set has no splits, as of MNIST's 70,000."""
 
 
-def most_in_memory() -> int:
-    """Return the most bytes of images that are held in memory where no setting says so."""
-    return memory.total() // COPIES
+def most_in_memory(there: int | None = None) -> int:
+    """Return the most bytes of images that are held in memory.
+
+    Args:
+        there: the bytes that they may take with their copies; None: all that there is.
+    """
+    return (memory.total() if there is None else there) // COPIES
 
 
 class Images(NamedTuple):

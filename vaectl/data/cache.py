@@ -29,20 +29,24 @@ def path(key: str) -> Path:
     return directory() / "data" / f"{key}-v{FORMAT_VERSION}.npz"
 
 
-def cached(key: str, build: Callable[[], Published]) -> Published:
+def cached(key: str, build: Callable[[], Published], most: int | None = None) -> Published:
     """Return the data set of a key from an intact copy on disk, or build it and keep a copy.
 
     Args:
         key: a name and a fingerprint of everything that `build` depends on.
-        build: makes the data set where there is no intact copy.
+        build: makes the data set where there is no intact copy; if its images are on disk, they are
+            not copied.
+        most: the bytes of a copy that may be read into memory; None: of any.
 
     Raises:
         DataError: the cache cannot be written.
     """
     file = path(key)
-    found = _read(file)
+    found = _read(file, most)
     if found is None:
         found = build()
+        if isinstance(found.train.images, Stored):
+            return found
         try:
             make_directory(file.parent)
             _write(file, found)
@@ -51,15 +55,12 @@ def cached(key: str, build: Callable[[], Published]) -> Published:
     return found
 
 
-def stored(
-    key: str, count: int, size: int, images: Callable[[], Iterable[Array]], tell: Tell
-) -> Stored:
+def stored(key: str, count: int, images: Callable[[], Iterable[Array]], tell: Tell) -> Stored:
     """Return the images of a key from a file; if there is none, write them there one by one.
 
     Args:
         key: a name and a fingerprint of everything that `images` depends on.
         count: how many there are.
-        size: the bytes of all of them, at least.
         images: makes them.
         tell: called with how far the writing is.
 
@@ -73,12 +74,6 @@ def stored(
         pass  # there is none, or a part of one
     try:
         make_directory(file.parent)
-        if (free := shutil.disk_usage(file.parent).free) < size:
-            raise DataError(
-                f"{file.parent}: {count:,} images need {size / 10**9:,.1f} GB there, and "
-                f"{free / 10**9:,.1f} GB are free",
-                hint=_ROOM,
-            )
         with replacing(file) as out:
             npy.write(out, count, _counted(images(), count, file, tell))
     except OSError as error:
@@ -87,21 +82,35 @@ def stored(
 
 
 def _counted(images: Iterable[Array], count: int, file: Path, tell: Tell) -> Iterator[Array]:
+    """Yield images, and tell how many have been; refuse more than there is room for."""
     told = 0.0
     for number, image in enumerate(images):
+        if number == 0:
+            _check_room(file.parent, count, count * image.nbytes)
         if time.monotonic() - told > _SECONDS_BETWEEN:
             told = time.monotonic()
             tell(f"preparing {count:,} images in {file}: {number / count:.0%}")
         yield image
 
 
+def _check_room(folder: Path, count: int, need: int) -> None:
+    if (free := shutil.disk_usage(folder).free) < need:
+        raise DataError(
+            f"{folder}: {count:,} images need {need / 10**9:,.1f} GB there, and "
+            f"{free / 10**9:,.1f} GB are free",
+            hint=_ROOM,
+        )
+
+
 def _unwritable(file: Path, error: OSError) -> DataError:
     return DataError(f"{file}: the cache cannot be written: {error.strerror}", hint=_ROOM)
 
 
-def _read(file: Path) -> Published | None:
+def _read(file: Path, most: int | None) -> Published | None:
     """Return the data set in a file; None if there is none or its fingerprint does not match."""
     try:
+        if most is not None and file.stat().st_size > most:
+            return None
         arrays = archive.read(file)
         found = Published(
             train=Images(arrays["x_train"], arrays.get("y_train")),

@@ -62,7 +62,7 @@ def write(file: IO[bytes], count: int, images: Iterable[np.ndarray[Any, Any]]) -
             header = np.lib.format.header_data_from_array_1_0(image)
             header["shape"] = (count, *image.shape)
             np.lib.format.write_array_header_1_0(file, header)
-        file.write(np.ascontiguousarray(image).data)
+        file.write(image.tobytes())
 
 
 def _header(path: Path, file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:

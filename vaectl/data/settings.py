@@ -46,16 +46,16 @@ class Data(Section):
     test_size: Count | None = None
     """How many of the first test images test; null: all."""
     memory_gb: NonNegative | None = None
-    """How many gigabytes of images, as bytes, may be held in memory; null: a quarter of the memory.
-    Of a larger set, and if the source can, the images stay on disk and are read when they are
-    needed, with equal results. 0: always."""
+    """How much memory images may take, in gigabytes, with the copies that reading makes: four times
+    their bytes; null: all that there is. A larger set stays on disk, if its source can do so, and
+    is read when it is needed, with equal results. 0: always."""
 
     @property
     def most_bytes(self) -> int:
         """The most bytes of images that may be held in memory."""
         from vaectl.data.arrays import most_in_memory
 
-        return most_in_memory() if self.memory_gb is None else int(self.memory_gb * 10**9)
+        return most_in_memory(None if self.memory_gb is None else int(self.memory_gb * 10**9))
 
     @property
     def plug(self) -> Source:

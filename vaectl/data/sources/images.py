@@ -177,11 +177,10 @@ def _prepared(root: Path, pictures: list[Path], tell: Tell) -> Stored:
                 raise _Coloured
             yield picture
 
-    size = next(_read_all(paths)).nbytes * count
     try:
-        images = cache.stored(key, count, size, grey, tell)
+        images = cache.stored(key, count, grey, tell)
     except _Coloured:
-        images = cache.stored(key, count, size, lambda: map(_rgb, _of_one_size(paths)), tell)
+        images = cache.stored(key, count, lambda: map(_rgb, _of_one_size(paths)), tell)
     if _key(root, pictures) != key:
         raise DataError(
             f"{root}: a picture was changed while all were read",
