@@ -98,7 +98,7 @@ class Stored:
                 f"{len(self):,} images at once: that {too_much}",
                 hint="choose fewer by data.train_size, data.validation_size or data.test_size",
             )
-        array = self._read(np.asarray(self._index)).reshape(self.shape)
+        array = self._read(np.asarray(self._index, np.int64)).reshape(self.shape)
         return array if dtype is None else array.astype(np.dtype(str(dtype)), copy=False)
 
 
