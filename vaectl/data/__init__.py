@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vaectl.base.errors import DataError
+from vaectl.base.terminal import Tell, silent
 from vaectl.data.settings import Data
-from vaectl.data.sources.base import Tell, parse, silent
+from vaectl.data.sources.base import parse
 
 if TYPE_CHECKING:
     from vaectl.data.arrays import Dataset, Published

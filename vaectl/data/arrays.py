@@ -10,10 +10,13 @@ from jaxtyping import Int32, Real, UInt8
 
 from vaectl.base import memory
 from vaectl.base.errors import DataError
+from vaectl.base.terminal import Tell, silent
 from vaectl.data.stored import Stored, pieces
 
 COPIES = 4
 """How many copies of its images the reading of a data set may hold in memory at once."""
+_MANY_BYTES = 10**9
+"""Images on disk of more bytes than this take a while to be read."""
 _TEST_PART = 7
 """One in so many images is a test image, where a data set has no splits, as of MNIST's 70,000."""
 
@@ -53,8 +56,15 @@ class Published:
     notes: tuple[str, ...] = ()
     """Remarks for the user on how the images were read."""
 
-    def fingerprint(self) -> str:
-        """Return the SHA-256 of shapes, pixels and labels, which identifies the data."""
+    def fingerprint(self, tell: Tell = silent) -> str:
+        """Return the SHA-256 of shapes, pixels and labels, which identifies the data.
+
+        Args:
+            tell: called if all images are read for it, and they are many.
+        """
+        size = self.train.images.nbytes + self.test.images.nbytes
+        if isinstance(self.train.images, Stored) and size > _MANY_BYTES:
+            tell(f"reading all {size / 10**9:,.1f} GB for their SHA-256")
         digest = hashlib.sha256()
         for array in (*self.train, *self.test):
             if array is None:

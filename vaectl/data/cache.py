@@ -14,9 +14,9 @@ import numpy as np
 from vaectl.base.cache import directory
 from vaectl.base.errors import DataError
 from vaectl.base.files import make_directory, replacing
+from vaectl.base.terminal import Tell
 from vaectl.data import archive, npy
 from vaectl.data.arrays import Images, Published
-from vaectl.data.sources.base import Tell
 from vaectl.data.stored import Array, Stored
 
 FORMAT_VERSION = 1

@@ -5,15 +5,12 @@ import math
 import numpy as np
 
 from vaectl.base.errors import DataError
+from vaectl.base.terminal import Tell, silent
 from vaectl.data.arrays import Dataset, Images, Published, Split
 from vaectl.data.binarization import SplitName, binarize, meaning
 from vaectl.data.drawings import are_drawings
 from vaectl.data.settings import Data
-from vaectl.data.sources.base import Tell, silent
-from vaectl.data.stored import Pixels, Stored, ends
-
-_LONG_BYTES = 10**9
-"""Of images on disk that are more than this it is told that all are read."""
+from vaectl.data.stored import Pixels, ends
 
 
 def split(found: Published, settings: Data, tell: Tell = silent) -> Dataset:
@@ -45,12 +42,9 @@ def split(found: Published, settings: Data, tell: Tell = silent) -> Dataset:
             f"images of {image_shape[-1]} channels, each {meaning(settings)}: "
             "data.binarization=none keeps their colours",
         )
-    size = found.train.images.nbytes + found.test.images.nbytes
-    if isinstance(found.train.images, Stored) and size > _LONG_BYTES:
-        tell(f"reading all {size / 10**9:,.1f} GB of {settings.source} for their SHA-256")
     hold = (train + validation + test) * math.prod(image_shape) <= settings.most_bytes
     return Dataset(
-        fingerprint=found.fingerprint(),
+        fingerprint=found.fingerprint(tell),
         image_shape=image_shape,
         train=_part(found.train, slice(train), settings, "train", hold),
         validation=_part(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 from abc import abstractmethod
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
@@ -13,6 +12,7 @@ from vaectl.base import plugins
 from vaectl.base.errors import DataError
 from vaectl.base.nearest import nearest, question
 from vaectl.base.plugs import Plug
+from vaectl.base.terminal import Tell
 
 if TYPE_CHECKING:
     from vaectl.data.arrays import Published
@@ -21,14 +21,6 @@ DEFAULT = "digits-5k"
 """The source of a configuration that names none."""
 _MOST_SHOWN = 200
 """How many characters of a wrong source a message repeats."""
-
-
-Tell = Callable[[str], None]
-"""Called with a description of what takes long."""
-
-
-def silent(text: str) -> None:
-    """Say nothing."""
 
 
 class Entry(NamedTuple):

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vaectl.base.errors import DataError, remedy
 from vaectl.base.files import regular
 from vaectl.base.nearest import did_you_mean_path
-from vaectl.data.sources.base import LocalSource, Tell, silent
+from vaectl.base.terminal import Tell, silent
+from vaectl.data.sources.base import LocalSource
 
 if TYPE_CHECKING:
     import numpy as np

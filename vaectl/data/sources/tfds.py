@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from vaectl.base.cache import directory
 from vaectl.base.errors import DataError
 from vaectl.base.nearest import did_you_mean
-from vaectl.data.sources.base import Entry, Source, Tell, silent
+from vaectl.base.terminal import Tell, silent
+from vaectl.data.sources.base import Entry, Source
 
 if TYPE_CHECKING:
     from vaectl.data.arrays import Images, Published
