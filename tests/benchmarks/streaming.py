@@ -3,7 +3,8 @@
     python -m tests.benchmarks.streaming [--rounds N] [--gigabytes G] [--side S] [--folder DIR]
 
 Epochs at MNIST's shape, in memory and from disk, in turn and in changing order: medians of the
-seconds, and of the ratios of each pair. The file is in the system's cache of files then, as that of
+seconds, and of the ratios of each pair; so, too, of the seconds that processors worked, which other
+work on the machine changes less. The file is in the system's cache of files then, as that of
 a set which fits into memory is.
 
 With --gigabytes, a set of so many is generated in --folder (and removed), written to the disk, and
@@ -45,20 +46,24 @@ def speed(folder: Path, rounds: int) -> None:
     settings = reading.load(Path("configs/mnist-z20.yaml"), assignments=["epochs=10000"])
     device = jax.devices("cpu")[0]
     trainings: dict[str, Iterator[float]] = {}
+    times: dict[str, list[tuple[float, float]]] = {}
     for name, memory_gb in (("in memory", None), ("from disk", 0)):
         where = config.Data(source=f"npy:{folder}", memory_gb=memory_gb)
         trainings[name] = epochs(settings.model_copy(update={"data": where}), device)
-    times: dict[str, list[float]] = {name: [] for name in trainings}
+        times[name] = []
     for number in range(-1, rounds):  # the first pair compiles, and fills caches
         for name in list(trainings)[:: 1 if number % 2 else -1]:
+            before = time.process_time()
             seconds = next(trainings[name])
-            times[name] += [seconds] if number >= 0 else []
-    here, there = times.values()
-    ratio = median(b / a for a, b in zip(here, there, strict=True))
+            found = seconds, time.process_time() - before
+            times[name] += [found] if number >= 0 else []
     print(f"50,000 images of 28x28, {rounds} pairs of epochs, validation of 10,000 included")
-    print("| in memory, s | from disk, s | ratio |")
-    print("| ---: | ---: | ---: |")
-    print(f"| {median(here):.3f} | {median(there):.3f} | {ratio:.3f} |", flush=True)
+    print("| seconds | in memory | from disk | ratio |")
+    print("| --- | ---: | ---: | ---: |")
+    for which, what in enumerate(("of an epoch", "of processors")):
+        here, there = ([pair[which] for pair in side] for side in times.values())
+        ratio = median(b / a for a, b in zip(here, there, strict=True))
+        print(f"| {what} | {median(here):.3f} | {median(there):.3f} | {ratio:.3f} |", flush=True)
 
 
 def epochs(settings: config.Config, device: jax.Device) -> Iterator[float]:
