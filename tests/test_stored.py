@@ -76,6 +76,9 @@ class TestStored:
         )
         assert (images.ndim, images.size, images.nbytes) == (3, expected.size, expected.nbytes)
         np.testing.assert_array_equal(np.asarray(images), expected)
+        for place in {0, len(expected) - 1, -len(expected)} if len(expected) else ():
+            np.testing.assert_array_equal(images[place], expected[place])
+        np.testing.assert_array_equal(np.asarray(images, np.float32), expected.astype("f4"))
         flat = images.reshape(-1, 12), images.reshape(len(images), -1)
         for each in flat:
             np.testing.assert_array_equal(np.asarray(each), expected.reshape(-1, 12))

@@ -1,7 +1,8 @@
 """Data sets: from the source that a configuration names to arrays. No JAX here.
 
 A source reads what is published; `scale` turns the pixels into bytes, `splits` and `binarization`
-make of them what a model sees. NumPy is imported when data are read, not with a configuration.
+make of them what a model sees. Images that take too much memory stay on disk: see `stored`. NumPy
+is imported when data are read, not with a configuration.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, final
+from typing import Any, final, overload
 
 import numpy as np
 from jaxtyping import Integer
@@ -25,7 +25,7 @@ class Stored:
     """An array of images that are read when they are needed.
 
     It has the attributes of a NumPy array that tell its shape. Its first axis counts images; a
-    slice or an array of numbers selects some of them without reading any.
+    slice or an array of numbers selects some of them without reading any, and one number reads one.
     """
 
     def __init__(
@@ -65,7 +65,16 @@ class Stored:
     def __len__(self) -> int:
         return len(self._index)
 
-    def __getitem__(self, key: Key) -> Stored:
+    @overload
+    def __getitem__(self, key: int) -> Array: ...
+
+    @overload
+    def __getitem__(self, key: Key) -> Stored: ...
+
+    def __getitem__(self, key: int | Key) -> Stored | Array:
+        if isinstance(key, int | np.integer):
+            image: Array = np.asarray(self[[range(len(self))[key]]])[0]
+            return image
         return Stored(self._read, _selected(self._index, key), self.shape[1:], self.dtype)
 
     def reshape(self, *shape: int) -> Stored:
@@ -86,7 +95,7 @@ class Stored:
 
         return Stored(read, range(len(self)), self.shape[1:], dtype)
 
-    def __array__(self, dtype: object = None, copy: bool | None = None) -> Array:
+    def __array__(self, dtype: np.dtype[Any] | None = None, copy: bool | None = None) -> Array:
         """Read all images of this array.
 
         Raises:
@@ -99,7 +108,7 @@ class Stored:
                 hint="choose fewer by data.train_size, data.validation_size or data.test_size",
             )
         array = self._read(np.asarray(self._index, np.int64)).reshape(self.shape)
-        return array if dtype is None else array.astype(np.dtype(str(dtype)), copy=False)
+        return array if dtype is None else array.astype(dtype, copy=False)
 
 
 Pixels = Array | Stored
