@@ -43,9 +43,9 @@ def _arrays() -> dict[str, np.ndarray]:
     source = _source()
     assert source.train.labels is not None
     return {
-        "x_train": source.train.images,
+        "x_train": np.asarray(source.train.images),
         "y_train": source.train.labels,
-        "x_test": source.test.images,
+        "x_test": np.asarray(source.test.images),
     }
 
 

@@ -92,7 +92,7 @@ def test_subfolders_are_classes_in_the_order_of_their_names(tmp_path: Path) -> N
     of_picture = {_grey(100 * label + i).tobytes(): label for label in range(3) for i in range(14)}
     for part in (found.train, found.test):
         assert part.labels is not None
-        for image, label in zip(part.images, part.labels, strict=True):
+        for image, label in zip(np.asarray(part.images), part.labels, strict=True):
             assert of_picture[image.tobytes()] == label
         assert np.bincount(part.labels).tolist() == 3 * [len(part.images) // 3]
     assert "3 (a, b, c d)" in found.notes[0]
@@ -124,7 +124,7 @@ def test_images_without_splits_are_divided_evenly(count: int, classes: int | Non
         return
     for part in (found.train, found.test):
         assert part.labels is not None
-        np.testing.assert_array_equal(part.labels, labels[part.images.ravel()])
+        np.testing.assert_array_equal(part.labels, labels[np.ravel(part.images)])
         for size in (-(-len(part.images) // 3), len(part.images)):
             for some in (part.labels[:size], part.labels[-size:]):
                 expected = size * np.bincount(labels) / count

@@ -220,7 +220,7 @@ def test_prepared_data_sets_are_read_without_tensorflow(prepared: Path) -> None:
     assert "tensorflow" not in sys.modules
     assert (len(source.train.images), len(source.test.images)) == (30, 6)
     assert source.train.labels is not None
-    for image, label in zip(source.train.images, source.train.labels, strict=True):
+    for image, label in zip(np.asarray(source.train.images), source.train.labels, strict=True):
         (row,) = np.flatnonzero(image.any(axis=1)) if image.any() else (0,)
         assert np.array_equal(image[row], 9 * np.arange(28))
         assert label in {number % 5 for number in range(30) if number % 28 == row}
