@@ -43,9 +43,9 @@ def _arrays() -> dict[str, np.ndarray]:
     source = _source()
     assert source.train.labels is not None
     return {
-        "x_train": source.train.images,
+        "x_train": np.asarray(source.train.images),
         "y_train": source.train.labels,
-        "x_test": source.test.images,
+        "x_test": np.asarray(source.test.images),
     }
 
 
@@ -139,6 +139,19 @@ def test_archives_changed_anywhere_load_or_are_refused(
 
 
 @ANY
+@given(name=st.sampled_from([*_arrays()]), edits=EDITS)
+def test_arrays_on_disk_changed_anywhere_load_or_are_refused(
+    name: str, edits: Edits, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "arrays"
+    folder.mkdir(exist_ok=True)
+    for key, array in _arrays().items():
+        content = _npy(array)
+        (folder / f"{key}.npy").write_bytes(_edited(content, edits) if key == name else content)
+    _loads_or_is_refused(f"npy:{folder}")
+
+
+@ANY
 @given(edits=EDITS)
 def test_a_cached_copy_changed_anywhere_is_right_or_made_anew(
     edits: Edits, tmp_path_factory: pytest.TempPathFactory
@@ -168,6 +181,10 @@ def test_what_is_no_file_is_refused_at_once(
     make(tmp_path / "x.npz")
     with pytest.raises(DataError, match=r"x\.npz: "):
         data.published(f"npz:{tmp_path / 'x.npz'}")
+    make(tmp_path / "x_train.npy")
+    np.save(tmp_path / "x_test.npy", _arrays()["x_test"])
+    with pytest.raises(DataError, match=r"x_train\.npy: "):
+        data.published(f"npy:{tmp_path}")
     for name in (IDX_NAMES[0], f"{IDX_NAMES[0]}.gz"):
         folder = tmp_path / f"in-{name}"
         _write_idx(folder, _source())
@@ -187,7 +204,7 @@ def test_what_is_no_file_is_refused_at_once(
     assert Path("/dev/zero").is_char_device()
 
 
-@pytest.mark.parametrize("scheme", ["idx", "npz"])
+@pytest.mark.parametrize("scheme", ["idx", "npy", "npz"])
 @pytest.mark.parametrize("path", ["a" * 300, "a/" * 3000, "~nobody-here", "\udcff", "🎲 $x$ <b>"])
 def test_paths_that_name_nothing_are_refused(scheme: str, path: str) -> None:
     with pytest.raises(DataError, match="cannot be read: "):

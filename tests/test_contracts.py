@@ -36,6 +36,7 @@ from vaectl.data.sources.base import Source, parse
 from vaectl.data.sources.digits import Digits
 from vaectl.data.sources.idx import Idx
 from vaectl.data.sources.images import ImageFolder
+from vaectl.data.sources.npy import Npy
 from vaectl.data.sources.npz import Npz
 from vaectl.data.sources.tfds import Tfds
 from vaectl.exports.base import Export
@@ -152,6 +153,15 @@ def _archive(folder: Path) -> str:
     return str(folder / "x.npz")
 
 
+def _arrays(folder: Path) -> str:
+    train, test = _source().train, _source().test
+    assert train.labels is not None
+    np.save(folder / "x_train.npy", train.images)
+    np.save(folder / "y_train.npy", train.labels)
+    np.save(folder / "x_test.npy", test.images)
+    return str(folder)
+
+
 def _discs(folder: Path) -> str:
     """240 RGB pictures of 16 x 16 pixels, in four classes."""
     rng = np.random.default_rng(0)
@@ -176,6 +186,7 @@ SOURCES: dict[type[Source], Callable[[Path], str]] = {
     Digits: lambda _: "",
     Idx: _idx_folder,
     ImageFolder: _discs,
+    Npy: _arrays,
     Npz: _archive,
     Tfds: _prepared,
 }

@@ -382,7 +382,7 @@ def test_a_sample_looks_broken_by_its_ink_or_its_distance_to_the_data(
     rng: np.random.Generator,
 ) -> None:
     digits = data.load(config.Data(train_size=2000))
-    real = digits.test.flat / np.float32(255)
+    real = np.asarray(digits.test.flat) / np.float32(255)
     assert broken(real, digits).mean() < 0.03
     noise = np.zeros((len(real), 784), np.float32)
     for row in noise:

@@ -128,7 +128,7 @@ def test_the_lines_of_the_readme_load_an_export(
     from vaectl.models.mlp import MLP
 
     run = untrained(tmp_path, MLP(hidden_size=6), Bernoulli())
-    images = run.split("test").images[:7].reshape(7, 28, 28, 1) / np.float32(255)
+    images = np.asarray(run.split("test").images[:7]).reshape(7, 28, 28, 1) / np.float32(255)
     mu, log_var = run.encode(images)
     forms = {"onnx": "onnxruntime", "stablehlo": "jax.export", "safetensors": "load_file"}
     for form, what in forms.items():

@@ -1,10 +1,12 @@
 """Folders of pictures: what is read, how it is divided, and what is refused."""
 
 import os
+import shutil
 import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,12 +19,13 @@ from tests.conftest import Vaectl
 from tests.test_bad_data import EDITS, ODD, Edits, _edited, _loads_or_is_refused
 from tests.test_config import ANY
 from vaectl import data
-from vaectl.base import memory
 from vaectl.base.errors import DataError
 from vaectl.data.arrays import Images, Published, divide
 from vaectl.data.settings import Data
+from vaectl.data.sources import images
 from vaectl.data.sources.base import parse
 from vaectl.data.sources.images import SUFFIXES, ImageFolder
+from vaectl.data.stored import Stored
 
 Array = np.ndarray[Any, Any]
 
@@ -89,7 +92,7 @@ def test_subfolders_are_classes_in_the_order_of_their_names(tmp_path: Path) -> N
     of_picture = {_grey(100 * label + i).tobytes(): label for label in range(3) for i in range(14)}
     for part in (found.train, found.test):
         assert part.labels is not None
-        for image, label in zip(part.images, part.labels, strict=True):
+        for image, label in zip(np.asarray(part.images), part.labels, strict=True):
             assert of_picture[image.tobytes()] == label
         assert np.bincount(part.labels).tolist() == 3 * [len(part.images) // 3]
     assert "3 (a, b, c d)" in found.notes[0]
@@ -121,7 +124,7 @@ def test_images_without_splits_are_divided_evenly(count: int, classes: int | Non
         return
     for part in (found.train, found.test):
         assert part.labels is not None
-        np.testing.assert_array_equal(part.labels, labels[part.images.ravel()])
+        np.testing.assert_array_equal(part.labels, labels[np.ravel(part.images)])
         for size in (-(-len(part.images) // 3), len(part.images)):
             for some in (part.labels[:size], part.labels[-size:]):
                 expected = size * np.bincount(labels) / count
@@ -262,14 +265,58 @@ def test_pictures_beside_classes_are_refused(tmp_path: Path) -> None:
     assert "000.png and a/1.png" in message
 
 
-def test_more_pictures_than_there_is_memory_for_are_refused(
+@pytest.mark.parametrize("more", [{}, {"x.png": _rgb(1)}])
+def test_pictures_that_do_not_fit_into_memory_are_decoded_once_into_a_file(
+    more: dict[str, Array], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path / "cache"))
+    folder, decoded = _save(_flat(tmp_path / "pictures"), more), []
+    held = _read(folder)
+    pixels = images._pixels
+
+    def counted(image: Image.Image) -> Array:
+        decoded.append(1)
+        return pixels(image)
+
+    monkeypatch.setattr(images, "_pixels", counted)
+    for _ in range(2):
+        decoded.clear()
+        stored = data.published(f"images:{folder}", 0)
+        assert isinstance(stored.train.images, Stored)
+        assert stored.fingerprint() == held.fingerprint()
+        assert stored.notes == held.notes
+    assert len(decoded) == 1  # which tells whether all would fit
+    first = folder / "000.png"
+    times = first.stat()
+    first.write_bytes(first.with_name("001.png").read_bytes())
+    os.utime(first, ns=(times.st_atime_ns, times.st_mtime_ns))
+    changed = data.published(f"images:{folder}", 0).fingerprint()
+    assert changed == _read(folder).fingerprint() != held.fingerprint()
+
+
+def test_pictures_that_change_while_they_are_decoded_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _save(_flat(tmp_path), {"x.png": _rgb(1)})
-    monkeypatch.setattr(memory, "total", lambda: 4 * 10 * 30)
-    assert "10 pictures like x.png: that needs about" in _refused(tmp_path).message
-    (tmp_path / "x.png").unlink()
-    _read(tmp_path)
+    monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path / "cache"))
+    folder = _flat(tmp_path / "pictures")
+    pixels = images._pixels
+
+    def meanwhile(image: Image.Image) -> Array:
+        (folder / "005.png").touch()
+        return pixels(image)
+
+    monkeypatch.setattr(images, "_pixels", meanwhile)
+    with pytest.raises(DataError, match="a picture was changed"):
+        data.published(f"images:{folder}", 0)
+
+
+def test_a_cache_without_room_for_pictures_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    with pytest.raises(DataError, match=r"images need .* GB there") as error:
+        data.published(f"images:{_flat(tmp_path)}", 0)
+    assert "VAECTL_CACHE_DIR" in error.value.hint
 
 
 def _png(width: int, height: int) -> bytes:

@@ -330,7 +330,7 @@ def test_morphs_start_and_end_at_their_images_and_chain(
     split = model.split("test")
     assert split.labels is not None
     assert (split.labels[pairs[:, 0]] != split.labels[pairs[:, 1]]).all()
-    images = split.images.reshape(-1, 28, 28) / 255
+    images = np.asarray(split.images).reshape(-1, 28, 28) / 255
     np.testing.assert_allclose(arrays["image_space"][:, 0], images[pairs[:, 0]], atol=1e-6)
     np.testing.assert_allclose(arrays["image_space"][:, -1], images[pairs[:, 1]], atol=1e-6)
     # the same code ends a row and starts the next one
@@ -643,7 +643,7 @@ class TestApi:
 
     def test_images_come_as_bytes_or_as_numbers_flat_or_not(self, runs: Path) -> None:
         model = package.load(runs / "z5")
-        images = model.split("test").images[:4]
+        images = np.asarray(model.split("test").images[:4])
         expected = model.encode(images)[0]
         for same in (images / 255, images.reshape(4, 28, 28), (images / 255).reshape(4, 28, 28)):
             np.testing.assert_allclose(model.encode(same)[0], expected, rtol=1e-4, atol=1e-6)

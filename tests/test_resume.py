@@ -148,7 +148,7 @@ def test_another_configuration_is_refused_by_its_keys(
     assert first.startswith("error: a cannot be resumed")
     assert seed == "       seed: 0 in the run, 1 requested"
     assert size == "       model.mlp.hidden_size: 8 in the run, 9 requested"
-    assert "--epochs and data.source" in hint
+    assert "--epochs, data.source" in hint
     Path("same.yaml").write_text(reading.dump(_settings()))
     assert vaectl("train", "same.yaml", "--resume", "a", "--seed", 0).code == 0
     Path("other.yaml").write_text(reading.dump(_settings(epochs=5)))

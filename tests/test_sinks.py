@@ -168,7 +168,7 @@ def test_pictures_are_of_the_model_of_their_epoch(logged: Path, tmp_path: Path) 
     [(_, written)] = [what for call, what in sink.calls if call == "write 4"]
     model = package.load(logged / "a", "latest")
     np.testing.assert_array_equal(written.pictures.samples[..., 0], model.sample(16))
-    images = model.split("validation").images[:8]
+    images = np.asarray(model.split("validation").images[:8])
     np.testing.assert_array_equal(written.pictures.images, images / np.float32(255))
     made = model.reconstruct(images)
     np.testing.assert_array_equal(written.pictures.reconstructions[..., 0], made)

@@ -114,14 +114,17 @@ class Task(NamedTuple):
         return Program.of(self.settings, images=images, image_shape=shape)
 
     def images(self) -> tuple[Images, Images]:
-        """Bring training and validation images to the device, unless they stay in host memory."""
+        """Bring training and validation images to the device, unless they stay where they are."""
         splits = self.dataset.train.flat, self.dataset.validation.flat
-        return splits if self.streamed else jax.device_put(splits, self.device)
+        stay = self.streamed or self.dataset.on_disk
+        return splits if stay else jax.device_put(splits, self.device)
 
     @property
     def place(self) -> Device:
         """The hardware and software that the last bits of results depend on."""
         images = "streamed from host memory" if self.streamed else "on the device"
+        if self.dataset.on_disk:
+            images = "streamed from disk"
         return {**devices.describe(self.device), "images": images}
 
 
@@ -301,11 +304,14 @@ def _task(settings: config.Config, device_kind: DeviceKind, stream: bool, watch:
     """Choose the device and read the data, before anything is written."""
     device = devices.select(device_kind)
     watch(Phase(f"reading {settings.data.source}"))
-    task = Task(settings, data.load(settings.data), device, streamed=False, watch=watch)
+    dataset = data.load(settings.data, tell=lambda text: watch(Phase(text)))
+    task = Task(settings, dataset, device, streamed=False, watch=watch)
     task.program.check_steps()
     held_out = len(task.dataset.validation.images)
     with jax.default_device(device):  # as in training: what is traced here is not traced again
-        must_stream = footprint.check_training(task.program, held_out, device)
+        must_stream = footprint.check_training(
+            task.program, held_out, device, on_disk=dataset.on_disk
+        )
     task = task._replace(streamed=must_stream or stream)
     for note in (*task.dataset.notes, *notes(settings)):
         watch(Note(f"note: {note}"))

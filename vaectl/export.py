@@ -119,7 +119,7 @@ def export(
     except OSError as error:
         raise _unwritable(error) from None
     result = Result(folder.path, [], [])
-    images = cache(lambda: model.split("test").images[: max(BATCHES)])
+    images = cache(lambda: np.asarray(model.split("test").images[: max(BATCHES)]))
     for each in formats:
         watch(f"exporting {model.title} as {each.name}")
         try:

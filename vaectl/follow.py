@@ -84,7 +84,7 @@ class _Member:
 
     def __init__(self, sink: Sink, training: Training, started: Started) -> None:
         self.training = training
-        self.images = started.dataset.validation.images[:IMAGES]
+        self.images = np.asarray(started.dataset.validation.images[:IMAGES])
         self._vae, self._sink = started.program.vae, sink
         self._log: Log
 
@@ -291,7 +291,7 @@ def _drawn(rundir: RunDir, watch: Watch) -> dict[int, Pictures]:
 
 def _images(model: Trained, watch: Watch) -> UInt8[np.ndarray, "images h w c"]:
     try:
-        return model.split("validation").images[:IMAGES]
+        return np.asarray(model.split("validation").images[:IMAGES])
     except DataError as error:
         watch(Warned(f"no reconstructions: {error.message}"))
         return np.zeros((0, *model.image_shape), np.uint8)

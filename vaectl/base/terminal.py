@@ -2,6 +2,14 @@
 
 import os
 import sys
+from collections.abc import Callable
+
+Tell = Callable[[str], None]
+"""Called with a description of what takes long."""
+
+
+def silent(text: str) -> None:
+    """Say nothing."""
 
 
 def visible(text: str) -> str:

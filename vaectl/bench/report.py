@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from vaectl import config, data
 from vaectl.base import devices, memory
@@ -72,7 +73,7 @@ def run(
     device = devices.select(device_kind, keep_programs=False)
     watch(f"reading {settings.data.source}")
     dataset = data.load(settings.data)
-    host = dataset.train.flat
+    host = np.asarray(dataset.train.flat)
     program = Program.of(settings, images=len(host), image_shape=dataset.image_shape)
     if footprint.check_training(program, len(dataset.validation.images), device):
         raise ConfigError(

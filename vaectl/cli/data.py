@@ -61,14 +61,15 @@ def prepare(
     import sys
 
     from vaectl import data
-    from vaectl.base.terminal import say
+    from vaectl.base.terminal import say, silent
 
-    ready = data.published(source, progress=not quiet and sys.stderr.isatty())
+    tell = silent if quiet else say
+    ready = data.published(source, progress=not quiet and sys.stderr.isatty(), tell=tell)
     for note in () if quiet else ready.notes:
         say(f"note: {note}")
     height, width, channels = ready.train.image_shape
     size = f"{width}x{height} pixels" + (f", {channels} channels" if channels > 1 else "")
     show(
         f"{source}: {len(ready.train.images)} training and {len(ready.test.images)} test images "
-        f"of {size}, SHA-256 {ready.fingerprint()[:16]}..."
+        f"of {size}, SHA-256 {ready.fingerprint(tell)[:16]}..."
     )

@@ -1,7 +1,8 @@
 """Data sets: from the source that a configuration names to arrays. No JAX here.
 
 A source reads what is published; `scale` turns the pixels into bytes, `splits` and `binarization`
-make of them what a model sees. NumPy is imported when data are read, not with a configuration.
+make of them what a model sees. Images that take too much memory stay on disk: see `stored`. NumPy
+is imported when data are read, not with a configuration.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vaectl.base.errors import DataError
+from vaectl.base.terminal import Tell, silent
 from vaectl.data.settings import Data
 from vaectl.data.sources.base import parse
 
@@ -27,28 +29,44 @@ def __getattr__(name: str) -> Any:
     return getattr(arrays, name)
 
 
-def load(settings: Data, *, progress: bool = False) -> Dataset:
+def load(settings: Data, *, progress: bool = False, tell: Tell = silent) -> Dataset:
     """Load, split and binarize the data set of a configuration.
+
+    Args:
+        settings: which, and how much of it may be held in memory.
+        progress: whether a download may show a bar.
+        tell: called with a description of what takes long.
 
     Raises:
         DataError: it is missing, broken, too small, cannot be fetched, or holds no pictures.
     """
     from vaectl.data.splits import split
 
-    return split(published(settings.source, progress=progress), settings)
+    found = published(settings.source, settings.most_bytes, progress=progress, tell=tell)
+    return split(found, settings, tell)
 
 
-def published(source: str, *, progress: bool = False) -> Published:
+def published(
+    source: str, most: int | None = None, *, progress: bool = False, tell: Tell = silent
+) -> Published:
     """Load a data set by its source, as `data.source` names it.
 
     Its pixels are bytes, 0 for black and 255 for white, whatever scale they are published in.
+
+    Args:
+        source: its name.
+        most: the most bytes of images that may be held in memory, where the source can read images
+            when they are needed; None: as without a setting.
+        progress: whether a download may show a bar.
+        tell: called with a description of what takes long.
 
     Raises:
         DataError: it is missing, broken, cannot be fetched, or is on no scale that is understood.
     """
     from vaectl.data import scale
 
-    found = parse(source).resolved().load(progress=progress)
+    most = Data().most_bytes if most is None else most
+    found = parse(source).resolved().load_within(most, tell, progress=progress)
     _check_shapes(source, found)
     return scale.read(source, found)
 

@@ -8,18 +8,32 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int32, Real, UInt8
 
+from vaectl.base import memory
 from vaectl.base.errors import DataError
+from vaectl.base.terminal import Tell, silent
+from vaectl.data.stored import Stored, pieces
 
 COPIES = 4
 """How many copies of its images the reading of a data set may hold in memory at once."""
+_MANY_BYTES = 10**9
+"""Images on disk of more bytes than this take a while to be read."""
 _TEST_PART = 7
 """One in so many images is a test image, where a data set has no splits, as of MNIST's 70,000."""
+
+
+def most_in_memory(there: int | None = None) -> int:
+    """Return the most bytes of images that are held in memory.
+
+    Args:
+        there: the bytes that they may take with their copies; None: all that there is.
+    """
+    return (memory.total() if there is None else there) // COPIES
 
 
 class Images(NamedTuple):
     """Images, and their classes where these are known."""
 
-    images: Real[np.ndarray, "images height width *channels"]
+    images: Real[np.ndarray, "images height width *channels"] | Stored
     """Grey images have no axis for channels. Values are as they are published;
     `vaectl.data.scale` turns them into bytes, 0 for black and 255 for white."""
     labels: Int32[np.ndarray, " images"] | None
@@ -42,15 +56,23 @@ class Published:
     notes: tuple[str, ...] = ()
     """Remarks for the user on how the images were read."""
 
-    def fingerprint(self) -> str:
-        """Return the SHA-256 of shapes, pixels and labels, which identifies the data."""
+    def fingerprint(self, tell: Tell = silent) -> str:
+        """Return the SHA-256 of shapes, pixels and labels, which identifies the data.
+
+        Args:
+            tell: called if all images are read for it, and they are many.
+        """
+        size = self.train.images.nbytes + self.test.images.nbytes
+        if isinstance(self.train.images, Stored) and size > _MANY_BYTES:
+            tell(f"reading all {size / 10**9:,.1f} GB for their SHA-256")
         digest = hashlib.sha256()
         for array in (*self.train, *self.test):
             if array is None:
                 digest.update(b"none")
             else:
                 digest.update(f"{array.dtype.str}{array.shape}".encode())
-                digest.update(np.ascontiguousarray(array).data)
+                for piece in pieces(array):
+                    digest.update(np.ascontiguousarray(piece).data)
         return digest.hexdigest()
 
 
@@ -95,11 +117,11 @@ def divide(name: str, found: Images, notes: tuple[str, ...] = ()) -> Published:
 class Split(NamedTuple):
     """Images as a model sees them: bytes; after binarization each is 0 or 255."""
 
-    images: UInt8[np.ndarray, "images height width channels"]
+    images: UInt8[np.ndarray, "images height width channels"] | Stored
     labels: Int32[np.ndarray, " images"] | None
 
     @property
-    def flat(self) -> UInt8[np.ndarray, "images pixels"]:
+    def flat(self) -> UInt8[np.ndarray, "images pixels"] | Stored:
         """The same images, each as one row of numbers."""
         return self.images.reshape(len(self.images), -1)
 
@@ -118,6 +140,11 @@ class Dataset:
     """True if the images, before binarization, are drawings on a black background."""
     notes: tuple[str, ...] = ()
     """Remarks for the user on how the images were read."""
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether images are read when they are needed, because all would take too much memory."""
+        return isinstance(self.train.images, Stored)
 
     @property
     def pixels(self) -> int:

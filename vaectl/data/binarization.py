@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vaectl.data.settings import Data
+from vaectl.data.stored import Index, Pixels, Stored, changed
 
 SplitName = Literal["train", "validation", "test"]
 
@@ -23,9 +24,7 @@ def meaning(settings: Data) -> str:
     }[settings.binarization]
 
 
-def binarize(
-    images: UInt8[np.ndarray, "*shape"], settings: Data, split: SplitName
-) -> UInt8[np.ndarray, "*shape"]:
+def binarize(images: Pixels, settings: Data, split: SplitName) -> Pixels:
     """Binarize a split, as far as that is done before training.
 
     `threshold`: 255 where the pixel is at least the threshold, else 0 (the paper's, at 0.5).
@@ -35,20 +34,41 @@ def binarize(
     """
     if settings.binarization == "threshold":
         lowest = np.uint8(np.argmax(np.arange(256) / 255 >= settings.threshold))
-        return (images >= lowest).astype(np.uint8) * np.uint8(255)
+        return changed(
+            images,
+            lambda part: (part >= lowest).astype(np.uint8) * np.uint8(255),
+            np.dtype(np.uint8),
+        )
     if settings.binarization == "stochastic" and split != "train":
         return draw(images, split)
     return images
 
 
-def draw(images: UInt8[np.ndarray, "*shape"], split: SplitName) -> UInt8[np.ndarray, "*shape"]:
+def draw(images: Pixels, split: SplitName) -> Pixels:
     """Draw each pixel as 255 with its intensity as probability, else as 0.
 
     The draws of a split are always the same.
     """
     # image by image: the draw of the first n images does not depend on how many follow
-    rng = np.random.Generator(np.random.Philox(key=zlib.crc32(split.encode())))
+    if isinstance(images, Stored):
+        return images.map(lambda part, places: _drawn(part, split, places), images.dtype)
+    return _drawn(images, split)
+
+
+def _drawn(
+    images: UInt8[np.ndarray, "*shape"], split: SplitName, places: Index | None = None
+) -> UInt8[np.ndarray, "*shape"]:
+    """Draw images of a split: all of them, or those at some places."""
+    bits = np.random.Philox(key=zlib.crc32(split.encode()))
+    rng = np.random.Generator(bits)
+    begin = bits.state
     binary = np.empty_like(images)
-    for image, out in zip(images, binary, strict=True):
+    for number, (image, out) in enumerate(zip(images, binary, strict=True)):
+        if places is not None:
+            # an image takes one number for each pixel, and the generator makes four at once
+            bits.state = begin
+            rounds, rest = divmod(int(places[number]) * image.size, 4)
+            bits.advance(rounds)
+            rng.random(rest)
         out[...] = np.where(255 * rng.random(image.shape) < image, 255, 0)
     return binary

@@ -1,6 +1,12 @@
-"""Prepared data sets on disk, with a key for what they were made from, and verified when read."""
+"""Prepared data sets on disk, with a key for what they were made from.
 
-from collections.abc import Callable
+Those that fit into memory are verified when they are read. Larger ones are not read whole for that:
+each run records the SHA-256 of all that it trained on.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +14,14 @@ import numpy as np
 from vaectl.base.cache import directory
 from vaectl.base.errors import DataError
 from vaectl.base.files import make_directory, replacing
-from vaectl.data import archive
+from vaectl.base.terminal import Tell
+from vaectl.data import archive, npy
 from vaectl.data.arrays import Images, Published
+from vaectl.data.stored import Array, Stored
 
 FORMAT_VERSION = 1
+_ROOM = "make room there, or set VAECTL_CACHE_DIR to another directory"
+_SECONDS_BETWEEN = 10.0
 
 
 def path(key: str) -> Path:
@@ -19,34 +29,88 @@ def path(key: str) -> Path:
     return directory() / "data" / f"{key}-v{FORMAT_VERSION}.npz"
 
 
-def cached(key: str, build: Callable[[], Published]) -> Published:
+def cached(key: str, build: Callable[[], Published], most: int | None = None) -> Published:
     """Return the data set of a key from an intact copy on disk, or build it and keep a copy.
 
     Args:
         key: a name and a fingerprint of everything that `build` depends on.
-        build: makes the data set where there is no intact copy.
+        build: makes the data set where there is no intact copy; if its images are on disk, they are
+            not copied.
+        most: the bytes of a copy that may be read into memory; None: of any.
 
     Raises:
         DataError: the cache cannot be written.
     """
     file = path(key)
-    found = _read(file)
+    found = _read(file, most)
     if found is None:
         found = build()
+        if isinstance(found.train.images, Stored):
+            return found
         try:
             make_directory(file.parent)
             _write(file, found)
         except OSError as error:
-            raise DataError(
-                f"{file}: the cache cannot be written: {error.strerror}",
-                hint="make room there, or set VAECTL_CACHE_DIR to another directory",
-            ) from None
+            raise _unwritable(file, error) from None
     return found
 
 
-def _read(file: Path) -> Published | None:
+def stored(key: str, count: int, images: Callable[[], Iterable[Array]], tell: Tell) -> Stored:
+    """Return the images of a key from a file; if there is none, write them there one by one.
+
+    Args:
+        key: a name and a fingerprint of everything that `images` depends on.
+        count: how many there are.
+        images: makes them.
+        tell: called with how far the writing is.
+
+    Raises:
+        DataError: the cache cannot be written, or has no room.
+    """
+    file = path(key).with_suffix(".npy")
+    try:
+        return npy.stored(file)
+    except DataError:
+        pass  # there is none, or a part of one
+    try:
+        make_directory(file.parent)
+        with replacing(file) as out:
+            npy.write(out, count, _counted(images(), count, file, tell))
+    except OSError as error:
+        raise _unwritable(file, error) from None
+    return npy.stored(file)
+
+
+def _counted(images: Iterable[Array], count: int, file: Path, tell: Tell) -> Iterator[Array]:
+    """Yield images, and tell how many have been; refuse more than there is room for."""
+    told = 0.0
+    for number, image in enumerate(images):
+        if number == 0:
+            _check_room(file.parent, count, count * image.nbytes)
+        if time.monotonic() - told > _SECONDS_BETWEEN:
+            told = time.monotonic()
+            tell(f"preparing {count:,} images in {file}: {number / count:.0%}")
+        yield image
+
+
+def _check_room(folder: Path, count: int, need: int) -> None:
+    if (free := shutil.disk_usage(folder).free) < need:
+        raise DataError(
+            f"{folder}: {count:,} images need {need / 10**9:,.1f} GB there, and "
+            f"{free / 10**9:,.1f} GB are free",
+            hint=_ROOM,
+        )
+
+
+def _unwritable(file: Path, error: OSError) -> DataError:
+    return DataError(f"{file}: the cache cannot be written: {error.strerror}", hint=_ROOM)
+
+
+def _read(file: Path, most: int | None) -> Published | None:
     """Return the data set in a file; None if there is none or its fingerprint does not match."""
     try:
+        if most is not None and file.stat().st_size > most:
+            return None
         arrays = archive.read(file)
         found = Published(
             train=Images(arrays["x_train"], arrays.get("y_train")),

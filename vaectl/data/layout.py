@@ -1,19 +1,18 @@
 """The layout of image arrays: which axis counts images, rows, columns and channels."""
 
 import math
-from typing import Any
 
 import numpy as np
+from jaxtyping import Int32
 
 from vaectl.base.errors import DataError
-
-Array = np.ndarray[Any, Any]
+from vaectl.data.stored import Pixels
 
 _STACK_OF = {1: "x[np.newaxis]", 3: "x[np.newaxis]", 4: "x[np.newaxis, ..., :3]"}
 """Code that makes a stack of one image of an image with so many channels."""
 
 
-def images(name: str, array: Array) -> Array:
+def images(name: str, array: Pixels) -> Pixels:
     """Return grey images as images x height x width, and RGB ones with a last axis of 3 channels.
 
     Args:
@@ -24,9 +23,9 @@ def images(name: str, array: Array) -> Array:
         DataError: other axes, no images, or what looks like one image with channels.
     """
     if array.ndim == 4 and array.shape[-1] == 1:
-        array = array[..., 0]
+        array = array.reshape(*array.shape[:3])
     elif array.ndim == 4 and array.shape[1] == 1:
-        array = array[:, 0]
+        array = array.reshape(len(array), *array.shape[2:])
     elif array.ndim == 3 and _is_one_image(array.shape):
         raise _refusal(
             name,
@@ -40,6 +39,27 @@ def images(name: str, array: Array) -> Array:
     return array
 
 
+def labels(name: str, array: Pixels, images: str, count: int) -> Int32[np.ndarray, " images"]:
+    """Return labels as they are kept.
+
+    Args:
+        name: of the array, for messages.
+        array: of labels.
+        images: the name of the array with their images.
+        count: the number of these images.
+
+    Raises:
+        DataError: they are not one integer for each image.
+    """
+    if array.shape != (count,) or array.dtype.kind not in "iu":
+        raise DataError(
+            f"{name} must hold one integer for each image of {images}; "
+            f"it is of type {array.dtype} and shape {array.shape}",
+            hint="correct it, or leave it out: labels only colour pictures",
+        )
+    return np.asarray(array).astype("int32")
+
+
 def _is_one_image(shape: tuple[int, ...]) -> bool:
     """Tell whether the last axis looks like channels, and the first two like sides of an image."""
     height, width, channels = shape
@@ -47,7 +67,7 @@ def _is_one_image(shape: tuple[int, ...]) -> bool:
     return channels in _STACK_OF and small >= 8 and large <= 4 * small
 
 
-def _refusal(name: str, array: Array, hint: str) -> DataError:
+def _refusal(name: str, array: Pixels, hint: str) -> DataError:
     return DataError(
         f"{name} has the shape {array.shape}, not (images, height, width) or "
         "(images, height, width, 3)",

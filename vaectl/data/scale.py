@@ -6,13 +6,14 @@ which. This module looks at the values: if they can mean only one thing, they be
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 
 from vaectl.base.errors import DataError
 from vaectl.data.arrays import Published
+from vaectl.data.stored import Array, Pixels, changed, ends, pieces
 
 _WHITES = (1, 255)
 """The value of white in the scales that are understood."""
@@ -26,7 +27,7 @@ _OVERSHOOT = 0.1
 """How far, as a part of white, resizing may move the ends of a scale; recipes undo it."""
 _SAVE = "save all images as uint8, 0 for black and 255 for white"
 
-Array = np.ndarray[Any, Any]
+_BYTE = np.dtype(np.uint8)
 
 
 class _Range(NamedTuple):
@@ -91,25 +92,27 @@ def read(name: str, found: Published) -> Published:
     )
 
 
-def _numbers(name: str, split: str, array: Array) -> Array:
+def _numbers(name: str, split: str, array: Pixels) -> Pixels:
     """Refuse values that are no real numbers; turn booleans into black and white."""
     if array.dtype == np.bool_:
-        return array.astype(np.uint8) * np.uint8(255)
+        return changed(array, lambda part: part.astype(np.uint8) * np.uint8(255), _BYTE)
     if array.dtype.kind not in "iuf" or array.dtype.itemsize > 8:
         raise DataError(
             f"{name}: its {split} images are of type {array.dtype}, which is no type for pixels",
             hint=_SAVE,
         )
-    if array.dtype.kind == "f" and not (finite := np.isfinite(array)).all():
-        raise DataError(
-            f"{name}: its {split} images have {np.sum(~finite):,} pixels that are NaN or infinite",
-            hint="replace these pixels, or leave out these images",
-        )
+    if array.dtype.kind == "f":
+        bad = sum(piece.size - np.count_nonzero(np.isfinite(piece)) for piece in pieces(array))
+        if bad:
+            raise DataError(
+                f"{name}: its {split} images have {bad:,} pixels that are NaN or infinite",
+                hint="replace these pixels, or leave out these images",
+            )
     return array
 
 
-def _range(name: str, split: str, array: Array) -> _Range:
-    low, high = array.min(), array.max()
+def _range(name: str, split: str, array: Pixels) -> _Range:
+    low, high = ends(array)
     if low == high:
         raise DataError(
             f"{name}: every pixel of its {split} images is {low}",
@@ -122,7 +125,7 @@ def _joint(ranges: Mapping[str, _Range]) -> _Range:
     return _Range(min(r.low for r in ranges.values()), max(r.high for r in ranges.values()))
 
 
-def _white(name: str, ranges: Mapping[str, _Range], images: Mapping[str, Array]) -> int:
+def _white(name: str, ranges: Mapping[str, _Range], images: Mapping[str, Pixels]) -> int:
     """Return the white of the scale that all splits share."""
     small, large = sorted(found.largest for found in ranges.values())
     if small < _LEAST * large:
@@ -150,7 +153,13 @@ def _white(name: str, ranges: Mapping[str, _Range], images: Mapping[str, Array])
     return white
 
 
-def _as_bytes(array: Array, white: int) -> UInt8[np.ndarray, "..."]:
+def _as_bytes(array: Pixels, white: int) -> Pixels:
+    if array.dtype == _BYTE and white == 255:
+        return array
+    return changed(array, lambda part: _scaled(part, white), _BYTE)
+
+
+def _scaled(array: Array, white: int) -> UInt8[np.ndarray, "..."]:
     if array.dtype.kind == "f":
         # float16 would round 255.4 up to 255.5, and that to 256
         scaled = np.multiply(array, 255 // white, dtype=np.result_type(array, np.float32))
@@ -159,11 +168,15 @@ def _as_bytes(array: Array, white: int) -> UInt8[np.ndarray, "..."]:
     return grey if white == 255 else grey * np.uint8(255)
 
 
-def _notes(images: Mapping[str, Array], joint: _Range, white: int) -> tuple[str, ...]:
+def _notes(images: Mapping[str, Pixels], joint: _Range, white: int) -> tuple[str, ...]:
     """Say how the values were understood, where they could mean something else."""
     notes = []
     if white == 1:
-        binary = all(((array == 0) | (array == 1)).all() for array in images.values())
+        binary = all(
+            ((piece == 0) | (piece == 1)).all()
+            for array in images.values()
+            for piece in pieces(array)
+        )
         notes.append(
             "0/1 pixels: read as black and white"
             if binary

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from vaectl.base.errors import DataError
-from vaectl.base.section import Count, Section, conflict
+from vaectl.base.section import Count, NonNegative, Section, conflict
 from vaectl.data.sources.base import DEFAULT, Source, forms, parse, suggestions
 
 
@@ -45,6 +45,17 @@ class Data(Section):
     """How many of the last training images validate; null: a sixth (10,000 of MNIST's 60,000)."""
     test_size: Count | None = None
     """How many of the first test images test; null: all."""
+    memory_gb: NonNegative | None = None
+    """How much memory images may take, in gigabytes, with the copies that reading makes: four times
+    their bytes; null: all that there is. A larger set stays on disk, if its source can do so, and
+    is read when it is needed, with equal results. 0: always."""
+
+    @property
+    def most_bytes(self) -> int:
+        """The most bytes of images that may be held in memory."""
+        from vaectl.data.arrays import most_in_memory
+
+        return most_in_memory(None if self.memory_gb is None else int(self.memory_gb * 10**9))
 
     @property
     def plug(self) -> Source:

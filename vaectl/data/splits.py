@@ -1,16 +1,19 @@
 """Training, validation and test splits, with the sizes that a configuration asks for."""
 
+import math
+
 import numpy as np
-from jaxtyping import UInt8
 
 from vaectl.base.errors import DataError
+from vaectl.base.terminal import Tell, silent
 from vaectl.data.arrays import Dataset, Images, Published, Split
 from vaectl.data.binarization import SplitName, binarize, meaning
 from vaectl.data.drawings import are_drawings
 from vaectl.data.settings import Data
+from vaectl.data.stored import Pixels, ends
 
 
-def split(found: Published, settings: Data) -> Dataset:
+def split(found: Published, settings: Data, tell: Tell = silent) -> Dataset:
     """Take the first images of train to train, its last to validate, the first of test to test.
 
     Of MNIST's 60,000 training images 50,000 train and 10,000 validate unless sizes are set.
@@ -39,33 +42,37 @@ def split(found: Published, settings: Data) -> Dataset:
             f"images of {image_shape[-1]} channels, each {meaning(settings)}: "
             "data.binarization=none keeps their colours",
         )
+    hold = (train + validation + test) * math.prod(image_shape) <= settings.most_bytes
     return Dataset(
-        fingerprint=found.fingerprint(),
+        fingerprint=found.fingerprint(tell),
         image_shape=image_shape,
-        train=_part(found.train, slice(train), settings, "train"),
-        validation=_part(found.train, slice(total - validation, total), settings, "validation"),
-        test=_part(found.test, slice(test), settings, "test"),
+        train=_part(found.train, slice(train), settings, "train", hold),
+        validation=_part(
+            found.train, slice(total - validation, total), settings, "validation", hold
+        ),
+        test=_part(found.test, slice(test), settings, "test", hold),
         drawings=image_shape[-1] == 1 and are_drawings(found.train.images),
         notes=notes,
     )
 
 
-def _part(images: Images, rows: slice, settings: Data, name: SplitName) -> Split:
+def _part(images: Images, rows: slice, settings: Data, name: SplitName, hold: bool) -> Split:
     levels = images.images[rows]
+    if hold:
+        levels = np.asarray(levels)
     x = binarize(levels, settings, name)
-    if x.min() == x.max():
-        raise _constant(levels, int(x.max()), settings, name)
+    low, high = ends(x)
+    if low == high:
+        raise _constant(levels, int(high), settings, name)
     labels = None if images.labels is None else images.labels[rows]
     return Split(x.reshape(-1, *images.image_shape), labels)
 
 
-def _constant(
-    levels: UInt8[np.ndarray, "*shape"], value: int, settings: Data, name: SplitName
-) -> DataError:
+def _constant(levels: Pixels, value: int, settings: Data, name: SplitName) -> DataError:
     """Say that all pixels of a split have one value, and what to try."""
     message = f"{settings.source}: every pixel of the {name} split is {value}"
     hint = f"data.{name}_size says how many images there are: choose more, or other images"
-    low, high = int(levels.min()), int(levels.max())
+    low, high = map(int, ends(levels))
     if low < high:
         message += f", {meaning(settings)}: they are levels from {low} to {high}"
         if settings.binarization == "threshold":

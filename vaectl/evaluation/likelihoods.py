@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Int32, Key, UInt8
 
 from vaectl.base import streams
+from vaectl.data.stored import Stored
 from vaectl.vae import posterior
 from vaectl.vae.vae import VAE, Variables
 
@@ -37,7 +38,7 @@ class Likelihoods(NamedTuple):
 def likelihoods(
     vae: VAE,
     variables: Variables,
-    images: UInt8[np.ndarray, "images *shape"],
+    images: UInt8[np.ndarray, "images *shape"] | UInt8[Stored, "images *shape"],
     *,
     samples: int,
     importance_samples: int,
@@ -98,14 +99,16 @@ def weighted_bounds(
     return np.concatenate(bounds) if bounds else np.empty(0, np.float32)
 
 
-def _batches(images: np.ndarray, seed: int) -> Iterator[tuple[Key[Array, ""], int, np.ndarray]]:
+def _batches(
+    images: np.ndarray | Stored, seed: int
+) -> Iterator[tuple[Key[Array, ""], int, np.ndarray]]:
     """Yield the random key of each batch, its number of images, and the images.
 
     A short batch is filled with copies of its last image, so that only one shape is compiled.
     """
     stream = streams.key(seed, "evaluate")
     for start in range(0, len(images), IMPORTANCE_BATCH):
-        batch = images[start : start + IMPORTANCE_BATCH]
+        batch = np.asarray(images[start : start + IMPORTANCE_BATCH])
         padding = [(0, IMPORTANCE_BATCH - len(batch)), *[(0, 0)] * (images.ndim - 1)]
         key = jax.random.fold_in(stream, start)
         yield key, len(batch), np.pad(batch, padding, mode="edge")

@@ -13,11 +13,15 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8, UInt32
 
 from vaectl.base import streams
+from vaectl.data.stored import Stored
 from vaectl.objectives.base import Objective, with_elbo
 from vaectl.vae.vae import VAE, Variables
 
-Images = UInt8[Array, "_ pixels"] | UInt8[np.ndarray, "_ pixels"]
-"""Flat images of intensities 0 to 255, on the device or in host memory, of any number."""
+HostImages = UInt8[np.ndarray, "_ pixels"] | UInt8[Stored, "_ pixels"]
+"""Flat images of intensities 0 to 255, in host memory or on disk, of any number."""
+
+Images = UInt8[Array, "_ pixels"] | HostImages
+"""Flat images on the device, or elsewhere."""
 
 Means = Mapping[str, float]
 """Means over the images of a split, in nats per image, by the name of the term."""
@@ -34,7 +38,7 @@ class Estimator:
     batch_size: int = 1000
     """Images at a time. No setting changes it, because the noise depends on it."""
     part_bytes: int = 32 * 2**20
-    """Bytes of images in host memory that are moved to the device at a time."""
+    """Bytes of images that are moved to the device at a time."""
 
 
 def means(sums: Mapping[str, Any], images: int) -> Means:
@@ -52,7 +56,7 @@ def split_means(
 ) -> Means:
     """Return the means of all terms over a split; for the arguments see `term_sums`.
 
-    Images in host memory are moved to the device part by part.
+    Images in host memory or on disk are moved to the device part by part.
     """
     sums: dict[str, float] = {}
     for first, count, part in _parts(estimator, images):
@@ -123,13 +127,13 @@ def _parts(
     estimator: Estimator, images: Images
 ) -> Iterator[tuple[int, int, UInt8[Array, "part pixels"]]]:
     """Yield the index of each part's first image, how many of its images count, and the images."""
-    if not isinstance(images, np.ndarray):
+    if isinstance(images, Array):
         yield 0, len(images), images
         return
     # whole batches, so that each has the same noise as in a split on the device
     batches = max(estimator.part_bytes // (estimator.batch_size * images.shape[1]), 1)
     size = min(batches * estimator.batch_size, len(images))
     for first in range(0, len(images), size):
-        part = images[first : first + size]
+        part = np.asarray(images[first : first + size])
         filled = np.pad(part, ((0, size - len(part)), (0, 0)))
         yield first, len(part), jnp.asarray(filled)

@@ -25,8 +25,8 @@ def broken(
         samples: decoded means, from 0 to 1.
         dataset: the data of the model.
     """
-    training = _unit(dataset.train.flat[:MOST_TRAINING])
-    held_out = _unit(dataset.validation.flat[:MOST_VALIDATION])
+    training = _unit(np.asarray(dataset.train.flat[:MOST_TRAINING]))
+    held_out = _unit(np.asarray(dataset.validation.flat[:MOST_VALIDATION]))
     least, most = np.quantile(training.sum(axis=1), [0.001, 0.999])
     farthest = np.quantile(_distance(held_out, training), 0.99)
     ink = samples.sum(axis=1)

@@ -179,7 +179,7 @@ def _payload(model: Trained, split: SplitName, count: int | None) -> _Payload:
     splits = {name: _some(model.split(name), most) for name in names}
     sets = [_set(model, name, *found) for name, found in splits.items()]
     shown, _ = splits[split]
-    difference = _difference(model, shown.images)
+    difference = _difference(model, np.asarray(shown.images))
     width: Width = 3 if difference <= CLOSE else 4
     record, rows = model.rundir.read_record(), model.rundir.read_metrics()
     rows = [row for row in rows if row.epoch <= record.epoch]
@@ -208,11 +208,11 @@ def _some(split: Split, most: int) -> tuple[Split, list[int]]:
     total = len(split.images)
     index = np.unique(np.linspace(0, total - 1, min(most, total)).astype(int))
     labels = None if split.labels is None else split.labels[index]
-    return split._replace(images=split.images[index], labels=labels), index.tolist()
+    return split._replace(images=np.asarray(split.images[index]), labels=labels), index.tolist()
 
 
 def _set(model: Trained, name: str, split: Split, index: list[int]) -> dict[str, Any]:
-    mu, log_var = model.encode(split.images)
+    mu, log_var = model.encode(np.asarray(split.images))
     return {
         "name": "training" if name == "train" else name,
         "index": index,

@@ -275,7 +275,7 @@ def plane(
         limits = zip(ranges.low, ranges.high, strict=True)
         x, y = (latent.axis(grid, low, high, spacing) for low, high in limits)
         return Plane(dims, x, y, f"{spacing} spacing")
-    codes = _codes(model, model.split("validation").images, from_mean=False, seed=0)
+    codes = _codes(model, np.asarray(model.split("validation").images), from_mean=False, seed=0)
     x, y = (latent.spread(codes[:, dim], grid, spacing) for dim in dims)
     return Plane(dims, x, y, f"over the aggregate posterior, {spacing} spacing")
 
@@ -312,7 +312,7 @@ def manifold(
     if anchor is not None:
         images = model.split("test").images
         _check_index("--anchor", anchor, len(images), "test images")
-        centre = model.encode(images[anchor : anchor + 1])[0][0]
+        centre = model.encode(np.asarray(images[anchor : anchor + 1]))[0][0]
     z = latent.plane(x, y, dims, centre)
     images = model.decode(z)
     panel = Panel(
@@ -363,8 +363,9 @@ def morph(
             _check_index("--pairs", index, len(split.images), "test images")
     chosen = list(pairs) or latent.chain(rows, len(split.images), split.labels, seed)
     used = sorted({index for pair in chosen for index in pair})
-    images = dict(zip(used, _in_unit(model, split.images[used]), strict=True))
-    codes = dict(zip(used, _codes(model, split.images[used], from_mean, seed), strict=True))
+    originals = np.asarray(split.images[used])
+    images = dict(zip(used, _in_unit(model, originals), strict=True))
+    codes = dict(zip(used, _codes(model, originals, from_mean, seed), strict=True))
     z = np.stack([latent.way(codes[a], codes[b], steps, path) for a, b in chosen])
     arrays: Arrays = {"pairs": np.asarray(chosen), "z": z}
     if space in ("both", "image"):
@@ -424,8 +425,9 @@ def reconstruct(
             hint="use a smaller --count, or another --split",
         )
     chosen = np.random.default_rng(seed).permutation(len(split.images))[:count]
-    originals = _in_unit(model, split.images[chosen])
-    means = model.decode(model.encode(split.images[chosen])[0])
+    images = np.asarray(split.images[chosen])
+    originals = _in_unit(model, images)
+    means = model.decode(model.encode(images)[0])
     style = with_polarity(model, style)
     difference = np.abs(originals - means)
     if model.image_shape[-1] == 3:
@@ -433,7 +435,7 @@ def reconstruct(
         difference = np.broadcast_to(mean, means.shape)
     if not style.theme.dark and (model.image_shape[-1] == 3 or style.polarity == "light"):
         difference = 1 - difference  # as ink on paper, where it is fainter than images
-    elbo = model.elbo(split.images[chosen], samples=1, seed=seed)
+    elbo = model.elbo(images, samples=1, seed=seed)
     labels = [f"{value:.1f}" for value in elbo]
     beside = _beside(count, text.widest(labels, style.small) + style.theme.font, style)
     rows = []
@@ -468,8 +470,9 @@ def inspect(model: Trained, *, split_name: SplitName, seed: int, style: Style = 
     found = likelihoods(
         model.vae, model.variables, split.images, samples=1, importance_samples=0, seed=seed
     )
-    mu, log_var = model.encode(split.images)
-    z = _codes(model, split.images, from_mean=False, seed=seed)
+    images = np.asarray(split.images)
+    mu, log_var = model.encode(images)
+    z = _codes(model, images, from_mean=False, seed=seed)
     size = model.code_size
     dims = (0, min(1, size - 1)) if size <= 2 else latent.most_active(found.kl_by_dimension)
     facts = f"{split_name} split, {len(z):,} images, {meaning(model.settings)}"
@@ -485,7 +488,7 @@ def inspect(model: Trained, *, split_name: SplitName, seed: int, style: Style = 
 
 def _most_active(model: Trained) -> tuple[int, int]:
     """Return the two dimensions of the highest KL on validation images."""
-    mu, log_var = model.encode(model.split("validation").images)
+    mu, log_var = model.encode(np.asarray(model.split("validation").images))
     kl = 0.5 * (mu**2 + np.expm1(log_var) - log_var).mean(axis=0)
     return latent.most_active(kl)
 

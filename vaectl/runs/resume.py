@@ -15,9 +15,12 @@ from vaectl.runs.directory import RunDir
 from vaectl.runs.metrics import Row
 from vaectl.runs.record import PlugFacts, Record
 
+OF_MACHINE = ("data.source", "data.memory_gb")
+"""Settings that tell how this machine has the data, and not which data."""
+
 
 def check_settings(name: str, stored: Config, wanted: Config, *, extend: bool) -> None:
-    """Refuse settings other than the run's; only `data.source` may differ.
+    """Refuse settings other than the run's; only where data are, and how they are held, may differ.
 
     Args:
         name: the name of the run.
@@ -32,12 +35,13 @@ def check_settings(name: str, stored: Config, wanted: Config, *, extend: bool) -
     differing = [
         f"{key}: {value} in the run, {asked.get(key)} requested"
         for key, value in _keys(stored)
-        if asked.get(key) != value and key != "data.source" and not (extend and key == "epochs")
+        if asked.get(key) != value and key not in OF_MACHINE and not (extend and key == "epochs")
     ]
     if differing:
         raise ConfigError(
             "\n".join([f"{name} cannot be resumed with another configuration", *differing]),
-            hint="only --epochs and data.source may change; for other settings train a new run",
+            hint="only --epochs, data.source and data.memory_gb may change; for other settings "
+            "train a new run",
         )
     schedule = stored.optimizer.schedule.name
     if wanted.epochs != stored.epochs and schedule != "constant":
@@ -134,8 +138,8 @@ def _recorded(record: Record) -> dict[str, object]:
 
 
 def settled(settings: Config) -> dict[str, object]:
-    """Return the settings that a run cannot change, by dotted path: not epochs or data.source."""
-    return {key: value for key, value in _keys(settings) if key not in ("epochs", "data.source")}
+    """Return the settings that a run cannot change, by dotted path."""
+    return {key: value for key, value in _keys(settings) if key not in ("epochs", *OF_MACHINE)}
 
 
 def differences(record: Record, versions: dict[str, str], device: dict[str, Any]) -> list[str]:

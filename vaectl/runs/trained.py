@@ -20,6 +20,7 @@ from vaectl.base.nearest import did_you_mean
 from vaectl.base.shapes import shaped
 from vaectl.data.arrays import Dataset, Split
 from vaectl.data.binarization import SplitName, draw
+from vaectl.data.stored import Stored
 from vaectl.evaluation.likelihoods import weighted_bounds
 from vaectl.models.base import ImageShape
 from vaectl.runs import resume as resumption
@@ -32,7 +33,7 @@ from vaectl.training.program import Member, Program
 from vaectl.vae import posterior
 from vaectl.vae.vae import VAE, Variables, unit
 
-Images = UInt8[np.ndarray, "*images"] | Float[np.ndarray, "*images"]
+Images = UInt8[np.ndarray, "*images"] | Float[np.ndarray, "*images"] | UInt8[Stored, "*images"]
 
 
 @devices.pinned()

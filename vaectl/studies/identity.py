@@ -27,6 +27,8 @@ def key(settings: Config, fingerprint: str) -> str:
         settings: the trial's settings.
         fingerprint: the fingerprint of its data.
     """
+    data = settings.data.model_copy(update={"memory_gb": None})  # results do not depend on it
+    settings = settings.model_copy(update={"data": data})
     changed = settings.model_dump(mode="json", exclude_defaults=True, exclude={"checkpoint"})
     for kind in schema.CHOICES:
         choice = getattr(settings, kind)
@@ -55,7 +57,7 @@ def old_key(settings: Config, fingerprint: str) -> str | None:
     That key was a hash of the whole configuration; `weight_decay_on` was included only if it
     differed from its default.
     """
-    values = settings.model_dump(mode="json", exclude={"checkpoint"})
+    values = settings.model_dump(mode="json", exclude={"checkpoint": True, "data": {"memory_gb"}})
     model, objective, optimizer = (values[kind] for kind in ("model", "objective", "optimizer"))
     mlp = model.get("mlp", {})
     layers = mlp.pop("hidden_layers", 1)

@@ -204,7 +204,7 @@ def prepare(study: Study, device_kind: DeviceKind, executor: Executor, watch: Wa
     device = devices.select(device_kind)
     executor.check(device)
     watch(Phase(f"reading {study.base.data.source}"))
-    dataset = data.load(study.base.data)
+    dataset = data.load(study.base.data, tell=lambda text: watch(Phase(text)))
     held_out = len(dataset.validation.images)
     programs = dict.fromkeys(program_of(one, dataset) for one in study.experiments)
     for each in programs:
@@ -212,7 +212,9 @@ def prepare(study: Study, device_kind: DeviceKind, executor: Executor, watch: Wa
     with jax.default_device(device):  # as in training: what is traced here is not traced again
         # each is checked, whatever another one needs
         streamed = {
-            footprint.check_training(each, held_out, device, executor.processes)
+            footprint.check_training(
+                each, held_out, device, executor.processes, on_disk=dataset.on_disk
+            )
             for each in programs
         }
     for note in (*dataset.notes, *notes(study.base)):

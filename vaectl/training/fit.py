@@ -1,8 +1,7 @@
 """Fitting: training from a state to the last epoch, chunk by chunk, as a generator.
 
-The images of the training split are on the device, or, as a NumPy array, in host memory: then each
-chunk's batches are brought to the device while it computes the chunk before. Nothing here writes or
-prints.
+The images of the training split are on the device, or in host memory, or on disk: then each chunk's
+batches are brought to the device while it computes the chunk before. Nothing here writes or prints.
 """
 
 import time
@@ -17,7 +16,7 @@ from jaxtyping import Array, Float, Int32, UInt8
 
 from vaectl.base.errors import DivergedError
 from vaectl.evaluation import means as evaluation
-from vaectl.evaluation.means import Images, Means
+from vaectl.evaluation.means import HostImages, Images, Means
 from vaectl.objectives.base import label
 from vaectl.training import compiled
 from vaectl.training.program import Member, Program, TrainState
@@ -82,7 +81,7 @@ class Saved(NamedTuple):
 def compile_ahead(program: Program, member: Member, train: Images, validation: Images) -> None:
     """Compile all that training runs, side by side. Done again, it is free."""
     state = compiled.shapes(program, member)
-    if isinstance(train, np.ndarray):
+    if not isinstance(train, Array):
         batches = jnp.zeros((streamed_steps(program), program.batch_size, program.pixels), "uint8")
         steps = [
             compiled.train_streamed_steps.lower(program, member, state, batches, 0, 1),
@@ -118,7 +117,7 @@ def fit(
         program: what is compiled.
         member: seed and learning rate.
         state: where to start, perhaps inside an epoch.
-        train: on the device, or in host memory.
+        train: on the device, in host memory, or on disk.
         validation: likewise.
         sums: terms over the images that this epoch trained on before.
         seconds: that it took before.
@@ -128,7 +127,7 @@ def fit(
     """
     compile_ahead(program, member, train, validation)
     total = dict(sums or {})
-    stream = Stream(program, member, train) if isinstance(train, np.ndarray) else None
+    stream = None if isinstance(train, Array) else Stream(program, member, train)
     steps = program.steps_per_epoch
     limit = steps if stream is None else stream.steps
     done, most = int(state.step), min(FIRST_CHUNK, limit)
@@ -171,16 +170,16 @@ def fit(
 
 @final
 class Stream:
-    """Batches from host memory: the next ones travel while the device computes."""
+    """Batches from host memory or disk: the next ones travel while the device computes."""
 
     steps: int
     """The largest number of steps that `train` can run at once."""
 
-    def __init__(
-        self, program: Program, member: Member, images: UInt8[np.ndarray, "images pixels"]
-    ) -> None:
+    def __init__(self, program: Program, member: Member, images: HostImages) -> None:
         self._program, self._member, self._images = program, member, images
         self._order: tuple[int, np.ndarray] = -1, np.empty(0)
+        self._read: tuple[int, np.ndarray] = -1, np.empty(0)
+        """The step of the first of the batches that were read last, and these."""
         self._ahead: tuple[int, Array] = -1, jnp.empty(0)
         self.steps = streamed_steps(program)
 
@@ -188,26 +187,35 @@ class Stream:
         """Run steps, and bring the batches of those that follow while they run."""
         at, batches = self._ahead
         if at != first:
-            batches = self._brought(self._rows(first))
+            batches = self._brought(first, self._rows(first))
         rows = self._rows(stop)  # before the steps: on the device an order would wait for them
         result: tuple[TrainState, Sums] = compiled.train_streamed_steps(
             self._program, self._member, state, batches, first, stop
         )
-        self._ahead = stop, self._brought(rows)
+        self._ahead = stop, self._brought(stop, rows)
         return result
 
-    def _rows(self, first: int) -> Int32[np.ndarray, "chunk batch"]:
+    def _rows(self, first: int) -> Int32[np.ndarray, "some batch"]:
         epoch, place = divmod(first, self._program.steps_per_epoch)
         if self._order[0] != epoch:
             self._order = epoch, np.asarray(compiled.order(self._program, self._member, epoch))
-        rows = self._order[1][place : place + self.steps]
-        # one shape, so that there is one program
-        return np.pad(rows, ((0, self.steps - len(rows)), (0, 0)))
+        return self._order[1][place : place + self.steps]
 
     def _brought(
-        self, rows: Int32[np.ndarray, "chunk batch"]
+        self, first: int, rows: Int32[np.ndarray, "some batch"]
     ) -> UInt8[Array, "chunk batch pixels"]:
-        return jnp.asarray(self._images[rows])
+        """Bring batches to the device; those that were read before are not read again."""
+        at, read = self._read
+        known = read[first - at : first - at + len(rows)] if 0 <= at <= first else read[:0]
+        missing = rows[len(known) :]
+        images = np.asarray(self._images[missing.reshape(-1)])
+        batches = images.reshape(*missing.shape, self._program.pixels)
+        if len(known):
+            batches = np.concatenate([known, batches])
+        self._read = first, batches
+        if short := self.steps - len(batches):  # one shape, so that there is one program
+            batches = np.pad(batches, ((0, short), (0, 0), (0, 0)))
+        return jnp.asarray(batches)
 
 
 def streamed_steps(program: Program) -> int:

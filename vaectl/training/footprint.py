@@ -20,7 +20,14 @@ from vaectl.training.fit import CHUNK_BYTES
 from vaectl.training.program import Member, Program
 
 
-def check_training(program: Program, held_out: int, device: jax.Device, processes: int = 1) -> bool:
+def check_training(
+    program: Program,
+    held_out: int,
+    device: jax.Device,
+    processes: int = 1,
+    *,
+    on_disk: bool = False,
+) -> bool:
     """Refuse a run that does not fit; say whether it fits if its images stay in host memory.
 
     Args:
@@ -28,23 +35,27 @@ def check_training(program: Program, held_out: int, device: jax.Device, processe
         held_out: images to validate on.
         device: where.
         processes: so many train such a run at once.
+        on_disk: whether the images are streamed from disk anyway.
 
     Returns:
-        Whether the images must be streamed: never to a CPU, which shares their memory.
+        Whether the images must be streamed: from memory never to a CPU, which shares it.
 
     Raises:
         ConfigError: with what is needed, and the key that is best lowered.
     """
     there, images = devices.memory_of(device), (program.images + held_out) * program.pixels
     there //= processes
-    if _at_most(program, held_out) <= there:
+    if not on_disk and _at_most(program, held_out) <= there:
         return False
     need = of_training(program, held_out)
     # two chunks of batches, and a part of the validation split
     parts = 2 * max(CHUNK_BYTES, program.batch_size * program.pixels)
     parts += max(program.estimator.part_bytes, program.estimator.batch_size * program.pixels)
-    if device.platform != "cpu" and need > there >= need - images + parts:
-        return True
+    streamed = need - images + parts
+    if on_disk or (device.platform != "cpu" and need > there):
+        if streamed <= there:
+            return True
+        need = streamed if on_disk else need
     if too_much := memory.excess(need, there):
         smaller = _halves(program)
         key = min(smaller, key=lambda key: _at_most(smaller[key], held_out))

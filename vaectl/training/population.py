@@ -33,8 +33,8 @@ def strategy(device: jax.Device, train: Images) -> tuple[Strategy, str]:
     """Choose how members train, and say why."""
     if device.platform == "cpu":
         return "in turn", "one member keeps a CPU busy"
-    if isinstance(train, np.ndarray):
-        return "in turn", "each member's batches come from host memory"
+    if not isinstance(train, Array):
+        return "in turn", "each member's batches come from host memory or disk"
     return "together", "one member leaves an accelerator mostly idle"
 
 
@@ -56,14 +56,14 @@ def fit(
     Args:
         program: what is compiled.
         members: who trains.
-        train: on the device, or in host memory.
+        train: on the device, in host memory, or on disk.
         validation: likewise.
         how: `strategy`.
         saved: where some of the members, by their index, go on; these always take turns.
         until: the epoch after which they pause; 0 for the program's last.
     """
     until = until or program.epochs
-    if how == "in turn" or isinstance(train, np.ndarray):
+    if how == "in turn" or not isinstance(train, Array):
         for index, member in enumerate(members):
             yield from _alone(program, index, member, train, validation, until, saved.get(index))
         return

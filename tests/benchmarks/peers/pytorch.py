@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tests.benchmarks.peers.worker import Epoch
 from vaectl import config, data
+from vaectl.data.stored import Stored
 from vaectl.models.base import ModelChoice
 
 Loss: TypeAlias = Callable[[Tensor], Tensor]
@@ -59,9 +60,9 @@ def train(
         yield Epoch(seconds, elbo(model.loss, validation))
 
 
-def floats(images: np.ndarray) -> Tensor:
+def floats(images: np.ndarray | Stored) -> Tensor:
     """Pixels 0 to 255 as a tensor of numbers in [0, 1]."""
-    return torch.from_numpy(images).float() / 255
+    return torch.from_numpy(np.asarray(images)).float() / 255
 
 
 def initialize(model: nn.Module) -> None:

@@ -12,6 +12,7 @@ from vaectl.base import plugins
 from vaectl.base.errors import DataError
 from vaectl.base.nearest import nearest, question
 from vaectl.base.plugs import Plug
+from vaectl.base.terminal import Tell
 
 if TYPE_CHECKING:
     from vaectl.data.arrays import Published
@@ -62,6 +63,22 @@ class Source(Plug, kind="source"):
         Raises:
             DataError: they are missing, broken, or cannot be fetched.
         """
+
+    def load_within(self, most: int, tell: Tell, *, progress: bool = False) -> Published:
+        """Read the images, or leave them on disk if they would take too much memory.
+
+        A source that can do so overrides this: its images are a `vaectl.data.stored.Stored`.
+
+        Args:
+            most: the most bytes of images that may be held in memory.
+            tell: called with a description of what takes long.
+            progress: whether a download may show a bar.
+
+        Raises:
+            DataError: they are missing, broken, or cannot be fetched.
+        """
+        del most, tell
+        return self.load(progress=progress)
 
     def resolved(self) -> Self:
         """Return the same source, named in a way that means the same in every directory."""

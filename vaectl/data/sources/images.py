@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vaectl.base import memory
 from vaectl.base.errors import DataError, remedy
 from vaectl.base.files import regular
 from vaectl.base.nearest import did_you_mean_path
+from vaectl.base.terminal import Tell, silent
 from vaectl.data.sources.base import LocalSource
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from vaectl.data.arrays import Published
+    from vaectl.data.stored import Pixels, Stored
 
     Picture = UInt8[np.ndarray, "height width *channels"]
 
@@ -55,8 +56,20 @@ class ImageFolder(LocalSource, name="images"):
     placeholder = "DIR"
     what = "a folder of PNG, JPEG, ... of one size; a subfolder for each class"
 
-    def load(self, *, progress: bool = False) -> Published:  # noqa: ARG002
+    def load(self, *, progress: bool = False) -> Published:
         """Read all pictures, in the order of their paths, and split them."""
+        from vaectl.data.arrays import most_in_memory
+
+        return self.load_within(most_in_memory(), silent, progress=progress)
+
+    def load_within(
+        self,
+        most: int,
+        tell: Tell,
+        *,
+        progress: bool = False,  # noqa: ARG002
+    ) -> Published:
+        """Read all pictures; if they take too much memory, decode them once into a file."""
         from vaectl.data.arrays import Images, divide
 
         found = _walk(self.path)
@@ -66,7 +79,9 @@ class ImageFolder(LocalSource, name="images"):
                 hint=f"names of pictures end in {', '.join(sorted(SUFFIXES))}",
             )
         classes, labels = _classes(self.path, found.pictures)
-        images = _stack([self.path / path for path in found.pictures])
+        images: Pixels | None = _stack([self.path / path for path in found.pictures], most)
+        if images is None:
+            images = _prepared(self.path, found.pictures, tell)
         notes = [_describe(images, classes)]
         if found.skipped:
             notes.append(
@@ -123,37 +138,106 @@ def _classes(
     return names, np.array([number[path.parts[0]] for path in pictures], np.int32)
 
 
-def _stack(paths: list[Path]) -> UInt8[np.ndarray, "images height width *channels"]:
+def _stack(
+    paths: list[Path], most: int
+) -> UInt8[np.ndarray, "images height width *channels"] | None:
     """Read pictures of one size; grey ones become RGB if others are.
 
+    Returns:
+        All of them; None if they are more than `most` bytes.
+
     Raises:
-        DataError: one cannot be read, two differ in size, or all of them need too much memory.
+        DataError: one cannot be read, or two differ in size.
     """
     import numpy as np
 
-    from vaectl.data.arrays import COPIES
-
     pictures: list[Picture] = []
-    largest = 0
+    for picture in _of_one_size(paths):
+        if picture.nbytes * len(paths) > most:
+            return None
+        pictures.append(picture)
+    if any(picture.ndim == 3 for picture in pictures):
+        pictures = [_rgb(picture) for picture in pictures]
+    return np.stack(pictures)
+
+
+def _prepared(root: Path, pictures: list[Path], tell: Tell) -> Stored:
+    """Decode pictures into a file of the cache, unless it is there.
+
+    Raises:
+        DataError: one cannot be read, two differ in size, or the file cannot be written.
+    """
+    from vaectl.data import cache
+
+    key, count = _key(root, pictures), len(pictures)
+    paths = [root / path for path in pictures]
+
+    def grey() -> Iterator[Picture]:
+        for picture in _of_one_size(paths):
+            if picture.ndim == 3:
+                raise _Coloured
+            yield picture
+
+    try:
+        images = cache.stored(key, count, grey, tell)
+    except _Coloured:
+        images = cache.stored(key, count, lambda: map(_rgb, _of_one_size(paths)), tell)
+    if _key(root, pictures) != key:
+        raise DataError(
+            f"{root}: a picture was changed while all were read",
+            hint="try again once nothing writes there",
+        )
+    return images
+
+
+class _Coloured(Exception):  # noqa: N818  # no error
+    """A picture has colours, so all become RGB."""
+
+
+def _key(root: Path, pictures: list[Path]) -> str:
+    """Return what the file of prepared pictures is found by.
+
+    It depends on the names of all, and on what the file system tells of each: writing to a picture
+    changes a time that no ordinary program can set back.
+    """
+    import hashlib
+
+    import PIL
+
+    digest = hashlib.sha256(PIL.__version__.encode())
+    for path in pictures:
+        try:
+            found = (root / path).stat()
+        except OSError as error:
+            raise _unreadable(root / path, error.strerror or str(error)) from None
+        facts = found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
+        digest.update(f"{os.fsencode(path)!r} {facts}".encode())
+    return f"images-{digest.hexdigest()[:16]}"
+
+
+def _of_one_size(paths: list[Path]) -> Iterator[Picture]:
+    """Read pictures one by one.
+
+    Raises:
+        DataError: one cannot be read, or has another size than the first.
+    """
+    size: tuple[int, ...] = ()
     for path, picture in zip(paths, _read_all(paths), strict=True):
-        if pictures and picture.shape[:2] != pictures[0].shape[:2]:
-            sizes = [f"{w}x{h}" for h, w in (pictures[0].shape[:2], picture.shape[:2])]
+        size = size or picture.shape[:2]
+        if picture.shape[:2] != size:
+            sizes = [f"{w}x{h}" for h, w in (size, picture.shape[:2])]
             raise DataError(
                 f"pictures of two sizes: {paths[0]} has {sizes[0]} pixels, {path} has {sizes[1]}",
                 hint="bring all to one size, for example by ImageMagick: "
                 f"mogrify -resize '{sizes[0]}!' FILES",
             )
-        if picture.nbytes > largest:  # the first one, and the first with colours
-            largest = picture.nbytes
-            if too_much := memory.excess(COPIES * largest * len(paths)):
-                raise DataError(
-                    f"{path.parent}: {len(paths):,} pictures like {path.name}: that {too_much}",
-                    hint="take fewer or smaller ones",
-                )
-        pictures.append(picture)
-    if any(picture.ndim == 3 for picture in pictures):
-        pictures = [p if p.ndim == 3 else np.repeat(p[..., np.newaxis], 3, -1) for p in pictures]
-    return np.stack(pictures)
+        yield picture
+
+
+def _rgb(picture: Picture) -> UInt8[np.ndarray, "height width 3"]:
+    import numpy as np
+
+    return picture if picture.ndim == 3 else np.repeat(picture[..., np.newaxis], 3, -1)
 
 
 def _read_all(paths: list[Path]) -> Iterator[Picture]:
@@ -213,7 +297,7 @@ def _unreadable(path: Path, reason: str) -> DataError:
     )
 
 
-def _describe(images: np.ndarray[Any, Any], classes: list[str]) -> str:
+def _describe(images: Pixels, classes: list[str]) -> str:
     """Say how the pictures were understood."""
     count, height, width, *channels = images.shape
     text = f"{count:,} {'RGB' if channels else 'grey'} pictures of {width}x{height} pixels"

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
-    from jaxtyping import Int32, Real
+    from jaxtyping import Int32
 
     from vaectl.data.arrays import Published
+    from vaectl.data.stored import Pixels
 
 _LAYOUT = "x_train and x_test (images x height x width), y_train and y_test (optional)"
 
@@ -50,9 +51,7 @@ class Npz(LocalSource, name="npz"):
         return Published(train, test)
 
 
-def _images(
-    path: Path, arrays: dict[str, np.ndarray], name: str
-) -> Real[np.ndarray, "images height width *channels"]:
+def _images(path: Path, arrays: dict[str, np.ndarray], name: str) -> Pixels:
     from vaectl.data import layout
 
     if name not in arrays:
@@ -66,14 +65,9 @@ def _images(
 def _labels(
     path: Path, arrays: dict[str, np.ndarray], split: str
 ) -> Int32[np.ndarray, " images"] | None:
+    from vaectl.data import layout
+
     name, images = f"y_{split}", f"x_{split}"
     if name not in arrays:
         return None
-    labels = arrays[name]
-    if labels.shape != (len(arrays[images]),) or labels.dtype.kind not in "iu":
-        raise DataError(
-            f"{path}: {name} must hold one integer for each image of {images}; "
-            f"it is of type {labels.dtype} and shape {labels.shape}",
-            hint="correct it, or leave it out: labels only colour pictures",
-        )
-    return labels.astype("int32")
+    return layout.labels(f"{path}: {name}", arrays[name], images, len(arrays[images]))

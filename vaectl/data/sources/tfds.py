@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
-from vaectl.base import memory
 from vaectl.base.cache import directory
 from vaectl.base.errors import DataError
 from vaectl.base.nearest import did_you_mean
+from vaectl.base.terminal import Tell, silent
 from vaectl.data.sources.base import Entry, Source
 
 if TYPE_CHECKING:
@@ -55,14 +55,20 @@ class Tfds(Source, name="tfds"):
 
     def load(self, *, progress: bool = False) -> Published:
         """Load the cached copy; if there is none, download or prepare the data set first."""
+        from vaectl.data.arrays import most_in_memory
+
+        return self.load_within(most_in_memory(), silent, progress=progress)
+
+    def load_within(self, most: int, tell: Tell, *, progress: bool = False) -> Published:
+        """Load the cached copy; images that take too much memory are decoded once into a file."""
         from vaectl.data import cache
 
         name = self.rest
         builder = _builder(name)
         if name in IDX_SETS:
             return cache.cached(idx_key(name), lambda: _download(name, builder, progress))
-        version = f"{builder.info.full_name}".replace("/", "-")
-        return cache.cached(f"tfds-{version}", lambda: _prepared(name, builder, progress))
+        key = "tfds-" + f"{builder.info.full_name}".replace("/", "-")
+        return cache.cached(key, lambda: _prepared(key, name, builder, most, tell, progress), most)
 
     @classmethod
     def entries(cls) -> list[Entry]:
@@ -147,8 +153,12 @@ def _download(name: str, builder: Any, progress: bool) -> Published:
     return idx.read_folder(downloads)
 
 
-def _prepared(name: str, builder: Any, progress: bool) -> Published:
+def _prepared(
+    key: str, name: str, builder: Any, most: int, tell: Tell, progress: bool
+) -> Published:
     """Read a data set that TFDS has prepared; prepare it where TensorFlow is installed."""
+    import numpy as np
+
     from vaectl.data.arrays import Published
 
     _check_features(name, builder)
@@ -166,7 +176,15 @@ def _prepared(name: str, builder: Any, progress: bool) -> Published:
                 "vaectl wants train and test",
                 hint=_OTHERS,
             )
-        train, test = (_collect(name, splits[split]) for split in ("train", "test"))
+        if not all(map(len, splits.values())):
+            raise DataError(f"tfds:{name}: a split without images", hint=_OTHERS)
+        size = sum(map(len, splits.values())) * np.asarray(splits["train"][0]["image"]).nbytes
+        train, test = (
+            _collect(splits[split])
+            if size <= most
+            else _stored(f"{key}-{split}", splits[split], builder.info.features, tell)
+            for split in ("train", "test")
+        )
     return Published(train, test)
 
 
@@ -205,16 +223,42 @@ def _prepare(name: str, builder: Any) -> None:
         downloader.MAX_RETRIES = retries
 
 
-def _collect(name: str, records: Any) -> Images:
+def _stored(key: str, records: Any, features: Any, tell: Tell) -> Images:
+    """Decode a split into files of the cache, unless they are there.
+
+    ArrayRecord files could be read one record at a time, too, but each is a compressed picture, and
+    to decode all of them anew takes longer than an epoch.
+    """
     import numpy as np
 
-    from vaectl.data.arrays import COPIES, Images
+    from vaectl.data import cache
+    from vaectl.data.arrays import Images
 
-    if not len(records):
-        raise DataError(f"tfds:{name}: a split without images", hint=_OTHERS)
-    size = len(records) * np.asarray(records[0]["image"]).nbytes
-    if too_much := memory.excess(COPIES * size):
-        raise DataError(f"tfds:{name}: {len(records):,} images: that {too_much}", hint=_OTHERS)
+    *shape, channels = features["image"].shape
+    shape = shape if channels == 1 else [*shape, channels]
+    count, labels = len(records), []
+
+    def images() -> Iterator[np.ndarray]:
+        for record in records:
+            labels.append(record.get("label"))
+            yield np.asarray(record["image"]).reshape(shape)
+
+    def classes() -> Iterator[np.ndarray]:
+        for label in labels or (record["label"] for record in records):
+            yield np.asarray(label, np.int32)
+
+    found = cache.stored(key, count, images, tell)
+    if "label" not in features:
+        return Images(found, None)
+    known = cache.stored(f"{key}-labels", count, classes, tell)
+    return Images(found, np.asarray(known))
+
+
+def _collect(records: Any) -> Images:
+    import numpy as np
+
+    from vaectl.data.arrays import Images
+
     images, labels = [], []
     for record in records:
         images.append(np.asarray(record["image"]))
