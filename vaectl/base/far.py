@@ -77,8 +77,9 @@ class Relay:
             }
             self._waiting.append(bytes(ForkingPickler.dumps(failed)))
             return
-        # the process need not repeat what this one has loaded
-        vars(sys.modules["__main__"]).pop("__file__", None)
+        main = vars(sys.modules["__main__"])
+        if str(main.get("__file__")).endswith("default_worker.py"):
+            del main["__file__"]  # a new process would load it again, and all of Ray with it
         from vaectl.base import spawn
 
         taken = self._open.enter_context(spawn.claimed(cores))

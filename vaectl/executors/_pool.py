@@ -138,14 +138,11 @@ class Pool:
 
     def submit(self, job: Job) -> None:
         """Give a job to a worker that waits, or to a new one."""
-        idle = (each for each in self._workers if not each.members and not each.ended.is_set())
-        chosen = next(idle, None)
-        if chosen is None:
-            chosen = _Worker(self._start(), self._told)
-            self._workers.append(chosen)
-        chosen.members = {wanted.name: wanted for wanted in job}
-        if chosen.ready:
-            self._send_job(chosen)
+        idle = self._idle
+        if not idle:
+            idle = [_Worker(self._start(), self._told)]
+            self._workers += idle
+        self._give(idle[0], {wanted.name: wanted for wanted in job})
 
     def receive(self) -> Message | None:
         """Wait for a message of a job, or for a moment."""
@@ -158,8 +155,27 @@ class Pool:
         try:
             told, message = self._told.get(timeout=MOMENT)
         except Empty:
+            self._share()
             return None
         return self._read(told, message)
+
+    @property
+    def _idle(self) -> list[_Worker]:
+        """The workers that have nothing to do; those that wait for a job first."""
+        idle = [each for each in self._workers if not each.members and not each.ended.is_set()]
+        return sorted(idle, key=lambda each: each.ready is None)
+
+    def _share(self) -> None:
+        """Give the jobs of workers that have not started, and may never, to those that wait."""
+        late = [each for each in self._workers if each.members and not each.ready]
+        for one, other in zip(late, [each for each in self._idle if each.ready], strict=False):
+            members, one.members = one.members, {}
+            self._give(other, members)
+
+    def _give(self, chosen: _Worker, members: dict[str, Wanted]) -> None:
+        chosen.members = members
+        if chosen.ready:
+            self._send_job(chosen)
 
     def _read(self, told: _Worker, message: Any) -> Message | None:
         match message:
