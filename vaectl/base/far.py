@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import signal
+import socket
 import sys
 import threading
 from contextlib import ExitStack, suppress
@@ -109,9 +110,19 @@ class Relay:
         return found, spawn.how_it_ended(self._process)
 
 
+def keep_alive(line: Any) -> None:
+    """Have the system notice that the machine at the other end of a connection is gone."""
+    with socket.socket(fileno=os.dup(line.fileno())) as end:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, seconds in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6)):
+            if hasattr(socket, name):
+                end.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), seconds)
+
+
 def call_back(address: tuple[str, int], key: bytes, number: int, order: Order) -> str:
     """Serve a driver that waits for a connection; return how the worker ended."""
     with Client(address, authkey=key) as line:
+        keep_alive(line)
         line.send(number)
         relay = Relay(*order)
         stop = bytes(ForkingPickler.dumps(None))
