@@ -119,9 +119,16 @@ def keep_alive(line: Any) -> None:
                 end.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), seconds)
 
 
+def hang_up(line: Any) -> None:
+    """End a connection, also for a thread that waits for a message."""
+    with suppress(OSError), socket.socket(fileno=os.dup(line.fileno())) as end:
+        end.shutdown(socket.SHUT_RDWR)
+
+
 def call_back(address: tuple[str, int], key: bytes, number: int, order: Order) -> str:
     """Serve a driver that waits for a connection; return how the worker ended."""
-    with Client(address, authkey=key) as line:
+    with Client(address, authkey=key) as line, ExitStack() as ended:
+        ended.callback(hang_up, line)
         keep_alive(line)
         line.send(number)
         relay = Relay(*order)

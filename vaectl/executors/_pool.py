@@ -27,6 +27,8 @@ MOMENT = 0.2
 """Seconds to wait for a message before a signal is looked for."""
 PATIENCE = 60.0
 """Seconds in which a worker that is asked to stop saves its member."""
+GRACE = 5.0
+"""Seconds to wait for what ends at once."""
 
 
 class Hand(Protocol):
@@ -98,7 +100,7 @@ class _Worker:
         """Wait until it has ended, and end it at the deadline."""
         self.ended.wait(max(deadline - time.monotonic(), 0.0))
         self.hand.end()
-        self.ended.wait()
+        self.ended.wait(GRACE)
 
 
 @final

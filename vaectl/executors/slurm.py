@@ -31,7 +31,6 @@ from pydantic import Field
 
 from vaectl.base import far, plugins, spawn
 from vaectl.base.errors import ConfigError
-from vaectl.base.files import Folder
 from vaectl.executors._pool import Hand, Pool, opened
 from vaectl.executors.base import Executor, Surroundings
 from vaectl.members import worker
@@ -112,15 +111,15 @@ class Slurm(Executor, name="slurm"):
             call = spawn.packed(spawn.call(worker.work, facts))
             versions = {**environment.versions(), **plugins.packages()}
             order = far.Order(versions, self.cores, call)
-            failed: list[str] = []
 
             def start() -> Hand:
-                return _Job(executor, board, order, failed)
+                return _Job(executor, board, order)
 
             with opened(Pool(surroundings, self.cores, lambda: self.workers, start)) as pool:
                 yield pool
-        if not failed:
-            _forget(folder)
+        if not board.failed:
+            with suppress(OSError):  # a job that is just ending may still write there
+                folder.remove(LOGS)
 
     @property
     def _host(self) -> str:
@@ -154,11 +153,6 @@ class Slurm(Executor, name="slurm"):
         return executor
 
 
-def _forget(folder: Folder) -> None:
-    with suppress(OSError):
-        folder.remove(LOGS)
-
-
 @final
 class _Switchboard:
     """Takes connections of jobs that know the secret, and keeps each until it is asked for."""
@@ -170,6 +164,8 @@ class _Switchboard:
         self._changed = threading.Condition()
         self._lines: dict[int, Connection] = {}
         self._number = 0
+        self.failed: list[str] = []
+        """The jobs whose logs are of use."""
 
     def __enter__(self) -> _Switchboard:
         """Listen on a free port.
@@ -236,10 +232,8 @@ class _Switchboard:
 class _Job(Hand):
     """A job, and the connection that it opens when it begins."""
 
-    def __init__(
-        self, executor: Any, board: _Switchboard, order: far.Order, failed: list[str]
-    ) -> None:
-        self._board, self._failed = board, failed
+    def __init__(self, executor: Any, board: _Switchboard, order: far.Order) -> None:
+        self._board = board
         self._number = board.number()
         self._line: Connection | None = None
         self._over = threading.Event()
@@ -256,16 +250,22 @@ class _Job(Hand):
             self._line = self._board.wait(self._number, POLL)
             if self._line is None and self._over.is_set():
                 raise EOFError
-        return self._line.recv_bytes()
+        try:
+            return self._line.recv_bytes()
+        except (EOFError, OSError):
+            self._over.set()
+            raise
 
     def end(self) -> None:
-        if not self._over.is_set():
+        if not self._over.is_set():  # else it ends by itself
             self._over.set()
             with suppress(Exception):  # Slurm may not answer
                 self._job.cancel()
+            if self._line:
+                far.hang_up(self._line)
 
     def how(self) -> str:
-        self._failed.append(self._job.job_id)
+        self._board.failed.append(self._job.job_id)
         return f"job {self._job.job_id} ended; its log: {self._job.paths.stderr}"
 
     def _follow(self) -> None:
