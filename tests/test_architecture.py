@@ -160,6 +160,8 @@ def test_a_source_is_named_by_nothing_outside_its_file() -> None:
         ("tensorboardX", {"sinks/tensorboard.py"}),
         ("mlflow", {"sinks/mlflow.py"}),
         ("trackio", {"sinks/trackio.py"}),
+        ("ray", {"executors/ray.py"}),
+        ("submitit", {"executors/slurm.py"}),
         ("rich", {"cli"}),
         ("safetensors", {"exports/safetensors.py"}),
         ("jax2onnx", {"exports/onnx.py"}),

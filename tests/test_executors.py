@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,16 @@ SMALL = (
 def settings_of(**options: object) -> Comparison:
     options = {"protocol": "paper", "optimizers": ["adam", "sgd"], "seeds": 1, **options}
     return plan.load(assignments=SMALL, options={"importance_samples": 2, **options})
+
+
+def pids(words: str) -> list[int]:
+    """Return the processes of this machine whose command line has these words."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if words in file.read_bytes().replace(b"\0", b" ").decode(errors="replace"):
+                found.append(int(file.parent.name))
+    return found
 
 
 def _kill_workers(*_: object) -> None:
@@ -225,7 +235,7 @@ def test_workers_end_with_a_killed_command_and_the_next_one_goes_on(tmp_path: Pa
         ("processes:count=0", ["processes:count=0", "at least 1"]),
         ("ray:somewhere", ["ray:somewhere", "address"]),
         ("ray:host:1,core=2", ["core"]),
-        ("slurm:time=0", ["slurm:time=0", "at least 1"]),
+        ("slurm:minutes=0", ["slurm:minutes=0", "at least 1"]),
         ("local:2", ["local:2", "no value"]),
         ("proceses:2", ["did you mean processes", "local"]),
     ],
@@ -244,7 +254,8 @@ def test_a_worker_that_does_not_see_the_directory_hands_over_whole_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also what it has saved when it is interrupted, which goes on elsewhere."""
-    settings = settings_of(optimizers=["adam"], **{"base.epochs": 200})
+    rarely = {"base.epochs": 100, "base.checkpoint.every": 1000}
+    settings = settings_of(optimizers=["adam"], **rarely)
     local = run(settings, runs_dir=tmp_path, name="local")
     facts = worker.facts
 

@@ -17,17 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import psutil
 import pytest
 
 import vaectl
-from tests.test_executors import SMALL, assert_equal, settings_of, times
+from tests.test_executors import SMALL, assert_equal, pids, settings_of, times
 from vaectl import executors
 from vaectl.base.errors import ConfigError, InterruptedRunError
 from vaectl.comparison import plan
 from vaectl.comparison.run import run
 from vaectl.runs import environment
-from vaectl.runs.directory import RunDir
 from vaectl.training.events import Event, Started, Warned
 from vaectl.training.fit import Epoch
 
@@ -60,31 +58,26 @@ def cluster() -> Iterator[Any]:
         yield found
 
 
-def _actors() -> list[psutil.Process]:
-    """The processes of Ray that pass messages to workers of this user."""
-    return [p for p in psutil.process_iter(["name"]) if p.info["name"].startswith("ray::Relay")]
+def _actors() -> list[int]:
+    """The processes of Ray that pass messages to workers."""
+    return pids("ray::Relay")
 
 
-def _ray_processes() -> list[str]:
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        words = " ".join(process.info["cmdline"] or [])
-        if "raylet" in words or "gcs_server" in words or words.startswith("ray::"):
-            found.append(words)
-    return found
+def _ray_processes() -> set[int]:
+    return {pid for words in ("raylet", "gcs_server", "ray::") for pid in pids(words)}
 
 
-def _kill_actor() -> None:
-    for process in _actors():
-        process.kill()
+def _kill_actors() -> None:
+    for pid in _actors():
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_a_killed_worker_costs_nothing_and_results_are_those_of_processes(
     cluster: Any, tmp_path: Path
 ) -> None:
-    settings = settings_of(**{"base.epochs": 30})
+    settings = settings_of(**{"base.epochs": 30, "base.checkpoint.every": 1000})
     told: list[Event] = []
-    kill = times(1, Epoch, _kill_actor)
+    kill = times(1, Epoch, _kill_actors)
 
     def watch(event: Event) -> None:
         told.append(event)
@@ -99,6 +92,7 @@ def test_a_killed_worker_costs_nothing_and_results_are_those_of_processes(
     assert sum("its actor died" in text for text in warned) == 1
     began = [(event.member, event.step) for event in told if isinstance(event, Started)]
     assert [member for member, _ in began] == ["adam-s0", "adam-s0", "sgd-s0"]
+    assert began[1][1] > 0  # the process behind the actor has saved its member
     assert not _actors()
     assert _ray_processes()  # somebody else's cluster goes on
 
@@ -155,14 +149,14 @@ def _command(folder: Path, *more: str) -> subprocess.Popen[str]:
 def test_workers_and_their_cluster_end_with_the_command_and_the_next_one_goes_on(
     number: signal.Signals, tmp_path: Path
 ) -> None:
-    before = {*_ray_processes()}
+    before = _ray_processes()
     process = _command(tmp_path, "--executor", "ray")
     process.send_signal(number)
     _, err = process.communicate(timeout=100)
     assert "Traceback" not in err
     if number == signal.SIGINT:
         assert process.returncode == InterruptedRunError.exit_code
-        assert {*_ray_processes()} <= before
+        assert _ray_processes() <= before
     began: list[int] = []
 
     def leave(event: Event) -> None:
@@ -178,14 +172,14 @@ def test_workers_and_their_cluster_end_with_the_command_and_the_next_one_goes_on
         run(settings, runs_dir=tmp_path / "runs", name="c", executor=alike, watch=leave)
     assert began[0] > 0
     deadline = time.monotonic() + 20
-    while {*_ray_processes()} - before and time.monotonic() < deadline:
+    while _ray_processes() - before and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert {*_ray_processes()} <= before
+    assert _ray_processes() <= before
 
 
 @pytest.mark.full
 def test_a_machine_that_leaves_costs_nothing(tmp_path: Path) -> None:
-    settings = settings_of(seeds=2, **{"base.epochs": 60})
+    settings = settings_of(seeds=2, **{"base.epochs": 100, "base.checkpoint.every": 1000})
     with _cluster() as cluster:
         node = cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()

@@ -10,10 +10,9 @@ from multiprocessing.connection import Client
 from pathlib import Path
 
 import jax
-import psutil
 import pytest
 
-from tests.test_executors import assert_equal, settings_of, times
+from tests.test_executors import assert_equal, pids, settings_of, times
 from vaectl import executors
 from vaectl.base.errors import ConfigError
 from vaectl.comparison.run import run
@@ -26,24 +25,20 @@ pytest.importorskip("submitit", reason="submitit is not installed: pip install '
 ALIKE = f"processes:{len(os.sched_getaffinity(0))}"
 
 
-def _jobs() -> list[psutil.Process]:
+def _jobs() -> list[int]:
     """The processes of submitit's jobs, not those that wait for them."""
-    return [
-        process
-        for process in psutil.Process().children(recursive=True)
-        if "submitit.core._submit" in process.cmdline()
-    ]
+    return pids("-m submitit.core._submit")
 
 
 def test_a_job_whose_time_is_over_saves_its_member_and_the_next_one_goes_on(
     tmp_path: Path,
 ) -> None:
-    settings = settings_of(**{"base.epochs": 200, "base.checkpoint.every": 1000})
+    settings = settings_of(**{"base.epochs": 60, "base.checkpoint.every": 1000})
     told: list[Event] = []
 
     def end() -> None:
-        for process in _jobs():
-            process.send_signal(signal.SIGUSR2)
+        for pid in _jobs():
+            os.kill(pid, signal.SIGUSR2)
 
     over = times(1, Epoch, end)
 
@@ -83,7 +78,7 @@ def test_without_slurm_its_jobs_are_refused_at_once(monkeypatch: pytest.MonkeyPa
     assert "sbatch" in raised.value.hint
 
 
-def test_a_stranger_is_not_listened_to(tmp_path: Path) -> None:
+def test_a_stranger_is_not_listened_to() -> None:
     """Nor does one that says nothing keep a job waiting."""
     from vaectl.executors.slurm import _Switchboard
 
@@ -113,7 +108,7 @@ def test_what_is_asked_of_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     script.chmod(0o700)
     (folder / "srun").symlink_to(script)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    text = "slurm:gpu2,cores=2,memory=3,time=30,account=me,options={constraint: avx512}"
+    text = "slurm:gpu2,cores=2,memory=3,minutes=30,account=me,options={constraint: avx512}"
     executor = executors.parse(text)
     submitted = executor._executor(str(tmp_path / "jobs"))  # type: ignore[attr-defined]
     submitted.submit(subprocess.call, ["true"])

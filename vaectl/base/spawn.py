@@ -131,6 +131,7 @@ def claimed(count: int) -> Iterator[set[int]]:
 
 
 def _begin(connection: Connection, cores: Set[int], what: Call) -> None:
+    os.setsid()  # what ends the parent's group, as Ray does, leaves it the time to save
     os.sched_setaffinity(0, cores)
     for number in (*SIGNALS, signal.SIGUSR2):  # the last: a job's time is nearly over
         signal.signal(number, signal.SIG_IGN)

@@ -132,10 +132,12 @@ class Ray(Executor, name="ray"):
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         import ray
 
+        # Ray writes what it knows of dead workers to stderr, whatever `log_to_driver` says
+        ray._private.worker._worker_logs_enabled = False
         if ray.is_initialized():  # by the process that uses this as a library
             yield ray
             return
-        options = {"log_to_driver": False, "logging_level": logging.ERROR}
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         try:
             if self.address:
                 _within(CONNECT, lambda: ray.init(address=self.address, **options))

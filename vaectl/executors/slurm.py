@@ -9,10 +9,10 @@ time, its member is saved, and goes on in the next job.
 
 from __future__ import annotations
 
-import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -31,7 +31,7 @@ from pydantic import Field
 
 from vaectl.base import far, plugins, spawn
 from vaectl.base.errors import ConfigError
-from vaectl.executors._pool import Hand, Pool, opened
+from vaectl.executors._pool import GRACE, Hand, Pool, opened
 from vaectl.executors.base import Executor, Surroundings
 from vaectl.members import worker
 from vaectl.members.places import unwritable
@@ -39,7 +39,7 @@ from vaectl.runs import environment
 
 LOGS = ".slurm"
 """The folder, in a comparison's directory, of the jobs' files; it stays after a failure."""
-POLL = 1.0
+POLL = 0.5
 """Seconds between questions to submitit whether a job has ended."""
 
 
@@ -60,11 +60,11 @@ class Slurm(Executor, name="slurm"):
     """CPU cores, and threads, of each worker."""
     memory: float = Field(4.0, gt=0)
     """GiB of each worker."""
-    time: int = Field(240, ge=1)
-    """Minutes that a job may take; a member that takes longer goes on in the next job."""
+    minutes: int = Field(240, ge=1)
+    """Time of a job; a member that takes longer goes on in the next job."""
     account: str = ""
     """Who pays; empty for the user's default."""
-    options: dict[str, str | int | bool] = {}
+    options: dict[str, str | int | bool] = Field({})
     """Other options of sbatch, like {constraint: avx512}."""
     host: str = ""
     """The name of this machine as jobs reach it; empty for its full name."""
@@ -111,12 +111,17 @@ class Slurm(Executor, name="slurm"):
             call = spawn.packed(spawn.call(worker.work, facts))
             versions = {**environment.versions(), **plugins.packages()}
             order = far.Order(versions, self.cores, call)
+            jobs: list[_Job] = []
 
             def start() -> Hand:
-                return _Job(executor, board, order)
+                jobs.append(_Job(executor, board, order))
+                return jobs[-1]
 
             with opened(Pool(surroundings, self.cores, lambda: self.workers, start)) as pool:
                 yield pool
+        deadline = time.monotonic() + GRACE
+        for job in jobs:
+            job.gone.wait(max(deadline - time.monotonic(), 0))
         if not board.failed:
             with suppress(OSError):  # a job that is just ending may still write there
                 folder.remove(LOGS)
@@ -137,7 +142,7 @@ class Slurm(Executor, name="slurm"):
         cloudpickle.register_pickle_by_value(far)
         try:
             executor = submitit.AutoExecutor(folder, cluster=self.system)
-            common = {"name": "vaectl", "timeout_min": self.time, "cpus_per_task": self.cores}
+            common = {"name": "vaectl", "timeout_min": self.minutes, "cpus_per_task": self.cores}
             own = {"partition": self.partition, "account": self.account}
             if self.system == "slurm":
                 own = {f"slurm_{key}": value for key, value in own.items() if value}
@@ -236,8 +241,10 @@ class _Job(Hand):
         self._board = board
         self._number = board.number()
         self._line: Connection | None = None
-        self._over = threading.Event()
-        """The job has ended, or is no longer wanted."""
+        self._over = False
+        """Its connection has ended, or it is no longer wanted."""
+        self.gone = threading.Event()
+        """The job has ended."""
         self._job = executor.submit(far.call_back, board.address, board.key, self._number, order)
         threading.Thread(target=self._follow, daemon=True).start()
 
@@ -248,17 +255,17 @@ class _Job(Hand):
     def receive(self) -> bytes:
         while self._line is None:
             self._line = self._board.wait(self._number, POLL)
-            if self._line is None and self._over.is_set():
+            if self._line is None and (self._over or self.gone.is_set()):
                 raise EOFError
         try:
             return self._line.recv_bytes()
         except (EOFError, OSError):
-            self._over.set()
+            self._over = True
             raise
 
     def end(self) -> None:
-        if not self._over.is_set():  # else it ends by itself
-            self._over.set()
+        if not self._over:  # else it ends by itself
+            self._over = True
             with suppress(Exception):  # Slurm may not answer
                 self._job.cancel()
             if self._line:
@@ -271,6 +278,6 @@ class _Job(Hand):
     def _follow(self) -> None:
         """Look whether the job ends without a connection; submitit's debugger computes here."""
         with suppress(Exception):
-            while not self._over.wait(POLL) and not self._job.done():
-                pass
-        self._over.set()
+            while not self._job.done():
+                time.sleep(POLL)
+        self.gone.set()

@@ -15,13 +15,13 @@ from __future__ import annotations
 import platform
 import secrets
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, final
 
 import jax
 
@@ -37,7 +37,7 @@ from vaectl.members import job as jobs
 from vaectl.members.job import Done, Job, Wanted
 from vaectl.runs.quiet import quiet_orbax
 from vaectl.sinks import Sink
-from vaectl.training.events import Event, Started, Warned, ignore
+from vaectl.training.events import Event, Started, ignore
 from vaectl.training.fit import Chunk, Epoch
 from vaectl.training.program import TrainState
 
@@ -138,69 +138,103 @@ def processor() -> str:
     """Name this machine's processor, on whose kind the last bits of results depend."""
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "")
+        return next(
+            (line.partition(": ")[2] for line in lines if line.startswith("model name")), ""
+        )
     return platform.processor()
 
 
 def work(connection: Connection, known: Facts) -> None:
     """Train jobs until the other side asks to stop, or is gone."""
-    jobs_, closed = SimpleQueue[Any](), threading.Event()
-
-    def listen() -> None:
-        with suppress(EOFError, OSError):
-            while (job := connection.recv()) is not None:
-                jobs_.put(job)
-        closed.set()
-        jobs_.put(None)
-
-    def send(message: object) -> None:
-        try:
-            connection.send(message)
-        except OSError:  # the other side is gone: what trains is saved, and then this ends
-            closed.set()
-
-    def tell(event: Event) -> None:
-        match event:
-            case Started(member, _, _, directory, step):
-                send(Begun(member, directory, step))
-            case Chunk() | Epoch():
-                send(event._replace(state=NO_STATE))
-            case _:
-                send(event)
-
-    threading.Thread(target=listen, daemon=True).start()
+    line = _Line(connection)
     try:
         device = devices.select("cpu")
         task = _task(known, device)
         with ExitStack() as opened:
             folder, shared = _folder(known, opened)
-            followers = [_sink(name, values) for name, values in known.sinks]
+            sinks = [_sink(name, values) for name, values in known.sinks]
             opened.enter_context(quiet_orbax())
             opened.enter_context(jax.default_device(device))
-            watch = opened.enter_context(follow(followers, tell))
-            send(Ready(shared, platform.node(), processor()))
-            while (plain_ := jobs_.get()) and not closed.is_set():
-                runs = [run for _, _, run, _ in plain_ if run and not shared]
-                for _, _, run, content in plain_:
-                    if content:
-                        handover.unpack(content, folder, run)
-                job = [Wanted(name, Config.model_validate(s), run) for name, s, run, _ in plain_]
-                by_name = {wanted.name: wanted.run for wanted in job}
-                try:
-                    for message in jobs.train(job, task, folder, closed.is_set):
-                        if not isinstance(message, Done):
+            watch = opened.enter_context(follow(sinks, line.tell))
+            line.send(Ready(shared, platform.node(), processor()))
+            for job, runs in line.jobs():
+                with _handing_over([*runs] if not shared else [], folder, line) as hand_over:
+                    for run, content in runs.items():
+                        if content:
+                            handover.unpack(content, folder, run)
+                    names = {wanted.name: wanted.run for wanted in job}
+                    for message in jobs.train(job, task, folder, line.closed.is_set):
+                        if isinstance(message, Done):
+                            hand_over(names[message.member])
+                            line.send(message)
+                        else:
                             watch(message)
-                            continue
-                        if (run := by_name[message.member]) in runs:
-                            _hand_over(folder, run, runs, send)
-                        send(message)
-                finally:
-                    for run in [*runs]:
-                        _hand_over(folder, run, runs, send)
     except KeyboardInterrupt:
         return  # asked to stop, and saved
     except BaseException as error:
-        send(spawn.failure(error))
+        line.send(spawn.failure(error))
+
+
+@final
+class _Line:
+    """The pipe to the driver."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.closed = threading.Event()
+        """The driver asks to stop, or is gone."""
+        self._connection = connection
+        self._received: SimpleQueue[Any] = SimpleQueue()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        with suppress(EOFError, OSError):
+            while (job := self._connection.recv()) is not None:
+                self._received.put(job)
+        self.closed.set()
+        self._received.put(None)
+
+    def jobs(self) -> Iterator[tuple[Job, dict[str, bytes]]]:
+        """Wait for jobs; yield each with the runs that it leaves, and what was cut off of them."""
+        while (plain := self._received.get()) and not self.closed.is_set():
+            job = [Wanted(name, Config.model_validate(s), run) for name, s, run, _ in plain]
+            yield job, {run: content for _, _, run, content in plain if run is not None}
+
+    def send(self, message: object) -> None:
+        """Send a message; if nobody is there, what trains is saved, and then this process ends."""
+        try:
+            self._connection.send(message)
+        except OSError:
+            self.closed.set()
+
+    def tell(self, event: Event) -> None:
+        """Send an event without what the driver has, or does not need."""
+        match event:
+            case Started(member, _, _, directory, step):
+                self.send(Begun(member, directory, step))
+            case Chunk() | Epoch():
+                self.send(event._replace(state=NO_STATE))
+            case _:
+                self.send(event)
+
+
+@contextmanager
+def _handing_over(
+    runs: list[str], folder: Folder, line: _Line
+) -> Iterator[Callable[[str | None], None]]:
+    """Yield a function that hands over one of some runs; the others are handed over at last."""
+
+    def hand_over(run: str | None) -> None:
+        if run in runs:
+            runs.remove(run)
+            if content := handover.pack(folder, run):
+                line.send(Handed(run, content))
+                folder.remove(run)
+
+    try:
+        yield hand_over
+    finally:
+        for run in [*runs]:
+            hand_over(run)
 
 
 def _task(known: Facts, device: jax.Device) -> Task:
@@ -226,12 +260,3 @@ def _folder(known: Facts, opened: ExitStack) -> tuple[Folder, bool]:
 def _sink(name: str, values: dict[str, Any]) -> Sink:
     found: Sink = plugins.named(Sink, name, "--log").model_validate(values)
     return found
-
-
-def _hand_over(folder: Folder, run: str | None, runs: list[str], send: Any) -> None:
-    """Send a run and remove it here."""
-    assert run is not None  # noqa: S101  # it is one of `runs`
-    runs.remove(run)
-    if content := handover.pack(folder, run):
-        send(Handed(run, content))
-        folder.remove(run)
