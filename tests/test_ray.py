@@ -22,7 +22,7 @@ import pytest
 import vaectl
 from tests.test_executors import SMALL, assert_equal, pids, settings_of, times
 from vaectl import executors
-from vaectl.base.errors import ConfigError, InterruptedRunError
+from vaectl.base.errors import ConfigError, InterruptedRunError, RunError
 from vaectl.comparison import plan
 from vaectl.comparison.run import run
 from vaectl.runs import environment
@@ -208,7 +208,18 @@ def test_what_answers_and_is_no_cluster_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-def test_a_wrong_token_is_refused(cluster: Any, tmp_path: Path) -> None:
+def test_a_cluster_that_is_gone_is_named(tmp_path: Path) -> None:
+    with _cluster() as cluster:
+        process = _command(tmp_path, "--executor", f"ray:{cluster.address}")
+    start = time.monotonic()
+    _, err = process.communicate(timeout=100)
+    assert time.monotonic() - start < 40
+    assert process.returncode == RunError.exit_code, err
+    assert "is gone" in err
+
+
+@pytest.mark.full
+def test_another_authentication_is_refused(cluster: Any, tmp_path: Path) -> None:
     command = [
         *(sys.executable, "-m", "vaectl", "compare-optimizers", "--name", "c"),
         *("--executor", f"ray:{cluster.address}", "--set=epochs=1"),
@@ -224,4 +235,4 @@ def test_a_wrong_token_is_refused(cluster: Any, tmp_path: Path) -> None:
         timeout=60,
     )
     assert answer.returncode == ConfigError.exit_code, answer.stderr
-    assert "token" in answer.stderr
+    assert "RAY_AUTH_TOKEN" in answer.stderr

@@ -25,7 +25,7 @@ import jax
 from pydantic import Field
 
 from vaectl.base import far, plugins, spawn
-from vaectl.base.errors import ConfigError
+from vaectl.base.errors import ConfigError, RunError
 from vaectl.executors._pool import Hand, Pool, opened
 from vaectl.executors.base import Executor, Surroundings
 from vaectl.members import worker
@@ -192,10 +192,28 @@ class _Room:
 
     def __call__(self) -> int:
         if time.monotonic() > self._asked + 1:
+            self._check()
             cores = [n["Resources"].get("CPU", 0) for n in self._ray.nodes() if n["Alive"]]
             self._found = int(sum(each // self._cores for each in cores))
             self._asked = time.monotonic()
         return min(self._found, self._most or self._found)
+
+    def _check(self) -> None:
+        """Look whether the cluster is there, before Ray waits for it and ends this process.
+
+        Raises:
+            RunError: nobody answers.
+        """
+        address = self._ray.get_runtime_context().gcs_address
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), ANSWER).close()
+        except OSError as error:
+            raise RunError(
+                f"the Ray cluster at {address} is gone: {error}",
+                hint="what was done is kept; the same command goes on with another --executor, or "
+                "once there is a cluster",
+            ) from None
 
 
 @final
@@ -206,6 +224,7 @@ class _Actor(Hand):
         self._ray, self._actor = ray, actor
         self._messages: deque[bytes] = deque()
         self._how = ""
+        self._ended = False
 
     def send(self, message: bytes) -> None:
         self._actor.send.remote(message)
@@ -215,6 +234,13 @@ class _Actor(Hand):
             try:
                 found, self._how = self._ray.get(self._actor.receive.remote())
             except self._ray.exceptions.RayError as error:
+                if "cancelled before it started" in str(error) and not self._ended:
+                    raise ConfigError(
+                        "--executor ray: the cluster has cancelled a worker before it began, as "
+                        "it does where its authentication and this command's are not the same",
+                        hint="set RAY_AUTH_MODE to that of the cluster, token or disabled, and "
+                        "RAY_AUTH_TOKEN to its token",
+                    ) from None
                 self._how = _reason(error)
                 raise EOFError from None
             if not found:
@@ -223,6 +249,7 @@ class _Actor(Hand):
         return self._messages.popleft()
 
     def end(self) -> None:
+        self._ended = True
         with suppress(Exception):  # Ray may be gone as well
             self._ray.kill(self._actor)
 
@@ -233,11 +260,11 @@ class _Actor(Hand):
 def _reason(error: Exception) -> str:
     """Shorten what Ray says of an actor that died."""
     text = " ".join(str(error).split())
-    found = re.search(r"(its node has died|its worker process has died|was killed)", text)
+    why = re.search(r"its (node has died|worker process has died|owner has died)|was killed", text)
     detail = re.search(r"exit detail: (.{0,120}?)[.(]", text)
-    return f"its actor died: {found[1] if found else text[:200]}" + (
-        f": {detail[1]}" if detail else ""
-    )
+    where = re.search(r" ip: (\S+)", text)
+    said = [why[0] if why else text[:200], *([detail[1]] if detail else [])]
+    return ": ".join(["its actor died" + (f" on {where[1]}" if where else ""), *said])
 
 
 def _within(seconds: float, act: Callable[[], object]) -> None:
