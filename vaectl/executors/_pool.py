@@ -100,7 +100,6 @@ class _Worker:
         """Wait until it has ended, and end it at the deadline."""
         self.ended.wait(max(deadline - time.monotonic(), 0.0))
         self.hand.end()
-        self.ended.wait(GRACE)
 
 
 @final
@@ -119,6 +118,7 @@ class Pool:
         self._told: SimpleQueue[tuple[_Worker, Any]] = SimpleQueue()
         self._error: VaectlError | RuntimeError | None = None
         """The error of a job: what else was under way is saved before it is raised."""
+        self._patience = PATIENCE
         self._processors = {worker.processor()}
         """The kinds of processors of this machine and of workers."""
 
@@ -127,7 +127,12 @@ class Pool:
         """The number of workers that have nothing to do, or can be started."""
         if self._leaving:
             return 0
-        return max(self._most() - sum(bool(each.members) for each in self._workers), 0)
+        try:
+            most = self._most()
+        except VaectlError:  # no worker can be reached
+            self._patience = 0.0
+            raise
+        return max(most - sum(bool(each.members) for each in self._workers), 0)
 
     @property
     def place(self) -> Device:
@@ -231,9 +236,11 @@ class Pool:
         """Have every worker save its member, and end."""
         for each in self._workers:
             each.stop()
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + self._patience
         for each in self._workers:
             each.leave(deadline)
+        for each in self._workers:
+            each.ended.wait(max(deadline + GRACE - time.monotonic(), 0.0))
         while not self._told.empty():  # after an error; else all have been read
             _, message = self._told.get()
             if isinstance(message, Handed):
