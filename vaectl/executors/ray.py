@@ -10,14 +10,15 @@ from __future__ import annotations
 import logging
 import os
 import re
-import signal
+import secrets
 import socket
+import subprocess
+import sys
 import threading
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from typing import Any, ClassVar, final
 
@@ -26,7 +27,7 @@ from pydantic import Field
 
 from vaectl.base import far, plugins, spawn
 from vaectl.base.errors import ConfigError, RunError
-from vaectl.executors._pool import Hand, Pool, opened
+from vaectl.executors._pool import GRACE, Hand, Pool, opened
 from vaectl.executors.base import Executor, Surroundings
 from vaectl.members import worker
 from vaectl.runs import environment
@@ -35,6 +36,18 @@ ANSWER = 3.0
 """Seconds in which a machine must accept a connection."""
 CONNECT = 6.0
 """Seconds in which a cluster must admit this process."""
+_BEGUN = "a cluster of vaectl: "
+_HOLD = f"""
+import logging, os, sys, ray
+ray.init(address="local", num_cpus=int(sys.argv[1]), include_dashboard=False, log_to_driver=False,
+         logging_level=logging.ERROR)
+print({_BEGUN!r} + ray.get_runtime_context().gcs_address, flush=True)
+for number in (1, 2):
+    os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+sys.stdin.read()
+ray.shutdown()
+"""
+"""What holds a new cluster until its input ends."""
 _KEPT = {"RAY_kill_child_processes_on_worker_exit": "0"}
 """Lets the process behind a dying actor save its member."""
 
@@ -128,8 +141,10 @@ class Ray(Executor, name="ray"):
             ConfigError: the cluster refuses, or has no machine for a worker.
         """
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # Ray says what Ray 3 will do to variables of GPUs, whether there are any or not
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters is raised as well
+        if not self.address and "RAY_AUTH_MODE" not in os.environ:
+            # the new cluster is for this process alone; before Ray reads them
+            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         import ray
 
         # Ray writes what it knows of dead workers to stderr, whatever `log_to_driver` says
@@ -137,23 +152,16 @@ class Ray(Executor, name="ray"):
         if ray.is_initialized():  # by the process that uses this as a library
             yield ray
             return
+        with ExitStack() as started:
+            address = self.address or started.enter_context(_new_cluster())
+            yield started.enter_context(self._connected(ray, address))
+
+    @contextmanager
+    def _connected(self, ray: Any, address: str) -> Iterator[Any]:
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        logging.getLogger("ray").setLevel(logging.ERROR)
         try:
-            if self.address:
-                _within(CONNECT, lambda: ray.init(address=self.address, **options))
-            else:
-                before = signal.getsignal(signal.SIGTERM)
-                cores = len(os.sched_getaffinity(0))
-                try:
-                    with warnings.catch_warnings():
-                        # JAX warns of the forks by which Ray starts programs; none of them uses JAX
-                        warnings.filterwarnings("ignore", r"os\.fork\(\)", RuntimeWarning)
-                        ray.init(
-                            address="local", num_cpus=cores, include_dashboard=False, **options
-                        )
-                finally:
-                    if threading.current_thread() is threading.main_thread():
-                        signal.signal(signal.SIGTERM, before)  # Ray puts in its own
+            _within(CONNECT, lambda: ray.init(address=address, **options))
             if not _Room(ray, self.cores, None)():
                 raise ConfigError(
                     f"--executor ray:{self.address}: no machine of the cluster has {self.cores} "
@@ -174,12 +182,53 @@ class Ray(Executor, name="ray"):
 
     def _refused(self, error: Exception) -> ConfigError:
         text = " ".join(str(error).split())
-        hint = "ray status shows whether the cluster is well"
-        if re.search("authenticat|token", text, re.IGNORECASE):
-            hint = "give the cluster's token: RAY_AUTH_TOKEN, or the file in RAY_AUTH_TOKEN_PATH"
-        elif "Version mismatch" in text:
+        hint = (
+            "ray status shows whether the cluster is well; if it asks for a token, set "
+            "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+        )
+        if "Version mismatch" in text:
             hint = "use the Python and the Ray of the cluster"
-        return ConfigError(f"--executor ray:{self.address}: {text[:500]}".rstrip(":"), hint=hint)
+        where = f"--executor ray{':' * bool(self.address)}{self.address}"
+        return ConfigError(f"{where}: {text[:500]}", hint=hint)
+
+
+@contextmanager
+def _new_cluster() -> Iterator[str]:
+    """Start a cluster on this machine, and yield its address; it ends when the context is left.
+
+    A process of its own holds it, which ends it when this one is gone, killed or not.
+
+    Raises:
+        ConfigError: it does not start.
+    """
+    cores = len(os.sched_getaffinity(0))
+    with subprocess.Popen(  # noqa: S603  # a fixed command
+        [sys.executable, "-P", "-c", _HOLD, str(cores)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # Ctrl-C is for this process
+        text=True,
+    ) as holder:
+        assert holder.stdin  # noqa: S101  # they are pipes
+        assert holder.stdout  # noqa: S101
+        try:
+            said = []
+            for line in holder.stdout:
+                said.append(line.strip())
+                if line.startswith(_BEGUN):
+                    yield line.removeprefix(_BEGUN).strip()
+                    return
+            raise ConfigError(
+                f"--executor ray: Ray does not start here: {' '.join(said)[-500:]}",
+                hint="does ray start --head work? --executor processes:N needs no Ray",
+            )
+        finally:
+            holder.stdin.close()
+            try:
+                holder.wait(GRACE * 4)
+            except subprocess.TimeoutExpired:
+                holder.kill()
 
 
 @final
