@@ -93,6 +93,9 @@ def test_a_stranger_is_not_listened_to() -> None:
 
 
 @pytest.mark.full
+# submitit leaves the files of its debugger's log to the garbage collector
+@pytest.mark.filterwarnings("ignore:.*DEBUG_:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 def test_the_debugger_trains_in_this_process(tmp_path: Path) -> None:
     slurm = executors.parse("slurm:system=debug,workers=1")
     run(settings_of(), runs_dir=tmp_path, name="c", executor=slurm).check()

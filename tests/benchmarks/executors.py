@@ -11,7 +11,7 @@ programs. Prints the seconds of whole commands and the median of the ratios of e
 Trains N members of one epoch, one after another, by each of some executors of one worker (local,
 processes:1 and ray:workers=1 unless named). Prints how long the first takes to begin, and the
 median time from the end of a member until the next one begins: on the way are its result, its trial
-in the ledger, the next job, and the next member's directory.
+in the ledger, and the next job. They are of the tuning, which leave no runs.
 """
 
 import argparse
@@ -73,7 +73,8 @@ def _gaps(executor: str, members: int, folder: Path) -> tuple[float, float]:
 
     small = ("model.hidden_size=8", "model.code_size=2", "data.train_size=200")
     sizes = ("data.validation_size=60", "data.test_size=30", "batch_size=100", "epochs=1")
-    options = {"protocol": "paper", "optimizers": ["adam"], "seeds": members}
+    options = {"protocol": "tuned", "optimizers": ["adam"], "tuning.seeds": members}
+    options |= {"tuning.learning_rates": [1e-3]}
     settings = plan.load(assignments=[*small, *sizes], options=options)
     begun: list[float] = []
     ended: list[float] = []

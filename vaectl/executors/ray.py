@@ -141,7 +141,6 @@ class Ray(Executor, name="ray"):
             ConfigError: the cluster refuses, or has no machine for a worker.
         """
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters is raised as well
         if not self.address and "RAY_AUTH_MODE" not in os.environ:
             # the new cluster is for this process alone; before Ray reads them
             os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
