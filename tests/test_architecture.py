@@ -38,6 +38,8 @@ LAYERS = [
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 EXCEPTIONS = {
+    # a machine says which vaectl it has
+    ("base.far", "version"),
     # building blocks for models; the folder of models holds nothing but plugs
     ("models.mlp", "vae.networks"),
     ("models.conv", "vae.networks"),

@@ -34,7 +34,7 @@ from vaectl.runs import environment
 
 ANSWER = 3.0
 """Seconds in which a machine must accept a connection."""
-CONNECT = 6.0
+CONNECT = 5.0
 """Seconds in which a cluster must admit this process."""
 _BEGUN = "a cluster of vaectl: "
 _HOLD = f"""
