@@ -1,25 +1,31 @@
 """Executors: the same results wherever members train, and nothing lost when a worker ends."""
 
+import hashlib
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+import jax
 import pytest
 
 import vaectl
 from tests.conftest import Vaectl, assert_equal_runs
 from vaectl import executors
+from vaectl.base import plugins, spawn
 from vaectl.base.errors import ConfigError, InterruptedRunError, RunError
 from vaectl.comparison import plan
 from vaectl.comparison.plan import Comparison
 from vaectl.comparison.result import Result
 from vaectl.comparison.run import run
 from vaectl.config.schema import Checkpoint
+from vaectl.members import worker
 from vaectl.runs.checkpoints import kept
 from vaectl.runs.directory import RunDir
 from vaectl.training.events import Event, Started, Stopped, Warned
@@ -32,9 +38,19 @@ SMALL = (
 )
 
 
-def _settings(**options: object) -> Comparison:
+def settings_of(**options: object) -> Comparison:
     options = {"protocol": "paper", "optimizers": ["adam", "sgd"], "seeds": 1, **options}
     return plan.load(assignments=SMALL, options={"importance_samples": 2, **options})
+
+
+def pids(words: str) -> list[int]:
+    """Return the processes of this machine whose command line has these words."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if words in file.read_bytes().replace(b"\0", b" ").decode(errors="replace"):
+                found.append(int(file.parent.name))
+    return found
 
 
 def _kill_workers(*_: object) -> None:
@@ -43,7 +59,7 @@ def _kill_workers(*_: object) -> None:
         os.kill(process.pid, signal.SIGKILL)
 
 
-def _times(count: int, kind: type[Event], act: Callable[[], object]) -> Callable[[Event], None]:
+def times(count: int, kind: type[Event], act: Callable[[], object]) -> Callable[[Event], None]:
     """Return a watcher that acts at the first events of a kind, so many times."""
     seen: list[Event] = []
 
@@ -55,7 +71,7 @@ def _times(count: int, kind: type[Event], act: Callable[[], object]) -> Callable
     return watch
 
 
-def _assert_equal(ours: Result, theirs: Result) -> None:
+def assert_equal(ours: Result, theirs: Result) -> None:
     for mine, yours in zip(ours.trials, theirs.trials, strict=True):
         assert mine.trial == yours.trial
         curves = ([row._replace(seconds=0) for row in each.ended.rows] for each in (mine, yours))
@@ -72,10 +88,10 @@ def test_a_killed_worker_costs_nothing_and_results_are_those_of_this_process(
     tmp_path: Path,
 ) -> None:
     """With as many threads; other numbers of threads give other last bits."""
-    settings = _settings(**{"base.epochs": 20})  # so that it is killed long before the end
+    settings = settings_of(**{"base.epochs": 20})  # so that it is killed long before the end
     local = run(settings, runs_dir=tmp_path, name="local")
     told: list[Event] = []
-    kill = _times(1, Epoch, _kill_workers)
+    kill = times(1, Epoch, _kill_workers)
 
     def watch(event: Event) -> None:
         told.append(event)
@@ -84,7 +100,7 @@ def test_a_killed_worker_costs_nothing_and_results_are_those_of_this_process(
     one = executors.parse("processes:1")
     apart = run(settings, runs_dir=tmp_path, name="apart", executor=one, watch=watch)
     apart.check()
-    _assert_equal(apart, local)
+    assert_equal(apart, local)
     warnings = [event.text for event in told if isinstance(event, Warned)]
     assert sum("SIGKILL" in warning for warning in warnings) == 1
     # what was saved before is not trained again
@@ -100,7 +116,7 @@ def test_a_member_that_ends_its_worker_every_time_is_named_and_the_others_go_on(
         if isinstance(event, Started) and event.member == "adam-s0":
             _kill_workers()
 
-    settings, one = _settings(**{"base.epochs": 30}), executors.parse("processes:1")
+    settings, one = settings_of(**{"base.epochs": 30}), executors.parse("processes:1")
     told: list[Event] = []
 
     def watch(event: Event) -> None:
@@ -126,7 +142,7 @@ def test_a_learning_rate_that_ends_its_worker_every_time_ends_no_search_without_
 
     monkeypatch.setattr("vaectl.studies.engine.TRIES", 1)
     tuning = {"tuning.learning_rates": [1e-3, 3e-3], "tuning.seeds": 1, "base.epochs": 300}
-    settings = _settings(protocol="tuned", optimizers=["adam"], **tuning)
+    settings = settings_of(protocol="tuned", optimizers=["adam"], **tuning)
     with pytest.raises(RunError, match=r"adam, learning rate 0.003"):
         run(
             settings,
@@ -138,7 +154,7 @@ def test_a_learning_rate_that_ends_its_worker_every_time_ends_no_search_without_
 
 
 def test_an_interrupt_saves_the_members_of_all_processes_and_ends_these(tmp_path: Path) -> None:
-    settings = _settings(**{"base.epochs": 400})
+    settings = settings_of(**{"base.epochs": 400})
     settings = settings.model_copy(
         update={"base": settings.base.model_copy(update={"checkpoint": Checkpoint(every=10**6)})}
     )
@@ -174,7 +190,7 @@ def test_a_member_whose_last_epoch_has_ended_is_kept_by_an_interrupt(tmp_path: P
 
     one = executors.parse("processes:1")
     with pytest.raises(InterruptedRunError, match="trials that are done: 1"):
-        run(_settings(), runs_dir=tmp_path, name="c", executor=one, watch=stop)
+        run(settings_of(), runs_dir=tmp_path, name="c", executor=one, watch=stop)
 
 
 def test_workers_end_with_a_killed_command_and_the_next_one_goes_on(tmp_path: Path) -> None:
@@ -216,6 +232,10 @@ def test_workers_end_with_a_killed_command_and_the_next_one_goes_on(tmp_path: Pa
         ("processes:1000", ["processes:1000", "core"]),
         ("processes:0", ["processes:0", "at least 1"]),
         ("processes:two", ["processes:two", "whole number"]),
+        ("processes:count=0", ["processes:count=0", "at least 1"]),
+        ("ray:somewhere", ["ray:somewhere", "address"]),
+        ("ray:host:1,core=2", ["core"]),
+        ("slurm:minutes=0", ["slurm:minutes=0", "at least 1"]),
         ("local:2", ["local:2", "no value"]),
         ("proceses:2", ["did you mean processes", "local"]),
     ],
@@ -228,3 +248,63 @@ def test_an_executor_that_cannot_be_is_refused(
     for word in words:
         assert word in answer.err
     assert not list((tmp_path / "runs").glob("*/trials/*"))
+
+
+def test_a_worker_that_does_not_see_the_directory_hands_over_whole_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what it has saved when it is interrupted, which goes on elsewhere."""
+    rarely = {"base.epochs": 100, "base.checkpoint.every": 1000}
+    settings = settings_of(optimizers=["adam"], **rarely)
+    local = run(settings, runs_dir=tmp_path, name="local")
+    facts = worker.facts
+
+    @contextmanager
+    def elsewhere(*arguments: Any) -> Iterator[worker.Facts]:
+        with facts(*arguments) as found:
+            yield found._replace(folder=str(tmp_path / "nowhere"))
+
+    monkeypatch.setattr(worker, "facts", elsewhere)
+    began: list[int] = []
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Started):
+            began.append(event.step)
+        if isinstance(event, Epoch) and event.epoch == 20 and len(began) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    one = executors.parse("processes:1")
+    with pytest.raises(InterruptedRunError):
+        run(settings, runs_dir=tmp_path, name="c", executor=one, watch=stop)
+    assert RunDir(tmp_path / "c" / "adam-s0").read_record().status == "interrupted"
+    assert_equal(run(settings, runs_dir=tmp_path, name="c", executor=one, watch=stop), local)
+    assert began[0] == 0 < began[1]
+    hidden = {path.name for path in (tmp_path / "c").iterdir() if path.name.startswith(".")}
+    assert hidden <= {".lock"}
+
+
+def test_a_plugin_that_was_changed_on_its_way_is_refused() -> None:
+    file = plugins.File("/there/mine.py", b"1 / 0", hashlib.sha256(b"x = 1").hexdigest())
+    with pytest.raises(ConfigError, match=r"mine.py.*SHA-256"):
+        plugins.load(file)
+
+
+def test_workers_of_one_machine_take_cores_of_their_own() -> None:
+    usable = os.sched_getaffinity(0)
+    with spawn.claimed(1) as first:
+        assert len(first) == 1
+        if len(usable) > 1:
+            with spawn.claimed(1) as second:
+                assert not first & second
+    with pytest.raises(ConfigError, match="1000 cores"), spawn.claimed(1000):
+        pass
+
+
+@pytest.mark.parametrize("name", ["ray", "slurm"])
+def test_an_executor_without_its_package_says_how_to_install_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"vaectl.executors.{name}.find_spec", lambda _: None)
+    with pytest.raises(ConfigError) as raised:
+        executors.parse(name).check(jax.devices("cpu")[0])
+    assert f"vaectl[{name}]" in raised.value.hint

@@ -47,8 +47,16 @@ class Origin(NamedTuple):
     """SHA-256 of the file that defines it."""
 
 
-_files: dict[str, str] = {}
-"""SHA-256 of each file that was loaded, by its path."""
+class File(NamedTuple):
+    """A file that was loaded, so that other processes can load the same."""
+
+    path: str
+    content: bytes
+    sha256: str
+
+
+_files: dict[str, File] = {}
+"""The files that were loaded, by their paths."""
 
 
 def load_file(path: Path) -> None:
@@ -67,11 +75,30 @@ def load_file(path: Path) -> None:
             f"{where}: cannot be read: {error.strerror}{did_you_mean_path(path)}",
             hint=remedy(error),
         ) from None
-    full = str(path.resolve())
-    sha256 = hashlib.sha256(content).hexdigest()
-    if sha256 in _files.values():
+    _run(File(str(path.resolve()), content, hashlib.sha256(content).hexdigest()), where)
+
+
+def load(file: File) -> None:
+    """Run a file that another process has loaded, perhaps on another machine.
+
+    Raises:
+        ConfigError: it is not what was loaded there, or it fails here.
+    """
+    where = f"--plugin {file.path}"
+    found = hashlib.sha256(file.content).hexdigest()
+    if found != file.sha256:
+        raise ConfigError(
+            f"{where}: arrived with SHA-256 {found}, and was sent with {file.sha256}",
+            hint="run the command again",
+        )
+    _run(file, where)
+
+
+def _run(file: File, where: str) -> None:
+    full, content, sha256 = file
+    if any(sha256 == other.sha256 for other in _files.values()):
         return
-    name = f"vaectl_plugin_{path.stem}_{sha256[:8]}"
+    name = f"vaectl_plugin_{Path(full).stem}_{sha256[:8]}"
     spec = importlib.util.spec_from_loader(name, loader=None, origin=full)
     assert spec is not None  # noqa: S101  # there is a name
     module = importlib.util.module_from_spec(spec)
@@ -95,12 +122,20 @@ def load_file(path: Path) -> None:
             f"{where}: the file registers no plug",
             hint='define one in it, for example class Mine(Model, name="mine")',
         )
-    _files[full] = sha256
+    _files[full] = file
 
 
-def files() -> list[Path]:
+def files() -> list[File]:
     """Return the files that were loaded."""
-    return [Path(file) for file in _files]
+    return [*_files.values()]
+
+
+def packages() -> dict[str, str]:
+    """Return the versions of the installed packages that bring plugs, by name."""
+    from importlib.metadata import entry_points
+
+    points = chain.from_iterable(entry_points(group=group) for group in GROUPS)
+    return {point.dist.name: point.dist.version for point in points if point.dist}
 
 
 @cache
@@ -153,7 +188,7 @@ def origin(plug: type[Plug]) -> Origin | None:
     if file is None:
         return Origin(f"module {plug.__module__}", "")
     if file in _files:
-        return Origin(file, _files[file])
+        return Origin(file, _files[file].sha256)
     try:
         content = Path(file).read_bytes()
     except OSError:

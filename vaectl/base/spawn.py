@@ -8,26 +8,64 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Set
+import traceback
+from collections.abc import Callable, Iterator, Set
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
+from tempfile import gettempdir
+from typing import Any, NamedTuple
 
-from vaectl.base import plugins
+from filelock import FileLock, Timeout
+
+from vaectl.base import plugins, surroundings
+from vaectl.base.errors import ConfigError, VaectlError
 from vaectl.base.interrupts import SIGNALS
 
 
-def start(
-    function: Callable[..., None], *arguments: object, cores: Set[int]
-) -> tuple[BaseProcess, Connection]:
-    """Start a process that calls `function(connection, *arguments)`.
+class Call(NamedTuple):
+    """A call of a function by another process, of this machine or of another one."""
 
-    It ignores SIGINT and SIGTERM. A terminal sends them to this process as well, which decides.
+    content: bytes
+    """The function and its arguments, which may need the files."""
+    files: list[plugins.File]
+    variables: dict[str, str]
+    """Variables of the environment that may change the last bits of results."""
+    directory: str
+    """The current directory."""
+
+
+def call(function: Callable[..., None], *arguments: object) -> Call:
+    """Describe a call of `function(connection, *arguments)`.
 
     Args:
         function: of a module, so that it can be imported.
         arguments: anything that can be pickled.
+    """
+    variables = {k: v for k, v in os.environ.items() if surroundings.is_recorded(k)}
+    return Call(packed((function, arguments)), plugins.files(), variables, os.fspath(Path.cwd()))
+
+
+def packed(message: object) -> bytes:
+    """Return a message as bytes, as a pipe between processes carries it."""
+    return bytes(ForkingPickler.dumps(message))
+
+
+def unpacked(content: bytes) -> Any:
+    """Return the message that a process of ours has packed."""
+    return ForkingPickler.loads(content)
+
+
+def start(what: Call, cores: Set[int]) -> tuple[BaseProcess, Connection]:
+    """Start a process.
+
+    It ignores SIGINT and SIGTERM. A terminal sends them to this process as well, which decides.
+
+    Args:
+        what: it calls.
         cores: numbers of CPU cores, which are all that the process may use.
 
     Returns:
@@ -35,25 +73,81 @@ def start(
     """
     context = get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(
-        target=_begin, args=(theirs, frozenset(cores), plugins.files()), daemon=True
-    )
+    process = context.Process(target=_begin, args=(theirs, frozenset(cores), what), daemon=True)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # the new process begins with it
     try:
         process.start()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
-    ours.send((function, arguments))
     return process, ours
 
 
-def _begin(connection: Connection, cores: Set[int], files: list[Path]) -> None:
+def how_it_ended(process: BaseProcess) -> str:
+    """Say how a process ended."""
+    code = process.exitcode
+    if code is not None and code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}"
+
+
+def failure(error: BaseException) -> dict[str, str]:
+    """Describe an error in plain text, for another process."""
+    if isinstance(error, VaectlError):
+        return {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
+    text = "".join(traceback.format_exception(error))
+    return {"kind": "", "message": text, "hint": ""}
+
+
+@contextmanager
+def claimed(count: int) -> Iterator[set[int]]:
+    """Take CPU cores of this machine that no other worker of this user has taken.
+
+    Where all are taken, as by another study, they are shared.
+
+    Args:
+        count: the number of cores.
+
+    Raises:
+        ConfigError: this process may use fewer.
+    """
+    usable = sorted(os.sched_getaffinity(0))
+    if count > len(usable):
+        raise ConfigError(
+            f"a worker takes {count} cores, and may use {len(usable)} on this machine",
+            hint="ask for fewer with cores=N",
+        )
+    folder = Path(gettempdir()) / f"vaectl-cores-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    cores: set[int] = set()
+    with ExitStack() as held:
+        for core in usable:
+            if len(cores) < count:
+                with suppress(Timeout):
+                    held.enter_context(FileLock(folder / f"{core}.lock", timeout=0))
+                    cores.add(core)
+        rest = [core for core in usable if core not in cores]
+        yield cores | {*rest[: count - len(cores)]}
+
+
+def _begin(connection: Connection, cores: Set[int], what: Call) -> None:
+    os.setsid()  # what ends the parent's group, as Ray does, leaves it the time to save
     os.sched_setaffinity(0, cores)
-    for number in SIGNALS:
+    for number in (*SIGNALS, signal.SIGUSR2):  # the last: a job's time is nearly over
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    for file in files:
-        plugins.load_file(file)
-    function, arguments = connection.recv()
+    with suppress(OSError):  # another machine may not have it
+        os.chdir(what.directory)
+    surroundings.settle()
+    for name in filter(surroundings.is_recorded, [*os.environ]):
+        del os.environ[name]
+    os.environ.update(what.variables)
+    try:
+        for file in what.files:
+            plugins.load(file)
+    except VaectlError as error:
+        with suppress(OSError):
+            connection.send(failure(error))
+        return
+    function, arguments = unpacked(what.content)
     function(connection, *arguments)

@@ -110,7 +110,7 @@ Executors = Annotated[
     str | None,
     typer.Option(
         "--executor",
-        metavar="NAME[:VALUE]",
+        metavar="NAME[:VALUE|KEY=VALUE,...]",
         help=help_of("executor", "Where members train"),
         autocompletion=completion("executor"),
         show_default="local",

@@ -6,6 +6,7 @@ alone knows where they are computed; who uses it plans, and keeps the results.
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -104,18 +105,24 @@ def default() -> Executor:
 
 
 def parse(text: str, option: str = "--executor") -> Executor:
-    """Read an executor as an option has it: NAME, or NAME:VALUE.
+    """Read an executor as an option has it: NAME, NAME:VALUE, or NAME:KEY=VALUE,KEY=VALUE in YAML.
 
     Raises:
         ConfigError: no such executor, or a wrong value.
     """
     origin = f"{option} {text}"
-    name, colon, value = text.partition(":")
+    name, colon, rest = text.partition(":")
     plug = plugins.named(Executor, name, origin)
     if colon and not plug.argument:
         raise ConfigError(f"{origin}: {name} takes no value", hint=f"{option} {name}")
-    values: dict[str, Any] = {plug.argument: reading.parse_value(value, origin)} if colon else {}
-    origins: reading.Origins = {(plug.argument,): origin} if colon else {}
+    values: dict[str, Any] = {}
+    for setting in re.split(r",(?=\w+=)", rest) if colon else ():
+        key, equals, value = setting.partition("=")
+        if not (equals and key.isidentifier()):  # the one that needs no name
+            key, value = plug.argument, setting
+        values[key] = reading.parse_value(value, origin)
     hint = f"{option} {name}:VALUE, where VALUE is its {plug.argument}"
-    built: Executor = reading.build(plug, values, origins, hint=hint)
+    if len(plug.model_fields) > 1:
+        hint += f", or KEY=VALUE,KEY=VALUE of {', '.join(plug.model_fields)}"
+    built: Executor = reading.build(plug, values, {(key,): origin for key in values}, hint=hint)
     return built

@@ -1,0 +1,239 @@
+"""The executor `ray`, on a real cluster: the processes of one on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+
+import vaectl
+from tests.test_executors import SMALL, assert_equal, pids, settings_of, times
+from vaectl import executors
+from vaectl.base.errors import ConfigError, InterruptedRunError, RunError
+from vaectl.comparison import plan
+from vaectl.comparison.run import run
+from vaectl.runs import environment
+from vaectl.training.events import Event, Started, Warned
+from vaectl.training.fit import Epoch
+
+pytest.importorskip("ray", reason="Ray is not installed: pip install 'vaectl[ray]'")
+
+CORES = len(os.sched_getaffinity(0))
+ALIKE = f"processes:{CORES}"
+"""Workers of one core each, as those of Ray."""
+
+
+@contextmanager
+def _cluster() -> Iterator[Any]:
+    """A cluster of this machine, which is not the command's own."""
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    from ray.cluster_utils import Cluster
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"os\.fork\(\)", RuntimeWarning)
+        head = {"num_cpus": 1, "include_dashboard": False}
+        found = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
+        try:
+            yield found
+        finally:
+            found.shutdown()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    with _cluster() as found:
+        yield found
+
+
+def _actors() -> list[int]:
+    """The processes of Ray that pass messages to workers."""
+    return pids("ray::Relay")
+
+
+def _ray_processes() -> set[int]:
+    return {pid for words in ("raylet", "gcs_server", "ray::") for pid in pids(words)}
+
+
+def _kill_actors() -> None:
+    for pid in _actors():
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_a_killed_worker_costs_nothing_and_results_are_those_of_processes(
+    cluster: Any, tmp_path: Path
+) -> None:
+    rarely = {"base.epochs": 30, "base.checkpoint.every": 1000}
+    settings = settings_of(optimizers=["adam"], **rarely)
+    told: list[Event] = []
+    kill = times(1, Epoch, _kill_actors)
+
+    def watch(event: Event) -> None:
+        told.append(event)
+        kill(event)
+
+    ray = executors.parse(f"ray:{cluster.address}")
+    ours = run(settings, runs_dir=tmp_path, name="ray", executor=ray, watch=watch)
+    ours.check()
+    alike = run(settings, runs_dir=tmp_path, name="alike", executor=executors.parse(ALIKE))
+    assert_equal(ours, alike)
+    warned = [event.text for event in told if isinstance(event, Warned)]
+    assert sum("its actor died" in text for text in warned) == 1
+    began = [(event.member, event.step) for event in told if isinstance(event, Started)]
+    assert [member for member, _ in began] == ["adam-s0", "adam-s0"]
+    assert began[1][1] > 0  # the process behind the actor has saved its member
+    assert not _actors()
+    assert _ray_processes()  # somebody else's cluster goes on
+
+
+def test_workers_of_other_versions_are_refused(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = {**environment.versions(), "jax": "0.0.1"}
+    monkeypatch.setattr(environment, "versions", lambda: versions)
+    start = time.monotonic()
+    ray = executors.parse(f"ray:{cluster.address}")
+    with pytest.raises(ConfigError, match=rf"jax {metadata.version('jax')} instead of 0\.0\.1"):
+        run(settings_of(), runs_dir=tmp_path, name="c", executor=ray)
+    assert time.monotonic() - start < 30
+
+
+def test_an_address_that_nobody_answers_is_refused_at_once() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        start = time.monotonic()
+        with pytest.raises(ConfigError, match=f"127.0.0.1:{port}: nobody answers"):
+            executors.parse(f"ray:127.0.0.1:{port}").check(jax.devices("cpu")[0])
+    assert time.monotonic() - start < 10
+
+
+def test_more_cores_than_any_machine_has_are_refused(cluster: Any, tmp_path: Path) -> None:
+    ray = executors.parse(f"ray:{cluster.address},cores=64")
+    with pytest.raises(ConfigError, match="64 CPU cores"):
+        run(settings_of(), runs_dir=tmp_path, name="c", executor=ray)
+
+
+def _command(folder: Path, *more: str) -> subprocess.Popen[str]:
+    keys = [key for key in SMALL if not key.startswith("epochs")]
+    command = [
+        *(sys.executable, "-m", "vaectl", "compare-optimizers", "--name", "c", "--quiet"),
+        *("--protocol", "paper", "--optimizers", "adam", "--seeds", "1", "--epochs", "3000"),
+        *(*more, *(f"--set={key}" for key in keys)),
+    ]
+    environment_ = {**os.environ, "PYTHONPATH": str(Path(vaectl.__file__).parent.parent)}
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment_, stderr=subprocess.PIPE, text=True
+    )
+    member = folder / "runs" / "c" / "adam-s0"
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline and not list(member.glob("checkpoints/*.json")):
+        time.sleep(0.1)
+    return process
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.full)]
+)
+def test_workers_and_their_cluster_end_with_the_command_and_the_next_one_goes_on(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    before = _ray_processes()
+    process = _command(tmp_path, "--executor", "ray")
+    process.send_signal(number)
+    _, err = process.communicate(timeout=100)
+    assert "Traceback" not in err
+    if number == signal.SIGINT:
+        assert process.returncode == InterruptedRunError.exit_code
+        assert _ray_processes() <= before
+    began: list[int] = []
+
+    def leave(event: Event) -> None:
+        if isinstance(event, Started):
+            began.append(event.step)
+            raise KeyboardInterrupt
+
+    keys = [key for key in SMALL if not key.startswith("epochs")]
+    options = {"protocol": "paper", "optimizers": ["adam"], "seeds": 1, "base.epochs": 3000}
+    settings = plan.load(assignments=keys, options=options)
+    alike = executors.parse(ALIKE)
+    with pytest.raises(InterruptedRunError):
+        run(settings, runs_dir=tmp_path / "runs", name="c", executor=alike, watch=leave)
+    assert began[0] > 0
+    deadline = time.monotonic() + 20
+    while _ray_processes() - before and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert _ray_processes() <= before
+
+
+@pytest.mark.full
+def test_a_machine_that_leaves_costs_nothing(tmp_path: Path) -> None:
+    settings = settings_of(seeds=2, **{"base.epochs": 100, "base.checkpoint.every": 1000})
+    with _cluster() as cluster:
+        node = cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        remove = times(1, Epoch, lambda: cluster.remove_node(node, allow_graceful=False))
+        ray = executors.parse(f"ray:{cluster.address}")
+        ours = run(settings, runs_dir=tmp_path, name="ray", executor=ray, watch=remove)
+        ours.check()
+    assert_equal(ours, run(settings, runs_dir=tmp_path, name="b", executor=executors.parse(ALIKE)))
+
+
+@pytest.mark.full
+def test_what_answers_and_is_no_cluster_is_refused(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        command = [
+            *(sys.executable, "-m", "vaectl", "compare-optimizers", "--name", "c"),
+            *("--executor", f"ray:{address}", "--set=epochs=1"),
+        ]
+        environment_ = {**os.environ, "PYTHONPATH": str(Path(vaectl.__file__).parent.parent)}
+        threading.Thread(target=server.accept, daemon=True).start()
+        answer = subprocess.run(
+            command, cwd=tmp_path, env=environment_, capture_output=True, text=True, timeout=60
+        )
+    assert answer.returncode == ConfigError.exit_code, answer.stderr
+    assert address in answer.stderr
+
+
+@pytest.mark.full
+def test_a_cluster_that_is_gone_is_named(tmp_path: Path) -> None:
+    with _cluster() as cluster:
+        process = _command(tmp_path, "--executor", f"ray:{cluster.address}")
+    start = time.monotonic()
+    _, err = process.communicate(timeout=100)
+    assert time.monotonic() - start < 40
+    assert process.returncode == RunError.exit_code, err
+    assert "is gone" in err
+
+
+@pytest.mark.full
+def test_another_authentication_is_refused(cluster: Any, tmp_path: Path) -> None:
+    command = [
+        *(sys.executable, "-m", "vaectl", "compare-optimizers", "--name", "c"),
+        *("--executor", f"ray:{cluster.address}", "--set=epochs=1"),
+    ]
+    changed = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
+    changed["PYTHONPATH"] = str(Path(vaectl.__file__).parent.parent)
+    answer = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, **changed},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert answer.returncode == ConfigError.exit_code, answer.stderr
+    assert "RAY_AUTH_TOKEN" in answer.stderr

@@ -1,0 +1,339 @@
+"""The executor `ray`: workers on the machines of a Ray cluster, or of a new one on this machine.
+
+A worker is a process that a Ray actor starts and passes messages to. Ray only places actors and
+tells when one has died; it restarts nothing, since the comparison itself counts tries. When an
+actor dies, or the driver does, the process behind it saves its member, and ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from importlib.util import find_spec
+from typing import Any, ClassVar, final
+
+import jax
+from pydantic import Field
+
+from vaectl.base import far, plugins, spawn
+from vaectl.base.errors import ConfigError, RunError
+from vaectl.executors._pool import GRACE, Hand, Pool, opened
+from vaectl.executors.base import Executor, Surroundings
+from vaectl.members import worker
+from vaectl.runs import environment
+
+ANSWER = 3.0
+"""Seconds in which a machine must accept a connection."""
+CONNECT = 5.0
+"""Seconds in which a cluster must admit this process."""
+_BEGUN = "a cluster of vaectl: "
+_HOLD = f"""
+import logging, os, sys, ray
+ray.init(address="local", num_cpus=int(sys.argv[1]), include_dashboard=False, log_to_driver=False,
+         logging_level=logging.ERROR)
+print({_BEGUN!r} + ray.get_runtime_context().gcs_address, flush=True)
+for number in (1, 2):
+    os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+sys.stdin.read()
+ray.shutdown()
+"""
+"""What holds a new cluster until its input ends."""
+_KEPT = {"RAY_kill_child_processes_on_worker_exit": "0"}
+"""Lets the process behind a dying actor save its member."""
+
+
+@final
+class Ray(Executor, name="ray"):
+    """Train on a Ray cluster, HOST:PORT or auto; without an address on a new one of this machine.
+
+    Each worker takes `cores` CPU cores, and trains one member after another.
+    """
+
+    argument: ClassVar[str] = "address"
+
+    address: str = Field("", pattern=r"^(|auto|[^\s/,]+:\d{1,5})$")
+    """HOST:PORT of a cluster, or auto for the one of this machine; empty for a new cluster."""
+    cores: int = Field(1, ge=1, le=1024)
+    """CPU cores, and threads, of each worker."""
+    workers: int | None = Field(None, ge=1, le=10_000)
+    """The number of workers; null: as many as the cluster has cores for."""
+
+    @property
+    def processes(self) -> int:
+        """The number of workers on this machine: all those of a new cluster."""
+        most = max(len(os.sched_getaffinity(0)) // self.cores, 1)
+        return 1 if self.address else min(self.workers or most, most)
+
+    def check(self, device: jax.Device) -> None:
+        """Refuse a GPU, and a cluster that cannot be reached.
+
+        Raises:
+            ConfigError: Ray is not installed, the device is a GPU, or nobody answers.
+        """
+        if find_spec("ray") is None:
+            raise ConfigError(
+                "the executor ray needs Ray, which is not installed",
+                hint="pip install 'vaectl[ray]'",
+            )
+        if device.platform != "cpu":
+            raise ConfigError(
+                f"--executor ray: its workers train on CPU cores, and the device is a "
+                f"{device.platform.upper()}",
+                hint="add --device cpu",
+            )
+        if ":" in self.address:
+            host, _, port = self.address.rpartition(":")
+            try:
+                socket.create_connection((host.strip("[]"), int(port)), ANSWER).close()
+            except (OSError, OverflowError) as error:
+                raise ConfigError(
+                    f"--executor ray:{self.address}: nobody answers: {error}",
+                    hint="ray status shows the address of a cluster; ray start --head starts one",
+                ) from None
+        elif not self.address and self.cores > len(os.sched_getaffinity(0)):
+            raise ConfigError(
+                f"--executor ray: a worker takes {self.cores} cores, and this process may use "
+                f"{len(os.sched_getaffinity(0))}",
+                hint="ask for fewer with cores=N, or name the address of a cluster",
+            )
+
+    @contextmanager
+    def open(self, surroundings: Surroundings) -> Iterator[Pool]:
+        """Open a pool; a worker is started when there is a job for it."""
+        task, folder, sinks, _ = surroundings
+        with self._cluster() as ray, worker.facts(task, folder, sinks) as facts:
+            call = spawn.packed(spawn.call(worker.work, facts))
+            versions = {**environment.versions(), **plugins.packages()}
+            order = far.Order(versions, self.cores, call)
+            ray.cloudpickle.register_pickle_by_value(far)
+            actor = ray.remote(far.Relay).options(
+                num_cpus=self.cores,
+                max_restarts=0,
+                max_task_retries=0,
+                max_concurrency=2,  # one call waits for messages, while another sends one
+                runtime_env={"env_vars": _KEPT},
+            )
+            with opened(
+                Pool(
+                    surroundings,
+                    self.cores,
+                    _Room(ray, self.cores, self.workers),
+                    lambda: _Actor(ray, actor.remote(*order)),
+                )
+            ) as pool:
+                yield pool
+
+    @contextmanager
+    def _cluster(self) -> Iterator[Any]:
+        """Connect to the cluster, or start one, which ends when the context is left.
+
+        Raises:
+            ConfigError: the cluster refuses, or has no machine for a worker.
+        """
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        if not self.address and "RAY_AUTH_MODE" not in os.environ:
+            # the new cluster is for this process alone; before Ray reads them
+            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        import ray
+
+        # Ray writes what it knows of dead workers to stderr, whatever `log_to_driver` says
+        ray._private.worker._worker_logs_enabled = False
+        if ray.is_initialized():  # by the process that uses this as a library
+            yield ray
+            return
+        with ExitStack() as started:
+            address = self.address or started.enter_context(_new_cluster())
+            yield started.enter_context(self._connected(ray, address))
+
+    @contextmanager
+    def _connected(self, ray: Any, address: str) -> Iterator[Any]:
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        try:
+            _within(CONNECT, lambda: ray.init(address=address, **options))
+            if not _Room(ray, self.cores, None)():
+                raise ConfigError(
+                    f"--executor ray:{self.address}: no machine of the cluster has {self.cores} "
+                    "CPU cores",
+                    hint="ask for fewer with cores=N",
+                )
+        except ConfigError:
+            ray.shutdown()
+            raise
+        except Exception as error:
+            with suppress(Exception):
+                ray.shutdown()
+            raise self._refused(error) from None
+        try:
+            yield ray
+        finally:
+            ray.shutdown()  # a cluster that this process did not start goes on
+
+    def _refused(self, error: Exception) -> ConfigError:
+        text = " ".join(str(error).split())
+        hint = (
+            "ray status shows whether the cluster is well; if it asks for a token, set "
+            "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+        )
+        if "Version mismatch" in text:
+            hint = "use the Python and the Ray of the cluster"
+        where = f"--executor ray{':' * bool(self.address)}{self.address}"
+        return ConfigError(f"{where}: {text[:500]}", hint=hint)
+
+
+@contextmanager
+def _new_cluster() -> Iterator[str]:
+    """Start a cluster on this machine, and yield its address; it ends when the context is left.
+
+    A process of its own holds it, which ends it when this one is gone, killed or not.
+
+    Raises:
+        ConfigError: it does not start.
+    """
+    cores = len(os.sched_getaffinity(0))
+    with subprocess.Popen(  # noqa: S603  # a fixed command
+        [sys.executable, "-P", "-c", _HOLD, str(cores)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # Ctrl-C is for this process
+        text=True,
+    ) as holder:
+        assert holder.stdin  # noqa: S101  # they are pipes
+        assert holder.stdout  # noqa: S101
+        try:
+            said = []
+            for line in holder.stdout:
+                said.append(line.strip())
+                if line.startswith(_BEGUN):
+                    yield line.removeprefix(_BEGUN).strip()
+                    return
+            raise ConfigError(
+                f"--executor ray: Ray does not start here: {' '.join(said)[-500:]}",
+                hint="does ray start --head work? --executor processes:N needs no Ray",
+            )
+        finally:
+            holder.stdin.close()
+            try:
+                holder.wait(GRACE * 4)
+            except subprocess.TimeoutExpired:
+                holder.kill()
+
+
+@final
+class _Room:
+    """The number of workers that the cluster has cores for, as machines come and go."""
+
+    def __init__(self, ray: Any, cores: int, most: int | None) -> None:
+        self._ray, self._cores, self._most = ray, cores, most
+        self._asked, self._found = 0.0, 0
+
+    def __call__(self) -> int:
+        if time.monotonic() > self._asked + 1:
+            self._check()
+            cores = [n["Resources"].get("CPU", 0) for n in self._ray.nodes() if n["Alive"]]
+            self._found = int(sum(each // self._cores for each in cores))
+            self._asked = time.monotonic()
+        return min(self._found, self._most or self._found)
+
+    def _check(self) -> None:
+        """Look whether the cluster is there, before Ray waits for it and ends this process.
+
+        Raises:
+            RunError: nobody answers.
+        """
+        address = self._ray.get_runtime_context().gcs_address
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), ANSWER).close()
+        except OSError as error:
+            raise RunError(
+                f"the Ray cluster at {address} is gone: {error}",
+                hint="what was done is kept; the same command goes on with another --executor, or "
+                "once there is a cluster",
+            ) from None
+
+
+@final
+class _Actor(Hand):
+    """An actor, which passes messages to a process of its machine."""
+
+    def __init__(self, ray: Any, actor: Any) -> None:
+        self._ray, self._actor = ray, actor
+        self._messages: deque[bytes] = deque()
+        self._how = ""
+        self._ended = False
+
+    def send(self, message: bytes) -> None:
+        self._actor.send.remote(message)
+
+    def receive(self) -> bytes:
+        if not self._messages:
+            try:
+                found, self._how = self._ray.get(self._actor.receive.remote())
+            except self._ray.exceptions.RayError as error:
+                if "cancelled before it started" in str(error) and not self._ended:
+                    raise ConfigError(
+                        "--executor ray: the cluster has cancelled a worker before it began, as "
+                        "it does where its authentication and this command's are not the same",
+                        hint="set RAY_AUTH_MODE to that of the cluster, token or disabled, and "
+                        "RAY_AUTH_TOKEN to its token",
+                    ) from None
+                self._how = _reason(error)
+                raise EOFError from None
+            if not found:
+                raise EOFError
+            self._messages += found
+        return self._messages.popleft()
+
+    def end(self) -> None:
+        self._ended = True
+        with suppress(Exception):  # Ray may be gone as well
+            self._ray.kill(self._actor)
+
+    def how(self) -> str:
+        return self._how
+
+
+def _reason(error: Exception) -> str:
+    """Shorten what Ray says of an actor that died."""
+    text = " ".join(str(error).split())
+    why = re.search(r"its (node has died|worker process has died|owner has died)|was killed", text)
+    detail = re.search(r"exit detail: (.{0,120}?)[.(]", text)
+    where = re.search(r" ip: (\S+)", text)
+    said = [why[0] if why else text[:200], *([detail[1]] if detail else [])]
+    return ": ".join(["its actor died" + (f" on {where[1]}" if where else ""), *said])
+
+
+def _within(seconds: float, act: Callable[[], object]) -> None:
+    """Do something that may hang, in a thread, which is left alone after so many seconds.
+
+    Raises:
+        TimeoutError: it has not ended.
+        Exception: as `act` raises it.
+    """
+    raised: list[Exception] = []
+
+    def run() -> None:
+        try:
+            act()
+        except Exception as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise TimeoutError(f"no answer of a Ray cluster within {seconds:g} s")
+    if raised:
+        raise raised[0]

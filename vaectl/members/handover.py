@@ -1,0 +1,68 @@
+"""Runs on their way between machines that share no directory: whole, as one archive."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from contextlib import suppress
+
+from vaectl.base.errors import RunError
+from vaectl.base.files import Folder
+from vaectl.members import places
+
+ARRIVING = ".arriving"
+"""The folder, in a comparison's directory, of runs that are not complete yet."""
+_LOCK = ".lock"
+
+
+def pack(folder: Folder, name: str) -> bytes:
+    """Return a run as an archive; empty if there is none.
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    try:
+        if folder.kind(name) != "folder":
+            return b""
+        content = io.BytesIO()
+        run = folder.folder(name)
+        with tarfile.open(fileobj=content, mode="w") as archive:
+            for path, kind in run.walk():
+                if kind == "file" and path != _LOCK:
+                    with run.open(path) as file:
+                        archive.addfile(archive.gettarinfo(arcname=path, fileobj=file), file)
+        return content.getvalue()
+    except OSError as error:
+        raise RunError(
+            f"{error.filename}: cannot be read: {error.strerror}", hint="check the disk"
+        ) from None
+
+
+def unpack(content: bytes, folder: Folder, name: str) -> str:
+    """Put a run in its place in one step, in place of one that never ended.
+
+    Returns:
+        The new name of anything else that was there; empty if there was nothing.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    arriving = folder.folder(ARRIVING)
+    try:
+        discard(folder)
+        arriving.folder(name).make()
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            archive.extractall(arriving.folder(name).path, filter="data")
+        arriving.sync(name)
+        aside = places.clear(folder, name)
+        folder.rename(f"{ARRIVING}/{name}", name)
+        discard(folder)
+        return aside
+    except OSError as error:
+        raise places.unwritable(error) from None
+
+
+def discard(folder: Folder) -> None:
+    """Remove what a killed command left of a run that was arriving."""
+    with suppress(FileNotFoundError):
+        folder.remove(ARRIVING)
