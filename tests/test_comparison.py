@@ -595,7 +595,7 @@ def test_progress_is_told_over_all_members(tmp_path: Path) -> None:
     more = settings.model_copy(update={"seeds": [0, 1, 2]})
     events.clear()
     run(more, runs_dir=tmp_path, name="c", watch=events.append)
-    assert {event for event in events if isinstance(event, Planned)} == {Planned(14, 2)}
+    assert {event for event in events if isinstance(event, Planned)} == {Planned(14, 28)}
     assert len([event for event in events if isinstance(event, Started)]) == 2
     assert len({event.member for event in events if isinstance(event, Stopped)}) == 14
 
@@ -690,6 +690,34 @@ def test_a_member_that_was_cut_off_and_cannot_go_on_is_trained_from_the_beginnin
     assert any("sgd-s0 was cut off" in event.text for event in told if isinstance(event, Warned))
     assert vaectl.load(tmp_path / "c" / "sgd-s0").checkpoint.epoch == 2
     assert not (tmp_path / "c" / "sgd-s0" / "curve.jsonl").exists()
+
+
+@pytest.mark.parametrize("rate", [1e-3, 1e9])
+def test_a_run_that_ended_before_its_trial_was_sealed_ends_once_more(
+    rate: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = _small(
+        protocol="paper", optimizers=[{"name": "sgd", "learning_rate": rate}], seeds=1
+    )
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "add", killed)
+        with pytest.raises(InterruptedRunError):
+            run(settings, runs_dir=tmp_path, name="c")
+    told: list[Event] = []
+    found = run(settings, runs_dir=tmp_path, name="c", watch=told.append)
+    assert not [event.text for event in told if isinstance(event, Warned)]
+    if rate < 1:  # all of it had been trained
+        assert not [event for event in told if isinstance(event, Epoch)]
+    whole = run(settings, runs_dir=tmp_path, name="whole")
+    assert found.trials[0].ended.error == whole.trials[0].ended.error
+    for ours, theirs in zip(found.trials[0].ended.rows, whole.trials[0].ended.rows, strict=True):
+        assert ours._replace(seconds=0) == theirs._replace(seconds=0)
+    (left,) = (tmp_path / "c").glob("sgd-*")
+    assert not (left / "curve.jsonl").exists()
 
 
 def test_a_member_whose_last_save_fails_is_an_error_and_not_sealed(

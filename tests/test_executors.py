@@ -308,3 +308,19 @@ def test_an_executor_without_its_package_says_how_to_install_it(
     with pytest.raises(ConfigError) as raised:
         executors.parse(name).check(jax.devices("cpu")[0])
     assert f"vaectl[{name}]" in raised.value.hint
+
+
+def test_what_a_killed_command_leaves_of_its_workers_goes_with_the_study(tmp_path: Path) -> None:
+    from vaectl.studies import directory
+
+    settings = settings_of(optimizers=["adam"])
+    run(settings, runs_dir=tmp_path, name="c", executor=executors.parse("processes:1"))
+    study = tmp_path / "c"
+    assert not (study / ".workers").exists()
+    (study / ".workers").write_text("vaectl 0123")
+    for name in (".arriving", ".slurm"):
+        (study / name / "adam-s0").mkdir(parents=True)
+        (study / name / "adam-s0" / "metrics.csv").touch()
+    (study / "mine.txt").touch()
+    assert directory.remove(study) == [str(study / "mine.txt")]
+    assert [path.name for path in study.iterdir() if path.name != ".lock"] == ["mine.txt"]

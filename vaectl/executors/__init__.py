@@ -1,4 +1,4 @@
-"""Executors: where the members of a comparison train, one file each."""
+"""Executors: where the members of a study train, one file each."""
 
 from vaectl.base.plugs import import_all
 from vaectl.executors.base import Executor, default, parse

@@ -1,4 +1,4 @@
-"""The protocol of executors: what trains the members of a comparison.
+"""The protocol of executors: what trains the members of a study.
 
 An executor opens a pool. The pool takes jobs while it has room, and tells what happens in them. It
 alone knows where they are computed; who uses it plans, and keeps the results.

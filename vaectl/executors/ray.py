@@ -1,7 +1,7 @@
 """The executor `ray`: workers on the machines of a Ray cluster, or of a new one on this machine.
 
 A worker is a process that a Ray actor starts and passes messages to. Ray only places actors and
-tells when one has died; it restarts nothing, since the comparison itself counts tries. When an
+tells when one has died; it restarts nothing, since the study itself counts tries. When an
 actor dies, or the driver does, the process behind it saves its member, and ends.
 """
 

@@ -38,7 +38,7 @@ from vaectl.members.places import unwritable
 from vaectl.runs import environment
 
 LOGS = ".slurm"
-"""The folder, in a comparison's directory, of the jobs' files; it stays after a failure."""
+"""The folder, in a study's directory, of the jobs' files; it stays after a failure."""
 POLL = 0.5
 """Seconds between questions to submitit whether a job has ended."""
 

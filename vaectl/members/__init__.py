@@ -1,1 +1,1 @@
-"""Members of a comparison: training them by the job, and the runs that they leave."""
+"""Members of a study: training them by the job, and the runs that they leave."""

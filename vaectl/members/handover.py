@@ -11,7 +11,7 @@ from vaectl.base.files import Folder
 from vaectl.members import places
 
 ARRIVING = ".arriving"
-"""The folder, in a comparison's directory, of runs that are not complete yet."""
+"""The folder, in a study's directory, of runs that are not complete yet."""
 _LOCK = ".lock"
 
 

@@ -1,8 +1,9 @@
 """A job: members of one program that one worker trains, and the run that each leaves.
 
-A member is a training of a comparison. Its run is complete in itself: it goes through the same
+A member is a training of a study. Its run is complete in itself: it goes through the same
 loop, and the same writer, as that of `vaectl train`. A run that was cut off goes on from its last
-checkpoint: on a CPU to the same bits, and to rounding where members train together.
+checkpoint: on a CPU to the same bits, and to rounding where members train together. One that ended,
+but whose trial was not sealed, ends once more.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from vaectl.training.status import Status
 from vaectl.training.step import columns
 
 CURVE = "curve.jsonl"
-"""The metrics of a run under way, unrounded: as its trial has them, if it goes on."""
+"""The metrics of a run, unrounded, until its trial has them: so it can go on, or end once more."""
 _ROW: TypeAdapter[Row] = TypeAdapter(StoredRow)
 
 
@@ -198,11 +199,7 @@ class _Track:
         self._open.close()
         files = {}
         if self._recorder and not paused:
-            rundir = self._recorder.rundir
-            with _writing():
-                if rundir.folder.kind(CURVE):
-                    rundir.folder.remove(CURVE)
-            files = places.small_files(rundir)
+            files = places.small_files(self._recorder.rundir)
         if not paused:
             yield Stopped(self.wanted.name, "failed" if error else "finished", error)
         yield Done(self.wanted.name, self._rows, error, files, paused)
@@ -216,8 +213,10 @@ class _Track:
             with ExitStack() as held:
                 held.enter_context(rundir.lock())
                 record = rundir.read_record()
-                if record.status not in ("running", "interrupted"):
-                    return None
+                if record.status not in ("running", "interrupted") and not rundir.folder.kind(
+                    CURVE
+                ):
+                    return None  # of a trial that was sealed
                 stored = rundir.read_config()
                 if why := self._otherwise(rundir, stored, record):
                     raise RunError(why, hint="")
@@ -266,6 +265,17 @@ class _Track:
             raise
         ended: Status = "failed" if self._error else "finished"
         recorder.end("interrupted" if self._paused else ended, self._error)
+
+
+def forget_curve(folder: Folder, run: str) -> None:
+    """Remove the unrounded metrics of a run whose trial has them.
+
+    Raises:
+        RunError: they cannot be removed.
+    """
+    with _writing():
+        if folder.kind(f"{run}/{CURVE}"):
+            folder.folder(run).remove(CURVE)
 
 
 def _curve(run: Folder, rows: Sequence[Row]) -> list[Row]:

@@ -1,4 +1,4 @@
-"""The place of a member's run in a comparison's directory."""
+"""The place of a member's run in a study's directory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def header(name: str) -> str:
 
 
 def is_member(folder: Folder, name: str) -> bool:
-    """Tell whether an entry is a run of the comparison, not a copy and not renamed.
+    """Tell whether an entry is a run of the study, not a copy and not renamed.
 
     Raises:
         OSError: that cannot be known.
@@ -41,7 +41,7 @@ def wait_for(folder: Folder, name: str, patience: float = 20.0) -> None:
     """Wait until nothing writes in a run: workers of a killed command save it, and then end.
 
     Args:
-        folder: of the comparison.
+        folder: of the study.
         name: of the run, which need not exist.
         patience: the most seconds to wait.
 
@@ -129,7 +129,7 @@ def checkpoint_file(step: int) -> str:
 
 
 def unwritable(error: OSError) -> RunError:
-    """Say that something in a comparison's directory cannot be written."""
+    """Say that something in a study's directory cannot be written."""
     return RunError(
         f"{error.filename}: cannot be written: {error.strerror}",
         hint="put the file or directory itself in its place"

@@ -6,7 +6,7 @@
        |  <--  events, Handed, Done   |
        |  None, or the pipe's end --> | saves what trains, and ends
 
-The driver alone writes the comparison's ledger. A worker that does not see its directory keeps
+The driver alone writes the study's ledger. A worker that does not see its directory keeps
 runs in a folder of its own, and hands each over whole.
 """
 
@@ -44,11 +44,11 @@ from vaectl.training.program import TrainState
 NO_STATE = TrainState({}, (), None)  # type: ignore[arg-type]
 """The state of an event that has left its process."""
 TOKEN = ".workers"  # noqa: S105  # no password
-"""The file by which a worker knows the comparison's directory."""
+"""The file by which a worker knows the study's directory."""
 
 
 class Facts(NamedTuple):
-    """What a worker knows of a comparison, in plain values."""
+    """What a worker knows of a study, in plain values."""
 
     settings: dict[str, Any]
     fingerprint: str
@@ -64,7 +64,7 @@ class Ready(NamedTuple):
     """A worker waits for jobs."""
 
     shared: bool
-    """Whether it sees the comparison's directory."""
+    """Whether it sees the study's directory."""
     host: str
     processor: str
 
@@ -86,12 +86,12 @@ class Handed(NamedTuple):
 
 @contextmanager
 def facts(task: Task, folder: Folder, sinks: Sequence[Sink]) -> Iterator[Facts]:
-    """Describe a comparison to its workers; its directory is marked until the context is left.
+    """Describe a study to its workers; its directory is marked until the context is left.
 
     Raises:
         RunError: the directory cannot be written.
     """
-    token = secrets.token_bytes(16)
+    token = f"vaectl {secrets.token_hex(16)}".encode()  # by its beginning it is known as ours
     try:
         handover.discard(folder)
         with folder.replacing(TOKEN) as file:
@@ -243,14 +243,14 @@ def _task(known: Facts, device: jax.Device) -> Task:
     task = Task(base, data.load(base.data), device, streamed=False, watch=ignore)
     if task.dataset.fingerprint != known.fingerprint:
         raise DataError(
-            f"{base.data.source}: not the data that the comparison began with",
-            hint="put back the old data, or begin another comparison",
+            f"{base.data.source}: not the data that the study began with",
+            hint="put back the old data, or begin another study",
         )
     return task
 
 
 def _folder(known: Facts, opened: ExitStack) -> tuple[Folder, bool]:
-    """Return the comparison's directory if this machine sees it, else a folder for its runs."""
+    """Return the study's directory if this machine sees it, else a folder for its runs."""
     folder = Folder(Path(known.folder))
     with suppress(OSError):
         if folder.read(TOKEN, 100) == known.token:

@@ -28,6 +28,7 @@ MADE: Made = {
     r"trials\.csv": rb"key,label,stage,",
     r"curves\.csv": rb"key,epoch,step,",
     r"points\.csv": rb".*,seed,status,best_",
+    r"\.workers": rb"vaectl ",
     r"summary\.json": JSON,
     r"report\.html": rb"<!doctype html>.*<title>",
 }
@@ -38,6 +39,8 @@ CHARTS = belongings.drawn(
         *("effects", "responses", "parallel"),
     )
 )
+_OF_WORKERS = (".arriving", ".slurm")
+"""Folders of runs on their way and of the files of jobs, which a killed study leaves."""
 _PLACES: Mapping[str, Made] = {"": MADE, FOLDER: TRIALS, IMPORTING: TRIALS, "figures": CHARTS}
 """The files that a study writes, by folder."""
 
@@ -197,6 +200,8 @@ def _clear(folder: Folder) -> list[str]:
             left += [str(below.path / other) for other in belongings.remove(below, _PLACES[name])]
             if not below.names():
                 folder.remove(name)
+        elif name in _OF_WORKERS and folder.kind(name) == "folder":
+            folder.remove(name)
         elif is_member(folder, name):
             if RunDir(folder.folder(name)).is_locked():
                 raise RunError(

@@ -10,7 +10,7 @@ from typing import final
 from vaectl.base.files import Folder
 from vaectl.executors.base import Lost, Pool
 from vaectl.experiment import Stopping, Task
-from vaectl.members.job import Done, Wanted
+from vaectl.members.job import Done, Wanted, forget_curve
 from vaectl.objectives.base import label as label_of
 from vaectl.runs.metrics import Row
 from vaectl.studies import trial_runs
@@ -191,6 +191,8 @@ class Engine:
         )
         self._ledger.add(ended)
         self.paused.pop(trial.whole, None)
+        if trial.stage == "result":
+            forget_curve(self._folder, trial.run_name)
         quantity = label_of(ended.quantity)
         came_to = done.error or f"best validation {quantity} {ended.outcome.best:.2f}"
         self.watch(Note(f"{trial}: {came_to}"))
