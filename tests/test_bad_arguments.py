@@ -58,7 +58,7 @@ def _calls(path: tuple[str, ...], text: str) -> Iterator[tuple[str, ...]]:
 def test_odd_arguments_are_answered_without_a_traceback(
     path: tuple[str, ...], vaectl: Vaectl, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def load(_: config.Data) -> data.Dataset:
+    def load(_: config.Data, **_how: object) -> data.Dataset:
         raise DataError("right so far; names and places were checked before", hint="")
 
     assert runs.is_dir()
@@ -121,7 +121,7 @@ def test_files_of_a_run_that_never_end_are_refused_at_once(
 def test_a_full_memory_is_told_without_a_traceback(
     error: Exception, vaectl: Vaectl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def load(_: config.Data) -> data.Dataset:
+    def load(_: config.Data, **_how: object) -> data.Dataset:
         raise error
 
     monkeypatch.setattr(data, "load", load)

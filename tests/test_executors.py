@@ -110,12 +110,13 @@ def test_a_killed_worker_costs_nothing_and_results_are_those_of_this_process(
 
 
 def test_a_member_that_ends_its_worker_every_time_is_named_and_the_others_go_on(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def kill(event: Event) -> None:
         if isinstance(event, Started) and event.member == "adam-s0":
             _kill_workers()
 
+    monkeypatch.setattr("vaectl.studies.engine.TRIES", 2)
     settings, one = settings_of(**{"base.epochs": 30}), executors.parse("processes:1")
     told: list[Event] = []
 
@@ -123,7 +124,7 @@ def test_a_member_that_ends_its_worker_every_time_is_named_and_the_others_go_on(
         told.append(event)
         kill(event)
 
-    with pytest.raises(RunError, match=r"adam, learning rate 0.001, seed 0: .* 3 times.*SIGKILL"):
+    with pytest.raises(RunError, match=r"adam, learning rate 0.001, seed 0: .* 2 times.*SIGKILL"):
         run(settings, runs_dir=tmp_path, name="c", executor=one, watch=watch)
     assert [e.member for e in told if isinstance(e, Stopped) and e.status == "finished"] == [
         "sgd-s0"

@@ -702,9 +702,13 @@ class TestApi:
 
 def test_a_comparison_where_a_run_is_wanted_is_told_apart(vaectl: Vaectl, runs: Path) -> None:
     (runs / "c" / "trials").mkdir(parents=True)
-    answer = vaectl("sample", "c")
-    assert answer.code == 4
-    assert "runs/c: a comparison" in answer.err
+    for file, kind in (("", "study"), ("comparison.yaml", "comparison"), ("sweep.yaml", "sweep")):
+        if file:
+            (runs / "c" / file).touch()
+        answer = vaectl("sample", "c")
+        assert answer.code == 4
+        assert f"runs/c: a {kind}, not a run" in answer.err
+        (runs / "c" / file).unlink() if file else None
 
 
 def test_curves_of_a_run_without_epochs_are_refused(vaectl: Vaectl, runs: Path) -> None:

@@ -77,7 +77,6 @@ def test_the_example_is_used_as_its_header_says(
     with np.load("whole.npz") as whole, np.load("cut.npz") as cut:
         np.testing.assert_array_equal(whole["images"], cut["images"])
 
-    assert _run("explore", "whole", *plug).code == 0
     answer = _run("sample", "whole")
     assert answer.code == 4
     assert "tiny_conv" in answer.err

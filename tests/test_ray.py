@@ -145,7 +145,7 @@ def _command(folder: Path, *more: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize(
-    "number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.full)]
+    "number", [pytest.param(n, marks=pytest.mark.full) for n in (signal.SIGKILL, signal.SIGINT)]
 )
 def test_workers_and_their_cluster_end_with_the_command_and_the_next_one_goes_on(
     number: signal.Signals, tmp_path: Path

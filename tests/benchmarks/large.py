@@ -29,6 +29,7 @@ from vaectl.members.job import Done, Job
 from vaectl.runs import metrics
 from vaectl.runs.record import Best, Device, Record
 from vaectl.sweeps import plan, publish, run
+from vaectl.sweeps.axes import DRAW
 from vaectl.training.events import Event
 
 
@@ -111,12 +112,12 @@ def measure(members: int, epochs: int) -> dict[str, Any]:
 
     points = members // 2
     axis = {
-        plan.DRAW: points,
+        DRAW: points,
         "optimizer.learning_rate": {"low": 1e-5, "high": 1e-1, "scale": "log"},
         "optimizer.weight_decay": {"low": 0.0, "high": 1.0},
         "optimizer.clip_norm": {"low": 1.0, "high": 1000.0, "scale": "log"},
     }
-    settings = plan.load(axes=[axis], options={"seeds": 2, "base.epochs": epochs})
+    settings = plan.load(more=[axis], options={"seeds": 2, "base.epochs": epochs})
     lap("plan")
     with tempfile.TemporaryDirectory() as folder:
         result = run.run(settings, runs_dir=Path(folder), name="s", executor=Imagined())

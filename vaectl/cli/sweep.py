@@ -106,13 +106,13 @@ def sweep(
     Example: vaectl sweep --vary optimizer.learning_rate=1e-4:1e-2:log --optimize 18
     Example: vaectl sweep configs/sweep/quick.yaml --executor processes:2
     """
-    from vaectl.sweeps import plan
+    from vaectl.sweeps import options, plan
 
     sinks, executor = plugs.sinks_of(log), plugs.executor_of(executor_)
     settings = plan.load(
         file,
         assignments=assignments or (),
-        axes=plan.axes(vary or (), draw if optimize is None else optimize),
+        more=options.axes(vary or (), draw if optimize is None else optimize),
         options={
             "seeds": 1 if optimize and seeds is None else seeds,
             "base.epochs": epochs,

@@ -12,7 +12,8 @@ from scipy import stats
 
 from vaectl.studies import statistics
 from vaectl.studies.statistics import CONFIDENCE, Interval
-from vaectl.sweeps.plan import DRAW, Point, Sweep, Value
+from vaectl.sweeps.axes import DRAW, Value
+from vaectl.sweeps.plan import Point, Sweep
 from vaectl.sweeps.scores import Scores
 
 MOST_DIVERGED = 0.5

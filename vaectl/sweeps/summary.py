@@ -14,8 +14,9 @@ from vaectl.runs.record import Evaluation
 from vaectl.studies import statistics
 from vaectl.studies.facts import environment
 from vaectl.studies.statistics import Interval, shown
+from vaectl.sweeps.axes import DRAW, Value
 from vaectl.sweeps.effects import Effect, Trend, effects, trends
-from vaectl.sweeps.plan import DRAW, Sweep, Value
+from vaectl.sweeps.plan import Sweep
 from vaectl.sweeps.run import Result
 from vaectl.sweeps.scores import Scores, best_of, scores_of, scores_until
 from vaectl.sweeps.search import Rung, rungs

@@ -1,0 +1,65 @@
+"""Names of the points of a sweep, which become names of runs."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from vaectl.base.section import flat
+from vaectl.config.schema import CHOICES, Config
+from vaectl.sweeps.axes import Value
+
+_LONGEST = 80
+"""The most characters of a label."""
+
+
+def labels(base: Config, experiments: Sequence[Config]) -> list[str]:
+    """Name each point by what differs from the base experiment: another axis renames nothing."""
+    old = dict(flat(base.model_dump(mode="json")))
+    found = []
+    for experiment in experiments:
+        new = dict(flat(experiment.model_dump(mode="json")))
+        changed = {key: value for key, value in new.items() if old.get(key) != value}
+        # with another plug come all of its settings; those that are its defaults say nothing
+        own = {
+            key: value
+            for key, value in changed.items()
+            if key in old or value != _default(experiment, key)
+        }
+        found.append("-".join(_part(key, value) for key, value in own.items()) or "base")
+    counts = Counter(found)
+    return [
+        label
+        if counts[label] == 1 and len(label) <= _LONGEST
+        else f"{label[:60]}-{_digest(settings)}"
+        for label, settings in zip(found, experiments, strict=True)
+    ]
+
+
+def _default(settings: Config, key: str) -> object:
+    kind, _, name = key.partition(".")
+    plug = getattr(settings, kind).chosen if kind in CHOICES else None
+    return getattr(type(plug)(), name.rpartition(".")[2], None) if plug is not None else None
+
+
+def _part(key: str, value: object) -> str:
+    written = f"{value:g}" if isinstance(value, float) else str(value).lower()
+    text = written if key.endswith(".name") else f"{short(key)}-{written}"
+    return re.sub(r"[^A-Za-z0-9._-]", "-", text)
+
+
+def short(key: str) -> str:
+    """Return the part of a key that names it among others: `learning_rate`, or `optimizer`."""
+    kind, _, name = key.rpartition(".")
+    return kind if name == "name" else name
+
+
+def told(values: Mapping[str, Value]) -> str:
+    """Write values and their keys."""
+    return ", ".join(f"{key} {value}" for key, value in values.items())
+
+
+def _digest(settings: Config) -> str:
+    return hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:8]

@@ -1,0 +1,65 @@
+"""Axes as options of the command line have them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from vaectl.base.errors import ConfigError
+from vaectl.config import reading
+from vaectl.sweeps.axes import DRAW
+
+
+def axes(texts: Sequence[str], draw: int | None = None) -> list[dict[str, object]]:
+    """Read axes as options have them; with `draw` they are one, of so many points.
+
+    Raises:
+        ConfigError: a text is no axis, or there is nothing to draw from.
+    """
+    found = [axis(text) for text in texts]
+    if draw is None:
+        return found
+    if not found:
+        raise ConfigError(
+            f"--draw {draw}: there are no ranges to draw from",
+            hint="for example --vary optimizer.learning_rate=1e-4:1e-2:log",
+        )
+    keys = Counter(key for each in found for key in each)
+    if twice := [key for key, count in keys.items() if count > 1]:
+        raise ConfigError(f"--vary: {twice[0]} comes twice", hint="give each key once")
+    return [{DRAW: draw, **{key: value for each in found for key, value in each.items()}}]
+
+
+def axis(text: str) -> dict[str, object]:
+    """Read an axis as an option has it.
+
+        KEY=VALUE,VALUE,...    KEY=LOW:HIGH:COUNT    KEY=LOW:HIGH:COUNT:log    KEY=LOW:HIGH:log
+
+    Raises:
+        ConfigError: it is nothing of that kind.
+    """
+    key, sign, given = (part.strip() for part in text.partition("="))
+    origin = f"--vary {text}"
+    if not sign or not key or not given:
+        raise ConfigError(
+            f"{origin}: not of the form KEY=VALUES",
+            hint="for example --vary model.code_size=2,5,20, or "
+            "--vary optimizer.learning_rate=1e-4:1e-2:5:log",
+        )
+    if given[0] in "[{":
+        return {key: reading.parse_value(given, origin)}
+    low, *others = given.split(":")
+    if not others:
+        return {key: reading.parse_value(f"[{given}]", origin)}
+    found: dict[str, object] = {"low": _number(low, origin), "high": _number(others[0], origin)}
+    for part in others[1:]:
+        if part in ("log", "linear"):
+            found["scale"] = part
+        else:
+            found["count"] = reading.parse_value(part, origin)
+    return {key: found}
+
+
+def _number(text: str, origin: str) -> object:
+    value = reading.parse_value(text, origin)
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
