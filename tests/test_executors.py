@@ -53,7 +53,7 @@ def pids(words: str) -> list[int]:
     return found
 
 
-def _kill_workers(*_: object) -> None:
+def kill_workers(*_: object) -> None:
     for process in multiprocessing.active_children():
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
@@ -91,7 +91,7 @@ def test_a_killed_worker_costs_nothing_and_results_are_those_of_this_process(
     settings = settings_of(**{"base.epochs": 20})  # so that it is killed long before the end
     local = run(settings, runs_dir=tmp_path, name="local")
     told: list[Event] = []
-    kill = times(1, Epoch, _kill_workers)
+    kill = times(1, Epoch, kill_workers)
 
     def watch(event: Event) -> None:
         told.append(event)
@@ -114,7 +114,7 @@ def test_a_member_that_ends_its_worker_every_time_is_named_and_the_others_go_on(
 ) -> None:
     def kill(event: Event) -> None:
         if isinstance(event, Started) and event.member == "adam-s0":
-            _kill_workers()
+            kill_workers()
 
     monkeypatch.setattr("vaectl.studies.engine.TRIES", 2)
     settings, one = settings_of(**{"base.epochs": 30}), executors.parse("processes:1")
@@ -139,7 +139,7 @@ def test_a_learning_rate_that_ends_its_worker_every_time_ends_no_search_without_
 ) -> None:
     def kill(event: Event) -> None:
         if isinstance(event, Started) and event.member == "adam-s1000 at 0.003":
-            _kill_workers()
+            kill_workers()
 
     monkeypatch.setattr("vaectl.studies.engine.TRIES", 1)
     tuning = {"tuning.learning_rates": [1e-3, 3e-3], "tuning.seeds": 1, "base.epochs": 300}

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.test_executors import kill_workers
 from vaectl import executors
 from vaectl.base.errors import ConfigError, DivergedError, RunError
 from vaectl.config import reading
+from vaectl.runs.metrics import Row
 from vaectl.studies.statistics import interval, intervals
 from vaectl.sweeps import effects, options, plan, publish, run, search
 from vaectl.sweeps.plan import Sweep
@@ -176,6 +178,25 @@ def test_the_points_with_most_memory_are_checked_and_not_all() -> None:
     assert {(e.model.mlp.hidden_size, e.model.code_size) for e in checked} == {(64, 3)}
 
 
+def test_values_of_any_kind_may_stand_beside_whole_numbers() -> None:
+    # the first value decides nothing
+    for values in ("100,null", "null,100"):
+        assert len(plan.largest(_sweep(f"optimizer.clip_norm={values}").points)) == 2
+    points = _sweep("optimizer.clip_norm=1,null", "model.hidden_size=8,64").points
+    assert {e.model.mlp.hidden_size for e in plan.largest(points)} == {64}
+
+
+def test_labels_depend_on_what_differs_alone() -> None:
+    keys = ("optimizer.weight_decay", "optimizer.clip_norm", "optimizer.bias_learning_rate_scale")
+    vary = [f"{key}={low},{low + 1}" for key, low in zip(keys, (0.25, 7.125, 3.0625), strict=True)]
+    vary.append("optimizer.adam.learning_rate=0.00123456,0.00234567")
+    first = _sweep(*vary)
+    assert any(len(point.label) > 60 for point in first.points)
+    other = _sweep(*vary, small=[*SMALL, "seed=7", "checkpoint.every=3"])
+    assert [point.label for point in other.points] == [point.label for point in first.points]
+    assert plan.differing(other, first) == []
+
+
 def test_trials_that_share_a_program_train_one_after_another() -> None:
     sweep = _sweep("optimizer.learning_rate=1e-3,1e-2", "model.code_size=2,3")
     groups = plan.programs(sweep.trials)
@@ -250,11 +271,9 @@ def test_a_sweep_in_which_nothing_trains_says_so(tmp_path: Path) -> None:
 def test_a_member_that_ends_its_worker_is_named_and_the_rest_has_a_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.test_executors import _kill_workers
-
     def kill(event: Event) -> None:
         if isinstance(event, Started) and event.member == "base-s0":
-            _kill_workers()
+            kill_workers()
 
     monkeypatch.setattr("vaectl.studies.engine.TRIES", 1)
     settings = _sweep("optimizer.learning_rate=1e-3,1e-2", seeds=1, small=[*SMALL, "epochs=300"])
@@ -303,6 +322,41 @@ def test_a_search_trains_few_points_to_the_end_and_these_to_the_same_bits(tmp_pa
     # a search and a sweep are never mixed
     with pytest.raises(ConfigError, match="other settings: search"):
         run.run(whole, runs_dir=tmp_path, name="s")
+
+
+def test_what_a_search_compares_does_not_depend_on_what_came_later() -> None:
+    rows = [
+        Row(epoch, epoch, split, {"elbo": -100.0 + epoch}, 1.0)
+        for epoch in range(1, 9)
+        for split in ("train", "validation")
+    ]
+    assert search.until(rows, "", "elbo", 2) == search.until(rows, "diverged", "elbo", 2) == -98
+    assert search.until(rows, "diverged", "elbo", 9) == -math.inf
+    assert search.until(rows, "", "elbo", 9) == -92
+    assert search.until([], "diverged", "elbo", 1) == -math.inf
+
+
+def test_a_search_goes_on_without_a_point_that_ends_its_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(event: Event) -> None:
+        if isinstance(event, Started) and event.member == lost:
+            kill_workers()
+
+    monkeypatch.setattr("vaectl.studies.engine.TRIES", 1)
+    axes = options.axes(["optimizer.learning_rate=1e-4:1e-1:log"], 3)
+    settings = plan.load(
+        assignments=[*SMALL, "epochs=200"],
+        more=axes,
+        options={"seeds": 1, "importance_samples": 2, "search": {"comparisons": 2}},
+    )
+    lost = settings.trials[0].run_name
+    one = executors.parse("processes:1")
+    result = run.run(settings, runs_dir=tmp_path, name="s", executor=one, watch=kill)
+    assert [trial.run_name for trial in result.paused] != []
+    assert len(result.trials) == 1
+    with pytest.raises(RunError, match="its worker ended"):
+        result.check()
 
 
 def test_a_search_compares_at_growing_epochs() -> None:
@@ -401,6 +455,25 @@ def test_trends_of_drawn_keys_are_rank_correlations() -> None:
     assert low < 0 < high
 
 
+def test_trends_of_drawn_keys_leave_out_what_a_grid_adds() -> None:
+    vary = ["optimizer.learning_rate=1e-4:1e-1:log"]
+    sweep = plan.load(
+        assignments=SMALL,
+        more=[*options.axes(vary, 16), *options.axes(["model.activation=relu,tanh"])],
+        options={"seeds": 2},
+    )
+    rates = np.log(_values(sweep, "optimizer.learning_rate"))
+    tanh = np.array([value == "tanh" for value in _values(sweep, "model.activation")])
+    scores = (rates - 100 * tanh)[:, None] + np.array([0.0, 30.0])
+    (trend,) = effects.trends(sweep, scores)
+    assert trend.points == 16
+    assert trend.correlation is not None
+    assert trend.correlation.mean == pytest.approx(1)
+    # without any difference there is none
+    (trend,) = effects.trends(sweep, np.zeros_like(scores))
+    assert trend.correlation is None
+
+
 def test_intervals_of_many_rows_are_those_of_each() -> None:
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(250, 4))
@@ -455,6 +528,21 @@ def test_the_command_leaves_a_table_figures_and_a_page(vaectl: Vaectl, tmp_path:
     assert Path(sampled.out.splitlines()[-1]).exists()
     vaectl("runs", "rm", "s", "--yes")
     assert not path.exists()
+
+
+def test_options_that_contradict_each_other_are_refused(vaectl: Vaectl, tmp_path: Path) -> None:
+    vary = ("--vary", "optimizer.learning_rate=1e-4:1e-2:log")
+    answer = vaectl("sweep", *vary, "--draw", 3, "--optimize", 4)
+    assert answer.code == 2
+    assert "leave out one" in answer.err
+    # the file's settings of a search stay
+    file = tmp_path / "s.yaml"
+    file.write_text("search: {ratio: 4}\nvary: {epochs: [1]}\n")
+    more = options.axes([vary[1]], 8)
+    file.write_text("search: {ratio: 4.0}\nvary:\n- model.hidden_size: [8, 9]\n")
+    found = plan.load(file, more=more, searching=True)
+    assert found.search is not None
+    assert found.search.ratio == 4
 
 
 def test_a_sweep_without_anything_to_vary_says_what_to_write(vaectl: Vaectl) -> None:

@@ -1,10 +1,12 @@
 """`vaectl sweep`."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from vaectl.base.errors import ConfigError
 from vaectl.base.terminal import say, show
 from vaectl.cli import plugs
 from vaectl.cli.app import PLACE, TRAIN, AsJson, Debug, Quiet, RunsDir, app
@@ -108,23 +110,29 @@ def sweep(
     """
     from vaectl.sweeps import options, plan
 
+    if draw is not None and optimize is not None:
+        raise ConfigError(
+            f"--draw {draw} and --optimize {optimize}: both say how many points are drawn",
+            hint="leave out one of them",
+        )
     sinks, executor = plugs.sinks_of(log), plugs.executor_of(executor_)
     settings = plan.load(
         file,
         assignments=assignments or (),
+        searching=optimize is not None,
         more=options.axes(vary or (), draw if optimize is None else optimize),
         options={
             "seeds": 1 if optimize and seeds is None else seeds,
             "base.epochs": epochs,
-            "search": {} if optimize else None,
         },
     )
     from vaectl.cli import progress, tables
     from vaectl.sweeps import publish, run
+    from vaectl.sweeps.estimate import told
 
     with progress.watching(quiet=quiet) as watch:
         if plan_only:
-            text = run.planned(settings, device_kind=device.value, executor=executor, watch=watch)
+            left = run.planned(settings, device_kind=device.value, executor=executor, watch=watch)
         else:
             result = run.run(
                 settings,
@@ -139,7 +147,7 @@ def sweep(
             )
             summary = publish.publish(result, watch)
     if plan_only:
-        show(text)
+        show(json.dumps(left._asdict()) if as_json else told(settings, left))
         return
     if as_json:
         show(summary.model_dump_json())

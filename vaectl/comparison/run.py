@@ -98,6 +98,8 @@ class _Comparing(Study):
         rates = [settings.optimizer.chosen.learning_rate]
         if self.settings.tuning:
             scores = yield from self._tuned(engine, label, settings, self.settings.tuning)
+            if scores is None:
+                return
             rates = plan.best_rate(scores)
         if not rates:  # no learning rate trains
             self._plan(engine, -len(self.settings.seeds))
@@ -105,8 +107,12 @@ class _Comparing(Study):
 
     def _tuned(
         self, engine: Engine, label: str, settings: Config, tuning: plan.Tuning
-    ) -> Generator[list[Trial], None, dict[float, float]]:
-        """Try learning rates until the best of them lies between two others; return all scores."""
+    ) -> Generator[list[Trial], None, dict[float, float] | None]:
+        """Try learning rates until the best of them lies between two others.
+
+        Returns:
+            The score of each; None if a trial was given up.
+        """
         rates = first = tuning.rates(settings.optimizer.chosen.learning_rate)
         tried: list[Trial] = []
         while True:
@@ -114,6 +120,8 @@ class _Comparing(Study):
             known = all(map(engine.is_done, added))
             yield added
             tried += added
+            if any(trial in engine.lost for trial in tried):
+                return None
             scores = plan.scores([engine.ended(trial).outcome for trial in tried])
             wanted = tuning.grown(scores)
             rates = wanted[: tuning.growth - (len(scores) - len(first))]

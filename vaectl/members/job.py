@@ -19,6 +19,7 @@ from vaectl import experiment
 from vaectl.base.errors import DivergedError, RunError, VaectlError
 from vaectl.base.files import Folder
 from vaectl.config.schema import Config
+from vaectl.evaluation.means import Images
 from vaectl.experiment import Task
 from vaectl.members import places
 from vaectl.runs import environment, metrics
@@ -87,10 +88,35 @@ def train(
         RunError: something cannot be written.
     """
     task = task._replace(settings=job[0].settings)
-    program, (images, validation) = task.program, task.images()
+    splits = task.images()
+    how, _ = population.strategy(task.device, splits[0])
+    # what goes on takes turns on any device, so that one state at a time is restored
+    alone = [each for each in job if how == "in turn" or _is_there(each, folder)]
+    for each in alone:
+        yield from _train([each], "in turn", task, splits, folder, stopping)
+    if together := [each for each in job if each not in alone]:
+        yield from _train(together, how, task, splits, folder, stopping)
+
+
+def _is_there(wanted: Wanted, folder: Folder) -> bool:
+    try:
+        return wanted.run is not None and folder.kind(wanted.run) is not None
+    except OSError as error:
+        raise places.unwritable(error) from None
+
+
+def _train(
+    job: Job,
+    how: population.Strategy,
+    task: Task,
+    splits: tuple[Images, Images],
+    folder: Folder,
+    stopping: Callable[[], bool],
+) -> Generator[Event | Done, None, None]:
+    """Train members in turn or together; see `train`."""
+    program, (images, validation) = task.program, splits
     until = job[0].until or program.epochs
     last = until * program.steps_per_epoch
-    how, _ = population.strategy(task.device, images)
     starts = jax.device_put([Member.of(each.settings) for each in job], task.device)
     with quiet_orbax(), ExitStack() as running:
         tracks = [_Track(each, task, folder, running.enter_context(ExitStack())) for each in job]
@@ -200,8 +226,8 @@ class _Track:
         files = {}
         if self._recorder and not paused:
             files = places.small_files(self._recorder.rundir)
-        if not paused:
-            yield Stopped(self.wanted.name, "failed" if error else "finished", error)
+        ended: Status = "failed" if error else "finished"
+        yield Stopped(self.wanted.name, "interrupted" if paused else ended, error)
         yield Done(self.wanted.name, self._rows, error, files, paused)
 
     def _take_up(self, name: str) -> tuple[Recorder, Saved | None] | None:

@@ -17,13 +17,15 @@ from vaectl.studies import trial_runs
 from vaectl.studies.ended import Ended
 from vaectl.studies.ledger import Ledger
 from vaectl.studies.trial import Trial, alike
-from vaectl.training.events import Note, Phase, Planned, Stopped, Warned
+from vaectl.training.events import Note, Phase, Planned, Started, Stopped, Warned
 
 TRIES = 3
-"""How often a member is trained whose worker ends."""
+"""How often a member is trained whose worker ends before it has saved anything new."""
 
 Steps = Iterator[list[Trial]]
-"""Trials of one part of a study; each list is wanted when all before it have ended or paused."""
+"""Trials of one part of a study; each list is wanted when all before it have ended or paused.
+
+Some of them may have been given up: see `Engine.lost`."""
 
 
 @final
@@ -47,6 +49,8 @@ class Engine:
         self.paused: dict[Trial, Sequence[Row]] = {}
         """Trials that have paused, and their metrics so far."""
         self._tries: defaultdict[Trial, int] = defaultdict(int)
+        self._begun: dict[Trial, int] = {}
+        """The step at which each trial began the last time."""
         self._members = self._epochs = 0
 
     def key(self, trial: Trial) -> str:
@@ -126,17 +130,17 @@ class Engine:
                         part.training.remove(trial)
                         if self._is_tried_again(trial, why):
                             part.missing.append(trial)
-                        else:
-                            part.stuck = True
                 case None:
                     pass
                 case _:
+                    if isinstance(message, Started):
+                        self._note_start(training[message.member][1], message.step)
                     self.watch(message)
 
     def _has_work(self, part: _Part) -> bool:
         """Tell whether a part has trials to train; if it waits for none, ask it for more."""
         while not part.missing and not part.training and not part.over:
-            wanted = None if part.stuck else next(part.steps, None)
+            wanted = next(part.steps, None)
             if wanted is None:
                 part.over = True
                 return False
@@ -154,6 +158,12 @@ class Engine:
         if pool.most > 1:
             self.watch(Phase(f"{chosen[0].label}: {len(chosen)} member{'s' * (len(chosen) > 1)}"))
         pool.submit([_wanted(trial) for trial in chosen])
+
+    def _note_start(self, trial: Trial, step: int) -> None:
+        """Count tries anew for a trial that has saved more than when it was begun last."""
+        if step > self._begun.get(trial, 0):
+            self._tries[trial] = 0
+        self._begun[trial] = step
 
     def _is_tried_again(self, trial: Trial, why: str) -> bool:
         """Tell whether a trial whose worker ended is trained again."""
@@ -263,7 +273,5 @@ class _Part:
         """Those to train."""
         self.training: set[Trial] = set()
         """Those under way."""
-        self.stuck = False
-        """True if a trial that it waits for was given up: it cannot go on."""
         self.over = False
         """True if nothing of it is left to train."""

@@ -46,6 +46,7 @@ def load(
     options: Mapping[str, object] | None = None,
     without: Sequence[str] = (),
     more: Mapping[str, Sequence[object]] = MappingProxyType({}),
+    missing: Mapping[str, object] = MappingProxyType({}),
     takes_experiments: bool = False,
 ) -> Study:
     """Read a study (or the default), apply overrides, validate everything once.
@@ -59,6 +60,7 @@ def load(
         options: dotted key of the study to value; None: not given.
         without: keys of the file that an option makes void.
         more: items to add to the lists under some keys.
+        missing: values of keys that the file leaves out, or has null for.
         takes_experiments: whether the file may be one experiment, which is then the base.
 
     Raises:
@@ -97,6 +99,9 @@ def load(
         values["base"] = base.model_dump()
     for key in without:
         values.pop(key, None)
+    for key, value in missing.items():
+        if values.get(key) is None:
+            values[key] = value
     for key, items in more.items():
         there = values.get(key, [])
         listed = (
@@ -127,11 +132,13 @@ def differing(new: Section, old: Section, free: Sequence[str]) -> list[str]:
         old: the study that is there.
         free: keys that may differ.
     """
+    # numbers do not depend on them
+    free = [*free, "base.seed", "base.data.memory_gb"]
     here, there = (
         {
             key: value
             for key, value in flat(one.model_dump())
-            if key not in {*free, "base.seed"} and not key.startswith("base.checkpoint.")
+            if key not in free and not key.startswith("base.checkpoint.")
         }
         for one in (new, old)
     )

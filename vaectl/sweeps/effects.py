@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -19,6 +19,9 @@ from vaectl.sweeps.scores import Scores
 MOST_DIVERGED = 0.5
 """A value at which more than this share of trials diverged has no effect: too little is left."""
 RESAMPLES = 2_000
+
+
+Cells = Float[np.ndarray, "levels cells seeds"]
 
 
 class Level(BaseModel):
@@ -54,15 +57,11 @@ class Trend(BaseModel):
 
     key: str
     correlation: Interval | None
-    """Spearman's rank correlation with the mean score over points that trained; None if there are
-    fewer than four. Its interval is a bootstrap over points."""
+    """Spearman's rank correlation with the mean score over all else, of drawn points that trained;
+    None if there are fewer than four, or all scores are equal. Its interval is a bootstrap over
+    drawn points."""
     points: int
-
-
-class _Cells(NamedTuple):
-    """The scores of an axis's values in the cells that the other axes and the seeds make."""
-
-    scores: Float[np.ndarray, "levels cells seeds"]
+    """The number of drawn points."""
 
 
 def effects(settings: Sweep, scores: Scores) -> list[Effect]:
@@ -83,7 +82,7 @@ def effects(settings: Sweep, scores: Scores) -> list[Effect]:
 
 
 def _effect(settings: Sweep, axis: int, keys: Sequence[str], scores: Scores) -> Effect:
-    cells = _cells(settings.points, axis, scores).scores
+    cells = _cells(settings.points, axis, scores)
     counts = cells.reshape(len(cells), -1)
     diverged = np.isneginf(counts).sum(axis=1)
     alive = (~np.isfinite(counts)).mean(axis=1) <= MOST_DIVERGED
@@ -93,7 +92,7 @@ def _effect(settings: Sweep, axis: int, keys: Sequence[str], scores: Scores) -> 
     centred = np.where(whole, cells, np.nan)
     if whole.any():
         centred = centred - np.where(whole, cells[alive].mean(axis=0), np.nan)
-    named = [_values(settings.points, axis, level, keys) for level in range(len(cells))]
+    named = [{key: values[key] for key in keys} for values in _values(settings.points, axis)]
     levels = [
         Level(
             values=values,
@@ -108,21 +107,23 @@ def _effect(settings: Sweep, axis: int, keys: Sequence[str], scores: Scores) -> 
     return Effect(keys=list(keys), levels=levels, spread=spread, cells=int(whole.sum()))
 
 
-def _cells(points: Sequence[Point], axis: int, scores: Scores) -> _Cells:
+def _cells(points: Sequence[Point], axis: int, scores: Scores) -> Cells:
+    """Arrange scores by the level of an axis, the combination of the others, and the seed."""
     levels = 1 + max(point.levels[axis] for point in points)
     others = [point.levels[:axis] + point.levels[axis + 1 :] for point in points]
     places = {other: place for place, other in enumerate(dict.fromkeys(others))}
     found = np.full((levels, len(places), scores.shape[1]), np.nan)
     for point, other, row in zip(points, others, scores, strict=True):
         found[point.levels[axis], places[other]] = row
-    return _Cells(found)
+    return found
 
 
-def _values(
-    points: Sequence[Point], axis: int, level: int, keys: Sequence[str]
-) -> dict[str, Value]:
-    point = next(point for point in points if point.levels[axis] == level)
-    return {key: point.values[key] for key in keys}
+def _values(points: Sequence[Point], axis: int) -> list[dict[str, Value]]:
+    """Return the values at each level of an axis, and those of other axes beside them."""
+    firsts: dict[int, Point] = {}
+    for point in points:
+        firsts.setdefault(point.levels[axis], point)
+    return [firsts[level].values for level in range(len(firsts))]
 
 
 def _over_seeds(centred: Float[np.ndarray, "cells seeds"]) -> Interval | None:
@@ -137,23 +138,32 @@ def _over_seeds(centred: Float[np.ndarray, "cells seeds"]) -> Interval | None:
 
 
 def trends(settings: Sweep, scores: Scores) -> list[Trend]:
-    """Compute the rank correlation of the score with each drawn number, the strongest first."""
-    means = scores.mean(axis=1)
+    """Compute the rank correlation of the score with each drawn number, the strongest first.
+
+    The score of a drawn point is the mean over all else, of the differences from the mean of each
+    combination of the other axes' values and a seed.
+    """
     found = []
-    for axis, keys in zip(settings.vary, settings.axes, strict=True):
+    for number, axis in enumerate(settings.vary):
         if DRAW not in axis:
             continue
-        for key in keys:
-            values = [point.values[key] for point in settings.points]
+        cells = _cells(settings.points, number, scores)
+        finite = np.isfinite(cells)
+        centred = np.where(finite, cells, 0.0)
+        counts = finite.sum(axis=0)
+        centred = np.where(finite, centred - centred.sum(axis=0) / np.maximum(counts, 1), 0.0)
+        known = finite.any(axis=(1, 2))
+        means = centred.sum(axis=(1, 2)) / np.maximum(finite.sum(axis=(1, 2)), 1)
+        for key in settings.axes[number]:
+            values = [each[key] for each in _values(settings.points, number)]
             if all(isinstance(value, int | float) for value in values):
-                found.append(_trend(key, np.array(values, np.float64), means))
+                numbers = np.array(values, np.float64)
+                found.append(_trend(key, numbers[known], means[known]))
     return sorted(found, key=lambda t: -abs(t.correlation.mean) if t.correlation else 0.0)
 
 
-def _trend(key: str, values: Any, means: Any) -> Trend:
-    known = np.isfinite(means)
-    x, y = values[known], means[known]
-    if len(x) < 4 or len({*x}) < 2:
+def _trend(key: str, x: Any, y: Any) -> Trend:
+    if len(x) < 4 or len({*x}) < 2 or len({*y}) < 2:
         return Trend(key=key, correlation=None, points=len(x))
     rng = np.random.default_rng(0)  # the same scores give the same interval
     resampled = []
@@ -167,5 +177,4 @@ def _trend(key: str, values: Any, means: Any) -> Trend:
 
 
 def _spearman(x: Any, y: Any) -> float:
-    a, b = stats.rankdata(x), stats.rankdata(y)
-    return float(np.corrcoef(a, b)[0, 1])
+    return float(np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1])

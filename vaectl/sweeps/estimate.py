@@ -79,6 +79,8 @@ def _pace(task: Task) -> tuple[float, float, float]:
         for number, event in enumerate(events):
             if isinstance(event, Chunk):
                 of_epoch = event.seconds * program.steps_per_epoch / event.beyond
+                if number and event.seconds >= MOMENT:
+                    break
                 continue
             of_epoch = event.train_seconds + event.validation_seconds
             trained += of_epoch
@@ -104,6 +106,8 @@ def told(settings: Sweep, left: Estimate | None) -> str:
     if left is None:
         return f"{first}; all of them are done"
     done = f"{members - left.members} of them are done; the others: " * (members > left.members)
+    if settings.search:  # what has paused counts as well
+        done = "from the beginning: "
     return (
         f"{first}\n{done}{left.epochs:,} epochs, {_plural(left.programs, 'program')} to compile; "
         f"about {_span(left.seconds)} in turn here, {size_of(left.disk)} of checkpoints"

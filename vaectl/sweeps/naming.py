@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -28,13 +29,12 @@ def labels(base: Config, experiments: Sequence[Config]) -> list[str]:
             for key, value in changed.items()
             if key in old or value != _default(experiment, key)
         }
-        found.append("-".join(_part(key, value) for key, value in own.items()) or "base")
-    counts = Counter(found)
+        found.append(own)
+    labels = ["-".join(_part(key, value) for key, value in own.items()) or "base" for own in found]
+    counts = Counter(labels)
     return [
-        label
-        if counts[label] == 1 and len(label) <= _LONGEST
-        else f"{label[:60]}-{_digest(settings)}"
-        for label, settings in zip(found, experiments, strict=True)
+        label if counts[label] == 1 and len(label) <= _LONGEST else f"{label[:60]}-{_digest(own)}"
+        for label, own in zip(labels, found, strict=True)
     ]
 
 
@@ -61,5 +61,5 @@ def told(values: Mapping[str, Value]) -> str:
     return ", ".join(f"{key} {value}" for key, value in values.items())
 
 
-def _digest(settings: Config) -> str:
-    return hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:8]
+def _digest(own: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]

@@ -167,18 +167,21 @@ def largest(points: Sequence[Point]) -> list[Config]:
 
     Memory grows with every whole number of an experiment, and depends on its names.
     """
-    found: dict[Config, None] = {}
+    whole = [key for key in points[0].values if all(type(p.values[key]) is int for p in points)]
     kinds: dict[str, list[Point]] = {}
     for point in points:
-        named = {k: v for k, v in point.values.items() if isinstance(v, str | bool)}
-        kinds.setdefault(repr(sorted(named.items())), []).append(point)
+        others = {
+            key: value
+            for key, value in point.values.items()
+            if key not in whole and type(value) is not float
+        }
+        kinds.setdefault(repr(others), []).append(point)
+    found: dict[Config, None] = {}
     for group in kinds.values():
-        keys = [key for key, value in group[0].values.items() if isinstance(value, int)]
-        numbers = [[float(p.values[key]) for key in keys] for p in group]  # type: ignore[arg-type]
-        for column in range(len(keys)):
-            best = max(range(len(group)), key=lambda i: (numbers[i][column], sum(numbers[i])))
-            found[group[best].settings] = None
-        if not keys:
+        for key in whole:
+            sizes = [[p.values[key], sum(p.values[k] for k in whole)] for p in group]  # type: ignore[misc]
+            found[group[max(range(len(group)), key=sizes.__getitem__)].settings] = None
+        if not whole:
             found[group[0].settings] = None
     return list(found)
 
@@ -188,6 +191,7 @@ def load(
     *,
     assignments: Sequence[str] = (),
     more: Sequence[Mapping[str, object]] = (),
+    searching: bool = False,
     options: Mapping[str, object] | None = None,
 ) -> Sweep:
     """Read a sweep, apply overrides, validate everything once.
@@ -197,6 +201,7 @@ def load(
             experiment.
         assignments: `dotted.key=value` for the base experiment.
         more: more axes of `vary`.
+        searching: whether it is a search, by the file's settings of one or the default ones.
         options: dotted key of the sweep to value; None: not given.
 
     Raises:
@@ -210,6 +215,7 @@ def load(
         assignments=assignments,
         options=options,
         more={"vary": list(more)} if more else {},
+        missing={"search": {}} if searching else {},
         takes_experiments=True,
     )
     _ = settings.points  # each must be an experiment

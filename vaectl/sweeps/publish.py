@@ -89,7 +89,7 @@ def _named(values: dict[str, object]) -> str:
 
 
 def table(result: Result) -> str:
-    """Return a row for each trial that ended: its values, its seed, and what it came to."""
+    """Return a row for each trial that ended or paused: values, seed, and what it came to."""
     values = {point.label: point.values for point in result.settings.points}
     keys = result.settings.keys
     quantity = result.settings.base.objective.chosen.best
@@ -116,6 +116,13 @@ def table(result: Result) -> str:
                 *(round(out.train_seconds, 3), trial.run_name),
             ]
         )
+    for trial, rows in result.paused.items():
+        top = max(rows[1::2], key=lambda row: row.terms[quantity])
+        seconds = round(sum(row.seconds for row in rows[::2]), 3)
+        numbers = (top.terms[quantity], top.epoch, len(rows) // 2, seconds)
+        mine = values[trial.label]
+        seed = trial.settings.seed
+        writer.writerow([*(mine[k] for k in keys), seed, "paused", *numbers, trial.run_name])
     return text.getvalue()
 
 

@@ -18,7 +18,7 @@ from vaectl.studies.engine import Engine, Steps
 from vaectl.studies.run import Finished, Study
 from vaectl.studies.trial import Trial
 from vaectl.sweeps import plan
-from vaectl.sweeps.estimate import estimate, told
+from vaectl.sweeps.estimate import Estimate, estimate, told
 from vaectl.sweeps.plan import Sweep
 from vaectl.sweeps.scores import best_of, scores_of
 from vaectl.sweeps.search import epochs_of as search_epochs
@@ -99,8 +99,8 @@ def planned(
     device_kind: DeviceKind = "auto",
     executor: Executor | None = None,
     watch: Watch = ignore,
-) -> str:
-    """Say what a sweep would take, if nothing of it were done; see `vaectl.sweeps.estimate`.
+) -> Estimate:
+    """Estimate what a sweep takes, if nothing of it is done.
 
     Raises:
         ConfigError: no such device, or a point needs more memory than there is.
@@ -110,7 +110,7 @@ def planned(
     watch(Phase("training for a moment, to tell the time"))
     trials, search = settings.trials, settings.search
     epochs = search_epochs(settings, search) if search else plan.epochs(trials)
-    return told(settings, estimate(trials, task, epochs))
+    return estimate(trials, task, epochs)
 
 
 @final

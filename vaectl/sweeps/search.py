@@ -3,8 +3,8 @@
     epochs of comparison i of n = E / r^(n - i)         points that go on to i + 1 = ceil(N / r^i)
 
 for E epochs, N points and the ratio r. A point that does not go on is paused, not thrown away: its
-run has its checkpoints, and goes on if a search with other settings wants it. Jamieson & Talwalkar
-2016; Li et al. 2018 (Hyperband's inner loop).
+run has its checkpoints, and goes on if the same search gets more points or seeds, and then wants
+it. Jamieson & Talwalkar 2016; Li et al. 2018 (Hyperband's inner loop).
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ def _score(point: Point, settings: Sweep, engine: Engine, epoch: int) -> float:
 
 
 def until(rows: Sequence[Row], error: str, quantity: str, epoch: int) -> float:
-    """Return the best validation score of the first epochs; -inf for a trial that diverged."""
-    known = [row.terms[quantity] for row in rows[1::2] if row.epoch <= epoch]
-    return max(known, default=-math.inf) if not error else -math.inf
+    """Return the best validation score of the first epochs; -inf for one that diverged in them."""
+    if error and len(rows) // 2 < epoch:
+        return -math.inf
+    return max((row.terms[quantity] for row in rows[1::2] if row.epoch <= epoch), default=-math.inf)
