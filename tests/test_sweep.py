@@ -537,7 +537,6 @@ def test_options_that_contradict_each_other_are_refused(vaectl: Vaectl, tmp_path
     assert "leave out one" in answer.err
     # the file's settings of a search stay
     file = tmp_path / "s.yaml"
-    file.write_text("search: {ratio: 4}\nvary: {epochs: [1]}\n")
     more = options.axes([vary[1]], 8)
     file.write_text("search: {ratio: 4.0}\nvary:\n- model.hidden_size: [8, 9]\n")
     found = plan.load(file, more=more, searching=True)
