@@ -229,6 +229,7 @@ def test_likelihoods_are_those_of_each_image(count: int, rng: np.random.Generato
     np.testing.assert_allclose(found.mu, mu, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found.kl, kl.sum(axis=1), rtol=1e-4)
     np.testing.assert_allclose(found.kl_by_dimension, kl.mean(axis=0), rtol=1e-4)
+    assert found.kl_by_dimension.dtype == np.float64  # sums of many images stay exact
     log_prob, _, log_prob_of_weights, ratio = each
     np.testing.assert_allclose(found.nll, -log_prob.mean(axis=0), rtol=1e-4)
     weights = np.exp(log_prob_of_weights + ratio)
