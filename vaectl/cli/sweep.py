@@ -30,8 +30,8 @@ def sweep(
         list[str] | None,
         typer.Option(
             metavar="KEY=VALUES",
-            help="Values of a key: 2,5,20 or LOW:HIGH:COUNT, or LOW:HIGH:COUNT:log; repeatable, "
-            "every combination is trained.",
+            help="Values of a key: 2,5,20 or LOW:HIGH:COUNT, or LOW:HIGH:COUNT:log; with --draw or "
+            "--optimize LOW:HIGH or LOW:HIGH:log. Repeatable: every combination is trained.",
             show_default=False,
             rich_help_panel=WHAT,
         ),
@@ -57,7 +57,8 @@ def sweep(
         ),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(help="Number of seeds of each point.", rich_help_panel=WHAT)
+        int | None,
+        typer.Option(help="Number of seeds of each point; 3 if left out.", rich_help_panel=WHAT),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Passes over the data.", rich_help_panel=WHAT)

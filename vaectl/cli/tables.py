@@ -272,7 +272,7 @@ def show_comparison(c: Comparison) -> None:
         higher = f"; higher at {pair.probability:.0%} of seeds" if pair.difference else ""
         show(f"{pair.a} - {pair.b}: {found}{higher}")
     if c.places > 1:
-        show(f"trained on {c.places} different devices or versions: times do not compare")
+        show(f"trained with {c.places} sets of devices, threads and versions: times do not compare")
     for trial in c.diverged:
         show(f"diverged: {trial}")
     show(c.verdict)
@@ -286,7 +286,8 @@ def show_sweep(s: Sweep) -> None:
 
     seeds, brackets = len(s.seeds), f" [{s.intervals}]" if len(s.seeds) > 1 else ""
     show(
-        f"{s.name}: {s.points:,} points, {seeds} seed{'s' * (seeds > 1)}, {s.trials:,} trials; "
+        f"{s.name}: {s.points:,} points, {seeds} seed{'s' * (seeds > 1)}, {s.trials:,} "
+        f"trial{'s' * (s.trials != 1)}{' to the end' if s.search else ''}; "
         f"nats per image{brackets}"
     )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -316,7 +317,7 @@ def show_sweep(s: Sweep) -> None:
     for trend in s.trends:
         show(f"{trend.key}: rank correlation with the score {shown(trend.correlation)}")
     if s.places > 1:
-        show(f"trained on {s.places} different devices or versions: times do not compare")
+        show(f"trained with {s.places} sets of devices, threads and versions: times do not compare")
     for trial in s.diverged:
         show(f"diverged: {trial}")
     show(s.verdict)

@@ -25,10 +25,8 @@ MOST_ROWS = 12
 COLOURS = "cividis"
 """A map of scores to colours that reads alike for colour-blind people, and in grey."""
 
-_FEW = 12
-"""Up to so many different values a line joins their means."""
 _BINS, _LEAST = 8, 5
-"""The most parts of a range whose medians a line joins, and the fewest trials of one."""
+"""The most parts of a range whose medians a line joins, and the fewest values of one."""
 _TICKS = 6
 _APART = 0.05
 """The least distance of ticks, as a share of the axis."""
@@ -96,7 +94,8 @@ class Scale(NamedTuple):
             axes.set_xscale("log")
             axes.set_xlim(few[0] / margin, few[-1] * margin)
             axes.xaxis.set_minor_locator(NullLocator())
-        if len(few) <= _TICKS:
+        gaps = np.diff(np.unique(self.even))
+        if len(few) <= _TICKS and (len(few) < 2 or gaps.min() > 0.1 * gaps.sum()):
             axes.set_xticks(few, [f"{value:g}" for value in few])
         elif self.logarithmic:
             wide = few[-1] >= 1000 * few[0]
@@ -152,6 +151,7 @@ def effects(
 
 def responses(
     columns: Mapping[str, Sequence[Any]],
+    drawn: Sequence[str],
     scores: Float[np.ndarray, "points seeds"],
     quantity: str,
     *,
@@ -159,12 +159,13 @@ def responses(
     facts: str = "",
     style: Style = DEFAULT,
 ) -> Figure:
-    """Plot the score of each trial by each key, and the mean, or the median of parts of a range.
+    """Plot the score of each trial by each key, and means, or medians of parts of a drawn range.
 
     Crosses on the axis mark trials that diverged.
 
     Args:
-        columns: each point's value of each key.
+        columns: each point's value of each key, or of keys that go together.
+        drawn: those whose values were drawn from a range.
         scores: the score of each point and seed: -inf for one that diverged, NaN without a result.
         quantity: the name of the score.
         title: the heading.
@@ -205,7 +206,7 @@ def responses(
                 clip_on=False,
             )
             cross.set_in_layout(False)
-            line = _line(scale, x[alive], y[alive])
+            line = (_medians if key in drawn and not scale.names else _means)(x[alive], y[alive])
             bars: dict[str, Any] = (
                 {"ls": "", "marker": "_", "ms": 2.5 * style.theme.font} if scale.names else {}
             )
@@ -329,14 +330,16 @@ def _heights(
     return heights, ticks
 
 
-def _line(scale: Scale, x: Any, y: Any) -> tuple[Any, Any]:
-    """Return the mean at each value, or the median of parts with equally many points."""
+def _means(x: Any, y: Any) -> tuple[Any, Any]:
+    """Return the mean at each value."""
     places = np.unique(x)
-    if scale.names or len(places) <= _FEW:
-        return places, np.array([y[x == place].mean() for place in places])
-    order = np.argsort(x)
-    bins = max(min(_BINS, len(order) // _LEAST), 1)
-    parts = [part for part in np.array_split(order, bins) if len(part)]
+    return places, np.array([y[x == place].mean() for place in places])
+
+
+def _medians(x: Any, y: Any) -> tuple[Any, Any]:
+    """Return medians of parts of a range with equally many values; of few values none."""
+    count = min(_BINS, len(np.unique(x)) // _LEAST)
+    parts = np.array_split(np.argsort(x, kind="stable"), count) if count > 1 else []
     return (
         np.array([np.median(x[part]) for part in parts]),
         np.array([np.median(y[part]) for part in parts]),

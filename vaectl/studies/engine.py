@@ -156,7 +156,8 @@ class Engine:
         for trial in chosen:
             self._tell_why(trial)
         if pool.most > 1:
-            self.watch(Phase(f"{chosen[0].label}: {len(chosen)} member{'s' * (len(chosen) > 1)}"))
+            more = f" and {len(chosen) - 1} more" * (len(chosen) > 1)
+            self.watch(Phase(f"training {chosen[0].run_name}{more}"))
         pool.submit([_wanted(trial) for trial in chosen])
 
     def _note_start(self, trial: Trial, step: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +17,8 @@ from vaectl.config import reading
 from vaectl.config.schema import Config
 
 MOST_SEEDS = 200
+COMMANDS = {"comparison": "compare-optimizers", "sweep": "sweep"}
+"""The command of each kind of study."""
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Study = TypeVar("Study", bound=Section)
@@ -71,7 +74,8 @@ def load(
     found = reading.study_of(values)
     if file is not None and found and not {*values} <= {*model.model_fields} and found != kind:
         raise ConfigError(
-            f"{file}: this is a {found}, not a {kind}", hint=f"give the file of a {kind}"
+            f"{file}: this is a {found}, not a {kind}",
+            hint=f"vaectl {COMMANDS[found]} {shlex.quote(str(file))}",
         )
     if file is not None and not found and {*Config.model_fields} & {*values}:
         if not takes_experiments:

@@ -33,9 +33,15 @@ class Range(Section):
     @model_validator(mode="after")
     def _ordered(self) -> Range:
         if not self.low < self.high:
-            raise conflict(f"low is {self.low:g}, high is {self.high:g}: low must be below high")
+            raise conflict(
+                f"low is {self.low:g}, high is {self.high:g}: low must be below high",
+                hint="exchange them",
+            )
         if self.scale == "log" and self.low <= 0:
-            raise conflict(f"low is {self.low:g}: a range of scale log must be above 0")
+            raise conflict(
+                f"low is {self.low:g}: a range of scale log must be above 0",
+                hint="a small number above 0, or scale linear",
+            )
         return self
 
     def at(self, share: float) -> float:
@@ -96,12 +102,20 @@ def check(axis: Mapping[str, Any]) -> None:
     if DRAW in axis:
         if not isinstance(axis[DRAW], int):
             raise conflict(f"{DRAW}: should be the number of points to draw")
+        if not any(isinstance(axis[key], Range) for key in keys):
+            raise conflict(
+                f"{', '.join(keys)}: there is no range to draw {axis[DRAW]} points from",
+                hint="give LOW:HIGH, or in a file low and high; or leave out the drawing",
+            )
         if any(isinstance(axis[key], Range) and axis[key].count for key in keys):
             raise conflict(f"a range has no count on an axis that draws {axis[DRAW]} points")
         return
     for key in keys:
         if isinstance(axis[key], Range) and not axis[key].count:
-            raise conflict(f"{key}: a range needs count, the number of its values")
+            raise conflict(
+                f"{key}: a range needs count, the number of its values",
+                hint="LOW:HIGH:COUNT, or in a file count; or draw points from it",
+            )
     counts = {key: _length(axis[key]) for key in keys}
     if len({*counts.values()}) > 1:
         told = ", ".join(f"{key} has {number}" for key, number in counts.items())

@@ -24,6 +24,8 @@ CALIBRATED = 3
 """The most programs that are run for a moment."""
 MOMENT = 0.5
 """Seconds of training after which the pace of a program is known."""
+OF_MEMBER = 0.3
+"""Seconds to begin, to save and to end a member, about."""
 CHECKPOINTS = 2
 """A run keeps its latest and its best state."""
 
@@ -61,7 +63,7 @@ def estimate(trials: Sequence[Trial], task: Task, epochs: int) -> Estimate:
         members=len(trials),
         programs=len(groups),
         epochs=epochs,
-        seconds=epochs * of_epoch + len(groups) * of_start,
+        seconds=epochs * of_epoch + len(groups) * of_start + len(trials) * OF_MEMBER,
         disk=round(CHECKPOINTS * of_state * len(trials)),
     )
 
@@ -82,9 +84,11 @@ def _pace(task: Task) -> tuple[float, float, float]:
                 if number and event.seconds >= MOMENT:
                     break
                 continue
-            of_epoch = event.train_seconds + event.validation_seconds
-            trained += of_epoch
-            if number and trained >= MOMENT:  # the first one starts much that stays
+            taken = event.train_seconds + event.validation_seconds
+            trained += taken
+            # the first one starts much that stays
+            of_epoch = min(of_epoch, taken) if number > 1 else taken
+            if number and trained >= MOMENT:
                 break
     size = footprint.of_arrays(compiled.shapes(program, member))
     return of_epoch, max(time.perf_counter() - began - trained, 0.0), float(size)
@@ -110,7 +114,7 @@ def told(settings: Sweep, left: Estimate | None) -> str:
         done = "from the beginning: "
     return (
         f"{first}\n{done}{left.epochs:,} epochs, {_plural(left.programs, 'program')} to compile; "
-        f"about {_span(left.seconds)} in turn here, {size_of(left.disk)} of checkpoints"
+        f"about {_span(left.seconds)} in this process alone, {size_of(left.disk)} of checkpoints"
     )
 
 

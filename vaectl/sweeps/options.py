@@ -6,8 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from vaectl.base.errors import ConfigError
+from vaectl.base.nearest import did_you_mean
 from vaectl.config import reading
 from vaectl.sweeps.axes import DRAW
+
+SCALES = ("linear", "log")
 
 
 def axes(texts: Sequence[str], draw: int | None = None) -> list[dict[str, object]]:
@@ -53,10 +56,15 @@ def axis(text: str) -> dict[str, object]:
         return {key: reading.parse_value(f"[{given}]", origin)}
     found: dict[str, object] = {"low": _number(low, origin), "high": _number(others[0], origin)}
     for part in others[1:]:
-        if part in ("log", "linear"):
+        if part in SCALES:
             found["scale"] = part
+        elif part.isdigit():
+            found["count"] = int(part)
         else:
-            found["count"] = reading.parse_value(part, origin)
+            raise ConfigError(
+                f"{origin}: {part} is no number of values and no scale{did_you_mean(part, SCALES)}",
+                hint="LOW:HIGH:COUNT has equal steps, LOW:HIGH:COUNT:log equal ratios",
+            )
     return {key: found}
 
 

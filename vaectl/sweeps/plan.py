@@ -111,6 +111,16 @@ class Sweep(Section):
         return [axes.keys_of(axis) for axis in self.vary]
 
     @property
+    def crossed(self) -> list[list[str]]:
+        """The keys of each axis that does not draw."""
+        return [axes.keys_of(axis) for axis in self.vary if axes.DRAW not in axis]
+
+    @property
+    def drawn(self) -> list[str]:
+        """The keys whose values are drawn."""
+        return [key for axis in self.vary if axes.DRAW in axis for key in axes.keys_of(axis)]
+
+    @property
     def keys(self) -> list[str]:
         """The keys that vary."""
         return [key for keys in self.axes for key in keys]

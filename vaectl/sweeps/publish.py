@@ -57,12 +57,19 @@ def figures(result: Result, summary: Summary, scores: Scores) -> dict[str, Figur
     """Draw a sweep: the effects of what was crossed, responses to each key, all points."""
     settings, quantity = result.settings, summary.quantity
     columns = {key: [point.values[key] for point in settings.points] for key in settings.keys}
+    by_axis = {
+        " and ".join(axis): columns[axis[0]]
+        if len(axis) == 1
+        else [", ".join(value_of(point.values[key]) for key in axis) for point in settings.points]
+        for axis in settings.crossed
+    }
+    by_axis |= {key: columns[key] for key in summary.drawn}
     what = [summary.metrics[key] for key in ("estimator", "binarization") if summary.metrics]
     if summary.search:
         what.append(f"until epoch {summary.search[0].epoch}")
     facts = ", ".join(what)
     named: dict[str, Any] = {"title": summary.name, "facts": facts}
-    found = {"responses": responses.responses(columns, scores, quantity, **named)}
+    found = {"responses": responses.responses(by_axis, summary.drawn, scores, quantity, **named)}
     means = np.mean(scores, axis=1)
     if np.isfinite(means).any():
         found["parallel"] = responses.parallel(columns, means, quantity, **named)

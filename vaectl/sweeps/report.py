@@ -15,10 +15,10 @@ MOST_ROWS = 200
 CAPTIONS = {
     "effects": "Main effects: what each value adds, on average over all other values and seeds; "
     "lines are intervals over seeds. Most important first.",
-    "responses": "Responses: every trial as a dot; lines are means at each value, or medians of "
-    "parts of a drawn range. Crosses: trials that diverged.",
-    "parallel": "All points as lines across their values, coloured by mean score over seeds; the "
-    "best is thick.",
+    "responses": "Responses: every trial as a dot; lines are means of the trials that trained, or "
+    "medians of parts of a drawn range. Crosses: trials that diverged.",
+    "parallel": "All points that trained at all seeds, as lines across their values; the colour is "
+    "the mean score over seeds, and the best is thick.",
 }
 
 

@@ -14,7 +14,7 @@ from vaectl.runs.record import Evaluation
 from vaectl.studies import statistics
 from vaectl.studies.facts import environment
 from vaectl.studies.statistics import Interval, shown
-from vaectl.sweeps.axes import DRAW, Value
+from vaectl.sweeps.axes import Value
 from vaectl.sweeps.effects import Effect, Trend, effects, trends
 from vaectl.sweeps.plan import Sweep
 from vaectl.sweeps.run import Result
@@ -137,12 +137,7 @@ def summarize(result: Result) -> Told:
         path=str(result.path),
         verdict=_verdict(best, found, drawn, settings, f"validation {term(quantity)}"),
         keys=settings.keys,
-        drawn=[
-            key
-            for axis, keys in zip(settings.vary, settings.axes, strict=True)
-            for key in keys
-            if DRAW in axis
-        ],
+        drawn=settings.drawn,
         seeds=settings.seeds,
         points=len(settings.points),
         trials=len(result.trials),
@@ -242,18 +237,20 @@ def _verdict(
     ordered = [effect for effect in found if effect.spread is not None]
     if ordered:
         first = ordered[0]
+        which = "Of the keys that were crossed, the score" if drawn else "The score"
         said.append(
-            f"The score depends most on {' with '.join(first.keys)}, whose values differ by "
+            f"{which} depends most on {' with '.join(first.keys)}, whose values differ by "
             f"up to {first.spread:.2f} nats, on average over all else."
         )
     known = [trend for trend in drawn if trend.correlation]
+    at = f" at epoch {rungs(settings, settings.search)[0].epoch}" if settings.search else ""
     if known and known[0].correlation:
         said.append(
-            f"Of the keys that were drawn, the score goes most with {known[0].key}: rank "
+            f"Of the keys that were drawn, the score{at} goes most with {known[0].key}: rank "
             f"correlation {shown(known[0].correlation)}."
         )
     if settings.search:
-        said.append("Most points were given up early: this finds a good point, and compares none.")
+        said.append("Most points were given up early: this finds a good one, and is no comparison.")
     elif len(settings.seeds) == 1:
         said.append("One seed does not tell how others would differ.")
     return " ".join(said)
