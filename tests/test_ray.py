@@ -75,7 +75,8 @@ def _kill_actors() -> None:
 def test_a_killed_worker_costs_nothing_and_results_are_those_of_processes(
     cluster: Any, tmp_path: Path
 ) -> None:
-    rarely = {"base.epochs": 30, "base.checkpoint.every": 1000}
+    # long enough, so that the process behind the actor notices before it has ended
+    rarely = {"base.epochs": 300, "base.checkpoint.every": 1000}
     settings = settings_of(optimizers=["adam"], **rarely)
     told: list[Event] = []
     kill = times(1, Epoch, _kill_actors)

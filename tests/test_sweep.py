@@ -269,6 +269,7 @@ def test_a_sweep_in_which_nothing_trains_says_so(tmp_path: Path) -> None:
         result.check()
 
 
+@pytest.mark.full
 def test_a_member_that_ends_its_worker_is_named_and_the_rest_has_a_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
