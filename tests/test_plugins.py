@@ -81,7 +81,6 @@ def test_the_example_is_used_as_its_header_says(
     assert answer.code == 4
     assert "tiny_conv" in answer.err
     assert "--plugin" in answer.err
-    assert _run("curves", "whole").out == "runs/whole/figures/curves.png\n"
 
 
 def test_a_comparison_takes_an_optimizer_of_a_file(

@@ -30,7 +30,6 @@ def _jobs() -> list[int]:
     return pids("-m submitit.core._submit")
 
 
-@pytest.mark.full
 def test_a_job_whose_time_is_over_saves_its_member_and_the_next_one_goes_on(
     tmp_path: Path,
 ) -> None:
