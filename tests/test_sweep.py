@@ -160,7 +160,7 @@ def test_a_file_of_one_experiment_is_the_base(tmp_path: Path) -> None:
         (["epochs={low: 1}"], None, r"epochs.*high is missing"),
         (["epochs=3"], 2, "no range to draw 2 points from"),
         (["epochs=1:9:3:lgo"], None, "lgo.*did you mean log"),
-        ([], 5, "no ranges to draw from"),
+        ([], 5, "no ranges to draw 5 points from"),
         ([], None, "nothing varies"),
         (["epochs=1:100000:10000", "model.code_size=1:1000:100"], None, "1,000,000 points"),
     ],

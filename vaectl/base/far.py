@@ -1,4 +1,4 @@
-"""What starts a worker on another machine, and passes messages on between it and the driver.
+"""Start a worker on another machine, and pass messages on between it and the driver.
 
 It is sent there as it is, since that machine may have another vaectl or none. So it imports nothing
 of vaectl before the versions are known to be the same.

@@ -52,6 +52,8 @@ _OF_STUDIES = {
     ),
 }
 """Keys that no experiment has, by the kind of study that has them."""
+COMMANDS = {"sweep": "sweep", "comparison": "compare-optimizers"}
+"""The command of each kind of study."""
 
 Kind = TypeVar("Kind", bound=Section)
 
@@ -125,10 +127,9 @@ def read_experiment(
     own: Origins = {}
     values = read_mapping(file, own, below)
     if kind := study_of(values):
-        command = "sweep" if kind == "sweep" else "compare-optimizers"
         raise ConfigError(
             f"{file}: this is a {kind}, not one experiment",
-            hint=f"vaectl {command} {shlex.quote(str(file))}",
+            hint=f"vaectl {COMMANDS[kind]} {shlex.quote(str(file))}",
         )
     if len(origins) + len(own) > MOST_VALUES:
         raise ConfigError(f"{file}: more than {MOST_VALUES} values, with its bases", hint=_SHORT)

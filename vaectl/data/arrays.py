@@ -143,7 +143,7 @@ class Dataset:
 
     @property
     def on_disk(self) -> bool:
-        """Whether images are read when they are needed, because all would take too much memory."""
+        """Tell whether images stay on disk, because all of them would take too much memory."""
         return isinstance(self.train.images, Stored)
 
     @property

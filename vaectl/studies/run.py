@@ -5,6 +5,7 @@ runs/<name>/
   trials/            every trial, sealed; see `vaectl.studies.ledger`
   trials.csv         one row per trial, for people
   curves.csv         one row per trial, epoch and split, for people
+  points.csv         of a sweep: one row per trial, with the values of what varies
   <label>-s<seed>/   an ordinary run per trial that leaves one
   summary.json       statistics
   figures/           curves and statistics, drawn

@@ -17,8 +17,6 @@ from vaectl.config import reading
 from vaectl.config.schema import Config
 
 MOST_SEEDS = 200
-COMMANDS = {"comparison": "compare-optimizers", "sweep": "sweep"}
-"""The command of each kind of study."""
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Study = TypeVar("Study", bound=Section)
@@ -75,7 +73,7 @@ def load(
     if file is not None and found and not {*values} <= {*model.model_fields} and found != kind:
         raise ConfigError(
             f"{file}: this is a {found}, not a {kind}",
-            hint=f"vaectl {COMMANDS[found]} {shlex.quote(str(file))}",
+            hint=f"vaectl {reading.COMMANDS[found]} {shlex.quote(str(file))}",
         )
     if file is not None and not found and {*Config.model_fields} & {*values}:
         if not takes_experiments:

@@ -95,10 +95,10 @@ def _pace(task: Task) -> tuple[float, float, float]:
 
 
 def told(settings: Sweep, left: Estimate | None) -> str:
-    """Say in two lines what a sweep is, and what is left of it to do."""
+    """Say in a few lines what a sweep is, and what is left of it to do."""
     points, seeds = len(settings.points), len(settings.seeds)
     members = points * seeds
-    axes = " x ".join(f"{_count(a)} of {' and '.join(keys)}" for a, keys in _axes(settings))
+    axes = " x ".join(f"{a:,} of {' and '.join(keys)}" for a, keys in _axes(settings))
     first = (
         f"{_plural(points, 'point')} ({axes}) at {_plural(seeds, 'seed')}: "
         f"{_plural(members, 'member')}"
@@ -123,10 +123,6 @@ def _axes(settings: Sweep) -> list[tuple[int, list[str]]]:
         (1 + max(point.levels[number] for point in settings.points), keys)
         for number, keys in enumerate(settings.axes)
     ]
-
-
-def _count(levels: int) -> str:
-    return f"{levels:,}"
 
 
 def _plural(count: int, what: str) -> str:

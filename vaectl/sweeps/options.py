@@ -24,7 +24,7 @@ def axes(texts: Sequence[str], draw: int | None = None) -> list[dict[str, object
         return found
     if not found:
         raise ConfigError(
-            f"--draw {draw}: there are no ranges to draw from",
+            f"there are no ranges to draw {draw} points from",
             hint="for example --vary optimizer.learning_rate=1e-4:1e-2:log",
         )
     keys = Counter(key for each in found for key in each)

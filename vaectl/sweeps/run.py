@@ -108,9 +108,13 @@ def planned(
     """
     task = studies.prepare(Sweeping(settings), device_kind, executor or default(), watch)
     watch(Phase("training for a moment, to tell the time"))
-    trials, search = settings.trials, settings.search
-    epochs = search_epochs(settings, search) if search else plan.epochs(trials)
-    return estimate(trials, task, epochs)
+    return estimate(settings.trials, task, _epochs(settings))
+
+
+def _epochs(settings: Sweep) -> int:
+    """Return the epochs of all members together."""
+    search = settings.search
+    return search_epochs(settings, search) if search else plan.epochs(settings.trials)
 
 
 @final
@@ -135,7 +139,7 @@ class Sweeping(Study):
         """Yield the trials of each program, all at once; or those of a search."""
         settings, trials = self.settings, self.settings.trials
         search = settings.search
-        epochs = search_epochs(settings, search) if search else plan.epochs(trials)
+        epochs = _epochs(settings)
         engine.plan(len(trials), epochs)
         missing = [trial for trial in trials if not engine.has(trial)]
         left = None

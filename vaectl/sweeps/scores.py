@@ -20,12 +20,8 @@ no result."""
 
 def scores_of(settings: Sweep, found: Sequence[Finished]) -> Scores:
     """Return the scores of a sweep's points."""
-    rows = {point.label: row for row, point in enumerate(settings.points)}
-    columns = {seed: column for column, seed in enumerate(settings.seeds)}
-    scores = np.full((len(rows), len(columns)), np.nan)
-    for trial, ended, _ in found:
-        scores[rows[trial.label], columns[trial.settings.seed]] = ended.outcome.score
-    return scores
+    most = max(point.settings.epochs for point in settings.points)
+    return scores_until(settings, found, {}, most)[0]
 
 
 def scores_until(

@@ -43,13 +43,13 @@ class Source(Plug, kind="source"):
     placeholder: ClassVar[str] = ""
     """How help writes the rest, such as DIR; empty for a source that takes none."""
     state: ClassVar[str] = "local"
-    """For `vaectl data list`."""
+    """Where the images are, in a word, for `vaectl data list`."""
     what: ClassVar[str] = ""
     """A few words about the images, for `vaectl data list`."""
     examples: ClassVar[tuple[str, ...]] = ()
     """Values of the rest that are worth a suggestion."""
     needs_network: ClassVar[bool] = False
-    """Whether it may have to download; if it cannot, the others are suggested."""
+    """True if it may have to download; if it cannot, the others are suggested."""
 
     rest: str = ""
 
@@ -86,7 +86,7 @@ class Source(Plug, kind="source"):
 
     @property
     def title(self) -> str:
-        """What a person calls these images; runs are named after it."""
+        """The name of these images for people; runs are named after it."""
         return str(self)
 
     @property

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Picture = UInt8[np.ndarray, "height width *channels"]
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What Pillow may read. It knows more, some by programs that it starts."""
+"""The formats that Pillow may read. It knows more, some by programs that it starts."""
 SUFFIXES = {
     *(".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"),
     *(".pbm", ".pgm", ".pnm", ".ppm"),
@@ -36,12 +36,12 @@ _MOST_NAMES = 10
 
 
 class _Found(NamedTuple):
-    """What is in a folder."""
+    """The files of a folder."""
 
     pictures: list[Path]
     """Relative to the folder, sorted."""
     skipped: list[Path]
-    """What is hidden, no picture, or a link to a folder; relative and sorted, too."""
+    """Files that are hidden or no pictures, and links to folders; relative and sorted, too."""
 
 
 class ImageFolder(LocalSource, name="images"):
