@@ -43,7 +43,7 @@ class Source(Plug, kind="source"):
     placeholder: ClassVar[str] = ""
     """How help writes the rest, such as DIR; empty for a source that takes none."""
     state: ClassVar[str] = "local"
-    """Where the images are, in a word, for `vaectl data list`."""
+    """The state of the images in `vaectl data list`: at hand, or what they need first."""
     what: ClassVar[str] = ""
     """A few words about the images, for `vaectl data list`."""
     examples: ClassVar[tuple[str, ...]] = ()
