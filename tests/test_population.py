@@ -80,7 +80,7 @@ def test_as_many_members_train_at_once_as_there_is_memory_for(
     one = footprint.of_training(program, 12) - images
     for room, expected in ((images + 6 * one, 3), (images + 5 * one, 2), (images, 1), (10**12, 5)):
         monkeypatch.setattr(devices, "memory_of", lambda _device, room=room: room)
-        assert population.at_once(program, 5, 12, cpu) == expected
+        assert population.at_once(program, 5, 12, [cpu]) == expected
 
 
 def test_members_compile_nothing_new() -> None:
@@ -96,10 +96,13 @@ def test_members_compile_nothing_new() -> None:
 def test_members_train_together_where_the_device_holds_the_images_and_is_no_cpu() -> None:
     cpu = jax.devices("cpu")[0]
     gpu = types.SimpleNamespace(platform="gpu")
+    program = Program.of(_member_settings(0, 1e-2), images=40, image_shape=SHAPE)
     for device, images, how in (
         (cpu, _images(4), "in turn"),
         (cpu, np.asarray(_images(4)), "in turn"),
         (gpu, np.asarray(_images(4)), "in turn"),
         (gpu, _images(4), "together"),
     ):
-        assert population.strategy(device, images)[0] == how
+        assert population.strategy(program, [device], images)[0] == how
+        if isinstance(images, jax.Array):
+            assert population.strategy(program, [device, device], images)[0] == "together"

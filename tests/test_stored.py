@@ -423,7 +423,7 @@ def test_several_processes_train_from_disk_too(tmp_path: Path) -> None:
     """A worker reads the data by itself."""
     settings = _settings(_save(tmp_path / "arrays"), memory_gb=0)
     dataset = data.load(settings.data)
-    task = experiment.Task(settings, dataset, jax.devices("cpu")[0], streamed=False, watch=ignore)
+    task = experiment.Task(settings, dataset, jax.devices("cpu")[:1], streamed=False, watch=ignore)
     assert all(isinstance(images, Stored) for images in task.images())
     assert task.place["images"] == "streamed from disk"
 

@@ -427,10 +427,10 @@ def test_too_many_steps_for_the_counter_are_refused_and_the_key_named() -> None:
         optimizer = program.optimizer.model_copy(update={"schedule": schedule})
         program = dataclasses.replace(program, epochs=epochs, optimizer=optimizer)
         if key is None:
-            program.check_steps()
+            program.check()
             continue
         with pytest.raises(ConfigError) as error:
-            program.check_steps()
+            program.check()
         assert error.value.message.startswith(f"{key} {max(epochs, warmup):g}: ")
         assert f"2,147,483,647 steps, at {images} an epoch" in error.value.message
         assert f"lower {key}," in error.value.hint

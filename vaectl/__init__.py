@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-    from typing import Any, Literal
+    from typing import Any
 
     from vaectl.config import Config
     from vaectl.runs.run import Run
@@ -33,7 +33,7 @@ def train(
     name: str | None = None,
     runs_dir: "Path | str" = "runs",
     force: bool = False,
-    device: "Literal['auto', 'cpu', 'gpu']" = "auto",
+    device: str = "auto",
     sinks: "Sequence[Sink | str]" = (),
 ) -> "Run":
     """Train a model and leave a run directory, as `vaectl train` does: the same numbers.
@@ -43,7 +43,8 @@ def train(
         name: of the run directory; None for one made from the settings.
         runs_dir: where it goes.
         force: whether an existing run of that name is replaced.
-        device: what to compute on.
+        device: what to compute on: `auto`, `cpu` or `gpu`; several, as `gpu:4`, share each batch
+            of `microbatches`.
         sinks: who else gets the results: as `--log` has them, or of a class of your own.
 
     Raises:

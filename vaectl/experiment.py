@@ -4,6 +4,7 @@ The one place where training meets the disk.
 """
 
 import json
+import math
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -11,10 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+from jax.sharding import Sharding
 
 from vaectl import config, data
-from vaectl.base import devices
-from vaectl.base.devices import DeviceKind
+from vaectl.base import devices, mesh
 from vaectl.base.errors import ConfigError, InterruptedRunError, RunError
 from vaectl.base.interrupts import asked_to_stop
 from vaectl.config.meaning import meaning, notes
@@ -98,11 +99,12 @@ def _numbers(row: Row) -> str:
 
 
 class Task(NamedTuple):
-    """An experiment, its data, the device that it trains on, and its watcher."""
+    """An experiment, its data, the devices that it trains on, and its watcher."""
 
     settings: config.Config
     dataset: data.Dataset
-    device: jax.Device
+    devices: Sequence[jax.Device]
+    """They share each batch if it has micro-batches; members of a study are spread over them."""
     streamed: bool
     """True if the images stay in host memory."""
     watch: Watch
@@ -111,13 +113,23 @@ class Task(NamedTuple):
     def program(self) -> Program:
         """The program that it compiles to."""
         images, shape = len(self.dataset.train.images), self.dataset.image_shape
-        return Program.of(self.settings, images=images, image_shape=shape)
+        return Program.of(self.settings, images=images, image_shape=shape, devices=self.devices)
+
+    @property
+    def device(self) -> jax.Device:
+        """The first of its devices."""
+        return self.devices[0]
+
+    @property
+    def everywhere(self) -> Sharding:
+        """The place of what all devices have."""
+        return mesh.everywhere(self.devices)
 
     def images(self) -> tuple[Images, Images]:
         """Bring training and validation images to the device, unless they stay where they are."""
         splits = self.dataset.train.flat, self.dataset.validation.flat
         stay = self.streamed or self.dataset.on_disk
-        return splits if stay else jax.device_put(splits, self.device)
+        return splits if stay else jax.device_put(splits, self.everywhere)
 
     @property
     def place(self) -> Device:
@@ -125,7 +137,8 @@ class Task(NamedTuple):
         images = "streamed from host memory" if self.streamed else "on the device"
         if self.dataset.on_disk:
             images = "streamed from disk"
-        return {**devices.describe(self.device), "images": images}
+        several = {"devices": len(self.devices)} if len(self.devices) > 1 else {}
+        return {**devices.describe(self.device), **several, "images": images}
 
 
 def run(
@@ -134,7 +147,7 @@ def run(
     runs_dir: Path,
     name: str | None = None,
     force: bool = False,
-    device_kind: DeviceKind = "auto",
+    device_kind: str = "auto",
     stream: bool = False,
     watch: Watch = ignore,
 ) -> Result:
@@ -145,7 +158,7 @@ def run(
         runs_dir: where the run directory goes.
         name: of the directory; None for one made from the settings.
         force: whether an existing run of that name is replaced.
-        device_kind: `auto`, `cpu` or `gpu`.
+        device_kind: `auto`, `cpu` or `gpu`; several share each batch, as in `gpu:4`.
         stream: whether images stay in host memory though the device could hold them.
         watch: told of what goes on.
 
@@ -180,7 +193,7 @@ def resume(
     settings: config.Config,
     *,
     extend: bool = False,
-    device_kind: DeviceKind = "auto",
+    device_kind: str = "auto",
     stream: bool = False,
     watch: Watch = ignore,
 ) -> Result:
@@ -190,7 +203,7 @@ def resume(
         rundir: of the run.
         settings: what is asked for; it must be what the run is.
         extend: whether it may ask for another number of epochs.
-        device_kind: `auto`, `cpu` or `gpu`, whatever the run began on.
+        device_kind: as for `run`, whatever the run began on.
         stream: as for `run`.
         watch: told of what goes on.
 
@@ -300,17 +313,24 @@ def _opening(task: Task) -> str:
     return f"training {model} on {images:,} images of {source}: {epochs}, {optimizer}"
 
 
-def _task(settings: config.Config, device_kind: DeviceKind, stream: bool, watch: Watch) -> Task:
-    """Choose the device and read the data, before anything is written."""
-    device = devices.select(device_kind)
+def _task(settings: config.Config, device_kind: str, stream: bool, watch: Watch) -> Task:
+    """Choose the devices and read the data, before anything is written."""
+    chosen = devices.several(device_kind)
     watch(Phase(f"reading {settings.data.source}"))
     dataset = data.load(settings.data, tell=lambda text: watch(Phase(text)))
-    task = Task(settings, dataset, device, streamed=False, watch=watch)
-    task.program.check_steps()
+    task = Task(settings, dataset, chosen, streamed=False, watch=watch)
+    task.program.check()
+    if len(chosen) > 1 and settings.microbatches == 1:
+        raise ConfigError(
+            f"--device {device_kind}: the devices would share the micro-batches of a batch, and "
+            "microbatches is 1",
+            hint=f"--set microbatches={2 ** math.ceil(math.log2(len(chosen)))}",
+        )
     held_out = len(task.dataset.validation.images)
-    with jax.default_device(device):  # as in training: what is traced here is not traced again
+    at_once = len(chosen) if task.device.platform == "cpu" else 1  # they share one memory
+    with jax.default_device(task.device):  # as in training: what is traced is not traced again
         must_stream = footprint.check_training(
-            task.program, held_out, device, on_disk=dataset.on_disk
+            task.program, held_out, task.device, at_once, on_disk=dataset.on_disk
         )
     task = task._replace(streamed=must_stream or stream)
     for note in (*task.dataset.notes, *notes(settings)):
@@ -364,14 +384,14 @@ def _with_way_on(error: RunError, goes_on: str) -> RunError:
 
 def _train(task: Task, recorder: Recorder, saved: Saved | None, stopping: Stopping) -> None:
     """Train until the last epoch, or until asked to stop."""
-    settings, device, program = task.settings, task.device, task.program
+    settings, program = task.settings, task.program
     step = saved.step if saved else 0
     if step == program.epochs * program.steps_per_epoch:
         return
     task.watch(Phase("compiling"))
     train, validation = task.images()
     # all on the device from the start: a state that moves there later would compile again
-    member = jax.device_put(Member.of(settings), device)
+    member = jax.device_put(Member.of(settings), task.everywhere)
     fitting.compile_ahead(program, member, train, validation)
     if stopping():
         return
@@ -412,7 +432,7 @@ def _restore(task: Task, rundir: RunDir, intact: list[Info]) -> TrainState | Non
     """Load the last of the checkpoints onto the device, and delete all but these."""
     state = None
     if intact:
-        member = jax.device_put(Member.of(task.settings), task.device)
+        member = jax.device_put(Member.of(task.settings), task.everywhere)
         like = compiled.shapes(task.program, member)
         with quiet_orbax(), Checkpoints(rundir.checkpoints) as checkpoints:
             state = checkpoints.restore(intact[-1], like)

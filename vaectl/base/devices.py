@@ -4,37 +4,51 @@ import logging
 import os
 import platform
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 
 import jax
 
-from vaectl.base import cache, memory, surroundings
+from vaectl.base import cache, memory, surroundings, wanted
 from vaectl.base.errors import ConfigError
-
-DeviceKind = Literal["auto", "cpu", "gpu"]
 
 _UNPINNABLE = {"jax_random_seed_offset": 0, "jax_disable_most_optimizations": False}
 """Settings that change results and that JAX can only set for a whole process."""
 
 
-def select(kind: DeviceKind, *, keep_programs: bool = True) -> jax.Device:
-    """Choose a device, and turn on the cache of compiled programs.
+def select(text: str, *, keep_programs: bool = True) -> jax.Device:
+    """Choose a device, and turn on the cache of compiled programs; see `several`.
+
+    Raises:
+        ConfigError: as for `several`; or several are asked for.
+    """
+    if wanted.parse(text).number != 1:
+        raise ConfigError(
+            f"--device {text}: this command uses one device", hint=f"--device {text.split(':')[0]}"
+        )
+    return several(text, keep_programs=keep_programs)[0]
+
+
+def several(text: str, *, keep_programs: bool = True) -> Sequence[jax.Device]:
+    """Choose devices, and turn on the cache of compiled programs.
 
     Args:
-        kind: `auto` takes the best device that JAX finds.
+        text: as in `wanted.parse`; a CPU can be any number of devices.
         keep_programs: False to compile everything again and write nothing to the cache.
 
     Raises:
-        ConfigError: JAX finds no such device, or cannot start.
+        ConfigError: JAX finds no such devices, or not so many, or cannot start.
     """
+    kind, count = wanted.parse(text)
+    if count is not None and count > 1:  # no more of them can be had once JAX has started
+        with suppress(RuntimeError):
+            _configure("jax_num_cpu_devices", count)
     if keep_programs:
         keep_compiled_programs()
     if kind == "cpu":  # overrides JAX_PLATFORMS, and does not initialize a GPU
         _configure("jax_platforms", "cpu")
     try:
-        devices = jax.devices()
+        found = jax.devices()
     except Exception as error:  # a device plugin may raise anything
         asked = "" if kind == "cpu" else os.environ.get("JAX_PLATFORMS", "")
         if asked not in ("", "cpu"):
@@ -47,13 +61,19 @@ def select(kind: DeviceKind, *, keep_programs: bool = True) -> jax.Device:
             hint="a JAX plugin may be broken: run pip check, or uninstall the plugin",
         ) from None
     try:
-        return devices[0] if kind == "auto" else jax.devices(kind)[0]
+        of_kind = found if kind == "auto" else jax.devices(kind)
     except RuntimeError:
-        found = ", ".join(sorted({device.platform for device in devices}))
+        platforms = ", ".join(sorted({device.platform for device in found}))
         raise ConfigError(
-            f"--device {kind}: JAX sees no {kind.upper()} here, only: {found}",
+            f"--device {kind}: JAX sees no {kind.upper()} here, only: {platforms}",
             hint="for an NVIDIA GPU: pip install 'vaectl[cuda]'; else --device cpu",
         ) from None
+    if count is not None and count > len(of_kind):
+        raise ConfigError(
+            f"--device {text}: JAX sees {len(of_kind)} of this kind here",
+            hint=f"--device {kind}:{len(of_kind)}",
+        )
+    return of_kind[:count]
 
 
 @contextmanager

@@ -349,7 +349,7 @@ def members(
             "in turn": lambda: [run() for run in alone],
         },
     )
-    chosen, reason = population.strategy(device, images)
+    chosen, reason = population.strategy(program, [device], images)
     return Population(
         members=count,
         together=float(np.median(times["together"] / times["alone"])) / count,

@@ -9,7 +9,6 @@ import numpy as np
 
 from vaectl import config, data
 from vaectl.base import devices, memory
-from vaectl.base.devices import DeviceKind
 from vaectl.base.errors import ConfigError
 from vaectl.bench import measures
 from vaectl.bench.measures import Amount, Part, Population, Work
@@ -52,7 +51,7 @@ def run(
     *,
     rounds: int,
     scaling: bool,
-    device_kind: DeviceKind = "auto",
+    device_kind: str = "auto",
     amount: Amount = measures.DEFAULT,
     watch: Callable[[str], None] = lambda _what: None,
 ) -> Bench:

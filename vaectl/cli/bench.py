@@ -8,7 +8,7 @@ from vaectl.base.terminal import show
 from vaectl.cli import plugs
 from vaectl.cli.app import MEASURE, AsJson, Debug, Quiet, app
 from vaectl.cli.config import Assignments, ConfigFile
-from vaectl.cli.train import Device
+from vaectl.cli.device import device_option
 
 
 @app.command(rich_help_panel=MEASURE)
@@ -21,7 +21,7 @@ def bench(
     scaling: Annotated[
         bool, typer.Option("--scaling", help="Measure larger batches, layers and codes too.")
     ] = False,
-    device: Annotated[Device, typer.Option(help="The device to compute on.")] = Device.auto,
+    device: Annotated[str, device_option("The device to compute on: auto, cpu or gpu.")] = "auto",
     quiet: Quiet = False,
     as_json: AsJson = False,
     plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
@@ -42,7 +42,7 @@ def bench(
 
     with progress.saying(quiet=quiet) as watch:
         found = library.run(
-            settings, rounds=rounds, scaling=scaling, device_kind=device.value, watch=watch
+            settings, rounds=rounds, scaling=scaling, device_kind=device, watch=watch
         )
     if as_json:
         show(json.dumps(found.as_json()))

@@ -8,7 +8,7 @@ import typer
 from vaectl.base.terminal import show
 from vaectl.cli import plugs
 from vaectl.cli.app import PLACE, TRAIN, AsJson, Debug, Quiet, RunsDir, app
-from vaectl.cli.train import Device
+from vaectl.cli.device import device_option
 
 WHAT = "What is compared"
 
@@ -67,7 +67,12 @@ def compare_optimizers(
         int | None, typer.Option(help="Dimensions of the latent code.", rich_help_panel=WHAT)
     ] = None,
     executor_: plugs.Executors = None,
-    device: Annotated[Device, typer.Option(help="What to compute on.")] = Device.auto,
+    device: Annotated[
+        str,
+        device_option(
+            "What to compute on: auto, cpu or gpu; members are spread over several, as gpu:all."
+        ),
+    ] = "auto",
     name: Annotated[
         str | None,
         typer.Option(
@@ -122,7 +127,7 @@ def compare_optimizers(
             runs_dir=runs_dir,
             name=name,
             force=force,
-            device_kind=device.value,
+            device_kind=device,
             executor=executor,
             sinks=sinks,
             watch=watch,

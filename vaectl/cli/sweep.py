@@ -10,7 +10,7 @@ from vaectl.base.errors import ConfigError
 from vaectl.base.terminal import say, show
 from vaectl.cli import plugs
 from vaectl.cli.app import PLACE, TRAIN, AsJson, Debug, Quiet, RunsDir, app
-from vaectl.cli.train import Device
+from vaectl.cli.device import device_option
 
 WHAT = "What varies"
 
@@ -81,7 +81,12 @@ def sweep(
         bool, typer.Option("--retry", help="Train again what diverged.", show_default=False)
     ] = False,
     executor_: plugs.Executors = None,
-    device: Annotated[Device, typer.Option(help="What to compute on.")] = Device.auto,
+    device: Annotated[
+        str,
+        device_option(
+            "What to compute on: auto, cpu or gpu; members are spread over several, as gpu:all."
+        ),
+    ] = "auto",
     name: Annotated[
         str | None,
         typer.Option(
@@ -133,7 +138,7 @@ def sweep(
 
     with progress.watching(quiet=quiet) as watch:
         if plan_only:
-            left = run.planned(settings, device_kind=device.value, executor=executor, watch=watch)
+            left = run.planned(settings, device_kind=device, executor=executor, watch=watch)
         else:
             result = run.run(
                 settings,
@@ -141,7 +146,7 @@ def sweep(
                 name=name,
                 force=force,
                 retry=retry,
-                device_kind=device.value,
+                device_kind=device,
                 executor=executor,
                 sinks=sinks,
                 watch=watch,

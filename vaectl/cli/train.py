@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,16 +11,9 @@ from vaectl.base.terminal import say, show
 from vaectl.cli import plugs
 from vaectl.cli.app import PLACE, TRAIN, AsJson, Debug, Quiet, RunsDir, app
 from vaectl.cli.config import Assignments, ConfigFile
+from vaectl.cli.device import device_option
 
 MODEL, TRAINING = "Model", "Training"
-
-
-class Device(StrEnum):
-    """The devices to compute on."""
-
-    auto = "auto"
-    cpu = "cpu"
-    gpu = "gpu"
 
 
 @app.command(rich_help_panel=TRAIN)
@@ -59,8 +51,13 @@ def train(
         int | None, typer.Option(help="Seed of all random numbers.", rich_help_panel=TRAINING)
     ] = None,
     device: Annotated[
-        Device, typer.Option(help="What to compute on.", rich_help_panel=TRAINING)
-    ] = Device.auto,
+        str,
+        device_option(
+            "What to compute on: auto, cpu or gpu; several, as gpu:4 or gpu:all, share each batch "
+            "of --set microbatches=N.",
+            TRAINING,
+        ),
+    ] = "auto",
     stream: Annotated[
         bool,
         typer.Option(
@@ -144,7 +141,7 @@ def train(
                 runs_dir=runs_dir,
                 name=name,
                 force=force,
-                device_kind=device.value,
+                device_kind=device,
                 stream=stream,
                 watch=watch,
             )
@@ -153,7 +150,7 @@ def train(
                 run,
                 settings,
                 extend=epochs is not None,
-                device_kind=device.value,
+                device_kind=device,
                 stream=stream,
                 watch=watch,
             )

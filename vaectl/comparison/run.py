@@ -6,7 +6,6 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import final
 
-from vaectl.base.devices import DeviceKind
 from vaectl.base.errors import RunError
 from vaectl.comparison import plan
 from vaectl.comparison.plan import Comparison, trials
@@ -30,7 +29,7 @@ def run(
     runs_dir: Path,
     name: str | None = None,
     force: bool = False,
-    device_kind: DeviceKind = "auto",
+    device_kind: str = "auto",
     executor: Executor | None = None,
     sinks: Sequence[Sink] = (),
     watch: Watch = ignore,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, create_model
+from pydantic import AfterValidator, Field, create_model
 
 from vaectl.base.plugs import Choice, choice
 from vaectl.base.section import Count, Positive, Section
@@ -42,6 +42,12 @@ class Checkpoint(Section):
     for films over epochs."""
 
 
+def _power_of_two(number: int) -> int:
+    if number & (number - 1):
+        raise ValueError("must be a power of 2")
+    return number
+
+
 class _Config(Section):
     """One experiment."""
 
@@ -51,6 +57,9 @@ class _Config(Section):
     """Passes over the training split."""
     batch_size: Annotated[int, Field(ge=1, le=10**7)] = 100
     """Images per step; the last batch of an epoch may be smaller."""
+    microbatches: Annotated[int, Field(ge=1, le=2**16), AfterValidator(_power_of_two)] = 1
+    """Equal parts of a batch whose gradients are computed one at a time, which takes less memory,
+    or on as many devices, and then added; a power of 2."""
     data: Data = Data()
     model: ModelChoice
     likelihood: LikelihoodChoice

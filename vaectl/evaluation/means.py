@@ -10,9 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, UInt8, UInt32
 
-from vaectl.base import streams
+from vaectl.base import mesh, streams
 from vaectl.data.stored import Stored
 from vaectl.objectives.base import Objective, with_elbo
 from vaectl.vae.vae import VAE, Variables
@@ -39,6 +40,8 @@ class Estimator:
     """Images at a time. No setting changes it, because the noise depends on it."""
     part_bytes: int = 32 * 2**20
     """Bytes of images that are moved to the device at a time."""
+    mesh: Mesh | None = None
+    """The devices that share the batches; None for a single one."""
 
 
 def means(sums: Mapping[str, Any], images: int) -> Means:
@@ -106,13 +109,10 @@ def term_sums(
         weights = (rows < count).astype(jnp.float32)
         return {name: values @ weights for name, values in terms.items()}
 
-    sums: Mapping[str, Float[Array, " batches"]] = jax.lax.map(
-        batch_sums, jnp.arange(0, len(images), size)
-    )
-    return sums
+    return mesh.gathered(estimator.mesh, batch_sums, jnp.arange(0, len(images), size))
 
 
-compiled_sums = jax.jit(term_sums, static_argnames="estimator")
+compiled_sums = jax.jit(mesh.shared(term_sums), static_argnames="estimator")
 
 
 def lowered(

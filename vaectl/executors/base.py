@@ -78,6 +78,8 @@ class Pool(Protocol):
 class Executor(Plug, kind="executor"):
     """Settings, and how a pool is opened."""
 
+    spreads: ClassVar[bool] = False
+    """True if it uses all devices of the task."""
     argument: ClassVar[str] = ""
     """The setting that may follow the name, as in `processes:2`."""
 

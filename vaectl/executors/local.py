@@ -21,6 +21,8 @@ from vaectl.training.events import Event, Watch
 class Local(Executor, name="local"):
     """Train in this process: members of one job in turn on a CPU, together on an accelerator."""
 
+    spreads = True
+
     @contextmanager
     def open(self, surroundings: Surroundings) -> Iterator[_Pool]:
         """Open a pool of one worker, which works while it is listened to."""

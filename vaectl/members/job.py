@@ -89,7 +89,7 @@ def train(
     """
     task = task._replace(settings=job[0].settings)
     splits = task.images()
-    how, _ = population.strategy(task.device, splits[0])
+    how, _ = population.strategy(task.program, task.devices, splits[0])
     # what goes on takes turns on any device, so that one state at a time is restored
     alone = [each for each in job if how == "in turn" or _is_there(each, folder)]
     for each in alone:
@@ -117,7 +117,8 @@ def _train(
     program, (images, validation) = task.program, splits
     until = job[0].until or program.epochs
     last = until * program.steps_per_epoch
-    starts = jax.device_put([Member.of(each.settings) for each in job], task.device)
+    place = task.everywhere if program.mesh else task.device
+    starts = jax.device_put([Member.of(each.settings) for each in job], place)
     with quiet_orbax(), ExitStack() as running:
         tracks = [_Track(each, task, folder, running.enter_context(ExitStack())) for each in job]
         for track in tracks:

@@ -240,7 +240,7 @@ def _handing_over(
 
 def _task(known: Facts, device: jax.Device) -> Task:
     base = Config.model_validate(known.settings)
-    task = Task(base, data.load(base.data), device, streamed=False, watch=ignore)
+    task = Task(base, data.load(base.data), [device], streamed=False, watch=ignore)
     if task.dataset.fingerprint != known.fingerprint:
         raise DataError(
             f"{base.data.source}: not the data that the study began with",

@@ -143,14 +143,19 @@ def settled(settings: Config) -> dict[str, object]:
 
 
 def differences(record: Record, versions: dict[str, str], device: dict[str, Any]) -> list[str]:
-    """Return a warning for each change since the run last trained that may change the last bits."""
+    """Return a warning for each change since the run last trained that may change the last bits.
+
+    The number of devices is none: the order of sums does not depend on it.
+    """
     last = record.resumed[-1] if record.resumed else record
     before, now = last.versions | last.device, versions | device
     return [
         f"{key} was {before.get(key, 'not set')}, is {now.get(key, 'not set')}: "
         "the last bits may differ"
         for key in before | now
-        if before.get(key) != now.get(key) and (key in before or surroundings.is_recorded(key))
+        if key != "devices"
+        and before.get(key) != now.get(key)
+        and (key in before or surroundings.is_recorded(key))
     ]
 
 

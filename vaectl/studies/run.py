@@ -23,8 +23,7 @@ import jax
 
 from vaectl import data
 from vaectl.base import devices
-from vaectl.base.devices import DeviceKind
-from vaectl.base.errors import InterruptedRunError
+from vaectl.base.errors import ConfigError, InterruptedRunError
 from vaectl.base.files import Folder
 from vaectl.base.interrupts import asked_to_stop
 from vaectl.base.section import Section
@@ -112,7 +111,7 @@ def run(
     name: str | None = None,
     force: bool = False,
     retry: bool = False,
-    device_kind: DeviceKind = "auto",
+    device_kind: str = "auto",
     executor: Executor | None = None,
     sinks: Sequence[Sink] = (),
     watch: Watch = ignore,
@@ -125,7 +124,8 @@ def run(
         name: of the directory; None for one made from the settings.
         force: whether a study of that name is begun again.
         retry: whether trials that diverged are trained again.
-        device_kind: `auto`, `cpu` or `gpu`.
+        device_kind: `auto`, `cpu` or `gpu`; members are spread over several, as in `gpu:4`, or
+            these share each batch if it has micro-batches.
         executor: where members train; None for the default.
         sinks: follow the members of the result.
         watch: told of what goes on.
@@ -195,37 +195,49 @@ def run(
         return Outcome(path, trials, engine.paused, tests.problems, lost)
 
 
-def prepare(study: Study, device_kind: DeviceKind, executor: Executor, watch: Watch) -> Task:
-    """Choose the device and read the data; check that every experiment fits.
+def prepare(study: Study, device_kind: str, executor: Executor, watch: Watch) -> Task:
+    """Choose the devices and read the data; check that every experiment fits.
 
     Raises:
         ConfigError: no such device, or an experiment needs more memory than there is.
         DataError: the data set is missing or broken.
     """
-    device = devices.select(device_kind)
+    chosen = devices.several(device_kind)
+    device = chosen[0]
+    if len(chosen) > 1 and not executor.spreads:
+        raise ConfigError(
+            f"--device {device_kind}: its workers use one device each",
+            hint="leave --executor out, and this process uses all of them",
+        )
     executor.check(device)
     watch(Phase(f"reading {study.base.data.source}"))
     dataset = data.load(study.base.data, tell=lambda text: watch(Phase(text)))
     held_out = len(dataset.validation.images)
-    programs = dict.fromkeys(program_of(one, dataset) for one in study.experiments)
+    at_once = executor.processes * (len(chosen) if device.platform == "cpu" else 1)
+    programs = dict.fromkeys(program_of(one, dataset, chosen) for one in study.experiments)
     for each in programs:
-        each.check_steps()
+        each.check()
     with jax.default_device(device):  # as in training: what is traced here is not traced again
         # each is checked, whatever another one needs
         streamed = {
-            footprint.check_training(
-                each, held_out, device, executor.processes, on_disk=dataset.on_disk
-            )
+            footprint.check_training(each, held_out, device, at_once, on_disk=dataset.on_disk)
             for each in programs
         }
     for note in (*dataset.notes, *notes(study.base)):
         watch(Note(f"note: {note}"))
-    return Task(study.base, dataset, device, any(streamed), watch)
+    return Task(study.base, dataset, chosen, any(streamed), watch)
 
 
-def program_of(settings: Config, dataset: data.Dataset) -> Program:
-    """Return the program that an experiment compiles to."""
-    return Program.of(settings, images=len(dataset.train.images), image_shape=dataset.image_shape)
+def program_of(
+    settings: Config, dataset: data.Dataset, devices: Sequence[jax.Device] = ()
+) -> Program:
+    """Return the program that an experiment compiles to; for the devices see `Program.of`."""
+    return Program.of(
+        settings,
+        images=len(dataset.train.images),
+        image_shape=dataset.image_shape,
+        devices=devices,
+    )
 
 
 def _differences(ledger: Ledger, place: Device) -> list[str]:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, final
 
-from vaectl.base.devices import DeviceKind
 from vaectl.base.errors import DivergedError, RunError
 from vaectl.config.schema import Config
 from vaectl.executors import Executor, default
@@ -70,7 +69,7 @@ def run(
     name: str | None = None,
     force: bool = False,
     retry: bool = False,
-    device_kind: DeviceKind = "auto",
+    device_kind: str = "auto",
     executor: Executor | None = None,
     sinks: Sequence[Sink] = (),
     watch: Watch = ignore,
@@ -96,7 +95,7 @@ def run(
 def planned(
     settings: Sweep,
     *,
-    device_kind: DeviceKind = "auto",
+    device_kind: str = "auto",
     executor: Executor | None = None,
     watch: Watch = ignore,
 ) -> Estimate:

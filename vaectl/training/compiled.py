@@ -5,6 +5,7 @@ from functools import lru_cache, partial
 import jax
 import jax.numpy as jnp
 
+from vaectl.base.mesh import shared
 from vaectl.base.shapes import like
 from vaectl.training import step
 from vaectl.training.program import Member, Program, TrainState
@@ -15,8 +16,8 @@ _for_program = partial(jax.jit, static_argnames="program")
 init = _for_program(step.init)
 begin = _for_program(step.begin)
 order = _for_program(step.order)
-train_steps = _for_program(step.train_steps, donate_argnames="state")
-train_streamed_steps = _for_program(step.train_streamed_steps, donate_argnames="state")
+train_steps = _for_program(shared(step.train_steps), donate_argnames="state")
+train_streamed_steps = _for_program(shared(step.train_streamed_steps), donate_argnames="state")
 
 
 def shapes(program: Program, member: Member) -> TrainState:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int32, UInt32
 
+from vaectl.base import mesh
 from vaectl.base.errors import ConfigError
 from vaectl.config.schema import Config
 from vaectl.evaluation.means import Estimator
@@ -60,10 +65,28 @@ class Program:
     batch_size: int
     epochs: int
     images: int
+    microbatches: int = 1
+    """The parts of a batch whose gradients are computed one at a time, or on several devices."""
+    mesh: Mesh | None = None
+    """The devices that share each batch; None for a single one."""
 
     @classmethod
-    def of(cls, settings: Config, *, images: int, image_shape: ImageShape) -> Program:
-        """Return the program of a configuration for so many training images of a shape."""
+    def of(
+        cls,
+        settings: Config,
+        *,
+        images: int,
+        image_shape: ImageShape,
+        devices: Sequence[jax.Device] = (),
+    ) -> Program:
+        """Return the program of a configuration.
+
+        Args:
+            settings: the configuration.
+            images: how many to train on.
+            image_shape: of each.
+            devices: share each batch, if it has micro-batches.
+        """
         return cls(
             vae=VAE(
                 settings.model.chosen,
@@ -79,12 +102,14 @@ class Program:
             batch_size=min(settings.batch_size, images),
             epochs=settings.epochs,
             images=images,
+            microbatches=settings.microbatches,
+            mesh=mesh.of(devices) if settings.microbatches > 1 else None,
         )
 
     @property
     def estimator(self) -> Estimator:
         """The quantity that is evaluated after each epoch."""
-        return Estimator(self.vae, self.objective, self.samples)
+        return Estimator(self.vae, self.objective, self.samples, mesh=self.mesh)
 
     @property
     def pixels(self) -> int:
@@ -101,12 +126,26 @@ class Program:
         """The number of steps of the whole run."""
         return self.steps_per_epoch * self.epochs
 
-    def check_steps(self) -> None:
-        """Refuse more steps than the counter of a state can count.
+    def check(self) -> None:
+        """Refuse more steps than the counter of a state can count, and parts of no equal size.
 
         Raises:
-            ConfigError: there are more, or the warm-up alone has more.
+            ConfigError: there are more steps, or the warm-up alone has more; or a batch cannot be
+                cut into micro-batches.
         """
+        if self.batch_size % self.microbatches:
+            raise ConfigError(
+                f"microbatches {self.microbatches}: does not divide {self.batch_size}, the images "
+                "of a batch",
+                hint="set batch_size to a multiple of microbatches, and not more than the images",
+            )
+        devices = self.mesh.size if self.mesh else 1
+        if self.microbatches % devices:
+            raise ConfigError(
+                f"microbatches {self.microbatches}: {devices} devices cannot share them equally",
+                hint=f"set microbatches to {2 ** math.ceil(math.log2(devices))} or more, and use "
+                "2, 4, 8, ... devices",
+            )
         warmup = self.optimizer.schedule.warmup_epochs
         for key, epochs in (("epochs", self.epochs), ("optimizer.schedule.warmup_epochs", warmup)):
             if epochs * self.steps_per_epoch > MOST_STEPS:

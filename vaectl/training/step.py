@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Int32, UInt8
 
-from vaectl.base import streams
+from vaectl.base import mesh, streams
 from vaectl.objectives.base import check_terms, with_elbo
 from vaectl.training.program import Member, Program, TrainState
 from vaectl.vae.vae import Variables, unit
@@ -79,16 +79,23 @@ def step(
     epoch = state.step / jnp.float32(program.steps_per_epoch)
     vae = program.vae
     learned, kept = vae.network(state.params).split()
+    images = 1.0 if program.optimizer.chosen.gradient == "sum" else jnp.sum(weights)
 
-    def loss(learned: Variables) -> tuple[Float[Array, ""], tuple[Sums, Variables]]:
-        network = vae.network(learned, kept, training=True)
-        losses, terms = program.objective.terms(network, x, eps, epoch)
-        summed = program.optimizer.chosen.gradient == "sum"
-        total = losses @ weights / (1.0 if summed else jnp.sum(weights))
-        sums = {name: values @ weights for name, values in terms.items()}
-        return total, (sums, network.split()[1])
+    def part(
+        x: Float[Array, "part h w c"],
+        eps: Float[Array, "samples part code"],
+        weights: Float[Array, " part"],
+    ) -> tuple[Variables, tuple[Sums, Variables]]:
+        def loss(learned: Variables) -> tuple[Float[Array, ""], tuple[Sums, Variables]]:
+            network = vae.network(learned, kept, training=True)
+            losses, terms = program.objective.terms(network, x, eps, epoch)
+            sums = {name: values @ weights for name, values in terms.items()}
+            return losses @ weights / images, (sums, network.split()[1])
 
-    gradient, (sums, kept) = jax.grad(loss, has_aux=True)(learned)
+        found: tuple[Variables, tuple[Sums, Variables]] = jax.grad(loss, has_aux=True)(learned)
+        return found
+
+    gradient, (sums, kept) = _over_parts(program, part, x, eps, weights)
     direction, optimizer = program.optimizer.direction().update(gradient, state.optimizer, learned)
     schedule = program.optimizer.schedule.scale(
         steps_per_epoch=program.steps_per_epoch, steps=program.steps
@@ -97,6 +104,36 @@ def step(
     learned = jax.tree.map(lambda p, d: p - rate * d, learned, direction)
     variables = vae.network(learned, kept).variables
     return TrainState(variables, optimizer, state.step + 1), sums
+
+
+def _over_parts(
+    program: Program,
+    part: Callable[..., tuple[Variables, tuple[Sums, Variables]]],
+    x: Float[Array, "batch h w c"],
+    eps: Float[Array, "samples batch code"],
+    weights: Float[Array, " batch"],
+) -> tuple[Variables, tuple[Sums, Variables]]:
+    """Sum gradients and terms over the micro-batches of a batch; other state is their mean."""
+    count = program.microbatches
+    if count == 1:
+        return part(x, eps, weights)
+
+    def mean(leaf: Array) -> Array:
+        return leaf / count if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf
+
+    def of_part(
+        x: Float[Array, "part h w c"],
+        eps: Float[Array, "part samples code"],
+        weights: Float[Array, " part"],
+    ) -> tuple[Variables, tuple[Sums, Variables]]:
+        gradient, (sums, kept) = part(x, jnp.swapaxes(eps, 0, 1), weights)
+        return gradient, (sums, jax.tree.map(mean, kept))
+
+    batch = x, jnp.swapaxes(eps, 0, 1), weights
+    parts = jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), batch)
+    total: tuple[Variables, tuple[Sums, Variables]]
+    total = mesh.summed(program.mesh, of_part, *parts)
+    return total
 
 
 def order(

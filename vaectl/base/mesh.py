@@ -1,0 +1,138 @@
+"""Several devices that train one model, or the members of a population.
+
+One model: a batch is cut into micro-batches, whose gradients are added as a balanced binary tree.
+Each device has a run of neighbouring leaves, so it can add a whole branch alone, and the additions
+are the same ones however many devices there are.
+
+A population: each device trains members of its own, and nothing travels between devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial, wraps
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+from jaxtyping import Array
+
+Tree = TypeVar("Tree")
+Result = TypeVar("Result")
+
+AXIS = "devices"
+WHOLE, SPLIT = PartitionSpec(), PartitionSpec(AXIS)  # type: ignore[no-untyped-call]
+"""Where an array is: all of it on each device, or an equal part of its first axis."""
+
+
+def of(devices: Sequence[jax.Device]) -> Mesh | None:
+    """Return the mesh of devices; None for a single one."""
+    if len(devices) == 1:
+        return None
+    return jax.make_mesh((len(devices),), (AXIS,), (jax.sharding.AxisType.Auto,), devices=devices)
+
+
+def everywhere(devices: Sequence[jax.Device]) -> Sharding:
+    """Return the place of an array that each of the devices has whole."""
+    mesh = of(devices)
+    return NamedSharding(mesh, WHOLE) if mesh else SingleDeviceSharding(devices[0])
+
+
+def on_first(tree: Tree) -> Tree:
+    """Return the copies that the first device has of arrays that each device has whole."""
+    first: Tree = jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree)
+    return first
+
+
+def on_each(
+    mesh: Mesh | None, function: Callable[..., Any], where: PartitionSpec = WHOLE
+) -> Callable[..., Any]:
+    """Let each device run a function; without a mesh it is the function itself.
+
+    Args:
+        mesh: the devices.
+        function: of arrays; it captures none.
+        where: its arguments and results are; results that are whole are equal on all devices.
+    """
+    if mesh is None:
+        return function
+    mapped: Callable[..., Any] = jax.shard_map(
+        function, mesh=mesh, in_specs=where, out_specs=where, check_vma=False
+    )
+    return mapped
+
+
+def shared(function: Callable[..., Result]) -> Callable[..., Result]:
+    """Let the devices of a mesh run a function of arrays that each of them has whole.
+
+    Args:
+        function: its first argument has the mesh, as `mesh`.
+    """
+
+    @wraps(function)
+    def on_devices(what: Any, *arrays: Any) -> Result:
+        result: Result = on_each(what.mesh, partial(function, what))(*arrays)
+        return result
+
+    return on_devices
+
+
+def summed(mesh: Mesh | None, function: Callable[..., Tree], *parts: Any) -> Tree:
+    """Sum a function over parts of its arguments, in an order that no number of devices changes.
+
+    Args:
+        mesh: the devices that run this; None for a single one.
+        function: computed for one part at a time, on the device that has it.
+        parts: stacked arguments; their number is a power of two, and at least that of devices.
+
+    Returns:
+        The sum of each array that the function returns.
+    """
+    own = _own(mesh, parts) if mesh else parts
+    total: Tree = _tree_sum(jax.lax.map(lambda part: function(*part), own))
+    return _tree_sum(jax.lax.all_gather(total, AXIS)) if mesh else total
+
+
+def _own(mesh: Mesh, stacked: Tree) -> Tree:
+    """Take the device's equal part of the first axis."""
+
+    def own(x: Array) -> Array:
+        count = len(x) // mesh.size
+        part: Array = jax.lax.dynamic_slice_in_dim(x, jax.lax.axis_index(AXIS) * count, count)
+        return part
+
+    part: Tree = jax.tree.map(own, stacked)
+    return part
+
+
+def _tree_sum(stacked: Tree) -> Tree:
+    """Add neighbours until one is left; numbers that cannot be averaged are equal, and stay."""
+
+    def add(x: Array) -> Array:
+        while len(x) > 1 and jnp.issubdtype(x.dtype, jnp.inexact):
+            x = x[0::2] + x[1::2]
+        return x[0]
+
+    total: Tree = jax.tree.map(add, stacked)
+    return total
+
+
+def gathered(mesh: Mesh | None, function: Callable[..., Tree], each: Array) -> Tree:
+    """Map a function over the first axis of an array; each device computes a part of the results.
+
+    Args:
+        mesh: the devices that run this; None for a single one.
+        function: of one element.
+        each: of any length; padded by its last element to a multiple of the number of devices.
+
+    Returns:
+        The stacked results, the same on all devices.
+    """
+    if mesh is None:
+        alone: Tree = jax.lax.map(function, each)
+        return alone
+    padded = jnp.pad(each, (0, -len(each) % mesh.size), mode="edge")
+    every = jax.lax.all_gather(jax.lax.map(function, _own(mesh, padded)), AXIS, tiled=True)
+    found: Tree = jax.tree.map(lambda x: x[: len(each)], every)
+    return found

@@ -1,0 +1,27 @@
+"""The option `--device`."""
+
+from typing import Any
+
+import typer
+
+from vaectl.base import wanted
+
+
+def device_option(text: str, panel: str | None = None) -> Any:
+    """Return an option for devices, checked before anything slow is imported."""
+    return typer.Option(
+        help=text,
+        metavar="KIND[:N]",
+        callback=_checked,
+        autocompletion=_completed,
+        rich_help_panel=panel,
+    )
+
+
+def _checked(text: str) -> str:
+    wanted.parse(text)
+    return text
+
+
+def _completed(incomplete: str) -> list[str]:
+    return [kind for kind in (*wanted.KINDS, "gpu:all") if kind.startswith(incomplete)]
