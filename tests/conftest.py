@@ -27,6 +27,9 @@ install_import_hook(
 
 import jax
 
+# before anything starts JAX; most tests use the first one
+jax.config.update("jax_num_cpu_devices", 8)  # type: ignore[no-untyped-call]
+
 if TYPE_CHECKING:
     from vaectl.vae.vae import VAE
 

@@ -28,7 +28,7 @@ LAYERS = [
     {"evaluation.assess", "pictures", "bench", "sinks", "explorer"},
     {"follow", "exports"},
     {"experiment", "export", "importing"},
-    {"members"},
+    {"members", "joining"},
     {"executors"},
     {"__init__"},
     {"studies"},

@@ -377,9 +377,7 @@ def test_a_device_that_is_not_there_is_one_line(platforms: str, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("kind", wanted.KINDS)
-def test_a_plugin_that_fails_is_one_line(
-    kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_plugin_that_fails_is_one_line(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise AssertionError
 

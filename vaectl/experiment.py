@@ -8,14 +8,16 @@ import math
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import numpy as np
 from jax.sharding import Sharding
 
 from vaectl import config, data
-from vaectl.base import devices, mesh
+from vaectl.base import cluster, devices, mesh
 from vaectl.base.errors import ConfigError, InterruptedRunError, RunError
 from vaectl.base.interrupts import asked_to_stop
 from vaectl.config.meaning import meaning, notes
@@ -117,8 +119,17 @@ class Task(NamedTuple):
 
     @property
     def device(self) -> jax.Device:
-        """The first of its devices."""
-        return self.devices[0]
+        """The first of its devices that is this process's."""
+        own = jax.process_index()
+        return next(device for device in self.devices if device.process_index == own)
+
+    @property
+    def member(self) -> Member:
+        """Its seed and learning rate, on all devices from the start.
+
+        A state that moved there later would compile again.
+        """
+        return mesh.put(Member.of(self.settings), self.everywhere)
 
     @property
     def everywhere(self) -> Sharding:
@@ -129,7 +140,7 @@ class Task(NamedTuple):
         """Bring training and validation images to the device, unless they stay where they are."""
         splits = self.dataset.train.flat, self.dataset.validation.flat
         stay = self.streamed or self.dataset.on_disk
-        return splits if stay else jax.device_put(splits, self.everywhere)
+        return splits if stay else mesh.put(splits, self.everywhere)
 
     @property
     def place(self) -> Device:
@@ -390,25 +401,55 @@ def _train(task: Task, recorder: Recorder, saved: Saved | None, stopping: Stoppi
         return
     task.watch(Phase("compiling"))
     train, validation = task.images()
-    # all on the device from the start: a state that moves there later would compile again
-    member = jax.device_put(Member.of(settings), task.everywhere)
+    member = task.member
     fitting.compile_ahead(program, member, train, validation)
     if stopping():
         return
-    saved = saved or Saved(compiled.init(program, member))
     name = recorder.rundir.name
     task.watch(Planned(1, settings.epochs))
     task.watch(Started(name, settings, task.dataset, recorder.rundir.path, step))
+    cluster.tell(
+        {
+            "settings": settings.model_dump(mode="json"),
+            "fingerprint": task.dataset.fingerprint,
+            "streamed": task.streamed,
+            "resumed": saved is not None,
+        }
+    )
+    state = first_state(program, member, saved.state if saved else None)
+    saved = saved._replace(state=state) if saved else Saved(state)
     events = fitting.fit(
         program, member, saved.state, train, validation, sums=saved.sums, seconds=saved.seconds
     )
-    with quiet_orbax(), recorder.saving():
-        for event in events:
+    with quiet_orbax(), recorder.saving(), closing(events):
+        for of_all in events:
+            event = of_all._replace(state=mesh.on_first(of_all.state))
             recorder.take(event)
             task.watch(event._replace(member=name))
             if stopping():
                 recorder.save(event)
                 return
+
+
+def first_state(
+    program: Program, member: Member, saved: TrainState | None = None, *, resumed: bool = False
+) -> TrainState:
+    """Return the state that training begins with, in all processes that train together.
+
+    Args:
+        program: what is compiled.
+        member: seed and learning rate.
+        saved: what the first process goes on from.
+        resumed: True in a process that gets this from the first one.
+    """
+    if saved is None and not resumed:
+        new: TrainState = compiled.init(program, member)
+        return new
+    if saved is None:
+        shapes = compiled.shapes(program, member)
+        saved = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    state: TrainState = cluster.of_first(saved)
+    return state
 
 
 def draw_curves(
@@ -432,7 +473,7 @@ def _restore(task: Task, rundir: RunDir, intact: list[Info]) -> TrainState | Non
     """Load the last of the checkpoints onto the device, and delete all but these."""
     state = None
     if intact:
-        member = jax.device_put(Member.of(task.settings), task.everywhere)
+        member = jax.device_put(Member.of(task.settings), task.device)
         like = compiled.shapes(task.program, member)
         with quiet_orbax(), Checkpoints(rundir.checkpoints) as checkpoints:
             state = checkpoints.restore(intact[-1], like)

@@ -22,7 +22,7 @@ def select(text: str, *, keep_programs: bool = True) -> jax.Device:
     Raises:
         ConfigError: as for `several`; or several are asked for.
     """
-    if wanted.parse(text).number != 1:
+    if wanted.devices(text).number != 1:
         raise ConfigError(
             f"--device {text}: this command uses one device", hint=f"--device {text.split(':')[0]}"
         )
@@ -33,13 +33,14 @@ def several(text: str, *, keep_programs: bool = True) -> Sequence[jax.Device]:
     """Choose devices, and turn on the cache of compiled programs.
 
     Args:
-        text: as in `wanted.parse`; a CPU can be any number of devices.
+        text: as in `wanted.devices`; a CPU can be any number of devices. Of several processes
+            that train together each has so many.
         keep_programs: False to compile everything again and write nothing to the cache.
 
     Raises:
         ConfigError: JAX finds no such devices, or not so many, or cannot start.
     """
-    kind, count = wanted.parse(text)
+    kind, count = wanted.devices(text)
     if count is not None and count > 1:  # no more of them can be had once JAX has started
         with suppress(RuntimeError):
             _configure("jax_num_cpu_devices", count)
@@ -68,12 +69,16 @@ def several(text: str, *, keep_programs: bool = True) -> Sequence[jax.Device]:
             f"--device {kind}: JAX sees no {kind.upper()} here, only: {platforms}",
             hint="for an NVIDIA GPU: pip install 'vaectl[cuda]'; else --device cpu",
         ) from None
-    if count is not None and count > len(of_kind):
+    by_process: dict[int, list[jax.Device]] = {}
+    for device in of_kind:
+        by_process.setdefault(device.process_index, []).append(device)
+    fewest = min(map(len, by_process.values()))
+    if count is not None and count > fewest:
         raise ConfigError(
-            f"--device {text}: JAX sees {len(of_kind)} of this kind here",
-            hint=f"--device {kind}:{len(of_kind)}",
+            f"--device {text}: JAX sees {fewest} of this kind here",
+            hint=f"--device {kind}:{fewest}",
         )
-    return of_kind[:count]
+    return [device for each in by_process.values() for device in each[: count or fewest]]
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 One model: a batch is cut into micro-batches, whose gradients are added as a balanced binary tree.
 Each device has a run of neighbouring leaves, so it can add a whole branch alone, and the additions
-are the same ones however many devices there are.
+are the same ones however many devices there are. See `summed`.
 
 A population: each device trains members of its own, and nothing travels between devices.
 """
@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 from jaxtyping import Array
 
@@ -27,8 +28,8 @@ WHOLE, SPLIT = PartitionSpec(), PartitionSpec(AXIS)  # type: ignore[no-untyped-c
 
 
 def of(devices: Sequence[jax.Device]) -> Mesh | None:
-    """Return the mesh of devices; None for a single one."""
-    if len(devices) == 1:
+    """Return the mesh of devices; None for a single one, or none at all."""
+    if len(devices) < 2:
         return None
     return jax.make_mesh((len(devices),), (AXIS,), (jax.sharding.AxisType.Auto,), devices=devices)
 
@@ -39,26 +40,56 @@ def everywhere(devices: Sequence[jax.Device]) -> Sharding:
     return NamedSharding(mesh, WHOLE) if mesh else SingleDeviceSharding(devices[0])
 
 
+def put(tree: Tree, place: Sharding) -> Tree:
+    """Bring arrays to a place; those that are there stay.
+
+    Args:
+        tree: arrays that this process has, equal in all processes.
+        place: perhaps on devices of other processes too.
+    """
+
+    def whole(leaf: Array) -> Array:
+        if isinstance(leaf, jax.Array) and leaf.sharding == place:
+            return leaf
+        host = np.asarray(leaf)
+        return jax.make_array_from_callback(host.shape, place, lambda index: host[index])
+
+    if place.is_fully_addressable:
+        there: Tree = jax.device_put(tree, place)
+    else:
+        there = jax.tree.map(whole, tree)
+    return there
+
+
+def beside(tree: Any, array: Array) -> Any:
+    """Bring arrays to where another one is, unless it may be anywhere."""
+    return put(tree, array.sharding) if array.committed else jax.tree.map(jnp.asarray, tree)
+
+
 def on_first(tree: Tree) -> Tree:
-    """Return the copies that the first device has of arrays that each device has whole."""
+    """Return this process's first copies of arrays that each device has whole."""
     first: Tree = jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree)
     return first
 
 
 def on_each(
-    mesh: Mesh | None, function: Callable[..., Any], where: PartitionSpec = WHOLE
+    mesh: Mesh | None,
+    function: Callable[..., Any],
+    inputs: PartitionSpec | tuple[PartitionSpec, ...] = WHOLE,
+    outputs: PartitionSpec = WHOLE,
 ) -> Callable[..., Any]:
     """Let each device run a function; without a mesh it is the function itself.
 
     Args:
         mesh: the devices.
         function: of arrays; it captures none.
-        where: its arguments and results are; results that are whole are equal on all devices.
+        inputs: where its arguments are, all alike or each.
+        outputs: where its results are; those that are whole are equal on all devices.
     """
     if mesh is None:
         return function
     mapped: Callable[..., Any] = jax.shard_map(
-        function, mesh=mesh, in_specs=where, out_specs=where, check_vma=False
+        function, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False
     )
     return mapped
 
@@ -81,6 +112,9 @@ def shared(function: Callable[..., Result]) -> Callable[..., Result]:
 def summed(mesh: Mesh | None, function: Callable[..., Tree], *parts: Any) -> Tree:
     """Sum a function over parts of its arguments, in an order that no number of devices changes.
 
+    The bits do not depend on that number either, as long as each device has two parts or more: the
+    compiler computes a single one in another way, which may change the last bits.
+
     Args:
         mesh: the devices that run this; None for a single one.
         function: computed for one part at a time, on the device that has it.
@@ -90,6 +124,7 @@ def summed(mesh: Mesh | None, function: Callable[..., Tree], *parts: Any) -> Tre
         The sum of each array that the function returns.
     """
     own = _own(mesh, parts) if mesh else parts
+
     total: Tree = _tree_sum(jax.lax.map(lambda part: function(*part), own))
     return _tree_sum(jax.lax.all_gather(total, AXIS)) if mesh else total
 

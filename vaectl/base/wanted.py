@@ -1,4 +1,4 @@
-"""The devices that a command asks for, as text: `gpu`, `gpu:4`, `gpu:all`."""
+"""The devices and processes that a command asks for, as text."""
 
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ class Devices(NamedTuple):
     """None is all that there are."""
 
 
-def parse(text: str) -> Devices:
+def devices(text: str) -> Devices:
     """Read KIND, KIND:NUMBER or KIND:all.
 
     Raises:
@@ -33,9 +33,48 @@ def parse(text: str) -> Devices:
         return Devices(kind, 1)
     if number == "all":
         return Devices(kind, None)
-    if not (number.isascii() and number.isdigit() and 1 <= int(number) <= 2**16):
+    if not _is_number(number) or int(number) == 0:
         raise ConfigError(
             f"--device {text}: {number!r} is no number of devices",
             hint=f"--device {kind}:2, or {kind}:all",
         )
     return Devices(kind, int(number))
+
+
+class Cluster(NamedTuple):
+    """Processes that train together, and which of them this one is."""
+
+    address: str | None
+    """HOST:PORT where the first one listens; None: JAX asks Slurm, MPI or Kubernetes."""
+    processes: int | None
+    number: int | None
+    """This process's, from 0."""
+
+
+def cluster(text: str) -> Cluster:
+    """Read `auto`, or HOST:PORT,PROCESSES,INDEX.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if text == "auto":
+        return Cluster(None, None, None)
+    address, *numbers = text.split(",")
+    _, colon, port = address.rpartition(":")
+    if not (colon and len(numbers) == 2 and all(map(_is_number, (port, *numbers)))):
+        raise ConfigError(
+            f"--cluster {text}: not HOST:PORT,PROCESSES,INDEX",
+            hint="--cluster 10.0.0.1:8476,2,0 in the first of two processes, ,2,1 in the second; "
+            "auto under Slurm",
+        )
+    processes, index = map(int, numbers)
+    if index >= processes:
+        raise ConfigError(
+            f"--cluster {text}: the index {index} is none of {processes} processes",
+            hint="the first process has the index 0",
+        )
+    return Cluster(address, processes, index)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) < 2**16

@@ -19,7 +19,7 @@ def device_option(text: str, panel: str | None = None) -> Any:
 
 
 def _checked(text: str) -> str:
-    wanted.parse(text)
+    wanted.devices(text)
     return text
 
 

@@ -2,11 +2,13 @@
 
 import shlex
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from vaectl.base import wanted
 from vaectl.base.terminal import say, show
 from vaectl.cli import plugs
 from vaectl.cli.app import PLACE, TRAIN, AsJson, Debug, Quiet, RunsDir, app
@@ -58,6 +60,16 @@ def train(
             TRAINING,
         ),
     ] = "auto",
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT,N,I",
+            help="Be process I of N that train one model together; process 0 listens at HOST:PORT, "
+            "and writes the run. Under Slurm: auto.",
+            show_default=False,
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
     stream: Annotated[
         bool,
         typer.Option(
@@ -102,58 +114,72 @@ def train(
     from vaectl.base.errors import ConfigError
     from vaectl.config import reading
 
-    sinks = plugs.sinks_of(log)
-    options = {
-        "model.name": model,
-        "model.code_size": code_size,
-        "model.hidden_size": hidden_size,
-        "likelihood.name": likelihood,
-        "objective.name": objective,
-        "optimizer.name": optimizer,
-        "optimizer.learning_rate": learning_rate,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "seed": seed,
-    }
-    run = None
-    if resume is not None:
-        if name is not None or force:
-            raise ConfigError(
-                "--resume goes on in the run's own directory",
-                hint="leave out --name and --force",
-            )
-        from vaectl.runs import find as runs
+    with ExitStack() as joined:
+        if cluster is not None:
+            where = wanted.cluster(cluster)
+            from vaectl.base import cluster as processes
 
-        run = runs.find(resume, runs_dir)
-        runs.refuse_member(run)
-    if run is not None and file is None:
-        settings = run.read_config(assignments=assignments or (), options=options)
-    else:
-        settings = reading.load(file, assignments=assignments or (), options=options)
-    from vaectl import experiment
-    from vaectl.cli import progress
-    from vaectl.follow import follow
+            joined.enter_context(processes.joined(where, device))
+            if not processes.leads():
+                from vaectl import joining
 
-    with progress.watching(quiet=quiet) as bar, follow(sinks, bar) as watch:
-        if run is None:
-            result = experiment.run(
-                settings,
-                runs_dir=runs_dir,
-                name=name,
-                force=force,
-                device_kind=device,
-                stream=stream,
-                watch=watch,
-            )
+                joining.follow(device)
+                return
+        sinks = plugs.sinks_of(log)
+        options = {
+            "model.name": model,
+            "model.code_size": code_size,
+            "model.hidden_size": hidden_size,
+            "likelihood.name": likelihood,
+            "objective.name": objective,
+            "optimizer.name": optimizer,
+            "optimizer.learning_rate": learning_rate,
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "seed": seed,
+        }
+        run = None
+        if resume is not None:
+            if name is not None or force:
+                raise ConfigError(
+                    "--resume goes on in the run's own directory",
+                    hint="leave out --name and --force",
+                )
+            from vaectl.runs import find as runs
+
+            run = runs.find(resume, runs_dir)
+            runs.refuse_member(run)
+        if run is not None and file is None:
+            settings = run.read_config(assignments=assignments or (), options=options)
         else:
-            result = experiment.resume(
-                run,
-                settings,
-                extend=epochs is not None,
-                device_kind=device,
-                stream=stream,
-                watch=watch,
-            )
+            settings = reading.load(file, assignments=assignments or (), options=options)
+        from vaectl import experiment
+        from vaectl.cli import progress
+        from vaectl.follow import follow
+
+        with (
+            progress.watching(quiet=quiet) as bar,
+            follow(sinks, bar) as watch,
+        ):
+            if run is None:
+                result = experiment.run(
+                    settings,
+                    runs_dir=runs_dir,
+                    name=name,
+                    force=force,
+                    device_kind=device,
+                    stream=stream,
+                    watch=watch,
+                )
+            else:
+                result = experiment.resume(
+                    run,
+                    settings,
+                    extend=epochs is not None,
+                    device_kind=device,
+                    stream=stream,
+                    watch=watch,
+                )
     show(result.as_json() if as_json else result.summary())
     if not (quiet or as_json):
         say(_next(result.path, runs_dir, plugin or []))

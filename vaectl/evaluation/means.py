@@ -62,7 +62,7 @@ def split_means(
     Images in host memory or on disk are moved to the device part by part.
     """
     sums: dict[str, float] = {}
-    for first, count, part in _parts(estimator, images):
+    for first, count, part in _parts(estimator, images, seed):
         batches = compiled_sums(estimator, variables, part, seed, step, epoch, first, count)
         for name, values in batches.items():
             sums[name] = sums.get(name, 0.0) + float(np.asarray(values, np.float64).sum())
@@ -119,12 +119,12 @@ def lowered(
     estimator: Estimator, variables: Variables, images: Images, seed: UInt32[Array, ""]
 ) -> Any:
     """Lower what `split_means` runs, for compilation; shapes are enough as variables."""
-    first, count, part = next(_parts(estimator, images))
+    first, count, part = next(_parts(estimator, images, seed))
     return compiled_sums.lower(estimator, variables, part, seed, 0, 0.0, first, count)
 
 
 def _parts(
-    estimator: Estimator, images: Images
+    estimator: Estimator, images: Images, seed: UInt32[Array, ""]
 ) -> Iterator[tuple[int, int, UInt8[Array, "part pixels"]]]:
     """Yield the index of each part's first image, how many of its images count, and the images."""
     if isinstance(images, Array):
@@ -136,4 +136,4 @@ def _parts(
     for first in range(0, len(images), size):
         part = np.asarray(images[first : first + size])
         filled = np.pad(part, ((0, size - len(part)), (0, 0)))
-        yield first, len(part), jnp.asarray(filled)
+        yield first, len(part), mesh.beside(filled, seed)

@@ -29,9 +29,10 @@ from types import TracebackType
 from typing import Annotated, Any, NamedTuple, Self, final
 
 import jax
+import numpy as np
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
-from vaectl.base import seals
+from vaectl.base import cluster, seals
 from vaectl.base.errors import RunError, remedy
 from vaectl.base.files import LINK, Folder
 from vaectl.base.formats import refuse_newer
@@ -134,7 +135,13 @@ class Checkpoints:
     def _orbax(self) -> Any:
         import orbax.checkpoint  # takes half a second, so not before the first save
 
-        return orbax.checkpoint.StandardCheckpointer()
+        if cluster.is_alone():
+            return orbax.checkpoint.StandardCheckpointer()
+        # of processes that train together only the first one saves, and waits for no other
+        alone = orbax.checkpoint.options.MultiprocessingOptions(
+            primary_host=0, active_processes={0}, barrier_sync_key_prefix="first"
+        )
+        return orbax.checkpoint.StandardCheckpointer(multiprocessing_options=alone)
 
     def __enter__(self) -> Self:
         return self
@@ -177,6 +184,8 @@ class Checkpoints:
                 f"{self._folder.path / there}: exists already, and is in the way of a checkpoint",
                 hint="move it away, and resume",
             )
+        if not cluster.is_alone():  # Orbax takes no arrays on the devices of one process only
+            state = jax.tree.map(np.asarray, state)
         with self._writing(name):
             self._folder.make()
             self._orbax.save(self._folder.path.absolute() / name, state)  # takes no relative paths

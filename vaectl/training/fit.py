@@ -5,8 +5,9 @@ batches are brought to the device while it computes the chunk before. Nothing he
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from types import MappingProxyType
 from typing import NamedTuple, final
 
@@ -14,7 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32, UInt8
 
+from vaectl.base import cluster, mesh
 from vaectl.base.errors import DivergedError
+from vaectl.base.shapes import shaped
 from vaectl.evaluation import means as evaluation
 from vaectl.evaluation.means import HostImages, Images, Means
 from vaectl.objectives.base import label
@@ -82,7 +85,9 @@ def compile_ahead(program: Program, member: Member, train: Images, validation: I
     """Compile all that training runs, side by side. Done again, it is free."""
     state = compiled.shapes(program, member)
     if not isinstance(train, Array):
-        batches = jnp.zeros((streamed_steps(program), program.batch_size, program.pixels), "uint8")
+        place = member.seed.sharding if member.seed.committed else None
+        size = streamed_steps(program), program.batch_size, program.pixels
+        batches = shaped(size, jnp.uint8, place)
         steps = [
             compiled.train_streamed_steps.lower(program, member, state, batches, 0, 1),
             compiled.order.lower(program, member, 0),
@@ -107,7 +112,7 @@ def fit(
     *,
     sums: Mapping[str, float] | None = None,
     seconds: float = 0.0,
-) -> Iterator[Chunk | Epoch]:
+) -> Generator[Chunk | Epoch]:
     """Train from a state to the program's last epoch; yield each chunk, and each epoch as it ends.
 
     The training numbers are means over the epoch, each batch under the parameters that it met (as
@@ -126,17 +131,23 @@ def fit(
         DivergedError: a NaN or an infinity in the bound; names the epoch and the step.
     """
     compile_ahead(program, member, train, validation)
+    state = mesh.beside(state, member.seed)
     total = dict(sums or {})
     stream = None if isinstance(train, Array) else Stream(program, member, train)
     steps = program.steps_per_epoch
     limit = steps if stream is None else stream.steps
     done, most = int(state.step), min(FIRST_CHUNK, limit)
+    shared = program.mesh is not None and program.mesh.is_multi_process
+    # who leaves here stops the processes that follow
+    stopping_all = cluster.stopping_all if shared else nullcontext
     for epoch in range(done // steps + 1, program.epochs + 1):
         end = epoch * steps
         while done < end:
             start = time.perf_counter()
             # in equal parts, none longer than the pace so far allows
             stop = done + -(-(end - done) // -(-(end - done) // most))
+            if shared and not (stop := cluster.agreed(stop)):
+                return
             if stream is not None:
                 state, of_steps = stream.train(state, done, stop)
             else:
@@ -150,21 +161,23 @@ def fit(
             most = min(max(int((stop - done) * CHUNK_SECONDS / taken), 1), limit)
             done = stop
             if done < end:
-                yield Chunk(epoch, done, done - (end - steps), total, seconds, state)
+                with stopping_all():
+                    yield Chunk(epoch, done, done - (end - steps), total, seconds, state)
         start = time.perf_counter()
         held_out = evaluation.split_means(
             program.estimator, state.params, validation, member.seed, end, float(epoch)
         )
         check_held_out(held_out, program.objective.best, end, epoch)
-        yield Epoch(
-            epoch=epoch,
-            step=end,
-            train=evaluation.means(total, len(train)),
-            validation=held_out,
-            train_seconds=seconds,
-            validation_seconds=time.perf_counter() - start,
-            state=state,
-        )
+        with stopping_all():
+            yield Epoch(
+                epoch=epoch,
+                step=end,
+                train=evaluation.means(total, len(train)),
+                validation=held_out,
+                train_seconds=seconds,
+                validation_seconds=time.perf_counter() - start,
+                state=state,
+            )
         total, seconds = {}, 0.0
 
 
@@ -215,7 +228,8 @@ class Stream:
         self._read = first, batches
         if short := self.steps - len(batches):  # one shape, so that there is one program
             batches = np.pad(batches, ((0, short), (0, 0), (0, 0)))
-        return jnp.asarray(batches)
+        brought: Array = mesh.beside(batches, self._member.seed)
+        return brought
 
 
 def streamed_steps(program: Program) -> int:

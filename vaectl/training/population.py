@@ -187,20 +187,30 @@ def start(
         members = [*members, *[members[-1]] * (-len(members) % over.size)]
     everyone: Member = jax.tree.map(lambda *leaves: np.stack(leaves), *members)
     everyone = jax.device_put(everyone, NamedSharding(over, mesh.SPLIT) if over else None)
-    states: TrainState = jax.jit(_each(over, partial(step.init, program)))(everyone)
+    init = _each(over, lambda member, _: step.init(program, member))
+    states: TrainState = jax.jit(init)(everyone, None)
     return everyone, states
 
 
 def _each(over: Mesh | None, one: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function of stacked members, of which each device computes its own."""
+    """Return a function of stacked members and their states, of which each device has its own.
 
-    def of_device(*stacked: Any) -> Any:
-        if over is not None and len(jax.tree.leaves(stacked)[0]) == 1:  # the program of one alone
-            result = one(*jax.tree.map(lambda leaf: leaf[0], stacked))
-            return jax.tree.map(lambda leaf: leaf[None], result)
-        return jax.vmap(one)(*stacked)
+    Args:
+        over: the devices.
+        one: a function of one member, its state, and what all share.
+    """
 
-    return mesh.on_each(over, of_device, mesh.SPLIT)
+    def of_device(members: Member, states: TrainState | None, *shared: Any) -> Any:
+        if over is not None and len(members.seed) == 1:  # the program of one alone
+            member, state = jax.tree.map(lambda leaf: leaf[0], (members, states))
+            return jax.tree.map(lambda leaf: leaf[None], one(member, state, *shared))
+        return jax.vmap(lambda member, state: one(member, state, *shared))(members, states)
+
+    def run(members: Member, states: TrainState | None, *shared: Any) -> Any:
+        where = mesh.SPLIT, mesh.SPLIT, *[mesh.WHOLE] * len(shared)
+        return mesh.on_each(over, of_device, where, mesh.SPLIT)(members, states, *shared)
+
+    return run
 
 
 @partial(jax.jit, static_argnames=("program", "over"), donate_argnames="states")
@@ -214,11 +224,8 @@ def train_steps(
     over: Mesh | None = None,
 ) -> tuple[TrainState, Sums]:
     """`step.train_steps` of all members at once."""
-
-    def one(member: Member, state: TrainState) -> tuple[TrainState, Sums]:
-        return step.train_steps(program, member, state, images, first, stop)
-
-    end: tuple[TrainState, Sums] = _each(over, one)(members, states)
+    one = partial(step.train_steps, program)
+    end: tuple[TrainState, Sums] = _each(over, one)(members, states, images, first, stop)
     return end
 
 
@@ -232,12 +239,18 @@ def _term_sums(
     epoch: float,
     over: Mesh | None,
 ) -> Sums:
-    def one(member: Member, state: TrainState) -> Sums:
+    def one(
+        member: Member,
+        state: TrainState,
+        images: UInt8[Array, "images pixels"],
+        number: int,
+        epoch: float,
+    ) -> Sums:
         return evaluation.term_sums(
             program.estimator, state.params, images, member.seed, number, epoch, 0, len(images)
         )
 
-    sums: Sums = _each(over, one)(members, states)
+    sums: Sums = _each(over, one)(members, states, images, number, epoch)
     return sums
 
 

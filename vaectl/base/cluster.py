@@ -1,0 +1,158 @@
+"""Several processes, on one or more machines, that train one model together.
+
+All of them compute the same steps. The first one leads: it reads the configuration, writes the run,
+and says when to stop. The others follow: they take what to train from it, and write nothing. JAX
+connects them; everything that they say to each other is an array that the first one has.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import jax
+import numpy as np
+
+from vaectl.base import devices
+from vaectl.base.errors import ConfigError, RunError
+from vaectl.base.wanted import Cluster
+
+PATIENCE = 300
+"""Seconds to wait until all processes are there."""
+SILENCE = 30
+"""Seconds after which a process that does not answer is taken to be gone."""
+
+
+@contextmanager
+def joined(cluster: Cluster, device: str) -> Iterator[None]:
+    """Be one of the processes within this context; the first one ends the others at its end.
+
+    Args:
+        cluster: where the processes meet.
+        device: what each of them has; see `vaectl.base.devices.several`.
+
+    Raises:
+        ConfigError: they do not meet, or JAX finds no cluster.
+        RunError: one of them has ended.
+    """
+    with _stdout_for_results():
+        _meet(cluster)
+        try:
+            devices.several(device)
+            yield
+        except jax.errors.JaxRuntimeError as error:
+            atexit.register(_leave)
+            raise RunError(
+                "one of the processes that train together has ended",
+                hint="see its messages; vaectl train --resume goes on from the last checkpoint",
+            ) from error
+        except BaseException:
+            _part()
+            raise
+        _part()
+
+
+def _leave() -> None:
+    """Leave before JAX waits for processes that are gone, and then aborts."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(RunError.exit_code)
+
+
+def _part() -> None:
+    """End the processes that follow, and leave them."""
+    with suppress(jax.errors.JaxRuntimeError):
+        if leads():
+            tell(None)
+        jax.distributed.shutdown()  # type: ignore[no-untyped-call]
+
+
+def leads() -> bool:
+    """Tell whether this process writes; one alone does."""
+    return int(jax.process_index()) == 0
+
+
+def is_alone() -> bool:
+    """Tell whether there is one process only."""
+    return int(jax.process_count()) == 1
+
+
+def tell(message: dict[str, Any] | None) -> None:
+    """Send a message to the processes that follow; None ends them. Alone, do nothing."""
+    if not is_alone():
+        content = np.frombuffer(json.dumps(message).encode(), np.uint8)
+        agreed(len(content))
+        _of_first(content)
+
+
+def told() -> dict[str, Any] | None:
+    """Wait for a message of the process that leads."""
+    content = _of_first(np.zeros(agreed(0), np.uint8))
+    message: dict[str, Any] | None = json.loads(content.tobytes())
+    return message
+
+
+def agreed(number: int) -> int:
+    """Return the number that the first process has."""
+    return number if is_alone() else int(_of_first(np.asarray(number, np.int32)))
+
+
+@contextmanager
+def stopping_all() -> Iterator[None]:
+    """Where the first process agrees on a number next, let it agree on 0 if this context fails."""
+    try:
+        yield
+    except GeneratorExit:
+        if leads():
+            agreed(0)
+        raise
+
+
+def of_first(tree: Any) -> Any:
+    """Return the arrays that the first process has, in host memory; alone, return them as is."""
+    return tree if is_alone() else jax.tree.map(lambda leaf: _of_first(np.asarray(leaf)), tree)
+
+
+def _of_first(array: np.ndarray) -> np.ndarray:
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.broadcast_one_to_all(array))
+
+
+def _meet(cluster: Cluster) -> None:
+    # vaectl itself heeds SIGTERM, and saves
+    jax.config.update("jax_enable_preemption_service", False)  # type: ignore[no-untyped-call]
+    try:
+        jax.distributed.initialize(
+            *cluster,
+            initialization_timeout=PATIENCE,
+            heartbeat_timeout_seconds=SILENCE,
+            shutdown_timeout_seconds=SILENCE,
+        )
+    except (ValueError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"--cluster: the processes do not meet: {reason}",
+            hint="use the same HOST:PORT and PROCESSES in all, and the numbers 0 to PROCESSES - 1",
+        ) from None
+
+
+@contextmanager
+def _stdout_for_results() -> Iterator[None]:
+    """Send to stderr what JAX's libraries print to stdout."""
+    sys.stdout.flush()
+    real = os.dup(1)
+    os.dup2(2, 1)
+    printed, sys.stdout = sys.stdout, os.fdopen(real, "w", encoding="utf-8", closefd=False)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stdout = printed
+        os.dup2(real, 1)
+        os.close(real)
