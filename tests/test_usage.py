@@ -122,7 +122,6 @@ USAGE = [
     "train --epochs x",
     "train --quiet=3",
     "train a b",
-    "train --device tpu",
     "sample",
     "sample z2 --count 0",
     "sample z2 --temperature x",
