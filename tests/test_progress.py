@@ -5,6 +5,7 @@ import pytest
 
 from vaectl import config
 from vaectl.cli import progress
+from vaectl.cli.busy import busy
 from vaectl.data.arrays import Dataset, Split
 from vaectl.training import events
 from vaectl.training.fit import Chunk, Epoch
@@ -131,10 +132,8 @@ def test_names_are_no_markup(
     with progress.watching() as watch:
         watch(events.Phase(name))
         watch(events.Note(name))
-    with progress.counting(name) as count:
-        count(1, 2)
-    with progress.saying() as say:
-        say(name)
+    with busy(name) as tell:
+        tell(name, 1, 2)
     assert capsys.readouterr().err.count(name) >= 4
 
 
