@@ -47,7 +47,7 @@ def _publish(result: Result) -> Summary:
         Trace.of(
             side.label,
             [member.curve for member in by_label[side.label]],
-            sum(member.outcome.status == "diverged" for member in by_label[side.label]),
+            [member.outcome.status == "diverged" for member in by_label[side.label]],
         )
         for side in sides
     ]

@@ -140,5 +140,5 @@ def _estimators(run: RunDir) -> dict[str, str]:
 
 
 def _trace(label: str, runs: Sequence[RunDir]) -> Trace:
-    diverged = sum("diverged" in (run.read_record().error or "") for run in runs)
+    diverged = ["diverged" in (run.read_record().error or "") for run in runs]
     return Trace.of(label, [run.read_metrics() for run in runs], diverged)
