@@ -11,6 +11,7 @@ import matplotlib as mpl
 from matplotlib import figure as drawn
 from matplotlib.axes import Axes
 
+from vaectl.base.errors import ConfigError
 from vaectl.pictures import text
 from vaectl.pictures.style import MM, Style
 

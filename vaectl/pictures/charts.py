@@ -325,7 +325,7 @@ def _vertical(
         return
     low, high = (known.min(), known.max()) if len(whole) else np.quantile(known, (0.1, 0.9))
     near = early[(early >= 2 * low - high) & (early <= 2 * high - low)]
-    low, high = min(low, *near), max(high, *near)
+    low, high = min([low, *near]), max([high, *near])
     margin = 0.05 * (high - low) or 1.0
     axes.set_ylim(low - margin, high + margin)
 
@@ -442,14 +442,17 @@ def sensitivity(
             )
             cross.set_in_layout(False)
             settled += sorted(value for _, value in known)[len(known) // 2 :]
-        if settled:
-            # one very low value must not flatten the others
-            low, high = axes.get_ylim()
-            axes.set_ylim(max(low, min(settled) - 3 * (max(settled) - min(settled)) - 1), high)
+        low, high = min(settled, default=0.0), max(settled, default=0.0)
+        lowest = low - max(3 * (high - low), 0.5 * abs(low))
+        values = [value for points in tried.values() for _, value in points]
+        far = [value for value in values if value is not None and value < lowest]
+        if far:  # one very low value must not flatten the others
+            axes.set_ylim(lowest, axes.get_ylim()[1])
         if rates := [rate for points in tried.values() for rate, _ in points]:
             _logarithmic(axes, min(rates), max(rates))
         axes.set_xlabel("learning rate")
-        axes.set_title(f"best validation {label_of(quantity)}", loc="left")
+        cut = f"; down to {min(far):.4g}, below the axis" if far else ""
+        axes.set_title(f"best validation {label_of(quantity)}{cut}", loc="left")
         axes.set_ylabel("nats per image")
         _legend(figure, axes, style)
     return figure
