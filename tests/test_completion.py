@@ -90,7 +90,7 @@ def complete(known: dict[str, object], runs: Path, monkeypatch: pytest.MonkeyPat
         ("vaectl export-log c", ["c"]),
         ("vaectl config validate ", ["configs/a.yaml", "configs/deep/b.yml"]),
         ("vaectl config validate configs/a.yaml configs/d", ["configs/deep/b.yml"]),
-        ("vaectl runs --sort e", ["elbo", "epoch"]),
+        ("vaectl runs --sort e", ["epochs", "elbo"]),
         ("vaectl sample --runs-dir nowhere ", []),
         ("vaectl nothing ", []),
         ("vaectl sample z2 ", []),

@@ -38,7 +38,8 @@ def explore(
             "--output",
             "--out",
             metavar="FILE.html",
-            help="Write to this file; by default to explore.html in the first run's figures/.",
+            help="Write to this file; by default to explore.html in the run's figures/, of several "
+            "runs to gallery.html in the first one's.",
             show_default=False,
             rich_help_panel=OUTPUT,
         ),
