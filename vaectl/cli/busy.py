@@ -1,5 +1,6 @@
 """A sign on stderr that a command is at work, from before its libraries are loaded."""
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
@@ -28,7 +29,9 @@ class Sign(Protocol):
 
 
 @contextmanager
-def busy(what: str = "", *, quiet: bool = False, lines: bool = False) -> Iterator[Sign]:
+def busy(
+    what: str = "", *, quiet: bool = False, lines: bool = False, after: float = 0.0
+) -> Iterator[Sign]:
     """Show what is being done: on a terminal a spinner, with a bar where the end is known.
 
     Meanwhile nothing may be printed to stdout, which would come out on stderr.
@@ -37,12 +40,13 @@ def busy(what: str = "", *, quiet: bool = False, lines: bool = False) -> Iterato
         what: is done first.
         quiet: show nothing.
         lines: print a line for each thing that begins, where there is no terminal.
+        after: show nothing on a terminal before something is told so many seconds later.
     """
     console = Console(stderr=True, highlight=False)
     if quiet:
         yield _nothing
     elif console.is_terminal:
-        with _bar(console, what) as tell:
+        with _bar(console, what, after) as tell:
             yield tell
     elif lines:
         tell = _lines()
@@ -74,7 +78,7 @@ class _Left(TimeRemainingColumn):
 
 
 @contextmanager
-def _bar(console: Console, what: str) -> Iterator[Sign]:
+def _bar(console: Console, what: str, after: float) -> Iterator[Sign]:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),  # names may hold what would be markup
@@ -82,16 +86,22 @@ def _bar(console: Console, what: str) -> Iterator[Sign]:
         TextColumn("{task.fields[numbers]}"),
         _Left(),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(visible(what), total=None, numbers="")
+    bar = Progress(*columns, console=console, transient=True)
+    task = bar.add_task(visible(what), total=None, numbers="")
+    began = time.monotonic()
 
-        def tell(what: str, done: float = 0, total: float | None = None) -> None:
-            numbers = "" if total is None else f"{done:g}/{total:g}"
-            bar.update(
-                task, description=visible(what), completed=done, total=total, numbers=numbers
-            )
+    def tell(what: str, done: float = 0, total: float | None = None) -> None:
+        if time.monotonic() - began >= after:
+            bar.start()
+        numbers = "" if total is None else f"{done:g}/{total:g}"
+        bar.update(task, description=visible(what), completed=done, total=total, numbers=numbers)
 
+    try:
+        if not after:
+            bar.start()
         yield tell
+    finally:
+        bar.stop()
 
 
 def _lines() -> Sign:

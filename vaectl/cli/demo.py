@@ -45,6 +45,7 @@ def demo(
     Example: vaectl demo
     """
     from vaectl import experiment, sinks
+    from vaectl.cli.busy import busy
     from vaectl.config import reading
     from vaectl.explorer import page
     from vaectl.follow import follow
@@ -55,7 +56,8 @@ def demo(
     with _watching(quiet=quiet) as picture, follow([sinks.parse("film")], picture) as watch:
         result = experiment.run(settings, runs_dir=runs_dir, name=name, watch=watch)
     show(result.summary())
-    made = page.explore([RunDir(result.path)])
+    with busy("making a page", quiet=quiet):
+        made = page.explore([RunDir(result.path)])
     show("open this page in a browser:")
     show(made.path)
 

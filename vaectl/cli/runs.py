@@ -1,6 +1,7 @@
 """`vaectl runs`: the list of runs, and the removal of runs."""
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -97,9 +98,11 @@ def runs(
     import json
 
     from vaectl.cli import tables
+    from vaectl.cli.busy import busy
     from vaectl.runs import find, listing
 
-    rows = find.summaries(runs_dir, pattern)
+    with busy(after=0.5) as tell:
+        rows = find.summaries(runs_dir, pattern, partial(tell, f"reading {runs_dir}"))
     conditions = listing.parse(where or (), rows)
     chosen = [row for row in rows if all(each.holds(row) for each in conditions)]
     if as_json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,19 +81,31 @@ def _latest(runs_dir: Path, *, to_resume: bool) -> RunDir:
     """Find the run that started last; members of studies and links do not count."""
     paths = _paths(runs_dir)
     own = [name for name, path in paths.items() if "/" not in name and not path.is_symlink()]
-    rows = [_summary(name, paths[name]) for name in own]
-    started = [row for row in rows if row.start and not (to_resume and row.status == "imported")]
-    if started:
-        return RunDir(paths[max(started, key=lambda row: row.start or "").name])
+    starts = {name: _start(RunDir(paths[name])) for name in own}
+    # from the last one on, since a configuration is read much more slowly than a record
+    for name in sorted(
+        (name for name in own if starts[name]), key=starts.__getitem__, reverse=True
+    ):
+        row = _summary(name, paths[name])
+        if row.start and not (to_resume and row.status == "imported"):
+            return RunDir(paths[name])
     hint = "vaectl train makes one"
     if members := [name for name in paths if "/" in name]:
         study = members[0].partition("/")[0]
         kind = study_at(runs_dir / study)
         hint += f"; {members[0]} is a run of the {kind} {study}"
         hint += ", which the command that made it continues" if to_resume else ""
-    what = "no run that vaectl train made" if to_resume and rows else "no runs in it"
+    what = "no run that vaectl train made" if to_resume and own else "no runs in it"
     what += ", except for those of studies" if members else ""
     raise RunError(f"{runs_dir}: {what}{did_you_mean_path(runs_dir)}", hint=hint)
+
+
+def _start(run: RunDir) -> str:
+    """Return when a run started; nothing if it has no readable record."""
+    try:
+        return run.read_record().start
+    except RunError:
+        return ""
 
 
 def _unknown(run: str, runs_dir: Path) -> RunError:
@@ -200,16 +212,31 @@ def refuse_member(run: RunDir) -> None:
         )
 
 
-def summaries(runs_dir: Path, pattern: str = "*") -> list[Summary]:
+def summaries(
+    runs_dir: Path,
+    pattern: str = "*",
+    watch: Callable[[int, int], None] = lambda _done, _total: None,
+) -> list[Summary]:
     """Summarize every run whose name matches a glob, sorted by name; broken ones have a problem.
 
     Runs of a study are named NAME/LABEL-sSEED.
 
+    Args:
+        runs_dir: the directory of runs.
+        pattern: the glob.
+        watch: called with the number of runs that were read, and of all.
+
     Raises:
         RunError: `runs_dir` exists, but cannot be read as a directory.
     """
-    named = _paths(runs_dir)
-    return [_summary(name, path) for name, path in named.items() if fnmatch.fnmatch(name, pattern)]
+    named = {
+        name: path for name, path in _paths(runs_dir).items() if fnmatch.fnmatch(name, pattern)
+    }
+    found = []
+    for name, path in named.items():
+        found.append(_summary(name, path))
+        watch(len(found), len(named))
+    return found
 
 
 def _paths(runs_dir: Path) -> dict[str, Path]:
