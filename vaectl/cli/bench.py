@@ -38,9 +38,9 @@ def bench(
 
     settings = reading.load(file, assignments=assignments or ())
     from vaectl.cli import tables
-    from vaectl.cli.busy import busy
+    from vaectl.cli.busy import LOADING, busy
 
-    with busy("loading libraries", quiet=quiet, lines=True) as tell:
+    with busy(LOADING, quiet=quiet, lines=True) as tell:
         from vaectl.bench import report as library
 
         found = library.run(

@@ -18,6 +18,8 @@ from rich.text import Text
 
 from vaectl.base.terminal import say, visible
 
+LOADING = "loading libraries"
+"""What takes the first second of most commands."""
 _T = TypeVar("_T")
 
 

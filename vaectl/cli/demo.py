@@ -44,12 +44,14 @@ def demo(
 
     Example: vaectl demo
     """
-    from vaectl import experiment, sinks
-    from vaectl.cli.busy import busy
+    from vaectl.cli.busy import LOADING, busy
     from vaectl.config import reading
-    from vaectl.explorer import page
-    from vaectl.follow import follow
-    from vaectl.runs.directory import RunDir
+
+    with busy(LOADING, quiet=quiet):
+        from vaectl import experiment, sinks
+        from vaectl.explorer import page
+        from vaectl.follow import follow
+        from vaectl.runs.directory import RunDir
 
     options = {"model.code_size": 2, "epochs": epochs, "seed": seed}
     settings = reading.load(options=options)

@@ -136,9 +136,12 @@ def train(
         settings = run.read_config(assignments=assignments or (), options=options)
     else:
         settings = reading.load(file, assignments=assignments or (), options=options)
-    from vaectl import experiment
-    from vaectl.cli import progress
-    from vaectl.follow import follow
+    from vaectl.cli.busy import LOADING, busy
+
+    with busy(LOADING, quiet=quiet):
+        from vaectl import experiment
+        from vaectl.cli import progress
+        from vaectl.follow import follow
 
     with progress.watching(quiet=quiet) as bar, follow(sinks, bar) as watch:
         if run is None:
