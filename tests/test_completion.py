@@ -90,6 +90,8 @@ def complete(known: dict[str, object], runs: Path, monkeypatch: pytest.MonkeyPat
         ("vaectl export-log c", ["c"]),
         ("vaectl config validate ", ["configs/a.yaml", "configs/deep/b.yml"]),
         ("vaectl config validate configs/a.yaml configs/d", ["configs/deep/b.yml"]),
+        ("vaectl morph z2 --width p", ["page"]),
+        ("vaectl manifold z2 --range p", ["prior", "posterior"]),
         ("vaectl runs --sort e", ["epochs", "elbo"]),
         ("vaectl sample --runs-dir nowhere ", []),
         ("vaectl nothing ", []),

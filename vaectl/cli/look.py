@@ -89,6 +89,20 @@ class Polarity(StrEnum):
     light = "light"
 
 
+def _widths(incomplete: str) -> list[str]:
+    """Complete the name of a width."""
+    from vaectl.pictures.style import WIDTHS
+
+    return [name for name in WIDTHS if name.startswith(incomplete)]
+
+
+def _ranges(incomplete: str) -> list[str]:
+    """Complete the name of a range."""
+    from vaectl.pictures.options import NAMED_RANGES
+
+    return [name for name in NAMED_RANGES if name.startswith(incomplete)]
+
+
 ThemeChoice = Annotated[
     Theme,
     typer.Option(
@@ -102,6 +116,7 @@ Width = Annotated[
     typer.Option(
         metavar="MM",
         help="The width in mm, or column (85), page (175), slide (254); by default what fits.",
+        autocompletion=_widths,
         show_default=False,
         rich_help_panel=LOOKS,
     ),
@@ -298,6 +313,7 @@ def manifold(
             metavar="RANGE",
             help="prior (-3 to 3), posterior (where 99 % of the codes of the validation images "
             "lie), a limit as 2.5, or LOW,HIGH as -1,4; LOW,HIGH,LOW,HIGH for both dimensions.",
+            autocompletion=_ranges,
         ),
     ] = "prior",
     spacing: Annotated[

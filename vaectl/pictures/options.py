@@ -29,7 +29,7 @@ class Range(NamedTuple):
 
 PRIOR = Range()
 """Three standard deviations of the prior."""
-_NAMED_RANGES = ("prior", "posterior")
+NAMED_RANGES = ("prior", "posterior")
 
 
 def check_files(
@@ -124,7 +124,7 @@ def parse_range(wanted: str) -> Range | Literal["posterior"]:
         numbers *= 2
     ordered = len(numbers) == 4 and numbers[0] <= numbers[1] and numbers[2] <= numbers[3]
     if not ordered or not all(math.isfinite(n) and abs(n) <= 100 for n in numbers):
-        near = did_you_mean(wanted, _NAMED_RANGES)
+        near = did_you_mean(wanted, NAMED_RANGES)
         raise ConfigError(
             f"--range {wanted}: not a range between -100 and 100{near}",
             hint="write prior, posterior, a limit as 3, or LOW,HIGH as -2,4",
