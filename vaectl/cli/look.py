@@ -134,8 +134,8 @@ PolarityChoice = Annotated[
     Polarity,
     typer.Option(
         help="Grey images: ink draws 1 as black on white, light draws 1 as white. auto draws "
-        "drawings on a black background, digits say, as ink, and all others as light. RGB images "
-        "keep their colours.",
+        "thin bright lines on black, digits say, as ink, and all else as light. RGB images keep "
+        "their colours.",
         rich_help_panel=LOOKS,
     ),
 ]

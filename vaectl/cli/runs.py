@@ -63,7 +63,9 @@ def runs(
     sort: Annotated[
         Order,
         typer.Option(
-            help="A column; age: the newest first; elbo: the best first, among runs that compare."
+            metavar="COLUMN",
+            help=f"{', '.join(Order)}. By age, the newest is first; by elbo, the best of those "
+            "that compare.",
         ),
     ] = Order.age,
     where: Annotated[
