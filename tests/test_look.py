@@ -443,21 +443,15 @@ def test_runs_are_listed_newest_first_with_broken_ones_named(vaectl: Vaectl, run
     (runs / "broken").mkdir()
     (runs / "broken" / "run.json").write_text("{")
     _change_record(runs / "z2", status="running", start="2020-01-01T00:00:00+00:00")
-    code, out, _ = vaectl("runs")
+    code, out, err = vaectl("runs")
     assert code == 0
-    lines = [line for line in out.splitlines() if line.strip()]
-    assert [line.split()[0] for line in lines[2:6]] == [
-        "z5",
-        "z2",
-        "broken",
-        "without-record",
-    ]
-    assert "reference" not in out
-    assert "finished" in lines[2]
-    assert "4/4" in lines[2]
-    assert "killed" in lines[3]
-    assert "not a run" in lines[4]
-    assert "broken: run.json: not the record of a run of this vaectl" in out
+    _, *lines = out.splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["z5", "z2", "broken", "without-record"]
+    assert "finished" in lines[0]
+    assert "4/4" in lines[0]
+    assert "killed" in lines[1]
+    assert "not a run" in lines[2]
+    assert "broken: run.json: not the record of a run of this vaectl" in err
     rows = json.loads(vaectl("runs", "z*", "--json", "--sort", "name").out)["runs"]
     assert [row["name"] for row in rows] == ["z2", "z5"]
     assert rows[1]["best_quantity"] == "elbo"
