@@ -152,7 +152,10 @@ def test_a_source_is_named_by_nothing_outside_its_file() -> None:
     [
         ("tensorflow", {"data/sources/tfds.py"}),
         ("tensorflow_datasets", {"data/sources/tfds.py"}),
-        ("PIL", {"data/sources/images.py", "pictures/film.py", "sinks/film.py", "cli/mosaic.py"}),
+        (
+            "PIL",
+            {"data/sources/images.py", "pictures/animation.py", "sinks/film.py", "cli/mosaic.py"},
+        ),
         ("orbax", {"runs/checkpoints.py"}),
         ("typer", {"cli"}),
         ("matplotlib", {"pictures", "base/surroundings.py"}),
@@ -195,7 +198,10 @@ NO_JAX = (
     "data",
     "config",
     "runs/directory.py",
-    *(f"pictures/{name}.py" for name in ("canvas", "charts", "figures", "film", "sheets", "style")),
+    *(
+        f"pictures/{name}.py"
+        for name in ("animation", "canvas", "charts", "figures", "options", "sheets", "style")
+    ),
     "sinks",
 )
 

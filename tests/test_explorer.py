@@ -516,6 +516,18 @@ def test_the_page_of_the_default_model_is_small_and_goes_with_its_run(vaectl: Va
     assert not Path("runs/a").exists()
 
 
+def test_a_page_of_several_runs_leaves_those_of_one_alone(runs: Path, vaectl: Vaectl) -> None:
+    page = runs / "z2" / "figures" / "explore.html"
+    assert (
+        vaectl("explore", "z2", "--count", 4).out.splitlines()[-1] == "runs/z2/figures/explore.html"
+    )
+    before = page.read_bytes()
+    code, out, _ = vaectl("explore", "z2", "z5", "--count", 4)
+    assert (code, page.read_bytes()) == (0, before)
+    assert Path(out.splitlines()[-1]).read_bytes() != before
+    assert belongings.remove_run(Folder(runs), "z2") == []
+
+
 def test_what_cannot_be_explored_is_said(
     runs: Path, vaectl: Vaectl, monkeypatch: pytest.MonkeyPatch
 ) -> None:

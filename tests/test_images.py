@@ -21,6 +21,7 @@ from tests.test_config import ANY
 from vaectl import data
 from vaectl.base.errors import DataError
 from vaectl.data.arrays import Images, Published, divide
+from vaectl.data.drawings import are_drawings
 from vaectl.data.settings import Data
 from vaectl.data.sources import images
 from vaectl.data.sources.base import parse
@@ -419,6 +420,51 @@ def test_photographs_are_told_from_drawings_however_they_are_binarized(
     settings = Data.model_validate({"source": f"images:{tmp_path}", "binarization": binarization})
     assert data.load(settings).drawings == drawings
     assert data.load(Data()).drawings
+
+
+def _shapes(width: int, height: int, greys: tuple[int, int]) -> Array:
+    """Filled shapes in the middle of a black image of 28 x 28, as clothes are photographed."""
+    rng = np.random.default_rng(0)
+    images = np.zeros((60, 28, 28), np.uint8)
+    for image in images:
+        wide, high = width + rng.integers(-2, 3), height + rng.integers(-2, 3)
+        left, top = (28 - wide) // 2, (28 - high) // 2
+        cloth = np.linspace(*greys, wide) + rng.normal(0, 20, (high, wide))
+        image[top : top + high, left : left + wide] = np.clip(cloth, 0, 255)
+    return images
+
+
+def _strokes() -> Array:
+    """Lines with soft edges on black."""
+    rng = np.random.default_rng(0)
+    images = np.zeros((60, 28, 28), np.uint8)
+    for image in images:
+        x, y = rng.integers(5, 19, 2)
+        image[4:24, x : x + 4] = [90, 255, 255, 90]
+        image[y : y + 4, 4:24] = [[90], [255], [255], [90]]
+    return images
+
+
+GARMENTS = _shapes(18, 22, (60, 230))
+LOOKS: dict[str, tuple[Array, bool]] = {
+    "strokes": (_strokes(), True),
+    "strokes, inverted": (255 - _strokes(), False),
+    "strokes, binary": (255 * (_strokes() > 127), True),
+    "garments": (GARMENTS, False),
+    "bright garments": (_shapes(18, 22, (220, 255)), False),
+    "garments, binary": (255 * (GARMENTS > 127), False),
+    "sandals": (_shapes(22, 6, (60, 230)), False),
+    "photographs": (np.random.default_rng(0).normal(120, 50, (60, 28, 28)).clip(0, 255), False),
+}
+
+
+@pytest.mark.parametrize("kind", LOOKS)
+def test_ink_is_for_thin_bright_lines_on_black(kind: str) -> None:
+    found, drawings = LOOKS[kind]
+    assert are_drawings(found.astype(np.uint8)[..., None]) == drawings
+    digits = np.asarray(data.load(Data()).train.images)
+    assert are_drawings(digits)
+    assert not are_drawings(255 - digits)
 
 
 def test_pictures_of_photographs_are_no_negatives(vaectl: Vaectl, tmp_path: Path) -> None:

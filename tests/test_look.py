@@ -33,8 +33,8 @@ def _png(path: str) -> np.ndarray:
 
 
 def _frames(path: str) -> list[np.ndarray]:
-    with Image.open(path) as film:
-        return [np.asarray(frame.convert("L")) for frame in ImageSequence.Iterator(film)]
+    with Image.open(path) as animation:
+        return [np.asarray(frame.convert("L")) for frame in ImageSequence.Iterator(animation)]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_pictures_go_where_they_are_wanted_in_every_format(
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else None,
 )
-def test_a_film_shows_epochs_or_a_walk_along_rows(
+def test_an_animation_shows_epochs_or_a_walk_along_rows(
     vaectl: Vaectl, runs: Path, command: tuple[str, ...], frames: int
 ) -> None:
     run = RunDir(runs / command[1])
@@ -105,14 +105,14 @@ def test_a_film_shows_epochs_or_a_walk_along_rows(
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
-def test_a_film_is_an_mp4_too(vaectl: Vaectl, runs: Path) -> None:
+def test_an_animation_is_an_mp4_too(vaectl: Vaectl, runs: Path) -> None:
     assert runs.is_dir()
     command = ("morph", "z2", "--rows", "1", "--steps", "2", "--animate", "--out", "a.mp4")
     assert vaectl(*command).out == "a.mp4\n"
     assert b"ftyp" in Path("a.mp4").read_bytes()[:16]
 
 
-def test_a_film_as_mp4_needs_ffmpeg(
+def test_an_animation_as_mp4_needs_ffmpeg(
     vaectl: Vaectl, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert runs.is_dir()
@@ -443,21 +443,15 @@ def test_runs_are_listed_newest_first_with_broken_ones_named(vaectl: Vaectl, run
     (runs / "broken").mkdir()
     (runs / "broken" / "run.json").write_text("{")
     _change_record(runs / "z2", status="running", start="2020-01-01T00:00:00+00:00")
-    code, out, _ = vaectl("runs")
+    code, out, err = vaectl("runs")
     assert code == 0
-    lines = [line for line in out.splitlines() if line.strip()]
-    assert [line.split()[0] for line in lines[2:6]] == [
-        "z5",
-        "z2",
-        "broken",
-        "without-record",
-    ]
-    assert "reference" not in out
-    assert "finished" in lines[2]
-    assert "4/4" in lines[2]
-    assert "killed" in lines[3]
-    assert "not a run" in lines[4]
-    assert "broken: run.json: not the record of a run of this vaectl" in out
+    _, *lines = out.splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["z5", "z2", "broken", "without-record"]
+    assert "finished" in lines[0]
+    assert "4/4" in lines[0]
+    assert "killed" in lines[1]
+    assert "not a run" in lines[2]
+    assert "broken: run.json: not the record of a run of this vaectl" in err
     rows = json.loads(vaectl("runs", "z*", "--json", "--sort", "name").out)["runs"]
     assert [row["name"] for row in rows] == ["z2", "z5"]
     assert rows[1]["best_quantity"] == "elbo"
@@ -533,12 +527,16 @@ def test_a_run_is_found_by_name_by_path_and_as_the_latest(vaectl: Vaectl, runs: 
         (("manifold", "z2", "--range", "2,1"), 2, "--range 2,1: not a range"),
         (("manifold", "z2", "--range", "nan"), 2, "--range nan: not a range"),
         (("sample", "z2", "--width", "wide"), 2, "--width wide: not a width"),
-        (("sample", "z2", "--animate"), 4, "runs/z2: one checkpoint makes no film"),
-        (("sample", "z2", "--animate", "--out", "a.png"), 2, "--out a.png: not the name of a film"),
+        (("sample", "z2", "--animate"), 4, "runs/z2: one checkpoint makes no animation"),
+        (
+            ("sample", "z2", "--animate", "--out", "a.png"),
+            2,
+            "--out a.png: not a format of animations",
+        ),
         (("curves", "z2", "--term", "elbow"), 2, "--term elbow: no curve of that name"),
         (("curves", "z2", "--from", "4"), 2, "--from 4: there are 3 epochs"),
         (("curves", "z2", "z5"), 2, "curves of 2 runs belong to none of them"),
-        (("curves", "z2", "--out", "a.gif"), 2, "--out a.gif: unknown format"),
+        (("curves", "z2", "--out", "a.gif"), 2, "--out a.gif: not a format of figures"),
         (("evaluate", "latest", "--runs-dir", "empty"), 4, "empty: no runs in it"),
         (("evaluate", "z2", "--importance-samples", "3000000000"), 2, "--importance-samples"),
         (("evaluate", "z2", "--samples", "3000000000"), 2, "--samples"),

@@ -1,10 +1,13 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.conftest import Vaectl
 from vaectl import config
 from vaectl.cli import progress
+from vaectl.cli.busy import busy, counted
 from vaectl.data.arrays import Dataset, Split
 from vaectl.training import events
 from vaectl.training.fit import Chunk, Epoch
@@ -131,10 +134,8 @@ def test_names_are_no_markup(
     with progress.watching() as watch:
         watch(events.Phase(name))
         watch(events.Note(name))
-    with progress.counting(name) as count:
-        count(1, 2)
-    with progress.saying() as say:
-        say(name)
+    with busy(name) as tell:
+        tell(name, 1, 2)
     assert capsys.readouterr().err.count(name) >= 4
 
 
@@ -149,3 +150,40 @@ def test_quiet_still_warns(capsys: pytest.CaptureFixture[str]) -> None:
         watch(events.Phase("a phase"))
         watch(events.Warned("mind the \x1b gap"))
     assert capsys.readouterr() == ("", "warning: mind the \\u001b gap\n")
+
+
+def test_work_has_a_sign_on_a_terminal_only(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(**how: Any) -> str:
+        with busy("loading", **how) as tell:
+            tell("exporting")
+            assert list(counted("abc", 3, "drawing", tell)) == ["a", "b", "c"]
+        out, err = capsys.readouterr()
+        assert out == ""
+        return str(err)
+
+    assert work() == work(quiet=True, lines=True) == ""
+    assert work(lines=True) == "loading\nexporting\ndrawing\n"
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    assert "3/3" in work()
+    assert work(after=60.0) == work(quiet=True) == ""
+
+
+def test_every_picture_has_a_sign_of_its_making(
+    vaectl: Vaectl, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert runs.is_dir()
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "120")
+    small = ("--rows", 1, "--steps", 2, "--width", 40)
+    code, out, err = vaectl("morph", "z2", "--animate", *small)
+    assert (code, out) == (0, "runs/z2/figures/morph.gif\n")
+    assert "loading z2" in err
+    assert "2/2" in err
+    for command in ("sample", "explore", "curves"):
+        code, out, err = vaectl(command, "z2")
+        assert (code, bool(err)) == (0, True)
+        assert out.splitlines()[-1].startswith("runs/z2/figures/")

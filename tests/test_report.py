@@ -169,7 +169,8 @@ def test_figures_are_drawn_and_the_page_refers_to_nothing_outside(
     compared: tuple[Path, Summary],
 ) -> None:
     path, summary = compared
-    names = ("budget", "curves", "curves-seconds", "learning-rates", "ranks")
+    # two seeds have no ranks worth a figure
+    names = ("budget", "curves", "curves-seconds", "learning-rates")
     assert {file.name for file in (path / "figures").iterdir()} == {
         f"{name}.{kind}" for name in names for kind in ("png", "svg")
     }
@@ -213,16 +214,15 @@ def test_text_of_the_page_is_readable(compared: tuple[Path, Summary]) -> None:
 
 
 def test_train_is_dashed_and_the_band_reaches_from_the_lowest_to_the_highest_seed() -> None:
-    elbo = np.array([[-5.0, -3.0, -2.0], [-7.0, -5.0, np.nan]])
+    elbo = np.array([[-5.0, -3.0, -1.0], [-7.0, -5.0, -3.0]])
     values = dict.fromkeys(("elbo", "kl", "nll"), elbo)
     seconds = np.where(np.isfinite(elbo), [[1.0, 2.0, 3.0]], np.nan)
     figure = charts.curves([Trace("adam", seconds, values, values)], "epoch", title="")
     axes = figure.axes[0]
-    # and a cross where the one that diverged did
-    assert [line.get_linestyle() for line in axes.lines] == ["--", "-", "None"]
+    assert [line.get_linestyle() for line in axes.lines] == ["--", "-"]
     np.testing.assert_allclose(np.asarray(axes.lines[1].get_ydata()), [-6.0, -4.0, -2.0])
     corners = axes.collections[1].get_paths()[0].get_extents()
-    assert (corners.ymin, corners.ymax) == (-7, -2)
+    assert (corners.ymin, corners.ymax) == (-7, -1)
     assert "lowest to highest of 2 seeds" in figure.legends[0].get_title().get_text()
 
 
@@ -238,23 +238,52 @@ def test_a_number_of_one_split_is_drawn_for_that_split() -> None:
     assert [len(a.lines) for a in axes] == [2, 1]
 
 
-def test_seeds_that_diverged_are_marked_and_time_runs_on() -> None:
-    """The one that goes on is the faster one."""
-    elbo = np.array([[-5.0, -4.0, -3.0], [-7.0, -5.0, np.nan]])
+@pytest.mark.parametrize("settled", [False, True])
+@pytest.mark.parametrize("last", [-5.0, -1e6])
+def test_a_seed_that_diverged_has_a_curve_of_its_own_up_to_there(
+    last: float, settled: bool
+) -> None:
+    """The one that goes on is the faster one. It alone is the mean; nothing flattens it."""
+    elbo = np.array([[-5.0, -4.0, -3.0], [-7.0, last, np.nan]])
     values = dict.fromkeys(("elbo", "kl", "nll"), elbo)
     seconds = np.array([[1.0, 2.0, 3.0], [5.0, 10.0, np.nan]])
-    trace = Trace("adam", seconds, values, values, diverged=1)
+    trace = Trace("adam", seconds, values, values, diverged=(1,))
     np.testing.assert_allclose(trace.elapsed, [3.0, 6.0, 7.0])
-    axes = charts.curves([trace], "seconds", title="").axes[0]
+    axes = charts.curves([trace], "seconds", title="", settled=settled).axes[0]
     (cross,) = [line for line in axes.lines if line.get_marker() == "x"]
-    np.testing.assert_allclose(np.asarray(cross.get_xydata()), [[6.0, -5.0]])
-    assert axes.get_legend_handles_labels()[1] == ["adam (1 of 2 diverged)"]
+    (at,) = np.asarray(cross.get_xydata())
+    assert at[0] == 6.0
+    assert at[1] == pytest.approx(max(last, axes.get_ylim()[0]))
+    assert axes.get_ylim()[0] > -20
+    ends = {len(np.asarray(line.get_xdata())) for line in axes.lines if line is not cross}
+    assert ends == {2, 3}
+    mean = max(axes.lines, key=lambda line: line.get_linewidth())
+    np.testing.assert_allclose(np.asarray(mean.get_ydata()), elbo[0])
+    assert axes.get_legend_handles_labels()[1] == ["adam (1 of 2 seeds remain)"]
+
+
+def test_seeds_that_all_diverged_have_no_mean_and_one_that_was_cut_off_no_cross() -> None:
+    elbo = np.array([[-5.0, -4.0, -1e7], [-7.0, np.nan, np.nan]])
+    values = {"elbo": elbo}
+    gone = Trace("gone", -elbo, values, values, diverged=(0, 1))
+    cut = Trace("cut", -elbo, values, values)
+    figure = charts.curves([gone], title="")
+    assert figure.legends[0].get_texts()[0].get_text() == "gone (all 2 seeds diverged)"
+    crosses = [line for line in figure.axes[0].lines if line.get_marker() == "x"]
+    assert len(crosses) == 2
+    axes = charts.curves([cut], title="").axes[0]
+    assert not [line for line in axes.lines if line.get_marker() == "x"]
+    alone = charts.curves([gone._replace(label="")], title="")
+    assert alone.axes[0].lines
 
 
 def test_a_rate_that_spoils_all_does_not_flatten_the_others() -> None:
     tried = [(1e-3, -90.0), (3e-3, -85.0), (1e9, -1e6), (1e10, None)]
     axes = charts.sensitivity({"adam": tried}, "elbo", title="").axes[0]
     assert axes.get_ylim()[0] > -200
+    assert "-1e+06" in axes.get_title(loc="left")
+    whole = charts.sensitivity({"adam": tried[:2]}, "elbo", title="").axes[0]
+    assert "below" not in whole.get_title(loc="left")
 
 
 PROBE = """

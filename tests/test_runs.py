@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ from rich.console import Console
 from tests.conftest import Vaectl
 from vaectl.base.errors import ConfigError
 from vaectl.cli import tables
+from vaectl.cli.runs import Order
 from vaectl.runs import listing
 from vaectl.runs.directory import RunDir
-from vaectl.runs.find import Summary
+from vaectl.runs.find import Summary, find
 
 ADAM = {"optimizer.name": "adam", "model.code_size": 20, "optimizer.adam.nesterov": False}
 ROWS = [
@@ -43,17 +45,28 @@ ROWS = [
         (["iwae>=-90"], ["b"]),
         (["model.code_size=20"], ["a", "c/adam-s0"]),
         (["optimizer.adam.nesterov=false"], ["a", "c/adam-s0"]),
-        (["epoch<3"], ["c/adam-s0", "c/sgd-s0"]),
+        (["epochs<3"], ["c/adam-s0", "c/sgd-s0"]),
         (["name=c/*"], ["c/adam-s0", "c/sgd-s0"]),
-        (["start>2026-01-02"], ["a", "b"]),
+        (["age<2d"], ["b"]),
+        (["age >= 50 h"], ["a", "c/adam-s0", "c/sgd-s0"]),
     ],
 )
-def test_conditions_select_runs(conditions: list[str], names: list[str]) -> None:
+def test_conditions_select_runs(
+    conditions: list[str], names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime.fromisoformat("2026-01-04T02:00:00+00:00").timestamp()
+    monkeypatch.setattr(
+        listing,
+        "_seconds_since",
+        lambda start: now - datetime.fromisoformat(start).timestamp(),
+    )
     found = listing.parse(conditions, ROWS)
     assert [row.name for row in ROWS if all(each.holds(row) for each in found)] == names
 
 
-@pytest.mark.parametrize("text", ["optimizr=adam", "adam", "=adam", "model.codesize=2"])
+@pytest.mark.parametrize(
+    "text", ["optimizr=adam", "adam", "=adam", "model.codesize=2", "age<2", "age=2d", "age<x d"]
+)
 def test_what_is_no_condition_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         listing.parse([text], ROWS)
@@ -64,10 +77,28 @@ def test_runs_are_sorted_by_every_column() -> None:
         return [row.name for row in listing.ordered(ROWS, by)]
 
     assert names("elbo") == ["a", "c/adam-s0", "c/sgd-s0", "b", "d"]
-    assert names("start") == ["b", "a", "c/sgd-s0", "c/adam-s0", "d"]
+    assert names("age") == ["b", "a", "c/sgd-s0", "c/adam-s0", "d"]
     assert names("optimizer") == ["a", "c/adam-s0", "c/sgd-s0", "b", "d"]
     for by in listing.COLUMNS:
         assert sorted(names(by)) == sorted(row.name for row in ROWS)
+
+
+def test_the_names_of_columns_are_the_keys(
+    vaectl: Vaectl, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert runs.is_dir()
+    header = vaectl("runs").out.splitlines()[0].split("\t")
+    assert set(header) == {*listing.COLUMNS} == {*Order}
+    for key in header:
+        assert vaectl("runs", "--sort", key).code == 0
+        value = "'age<9d'" if key == "age" else f"{key}!=x"
+        assert vaectl("runs", "--where", value.strip("'")).code == 0
+    for old, new in (("epoch", "epochs"), ("optimiser", "optimizer"), ("ELBO", "elbo")):
+        assert f"did you mean {new}?" in vaectl("runs", "--sort", old).err
+        assert f"did you mean {new}?" in vaectl("runs", "--where", f"{old}>1").err
+    wide = Console(width=200, highlight=False, force_terminal=True, color_system=None)
+    monkeypatch.setattr(tables, "_console", lambda: wide)
+    assert vaectl("runs").out.split()[: len(header)] == header
 
 
 def test_scores_that_measure_something_else_are_not_ranked_together() -> None:
@@ -90,15 +121,15 @@ def test_scores_that_measure_something_else_are_not_ranked_together() -> None:
 def test_what_a_score_measures_is_read_from_the_record(
     change: dict[str, dict[str, object]], vaectl: Vaectl, runs: Path
 ) -> None:
-    assert "group" not in vaectl("runs", "--sort", "elbo").out
+    assert "do not compare" not in vaectl("runs", "--sort", "elbo").err
     run = RunDir(runs / "z2")
     record = run.read_record()
     ((part, values),) = change.items()
     run.write_record(record.model_copy(update={part: {**getattr(record, part), **values}}))
-    code, out, _ = vaectl("runs", "--sort", "elbo")
+    code, _, err = vaectl("runs", "--sort", "elbo")
     assert code == 0
-    assert "do not compare" in out
-    assert "group 2: " in out
+    assert "do not compare" in err
+    assert "group 2: " in err
     assert "group" not in vaectl("runs", "--sort", "name").out
     told = json.loads(vaectl("runs", "--sort", "elbo", "--json").out)["runs"]
     assert len({row["measure"] for row in told}) == 2
@@ -107,7 +138,8 @@ def test_what_a_score_measures_is_read_from_the_record(
 def test_members_of_a_comparison_are_one_row() -> None:
     a, b, c, d = listing.folded(ROWS)
     assert (a, b, d) == (ROWS[0], ROWS[1], ROWS[4])
-    assert (c.name, c.members, c.best_score, c.epoch) == ("c", 2, -120.0, 1)
+    assert (c.name, c.members, c.best_score) == ("c", 2, -120.0)
+    assert (c.least_epoch, c.epoch, c.epochs) == (1, 2, 2)
     assert c.status == "1 finished, 1 failed"
     assert c.optimizer == "adam, sgd"
     assert c.start == "2026-01-01T00:00:09+00:00"
@@ -118,7 +150,9 @@ def test_a_row_is_one_line_of_the_terminal_and_no_number_is_cut(
     width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     long = ROWS[0]._replace(name="a-long-name-" + 70 * "x", data="idx:/a/very/long/path/of/mnist")
-    monkeypatch.setattr(tables, "_console", lambda: Console(width=width, highlight=False))
+    monkeypatch.setattr(
+        tables, "_console", lambda: Console(width=width, force_terminal=True, color_system=None)
+    )
     tables.show_runs([long, *listing.folded(ROWS[1:4])], Path("runs"), [])
     lines = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
     assert len(lines) == 2 + 3
@@ -128,10 +162,15 @@ def test_a_row_is_one_line_of_the_terminal_and_no_number_is_cut(
     assert ("idx:/a/very/long/path/of/mnist" in lines[2]) == (width == 250)
 
 
-def test_a_pipe_has_everything(vaectl: Vaectl, runs: Path) -> None:
+def test_a_pipe_has_everything(vaectl: Vaectl, runs: Path, trained_runs: Path) -> None:
     name = "z2-" + 90 * "x"
     (runs / "z2").rename(runs / name)
-    assert name in vaectl("runs").out
+    (runs / "z5" / "config.yaml").write_text("{")
+    for arguments in ((), ("--sort", "elbo")):
+        header, *lines = vaectl("runs", *arguments).out.splitlines()
+        assert [line.split("\t")[0] for line in lines if "\t" in line] == [name, "z5"]
+        assert {line.count("\t") for line in lines} == {header.count("\t")}
+    shutil.copytree(trained_runs / "z5", runs / "z5", dirs_exist_ok=True)
     answer = vaectl("runs", "--where", "model.code_size=5", "--json")
     (row,) = json.loads(answer.out)["runs"]
     assert row["name"] == "z5"
@@ -142,7 +181,7 @@ def test_a_pipe_has_everything(vaectl: Vaectl, runs: Path) -> None:
 
 def test_members_are_listed_on_request(vaectl: Vaectl, finished: Path) -> None:
     shutil.copytree(finished, "runs/c")
-    assert "c (4 runs)" in vaectl("runs").out
+    assert "c\t4 finished\t" in vaectl("runs").out
     for arguments in (("--members",), ("c/*",)):
         assert "c/adam-s0" in vaectl("runs", *arguments).out
     assert len(json.loads(vaectl("runs", "--json").out)["runs"]) == 4
@@ -172,10 +211,28 @@ def test_a_question_is_asked_first(
     monkeypatch.setattr("sys.stdin", io.StringIO())
     assert vaectl("runs", "rm", "z2").code == 2
     monkeypatch.setattr("sys.stdin", Terminal(said))
-    answer = vaectl("runs", "rm", "z2")
+    answer = vaectl("runs", "rm", "z2", "z[25]")
     assert answer.code == 0
-    assert "runs/z2" in answer.err
-    assert (runs / "z2").exists() == left
+    for name in ("z2", "z5"):
+        assert f" MB  runs/{name}" in answer.err
+        assert (runs / name).exists() == left
+    assert answer.err.count("?") == 1
+
+
+def test_patterns_name_runs_and_studies_but_no_members(
+    vaectl: Vaectl, runs: Path, finished: Path
+) -> None:
+    shutil.copytree(finished, "runs/c")
+    (runs / "other").mkdir()
+    assert vaectl("runs", "rm", "z*", "q*", "--yes").code == 4
+    assert vaectl("runs", "rm", "*-s0", "--yes").code == 4
+    assert vaectl("runs", "rm", "*", "--yes", "--runs-dir", "gone").code == 4
+    assert {path.name for path in runs.iterdir()} == {"z2", "z5", "c", "other"}
+    with RunDir(runs / "z2").lock():
+        answer = vaectl("runs", "rm", "*", "c/adam-s0", "--yes")
+    assert (answer.code, answer.out.split()) == (4, ["runs/c", "runs/z5"])
+    assert "z2" in answer.err
+    assert {path.name for path in runs.iterdir()} == {"z2", "other"}
 
 
 def test_a_run_that_trains_or_is_a_link_is_not_removed(vaectl: Vaectl, runs: Path) -> None:
@@ -184,3 +241,30 @@ def test_a_run_that_trains_or_is_a_link_is_not_removed(vaectl: Vaectl, runs: Pat
     (runs / "link").symlink_to(runs / "z2")
     assert vaectl("runs", "rm", "link", "--yes").code == 4
     assert (runs / "z2" / "run.json").exists()
+
+
+def test_the_latest_run_to_resume_is_one_that_train_made(
+    vaectl: Vaectl, runs: Path, finished: Path
+) -> None:
+    """Later ones are a comparison's, or an imported one, which nothing can resume."""
+    z2 = RunDir(runs / "z2")
+    shutil.copytree(runs / "z5", runs / "imported")
+    imported = RunDir(runs / "imported")
+    later = {"start": "2100-01-01T00:00:00+00:00"}
+    imported.write_record(imported.read_record().model_copy(update={**later, "status": "imported"}))
+    shutil.copytree(finished, "runs/c")
+    member = RunDir(runs / "c" / "adam-s0")
+    member.write_record(member.read_record().model_copy(update=later))
+    z2.write_record(z2.read_record().model_copy(update={"start": "2099-01-01T00:00:00+00:00"}))
+    assert find("latest", runs).name == "imported"
+    answer = vaectl("train", "--resume", "latest")
+    assert (answer.code, answer.err.splitlines()[0]) == (0, "resuming runs/z2")
+    for name in ("z2", "z5"):
+        shutil.rmtree(runs / name)
+    answer = vaectl("train", "--resume", "latest")
+    assert answer.code == 4
+    assert "c/adam-s0" in answer.err
+    answer = vaectl("train", "--resume", "latest", "--runs-dir", "runs/c")
+    assert (answer.code, "comparison c" in answer.err) == (2, True)
+    shutil.rmtree(runs / "imported")
+    assert vaectl("sample", "latest").code == 4

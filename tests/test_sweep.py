@@ -525,7 +525,7 @@ def test_the_command_leaves_a_table_figures_and_a_page(vaectl: Vaectl, tmp_path:
     again = vaectl(*arguments, "--name", "s", "--json")
     assert json.loads(again.out)["verdict"] == summary["verdict"]
     listed = vaectl("runs")
-    assert "s (4 runs)" in listed.out
+    assert "s\t4 finished\t" in listed.out
     sampled = vaectl("sample", summary["best"]["run"])
     assert Path(sampled.out.splitlines()[-1]).exists()
     vaectl("runs", "rm", "s", "--yes")

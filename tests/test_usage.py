@@ -2,6 +2,8 @@
 
 import io
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,9 @@ MISTYPED = [
     ("runs --sort elb", "elbo"),
     ("runs --where optimzer=adam", "optimizer"),
     ("evaluate z2 --split tets", "test"),
+    ("curves z2 --width colum", "column"),
+    ("manifold z2 --range postrior", "posterior"),
+    ("sample z2 --out a.pgn", "png"),
     ("sample z22", "z2"),
     ("sample Z5", "z5"),
     ("sample z2 --runs-dir rusn", "runs"),
@@ -111,6 +116,78 @@ def test_an_unknown_plug_is_answered_with_all(kind: str, vaectl: Vaectl) -> None
     _, _, err = vaectl("train", f"--{kind}", "x")
     assert ", ".join(sorted(known(kind))) in err
     assert "--plugin" in err
+
+
+WRONG_VALUES = [
+    "sample z2 --width colum",
+    "sample z2 --style slids",
+    "sample z2 --polarity inc",
+    "sample z2 --out a.pgn",
+    "sample z2 --save-arrays a.pgn",
+    "sample z2 --checkpoint bset",
+    "sample z22",
+    "manifold z2 --range postrior",
+    "manifold z2 --dims 0 0",
+    "morph z2 --pairs 3",
+    "morph z2 --animate --out a.png",
+    "reconstruct z2 --split tets",
+    "inspect z2 --width 3",
+    "curves z2 --width colum",
+    "curves z2 --out a.gif",
+    "curves z2 --term elb",
+    "curves z2 --from 99",
+    "curves z2 z5",
+    "explore z2 --output a.htl",
+    "explore z22",
+    "evaluate z22",
+    "evaluate z2 --checkpoint lastest",
+    "export z2 --format onx",
+    "export z22 --format card",
+    "export-log z2 --to flim",
+    "import gone.safetensors",
+    "import a.onnx",
+    "train --log flim",
+    "train --set model.code_sise=2",
+    "train --model mpl",
+    "train gone.yaml",
+    "train --resume z22",
+    "compare-optimizers --optimizers adm",
+    "compare-optimizers --executor procesess:2",
+    "sweep --vary model.code_sise=2,3",
+    "sweep --vary model.code_size=2,3 --executor procesess:2",
+    "bench gone.yaml",
+    "data prepare digits-5",
+    "runs --sort elb",
+    "runs --where optimzer=adam",
+    "runs rm z22",
+]
+
+
+def test_a_wrong_value_is_answered_before_anything_slow_is_loaded(runs: Path) -> None:
+    code = """
+import sys
+from vaectl import cli
+for line in sys.stdin.read().splitlines():
+    sys.argv = ["vaectl", *line.split()]
+    try:
+        cli.main()
+        print("no error:", line)
+    except SystemExit as end:
+        if end.code not in (2, 3, 4):
+            print("code", end.code, line)
+    for slow in {"jax", "matplotlib", "flax", "optax", "orbax"} & {*sys.modules}:
+        sys.exit(print(f"{slow} was loaded for {line}"))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input="\n".join(WRONG_VALUES),
+        cwd=runs.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == ""
+    assert done.stderr.count("error: ") == len(WRONG_VALUES), done.stderr
 
 
 USAGE = [

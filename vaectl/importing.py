@@ -17,14 +17,13 @@ import jax
 import numpy as np
 
 from vaectl import config, data
-from vaectl.base import devices, plugins
-from vaectl.base.errors import ConfigError, DataError, RunError, remedy
+from vaectl.base import devices
+from vaectl.base.errors import ConfigError, DataError, RunError
 from vaectl.base.files import read
-from vaectl.base.nearest import did_you_mean_path
 from vaectl.config import reading, schema
 from vaectl.config.meaning import meaning
 from vaectl.config.naming import network_name_of
-from vaectl.exports.base import Export, Facts, Portable, named, with_arrays
+from vaectl.exports.base import Facts, Portable, form_of, named, unreadable, with_arrays
 from vaectl.runs import environment
 from vaectl.runs import find as runs
 from vaectl.runs import resume as resumption
@@ -75,7 +74,7 @@ def bring(
             f"{runs_dir} is a {kind}, which makes its runs itself",
             hint="choose another --runs-dir",
         )
-    form = _form(file)
+    form = form_of(file)
     content = _content(file)
     try:
         portable = form.restore(content)
@@ -115,32 +114,11 @@ def bring(
     return rundir
 
 
-def _form(file: Path) -> Export:
-    """Return the format of a file, by its suffix.
-
-    Raises:
-        ConfigError: it cannot be imported.
-    """
-    plugins.load_installed()
-    known = {form.suffix: form for form in Export.known.values() if form.suffix}
-    if file.suffix.lower() not in known:
-        raise ConfigError(
-            f"{file}: not a file that can be imported; known are {', '.join(sorted(known))}",
-            hint="other formats may hold code, or no names of arrays",
-        )
-    form: Export = known[file.suffix.lower()]()
-    form.check()
-    return form
-
-
 def _content(file: Path) -> bytes:
     try:
         return read(file, MOST_BYTES)
     except OSError as error:
-        raise RunError(
-            f"{file}: cannot be read: {error.strerror}{did_you_mean_path(file)}",
-            hint=remedy(error),
-        ) from None
+        raise unreadable(file, error) from None
 
 
 def _settings(

@@ -78,6 +78,16 @@ def make_directory(path: Path) -> None:
         Folder(path.parent).sync_names()
 
 
+def size_of(directory: Path) -> int:
+    """Return the bytes of all files below a directory, as far as they can be seen."""
+    total = 0
+    for place, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += Path(place, name).lstat().st_size
+    return total
+
+
 @final
 class Folder:
     """A directory whose contents are reached without following links.

@@ -14,6 +14,7 @@ import hashlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Iterable
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -172,12 +173,17 @@ def named(kind: type[Plug], name: str, place: str) -> type[Any]:
     if name not in kind.known:
         load_installed()
     if name not in kind.known:
-        known = sorted(kind.known)
-        raise ConfigError(
-            f"{place}: should be one of {', '.join(known)}{did_you_mean(name, known)}",
-            hint=f"use one of these; --plugin FILE.py loads {kind.kind}s of your own",
-        )
+        raise unknown(kind.kind, name, kind.known, place)
     return kind.known[name]
+
+
+def unknown(kind: str, name: str, known: Iterable[str], place: str) -> ConfigError:
+    """Return the error for a name that no plug of a kind has."""
+    names = sorted(known)
+    return ConfigError(
+        f"{place}: should be one of {', '.join(names)}{did_you_mean(name, names)}",
+        hint=f"use one of these; --plugin FILE.py loads {kind}s of your own",
+    )
 
 
 def origin(plug: type[Plug]) -> Origin | None:

@@ -37,12 +37,14 @@ def bench(
     from vaectl.config import reading
 
     settings = reading.load(file, assignments=assignments or ())
-    from vaectl.bench import report as library
-    from vaectl.cli import progress, tables
+    from vaectl.cli import tables
+    from vaectl.cli.busy import LOADING, busy
 
-    with progress.saying(quiet=quiet) as watch:
+    with busy(LOADING, quiet=quiet, lines=True) as tell:
+        from vaectl.bench import report as library
+
         found = library.run(
-            settings, rounds=rounds, scaling=scaling, device_kind=device, watch=watch
+            settings, rounds=rounds, scaling=scaling, device_kind=device, watch=tell
         )
     if as_json:
         show(json.dumps(found.as_json()))

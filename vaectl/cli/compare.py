@@ -118,8 +118,11 @@ def compare_optimizers(
             "base.model.code_size": code_size,
         },
     )
-    from vaectl.cli import progress, tables
-    from vaectl.comparison import publish, run
+    from vaectl.cli.busy import LOADING, busy
+
+    with busy(LOADING, quiet=quiet):
+        from vaectl.cli import progress, tables
+        from vaectl.comparison import publish, run
 
     with progress.watching(quiet=quiet) as watch:
         result = run.run(

@@ -64,6 +64,8 @@ def prepare(
     from vaectl.base.terminal import say, silent
 
     tell = silent if quiet else say
+    if sys.stderr.isatty():
+        tell(f"reading {source}")
     ready = data.published(source, progress=not quiet and sys.stderr.isatty(), tell=tell)
     for note in () if quiet else ready.notes:
         say(f"note: {note}")

@@ -44,18 +44,22 @@ def demo(
 
     Example: vaectl demo
     """
-    from vaectl import experiment, sinks
+    from vaectl.cli.busy import LOADING, busy
     from vaectl.config import reading
-    from vaectl.explorer import page
-    from vaectl.follow import follow
-    from vaectl.runs.directory import RunDir
+
+    with busy(LOADING, quiet=quiet):
+        from vaectl import experiment, sinks
+        from vaectl.explorer import page
+        from vaectl.follow import follow
+        from vaectl.runs.directory import RunDir
 
     options = {"model.code_size": 2, "epochs": epochs, "seed": seed}
     settings = reading.load(options=options)
     with _watching(quiet=quiet) as picture, follow([sinks.parse("film")], picture) as watch:
         result = experiment.run(settings, runs_dir=runs_dir, name=name, watch=watch)
     show(result.summary())
-    made = page.explore([RunDir(result.path)])
+    with busy("making a page", quiet=quiet):
+        made = page.explore([RunDir(result.path)])
     show("open this page in a browser:")
     show(made.path)
 

@@ -1,14 +1,15 @@
 """`vaectl evaluate`: likelihoods with standard errors."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vaectl.base.terminal import say, show
+from vaectl.base.terminal import show
 from vaectl.cli import plugs
 from vaectl.cli.app import LOOK, AsJson, Debug, Quiet, RunsDir, app
-from vaectl.cli.look import Checkpoint, Run, Seed, Split, SplitChoice
+from vaectl.cli.look import Checkpoint, Run, Seed, Split, SplitChoice, load
 
 
 @app.command(rich_help_panel=LOOK)
@@ -49,15 +50,15 @@ def evaluate(
     Example: vaectl evaluate latest --importance-samples 5000
     Example: vaectl evaluate digits-5k-z20-adam-s0 --split validation --checkpoint latest --json
     """
-    from vaectl.cli import progress, tables
-    from vaectl.evaluation import assess as assessment
+    from vaectl.cli import tables
+    from vaectl.cli.busy import busy
     from vaectl.runs.find import find
-    from vaectl.runs.trained import load
 
-    model = load(find(run, runs_dir), checkpoint)
-    for warning in model.warnings:
-        say(f"warning: {warning}")
-    with progress.counting(f"evaluating {model.title}", quiet=quiet) as watch:
+    found = find(run, runs_dir)
+    with busy(f"loading {found.name}", quiet=quiet) as tell:
+        from vaectl.evaluation import assess as assessment
+
+        model = load(found, checkpoint)
         result = assessment.assess(
             model,
             split.value,
@@ -65,7 +66,7 @@ def evaluate(
             importance_samples=importance_samples,
             seed=seed,
             prior_samples=prior_samples,
-            watch=watch,
+            watch=partial(tell, f"evaluating {model.title}"),
         )
     # print before writing to a disk that may be full
     if as_json:

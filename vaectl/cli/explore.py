@@ -38,7 +38,8 @@ def explore(
             "--output",
             "--out",
             metavar="FILE.html",
-            help="Write to this file; by default to explore.html in the first run's figures/.",
+            help="Write to this file; by default to explore.html in the run's figures/, of several "
+            "runs to gallery.html in the first one's.",
             show_default=False,
             rich_help_panel=OUTPUT,
         ),
@@ -59,18 +60,18 @@ def explore(
     Example: vaectl explore mnist-z2 mnist-z20 --output both.html
     """
     from vaectl.base.errors import ConfigError
-    from vaectl.explorer import page
+    from vaectl.cli.busy import busy
     from vaectl.runs.find import find
 
     if output is not None and output.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"--output {output}: not a page", hint="end it in .html")
-    made = page.explore(
-        [find(run, runs_dir) for run in runs],
-        checkpoint=checkpoint,
-        split=split.value,
-        count=count,
-        output=output,
-    )
+    found = [find(run, runs_dir) for run in runs]
+    with busy(f"making a page of {', '.join(run.name for run in found)}"):
+        from vaectl.explorer import page
+
+        made = page.explore(
+            found, checkpoint=checkpoint, split=split.value, count=count, output=output
+        )
     if as_json:
         show(json.dumps({**made._asdict(), "path": str(made.path)}))
     else:

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from vaectl.base.terminal import say, show
+from vaectl.base.terminal import show
 from vaectl.cli import plugs
 from vaectl.cli.app import OUTPUT, TAKE, AsJson, Debug, Quiet, RunsDir, app
-from vaectl.cli.look import Checkpoint, Run
+from vaectl.cli.look import Checkpoint, Run, load
 
 
 @app.command(rich_help_panel=TAKE)
@@ -55,16 +55,16 @@ def export(
     chosen = base.parse(formats)
     for each in chosen:
         each.check()
-    from vaectl import export as library
-    from vaectl.cli import progress, tables
+    from vaectl.cli import tables
+    from vaectl.cli.busy import busy
     from vaectl.runs.find import find
-    from vaectl.runs.trained import load
 
-    model = load(find(run, runs_dir), checkpoint)
-    for warning in model.warnings:
-        say(f"warning: {warning}")
-    with progress.saying(quiet=quiet) as watch:
-        result = library.export(model, chosen, output, watch)
+    found = find(run, runs_dir)
+    with busy(f"loading {found.name}", quiet=quiet, lines=True) as tell:
+        from vaectl import export as library
+
+        model = load(found, checkpoint)
+        result = library.export(model, chosen, output, tell)
     if as_json:
         exports = [each.as_json() for each in result.exported]
         show(json.dumps({"path": str(result.folder), "run": model.title, "exports": exports}))

@@ -48,9 +48,12 @@ def export_log(
     sink = sinks.parse(to, "--to")
     sink.check()
     found = runs.find_all(run, runs_dir)
-    from vaectl.cli import progress
-    from vaectl.follow import replay
-    from vaectl.training.events import Phase
+    from vaectl.cli.busy import LOADING, busy
+
+    with busy(LOADING, quiet=quiet):
+        from vaectl.cli import progress
+        from vaectl.follow import replay
+        from vaectl.training.events import Phase
 
     written: list[Path] = []
     errors: list[RunError] = []

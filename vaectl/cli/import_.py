@@ -51,16 +51,24 @@ def import_(
 
     Example: vaectl import authors.safetensors --config configs/mnist-z20.yaml
     """
-    from vaectl import importing
+    from vaectl.cli.busy import busy
+    from vaectl.config import reading
+    from vaectl.exports.base import form_of
 
-    rundir = importing.bring(
-        file,
-        config_file=config,
-        assignments=assignments or (),
-        name=name,
-        runs_dir=runs_dir,
-        force=force,
-    )
+    form_of(file)
+    if config is not None:
+        reading.load(config, assignments=assignments or ())
+    with busy(f"importing {file}", quiet=quiet):
+        from vaectl import importing
+
+        rundir = importing.bring(
+            file,
+            config_file=config,
+            assignments=assignments or (),
+            name=name,
+            runs_dir=runs_dir,
+            force=force,
+        )
     if not quiet:
         for path in rundir.left_alone:
             say(f"warning: {path}: not vaectl's, and left alone")

@@ -7,18 +7,40 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vaectl.base.terminal import show
+from vaectl.base.errors import ConfigError
+from vaectl.base.nearest import did_you_mean
+from vaectl.base.terminal import say, show
 from vaectl.cli import plugs
 from vaectl.cli.app import LOOK, OUTPUT, Debug, RunsDir, app
 
 if TYPE_CHECKING:
+    from vaectl.cli.busy import Sign
     from vaectl.pictures.views import View
+    from vaectl.runs.directory import RunDir
+    from vaectl.runs.trained import Trained
 
 LOOKS = "How it looks"
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A path, a name in --runs-dir, or latest.")]
+
+
+def _checkpoint(wanted: str) -> str:
+    """Refuse what no checkpoint can be called."""
+    if wanted not in ("best", "latest") and not wanted.isdecimal():
+        raise ConfigError(
+            f"--checkpoint {wanted}: no checkpoint{did_you_mean(wanted, ['best', 'latest'])}",
+            hint="choose best, latest, or the number of an epoch",
+        )
+    return wanted
+
+
 Checkpoint = Annotated[
-    str, typer.Option(metavar="CHECKPOINT", help="best, latest, or the number of an epoch.")
+    str,
+    typer.Option(
+        metavar="CHECKPOINT",
+        help="best, latest, or the number of an epoch.",
+        callback=_checkpoint,
+    ),
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The seed of all random choices.")]
 Out = Annotated[
@@ -30,12 +52,12 @@ Out = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
-FilmOut = Annotated[
+AnimationOut = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Write to this .png, .svg or .pdf, a film to .gif or .mp4; by default to a PNG or GIF "
-        "in the run's figures/.",
+        help="Write to this .png, .svg or .pdf, an animation to .gif or .mp4; by default to a PNG "
+        "or GIF in the run's figures/.",
         show_default=False,
         rich_help_panel=OUTPUT,
     ),
@@ -67,6 +89,20 @@ class Polarity(StrEnum):
     light = "light"
 
 
+def _widths(incomplete: str) -> list[str]:
+    """Complete the name of a width."""
+    from vaectl.pictures.style import WIDTHS
+
+    return [name for name in WIDTHS if name.startswith(incomplete)]
+
+
+def _ranges(incomplete: str) -> list[str]:
+    """Complete the name of a range."""
+    from vaectl.pictures.options import NAMED_RANGES
+
+    return [name for name in NAMED_RANGES if name.startswith(incomplete)]
+
+
 ThemeChoice = Annotated[
     Theme,
     typer.Option(
@@ -80,6 +116,7 @@ Width = Annotated[
     typer.Option(
         metavar="MM",
         help="The width in mm, or column (85), page (175), slide (254); by default what fits.",
+        autocompletion=_widths,
         show_default=False,
         rich_help_panel=LOOKS,
     ),
@@ -97,8 +134,8 @@ PolarityChoice = Annotated[
     Polarity,
     typer.Option(
         help="Grey images: ink draws 1 as black on white, light draws 1 as white. auto draws "
-        "drawings on a black background, digits say, as ink, and all others as light. RGB images "
-        "keep their colours.",
+        "thin bright lines on black, digits say, as ink, and all else as light. RGB images keep "
+        "their colours.",
         rich_help_panel=LOOKS,
     ),
 ]
@@ -106,7 +143,7 @@ Animate = Annotated[
     bool,
     typer.Option(
         "--animate",
-        help="A film over the epochs of all checkpoints that the run keeps: as GIF, or as MP4 by "
+        help="Animate over the epochs of all checkpoints that the run keeps: a GIF, or MP4 by "
         "--out FILE.mp4.",
         rich_help_panel=LOOKS,
     ),
@@ -115,7 +152,7 @@ AnimateRows = Annotated[
     bool,
     typer.Option(
         "--animate",
-        help="A film that goes along the rows: as GIF, or as MP4 by --out FILE.mp4.",
+        help="Animate along the rows: a GIF, or MP4 by --out FILE.mp4.",
         rich_help_panel=LOOKS,
     ),
 ]
@@ -168,16 +205,42 @@ class Way(StrEnum):
     spherical = "spherical"
 
 
-def _with_bar(view: "View") -> "View":
-    """Count the figures of a film while they are drawn."""
-    from vaectl.cli import progress
-    from vaectl.pictures.film import Film
+def find_to_draw(
+    run: str,
+    runs_dir: Path,
+    out: Path | None = None,
+    arrays: Path | None = None,
+    *,
+    animate: bool | None = None,
+) -> "RunDir":
+    """Find a run, after a check of the files to write; nothing slow is loaded for it."""
+    from vaectl.pictures import options
+    from vaectl.runs.find import find
 
-    film = view.figure
-    if not isinstance(film, Film):
+    options.check_files(out, arrays, animate=animate)
+    return find(run, runs_dir)
+
+
+def load(run: "RunDir", checkpoint: str) -> "Trained":
+    """Load the model of a run, and print its warnings."""
+    from vaectl.runs import trained
+
+    model = trained.load(run, checkpoint)
+    for warning in model.warnings:
+        say(f"warning: {warning}")
+    return model
+
+
+def _counted(view: "View", tell: "Sign") -> "View":
+    """Count the figures of an animation while they are drawn."""
+    from vaectl.cli.busy import counted
+    from vaectl.pictures.animation import Animation
+
+    moving = view.figure
+    if not isinstance(moving, Animation):
         return view
-    figures = progress.counted(film.figures, film.total, "drawing")
-    return view._replace(figure=film._replace(figures=figures))
+    figures = counted(moving.figures, moving.total, "drawing", tell)
+    return view._replace(figure=moving._replace(figures=figures))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -203,7 +266,7 @@ def sample(
     style: ThemeChoice = Theme.paper,
     polarity: PolarityChoice = Polarity.auto,
     animate: Animate = False,
-    out: FilmOut = None,
+    out: AnimationOut = None,
     save_arrays: SaveArrays = None,
     runs_dir: RunsDir = Path("runs"),
     plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
@@ -213,14 +276,22 @@ def sample(
 
     Example: vaectl sample latest --count 64 --temperature 0.8
     """
+    from vaectl.cli.busy import busy
     from vaectl.pictures import style as styles
-    from vaectl.pictures import views as look
 
     looks = styles.parse(theme=style.value, width=width, title=title, polarity=polarity.value)
-    model = look.open_run(run, runs_dir, checkpoint, out, save_arrays, animate=animate)
-    picture = partial(look.sample, count=count, temperature=temperature, draw=draw.value, seed=seed)
-    view = look.over_epochs(model, picture, looks) if animate else picture(model, style=looks)
-    show(look.save(model, _with_bar(view), out, save_arrays))
+    found = find_to_draw(run, runs_dir, out, save_arrays, animate=animate)
+    with busy(f"loading {found.name}") as tell:
+        from vaectl.pictures import views as look
+
+        model = load(found, checkpoint)
+        tell("drawing")
+        picture = partial(
+            look.sample, count=count, temperature=temperature, draw=draw.value, seed=seed
+        )
+        view = look.over_epochs(model, picture, looks) if animate else picture(model, style=looks)
+        path = look.save(model, _counted(view, tell), out, save_arrays)
+    show(path)
 
 
 @app.command(rich_help_panel=LOOK)
@@ -242,6 +313,7 @@ def manifold(
             metavar="RANGE",
             help="prior (-3 to 3), posterior (where 99 % of the codes of the validation images "
             "lie), a limit as 2.5, or LOW,HIGH as -1,4; LOW,HIGH,LOW,HIGH for both dimensions.",
+            autocompletion=_ranges,
         ),
     ] = "prior",
     spacing: Annotated[
@@ -271,7 +343,7 @@ def manifold(
     style: ThemeChoice = Theme.paper,
     polarity: PolarityChoice = Polarity.auto,
     animate: Animate = False,
-    out: FilmOut = None,
+    out: AnimationOut = None,
     save_arrays: SaveArrays = None,
     runs_dir: RunsDir = Path("runs"),
     plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
@@ -281,18 +353,26 @@ def manifold(
 
     Example: vaectl manifold latest --grid 15 --spacing quantile
     """
+    from vaectl.cli.busy import busy
+    from vaectl.pictures import options
     from vaectl.pictures import style as styles
-    from vaectl.pictures import views as look
 
     looks = styles.parse(theme=style.value, width=width, title=title, polarity=polarity.value)
-    ranges = look.parse_range(limits)
-    model = look.open_run(run, runs_dir, checkpoint, out, save_arrays, animate=animate)
-    plane = look.plane(
-        model, grid=grid, ranges=ranges, spacing=spacing.value, dims=dims, style=looks
-    )
-    picture = partial(look.manifold, where=plane, anchor=anchor)
-    view = look.over_epochs(model, picture, looks) if animate else picture(model, style=looks)
-    show(look.save(model, _with_bar(view), out, save_arrays))
+    ranges = options.parse_range(limits)
+    options.check_dims(dims)
+    found = find_to_draw(run, runs_dir, out, save_arrays, animate=animate)
+    with busy(f"loading {found.name}") as tell:
+        from vaectl.pictures import views as look
+
+        model = load(found, checkpoint)
+        tell("drawing")
+        plane = look.plane(
+            model, grid=grid, ranges=ranges, spacing=spacing.value, dims=dims, style=looks
+        )
+        picture = partial(look.manifold, where=plane, anchor=anchor)
+        view = look.over_epochs(model, picture, looks) if animate else picture(model, style=looks)
+        path = look.save(model, _counted(view, tell), out, save_arrays)
+    show(path)
 
 
 @app.command(rich_help_panel=LOOK)
@@ -337,7 +417,7 @@ def morph(
     style: ThemeChoice = Theme.paper,
     polarity: PolarityChoice = Polarity.auto,
     animate: AnimateRows = False,
-    out: FilmOut = None,
+    out: AnimationOut = None,
     save_arrays: SaveArrays = None,
     runs_dir: RunsDir = Path("runs"),
     plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
@@ -347,26 +427,33 @@ def morph(
 
     Example: vaectl morph latest --pairs 0:1 --pairs 1:2 --path spherical
     """
+    from vaectl.cli.busy import busy
+    from vaectl.pictures import options
     from vaectl.pictures import style as styles
-    from vaectl.pictures import views as look
 
     looks = styles.parse(theme=style.value, width=width, title=title, polarity=polarity.value)
-    chosen = look.parse_pairs(pairs or ())
-    model = look.open_run(run, runs_dir, checkpoint, out, save_arrays, animate=animate)
-    view = look.morph(
-        model,
-        rows=rows,
-        steps=steps,
-        pairs=chosen,
-        space=space.value,
-        path=path.value,
-        from_mean=from_mean,
-        seed=seed,
-        style=looks,
-    )
-    if animate:
-        view = look.along_rows(model, view, looks)
-    show(look.save(model, _with_bar(view), out, save_arrays))
+    chosen = options.parse_pairs(pairs or ())
+    found = find_to_draw(run, runs_dir, out, save_arrays, animate=animate)
+    with busy(f"loading {found.name}") as tell:
+        from vaectl.pictures import views as look
+
+        model = load(found, checkpoint)
+        tell("drawing")
+        view = look.morph(
+            model,
+            rows=rows,
+            steps=steps,
+            pairs=chosen,
+            space=space.value,
+            path=path.value,
+            from_mean=from_mean,
+            seed=seed,
+            style=looks,
+        )
+        if animate:
+            view = look.along_rows(model, view, looks)
+        written = look.save(model, _counted(view, tell), out, save_arrays)
+    show(written)
 
 
 @app.command(rich_help_panel=LOOK)
@@ -398,13 +485,19 @@ def reconstruct(
 
     Example: vaectl reconstruct latest --count 30
     """
+    from vaectl.cli.busy import busy
     from vaectl.pictures import style as styles
-    from vaectl.pictures import views as look
 
     looks = styles.parse(theme=style.value, width=width, title=title, polarity=polarity.value)
-    model = look.open_run(run, runs_dir, checkpoint, out, save_arrays)
-    view = look.reconstruct(model, count=count, split_name=split.value, seed=seed, style=looks)
-    show(look.save(model, view, out, save_arrays))
+    found = find_to_draw(run, runs_dir, out, save_arrays)
+    with busy(f"loading {found.name}") as tell:
+        from vaectl.pictures import views as look
+
+        model = load(found, checkpoint)
+        tell("drawing")
+        view = look.reconstruct(model, count=count, split_name=split.value, seed=seed, style=looks)
+        path = look.save(model, view, out, save_arrays)
+    show(path)
 
 
 @app.command(rich_help_panel=LOOK)
@@ -426,13 +519,19 @@ def inspect(
 
     Example: vaectl inspect latest
     """
+    from vaectl.cli.busy import busy
     from vaectl.pictures import style as styles
-    from vaectl.pictures import views as look
 
     looks = styles.parse(theme=style.value, width=width, title=title)
-    model = look.open_run(run, runs_dir, checkpoint, out, save_arrays)
-    view = look.inspect(model, split_name=split.value, seed=seed, style=looks)
-    show(look.save(model, view, out, save_arrays))
+    found = find_to_draw(run, runs_dir, out, save_arrays)
+    with busy(f"loading {found.name}") as tell:
+        from vaectl.pictures import views as look
+
+        model = load(found, checkpoint)
+        tell("drawing")
+        view = look.inspect(model, split_name=split.value, seed=seed, style=looks)
+        path = look.save(model, view, out, save_arrays)
+    show(path)
 
 
 @app.command(rich_help_panel=LOOK)
@@ -468,16 +567,13 @@ def curves(
 
     Example: vaectl curves adam sgd --from 5 --width column --out curves.pdf
     """
-    from vaectl.base.errors import ConfigError
-    from vaectl.comparison.order import order_of
-    from vaectl.pictures import canvas, figures
+    from vaectl.cli.busy import busy
+    from vaectl.pictures import options
     from vaectl.pictures import style as styles
-    from vaectl.runs.directory import save_figure
     from vaectl.runs.find import find_all
 
     looks = styles.parse(theme=style.value, width=width, title=title)
-    if out is not None:
-        canvas.check_format(out)
+    options.check_files(out, animate=None)
     found = [each for run in runs for each in find_all(run, runs_dir)]
     if out is None and len(found) > 1:
         raise ConfigError(
@@ -485,11 +581,17 @@ def curves(
             hint="say where they go: --out curves.png",
         )
     names = term or []
-    order = order_of(run.path for run in found)
-    figure = figures.curves_of(found, names, by=by.value, first=first, order=order, style=looks)
-    if out is None:
-        name = names[0] if len(names) == 1 else "curves"
-        (out,) = found[0].write_figure(name, figure, ["png"])
-    else:
-        save_figure(out, figure)
+    options.check_curves(found, names, first)
+    with busy("drawing"):
+        from vaectl.comparison.order import order_of
+        from vaectl.pictures import figures
+        from vaectl.runs.directory import save_figure
+
+        order = order_of(run.path for run in found)
+        figure = figures.curves_of(found, names, by=by.value, first=first, order=order, style=looks)
+        if out is None:
+            name = names[0] if len(names) == 1 else "curves"
+            (out,) = found[0].write_figure(name, figure, ["png"])
+        else:
+            save_figure(out, figure)
     show(out)

@@ -75,9 +75,19 @@ def sinks_of(texts: Sequence[str] | None) -> list["Sink"]:
 
 
 def executor_of(text: str | None) -> "Executor | None":
-    """Read what --executor says."""
+    """Read what --executor says.
+
+    A name that nothing can have is refused before executors are imported, which takes long.
+    """
     if text is None:
         return None
+    from vaectl.base import plugins
+    from vaectl.base.plugs import known
+
+    name, place = text.partition(":")[0], f"--executor {text}"
+    there = {*names("executor"), *known("executor")}
+    if name not in there and not plugins.packages():
+        raise plugins.unknown("executor", name, there, place)
     from vaectl import executors
 
     return executors.parse(text)

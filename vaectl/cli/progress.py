@@ -1,29 +1,23 @@
 """The progress of a training: a bar on a terminal, else a plain line now and then."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     SpinnerColumn,
     TextColumn,
     TimeRemainingColumn,
-    track,
 )
-from rich.text import Text
 
 from vaectl.base.terminal import say, visible
 from vaectl.objectives.base import label
 from vaectl.training.events import Event, Note, Phase, Planned, Started, Stopped, Warned, Watch
 from vaectl.training.fit import Chunk, Epoch
-
-_T = TypeVar("_T")
 
 _SECONDS_BETWEEN_LINES = 10.0
 _DESCRIPTION = TextColumn("{task.description}", markup=False)  # names may hold what would be markup
@@ -44,15 +38,6 @@ def watching(*, quiet: bool = False) -> Iterator[Watch]:
             yield watch
     else:
         yield _lines()
-
-
-def counted(what: Iterable[_T], count: int, description: str) -> Iterator[_T]:
-    """Yield things one after another; on a terminal, a bar on stderr counts them."""
-    console = Console(stderr=True, highlight=False)
-    disable = not console.is_terminal
-    yield from track(
-        what, description, float(count), console=console, transient=True, disable=disable
-    )
 
 
 def _warn(event: Event) -> None:
@@ -198,29 +183,3 @@ def _numbers(epoch: Epoch, images: int) -> str:
         f"validation {epoch.validation[first]:.2f}  "
         f"{images / epoch.train_seconds:,.0f} images/s"
     )
-
-
-@contextmanager
-def counting(text: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """Show how many of so many are done: a bar with the time left, on a terminal only."""
-    console = Console(stderr=True, highlight=False)
-    if quiet or not console.is_terminal:
-        yield lambda _done, _total: None
-        return
-    columns = _DESCRIPTION, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(visible(text), total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-@contextmanager
-def saying(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
-    """Show what is being done: with a spinner on a terminal, else a line each."""
-    console = Console(stderr=True, highlight=False)
-    if quiet:
-        yield lambda _what: None
-    elif console.is_terminal:
-        with console.status("starting") as status:
-            yield lambda what: status.update(Text(visible(what)))
-    else:
-        yield say

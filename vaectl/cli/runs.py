@@ -1,12 +1,13 @@
 """`vaectl runs`: the list of runs, and the removal of runs."""
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from vaectl.base.errors import ConfigError
+from vaectl.base.errors import ConfigError, RunError
 from vaectl.base.nearest import did_you_mean
 from vaectl.base.terminal import say, show, visible
 from vaectl.cli.app import KEEP, AsJson, Commands, Debug, RunsDir, app
@@ -14,16 +15,16 @@ from vaectl.cli.usage import Group
 
 
 class Order(StrEnum):
-    """The order of rows."""
+    """The columns of the table, by which rows are sorted."""
 
-    start = "start"
     name = "name"
-    elbo = "elbo"
     status = "status"
     data = "data"
     model = "model"
     optimizer = "optimizer"
-    epoch = "epoch"
+    epochs = "epochs"
+    elbo = "elbo"
+    age = "age"
 
 
 class _Listing(Group):
@@ -62,29 +63,33 @@ def runs(
     sort: Annotated[
         Order,
         typer.Option(
-            help="start: the newest first; elbo: the best first, among runs that compare."
+            metavar="COLUMN",
+            help=f"{', '.join(Order)}. By age, the newest is first; by elbo, the best of those "
+            "that compare.",
         ),
-    ] = Order.start,
+    ] = Order.age,
     where: Annotated[
         list[str] | None,
         typer.Option(
             metavar="CONDITION",
-            help="Only runs with optimizer=adam, status=failed, data=mnist, 'elbo>-100', "
-            "model.code_size=20, ...; repeatable.",
+            help="Only runs with optimizer=adam, status=failed, data=mnist, 'elbo>-100', 'age<2d', "
+            "...: a column, or a key of the configuration such as model.code_size; repeatable.",
             show_default=False,
         ),
     ] = None,
     members: Annotated[
-        bool, typer.Option("--members", help="A row for each run of a comparison, too.")
+        bool, typer.Option("--members", help="A row for each run of a comparison or a sweep.")
     ] = False,
     runs_dir: RunsDir = Path("runs"),
     as_json: AsJson = False,
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
-    """List runs, with their best validation ELBO; vaectl runs rm removes some.
+    """List runs; vaectl runs rm removes some.
 
-    The table leaves out columns for which a terminal has no place; --json has everything, and the
-    members of comparisons, too.
+    The column elbo is the best ELBO on the validation split. A comparison or a sweep is one
+    row: status counts its runs, and epochs are those of its shortest and its longest run. A
+    terminal shows the columns for which it has room; a pipe has all of them, with tabs, a line for
+    each run. --json has everything, and the members of comparisons, too.
 
     Example: vaectl runs 'mnist-z20-*' --sort elbo
     Example: vaectl runs --where optimizer=adam --where 'elbo>-100'
@@ -95,9 +100,11 @@ def runs(
     import json
 
     from vaectl.cli import tables
+    from vaectl.cli.busy import busy
     from vaectl.runs import find, listing
 
-    rows = find.summaries(runs_dir, pattern)
+    with busy(after=0.5) as tell:
+        rows = find.summaries(runs_dir, pattern, partial(tell, f"reading {runs_dir}"))
     conditions = listing.parse(where or (), rows)
     chosen = [row for row in rows if all(each.holds(row) for each in conditions)]
     if as_json:
@@ -106,7 +113,7 @@ def runs(
         return
     if not members and "/" not in pattern:
         chosen = listing.folded(chosen)
-    groups = listing.measures(chosen) if sort is Order.elbo else []
+    groups = listing.measures(chosen) if sort is Order.elbo else None
     chosen = listing.ordered(chosen, sort.value)
     tables.show_runs(chosen, runs_dir, [pattern, *(where or ())], groups)
 
@@ -116,7 +123,9 @@ def remove(
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN_NAME", help="Names in --runs-dir, or paths, of runs and comparisons."
+            metavar="RUN_NAME",
+            help="Names in --runs-dir, patterns of them such as 'digits-*', or paths, of runs and "
+            "comparisons.",
         ),
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -125,27 +134,46 @@ def remove(
 ) -> None:
     """Remove runs and comparisons: the files that vaectl made, and no others.
 
+    It shows what goes and how large it is, and asks once.
+
     Example: vaectl runs rm digits-5k-z20-adam-s0 digits-5k-z20-sgd-s0
+    Example: vaectl runs rm 'digits-*'
     Example: vaectl runs rm compare-digits-5k-z20-tuned --yes
     """
     import sys
 
+    from vaectl.base.files import size_of
     from vaectl.runs import find
 
-    found = dict.fromkeys(find.find_either(name, runs_dir) for name in names)
+    found = find.to_remove(names, runs_dir)
     if not yes:
         if not sys.stdin.isatty():
             raise ConfigError(
                 "runs are not removed without a question, and here is no terminal to ask it",
                 hint="--yes removes without asking",
             )
-        if not _confirmed(f"Remove {', '.join(map(str, found))}?"):
+        sizes = {path: size_of(path) for path in found}
+        for path, size in sizes.items():
+            say(f"{_megabytes(size):>10}  {path}")
+        what = f"these {len(found)}" if len(found) > 1 else "it"
+        if not _confirmed(f"Remove {what} ({_megabytes(sum(sizes.values()))})?"):
             say("nothing was removed")
             return
+    errors = []
     for path in found:
-        for kept in _remove(path):
-            say(f"kept, not made by vaectl: {kept}")
-        show(path)
+        try:
+            for kept in _remove(path):
+                say(f"kept, not made by vaectl: {kept}")
+            show(path)
+        except RunError as error:
+            errors.append(error)
+    if errors:
+        messages = "\n".join(error.message for error in errors)
+        raise RunError(messages, hint=errors[0].hint)
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
 
 
 def _confirmed(question: str) -> bool:

@@ -132,9 +132,12 @@ def sweep(
             "base.epochs": epochs,
         },
     )
-    from vaectl.cli import progress, tables
-    from vaectl.sweeps import publish, run
-    from vaectl.sweeps.estimate import told
+    from vaectl.cli.busy import LOADING, busy
+
+    with busy(LOADING, quiet=quiet):
+        from vaectl.cli import progress, tables
+        from vaectl.sweeps import publish, run
+        from vaectl.sweeps.estimate import told
 
     with progress.watching(quiet=quiet) as watch:
         if plan_only:

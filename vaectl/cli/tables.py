@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vaectl.base.nearest import did_you_mean_path
-from vaectl.base.terminal import show, visible
+from vaectl.base.terminal import say, show, visible
 from vaectl.objectives.base import label
 from vaectl.runs.find import Summary, age
 from vaectl.runs.record import ACTIVE, Evaluation
@@ -46,39 +46,74 @@ def show_runs(
     rows: Sequence[Summary],
     runs_dir: Path,
     asked: Sequence[str],
-    groups: Sequence[str | None] = (),
+    groups: Sequence[str | None] | None = None,
 ) -> None:
     """Print one row per run, then what is wrong with any of them.
 
     Columns that find no place on a terminal are shortened, then left out one after the other, the
-    least telling first.
+    least telling first. A pipe has a line with tabs for each run, after one with the names of the
+    columns, and all else goes to stderr.
 
     Args:
         rows: the runs.
         runs_dir: where they are.
         asked: what selects them: a pattern of names, and conditions.
-        groups: what the scores of ranked runs measure; several are numbered in a column.
+        groups: what the scores of ranked runs measure, if they are ranked; several are numbered in
+            a column.
     """
     if not rows:
         chosen = [each for each in asked if each != "*"]
         match = f" match {', '.join(chosen)}" if chosen else ""
         show(f"no runs in {runs_dir}{match}{did_you_mean_path(runs_dir)}")
         return
+    columns = _columns(groups)
+    console = _console()
+    if not console.is_terminal:
+        _show_lines(rows, columns.values())
+    else:
+        _show_table(rows, columns, console)
+    tell = show if console.is_terminal else say
+    if groups and len(groups) > 1:
+        tell("ranked within each group only: numbers of different groups do not compare")
+        for number, measure in enumerate(groups, 1):
+            sources = dict.fromkeys(row.data for row in rows if row.measure == measure and row.data)
+            tell(f"group {number}: {measure or 'unknown'} ({', '.join(sources)})")
+    for row in rows:
+        if row.problem is not None:
+            tell(row.problem if row.members else f"{row.name}: {row.problem}")
+
+
+def _columns(groups: Sequence[str | None] | None) -> dict[str, _Column]:
+    """Return the columns by their names, which `--sort` and `--where` take, too."""
     now = datetime.now(UTC)
     columns = {
-        "name": _Column("name", _name, short=_middle),
+        "name": _Column("name", lambda row: row.name, short=_middle),
         "status": _Column("status", lambda row: row.status),
         "data": _Column("data", lambda row: row.data or "", short=_short),
         "model": _Column("model", lambda row: row.model or ""),
         "optimizer": _Column("optimizer", lambda row: row.optimizer or ""),
         "epochs": _Column("epochs", _epochs, number=True),
-        "best": _Column("best validation ELBO", _best, number=True),
-        "group": _Column("group", lambda row: _group(row, groups), number=True),
+        "elbo": _Column("elbo", _best, number=True),
+        "group": _Column("group", lambda row: _group(row, groups or ()), number=True),
         "age": _Column("age", lambda row: age(row.start, now) if row.start else "", number=True),
     }
-    if len(groups) < 2:
+    if groups is None:
         del columns["group"]
-    console = _console()
+    return columns
+
+
+def _show_lines(rows: Sequence[Summary], columns: Collection[_Column]) -> None:
+    """Print the columns of each run as one line with tabs."""
+    show("\t".join(column.heading for column in columns))
+    for row in rows:
+        cells = (_one_line(column.cell(row)).replace("\t", "\\t") for column in columns)
+        show("\t".join(cells))
+
+
+def _show_table(rows: Sequence[Summary], columns: dict[str, _Column], console: Console) -> None:
+    """Print a table that fits the terminal."""
+    if "group" in columns and len({columns["group"].cell(row) for row in rows} - {""}) < 2:
+        del columns["group"]
     unbounded = console.options.update(width=_WIDTH_WITHOUT_TERMINAL)
 
     def missing(table: Table) -> int:
@@ -93,14 +128,6 @@ def show_runs(
     if missing(table) > 0:
         table = _runs_table(rows, columns.values(), most=_LONG_NAME - missing(table))
     console.print(table)
-    if len(groups) > 1:
-        show("ranked within each group only: numbers of different groups do not compare")
-        for number, measure in enumerate(groups, 1):
-            sources = dict.fromkeys(row.data for row in rows if row.measure == measure and row.data)
-            show(f"group {number}: {measure or 'unknown'} ({', '.join(sources)})")
-    for row in rows:
-        if row.problem is not None:
-            show(row.problem if row.members else f"{row.name}: {row.problem}")
 
 
 def _runs_table(
@@ -109,9 +136,8 @@ def _runs_table(
     """Build the table; `most` is how many characters of a name there is place for, None for all."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        heading = column.heading if most is None else column.heading.replace("validation ", "")
         table.add_column(
-            heading,
+            column.heading,
             justify="right" if column.number else "left",
             no_wrap=True,
             overflow="ellipsis",
@@ -122,16 +148,19 @@ def _runs_table(
             pairs = zip(columns, cells, strict=True)
             cells = [column.short(cell, most) for column, cell in pairs]
         # as text: names and sources may contain characters of markup, or end lines
-        table.add_row(*(Text(visible(cell).replace("\n", "\\n")) for cell in cells))
+        table.add_row(*(Text(_one_line(cell)) for cell in cells))
     return table
 
 
-def _name(row: Summary) -> str:
-    return f"{row.name} ({row.members} runs)" if row.members else row.name
+def _one_line(cell: str) -> str:
+    return visible(cell).replace("\n", "\\n")
 
 
 def _epochs(row: Summary) -> str:
-    return "" if row.epochs is None else f"{row.epoch}/{row.epochs}"
+    if row.epochs is None:
+        return ""
+    fewest = "" if row.least_epoch in (None, row.epoch) else f"{row.least_epoch}-"
+    return f"{fewest}{row.epoch}/{row.epochs}"
 
 
 def _best(row: Summary) -> str:

@@ -91,7 +91,8 @@ def train(
         str | None,
         typer.Option(
             metavar="RUN",
-            help="Go on with a run: a path, a name, or latest; --epochs N trains it further.",
+            help="Go on with a run: a path, a name, or latest, the last run that train made; "
+            "--epochs N trains it further.",
             show_default=False,
             rich_help_panel=PLACE,
         ),
@@ -147,15 +148,20 @@ def train(
                 )
             from vaectl.runs import find as runs
 
-            run = runs.find(resume, runs_dir)
+            run = runs.find(resume, runs_dir, to_resume=True)
             runs.refuse_member(run)
+            if resume == "latest" and not quiet:
+                say(f"resuming {run.path}")
         if run is not None and file is None:
             settings = run.read_config(assignments=assignments or (), options=options)
         else:
             settings = reading.load(file, assignments=assignments or (), options=options)
-        from vaectl import experiment
-        from vaectl.cli import progress
-        from vaectl.follow import follow
+        from vaectl.cli.busy import LOADING, busy
+
+        with busy(LOADING, quiet=quiet):
+            from vaectl import experiment
+            from vaectl.cli import progress
+            from vaectl.follow import follow
 
         with (
             progress.watching(quiet=quiet) as bar,

@@ -9,7 +9,7 @@ from vaectl.base.errors import RunError
 from vaectl.base.files import Folder
 from vaectl.comparison import report
 from vaectl.comparison.result import Result
-from vaectl.comparison.summary import Summary, members, summarize
+from vaectl.comparison.summary import RANKED, Summary, members, summarize
 from vaectl.experiment import FORMATS
 from vaectl.pictures import charts
 from vaectl.pictures.charts import Trace
@@ -47,7 +47,7 @@ def _publish(result: Result) -> Summary:
         Trace.of(
             side.label,
             [member.curve for member in by_label[side.label]],
-            sum(member.outcome.status == "diverged" for member in by_label[side.label]),
+            [member.outcome.status == "diverged" for member in by_label[side.label]],
         )
         for side in sides
     ]
@@ -62,7 +62,7 @@ def _publish(result: Result) -> Summary:
         settled=True,
     )
     figures = {"curves": curves("epoch"), "curves-seconds": curves("seconds")}
-    if len(summary.seeds) > 1:
+    if len(summary.seeds) >= RANKED and len(sides) > 1:
         by_seed = {side.label: side.ranks for side in sides}
         figures["ranks"] = charts.ranks(by_seed, title=title)
     if result.settings.tuning:

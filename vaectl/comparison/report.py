@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Float
 
 from vaectl.comparison.plan import Comparison
-from vaectl.comparison.summary import Summary, cells, headings
+from vaectl.comparison.summary import RANKED, Summary, cells, headings
 from vaectl.objectives.base import label
-from vaectl.pictures.charts import Trace, axis_label, outline, quantities
+from vaectl.pictures.charts import Trace, axis_label, fitted, fitted_words, outline, quantities
 from vaectl.pictures.style import DEFAULT
 from vaectl.runs.record import ACTIVE
 from vaectl.studies import page
@@ -35,6 +35,7 @@ def render(
     columns = [cells(side, summary.quantity) for side in summary.sides]
     drawn = {
         "quantities": {name: axis_label(name) for name in quantities(traces)},
+        "fitted": fitted(traces),
         "band": f"lowest to highest of {seeds} seeds" if seeds > 1 else "",
         "traces": [_plain(trace, number) for number, trace in enumerate(traces)],
     }
@@ -48,22 +49,30 @@ def render(
         rows=list(zip(headings(summary), *columns, strict=True)),
         interval=shown,
         drawn=drawn,
+        fitted=fitted_words(fitted(traces)),
+        ranked=RANKED,
         images=page.embedded(images),
     )
 
 
 def _plain(trace: Trace, number: int) -> dict[str, object]:
-    """Return means and ranges over seeds for each epoch that at least one seed reached."""
-    epochs = trace.epochs
+    """Return means and ranges over the seeds that reached the end, and the curves of others."""
+    epochs, whole = trace.epochs, trace.whole
 
     def over_seeds(values: Float[np.ndarray, "seeds epochs"]) -> dict[str, list[float]]:
-        known = values[:, :epochs]
-        found: dict[str, np.ndarray] = {
-            "mean": np.nanmean(known, axis=0),
-            "low": np.nanmin(known, axis=0),
-            "high": np.nanmax(known, axis=0),
-        }
+        known = values[whole, :epochs]
+        found = {name: getattr(known, name)(axis=0) for name in ("mean", "min", "max")}
         return {name: np.round(curve, 4).tolist() for name, curve in found.items()}
+
+    def split(numbers: Mapping[str, Float[np.ndarray, "seeds epochs"]]) -> dict[str, object]:
+        return {name: over_seeds(curves) for name, curves in numbers.items()} if whole else {}
+
+    def early(seed: int, end: int) -> dict[str, object]:
+        curves = {
+            name: {key: np.round(values[seed, :end], 4).tolist() for key, values in of.items()}
+            for name, of in (("train", trace.train), ("validation", trace.validation))
+        }
+        return {**curves, "diverged": seed in trace.diverged}
 
     return {
         "label": trace.name,
@@ -71,6 +80,7 @@ def _plain(trace: Trace, number: int) -> dict[str, object]:
         "mark": outline(number),
         "epoch": list(range(1, epochs + 1)),
         "seconds": np.round(trace.elapsed, 4).tolist() if epochs else [],
-        "train": {name: over_seeds(curves) for name, curves in trace.train.items()},
-        "validation": {name: over_seeds(curves) for name, curves in trace.validation.items()},
+        "train": split(trace.train),
+        "validation": split(trace.validation),
+        "early": [early(seed, end) for seed, end in trace.ended.items()],
     }

@@ -28,6 +28,9 @@ FORMAT_VERSION = 2
 ENOUGH = 5
 """The fewest seeds for a verdict: two seeds agree by chance in half of all cases."""
 
+RANKED = 3
+"""The fewest seeds of which ranks are drawn: the ranks at one or two seeds say nothing."""
+
 
 class Tried(BaseModel):
     """A learning rate of the grid, and its score."""

@@ -39,7 +39,7 @@ class Checkpoint(Section):
     null: save only by `every`."""
     keep: Literal["needed", "all"] = "needed"
     """needed: the latest and the best state, and spares of them; all: every state that was saved,
-    for films over epochs."""
+    for animations over epochs."""
 
 
 def _power_of_two(number: int) -> int:

@@ -68,7 +68,8 @@ def explore(
     """Write a page that explores runs in a browser, without network.
 
     Args:
-        runs: their directories; the page goes into the first one's figures/.
+        runs: their directories; the page is explore.html in the run's figures/, or gallery.html of
+            several runs in the first one's.
         checkpoint: as for `vaectl.load`.
         split: the images that it shows.
         count: how many of them; None for as many as are quick to load.
@@ -85,7 +86,8 @@ def explore(
     page = render([payload.data for payload in payloads], difference).encode()
     if len(page) > MOST_BYTES:
         raise _too_large(models[0], len(page))
-    path = _write(models[0].rundir, page, output)
+    name = "explore" if len(models) == 1 else "gallery"
+    path = _write(models[0].rundir, name, page, output)
     names = [model.rundir.name for model in models]
     images = max(len(found["index"]) for payload in payloads for found in payload.data["sets"])
     return Explored(path, names, len(page), images, difference)
@@ -315,9 +317,9 @@ def _too_large(model: Trained, size: int) -> RunError:
     )
 
 
-def _write(rundir: RunDir, page: bytes, output: Path | None) -> Path:
+def _write(rundir: RunDir, name: str, page: bytes, output: Path | None) -> Path:
     if output is None:
-        return rundir.write_page("explore", page)
+        return rundir.write_page(name, page)
     try:
         with replacing(output) as file:
             file.write(page)

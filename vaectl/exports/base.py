@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -17,8 +18,9 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 
 from vaectl.base import plugins
-from vaectl.base.errors import ConfigError
-from vaectl.base.nearest import did_you_mean
+from vaectl.base.errors import ConfigError, RunError, remedy
+from vaectl.base.files import regular
+from vaectl.base.nearest import did_you_mean, did_you_mean_path
 from vaectl.base.plugs import Plug
 from vaectl.config.meaning import meaning
 from vaectl.runs.record import DataFacts, ImageShape, PlugFacts, Positive, Words
@@ -204,3 +206,33 @@ def parse(texts: Sequence[str]) -> list[Export]:
     if not names:
         raise ConfigError("--format: no format is named", hint=f"--format {ALL}")
     return [Export.known[name]() for name in dict.fromkeys(names)]
+
+
+def form_of(file: Path) -> Export:
+    """Return the format of a file that is to be imported, by its suffix.
+
+    Raises:
+        ConfigError: files of that suffix cannot be imported.
+        RunError: the file is missing or cannot be read.
+    """
+    plugins.load_installed()
+    known = {form.suffix: form for form in Export.known.values() if form.suffix}
+    if file.suffix.lower() not in known:
+        raise ConfigError(
+            f"{file}: not a file that can be imported; known are {', '.join(sorted(known))}",
+            hint="other formats may hold code, or no names of arrays",
+        )
+    form: Export = known[file.suffix.lower()]()
+    form.check()
+    try:
+        regular(file).close()
+    except OSError as error:
+        raise unreadable(file, error) from None
+    return form
+
+
+def unreadable(file: Path, error: OSError) -> RunError:
+    """Return the error for a file that cannot be read."""
+    return RunError(
+        f"{file}: cannot be read: {error.strerror}{did_you_mean_path(file)}", hint=remedy(error)
+    )

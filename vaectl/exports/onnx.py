@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from vaectl.runs.trained import Trained
 
 INSTALL = "pip install 'vaectl[onnx]' && pip install --no-deps 'jax2onnx>=0.17.1,<0.18'"
-"""jax2onnx 0.17 excludes the Orbax that vaectl saves with, though it does not use it for this; pip
-cannot install both otherwise."""
+"""jax2onnx asks for orbax-checkpoint<0.11.37, older than the one that vaectl saves with, though it
+does not use it for this, so that no single command of pip installs both. jax2onnx 0.13 asks for no
+such version, but exports some convolutions wrongly, as tests/test_exports.py shows."""
 OPSET = 21
 """The version of ONNX's operators; onnxruntime 1.18 and later run it."""
 _FATAL = 4

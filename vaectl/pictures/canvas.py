@@ -5,7 +5,6 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, final
 
 import matplotlib as mpl
@@ -16,7 +15,6 @@ from vaectl.base.errors import ConfigError
 from vaectl.pictures import text
 from vaectl.pictures.style import MM, Style
 
-FORMATS = ("png", "svg", "pdf")
 _HIGH = 235.0
 """Millimetres of a page; figures of many panels below each other are no higher."""
 _LEAST = 8.0
@@ -65,19 +63,6 @@ def png(figure: drawn.Figure) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format="png")
     return file.getvalue()
-
-
-def check_format(out: Path) -> None:
-    """Refuse a file whose ending is no format of figures, before anything is computed.
-
-    Raises:
-        ConfigError: it is not.
-    """
-    if out.suffix.lower()[1:] not in FORMATS:
-        raise ConfigError(
-            f"--out {out}: unknown format",
-            hint="end it in .png, .svg or .pdf; films, of --animate, end in .gif or .mp4",
-        )
 
 
 def panels(

@@ -52,23 +52,29 @@ def outline(number: int) -> str:
 
 
 class Trace(NamedTuple):
-    """The curves of one run, or of one optimizer with a row per seed; NaN after one diverged."""
+    """The curves of one run, or of one optimizer with a row per seed; NaN after one ended."""
 
     label: str
     seconds: Float[np.ndarray, "seeds epochs"]
     """Seconds of training since its start."""
     train: Mapping[str, Float[np.ndarray, "seeds epochs"]]
     validation: Mapping[str, Float[np.ndarray, "seeds epochs"]]
-    diverged: int = 0
-    """The number of seeds that diverged."""
+    diverged: tuple[int, ...] = ()
+    """The rows of seeds that diverged."""
     kind: str = ""
     """What the numbers are of. Those of different kinds do not compare, and share no axis."""
     place: int | None = None
     """The place of its colour and its marker; None: its own among the traces."""
 
     @classmethod
-    def of(cls, label: str, runs: Sequence[Sequence[Row]], diverged: int = 0) -> Self:
-        """Collect the rows of runs that differ in their seed, each with all rows of a run."""
+    def of(cls, label: str, runs: Sequence[Sequence[Row]], diverged: Sequence[bool] = ()) -> Self:
+        """Collect the rows of runs that differ in their seed, each with all rows of a run.
+
+        Args:
+            label: what they have in common.
+            runs: the rows of each.
+            diverged: whether it diverged; none did if this is empty.
+        """
         epochs = max((row.epoch for rows in runs for row in rows), default=0)
 
         def stacked(split: str, column: str) -> Float[np.ndarray, "seeds epochs"]:
@@ -84,13 +90,30 @@ class Trace(NamedTuple):
             return {name: stacked(split, name) for name in known}
 
         seconds = stacked("train", "seconds").cumsum(axis=1)
-        return cls(label, seconds, numbers("train"), numbers("validation"), diverged)
+        lost = tuple(number for number, each in enumerate(diverged) if each)
+        return cls(label, seconds, numbers("train"), numbers("validation"), lost)
 
     @property
     def name(self) -> str:
-        """The label, and the number of seeds that diverged."""
-        lost = f" ({self.diverged} of {len(self.seconds)} diverged)" if self.diverged else ""
-        return self.label + lost
+        """The label, and the number of seeds that remain if some diverged."""
+        lost, seeds = len(self.diverged), len(self.seconds)
+        if not lost:
+            return self.label
+        all_lost = "diverged" if seeds == 1 else f"all {seeds} seeds diverged"
+        left = f"{seeds - lost} of {seeds} seeds remain" if lost < seeds else all_lost
+        return f"{self.label} ({left})".strip()
+
+    @property
+    def whole(self) -> list[int]:
+        """The rows of seeds that reached the last epoch; those that diverged did not."""
+        ends = np.isfinite(self.seconds).sum(axis=1)
+        return [i for i, end in enumerate(ends) if end == self.epochs and i not in self.diverged]
+
+    @property
+    def ended(self) -> dict[int, int]:
+        """The number of epochs of all other seeds that have any, by row."""
+        ends = np.isfinite(self.seconds).sum(axis=1)
+        return {i: int(end) for i, end in enumerate(ends) if end and i not in self.whole}
 
     @property
     def epochs(self) -> int:
@@ -130,8 +153,8 @@ def curves(
     """Plot numbers side by side: ELBO, KL and NLL say, as in the paper's Fig. 3.
 
     Training is dashed, validation solid. Lines are means and bands are ranges over the seeds that
-    have not diverged; a cross marks where a seed diverged. Traces of different kinds have panels of
-    their own.
+    reached the last epoch; each other one is a thin line up to where it ended, with a cross if it
+    diverged. Traces of different kinds have panels of their own.
 
     Args:
         traces: what is compared; a single one without a label has no colour.
@@ -142,16 +165,15 @@ def curves(
         names: the numbers to draw; all of them if there are none.
         how: how each number is estimated.
         first: the first epoch that is drawn.
-        settled: fit the axes of all but the KL to the epochs after the first, steep tenth.
+        settled: fit the axes of `fitted` numbers to the epochs after the first, steep tenth.
     """
     with mpl.rc_context(style.settings()):
         traces = [t._replace(place=i if t.place is None else t.place) for i, t in enumerate(traces)]
         chosen, how = list(names) or quantities(traces), how or {}
         kinds = list(dict.fromkeys(trace.kind for trace in traces)) or [""]
         width, font = 175.0 if len(kinds) * len(chosen) > 1 else 120.0, style.theme.font
-        # of fewer epochs than ten, a tenth is none
-        settled = settled and max((trace.epochs for trace in traces), default=0) >= 10
-        note = _note(traces, chosen if settled else [])
+        fits = fitted(traces) if settled else []
+        note = _note(traces, [name for name in chosen if name in fits])
         note = text.wrapped(note, style.width(width) - 3 * font, 0.85 * font)
         labels = ["train", "validation"] if _is_alone(traces) else [trace.name for trace in traces]
         columns, lines = _legend_size(labels, note, style, style.width(width))
@@ -174,8 +196,7 @@ def curves(
             if number % beside == 0:
                 axes.set_ylabel("nats per image")
             alone = _is_alone(traces)
-            fit = settled and quantity != "kl"
-            _draw(axes, shown, quantity, by, first, fit, style, alone=alone)
+            _draw(axes, shown, quantity, by, first, quantity in fits, style, alone=alone)
             found = axes.get_legend_handles_labels()
             handles |= {name: handle for handle, name in zip(*found, strict=True)}
         order = [name for name in labels if name in handles]
@@ -189,24 +210,40 @@ def curves(
     return figure
 
 
+def fitted(traces: Sequence[Trace]) -> list[str]:
+    """Name the numbers whose axes are fitted to what follows the first tenth of the epochs.
+
+    All but the KL, which begins low; none if there are fewer epochs than ten.
+    """
+    long = max((trace.epochs for trace in traces), default=0) >= 10
+    return [name for name in quantities(traces) if name != "kl"] if long else []
+
+
+def fitted_words(names: Sequence[str]) -> str:
+    """Say that the axes of some numbers are fitted; nothing of no numbers."""
+    labels = " and ".join(map(label_of, names))
+    return f"axes of {labels} fitted to what follows the first tenth" if labels else ""
+
+
 def _is_alone(traces: Sequence[Trace]) -> bool:
     """Tell whether there is a single curve without a name, that of one run."""
     return len(traces) == 1 and not traces[0].label
 
 
-def _note(traces: Sequence[Trace], fitted: Sequence[str]) -> str:
-    """Say what dashes, bands, crosses and axes mean."""
+def _note(traces: Sequence[Trace], fits: Sequence[str]) -> str:
+    """Say what dashes, bands, thin lines, crosses and axes mean."""
     seeds = max((len(trace.seconds) for trace in traces), default=1)
     parts = [] if _is_alone(traces) else ["solid: validation, dashed: training"]
+    early = seeds > 1 and any(trace.ended for trace in traces)
     if seeds > 1:
-        parts.append(f"band: lowest to highest of {seeds} seeds")
-    if any(trace.diverged and trace.epochs for trace in traces):
-        if seeds > 1:
-            parts[-1] += ", without those that diverged"
-        parts.append("cross: a seed diverged" if seeds > 1 else "cross: training diverged")
-    if fitted := [label_of(name) for name in fitted if name != "kl"]:
-        parts.append(f"axes of {' and '.join(fitted)} fitted to what follows the first tenth")
-    return "; ".join(parts)
+        only = " that reached the end" if early else ""
+        parts.append(f"band: lowest to highest of {seeds} seeds{only}")
+    if early:
+        parts.append("thin: a seed that ended early")
+    if any(i in trace.ended for trace in traces for i in trace.diverged):
+        what = "a seed diverged" if seeds > 1 else "training diverged"
+        parts.append(f"cross: {what}, at the edge if beyond it")
+    return "; ".join(filter(None, [*parts, fitted_words(fits)]))
 
 
 def _legend_size(labels: Sequence[str], note: str, style: Style, width: float) -> tuple[int, int]:
@@ -229,29 +266,68 @@ def _draw(
     alone: bool,
 ) -> None:
     """Draw one number of all traces."""
-    shown: list[float] = []
+    whole: list[np.ndarray] = []
+    early: list[np.ndarray] = []
+    crosses: list[tuple[float, float, str]] = []
     _horizontal(axes, [t for t in traces if quantity in quantities([t])], by, first)
     for trace in traces:
         count, number = trace.epochs, trace.place or 0
         colour = style.theme.accent if alone else style.colour(number)
-        if count < first:
+        rest = trace.whole
+        if count < first or not (rest or alone):
             size = 0.45 * style.theme.font
             axes.plot([], [], color=colour, marker=marker(number), ms=size, label=trace.name)
-            continue
         x = np.arange(1, count + 1) if by == "epoch" else trace.elapsed
         for split, dashes in (("train", (4, 2)), ("validation", ())):
-            values: Mapping[str, np.ndarray] = getattr(trace, split)
-            if quantity not in values:
+            of_split: Mapping[str, np.ndarray] = getattr(trace, split)
+            if quantity not in of_split or count < first:
                 continue
-            kept = slice(first - 1, count)
-            shown += _line(
-                axes, x[kept], values[quantity][:, kept], number, trace, dashes, colour, style,
-                alone=alone,
-            )  # fmt: skip
-    if settled and shown:
-        low, high = min(shown), max(shown)
-        margin = 0.05 * (high - low) or 1.0
-        axes.set_ylim(low - margin, high + margin)
+            values = of_split[quantity]
+            for i, end in trace.ended.items():
+                kept = slice(first - 1, end)
+                if alone:
+                    _line(
+                        *(axes, x[kept], values[i : i + 1, kept], number, trace, dashes),
+                        *(colour, style),
+                        alone=True,
+                    )
+                else:
+                    wide = 0.5 * style.theme.line
+                    axes.plot(x[kept], values[i, kept], color=colour, dashes=dashes, lw=wide)
+                early.append(values[i, kept])
+                if i in trace.diverged and not dashes and end >= first:
+                    crosses.append((x[end - 1], values[i, end - 1], colour))
+            if rest:
+                kept = slice(first - 1, count)
+                drawn = values[rest][:, kept]
+                _line(axes, x[kept], drawn, number, trace, dashes, colour, style, alone=alone)
+                start = drawn.shape[1] // 10 if settled else 0
+                whole.append(drawn[:, start:].ravel())
+    if early or settled:
+        _vertical(axes, np.concatenate([*whole, []]), np.concatenate([*early, []]))
+    low, high = axes.get_ylim()
+    for at, value, colour in crosses:
+        size = 0.75 * style.theme.font
+        at_edge = min(max(value, low), high)
+        axes.plot(at, at_edge, color=colour, marker="x", ms=size, ls="", clip_on=False)
+
+
+def _vertical(
+    axes: Axes, whole: Float[np.ndarray, " values"], early: Float[np.ndarray, " others"]
+) -> None:
+    """Fit the axis to the values of seeds that reached the end, and to others that are near.
+
+    The last values of one that diverged may be a million nats away, and would flatten all others.
+    """
+    whole, early = whole[np.isfinite(whole)], early[np.isfinite(early)]
+    known = whole if len(whole) else early
+    if not len(known):
+        return
+    low, high = (known.min(), known.max()) if len(whole) else np.quantile(known, (0.1, 0.9))
+    near = early[(early >= 2 * low - high) & (early <= 2 * high - low)]
+    low, high = min([low, *near]), max([high, *near])
+    margin = 0.05 * (high - low) or 1.0
+    axes.set_ylim(low - margin, high + margin)
 
 
 def _horizontal(
@@ -288,9 +364,9 @@ def _line(
     style: Style,
     *,
     alone: bool,
-) -> list[float]:
-    """Draw a mean and its band; return the mean after the first tenth of the epochs."""
-    mean = np.nanmean(values, axis=0)
+) -> None:
+    """Draw a mean and its band."""
+    mean = values.mean(axis=0)
     label = ("train" if dashes else "validation") if alone else trace.name
     axes.plot(
         x,
@@ -305,16 +381,9 @@ def _line(
         mew=0.6 * style.theme.line,
         label=f"_{label}" if dashes and not alone else label,
     )
-    for seed in values if not dashes else ():
-        end = np.isfinite(seed).sum() - 1
-        if 0 <= end < len(x) - 1 or (trace.diverged == len(values) and end >= 0):
-            size = 0.75 * style.theme.font
-            axes.plot(x[end], seed[end], color=colour, marker="x", ms=size, ls="")
     if len(values) > 1:
-        low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+        low, high = values.min(axis=0), values.max(axis=0)
         axes.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
-    settled: list[float] = mean[len(mean) // 10 :].tolist()
-    return settled
 
 
 def _marked(x: Float[np.ndarray, " epochs"], axes: Axes) -> list[int]:
@@ -373,14 +442,17 @@ def sensitivity(
             )
             cross.set_in_layout(False)
             settled += sorted(value for _, value in known)[len(known) // 2 :]
-        if settled:
-            # one very low value must not flatten the others
-            low, high = axes.get_ylim()
-            axes.set_ylim(max(low, min(settled) - 3 * (max(settled) - min(settled)) - 1), high)
+        low, high = min(settled, default=0.0), max(settled, default=0.0)
+        lowest = low - max(3 * (high - low), 0.5 * abs(low))
+        values = [value for points in tried.values() for _, value in points]
+        far = [value for value in values if value is not None and value < lowest]
+        if far:  # one very low value must not flatten the others
+            axes.set_ylim(lowest, axes.get_ylim()[1])
         if rates := [rate for points in tried.values() for rate, _ in points]:
             _logarithmic(axes, min(rates), max(rates))
         axes.set_xlabel("learning rate")
-        axes.set_title(f"best validation {label_of(quantity)}", loc="left")
+        cut = f"; down to {min(far):.4g}, below the axis" if far else ""
+        axes.set_title(f"best validation {label_of(quantity)}{cut}", loc="left")
         axes.set_ylabel("nats per image")
         _legend(figure, axes, style)
     return figure

@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from vaectl.base.errors import ConfigError, RunError
-from vaectl.base.nearest import did_you_mean
 from vaectl.config.meaning import measured
 from vaectl.pictures import charts
 from vaectl.pictures.canvas import Figure
@@ -54,14 +52,14 @@ def curves_of(
 
     Args:
         runs: the runs.
-        names: the numbers to draw; all of them if there are none.
+        names: the numbers to draw, which `options.check_curves` has seen; all of them if there
+            are none.
         by: the horizontal axis.
         first: the first epoch that is drawn.
         order: labels in the order of their colours, those of a comparison say.
         style: the look.
 
     Raises:
-        ConfigError: no run has a number of that name, or so many epochs.
         RunError: the files of a run are missing or broken.
     """
     alike: dict[str, list[RunDir]] = {}
@@ -76,21 +74,6 @@ def curves_of(
         _trace(label, members)._replace(kind=kinds[members[0].path], place=place)
         for (label, members), place in zip(alike.items(), _places(alike, order), strict=True)
     ]
-    known = charts.quantities(traces)
-    for name in names:
-        if name not in known:
-            raise ConfigError(
-                f"--term {name}: no curve of that name{did_you_mean(name, known)}",
-                hint=f"choose of {', '.join(known)}",
-            )
-    most = max(trace.epochs for trace in traces)
-    if not most:
-        raise RunError(
-            f"{', '.join(run.name for run in runs)}: no epochs to draw",
-            hint="a run has curves once its first epoch has ended; an imported one has none",
-        )
-    if first > most:
-        raise ConfigError(f"--from {first}: there are {most} epochs", hint="use a smaller number")
     found = [_estimators(run) for run in runs]
     how = {
         name: words for name, words in found[0].items() if all(f.get(name) == words for f in found)
@@ -157,5 +140,5 @@ def _estimators(run: RunDir) -> dict[str, str]:
 
 
 def _trace(label: str, runs: Sequence[RunDir]) -> Trace:
-    diverged = sum("diverged" in (run.read_record().error or "") for run in runs)
+    diverged = ["diverged" in (run.read_record().error or "") for run in runs]
     return Trace.of(label, [run.read_metrics() for run in runs], diverged)

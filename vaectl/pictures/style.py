@@ -6,6 +6,7 @@ import math
 from typing import Any, Literal, NamedTuple, Self
 
 from vaectl.base.errors import ConfigError
+from vaectl.base.nearest import did_you_mean
 
 Polarity = Literal["auto", "ink", "light"]
 """How grey images are drawn: `ink` draws 1 as black on white, `light` draws 1 as white on black.
@@ -221,8 +222,9 @@ def _width(text: str | None) -> float | None:
         found = 0.0
     if not _LEAST <= found <= _MOST:
         names = ", ".join(f"{name} ({mm:g})" for name, mm in WIDTHS.items())
+        near = did_you_mean(text, WIDTHS)
         raise ConfigError(
-            f"--width {text}: not a width from {_LEAST:g} to {_MOST:g} mm",
+            f"--width {text}: not a width from {_LEAST:g} to {_MOST:g} mm{near}",
             hint=f"give a number of millimetres, or one of {names}",
         )
     return found

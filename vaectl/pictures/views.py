@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -20,16 +19,16 @@ from vaectl.base.terminal import say
 from vaectl.config.meaning import meaning
 from vaectl.data.binarization import SplitName
 from vaectl.evaluation.likelihoods import likelihoods
-from vaectl.pictures import canvas, film, latent, text
+from vaectl.pictures import animation, latent, text
 from vaectl.pictures import inspection as inspecting
 from vaectl.pictures import sheets as pictures
+from vaectl.pictures.animation import Animation
 from vaectl.pictures.canvas import Figure
-from vaectl.pictures.film import Film
+from vaectl.pictures.options import PRIOR, Range, check_dims
 from vaectl.pictures.sheets import Panel
 from vaectl.pictures.style import DEFAULT, Style
 from vaectl.runs.checkpoints import kept
 from vaectl.runs.directory import save_figure
-from vaectl.runs.find import find
 from vaectl.runs.trained import Trained, load
 
 Space = Literal["both", "latent", "image"]
@@ -46,30 +45,19 @@ class View(NamedTuple):
     """A picture, and the arrays that it shows."""
 
     name: str
-    figure: Figure | Film
+    figure: Figure | Animation
     arrays: Arrays
-
-
-class Range(NamedTuple):
-    """The range of a plane: from `low` to `high` in each of its two dimensions."""
-
-    low: tuple[float, float] = (-3.0, -3.0)
-    high: tuple[float, float] = (3.0, 3.0)
-
-
-PRIOR = Range()
-"""Three standard deviations of the prior."""
 
 
 def save(model: Trained, view: View, out: Path | None, arrays: Path | None) -> Path:
     """Write a picture to `out`, or into the run's figures/, and its arrays if a file is given.
 
     Raises:
-        ConfigError: a film cannot be written in that format.
+        ConfigError: an animation cannot be written in that format.
         RunError: a file cannot be written.
     """
     if out is None:
-        kind = "gif" if isinstance(view.figure, Film) else "png"
+        kind = "gif" if isinstance(view.figure, Animation) else "png"
         (path,) = model.rundir.write_figure(view.name, view.figure, [kind])
     else:
         save_figure(path := out, view.figure)
@@ -84,33 +72,8 @@ def save(model: Trained, view: View, out: Path | None, arrays: Path | None) -> P
     return path
 
 
-def open_run(
-    run: str,
-    runs_dir: Path,
-    checkpoint: str,
-    out: Path | None,
-    arrays: Path | None,
-    *,
-    animate: bool = False,
-) -> Trained:
-    """Check the formats of the output files, then load the model.
-
-    Raises:
-        ConfigError: a format cannot be written.
-        RunError: there is no such run, or its checkpoint does not load.
-    """
-    if out is not None:
-        (film if animate else canvas).check_format(out)
-    if arrays is not None and arrays.suffix != ".npz":
-        raise ConfigError(f"--save-arrays {arrays}: not a NumPy archive", hint="end it in .npz")
-    model = load(find(run, runs_dir), checkpoint)
-    for warning in model.warnings:
-        say(f"warning: {warning}")
-    return model
-
-
 def over_epochs(model: Trained, draw: Callable[..., View], style: Style) -> View:
-    """Return a view as a film over the epochs of all checkpoints that the run keeps.
+    """Return a view as an animation over the epochs of all checkpoints that the run keeps.
 
     Args:
         model: one of its models, whose arrays the view has.
@@ -123,24 +86,24 @@ def over_epochs(model: Trained, draw: Callable[..., View], style: Style) -> View
     epochs = [info.epoch for info in kept(model.rundir.checkpoints) if not info.beyond]
     more = "to keep more, train with --set checkpoint.keep=all --set checkpoint.every=1"
     if len(epochs) < 2:
-        raise RunError(f"{model.rundir.path}: one checkpoint makes no film", hint=more)
+        raise RunError(f"{model.rundir.path}: one checkpoint makes no animation", hint=more)
     if len(epochs) < 5:
         say(f"note: {len(epochs)} checkpoints, of epochs {', '.join(map(str, epochs))}; {more}")
-    style = for_film(with_polarity(model, style))
+    style = for_animation(with_polarity(model, style))
 
     def figures() -> Iterator[Figure]:
         for epoch in epochs:
             figure = draw(load(model.rundir, epoch), style=style).figure
-            assert isinstance(figure, Figure)  # noqa: S101  # a film has no films
+            assert isinstance(figure, Figure)  # noqa: S101  # an animation holds no other
             yield figure
 
     view = draw(model, style=style)
-    return view._replace(figure=Film(figures(), len(epochs)))
+    return view._replace(figure=Animation(figures(), len(epochs)))
 
 
-def for_film(style: Style) -> Style:
+def for_animation(style: Style) -> Style:
     """Return a style with fewer pixels."""
-    return style._replace(theme=style.theme._replace(dpi=film.DPI))
+    return style._replace(theme=style.theme._replace(dpi=animation.DPI))
 
 
 def with_polarity(model: Trained, style: Style) -> Style:
@@ -153,50 +116,6 @@ def _scale(model: Trained, style: Style) -> str:
     if model.image_shape[-1] == 3:
         return ""
     return "; 1 is white" if style.polarity == "light" else "; 1 is black"
-
-
-def parse_pairs(texts: Sequence[str]) -> list[tuple[int, int]]:
-    """Read pairs of indices written as I:J.
-
-    Raises:
-        ConfigError: a text has another form.
-    """
-    pairs = []
-    for pair in texts:
-        match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", pair)
-        if match is None:
-            raise ConfigError(
-                f"--pairs {pair}: not two indices", hint="write I:J, for example --pairs 0:1"
-            )
-        pairs.append((int(match[1]), int(match[2])))
-    return pairs
-
-
-def parse_range(wanted: str) -> Range | Literal["posterior"]:
-    """Read a range: `prior`, `posterior`, LIMIT, LOW,HIGH, or LOW,HIGH,LOW,HIGH.
-
-    Raises:
-        ConfigError: a text has another form, or a number is out of range.
-    """
-    if wanted == "posterior":
-        return "posterior"
-    if wanted == "prior":
-        return PRIOR
-    try:
-        numbers = [float(part) for part in wanted.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) == 1:
-        numbers = [-numbers[0], numbers[0]]
-    if len(numbers) == 2:
-        numbers *= 2
-    ordered = len(numbers) == 4 and numbers[0] <= numbers[1] and numbers[2] <= numbers[3]
-    if not ordered or not all(math.isfinite(n) and abs(n) <= 100 for n in numbers):
-        raise ConfigError(
-            f"--range {wanted}: not a range between -100 and 100",
-            hint="write prior, posterior, a limit as 3, or LOW,HIGH as -2,4",
-        )
-    return Range((numbers[0], numbers[2]), (numbers[1], numbers[3]))
 
 
 def sample(
@@ -291,11 +210,7 @@ def _dims(model: Trained, dims: tuple[int, int] | None) -> tuple[int, int]:
         return (0, 1) if model.code_size == 2 else _most_active(model)
     for dim in dims:
         _check_index("--dims", dim, model.code_size, "dimensions of the code")
-    if dims[0] == dims[1]:
-        raise ConfigError(
-            f"--dims {dims[0]} {dims[1]}: a plane has two different dimensions",
-            hint="choose two different dimensions",
-        )
+    check_dims(dims)
     return dims
 
 
@@ -387,11 +302,11 @@ def morph(
 
 
 def along_rows(model: Trained, view: View, style: Style) -> View:
-    """Return a morph as a film that goes along its rows, one image at a time."""
+    """Return a morph as an animation that goes along its rows, one image at a time."""
     names = [name for name in ("image_space", "latent_space") if name in view.arrays]
     pairs = view.arrays["pairs"]
     steps = view.arrays["z"].shape[1]
-    style = for_film(with_polarity(model, style))
+    style = for_animation(with_polarity(model, style))
 
     def figures() -> Iterator[Figure]:
         for row, (first, last) in enumerate(pairs.tolist()):
@@ -403,7 +318,7 @@ def along_rows(model: Trained, view: View, style: Style) -> View:
                 ]
                 yield pictures.sheet([panels], title=model.title, facts=facts, style=style)
 
-    return view._replace(figure=Film(figures(), len(pairs) * steps))
+    return view._replace(figure=Animation(figures(), len(pairs) * steps))
 
 
 def reconstruct(

@@ -42,7 +42,7 @@ CHECKPOINTS: Made = {r"\d+\.json": JSON}
 VIEWS: Made = {
     r"(sample|manifold|morph|reconstruct|inspect)\.png": PNG,
     r"(sample|manifold|morph)\.gif": rb"GIF89a.*made by vaectl",
-    r"explore\.html": rb"<!doctype html>\s*<!-- made by vaectl explore -->",
+    r"(explore|gallery)\.html": rb"<!doctype html>\s*<!-- made by vaectl explore -->",
 }
 EVALUATION: Made = {name: RUN[name] for name in (_EVALUATION, r"\.evaluation\.lock")}
 TRAINING: Made = {

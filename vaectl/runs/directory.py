@@ -62,7 +62,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class Drawing(Protocol):
-    """Something that saves itself as a picture: a figure of Matplotlib, a film."""
+    """Something that saves itself as a picture: a figure of Matplotlib, an animation."""
 
     def savefig(self, fname: Any, /, *, format: str, metadata: Any) -> None:  # noqa: A002
         """Write itself into a binary file."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,8 +28,9 @@ class Summary(NamedTuple):
     model: str | None = None
     optimizer: str | None = None
     epoch: int | None = None
+    """The epochs that it trained; of several runs the most."""
     epochs: int | None = None
-    """None for a run that was imported."""
+    """The epochs that it is to train; None for a run that was imported."""
     best_quantity: str | None = None
     """The term whose highest value on the validation split marks the best epoch."""
     best_score: float | None = None
@@ -41,32 +43,28 @@ class Summary(NamedTuple):
     """The number of runs that this row sums up; 0 for a row that is one run."""
     measure: str | None = None
     """What `best_score` measures; the scores of two runs compare if this is the same."""
+    least_epoch: int | None = None
+    """The fewest epochs that one of several runs trained."""
 
 
-def find(run: str, runs_dir: Path) -> RunDir:
+UNITS = {"d": 86400, "h": 3600, "min": 60, "s": 1}
+"""Units of an age in seconds, the largest first."""
+
+
+def find(run: str, runs_dir: Path, *, to_resume: bool = False) -> RunDir:
     """Find a run.
 
     Args:
         run: a path, a name in `runs_dir`, or `latest`, the run that started last; members of
             studies do not count.
         runs_dir: the directory of runs.
+        to_resume: whether `latest` is the last run that `vaectl train` made, not an imported one.
 
     Raises:
         RunError: there is no such run.
     """
     if run == "latest":
-        rows = summaries(runs_dir)
-        known = [
-            row
-            for row in rows
-            if row.start and "/" not in row.name and not (runs_dir / row.name).is_symlink()
-        ]
-        if not known:
-            raise RunError(
-                f"{runs_dir}: no runs in it{did_you_mean_path(runs_dir)}",
-                hint="vaectl train makes one",
-            )
-        return RunDir(runs_dir / max(known, key=lambda row: row.start or "").name)
+        return _latest(runs_dir, to_resume=to_resume)
     for path in (runs_dir / run, Path(run)):
         if is_run(path):
             if is_study(path.parent) and path.is_symlink():
@@ -77,6 +75,37 @@ def find(run: str, runs_dir: Path) -> RunDir:
             hint = f"name one of its runs, as {path.name}/{names[0]}" if names else "it has no runs"
             raise RunError(f"{path}: a {study_at(path)}, not a run", hint=hint)
     raise _unknown(run, runs_dir)
+
+
+def _latest(runs_dir: Path, *, to_resume: bool) -> RunDir:
+    """Find the run that started last; members of studies and links do not count."""
+    paths = _paths(runs_dir)
+    own = [name for name, path in paths.items() if "/" not in name and not path.is_symlink()]
+    starts = {name: _start(RunDir(paths[name])) for name in own}
+    # from the last one on, since a configuration is read much more slowly than a record
+    for name in sorted(
+        (name for name in own if starts[name]), key=starts.__getitem__, reverse=True
+    ):
+        row = _summary(name, paths[name])
+        if row.start and not (to_resume and row.status == "imported"):
+            return RunDir(paths[name])
+    hint = "vaectl train makes one"
+    if members := [name for name in paths if "/" in name]:
+        study = members[0].partition("/")[0]
+        kind = study_at(runs_dir / study)
+        hint += f"; {members[0]} is a run of the {kind} {study}"
+        hint += ", which the command that made it continues" if to_resume else ""
+    what = "no run that vaectl train made" if to_resume and own else "no runs in it"
+    what += ", except for those of studies" if members else ""
+    raise RunError(f"{runs_dir}: {what}{did_you_mean_path(runs_dir)}", hint=hint)
+
+
+def _start(run: RunDir) -> str:
+    """Return when a run started; nothing if it has no readable record."""
+    try:
+        return run.read_record().start
+    except RunError:
+        return ""
 
 
 def _unknown(run: str, runs_dir: Path) -> RunError:
@@ -122,6 +151,37 @@ def find_either(run: str, runs_dir: Path) -> Path:
     return paths[0] if paths else find(run, runs_dir).path
 
 
+def to_remove(names: Sequence[str], runs_dir: Path) -> list[Path]:
+    """Find the directories of runs and studies, by names, paths and patterns of names.
+
+    A pattern without a '/' stands for runs and studies, not for members of studies. What belongs to
+    a study that is found is not named again.
+
+    Raises:
+        RunError: there is none of a name, or none that matches a pattern.
+    """
+    found: dict[Path, None] = {}
+    for name in names:
+        if not re.search(r"[*?\[]", name) or _exists(runs_dir / name):
+            found[find_either(name, runs_dir)] = None
+            continue
+        known = _paths(runs_dir) if "/" in name else _tops(runs_dir)
+        matching = [runs_dir / each for each in known if fnmatch.fnmatchcase(each, name)]
+        if not matching:
+            raise RunError(
+                f"{name}: no run in {runs_dir} matches", hint="vaectl runs lists all runs"
+            )
+        found |= dict.fromkeys(matching)
+    return [path for path in found if path.parent not in found]
+
+
+def _tops(runs_dir: Path) -> list[str]:
+    """Name the runs and studies of a directory, without the members of studies."""
+    runs = {name for name in _paths(runs_dir) if "/" not in name}
+    there = runs_dir.iterdir() if runs_dir.is_dir() else ()
+    return sorted({*runs, *(path.name for path in there if is_study(path))})
+
+
 def is_study(path: Path) -> bool:
     """Tell whether a directory is a comparison or a sweep."""
     return bool(study_at(path))
@@ -152,16 +212,31 @@ def refuse_member(run: RunDir) -> None:
         )
 
 
-def summaries(runs_dir: Path, pattern: str = "*") -> list[Summary]:
+def summaries(
+    runs_dir: Path,
+    pattern: str = "*",
+    watch: Callable[[int, int], None] = lambda _done, _total: None,
+) -> list[Summary]:
     """Summarize every run whose name matches a glob, sorted by name; broken ones have a problem.
 
     Runs of a study are named NAME/LABEL-sSEED.
 
+    Args:
+        runs_dir: the directory of runs.
+        pattern: the glob.
+        watch: called with the number of runs that were read, and of all.
+
     Raises:
         RunError: `runs_dir` exists, but cannot be read as a directory.
     """
-    named = _paths(runs_dir)
-    return [_summary(name, path) for name, path in named.items() if fnmatch.fnmatch(name, pattern)]
+    named = {
+        name: path for name, path in _paths(runs_dir).items() if fnmatch.fnmatch(name, pattern)
+    }
+    found = []
+    for name, path in named.items():
+        found.append(_summary(name, path))
+        watch(len(found), len(named))
+    return found
 
 
 def _paths(runs_dir: Path) -> dict[str, Path]:
@@ -188,11 +263,9 @@ def _paths(runs_dir: Path) -> dict[str, Path]:
 
 def age(start: str, now: datetime) -> str:
     """Return how long ago a run started, in the largest unit that fits."""
-    seconds = (now - datetime.fromisoformat(start)).total_seconds()
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds // length:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
+    seconds = max((now - datetime.fromisoformat(start)).total_seconds(), 0)
+    unit = next((unit for unit, length in UNITS.items() if seconds >= length), "s")
+    return f"{seconds // UNITS[unit]:.0f} {unit}"
 
 
 def _exists(path: Path) -> bool:

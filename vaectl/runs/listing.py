@@ -2,11 +2,11 @@
 
 Conditions are those of `--where`:
 
-    optimizer=adam   data=mnist   status!=finished   elbo>-100   model.code_size=20   name=digits-*
+    optimizer=adam   data=mnist   status!=finished   elbo>-100   age<2d   model.code_size=20
 
-A key is a column, the score by which a run's best epoch is chosen, or a key of its configuration. A
-text fits if it, or one of its parts between spaces, ':' and '/', matches the value, which may have
-the wildcards * and ?.
+A key is a column of the table, the score by which a run's best epoch is chosen, or a key of its
+configuration. A text fits if it, or one of its parts between spaces, ':' and '/', matches the
+value, which may have the wildcards * and ?. An age is a number of s, min, h or d.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import operator
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from vaectl.base.errors import ConfigError
 from vaectl.base.nearest import did_you_mean
 from vaectl.config import reading, schema
-from vaectl.runs.find import Summary
+from vaectl.runs.find import UNITS, Summary
 
 COLUMNS: Mapping[str, Callable[[Summary], object]] = {
     "name": lambda row: row.name,
@@ -30,12 +31,13 @@ COLUMNS: Mapping[str, Callable[[Summary], object]] = {
     "data": lambda row: row.data,
     "model": lambda row: row.model,
     "optimizer": lambda row: row.optimizer,
-    "epoch": lambda row: row.epoch,
-    "start": lambda row: row.start,
+    "epochs": lambda row: row.epoch,
     "elbo": lambda row: row.best_score if row.best_quantity == "elbo" else None,
+    "age": lambda row: _seconds_since(row.start) if row.start else None,
 }
-"""The columns by which runs are selected and sorted, beside the keys of a configuration."""
+"""The columns of the table, by which runs are selected and sorted; `epochs` are those trained."""
 
+_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|h|d)")
 _FORM = re.compile(r"\s*([\w.-]+?)\s*(!=|<=|>=|=|<|>)\s*(.*?)\s*")
 _SIGNS: Mapping[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
@@ -59,7 +61,8 @@ class Condition(NamedTuple):
             return False
         if self.sign in ("=", "!="):
             return _is(known, self.value) == (self.sign == "=")
-        number, limit = _number(known), _number(self.value)
+        number = _number(known)
+        limit = _age(self.value) if self.key == "age" else _number(self.value)
         if number is not None and limit is not None:
             return _SIGNS[self.sign](number, limit)
         return _SIGNS[self.sign](str(known), self.value)
@@ -86,8 +89,23 @@ def parse(texts: Sequence[str], rows: Sequence[Summary]) -> list[Condition]:
                 f"--where {text}: unknown key {form[1]}{did_you_mean(form[1], known)}",
                 hint=f"use {', '.join(COLUMNS)}, or a key that vaectl config show prints",
             )
+        if form[1] == "age" and (form[2] not in _SIGNS or _age(form[3]) is None):
+            raise ConfigError(
+                f"--where {text}: not a limit of ages",
+                hint="write an age as it is shown, such as --where 'age<2d' or 'age>=30 min'",
+            )
         found.append(Condition(*form.groups()))
     return found
+
+
+def _age(text: str) -> float | None:
+    """Read an age, in seconds."""
+    form = _AGE.fullmatch(text)
+    return float(form[1]) * UNITS[form[2]] if form else None
+
+
+def _seconds_since(start: str) -> float:
+    return (datetime.now(UTC) - datetime.fromisoformat(start)).total_seconds()
 
 
 def ordered(rows: Sequence[Summary], by: str) -> list[Summary]:
@@ -97,7 +115,7 @@ def ordered(rows: Sequence[Summary], by: str) -> list[Summary]:
     `elbo`, runs are only ranked among those that measure the same: see `measures`.
     """
     known = [row for row in rows if COLUMNS[by](row) is not None]
-    numbers = by in ("start", "elbo", "epoch")
+    numbers = by in ("elbo", "epochs")
     known.sort(key=COLUMNS[by], reverse=numbers)  # type: ignore[arg-type]
     if by == "elbo":
         groups = measures(rows)
@@ -132,15 +150,17 @@ def _summed(name: str, members: Sequence[Summary]) -> Summary:
     same = {row.best_quantity for row in members if row.best_quantity} == {best.best_quantity}
     statuses = Counter(row.status for row in members)
     told = ", ".join(f"{count} {status}" for status, count in statuses.most_common())
+    epochs = [row.epoch for row in members if row.epoch is not None]
     problems = [f"{row.name}: {row.problem}" for row in members if row.problem]
     return Summary(
         name=name,
-        status=members[0].status if len(statuses) == 1 else told,
+        status=told,
         data=all_of(row.data for row in members),
         model=all_of(row.model for row in members),
         optimizer=all_of(row.optimizer and row.optimizer.partition(" ")[0] for row in members),
-        epoch=min((row.epoch for row in members if row.epoch is not None), default=None),
-        epochs=best.epochs,
+        epoch=max(epochs, default=None),
+        least_epoch=min(epochs, default=None),
+        epochs=max((row.epochs for row in members if row.epochs is not None), default=None),
         best_quantity=best.best_quantity if same else None,
         best_score=best.best_score if same else None,
         measure=best.measure if same else None,

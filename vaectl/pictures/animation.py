@@ -1,10 +1,9 @@
-"""A film: figures one after another, as a GIF or, by ffmpeg, as MP4."""
+"""An animation: figures one after another, as a GIF or, by ffmpeg, as MP4."""
 
 from __future__ import annotations
 
 import itertools
 import math
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -16,12 +15,12 @@ from jaxtyping import UInt8
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from vaectl.base.errors import ConfigError, RunError
+from vaectl.base.errors import RunError
 from vaectl.pictures.canvas import Figure
+from vaectl.pictures.options import ffmpeg
 
-FORMATS = ("gif", "mp4")
 DPI = 110
-"""Pixels per inch of a film, approximately."""
+"""Pixels per inch of an animation, approximately."""
 MARK = b"made by vaectl"
 """The comment in a GIF by which its maker is recognized."""
 _HOLD = 2.0
@@ -30,7 +29,7 @@ _HOLD = 2.0
 Frame = UInt8[np.ndarray, "height width 3"]
 
 
-class Film(NamedTuple):
+class Animation(NamedTuple):
     """Figures of one size, and their number."""
 
     figures: Iterable[Figure]
@@ -51,22 +50,6 @@ class Film(NamedTuple):
         del metadata
         frames = _pixels(self.figures)
         (_gif if format == "gif" else _mp4)(file, frames, self.seconds)
-
-
-def check_format(out: Path) -> None:
-    """Refuse a file that cannot be written as a film, before anything is computed.
-
-    Raises:
-        ConfigError: its ending is no format of films, or ffmpeg is missing.
-    """
-    kind = out.suffix.lower()[1:]
-    if kind not in FORMATS:
-        raise ConfigError(
-            f"--out {out}: not the name of a film, as --animate makes one",
-            hint="end it in .gif or .mp4",
-        )
-    if kind == "mp4":
-        _ffmpeg()
 
 
 def _pixels(figures: Iterable[Figure]) -> Iterator[Frame]:
@@ -103,9 +86,9 @@ def _mp4(file: IO[bytes], frames: Iterator[Frame], seconds: float) -> None:
     first = next(frames)
     high, wide, _ = first.shape
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "film.mp4"
+        path = Path(folder) / "animation.mp4"
         command = [
-            *(_ffmpeg(), "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24"),
+            *(ffmpeg(), "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24"),
             *("-s", f"{wide}x{high}", "-r", f"{1 / seconds:.4f}", "-i", "-"),
             # most players want even sizes and this coding of colours
             *("-vf", f"crop={wide - wide % 2}:{high - high % 2}:0:0,format=yuv420p"),
@@ -132,17 +115,7 @@ def _mp4(file: IO[bytes], frames: Iterator[Frame], seconds: float) -> None:
                 said.seek(0)
                 why = said.read().decode(errors="replace").strip().splitlines()
                 raise RunError(
-                    f"ffmpeg cannot write the film: {(why or [f'exit code {code}'])[-1]}",
+                    f"ffmpeg cannot write the animation: {(why or [f'exit code {code}'])[-1]}",
                     hint="write a GIF instead: end --out in .gif",
                 )
         file.write(path.read_bytes())
-
-
-def _ffmpeg() -> str:
-    found = shutil.which("ffmpeg")
-    if found is None:
-        raise ConfigError(
-            "a film as MP4 needs ffmpeg, which is not installed",
-            hint="install ffmpeg, or end --out in .gif",
-        )
-    return found

@@ -1,0 +1,119 @@
+"""A sign on stderr that a command is at work, from before its libraries are loaded."""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from vaectl.base.terminal import say, visible
+
+LOADING = "loading libraries"
+"""What takes the first second of most commands."""
+_T = TypeVar("_T")
+
+
+class Sign(Protocol):
+    """Tell what is being done, and how many of so many are done if that is known."""
+
+    def __call__(self, what: str, done: float = 0, total: float | None = None) -> None:
+        """Change what is shown."""
+
+
+@contextmanager
+def busy(
+    what: str = "", *, quiet: bool = False, lines: bool = False, after: float = 0.0
+) -> Iterator[Sign]:
+    """Show what is being done: on a terminal a spinner, with a bar where the end is known.
+
+    Meanwhile nothing may be printed to stdout, which would come out on stderr.
+
+    Args:
+        what: is done first.
+        quiet: show nothing.
+        lines: print a line for each thing that begins, where there is no terminal.
+        after: show nothing on a terminal before something is told so many seconds later.
+    """
+    console = Console(stderr=True, highlight=False)
+    if quiet:
+        yield _nothing
+    elif console.is_terminal:
+        with _bar(console, what, after) as tell:
+            yield tell
+    elif lines:
+        tell = _lines()
+        if what:
+            tell(what)
+        yield tell
+    else:
+        yield _nothing
+
+
+def counted(things: Iterable[_T], total: int, what: str, tell: Sign) -> Iterator[_T]:
+    """Yield things one after another, and tell how many there have been."""
+    tell(what, 0, total)
+    for done, thing in enumerate(things, 1):
+        yield thing
+        tell(what, done, total)
+
+
+def _nothing(what: str, done: float = 0, total: float | None = None) -> None:
+    """Show nothing."""
+
+
+class _Left(TimeRemainingColumn):
+    """The time left, where it can be known."""
+
+    def render(self, task: Task) -> Text:
+        """Return it as text."""
+        return Text() if task.total is None else super().render(task)
+
+
+@contextmanager
+def _bar(console: Console, what: str, after: float) -> Iterator[Sign]:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),  # names may hold what would be markup
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[numbers]}"),
+        _Left(),
+    )
+    bar = Progress(*columns, console=console, transient=True)
+    task = bar.add_task(visible(what), total=None, numbers="")
+    began = time.monotonic()
+
+    def tell(what: str, done: float = 0, total: float | None = None) -> None:
+        if time.monotonic() - began >= after:
+            bar.start()
+        numbers = "" if total is None else f"{done:g}/{total:g}"
+        bar.update(task, description=visible(what), completed=done, total=total, numbers=numbers)
+
+    try:
+        if not after:
+            bar.start()
+        yield tell
+    finally:
+        bar.stop()
+
+
+def _lines() -> Sign:
+    last = ""
+
+    def tell(what: str, done: float = 0, total: float | None = None) -> None:
+        del done, total
+        nonlocal last
+        if what != last:
+            say(what)
+        last = what
+
+    return tell
