@@ -118,6 +118,8 @@ def train(
     with ExitStack() as joined:
         if cluster is not None:
             where = wanted.cluster(cluster)
+            if not quiet:
+                say("meeting the other processes")
             from vaectl.base import cluster as processes
 
             joined.enter_context(processes.joined(where, device))
