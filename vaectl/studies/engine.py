@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import final
 
 from vaectl.base.files import Folder
+from vaectl.config.schema import Config
 from vaectl.executors.base import Lost, Pool
 from vaectl.experiment import Stopping, Task
 from vaectl.members.job import Done, Wanted, forget_curve
@@ -52,10 +53,14 @@ class Engine:
         self._begun: dict[Trial, int] = {}
         """The step at which each trial began the last time."""
         self._members = self._epochs = 0
+        self._keys: dict[Config, list[str]] = {}
+        """The keys that trials with these settings may have."""
 
     def key(self, trial: Trial) -> str:
         """Return the key of a trial in the ledger, perhaps the one that an older vaectl gave it."""
-        keys, ledger = trial.keys(self.task.dataset.fingerprint), self._ledger
+        keys, ledger = self._keys.get(trial.settings), self._ledger
+        if keys is None:
+            keys = self._keys[trial.settings] = trial.keys(self.task.dataset.fingerprint)
         known = (key for key in keys if key in ledger.ended or ledger.was_sealed(key))
         return next(known, keys[0])
 
@@ -87,28 +92,35 @@ class Engine:
         turn. So one worker does all of a part before it begins another.
         """
         opened: list[_Part] = []
-        active: list[_Part] = []
+        ready: OrderedDict[_Part, None] = OrderedDict()  # those that may have work
         others = iter(parts)
 
         def next_part() -> _Part | None:
-            for part in [*active]:
+            while ready:
+                part = next(iter(ready))
                 if self._has_work(part):
                     return part
-                if part.over:
-                    active.remove(part)
+                del ready[part]
             for steps in others:
                 opened.append(_Part(steps))
                 if self._has_work(opened[-1]):
-                    active.append(opened[-1])
+                    ready[opened[-1]] = None
                     return opened[-1]
             return None
+
+        def left(name: str) -> tuple[_Part, Trial]:
+            part, trial = training.pop(name)
+            part.training.remove(trial)
+            ready[part] = None
+            return part, trial
 
         training: dict[str, tuple[_Part, Trial]] = {}
         while True:
             while pool.room and (part := next_part()):
                 self._leave_if_asked()
-                chosen = _alike(part.missing[: pool.most])
-                part.missing = part.missing[len(chosen) :]
+                chosen = _alike(part.missing, pool.most)
+                for _ in chosen:
+                    part.missing.popleft()
                 part.training |= {*chosen}
                 training |= {member(trial): (part, trial) for trial in chosen}
                 self._submit(pool, chosen)
@@ -118,16 +130,14 @@ class Engine:
             message = pool.receive()
             match message:
                 case Done():
-                    part, trial = training.pop(message.member)
-                    part.training.remove(trial)
+                    _, trial = left(message.member)
                     if message.paused:
                         self._pause(trial, message)
                     else:
                         self._end(trial, message)
                 case Lost(members, why):
                     for name in members:
-                        part, trial = training.pop(name)
-                        part.training.remove(trial)
+                        part, trial = left(name)
                         if self._is_tried_again(trial, why):
                             part.missing.append(trial)
                 case None:
@@ -256,10 +266,10 @@ def _wanted(trial: Trial) -> Wanted:
     return Wanted(member(trial), trial.settings, run, trial.until)
 
 
-def _alike(trials: Sequence[Trial]) -> list[Trial]:
+def _alike(trials: Sequence[Trial], most: int) -> list[Trial]:
     """Return the first trials, as many as are of one program."""
     first = alike(trials[0].settings)
-    return list(takewhile(lambda trial: alike(trial.settings) == first, trials))
+    return list(takewhile(lambda trial: alike(trial.settings) == first, islice(trials, most)))
 
 
 @final
@@ -270,7 +280,7 @@ class _Part:
         self.steps = steps
         self.trials: list[Trial] = []
         """All trials that it has asked for."""
-        self.missing: list[Trial] = []
+        self.missing: deque[Trial] = deque()
         """Those to train."""
         self.training: set[Trial] = set()
         """Those under way."""
