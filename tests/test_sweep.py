@@ -23,7 +23,7 @@ from vaectl.studies.statistics import interval, intervals
 from vaectl.sweeps import effects, options, plan, publish, run, search
 from vaectl.sweeps.plan import Sweep
 from vaectl.sweeps.scores import scores_until
-from vaectl.training.events import Event, Note, Started
+from vaectl.training.events import Event, Note, Phase, Started
 from vaectl.training.fit import Epoch
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "sweep"
@@ -293,6 +293,14 @@ def test_a_member_that_ends_its_worker_is_named_and_the_rest_has_a_result(
         result.check()
 
 
+def _contents(study: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(study)): path.read_bytes()
+        for path in sorted(study.rglob("*"))
+        if path.is_file() and path.suffix != ".pdf"  # which have the time of their making
+    }
+
+
 def test_a_search_trains_few_points_to_the_end_and_these_to_the_same_bits(tmp_path: Path) -> None:
     axes = options.axes(["optimizer.learning_rate=1e-4:1e-1:log"], 5)
     how = {"seeds": 1, "importance_samples": 2, "search": {"ratio": 2.0, "comparisons": 3}}
@@ -318,9 +326,13 @@ def test_a_search_trains_few_points_to_the_end_and_these_to_the_same_bits(tmp_pa
     for each in result.trials:
         assert known[each.trial.label] == [row.terms for row in each.ended.rows]
 
+    before = _contents(tmp_path / "s")
     again, events = _train(settings, tmp_path)
     assert not _started(events)
+    assert not [event for event in events if isinstance(event, Phase) and "moment" in event.text]
     assert {**again.paused} == {**result.paused}
+    publish.publish(again)
+    assert _contents(tmp_path / "s") == before
     # a search and a sweep are never mixed
     with pytest.raises(ConfigError, match="other settings: search"):
         run.run(whole, runs_dir=tmp_path, name="s")

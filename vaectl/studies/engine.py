@@ -11,7 +11,8 @@ from vaectl.base.files import Folder
 from vaectl.config.schema import Config
 from vaectl.executors.base import Lost, Pool
 from vaectl.experiment import Stopping, Task
-from vaectl.members.job import Done, Wanted, forget_curve
+from vaectl.members import job as jobs
+from vaectl.members.job import Done, Wanted
 from vaectl.objectives.base import label as label_of
 from vaectl.runs.metrics import Row
 from vaectl.studies import trial_runs
@@ -157,7 +158,8 @@ class Engine:
             part.trials += wanted
             for trial in wanted:
                 if self.is_done(trial):
-                    self.watch(Stopped(member(trial), "finished", epochs=trial.settings.epochs))
+                    epochs = trial.until or trial.settings.epochs
+                    self.watch(Stopped(member(trial), "finished", epochs=epochs))
                 else:
                     part.missing.append(trial)
         return bool(part.missing)
@@ -213,20 +215,20 @@ class Engine:
         self._ledger.add(ended)
         self.paused.pop(trial.whole, None)
         if trial.stage == "result":
-            forget_curve(self._folder, trial.run_name)
+            jobs.forget_curve(self._folder, trial.run_name)
         quantity = label_of(ended.quantity)
         came_to = done.error or f"best validation {quantity} {ended.outcome.best:.2f}"
         self.watch(Note(f"{trial}: {came_to}"))
 
     def is_done(self, trial: Trial) -> bool:
-        """Tell whether a trial is sealed, and its run is there if it leaves one.
+        """Tell whether a trial is sealed, and its run is there if it leaves one; or has paused.
 
         What is sealed under its key, but is not of this trial, is discarded.
         """
         key = self.key(trial)
         ended = self._ledger.ended.get(key)
         if ended is None:
-            return False
+            return self._has_paused(trial)
         settings = trial.settings
         asked = trial.stage, settings.optimizer.name, trial.learning_rate, settings.seed
         told = ended.stage, ended.optimizer, ended.learning_rate, ended.seed
@@ -239,6 +241,16 @@ class Engine:
         # under another label it left another run
         run = self._folder.folder(trial.run_name)
         return ended.label == trial.label and trial_runs.is_there(run, ended)
+
+    def _has_paused(self, trial: Trial) -> bool:
+        """Tell whether a trial that pauses has come to that epoch, perhaps by an earlier command."""
+        if not trial.until:
+            return False
+        if trial.whole not in self.paused and (
+            rows := jobs.paused(_wanted(trial), self.task, self._folder)
+        ):
+            self.paused[trial.whole] = rows
+        return len(self.paused.get(trial.whole, ())) >= 2 * trial.until
 
     def _tell_why(self, trial: Trial) -> None:
         """Tell of a trial that is trained again because something of it is gone."""

@@ -74,8 +74,8 @@ class Ledger:
             DataError: they are others.
         """
         for trial in self.ended.values():
-            if trial.record:
-                trial.record.check_data(source, dataset.fingerprint, dataset.image_shape)
+            if record := trial.record:
+                record.check_data(source, dataset.fingerprint, dataset.image_shape)
 
     def add(self, trial: Ended) -> None:
         """Seal a trial that ended, and show it in the views.

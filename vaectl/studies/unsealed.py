@@ -90,10 +90,10 @@ def _ended(directory: Folder, outcome: Outcome, rows: Sequence[Row], number: int
     )
     if trial.outcome != outcome:
         raise ValueError("other numbers than those of its curve")
-    if trial.record:
+    if record := trial.record:
         config = trial.files["config.yaml"].encode()
         settings = reading.load(_run(directory, outcome).path / "config.yaml", content=config)
-        fingerprint = trial.record.data["fingerprint"]
+        fingerprint = record.data["fingerprint"]
         if outcome.key not in Trial(outcome.label, outcome.stage, settings).keys(fingerprint):
             raise ValueError("config.yaml is of another trial")
     return trial

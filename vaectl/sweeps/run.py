@@ -22,7 +22,7 @@ from vaectl.sweeps.estimate import Estimate, estimate, told
 from vaectl.sweeps.plan import Sweep
 from vaectl.sweeps.scores import best_of, scores_of
 from vaectl.sweeps.search import epochs_of as search_epochs
-from vaectl.sweeps.search import steps
+from vaectl.sweeps.search import is_over, steps
 from vaectl.training.events import Note, Phase, Watch, ignore
 
 KIND = Kind(plan.KIND, "vaectl sweep", plan.load, plan.differing)
@@ -143,13 +143,13 @@ class Sweeping(Study):
         engine.plan(len(trials), epochs)
         missing = [trial for trial in trials if not engine.has(trial)]
         left = None
-        if missing:
+        if missing and not (search and is_over(settings, search, engine)):
             engine.watch(Phase("training for a moment, to tell the time"))
             left = estimate(missing, engine.task, epochs if search else plan.epochs(missing))
         for line in told(settings, left).splitlines():
             engine.watch(Note(line))
         if search:
-            yield steps(settings, search, engine)
+            yield steps(settings, search, engine, engine.watch)
             return
         for group in plan.programs(trials):
             yield iter([group])

@@ -130,7 +130,7 @@ def summarize(result: Result) -> Told:
         scores = scores_until(settings, result.trials, result.paused, search[0].epoch)[0]
     found = [] if search else effects(settings, scores)
     drawn = trends(settings, scores)
-    records = [ended.record for _, ended, _ in result.trials if ended.record]
+    records = [record for _, ended, _ in result.trials if (record := ended.record)]
     bad = (f"{trial}: {ended.error}" for trial, ended, _ in result.trials if ended.error)
     summary = Summary(
         name=result.path.name,
