@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import jax
 import pytest
@@ -190,6 +191,39 @@ def test_a_machine_that_leaves_costs_nothing(tmp_path: Path) -> None:
         ours = run(settings, runs_dir=tmp_path, name="ray", executor=ray, watch=remove)
         ours.check()
     assert_equal(ours, run(settings, runs_dir=tmp_path, name="b", executor=executors.parse(ALIKE)))
+
+
+def test_workers_that_a_leaving_machine_cancels_are_tried_again_and_not_for_ever() -> None:
+    from vaectl.executors.ray import MOST_CANCELLED, _Actor
+
+    class Cluster:
+        exceptions = SimpleNamespace(RayError=RuntimeError)
+        answers: ClassVar[list[object]] = []
+
+        def get(self, _: object) -> object:
+            answer = self.answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    cluster, cancelled = Cluster(), []  # type: ignore[var-annotated]
+    refused = RuntimeError("The task was cancelled before it started running.")
+
+    def worker() -> _Actor:
+        receive = SimpleNamespace(remote=lambda: None)
+        return _Actor(cluster, SimpleNamespace(receive=receive), cancelled)
+
+    few = [refused] * (MOST_CANCELLED - 1)
+    cluster.answers[:] = [*few, ([b"ready"], ""), *few, refused]
+    for _ in few:
+        with pytest.raises(EOFError):
+            worker().receive()
+    assert worker().receive() == b"ready"
+    for _ in few:
+        with pytest.raises(EOFError):
+            worker().receive()
+    with pytest.raises(ConfigError, match="authentication"):
+        worker().receive()
 
 
 @pytest.mark.full

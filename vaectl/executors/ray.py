@@ -36,6 +36,9 @@ ANSWER = 3.0
 """Seconds in which a machine must accept a connection."""
 CONNECT = 5.0
 """Seconds in which a cluster must admit this process."""
+CANCELLED = "the cluster cancelled it before it began; its machine may be gone"
+MOST_CANCELLED = 3
+"""So many in a row are no accident."""
 _BEGUN = "a cluster of vaectl: "
 _HOLD = f"""
 import logging, os, sys, ray
@@ -116,6 +119,7 @@ class Ray(Executor, name="ray"):
             versions = {**environment.versions(), **plugins.packages()}
             order = far.Order(versions, self.cores, call)
             ray.cloudpickle.register_pickle_by_value(far)
+            cancelled: list[_Actor] = []
             actor = ray.remote(far.Relay).options(
                 num_cpus=self.cores,
                 max_restarts=0,
@@ -128,7 +132,7 @@ class Ray(Executor, name="ray"):
                     surroundings,
                     self.cores,
                     _Room(ray, self.cores, self.workers),
-                    lambda: _Actor(ray, actor.remote(*order)),
+                    lambda: _Actor(ray, actor.remote(*order), cancelled),
                 )
             ) as pool:
                 yield pool
@@ -268,8 +272,10 @@ class _Room:
 class _Actor(Hand):
     """An actor, which passes messages to a process of its machine."""
 
-    def __init__(self, ray: Any, actor: Any) -> None:
+    def __init__(self, ray: Any, actor: Any, cancelled: list[_Actor]) -> None:
         self._ray, self._actor = ray, actor
+        self._cancelled = cancelled
+        """The actors that were cancelled in a row, before they began."""
         self._messages: deque[bytes] = deque()
         self._how = ""
         self._ended = False
@@ -282,19 +288,30 @@ class _Actor(Hand):
             try:
                 found, self._how = self._ray.get(self._actor.receive.remote())
             except self._ray.exceptions.RayError as error:
-                if "cancelled before it started" in str(error) and not self._ended:
-                    raise ConfigError(
-                        "--executor ray: the cluster has cancelled a worker before it began, as "
-                        "it does where its authentication and this command's are not the same",
-                        hint="set RAY_AUTH_MODE to that of the cluster, token or disabled, and "
-                        "RAY_AUTH_TOKEN to its token",
-                    ) from None
                 self._how = _reason(error)
+                if self._how == CANCELLED and not self._ended:  # else by this process
+                    self._cancelled.append(self)
+                    self._check_cancelled()
                 raise EOFError from None
+            self._cancelled.clear()
             if not found:
                 raise EOFError
             self._messages += found
         return self._messages.popleft()
+
+    def _check_cancelled(self) -> None:
+        """Go on when a machine has just gone, with what it was about to begin.
+
+        Raises:
+            ConfigError: no worker ever begins.
+        """
+        if len(self._cancelled) >= MOST_CANCELLED:
+            raise ConfigError(
+                "--executor ray: the cluster cancels workers before they begin, as it does where "
+                "its authentication and this command's are not the same",
+                hint="set RAY_AUTH_MODE to that of the cluster, token or disabled, and "
+                "RAY_AUTH_TOKEN to its token",
+            )
 
     def end(self) -> None:
         self._ended = True
@@ -308,6 +325,10 @@ class _Actor(Hand):
 def _reason(error: Exception) -> str:
     """Shorten what Ray says of an actor that died."""
     text = " ".join(str(error).split())
+    if "cancelled before it started" in text:
+        return CANCELLED
+    if "is temporarily unavailable" in text:
+        return "its actor does not answer; its machine may be gone"
     why = re.search(r"its (node has died|worker process has died|owner has died)|was killed", text)
     detail = re.search(r"exit detail: (.{0,120}?)[.(]", text)
     where = re.search(r" ip: (\S+)", text)
