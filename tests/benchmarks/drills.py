@@ -337,6 +337,8 @@ def main(executor: str, kills: int, seed: int, apart: bool) -> int:
         (folder / "sweep.yaml").write_text(SETTINGS)
         undisturbed = disturb(folder, "undisturbed", who, 0, chance, apart=apart)
         print(f"undisturbed: {undisturbed.seconds:.0f} s {undisturbed.wrong}", flush=True)
+        if undisturbed.wrong:
+            return 1
         while (left := kills - sum(drill.kills.total() for drill in drills)) > 0:
             name = f"s{len(drills) + 1}"
             found = disturb(folder, name, who, min(left, 10), chance, apart=apart)

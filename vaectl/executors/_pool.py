@@ -16,6 +16,7 @@ from typing import Any, Protocol, final
 
 from vaectl.base import errors, spawn
 from vaectl.base.errors import VaectlError
+from vaectl.base.surroundings import processor
 from vaectl.executors.base import Lost, Message, Surroundings
 from vaectl.members import handover, worker
 from vaectl.members.job import Done, Job, Wanted
@@ -119,7 +120,7 @@ class Pool:
         self._error: VaectlError | RuntimeError | None = None
         """The error of a job: what else was under way is saved before it is raised."""
         self._patience = PATIENCE
-        self._processors = {worker.processor()}
+        self._processors = {processor()}
         """The kinds of processors of this machine and of workers."""
 
     @property

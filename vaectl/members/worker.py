@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, final
 import jax
 
 from vaectl import data
-from vaectl.base import devices, plugins, spawn
+from vaectl.base import devices, plugins, spawn, surroundings
 from vaectl.base.errors import DataError
 from vaectl.base.files import Folder
 from vaectl.config.schema import Config
@@ -135,16 +135,6 @@ def received(message: Any, members: Mapping[str, Wanted], dataset: data.Dataset)
     return message
 
 
-def processor() -> str:
-    """Name this machine's processor, on whose kind the last bits of results depend."""
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(
-            (line.partition(": ")[2] for line in lines if line.startswith("model name")), ""
-        )
-    return platform.processor()
-
-
 def work(connection: Connection, known: Facts) -> None:
     """Train jobs until the other side asks to stop, or is gone."""
     line = _Line(connection)
@@ -157,7 +147,7 @@ def work(connection: Connection, known: Facts) -> None:
             opened.enter_context(quiet_orbax())
             opened.enter_context(jax.default_device(device))
             watch = opened.enter_context(follow(sinks, line.tell))
-            line.send(Ready(shared, platform.node(), processor()))
+            line.send(Ready(shared, platform.node(), surroundings.processor()))
             for job, runs in line.jobs():
                 with _handing_over([*runs] if not shared else [], folder, line) as hand_over:
                     for run, content in runs.items():

@@ -19,6 +19,7 @@ from vaectl.runs import metrics
 from vaectl.runs.checkpoints import Info
 from vaectl.runs.metrics import SPLITS, Row, StoredRow
 from vaectl.runs.record import Evaluation, Positive, Record
+from vaectl.studies.facts import kind
 from vaectl.studies.trial import Stage
 
 FORMAT_VERSION = 3
@@ -49,6 +50,8 @@ class Outcome(NamedTuple):
     """The number that says which epoch is best; see `Objective.best`."""
     best: float | None = None
     """The highest value of that number."""
+    ran_on: str = ""
+    """What it was trained on, as far as its last bits depend on it."""
 
     @property
     def score(self) -> float:
@@ -113,6 +116,7 @@ class Ended(BaseModel):
             error=self.error,
             quantity=self.quantity,
             best=self.best.terms[self.quantity] if self.best else None,
+            ran_on=kind(record) if (record := self.record) else "",
         )
 
     @property

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from vaectl.runs.record import Record
+from vaectl.runs.record import Device, Record
+
+if TYPE_CHECKING:
+    from vaectl.studies.run import Finished
+
+_OF_CPU = {"platform", "kind", "cpu_threads", "host", "images", "processor"}
 
 
 def environment(records: Sequence[Record]) -> dict[str, Any]:
@@ -18,4 +24,53 @@ def environment(records: Sequence[Record]) -> dict[str, Any]:
         "versions": first.versions if first else {},
         "git_commit": first.git_commit if first else None,
         "places": len({repr((each.device, each.versions)) for each in records}),
+        "kinds": dict(Counter(kinds(records)).most_common()),
     }
+
+
+def kinds(records: Sequence[Record]) -> list[str]:
+    """Name what each run was trained on, as far as its last bits depend on it.
+
+    A run of an older vaectl does not name its processor: it is that of others on its machine.
+    """
+    processors = {
+        each["host"]: each["processor"]
+        for record in records
+        for each in _devices(record)
+        if "host" in each and "processor" in each
+    }
+    return [kind(record, processors) for record in records]
+
+
+def places(found: Iterable[Finished]) -> dict[tuple[str, int], str]:
+    """Name what each trial of the result ran on, by its label and its seed."""
+    runs = [(trial, record) for trial, ended, _ in found if (record := ended.record)]
+    named = kinds([record for _, record in runs])
+    return {(t.label, t.settings.seed): name for (t, _), name in zip(runs, named, strict=True)}
+
+
+def kind(record: Record, processors: Mapping[Any, Any] = {}) -> str:  # noqa: B006  # only read
+    """Name what a run was trained on; if it went on elsewhere, all of that."""
+    return ", then ".join(dict.fromkeys(_kind(each, processors) for each in _devices(record)))
+
+
+def _devices(record: Record) -> list[Device]:
+    return [record.device, *(each.device for each in record.resumed)]
+
+
+def _kind(device: Device, processors: Mapping[Any, Any]) -> str:
+    named = f"{device.get('kind')}"
+    if device.get("platform") == "cpu":
+        processor = device.get("processor") or processors.get(device.get("host")) or "a CPU"
+        count = device.get("cpu_threads")
+        named = f"{processor}, {count} thread{'s' * (count != 1)}"
+    variables = [f"{key}={value}" for key, value in device.items() if key not in _OF_CPU]
+    return " with ".join([named, *variables])
+
+
+def told(kinds: Mapping[str, int]) -> str:
+    """Say on what kinds of devices the members of a study ran; nothing if it is one."""
+    if len(kinds) < 2:
+        return ""
+    each = "; ".join(f"{count} on {name}" for name, count in kinds.items())
+    return f"The members ran on {len(kinds)} kinds of devices, whose last bits differ: {each}."

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from vaectl.objectives.base import label as term
 from vaectl.runs.record import Evaluation
 from vaectl.studies import statistics
-from vaectl.studies.facts import environment
+from vaectl.studies.facts import environment, places, told
 from vaectl.studies.statistics import Interval, shown
 from vaectl.sweeps.axes import Value
 from vaectl.sweeps.effects import Effect, Trend, effects, trends
@@ -64,7 +64,7 @@ class Best(BaseModel):
     next: str | None
     """The label of the point with the next highest mean."""
     ahead: Interval | None
-    """Its mean difference from that point, at the same seeds."""
+    """Its mean difference from that point, at the seeds at which both ran on one kind of device."""
 
 
 class Summary(BaseModel):
@@ -107,6 +107,8 @@ class Summary(BaseModel):
     places: int
     """The number of different environments of the runs; if it is more than one, times do not
     compare."""
+    kinds: dict[str, int]
+    """The kinds of devices of the runs, whose last bits differ, and how many ran on each."""
     git_commit: str | None
 
 
@@ -157,6 +159,20 @@ def summarize(result: Result) -> Told:
     return Told(summary, scores)
 
 
+def told_pairs(summary: Summary) -> str:
+    """Say on what kinds of devices members ran, and how many pairs remain; nothing if it is one."""
+    if len(summary.kinds) < 2:
+        return ""
+    paired = ""
+    if summary.best and summary.best.next:
+        left = summary.best.ahead.seeds if summary.best.ahead else 0
+        paired = (
+            " The best point's distance from the next is taken only where both ran on one kind: "
+            f"{left} of {len(summary.seeds)} seeds remain."
+        )
+    return f"{told(summary.kinds)}{paired} Effects are averages over all."
+
+
 def _ranked(result: Result) -> list[Ranked]:
     most = max(point.settings.epochs for point in result.settings.points)
     scores, epochs = scores_until(result.settings, result.trials, result.paused, most)
@@ -190,7 +206,7 @@ def _best(result: Result, scores: Scores, ranked: Sequence[Ranked]) -> Best | No
     point = result.settings.points[number]
     mine = [each for each in result.trials if each.trial.label == point.label]
     top = max(mine, key=lambda each: each.ended.outcome.score)
-    places = {each.label: row for row, each in enumerate(result.settings.points)}
+    rows = {each.label: row for row, each in enumerate(result.settings.points)}
     full = max(each.epochs for each in ranked)
     whole = [each for each in ranked if not each.diverged + each.missing]
     if result.settings.search:
@@ -199,6 +215,11 @@ def _best(result: Result, scores: Scores, ranked: Sequence[Ranked]) -> Best | No
     score = statistics.interval(scores[number])
     assert score is not None  # noqa: S101  # it trained at all seeds
     tests = [each.tested for each in mine if each.tested]
+    ahead = None
+    if second:
+        ran_on, seeds = places(result.trials), result.settings.seeds
+        alike = [ran_on.get((point.label, s)) == ran_on.get((second, s)) for s in seeds]
+        ahead = statistics.difference(scores[number][alike], scores[rows[second]][alike])
     return Best(
         label=point.label,
         values=point.values,
@@ -208,7 +229,7 @@ def _best(result: Result, scores: Scores, ranked: Sequence[Ranked]) -> Best | No
         test_log_likelihood=_interval(_bounds(tests)),
         test_kl=_interval([test.kl.mean for test in tests]),
         next=second,
-        ahead=statistics.difference(scores[number], scores[places[second]]) if second else None,
+        ahead=ahead,
     )
 
 
