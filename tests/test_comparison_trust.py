@@ -597,6 +597,8 @@ def test_an_old_comparison_is_checked_and_sealed_and_trains_nothing(
         for summary in (side, told):
             summary.pop("best_run")
     assert after.pop("quantity") == "elbo"
+    assert list(after.pop("kinds").values()) == [4]
+    assert [pair.pop("seeds") for pair in after["pairs"]] == [2]
     for summary in (before, after):
         summary.pop("format_version")
         summary.pop("intervals")
@@ -706,6 +708,7 @@ def test_differences_are_taken_only_between_members_that_ran_on_one_kind_of_devi
     record["device"] |= {"host": "elsewhere", "processor": "Another 3000"}
     files["run.json"] = json.dumps(seals.sealed(record))
     _seal_again(file, files=files)
+    (C / "sgd-s1" / "run.json").write_text(files["run.json"])
     answer = again()
     assert answer.code == 0, answer.err
     summary = json.loads((C / "summary.json").read_text())
