@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import pytest
@@ -194,36 +194,41 @@ def test_a_machine_that_leaves_costs_nothing(tmp_path: Path) -> None:
 
 
 def test_workers_that_a_leaving_machine_cancels_are_tried_again_and_not_for_ever() -> None:
-    from vaectl.executors.ray import MOST_CANCELLED, _Actor
+    from vaectl.executors.ray import MOST_CANCELLED, _Actor, _Admission
 
     class Cluster:
         exceptions = SimpleNamespace(RayError=RuntimeError)
-        answers: ClassVar[list[object]] = []
+        alive = True
+        answer: object = RuntimeError("The task was cancelled before it started running.")
 
         def get(self, _: object) -> object:
-            answer = self.answers.pop(0)
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
+            if isinstance(self.answer, Exception):
+                raise self.answer
+            return self.answer
 
-    cluster, cancelled = Cluster(), []  # type: ignore[var-annotated]
-    refused = RuntimeError("The task was cancelled before it started running.")
+        def nodes(self) -> list[dict[str, bool]]:
+            return [{"Alive": True}, {"Alive": self.alive}]
 
-    def worker() -> _Actor:
-        receive = SimpleNamespace(remote=lambda: None)
-        return _Actor(cluster, SimpleNamespace(receive=receive), cancelled)
+    def receive(cluster: Cluster, admission: _Admission) -> bytes:
+        actor = SimpleNamespace(receive=SimpleNamespace(remote=lambda: None))
+        return _Actor(cluster, actor, admission).receive()
 
-    few = [refused] * (MOST_CANCELLED - 1)
-    cluster.answers[:] = [*few, ([b"ready"], ""), *few, refused]
-    for _ in few:
-        with pytest.raises(EOFError):
-            worker().receive()
-    assert worker().receive() == b"ready"
-    for _ in few:
-        with pytest.raises(EOFError):
-            worker().receive()
+    def refused(cluster: Cluster, admission: _Admission, times: int = 1) -> None:
+        for _ in range(times):
+            with pytest.raises(EOFError):
+                receive(cluster, admission)
+
+    cluster = Cluster()
+    admission = _Admission(cluster)
+    refused(cluster, admission, MOST_CANCELLED - 1)
     with pytest.raises(ConfigError, match="authentication"):
-        worker().receive()
+        receive(cluster, admission)
+    cluster.alive = False
+    refused(cluster, admission)
+    cluster.alive, cluster.answer, refusal = True, ([b"ready"], ""), cluster.answer
+    assert receive(cluster, admission) == b"ready"
+    cluster.answer = refusal
+    refused(cluster, admission, MOST_CANCELLED)
 
 
 @pytest.mark.full

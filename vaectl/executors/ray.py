@@ -38,7 +38,7 @@ CONNECT = 5.0
 """Seconds in which a cluster must admit this process."""
 CANCELLED = "the cluster cancelled it before it began; its machine may be gone"
 MOST_CANCELLED = 3
-"""So many in a row are no accident."""
+"""So many, when none has begun, are no accident."""
 _BEGUN = "a cluster of vaectl: "
 _HOLD = f"""
 import logging, os, sys, ray
@@ -119,7 +119,7 @@ class Ray(Executor, name="ray"):
             versions = {**environment.versions(), **plugins.packages()}
             order = far.Order(versions, self.cores, call)
             ray.cloudpickle.register_pickle_by_value(far)
-            cancelled: list[_Actor] = []
+            admission = _Admission(ray)
             actor = ray.remote(far.Relay).options(
                 num_cpus=self.cores,
                 max_restarts=0,
@@ -132,7 +132,7 @@ class Ray(Executor, name="ray"):
                     surroundings,
                     self.cores,
                     _Room(ray, self.cores, self.workers),
-                    lambda: _Actor(ray, actor.remote(*order), cancelled),
+                    lambda: _Actor(ray, actor.remote(*order), admission),
                 )
             ) as pool:
                 yield pool
@@ -269,13 +269,39 @@ class _Room:
 
 
 @final
+class _Admission:
+    """Whether the cluster lets workers of this command begin."""
+
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+        self._cancelled = 0
+        self.begun = False
+        """Whether one has begun."""
+
+    def refuse(self) -> None:
+        """Count a worker that was cancelled before it began, as by a machine that has just gone.
+
+        Raises:
+            ConfigError: none ever begins, and no machine has gone.
+        """
+        self._cancelled += 1
+        if self.begun or self._cancelled < MOST_CANCELLED:
+            return
+        if all(node["Alive"] for node in self._ray.nodes()):
+            raise ConfigError(
+                "--executor ray: the cluster cancels workers before they begin, as it does where "
+                "its authentication and this command's are not the same",
+                hint="set RAY_AUTH_MODE to that of the cluster, token or disabled, and "
+                "RAY_AUTH_TOKEN to its token",
+            )
+
+
+@final
 class _Actor(Hand):
     """An actor, which passes messages to a process of its machine."""
 
-    def __init__(self, ray: Any, actor: Any, cancelled: list[_Actor]) -> None:
-        self._ray, self._actor = ray, actor
-        self._cancelled = cancelled
-        """The actors that were cancelled in a row, before they began."""
+    def __init__(self, ray: Any, actor: Any, admission: _Admission) -> None:
+        self._ray, self._actor, self._admission = ray, actor, admission
         self._messages: deque[bytes] = deque()
         self._how = ""
         self._ended = False
@@ -290,28 +316,13 @@ class _Actor(Hand):
             except self._ray.exceptions.RayError as error:
                 self._how = _reason(error)
                 if self._how == CANCELLED and not self._ended:  # else by this process
-                    self._cancelled.append(self)
-                    self._check_cancelled()
+                    self._admission.refuse()
                 raise EOFError from None
-            self._cancelled.clear()
+            self._admission.begun = True
             if not found:
                 raise EOFError
             self._messages += found
         return self._messages.popleft()
-
-    def _check_cancelled(self) -> None:
-        """Go on when a machine has just gone, with what it was about to begin.
-
-        Raises:
-            ConfigError: no worker ever begins.
-        """
-        if len(self._cancelled) >= MOST_CANCELLED:
-            raise ConfigError(
-                "--executor ray: the cluster cancels workers before they begin, as it does where "
-                "its authentication and this command's are not the same",
-                hint="set RAY_AUTH_MODE to that of the cluster, token or disabled, and "
-                "RAY_AUTH_TOKEN to its token",
-            )
 
     def end(self) -> None:
         self._ended = True
