@@ -1,5 +1,6 @@
 """Executors: the same results wherever members train, and nothing lost when a worker ends."""
 
+import errno
 import hashlib
 import multiprocessing
 import os
@@ -20,6 +21,7 @@ from tests.conftest import Vaectl, assert_equal_runs
 from vaectl import executors
 from vaectl.base import plugins, spawn
 from vaectl.base.errors import ConfigError, InterruptedRunError, RunError
+from vaectl.base.files import Folder
 from vaectl.comparison import plan
 from vaectl.comparison.plan import Comparison
 from vaectl.comparison.result import Result
@@ -282,6 +284,51 @@ def test_a_worker_that_does_not_see_the_directory_hands_over_whole_runs(
     assert began[0] == 0 < began[1]
     hidden = {path.name for path in (tmp_path / "c").iterdir() if path.name.startswith(".")}
     assert hidden <= {".lock"}
+
+
+def _work_on_a_full_disk(connection: Any, known: worker.Facts) -> None:
+    """Work where there is no room for one of the members."""
+    append = Folder.append
+
+    def full(folder: Folder, name: str, content: bytes) -> None:
+        if "adam-s0" in str(folder.path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder.path / name))
+        append(folder, name, content)
+
+    Folder.append = full  # type: ignore[method-assign]  # in a process of its own
+    worker.work(connection, known)
+
+
+def test_a_member_without_room_on_its_worker_is_named_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = worker.facts
+
+    @contextmanager
+    def elsewhere(*arguments: Any) -> Iterator[worker.Facts]:
+        with facts(*arguments) as found:
+            yield found._replace(folder=str(tmp_path / "nowhere"))
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    left = tmp_path / f"vaectl-workers-{os.getuid()}" / "killed"
+    (left / "adam-s0").mkdir(parents=True)
+    left.with_suffix(".lock").touch()
+    monkeypatch.setattr(worker, "facts", elsewhere)
+    monkeypatch.setattr("vaectl.executors.processes.worker.work", _work_on_a_full_disk)
+    monkeypatch.setattr("vaectl.studies.engine.TRIES", 1)
+    told: list[Event] = []
+    with pytest.raises(RunError, match=r"adam, .* seed 0: .*adam-s0.*No space left on device"):
+        run(
+            settings_of(),
+            runs_dir=tmp_path,
+            name="c",
+            executor=executors.parse("processes:1"),
+            watch=told.append,
+        )
+    ended = [e.member for e in told if isinstance(e, Stopped) and e.status == "finished"]
+    assert ended == ["sgd-s0"]
+    assert RunDir(tmp_path / "c" / "sgd-s0").read_record().status == "finished"
+    assert not list(left.parent.iterdir())  # nor what a killed worker has left
 
 
 def test_a_plugin_that_was_changed_on_its_way_is_refused() -> None:

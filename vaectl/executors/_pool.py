@@ -20,7 +20,7 @@ from vaectl.base.surroundings import processor
 from vaectl.executors.base import Lost, Message, Surroundings
 from vaectl.members import handover, worker
 from vaectl.members.job import Done, Job, Wanted
-from vaectl.members.worker import Handed, Ready
+from vaectl.members.worker import Handed, Ready, Unable
 from vaectl.runs.record import Device
 from vaectl.training.events import Warned
 
@@ -198,6 +198,11 @@ class Pool:
                 aside = handover.unpack(content, self._surroundings.folder, run)
                 text = f"{run} is there, and not of a sealed trial: renamed to {aside}"
                 return Warned(text) if aside else None
+            case Unable(why):
+                lost, told.members = [*told.members], {}
+                told.ended.set()  # nothing more is given to it
+                told.hand.end()
+                return Lost(lost, f"{_on(told.ready)}{why}")
             case {"kind": kind, "message": text, "hint": hint}:
                 told.members = {}
                 self._error = self._error or _error(kind, f"{_on(told.ready)}{text}", hint)
