@@ -149,3 +149,39 @@ def test_quiet_still_warns(capsys: pytest.CaptureFixture[str]) -> None:
         watch(events.Phase("a phase"))
         watch(events.Warned("mind the \x1b gap"))
     assert capsys.readouterr() == ("", "warning: mind the \\u001b gap\n")
+
+
+def test_slow_members_and_idle_workers_are_told_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    with progress.watching(apart=True) as watch:
+        watch(events.Planned(8, 80))
+        for member in "abcd":
+            watch(_started(member))
+        for member in "abc":
+            now += 4
+            watch(events.Stopped(member, "finished"))
+            watch(_started(member * 2))
+        now += 5
+        watch(events.Planned(8, 80))  # as while nothing happens
+        quiet = capsys.readouterr().err
+        for _ in range(5):
+            now += 5
+            watch(events.Planned(8, 80))
+        slow = capsys.readouterr().err
+        for member in ("aa", "bb"):
+            watch(events.Stopped(member, "finished"))
+        for _ in range(5):
+            now += 5
+            watch(events.Planned(8, 80))
+    idle = capsys.readouterr().err
+    assert "trained for" not in quiet + idle
+    told = [
+        part.split()[0] for part in slow.replace("\n", "; ").split("; ") if "trained for" in part
+    ]
+    assert told == ["d", "aa", "bb"]
+    assert "median" in slow
+    assert "idle" not in quiet + slow
+    assert idle.count("2 of 4 workers are idle") == 1

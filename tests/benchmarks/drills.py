@@ -70,7 +70,7 @@ class Drill(NamedTuple):
 class Processes:
     """Victims of the executor `processes`."""
 
-    kinds = ("worker", "driver")
+    kinds: tuple[str, ...] = ("worker", "driver")
 
     def __init__(self, executor: str) -> None:
         self.executor = executor
@@ -175,7 +175,7 @@ def drive(folder: Path, name: str, executor: str, apart: bool) -> None:
             with facts(*arguments) as found:
                 yield found._replace(folder=str(folder / "nowhere"))
 
-        worker.facts = elsewhere
+        worker.facts = elsewhere  # type: ignore[assignment]
     with (folder / f"{name}.jsonl").open("a") as log:
 
         def watch(event: Event) -> None:
@@ -285,8 +285,11 @@ def _difference(folder: Path, name: str) -> str:
     while _workers() and time.monotonic() < deadline:
         time.sleep(0.1)
     left = [f"process {pid}" for pid in _workers()]
-    left += [str(path) for path in (folder / "tmp").iterdir() if path.name.startswith("vaectl-")
-             and not path.name.startswith("vaectl-cores")]
+    left += [
+        str(path)
+        for path in (folder / "tmp").iterdir()
+        if path.name.startswith("vaectl-") and not path.name.startswith("vaectl-cores")
+    ]
     here, there = ({*_names(top)} for top in (ours, theirs))
     if here != there:
         left += [f"+{path}" for path in sorted(here - there)]
@@ -351,7 +354,7 @@ def main(executor: str, kills: int, seed: int, apart: bool) -> int:
             )
             if found.wrong:
                 keep = Path(tempfile.gettempdir()) / f"{folder.name}-{name}"
-                subprocess.run(["cp", "-r", folder, keep], check=False)  # noqa: S603, S607
+                subprocess.run(["cp", "-r", folder, keep], check=False)  # noqa: S607
                 print(f"kept: {keep}", flush=True)
     total = sum((drill.kills for drill in drills), Counter[str]())
     print()

@@ -19,6 +19,7 @@ from rich.progress import (
 from rich.text import Text
 
 from vaectl.base.terminal import say, visible
+from vaectl.cli.workers import Workers
 from vaectl.objectives.base import label
 from vaectl.training.events import Event, Note, Phase, Planned, Started, Stopped, Warned, Watch
 from vaectl.training.fit import Chunk, Epoch
@@ -30,20 +31,33 @@ _DESCRIPTION = TextColumn("{task.description}", markup=False)  # names may hold 
 
 
 @contextmanager
-def watching(*, quiet: bool = False) -> Iterator[Watch]:
+def watching(*, quiet: bool = False, apart: bool = False) -> Iterator[Watch]:
     """Show the events of a run on stderr, by what stderr is.
 
     Args:
         quiet: show warnings only.
+        apart: whether workers train members apart, of which some may be slow, or idle.
     """
     console = Console(stderr=True, highlight=False)
     if quiet:
         yield _warn
     elif console.is_terminal:
         with _bar(console) as watch:
-            yield watch
+            yield _with_workers(watch) if apart else watch
     else:
-        yield _lines()
+        yield _with_workers(_lines()) if apart else _lines()
+
+
+def _with_workers(show: Watch) -> Watch:
+    """Add lines about workers to what a watcher shows."""
+    workers = Workers()
+
+    def watch(event: Event) -> None:
+        show(event)
+        if text := workers.add(event):
+            show(Note(text))
+
+    return watch
 
 
 def counted(what: Iterable[_T], count: int, description: str) -> Iterator[_T]:

@@ -77,6 +77,11 @@ class Ray(Executor, name="ray"):
         most = max(len(os.sched_getaffinity(0)) // self.cores, 1)
         return 1 if self.address else min(self.workers or most, most)
 
+    @property
+    def at_once(self) -> int | None:
+        """The number of workers; None if only the cluster knows."""
+        return self.workers if self.address else self.processes
+
     def check(self, device: jax.Device) -> None:
         """Refuse a GPU, and a cluster that cannot be reached.
 

@@ -34,7 +34,14 @@ Some of them may have been given up: see `Engine.lost`."""
 class Engine:
     """A study under way."""
 
-    def __init__(self, folder: Folder, task: Task, ledger: Ledger, stopping: Stopping) -> None:
+    def __init__(
+        self,
+        folder: Folder,
+        task: Task,
+        ledger: Ledger,
+        stopping: Stopping,
+        workers: int | None = 1,
+    ) -> None:
         """Prepare to train.
 
         Args:
@@ -42,9 +49,11 @@ class Engine:
             task: the data, the device, and who is told of what goes on.
             ledger: where trials are sealed.
             stopping: tells whether a signal has asked to stop.
+            workers: the number of members that train at once; None if unknown.
         """
         self.task = task
         self.watch = task.watch
+        self.workers = workers
         self.lost: dict[Trial, str] = {}
         """Trials that were given up, because their workers ended; and why."""
         self._folder, self._ledger, self._stopping = folder, ledger, stopping
@@ -141,8 +150,8 @@ class Engine:
                         part, trial = left(name)
                         if self._is_tried_again(trial, why):
                             part.missing.append(trial)
-                case None:
-                    pass
+                case None:  # for a watcher that looks at the time
+                    self.plan(0, 0)
                 case _:
                     if isinstance(message, Started):
                         self._note_start(training[message.member][1], message.step)
@@ -243,7 +252,7 @@ class Engine:
         return ended.label == trial.label and trial_runs.is_there(run, ended)
 
     def _has_paused(self, trial: Trial) -> bool:
-        """Tell whether a trial that pauses has come to that epoch, perhaps by an earlier command."""
+        """Tell whether a trial that pauses has come so far, perhaps by an earlier command."""
         if not trial.until:
             return False
         if trial.whole not in self.paused and (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from vaectl.runs.record import Device, Record
@@ -49,7 +50,7 @@ def places(found: Iterable[Finished]) -> dict[tuple[str, int], str]:
     return {(t.label, t.settings.seed): name for (t, _), name in zip(runs, named, strict=True)}
 
 
-def kind(record: Record, processors: Mapping[Any, Any] = {}) -> str:  # noqa: B006  # only read
+def kind(record: Record, processors: Mapping[Any, Any] = MappingProxyType({})) -> str:
     """Name what a run was trained on; if it went on elsewhere, all of that."""
     return ", then ".join(dict.fromkeys(_kind(each, processors) for each in _devices(record)))
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Required, TypedDict
 
 import jax
 
@@ -105,6 +105,19 @@ class Outcome(NamedTuple):
     """The trials that were given up, because their workers ended; and why."""
 
 
+class How(TypedDict, total=False):
+    """How a study is run, as `run` describes it."""
+
+    runs_dir: Required[Path]
+    name: str | None
+    force: bool
+    retry: bool
+    device_kind: DeviceKind
+    executor: Executor | None
+    sinks: Sequence[Sink]
+    watch: Watch
+
+
 def run(
     study: Study,
     *,
@@ -160,7 +173,7 @@ def run(
         ledger.check_data(study.base.data.source, task.dataset)
         if retry:
             ledger.forget([trial for trial in ledger.ended.values() if trial.error])
-        engine = Engine(folder, task, ledger, stopping)
+        engine = Engine(folder, task, ledger, stopping, executor.at_once)
         try:
             surroundings = Surroundings(task, folder, sinks, stopping)
             with executor.open(surroundings) as pool:

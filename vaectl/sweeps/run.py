@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, final
+from typing import NamedTuple, Unpack, final
 
 from vaectl.base.devices import DeviceKind
 from vaectl.base.errors import DivergedError, RunError
 from vaectl.config.schema import Config
 from vaectl.executors import Executor, default
 from vaectl.runs.metrics import Row
-from vaectl.sinks.base import Sink
 from vaectl.studies import run as studies
 from vaectl.studies.directory import Kind
 from vaectl.studies.engine import Engine, Steps
-from vaectl.studies.run import Finished, Study
+from vaectl.studies.run import Finished, How, Study
 from vaectl.studies.trial import Trial
 from vaectl.sweeps import plan
 from vaectl.sweeps.estimate import Estimate, estimate, told
@@ -63,33 +62,12 @@ class Result(NamedTuple):
             )
 
 
-def run(
-    settings: Sweep,
-    *,
-    runs_dir: Path,
-    name: str | None = None,
-    force: bool = False,
-    retry: bool = False,
-    device_kind: DeviceKind = "auto",
-    executor: Executor | None = None,
-    sinks: Sequence[Sink] = (),
-    watch: Watch = ignore,
-) -> Result:
+def run(settings: Sweep, **how: Unpack[How]) -> Result:
     """Train all members that have not been trained, and evaluate the best point.
 
     For the arguments, and what is raised, see `vaectl.studies.run.run`.
     """
-    found = studies.run(
-        Sweeping(settings),
-        runs_dir=runs_dir,
-        name=name,
-        force=force,
-        retry=retry,
-        device_kind=device_kind,
-        executor=executor,
-        sinks=sinks,
-        watch=watch,
-    )
+    found = studies.run(Sweeping(settings), **how)
     return Result(found.path, settings, *found[1:])
 
 
@@ -106,9 +84,10 @@ def planned(
         ConfigError: no such device, or a point needs more memory than there is.
         DataError: the data set is missing or broken.
     """
-    task = studies.prepare(Sweeping(settings), device_kind, executor or default(), watch)
+    executor = executor or default()
+    task = studies.prepare(Sweeping(settings), device_kind, executor, watch)
     watch(Phase("training for a moment, to tell the time"))
-    return estimate(settings.trials, task, _epochs(settings))
+    return estimate(settings.trials, task, _epochs(settings), executor.at_once)
 
 
 def _epochs(settings: Sweep) -> int:
@@ -145,7 +124,8 @@ class Sweeping(Study):
         left = None
         if missing and not (search and is_over(settings, search, engine)):
             engine.watch(Phase("training for a moment, to tell the time"))
-            left = estimate(missing, engine.task, epochs if search else plan.epochs(missing))
+            epochs = epochs if search else plan.epochs(missing)
+            left = estimate(missing, engine.task, epochs, engine.workers)
         for line in told(settings, left).splitlines():
             engine.watch(Note(line))
         if search:
