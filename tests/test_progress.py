@@ -181,7 +181,7 @@ def test_slow_members_and_idle_workers_are_told_once(
     told = [
         part.split()[0] for part in slow.replace("\n", "; ").split("; ") if "trained for" in part
     ]
-    assert told == ["d", "aa", "bb"]
+    assert told == ["d", "aa", "bb", "cc"]
     assert "median" in slow
     assert "idle" not in quiet + slow
     assert idle.count("2 of 4 workers are idle") == 1

@@ -172,6 +172,19 @@ def test_what_cannot_be_swept_is_refused_before_anything_is_computed(
         _sweep(*vary, draw=draw)
 
 
+def test_all_that_is_wrong_with_the_axes_is_told_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(
+        "epoch: 3\nseeds: 0\nvary:\n- optimizer.learning_rate: {low: 1, high: 2}\n"
+        "- data.source: [a, b]\n- seed: [1, 2]\n- model.code_size: [2, 3]\n  epochs: [1]\n"
+    )
+    with pytest.raises(ConfigError) as raised:
+        plan.load(file)
+    words = ("epoch", "seeds", "needs count", "data.source", "seed varies", "epochs has 1")
+    for word in words:
+        assert word in raised.value.message
+
+
 def test_the_points_with_most_memory_are_checked_and_not_all() -> None:
     sweep = _sweep("model.hidden_size=8:64:4", "model.code_size=2,3", "model.activation=relu,tanh")
     checked = plan.largest(sweep.points)

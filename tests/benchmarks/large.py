@@ -8,7 +8,7 @@ other scores. The planner, the ledger, the summary and the page are the real one
 process of its own.
 
 Prints a row for each: the seconds to make the plan; the driver's CPU time for all members and for
-one, without what the imitation takes; the whole time of that, in which the disk is waited for; the
+one, without what the imitation takes and the moment of training for the estimate; the whole time of that, in which the disk is waited for; the
 seconds to publish the results; the most memory; and the sizes of the sealed trials and of the page.
 """
 
@@ -34,6 +34,7 @@ from vaectl.runs import metrics
 from vaectl.runs.record import Best, Device, Record
 from vaectl.sweeps import plan, publish, run
 from vaectl.sweeps.axes import DRAW
+from vaectl.sweeps.estimate import Estimate
 from vaectl.training.events import Event
 
 WORKERS = 1_000
@@ -50,8 +51,8 @@ class Imagined(Executor, name="imagined"):
 
 class _Pool:
     most = 1
-    imitating = 0.0
-    """Seconds that the imitation took."""
+    imitating = 0.0, 0.0
+    """Seconds, and seconds of CPU time, that the imitation took."""
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
@@ -68,9 +69,11 @@ class _Pool:
         return self._surroundings.task.place
 
     def submit(self, job: Job) -> None:
-        begin = time.process_time()
+        begin, cpu = time.perf_counter(), time.process_time()
         self._submit(job)
-        _Pool.imitating += time.process_time() - begin
+        so_far, so_far_cpu = _Pool.imitating
+        taken, ran = time.perf_counter() - begin, time.process_time() - cpu
+        _Pool.imitating = so_far + taken, so_far_cpu + ran
 
     def _submit(self, job: Job) -> None:
         if self._first is None:
@@ -134,14 +137,16 @@ def measure(members: int, epochs: int) -> dict[str, Any]:
         "optimizer.weight_decay": {"low": 0.0, "high": 1.0},
         "optimizer.clip_norm": {"low": 1.0, "high": 1000.0, "scale": "log"},
     }
+    estimate = Estimate(members, members, members * epochs, 0.0, 0)
+    run.estimate = lambda *_: estimate  # without the moment of training
     settings = plan.load(more=[axis], options={"seeds": 2, "base.epochs": epochs})
     lap("plan")
     with tempfile.TemporaryDirectory() as folder:
         runs_dir, executor = Path(folder), Imagined()
         result = run.run(settings, runs_dir=runs_dir, name="s", executor=executor)
         lap("run")
-        for name in ("run", "run cpu"):
-            found[name] -= _Pool.imitating
+        for name, seconds in zip(("run", "run cpu"), _Pool.imitating, strict=True):
+            found[name] -= seconds
         publish.publish(result)
         lap("publish")
         path = runs_dir / "s"

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 LOOKS = "How it looks"
 
-Run = Annotated[str, typer.Argument(metavar="RUN", help="A path, a name in --runs-dir, or latest.")]
+Run = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="A path, a name in --runs-dir, latest, or STUDY/best."),
+]
 Checkpoint = Annotated[
     str, typer.Option(metavar="CHECKPOINT", help="best, latest, or the number of an epoch.")
 ]

@@ -39,10 +39,10 @@ class Estimate(NamedTuple):
     """Those of all members together."""
     seconds: float
     """If each worker is as fast as this process was just now."""
-    workers: int | None
-    """The number of members that train at once; None if unknown, and then counted as 1."""
     disk: int
     """Bytes of their checkpoints."""
+    workers: int | None = 1
+    """The number of members that train at once; None if unknown, and then counted as 1."""
 
 
 def estimate(trials: Sequence[Trial], task: Task, epochs: int, workers: int | None = 1) -> Estimate:

@@ -17,8 +17,8 @@ CAPTIONS = {
     "lines are intervals over seeds. Most important first.",
     "responses": "Responses: every trial as a dot; lines are means of the trials that trained, or "
     "medians of parts of a drawn range. Crosses: trials that diverged.",
-    "parallel": "All points that trained at all seeds, as lines across their values; the colour is "
-    "the mean score over seeds, and the best is thick.",
+    "parallel": "Points as lines across their values; the colour is the mean score over seeds, as "
+    "on the axis of scores, and the best is black. Dashed: points that diverged at a seed.",
 }
 
 
