@@ -45,6 +45,16 @@ def settings_of(**options: object) -> Comparison:
     return plan.load(assignments=SMALL, options={"importance_samples": 2, **options})
 
 
+CORES = len(os.sched_getaffinity(0))
+ALIKE = f"processes:{CORES}"
+"""Workers of one core each, as those of other executors."""
+
+
+def long_settings() -> Comparison:
+    """One member, long enough to be cut off; the numbers of `alike`."""
+    return settings_of(optimizers=["adam"], **{"base.epochs": 300, "base.checkpoint.every": 1000})
+
+
 def pids(words: str) -> list[int]:
     """Return the processes of this machine whose command line has these words."""
     found = []
@@ -90,7 +100,8 @@ def test_a_killed_worker_costs_nothing_and_results_are_those_of_this_process(
     tmp_path: Path,
 ) -> None:
     """With as many threads; other numbers of threads give other last bits."""
-    settings = settings_of(**{"base.epochs": 20})  # so that it is killed long before the end
+    # so that it is killed long before the end
+    settings = settings_of(**{"base.epochs": 60, "base.checkpoint.every": 20})
     local = run(settings, runs_dir=tmp_path, name="local")
     told: list[Event] = []
     kill = times(1, Epoch, kill_workers)
@@ -119,7 +130,8 @@ def test_a_member_that_ends_its_worker_every_time_is_named_and_the_others_go_on(
             kill_workers()
 
     monkeypatch.setattr("vaectl.studies.engine.TRIES", 2)
-    settings, one = settings_of(**{"base.epochs": 30}), executors.parse("processes:1")
+    rarely = {"base.epochs": 100, "base.checkpoint.every": 1000}
+    settings, one = settings_of(**rarely), executors.parse("processes:1")
     told: list[Event] = []
 
     def watch(event: Event) -> None:
@@ -194,6 +206,7 @@ def test_a_member_whose_last_epoch_has_ended_is_kept_by_an_interrupt(tmp_path: P
     one = executors.parse("processes:1")
     with pytest.raises(InterruptedRunError, match="trials that are done: 1"):
         run(settings_of(), runs_dir=tmp_path, name="c", executor=one, watch=stop)
+    assert not (tmp_path / "c" / ".workers").exists()
 
 
 def test_workers_end_with_a_killed_command_and_the_next_one_goes_on(tmp_path: Path) -> None:
@@ -362,9 +375,8 @@ def test_what_a_killed_command_leaves_of_its_workers_goes_with_the_study(tmp_pat
     from vaectl.studies import directory
 
     settings = settings_of(optimizers=["adam"])
-    run(settings, runs_dir=tmp_path, name="c", executor=executors.parse("processes:1"))
+    run(settings, runs_dir=tmp_path, name="c")
     study = tmp_path / "c"
-    assert not (study / ".workers").exists()
     (study / ".workers").write_text("vaectl 0123")
     for name in (".arriving", ".slurm"):
         (study / name / "adam-s0").mkdir(parents=True)

@@ -21,20 +21,25 @@ import jax
 import pytest
 
 import vaectl
-from tests.test_executors import SMALL, assert_equal, pids, settings_of, times
+from tests.test_executors import (
+    ALIKE,
+    SMALL,
+    assert_equal,
+    long_settings,
+    pids,
+    settings_of,
+    times,
+)
 from vaectl import executors
 from vaectl.base.errors import ConfigError, InterruptedRunError, RunError
 from vaectl.comparison import plan
+from vaectl.comparison.result import Result
 from vaectl.comparison.run import run
 from vaectl.runs import environment
 from vaectl.training.events import Event, Started, Warned
 from vaectl.training.fit import Epoch
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'vaectl[ray]'")
-
-CORES = len(os.sched_getaffinity(0))
-ALIKE = f"processes:{CORES}"
-"""Workers of one core each, as those of Ray."""
 
 
 @contextmanager
@@ -74,11 +79,8 @@ def _kill_actors() -> None:
 
 
 def test_a_killed_worker_costs_nothing_and_results_are_those_of_processes(
-    cluster: Any, tmp_path: Path
+    cluster: Any, tmp_path: Path, alike: Result
 ) -> None:
-    # long enough, so that the process behind the actor notices before it has ended
-    rarely = {"base.epochs": 300, "base.checkpoint.every": 1000}
-    settings = settings_of(optimizers=["adam"], **rarely)
     told: list[Event] = []
     kill = times(1, Epoch, _kill_actors)
 
@@ -87,9 +89,9 @@ def test_a_killed_worker_costs_nothing_and_results_are_those_of_processes(
         kill(event)
 
     ray = executors.parse(f"ray:{cluster.address}")
-    ours = run(settings, runs_dir=tmp_path, name="ray", executor=ray, watch=watch)
+    # long enough, so that the process behind the actor notices before it has ended
+    ours = run(long_settings(), runs_dir=tmp_path, name="ray", executor=ray, watch=watch)
     ours.check()
-    alike = run(settings, runs_dir=tmp_path, name="alike", executor=executors.parse(ALIKE))
     assert_equal(ours, alike)
     warned = [event.text for event in told if isinstance(event, Warned)]
     assert sum("its actor died" in text for text in warned) == 1

@@ -285,11 +285,7 @@ def _difference(folder: Path, name: str) -> str:
     while _workers() and time.monotonic() < deadline:
         time.sleep(0.1)
     left = [f"process {pid}" for pid in _workers()]
-    left += [
-        str(path)
-        for path in (folder / "tmp").iterdir()
-        if path.name.startswith("vaectl-") and not path.name.startswith("vaectl-cores")
-    ]
+    left += [str(path) for path in (folder / "tmp").glob("vaectl-workers-*/*")]
     here, there = ({*_names(top)} for top in (ours, theirs))
     if here != there:
         left += [f"+{path}" for path in sorted(here - there)]

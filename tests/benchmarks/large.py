@@ -8,8 +8,9 @@ other scores. The planner, the ledger, the summary and the page are the real one
 process of its own.
 
 Prints a row for each: the seconds to make the plan; the driver's CPU time for all members and for
-one, without what the imitation takes and the moment of training for the estimate; the whole time of that, in which the disk is waited for; the
-seconds to publish the results; the most memory; and the sizes of the sealed trials and of the page.
+one, without the imitation and without the moment of training for the estimate; the whole time of
+that, in which the disk is waited for; the seconds to publish the results; the most memory; and the
+sizes of the sealed trials and of the page.
 """
 
 import argparse

@@ -18,7 +18,6 @@ from vaectl.objectives.base import label
 from vaectl.runs.directory import PARTS, STUDIES, RunDir, is_run, missing_plugs
 from vaectl.runs.record import Record
 
-
 MOST_BYTES = 2**30
 """The largest summary.json: that of a sweep has all of its points."""
 
