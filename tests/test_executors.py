@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -27,7 +29,9 @@ from vaectl.comparison.plan import Comparison
 from vaectl.comparison.result import Result
 from vaectl.comparison.run import run
 from vaectl.config.schema import Checkpoint
+from vaectl.executors._pool import Hand, Pool
 from vaectl.members import worker
+from vaectl.members.job import Wanted
 from vaectl.runs.checkpoints import kept
 from vaectl.runs.directory import RunDir
 from vaectl.training.events import Event, Started, Stopped, Warned
@@ -342,6 +346,41 @@ def test_a_member_without_room_on_its_worker_is_named_and_the_others_go_on(
     assert ended == ["sgd-s0"]
     assert RunDir(tmp_path / "c" / "sgd-s0").read_record().status == "finished"
     assert not list(left.parent.iterdir())  # nor what a killed worker has left
+
+
+def test_a_worker_that_is_killed_while_it_waits_leaves_its_place_to_the_next() -> None:
+    """Also in the moment before that is noticed."""
+    places = ["the only core"]
+
+    class Worker(Hand):
+        def __init__(self) -> None:
+            self.place = [places.pop()]
+            self.killed = threading.Event()
+
+        def send(self, message: bytes) -> None:
+            raise AssertionError(message)
+
+        def receive(self) -> bytes:
+            self.killed.wait()
+            raise EOFError
+
+        def end(self) -> None:
+            self.killed.set()
+            places.extend(self.place)
+            self.place.clear()
+
+        def how(self) -> str:
+            return "killed"
+
+    surroundings: Any = SimpleNamespace(stopping=lambda: False)
+    pool = Pool(surroundings, 1, lambda: 1, Worker)
+    pool.submit([])
+    (first,) = pool._workers
+    first.hand.killed.set()  # type: ignore[attr-defined]
+    assert first.ended.wait(10)
+    pool.submit([Wanted("next", settings_of().base)])
+    assert pool.receive() is None
+    assert [[*each.members] for each in pool._workers] == [["next"]]
 
 
 def test_a_plugin_that_was_changed_on_its_way_is_refused() -> None:

@@ -148,6 +148,9 @@ class Pool:
         """Give a job to a worker that waits, or to a new one."""
         idle = self._idle
         if not idle:
+            for each in self._workers:
+                if each.ended.is_set():  # and has not been noticed: what it held is free
+                    each.hand.end()
             idle = [_Worker(self._start(), self._told)]
             self._workers += idle
         self._give(idle[0], {wanted.name: wanted for wanted in job})
