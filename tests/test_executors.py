@@ -312,7 +312,7 @@ def _work_on_a_full_disk(connection: Any, known: worker.Facts) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder.path / name))
         append(folder, name, content)
 
-    Folder.append = full  # type: ignore[method-assign]  # in a process of its own
+    Folder.append = full  # type: ignore[method-assign,assignment]  # in a process of its own
     worker.work(connection, known)
 
 

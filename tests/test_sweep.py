@@ -20,7 +20,7 @@ from vaectl.base.errors import ConfigError, DivergedError, RunError
 from vaectl.config import reading
 from vaectl.runs.metrics import Row
 from vaectl.studies.statistics import interval, intervals
-from vaectl.sweeps import effects, options, plan, publish, run, search
+from vaectl.sweeps import effects, options, plan, publish, run, search, summary
 from vaectl.sweeps.plan import Sweep
 from vaectl.sweeps.scores import scores_until
 from vaectl.training.events import Event, Note, Phase, Started
@@ -256,6 +256,29 @@ def test_only_what_is_new_is_trained_and_the_best_point_alone_meets_the_test_spl
     assert len(_started(events)) == 3 * 2 * 2 - 4
     known = {t.ended.key for t in result.trials}
     assert known <= {t.ended.key for t in extended.trials}
+
+
+def test_the_best_point_is_paired_with_the_next_only_on_one_kind_of_device(
+    tmp_path: Path,
+) -> None:
+    result, _ = _train(_sweep("optimizer.learning_rate=1e-3,1e-2"), tmp_path)
+    told = summary.summarize(result).summary
+    assert told.best is not None
+    assert told.best.ahead is not None
+    assert told.best.ahead.seeds == 2
+    assert (len(told.kinds), summary.told_pairs(told)) == (1, "")
+    first = result.trials[0].ended
+    assert first.record is not None
+    device = {**first.record.device, "cpu_threads": 64}
+    record = first.record.model_copy(update={"device": device}).model_dump_json()
+    files = {**first.files, "run.json": record}
+    result.trials[0] = result.trials[0]._replace(ended=first.model_copy(update={"files": files}))
+    told = summary.summarize(result).summary
+    assert told.best is not None
+    assert told.best.ahead is not None
+    assert told.best.ahead.seeds == 1
+    assert "1 of 2 seeds" in summary.told_pairs(told)
+    assert "threads" in publish.table(result)
 
 
 def test_what_diverges_is_kept_and_named_and_trained_again_on_request(tmp_path: Path) -> None:

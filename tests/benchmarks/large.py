@@ -139,7 +139,7 @@ def measure(members: int, epochs: int) -> dict[str, Any]:
         "optimizer.clip_norm": {"low": 1.0, "high": 1000.0, "scale": "log"},
     }
     estimate = Estimate(members, members, members * epochs, 0.0, 0)
-    run.estimate = lambda *_: estimate  # without the moment of training
+    vars(run)["estimate"] = lambda *_: estimate  # without the moment of training
     settings = plan.load(more=[axis], options={"seeds": 2, "base.epochs": epochs})
     lap("plan")
     with tempfile.TemporaryDirectory() as folder:

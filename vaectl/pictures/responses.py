@@ -276,7 +276,7 @@ def parallel(
             "alpha": 0.6 if crowded else 0.9,
         }
         norm = Normalize(floor, top)
-        colours = {"cmap": COLOURS, "norm": norm, "array": np.repeat(known, last)}
+        colours: dict[str, Any] = {"cmap": COLOURS, "norm": norm, "array": np.repeat(known, last)}
         axes.add_collection(LineCollection([*lines[:count].reshape(-1, 2, 2)], **colours, **named))
         axes.add_collection(
             LineCollection(
@@ -284,7 +284,7 @@ def parallel(
             )
         )
         if count:
-            best = {"color": style.theme.ink, "linewidths": 2 * style.theme.line}
+            best: dict[str, Any] = {"color": style.theme.ink, "linewidths": 2 * style.theme.line}
             axes.add_collection(LineCollection([*lines[count - 1]], **best))
         text: dict[str, Any] = {"fontsize": style.small, "va": "center"}
         for place, (_, _, ticks) in enumerate(every):
