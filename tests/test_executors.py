@@ -19,6 +19,7 @@ import jax
 import pytest
 
 import vaectl
+from tests.benchmarks import drills
 from tests.conftest import Vaectl, assert_equal_runs
 from vaectl import executors
 from vaectl.base import plugins, spawn
@@ -244,6 +245,12 @@ def test_workers_end_with_a_killed_command_and_the_next_one_goes_on(tmp_path: Pa
     assert began[0] > 0
     assert member.read_record().status == "interrupted"
     assert (tmp_path / "err").read_text().count("Traceback") == 0
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_sweep_comes_to_the_same_whoever_is_killed(apart: bool) -> None:
+    assert drills.main(ALIKE, kills=6, seed=0, apart=apart) == 0
 
 
 @pytest.mark.parametrize(

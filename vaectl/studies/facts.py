@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from vaectl.runs.record import Device, Record
@@ -15,48 +14,57 @@ if TYPE_CHECKING:
 _OF_CPU = {"platform", "kind", "cpu_threads", "host", "images", "processor"}
 
 
-def environment(records: Sequence[Record]) -> dict[str, Any]:
+def environment(records: Iterable[Record]) -> dict[str, Any]:
     """Describe data, device and versions by the first run, and count the environments of all."""
-    first = records[0] if records else None
+    first: Record | None = None
+    environments: set[str] = set()
+    devices: list[list[Device]] = []
+    for record in records:  # of many, one at a time is in memory
+        first = first or record
+        environments.add(repr((record.device, record.versions)))
+        devices.append(_devices(record))
     return {
         "metrics": first.metrics if first else {},
         "data": first.model_dump(mode="json")["data"] if first else {},
         "device": first.device if first else {},
         "versions": first.versions if first else {},
         "git_commit": first.git_commit if first else None,
-        "places": len({repr((each.device, each.versions)) for each in records}),
-        "kinds": dict(Counter(kinds(records)).most_common()),
+        "places": len(environments),
+        "kinds": dict(Counter(_kinds(devices)).most_common()),
     }
-
-
-def kinds(records: Sequence[Record]) -> list[str]:
-    """Name what each run was trained on, as far as its last bits depend on it.
-
-    A run of an older vaectl does not name its processor: it is that of others on its machine.
-    """
-    processors = {
-        each["host"]: each["processor"]
-        for record in records
-        for each in _devices(record)
-        if "host" in each and "processor" in each
-    }
-    return [kind(record, processors) for record in records]
 
 
 def places(found: Iterable[Finished]) -> dict[tuple[str, int], str]:
     """Name what each trial of the result ran on, by its label and its seed."""
-    runs = [(trial, record) for trial, ended, _ in found if (record := ended.record)]
-    named = kinds([record for _, record in runs])
-    return {(t.label, t.settings.seed): name for (t, _), name in zip(runs, named, strict=True)}
+    devices = {
+        (trial.label, trial.settings.seed): _devices(record)
+        for trial, ended, _ in found
+        if (record := ended.record)
+    }
+    return dict(zip(devices, _kinds([*devices.values()]), strict=True))
 
 
-def kind(record: Record, processors: Mapping[Any, Any] = MappingProxyType({})) -> str:
-    """Name what a run was trained on; if it went on elsewhere, all of that."""
-    return ", then ".join(dict.fromkeys(_kind(each, processors) for each in _devices(record)))
+def kind(record: Record) -> str:
+    """Name what a run was trained on, as far as its last bits depend on it."""
+    return _kinds([_devices(record)])[0]
 
 
 def _devices(record: Record) -> list[Device]:
     return [record.device, *(each.device for each in record.resumed)]
+
+
+def _kinds(runs: Sequence[Sequence[Device]]) -> list[str]:
+    """Name the devices of each run: that on which it began, and others on which it went on.
+
+    A run of an older vaectl does not name its processor: it is that of others on its machine.
+    """
+    known = {
+        each["host"]: each["processor"]
+        for devices in runs
+        for each in devices
+        if "host" in each and "processor" in each
+    }
+    return [", then ".join(dict.fromkeys(_kind(each, known) for each in run)) for run in runs]
 
 
 def _kind(device: Device, processors: Mapping[Any, Any]) -> str:

@@ -243,7 +243,7 @@ def program_of(settings: Config, dataset: data.Dataset) -> Program:
 
 def _differences(ledger: Ledger, place: Device) -> list[str]:
     """Say what differs from when the trials that are there ran, and may change last bits."""
-    records = [record for trial in ledger.ended.values() if (record := trial.record)]
     versions = environment.versions()
-    found = [each for r in records for each in resumption.differences(r, versions, place)]
+    records = (record for trial in ledger.ended.values() if (record := trial.record))
+    found = (each for r in records for each in resumption.differences(r, versions, place))
     return list(dict.fromkeys(found))

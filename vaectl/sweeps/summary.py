@@ -132,7 +132,7 @@ def summarize(result: Result) -> Told:
         scores = scores_until(settings, result.trials, result.paused, search[0].epoch)[0]
     found = [] if search else effects(settings, scores)
     drawn = trends(settings, scores)
-    records = [record for _, ended, _ in result.trials if (record := ended.record)]
+    records = (record for _, ended, _ in result.trials if (record := ended.record))
     bad = (f"{trial}: {ended.error}" for trial, ended, _ in result.trials if ended.error)
     summary = Summary(
         name=result.path.name,
@@ -217,7 +217,8 @@ def _best(result: Result, scores: Scores, ranked: Sequence[Ranked]) -> Best | No
     tests = [each.tested for each in mine if each.tested]
     ahead = None
     if second:
-        ran_on, seeds = places(result.trials), result.settings.seeds
+        two = (each for each in result.trials if each.trial.label in (point.label, second))
+        ran_on, seeds = places(two), result.settings.seeds
         alike = [ran_on.get((point.label, s)) == ran_on.get((second, s)) for s in seeds]
         ahead = statistics.difference(scores[number][alike], scores[rows[second]][alike])
     return Best(
