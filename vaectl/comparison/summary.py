@@ -19,7 +19,8 @@ from vaectl.runs.metrics import Row, columns
 from vaectl.runs.record import Evaluation
 from vaectl.studies import statistics
 from vaectl.studies.ended import Outcome
-from vaectl.studies.facts import environment, places, told
+from vaectl.studies.facts import environment, told
+from vaectl.studies.run import places_of
 from vaectl.studies.statistics import Interval, shown
 
 Scores = Float[np.ndarray, " seeds"]
@@ -239,7 +240,7 @@ def summarize(result: Result) -> Summary:
     if target is None and finished:
         target = float(min(finished))
     sides = _sides(result, by_label, scores, target)
-    ran_on = places(result.trials)
+    ran_on = places_of(result.trials)
     pairs = [
         _pair(a.label, b.label, scores, ran_on, settings.seeds) for a, b in combinations(sides, 2)
     ]

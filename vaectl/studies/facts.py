@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vaectl.runs.record import Device, Record
-
-if TYPE_CHECKING:
-    from vaectl.studies.run import Finished
 
 _OF_CPU = {"platform", "kind", "cpu_threads", "host", "images", "processor"}
 
@@ -34,13 +31,9 @@ def environment(records: Iterable[Record]) -> dict[str, Any]:
     }
 
 
-def places(found: Iterable[Finished]) -> dict[tuple[str, int], str]:
-    """Name what each trial of the result ran on, by its label and its seed."""
-    devices = {
-        (trial.label, trial.settings.seed): _devices(record)
-        for trial, ended, _ in found
-        if (record := ended.record)
-    }
+def places(records: Iterable[tuple[str, int, Record]]) -> dict[tuple[str, int], str]:
+    """Name what each of some runs was trained on, by its label and its seed."""
+    devices = {(label, seed): _devices(record) for label, seed, record in records}
     return dict(zip(devices, _kinds([*devices.values()]), strict=True))
 
 

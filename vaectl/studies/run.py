@@ -44,6 +44,7 @@ from vaectl.studies import directory, unsealed
 from vaectl.studies.directory import Kind
 from vaectl.studies.ended import Ended
 from vaectl.studies.engine import Engine, Steps
+from vaectl.studies.facts import places
 from vaectl.studies.ledger import Ledger
 from vaectl.studies.testing import Tests
 from vaectl.studies.trial import Trial
@@ -89,6 +90,15 @@ class Finished(NamedTuple):
     ended: Ended
     tested: Evaluation | None = None
     """Its best epoch on the test split; None if it is not evaluated there, or diverged."""
+
+
+def places_of(found: Iterable[Finished]) -> dict[tuple[str, int], str]:
+    """Name what each trial that leaves a run was trained on, by its label and its seed."""
+    return places(
+        (trial.label, trial.settings.seed, record)
+        for trial, ended, _ in found
+        if (record := ended.record)
+    )
 
 
 class Outcome(NamedTuple):

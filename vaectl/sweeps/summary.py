@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict
 from vaectl.objectives.base import label as term
 from vaectl.runs.record import Evaluation
 from vaectl.studies import statistics
-from vaectl.studies.facts import environment, places, told
+from vaectl.studies.facts import environment, told
+from vaectl.studies.run import places_of
 from vaectl.studies.statistics import Interval, shown
 from vaectl.sweeps.axes import Value
 from vaectl.sweeps.effects import Effect, Trend, effects, trends
@@ -218,7 +219,7 @@ def _best(result: Result, scores: Scores, ranked: Sequence[Ranked]) -> Best | No
     ahead = None
     if second:
         two = (each for each in result.trials if each.trial.label in (point.label, second))
-        ran_on, seeds = places(two), result.settings.seeds
+        ran_on, seeds = places_of(two), result.settings.seeds
         alike = [ran_on.get((point.label, s)) == ran_on.get((second, s)) for s in seeds]
         ahead = statistics.difference(scores[number][alike], scores[rows[second]][alike])
     return Best(
