@@ -1,4 +1,6 @@
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,6 +8,7 @@ import pytest
 from vaectl import config
 from vaectl.cli import progress
 from vaectl.data.arrays import Dataset, Split
+from vaectl.studies.engine import Engine
 from vaectl.training import events
 from vaectl.training.fit import Chunk, Epoch
 from vaectl.training.program import TrainState
@@ -151,7 +154,7 @@ def test_quiet_still_warns(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "warning: mind the \\u001b gap\n")
 
 
-def test_slow_members_and_idle_workers_are_told_once(
+def test_slow_members_are_told_once(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
@@ -164,24 +167,28 @@ def test_slow_members_and_idle_workers_are_told_once(
             now += 4
             watch(events.Stopped(member, "finished"))
             watch(_started(member * 2))
-        now += 5
-        watch(events.Planned(8, 80))  # as while nothing happens
-        quiet = capsys.readouterr().err
-        for _ in range(5):
+        assert "trained for" not in capsys.readouterr().err
+        for _ in range(6):
             now += 5
-            watch(events.Planned(8, 80))
-        slow = capsys.readouterr().err
-        for member in ("aa", "bb"):
-            watch(events.Stopped(member, "finished"))
-        for _ in range(5):
-            now += 5
-            watch(events.Planned(8, 80))
-    idle = capsys.readouterr().err
-    assert "trained for" not in quiet + idle
+            watch(events.Planned(8, 80))  # as while nothing happens
+    slow = capsys.readouterr().err
     told = [
         part.split()[0] for part in slow.replace("\n", "; ").split("; ") if "trained for" in part
     ]
     assert told == ["d", "aa", "bb", "cc"]
     assert "median" in slow
-    assert "idle" not in quiet + slow
-    assert idle.count("2 of 4 workers are idle") == 1
+
+
+def test_idle_workers_are_told_after_a_while_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    told: list[events.Event] = []
+    nothing: Any = None
+    task: Any = SimpleNamespace(watch=told.append)
+    engine = Engine(nothing, task, nothing, lambda: False)
+    for idle in (0, 2, 2, 2, 2, 0, 1):
+        engine._tell_idle(idle, busy=1)
+        now += 6
+    (note,) = told
+    assert isinstance(note, events.Note)
+    assert "2 workers are idle" in note.text

@@ -19,7 +19,7 @@ from rich.progress import (
 from rich.text import Text
 
 from vaectl.base.terminal import say, visible
-from vaectl.cli.workers import Workers
+from vaectl.cli.stragglers import Stragglers
 from vaectl.objectives.base import label
 from vaectl.training.events import Event, Note, Phase, Planned, Started, Stopped, Warned, Watch
 from vaectl.training.fit import Chunk, Epoch
@@ -36,25 +36,25 @@ def watching(*, quiet: bool = False, apart: bool = False) -> Iterator[Watch]:
 
     Args:
         quiet: show warnings only.
-        apart: whether workers train members apart, of which some may be slow, or idle.
+        apart: whether workers train members apart, of which some may be slow.
     """
     console = Console(stderr=True, highlight=False)
     if quiet:
         yield _warn
     elif console.is_terminal:
         with _bar(console) as watch:
-            yield _with_workers(watch) if apart else watch
+            yield _with_stragglers(watch) if apart else watch
     else:
-        yield _with_workers(_lines()) if apart else _lines()
+        yield _with_stragglers(_lines()) if apart else _lines()
 
 
-def _with_workers(show: Watch) -> Watch:
-    """Add lines about workers to what a watcher shows."""
-    workers = Workers()
+def _with_stragglers(show: Watch) -> Watch:
+    """Add lines about slow members to what a watcher shows."""
+    stragglers = Stragglers()
 
     def watch(event: Event) -> None:
         show(event)
-        if text := workers.add(event):
+        if text := stragglers.add(event):
             show(Note(text))
 
     return watch

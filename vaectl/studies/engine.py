@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, takewhile
@@ -23,6 +25,9 @@ from vaectl.training.events import Note, Phase, Planned, Started, Stopped, Warne
 
 TRIES = 3
 """How often a member is trained whose worker ends before it has saved anything new."""
+
+PATIENCE = 10.0
+"""Seconds after which idle workers are told."""
 
 Steps = Iterator[list[Trial]]
 """Trials of one part of a study; each list is wanted when all before it have ended or paused.
@@ -63,6 +68,8 @@ class Engine:
         self._begun: dict[Trial, int] = {}
         """The step at which each trial began the last time."""
         self._members = self._epochs = 0
+        self._full = time.monotonic()
+        """When all workers last had something to do; inf once it was told that they have not."""
         self._keys: dict[Config, list[str]] = {}
         """The keys that trials with these settings may have."""
 
@@ -134,6 +141,7 @@ class Engine:
                 part.training |= {*chosen}
                 training |= {member(trial): (part, trial) for trial in chosen}
                 self._submit(pool, chosen)
+            self._tell_idle(pool.room, len(training))
             if not training:
                 self._leave_if_asked()
                 return [trial for part in opened for trial in part.trials]
@@ -156,6 +164,16 @@ class Engine:
                     if isinstance(message, Started):
                         self._note_start(training[message.member][1], message.step)
                     self.watch(message)
+
+    def _tell_idle(self, idle: int, busy: int) -> None:
+        """Tell of workers for which there has been nothing to do for a while, once."""
+        now = time.monotonic()
+        if not idle or not busy:
+            self._full = now
+        elif now > self._full + PATIENCE:
+            self._full = math.inf
+            told = f"{idle} worker{'s are' if idle > 1 else ' is'} idle"
+            self.watch(Note(f"{told}: nothing can begin until others have ended; {busy} train"))
 
     def _has_work(self, part: _Part) -> bool:
         """Tell whether a part has trials to train; if it waits for none, ask it for more."""
