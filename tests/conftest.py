@@ -31,6 +31,7 @@ import jax
 jax.config.update("jax_num_cpu_devices", 8)  # type: ignore[no-untyped-call]
 
 if TYPE_CHECKING:
+    from vaectl.comparison.result import Result
     from vaectl.vae.vae import VAE
 
 MNIST = os.environ.get("VAECTL_MNIST_DIR")
@@ -39,12 +40,17 @@ needs_mnist = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> None:
-    """Keep what is compiled and prepared in one place for all workers, and for processes."""
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder of all workers of these tests."""
     base = tmp_path_factory.getbasetemp()
-    cache = (base if worker_id == "master" else base.parent) / "cache"
-    os.environ["VAECTL_CACHE_DIR"] = str(cache)
+    return base if worker_id == "master" else base.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(shared: Path) -> None:
+    """Keep what is compiled and prepared in one place for all workers, and for processes."""
+    os.environ["VAECTL_CACHE_DIR"] = str(shared / "cache")
     from vaectl.base import devices  # not before shapes are checked
 
     devices.keep_compiled_programs()
@@ -262,6 +268,20 @@ def trained_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def runs(trained_runs: Path, tmp_path: Path) -> Path:
     """A copy that a test may break, where the command line finds it."""
     return Path(shutil.copytree(trained_runs, tmp_path / "runs"))
+
+
+@pytest.fixture(scope="session")
+def alike(shared: Path) -> "Result":
+    """What all executors must come to; trained once, and then only read."""
+    from filelock import FileLock
+
+    from tests.test_executors import ALIKE, long_settings
+    from vaectl import executors
+    from vaectl.comparison.run import run
+
+    with FileLock(shared / "alike.lock"):
+        executor = executors.parse(ALIKE)
+        return run(long_settings(), runs_dir=shared, name="alike", executor=executor)
 
 
 @pytest.fixture(scope="module")

@@ -576,7 +576,7 @@ def test_an_old_comparison_is_checked_and_sealed_and_trains_nothing(
     ]
     # trials.csv has got more columns
     now = [(C / name).read_bytes() for name in ("trials.csv", "curves.csv")]
-    assert [len(line) for line in csv.reader(now[0].decode().splitlines())] == 9 * [15]
+    assert [len(line) for line in csv.reader(now[0].decode().splitlines())] == 9 * [16]
     assert [
         line.startswith(told)
         for line, told in zip(*(t[0].splitlines() for t in (now, tables)), strict=True)
@@ -597,6 +597,8 @@ def test_an_old_comparison_is_checked_and_sealed_and_trains_nothing(
         for summary in (side, told):
             summary.pop("best_run")
     assert after.pop("quantity") == "elbo"
+    assert list(after.pop("kinds").values()) == [4]
+    assert [pair.pop("seeds") for pair in after["pairs"]] == [2]
     for summary in (before, after):
         summary.pop("format_version")
         summary.pop("intervals")
@@ -692,3 +694,30 @@ def test_random_edits_change_nothing_that_is_published_or_are_named(
 ) -> None:
     for seed in range(15):
         drill(seed, finished, vaectl, happened)
+
+
+def test_differences_are_taken_only_between_members_that_ran_on_one_kind_of_device(
+    again: Callable[[], Answer],
+) -> None:
+    before = json.loads((C / "summary.json").read_text())
+    assert (len(before["kinds"]), [pair["seeds"] for pair in before["pairs"]]) == (1, [2])
+    file = _sealed("sgd", "result", 1)
+    files = json.loads(file.read_text())["files"]
+    record = json.loads(files["run.json"])
+    del record["seal"]
+    record["device"] |= {"host": "elsewhere", "processor": "Another 3000"}
+    files["run.json"] = json.dumps(seals.sealed(record))
+    _seal_again(file, files=files)
+    (C / "sgd-s1" / "run.json").write_text(files["run.json"])
+    answer = again()
+    assert answer.code == 0, answer.err
+    summary = json.loads((C / "summary.json").read_text())
+    (pair,) = summary["pairs"]
+    assert (pair["seeds"], pair["difference"]["seeds"]) == (1, 1)
+    assert sorted(summary["kinds"].values()) == [1, 3]
+    for text in (answer.out, (C / "report.html").read_text()):
+        assert "Another 3000" in text
+        assert "1 of 2 pairs" in text
+    with (C / "trials.csv").open() as table:
+        ran = [row["ran_on"] for row in csv.DictReader(table) if row["stage"] == "result"]
+    assert sum("Another 3000" in each for each in ran) == 1

@@ -1,31 +1,38 @@
 """Executors: the same results wherever members train, and nothing lost when a worker ends."""
 
+import errno
 import hashlib
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
 import pytest
 
 import vaectl
+from tests.benchmarks import drills
 from tests.conftest import Vaectl, assert_equal_runs
 from vaectl import executors
 from vaectl.base import plugins, spawn
 from vaectl.base.errors import ConfigError, InterruptedRunError, RunError
+from vaectl.base.files import Folder
 from vaectl.comparison import plan
 from vaectl.comparison.plan import Comparison
 from vaectl.comparison.result import Result
 from vaectl.comparison.run import run
 from vaectl.config.schema import Checkpoint
+from vaectl.executors._pool import Hand, Pool
 from vaectl.members import worker
+from vaectl.members.job import Wanted
 from vaectl.runs.checkpoints import kept
 from vaectl.runs.directory import RunDir
 from vaectl.training.events import Event, Started, Stopped, Warned
@@ -41,6 +48,16 @@ SMALL = (
 def settings_of(**options: object) -> Comparison:
     options = {"protocol": "paper", "optimizers": ["adam", "sgd"], "seeds": 1, **options}
     return plan.load(assignments=SMALL, options={"importance_samples": 2, **options})
+
+
+CORES = len(os.sched_getaffinity(0))
+ALIKE = f"processes:{CORES}"
+"""Workers of one core each, as those of other executors."""
+
+
+def long_settings() -> Comparison:
+    """One member, long enough to be cut off; the numbers of `alike`."""
+    return settings_of(optimizers=["adam"], **{"base.epochs": 300, "base.checkpoint.every": 1000})
 
 
 def pids(words: str) -> list[int]:
@@ -88,7 +105,9 @@ def test_a_killed_worker_costs_nothing_and_results_are_those_of_this_process(
     tmp_path: Path,
 ) -> None:
     """With as many threads; other numbers of threads give other last bits."""
-    settings = settings_of(**{"base.epochs": 20})  # so that it is killed long before the end
+    # so that it is killed long before the end
+    rarely = {"base.epochs": 60, "base.checkpoint.every": 20}
+    settings = settings_of(optimizers=["adam"], seeds=2, **rarely)
     local = run(settings, runs_dir=tmp_path, name="local")
     told: list[Event] = []
     kill = times(1, Epoch, kill_workers)
@@ -105,8 +124,8 @@ def test_a_killed_worker_costs_nothing_and_results_are_those_of_this_process(
     assert sum("SIGKILL" in warning for warning in warnings) == 1
     # what was saved before is not trained again
     began = [(event.member, event.step) for event in told if isinstance(event, Started)]
-    assert [member for member, _ in began] == ["adam-s0", "adam-s0", "sgd-s0"]
-    assert began[0][1] == began[2][1] == 0
+    assert [member for member, _ in began] == ["adam-s0", "adam-s1", "adam-s0"]
+    assert began[0][1] == began[1][1] == 0
 
 
 def test_a_member_that_ends_its_worker_every_time_is_named_and_the_others_go_on(
@@ -117,7 +136,8 @@ def test_a_member_that_ends_its_worker_every_time_is_named_and_the_others_go_on(
             kill_workers()
 
     monkeypatch.setattr("vaectl.studies.engine.TRIES", 2)
-    settings, one = settings_of(**{"base.epochs": 30}), executors.parse("processes:1")
+    rarely = {"base.epochs": 100, "base.checkpoint.every": 1000}
+    settings, one = settings_of(**rarely), executors.parse("processes:1")
     told: list[Event] = []
 
     def watch(event: Event) -> None:
@@ -192,6 +212,7 @@ def test_a_member_whose_last_epoch_has_ended_is_kept_by_an_interrupt(tmp_path: P
     one = executors.parse("processes:1")
     with pytest.raises(InterruptedRunError, match="trials that are done: 1"):
         run(settings_of(), runs_dir=tmp_path, name="c", executor=one, watch=stop)
+    assert not (tmp_path / "c" / ".workers").exists()
 
 
 def test_workers_end_with_a_killed_command_and_the_next_one_goes_on(tmp_path: Path) -> None:
@@ -225,6 +246,12 @@ def test_workers_end_with_a_killed_command_and_the_next_one_goes_on(tmp_path: Pa
     assert began[0] > 0
     assert member.read_record().status == "interrupted"
     assert (tmp_path / "err").read_text().count("Traceback") == 0
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_sweep_comes_to_the_same_whoever_is_killed(apart: bool) -> None:
+    assert drills.main(ALIKE, kills=6, seed=0, apart=apart) == 0
 
 
 @pytest.mark.parametrize(
@@ -284,6 +311,86 @@ def test_a_worker_that_does_not_see_the_directory_hands_over_whole_runs(
     assert hidden <= {".lock"}
 
 
+def _work_on_a_full_disk(connection: Any, known: worker.Facts) -> None:
+    """Work where there is no room for one of the members."""
+    append = Folder.append
+
+    def full(folder: Folder, name: str, content: bytes) -> None:
+        if "adam-s0" in str(folder.path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder.path / name))
+        append(folder, name, content)
+
+    Folder.append = full  # type: ignore[method-assign,assignment]  # in a process of its own
+    worker.work(connection, known)
+
+
+def test_a_member_without_room_on_its_worker_is_named_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = worker.facts
+
+    @contextmanager
+    def elsewhere(*arguments: Any) -> Iterator[worker.Facts]:
+        with facts(*arguments) as found:
+            yield found._replace(folder=str(tmp_path / "nowhere"))
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    left = tmp_path / f"vaectl-workers-{os.getuid()}" / "killed"
+    (left / "adam-s0").mkdir(parents=True)
+    left.with_suffix(".lock").touch()
+    monkeypatch.setattr(worker, "facts", elsewhere)
+    monkeypatch.setattr("vaectl.executors.processes.worker.work", _work_on_a_full_disk)
+    monkeypatch.setattr("vaectl.studies.engine.TRIES", 1)
+    told: list[Event] = []
+    with pytest.raises(RunError, match=r"adam, .* seed 0: .*adam-s0.*No space left on device"):
+        run(
+            settings_of(),
+            runs_dir=tmp_path,
+            name="c",
+            executor=executors.parse("processes:1"),
+            watch=told.append,
+        )
+    ended = [e.member for e in told if isinstance(e, Stopped) and e.status == "finished"]
+    assert ended == ["sgd-s0"]
+    assert RunDir(tmp_path / "c" / "sgd-s0").read_record().status == "finished"
+    assert not list(left.parent.iterdir())  # nor what a killed worker has left
+
+
+def test_a_worker_that_is_killed_while_it_waits_leaves_its_place_to_the_next() -> None:
+    """Also in the moment before that is noticed."""
+    places = ["the only core"]
+
+    class Worker(Hand):
+        def __init__(self) -> None:
+            self.place = [places.pop()]
+            self.killed = threading.Event()
+
+        def send(self, message: bytes) -> None:
+            raise AssertionError(message)
+
+        def receive(self) -> bytes:
+            self.killed.wait()
+            raise EOFError
+
+        def end(self) -> None:
+            self.killed.set()
+            places.extend(self.place)
+            self.place.clear()
+
+        def how(self) -> str:
+            return "killed"
+
+    surroundings: Any = SimpleNamespace(stopping=lambda: False)
+    pool = Pool(surroundings, 1, lambda: 1, Worker)
+    pool.submit([])
+    (first,) = pool._workers
+    first.hand.killed.set()  # type: ignore[attr-defined]
+    assert first.ended.wait(10)
+    pool.submit([Wanted("next", settings_of().base)])
+    assert pool.receive() is None
+    assert [[*each.members] for each in pool._workers] == [["next"]]
+
+
 def test_a_plugin_that_was_changed_on_its_way_is_refused() -> None:
     file = plugins.File("/there/mine.py", b"1 / 0", hashlib.sha256(b"x = 1").hexdigest())
     with pytest.raises(ConfigError, match=r"mine.py.*SHA-256"):
@@ -315,9 +422,8 @@ def test_what_a_killed_command_leaves_of_its_workers_goes_with_the_study(tmp_pat
     from vaectl.studies import directory
 
     settings = settings_of(optimizers=["adam"])
-    run(settings, runs_dir=tmp_path, name="c", executor=executors.parse("processes:1"))
+    run(settings, runs_dir=tmp_path, name="c")
     study = tmp_path / "c"
-    assert not (study / ".workers").exists()
     (study / ".workers").write_text("vaectl 0123")
     for name in (".arriving", ".slurm"):
         (study / name / "adam-s0").mkdir(parents=True)

@@ -25,6 +25,7 @@ from vaectl.pictures.canvas import Figure
 from vaectl.runs import belongings, checkpoints
 from vaectl.runs.checkpoints import Checkpoints, Info
 from vaectl.runs.directory import RunDir
+from vaectl.runs.find import find
 from vaectl.training.program import TrainState
 
 
@@ -707,6 +708,14 @@ def test_a_comparison_where_a_run_is_wanted_is_told_apart(vaectl: Vaectl, runs: 
         assert answer.code == 4
         assert f"runs/c: a {kind}, not a run" in answer.err
         (runs / "c" / file).unlink() if file else None
+    (runs / "z2").rename(runs / "c" / "base-s0")
+    for told in ({"best": {"run": "runs/c/base-s0"}}, {"sides": [{"best_run": "runs/c/base-s0"}]}):
+        assert "c/base-s0" in vaectl("sample", "c").err
+        (runs / "c" / "summary.json").write_text(json.dumps(told))
+        assert "c/best" in vaectl("sample", "c").err
+        assert find("c/best", Path("runs")).path == Path("runs/c/base-s0")
+        (runs / "c" / "summary.json").write_text("{}")
+    assert vaectl("sample", "c/best").code == 4
 
 
 def test_curves_of_a_run_without_epochs_are_refused(vaectl: Vaectl, runs: Path) -> None:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from vaectl import config
 from vaectl.cli import progress
 from vaectl.cli.busy import busy, counted
 from vaectl.data.arrays import Dataset, Split
+from vaectl.studies.engine import Engine
 from vaectl.training import events
 from vaectl.training.fit import Chunk, Epoch
 from vaectl.training.program import TrainState
@@ -187,3 +189,43 @@ def test_every_picture_has_a_sign_of_its_making(
         code, out, err = vaectl(command, "z2")
         assert (code, bool(err)) == (0, True)
         assert out.splitlines()[-1].startswith("runs/z2/figures/")
+
+
+def test_slow_members_are_told_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    with progress.watching(apart=True) as watch:
+        watch(events.Planned(8, 80))
+        for member in "abcd":
+            watch(_started(member))
+        for member in "abc":
+            now += 4
+            watch(events.Stopped(member, "finished"))
+            watch(_started(member * 2))
+        assert "trained for" not in capsys.readouterr().err
+        for _ in range(6):
+            now += 5
+            watch(events.Planned(8, 80))  # as while nothing happens
+    slow = capsys.readouterr().err
+    told = [
+        part.split()[0] for part in slow.replace("\n", "; ").split("; ") if "trained for" in part
+    ]
+    assert told == ["d", "aa", "bb", "cc"]
+    assert "median" in slow
+
+
+def test_idle_workers_are_told_after_a_while_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    told: list[events.Event] = []
+    nothing: Any = None
+    task: Any = SimpleNamespace(watch=told.append)
+    engine = Engine(nothing, task, nothing, lambda: False)
+    for idle in (0, 2, 2, 2, 2, 0, 1):
+        engine._tell_idle(idle, busy=1)
+        now += 6
+    (note,) = told
+    assert isinstance(note, events.Note)
+    assert "2 workers are idle" in note.text

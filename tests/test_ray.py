@@ -14,26 +14,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
 import pytest
 
 import vaectl
-from tests.test_executors import SMALL, assert_equal, pids, settings_of, times
+from tests.test_executors import (
+    ALIKE,
+    SMALL,
+    assert_equal,
+    long_settings,
+    pids,
+    settings_of,
+    times,
+)
 from vaectl import executors
 from vaectl.base.errors import ConfigError, InterruptedRunError, RunError
 from vaectl.comparison import plan
+from vaectl.comparison.result import Result
 from vaectl.comparison.run import run
 from vaectl.runs import environment
 from vaectl.training.events import Event, Started, Warned
 from vaectl.training.fit import Epoch
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'vaectl[ray]'")
-
-CORES = len(os.sched_getaffinity(0))
-ALIKE = f"processes:{CORES}"
-"""Workers of one core each, as those of Ray."""
 
 
 @contextmanager
@@ -73,11 +79,8 @@ def _kill_actors() -> None:
 
 
 def test_a_killed_worker_costs_nothing_and_results_are_those_of_processes(
-    cluster: Any, tmp_path: Path
+    cluster: Any, tmp_path: Path, alike: Result
 ) -> None:
-    # long enough, so that the process behind the actor notices before it has ended
-    rarely = {"base.epochs": 300, "base.checkpoint.every": 1000}
-    settings = settings_of(optimizers=["adam"], **rarely)
     told: list[Event] = []
     kill = times(1, Epoch, _kill_actors)
 
@@ -86,9 +89,9 @@ def test_a_killed_worker_costs_nothing_and_results_are_those_of_processes(
         kill(event)
 
     ray = executors.parse(f"ray:{cluster.address}")
-    ours = run(settings, runs_dir=tmp_path, name="ray", executor=ray, watch=watch)
+    # long enough, so that the process behind the actor notices before it has ended
+    ours = run(long_settings(), runs_dir=tmp_path, name="ray", executor=ray, watch=watch)
     ours.check()
-    alike = run(settings, runs_dir=tmp_path, name="alike", executor=executors.parse(ALIKE))
     assert_equal(ours, alike)
     warned = [event.text for event in told if isinstance(event, Warned)]
     assert sum("its actor died" in text for text in warned) == 1
@@ -190,6 +193,44 @@ def test_a_machine_that_leaves_costs_nothing(tmp_path: Path) -> None:
         ours = run(settings, runs_dir=tmp_path, name="ray", executor=ray, watch=remove)
         ours.check()
     assert_equal(ours, run(settings, runs_dir=tmp_path, name="b", executor=executors.parse(ALIKE)))
+
+
+def test_workers_that_a_leaving_machine_cancels_are_tried_again_and_not_for_ever() -> None:
+    from vaectl.executors.ray import MOST_CANCELLED, _Actor, _Admission
+
+    class Cluster:
+        exceptions = SimpleNamespace(RayError=RuntimeError)
+        alive = True
+        answer: object = RuntimeError("The task was cancelled before it started running.")
+
+        def get(self, _: object) -> object:
+            if isinstance(self.answer, Exception):
+                raise self.answer
+            return self.answer
+
+        def nodes(self) -> list[dict[str, bool]]:
+            return [{"Alive": True}, {"Alive": self.alive}]
+
+    def receive(cluster: Cluster, admission: _Admission) -> bytes:
+        actor = SimpleNamespace(receive=SimpleNamespace(remote=lambda: None))
+        return _Actor(cluster, actor, admission).receive()
+
+    def refused(cluster: Cluster, admission: _Admission, times: int = 1) -> None:
+        for _ in range(times):
+            with pytest.raises(EOFError):
+                receive(cluster, admission)
+
+    cluster = Cluster()
+    admission = _Admission(cluster)
+    refused(cluster, admission, MOST_CANCELLED - 1)
+    with pytest.raises(ConfigError, match="authentication"):
+        receive(cluster, admission)
+    cluster.alive = False
+    refused(cluster, admission)
+    cluster.alive, cluster.answer, refusal = True, ([b"ready"], ""), cluster.answer
+    assert receive(cluster, admission) == b"ready"
+    cluster.answer = refusal
+    refused(cluster, admission, MOST_CANCELLED)
 
 
 @pytest.mark.full

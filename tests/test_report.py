@@ -127,7 +127,8 @@ def test_the_verdict_is_as_sure_as_the_seeds_allow(compared: tuple[Path, Summary
     ) -> str:
         mean = 2.0 if high is None or high > 0 else -2.0
         gap = Interval(mean, low, high, paired) if paired else None
-        pair = summary.pairs[0].model_copy(update={"difference": gap, "probability": 0.6})
+        update = {"difference": gap, "probability": 0.6, "seeds": run or paired}
+        pair = summary.pairs[0].model_copy(update=update)
         first, second = (side.model_copy(update={"seeds": run or paired}) for side in summary.sides)
         second = second.model_copy(update={"diverged": lost})
         return summarizing.verdict([first, second], [pair])

@@ -234,7 +234,7 @@ def test_another_machine_or_version_is_a_warning(whole: RunDir, tmp_path: Path) 
     record = run.read_record()
     changes = {
         "versions": record.versions | {"jax": "0.0.1"},
-        "device": record.device | {"host": "elsewhere"},
+        "device": record.device | {"host": "elsewhere", "processor": "another"},
     }
     run.write_record(record.model_copy(update=changes))
     notes: list[events.Event] = []
@@ -243,6 +243,7 @@ def test_another_machine_or_version_is_a_warning(whole: RunDir, tmp_path: Path) 
     assert [warning.split(",")[0] for warning in resumption.warnings] == [
         "jax was 0.0.1",
         "host was elsewhere",
+        "processor was another",
     ]
     assert events.Warned(resumption.warnings[0]) in notes
     again = experiment.resume(run, _settings(epochs=6), extend=True)

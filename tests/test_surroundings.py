@@ -391,7 +391,7 @@ def test_what_cannot_be_pinned_is_recorded_where_it_is_set(monkeypatch: pytest.M
     for name in surroundings.recorded():
         monkeypatch.delenv(name)
     plain = devices.describe(jax.devices()[0])
-    assert set(plain) == {"platform", "kind", "cpu_threads", "host"}
+    assert set(plain) == {"platform", "kind", "cpu_threads", "host", "processor"}
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true\udcff")
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
     monkeypatch.setenv("NPROC", "")  # is as if it were not set
@@ -455,6 +455,10 @@ def test_a_resume_names_what_is_set_now_or_was_before() -> None:
 
     said = resumption.differences(record(host="a"), {}, {"host": "a", "XLA_FLAGS": "-x"})
     assert said == ["XLA_FLAGS was not set, is -x: the last bits may differ"]
+    a, b = ({"host": name, "processor": "x"} for name in "ab")
+    assert resumption.differences(record(**a), {}, b) == []  # machines of one kind
+    said = resumption.differences(record(**a), {}, b | {"processor": "y"})
+    assert said[-1] == "processor was x, is y: the last bits may differ"
     said = resumption.differences(record(host="a"), {"later": "1"}, {"host": "a", "later": "b"})
     assert said == []  # what an earlier vaectl did not record
     said = resumption.differences(record(host="a", NPROC="1"), {}, {"host": "b"})

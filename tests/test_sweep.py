@@ -20,10 +20,10 @@ from vaectl.base.errors import ConfigError, DivergedError, RunError
 from vaectl.config import reading
 from vaectl.runs.metrics import Row
 from vaectl.studies.statistics import interval, intervals
-from vaectl.sweeps import effects, options, plan, publish, run, search
+from vaectl.sweeps import effects, options, plan, publish, run, search, summary
 from vaectl.sweeps.plan import Sweep
 from vaectl.sweeps.scores import scores_until
-from vaectl.training.events import Event, Note, Started
+from vaectl.training.events import Event, Note, Phase, Started
 from vaectl.training.fit import Epoch
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "sweep"
@@ -172,6 +172,19 @@ def test_what_cannot_be_swept_is_refused_before_anything_is_computed(
         _sweep(*vary, draw=draw)
 
 
+def test_all_that_is_wrong_with_the_axes_is_told_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(
+        "epoch: 3\nseeds: 0\nvary:\n- optimizer.learning_rate: {low: 1, high: 2}\n"
+        "- data.source: [a, b]\n- seed: [1, 2]\n- model.code_size: [2, 3]\n  epochs: [1]\n"
+    )
+    with pytest.raises(ConfigError) as raised:
+        plan.load(file)
+    words = ("epoch", "seeds", "needs count", "data.source", "seed varies", "epochs has 1")
+    for word in words:
+        assert word in raised.value.message
+
+
 def test_the_points_with_most_memory_are_checked_and_not_all() -> None:
     sweep = _sweep("model.hidden_size=8:64:4", "model.code_size=2,3", "model.activation=relu,tanh")
     checked = plan.largest(sweep.points)
@@ -245,6 +258,29 @@ def test_only_what_is_new_is_trained_and_the_best_point_alone_meets_the_test_spl
     assert known <= {t.ended.key for t in extended.trials}
 
 
+def test_the_best_point_is_paired_with_the_next_only_on_one_kind_of_device(
+    tmp_path: Path,
+) -> None:
+    result, _ = _train(_sweep("optimizer.learning_rate=1e-3,1e-2"), tmp_path)
+    told = summary.summarize(result).summary
+    assert told.best is not None
+    assert told.best.ahead is not None
+    assert told.best.ahead.seeds == 2
+    assert (len(told.kinds), summary.told_pairs(told)) == (1, "")
+    first = result.trials[0].ended
+    assert first.record is not None
+    device = {**first.record.device, "cpu_threads": 64}
+    record = first.record.model_copy(update={"device": device}).model_dump_json()
+    files = {**first.files, "run.json": record}
+    result.trials[0] = result.trials[0]._replace(ended=first.model_copy(update={"files": files}))
+    told = summary.summarize(result).summary
+    assert told.best is not None
+    assert told.best.ahead is not None
+    assert told.best.ahead.seeds == 1
+    assert "1 of 2 seeds" in summary.told_pairs(told)
+    assert "threads" in publish.table(result)
+
+
 def test_what_diverges_is_kept_and_named_and_trained_again_on_request(tmp_path: Path) -> None:
     settings = _sweep("optimizer.learning_rate=1e-3,1e9", seeds=1)
     result, _ = _train(settings, tmp_path)
@@ -293,6 +329,14 @@ def test_a_member_that_ends_its_worker_is_named_and_the_rest_has_a_result(
         result.check()
 
 
+def _contents(study: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(study)): path.read_bytes()
+        for path in sorted(study.rglob("*"))
+        if path.is_file() and path.suffix != ".pdf"  # which have the time of their making
+    }
+
+
 def test_a_search_trains_few_points_to_the_end_and_these_to_the_same_bits(tmp_path: Path) -> None:
     axes = options.axes(["optimizer.learning_rate=1e-4:1e-1:log"], 5)
     how = {"seeds": 1, "importance_samples": 2, "search": {"ratio": 2.0, "comparisons": 3}}
@@ -318,9 +362,13 @@ def test_a_search_trains_few_points_to_the_end_and_these_to_the_same_bits(tmp_pa
     for each in result.trials:
         assert known[each.trial.label] == [row.terms for row in each.ended.rows]
 
+    before = _contents(tmp_path / "s")
     again, events = _train(settings, tmp_path)
     assert not _started(events)
+    assert not [event for event in events if isinstance(event, Phase) and "moment" in event.text]
     assert {**again.paused} == {**result.paused}
+    publish.publish(again)
+    assert _contents(tmp_path / "s") == before
     # a search and a sweep are never mixed
     with pytest.raises(ConfigError, match="other settings: search"):
         run.run(whole, runs_dir=tmp_path, name="s")

@@ -2,10 +2,15 @@
 
     python -m tests.benchmarks.large [MEMBERS ...] [--epochs N]
 
-Runs sweeps of 100, 1,000 and 10,000 members, unless numbers are given, by an executor whose members
-take no time: each result is that of one member that was really trained, with other scores. The
-planner, the ledger, the summary and the page are the real ones. Each sweep has a process of its
-own; prints the seconds of each part, and the driver's memory.
+Runs sweeps of 100, 1,000 and 10,000 members, unless numbers are given, by an executor of 1,000
+workers whose members take no time: each result is that of one member that was really trained, with
+other scores. The planner, the ledger, the summary and the page are the real ones. Each sweep has a
+process of its own.
+
+Prints a row for each: the seconds to make the plan; the driver's CPU time for all members and for
+one, without the imitation and without the moment of training for the estimate; the whole time of
+that, in which the disk is waited for; the seconds to publish the results; the most memory; and the
+sizes of the sealed trials and of the page.
 """
 
 import argparse
@@ -30,7 +35,10 @@ from vaectl.runs import metrics
 from vaectl.runs.record import Best, Device, Record
 from vaectl.sweeps import plan, publish, run
 from vaectl.sweeps.axes import DRAW
+from vaectl.sweeps.estimate import Estimate
 from vaectl.training.events import Event
+
+WORKERS = 1_000
 
 
 class Imagined(Executor, name="imagined"):
@@ -44,7 +52,8 @@ class Imagined(Executor, name="imagined"):
 
 class _Pool:
     most = 1
-    room = 1
+    imitating = 0.0, 0.0
+    """Seconds, and seconds of CPU time, that the imitation took."""
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
@@ -53,10 +62,21 @@ class _Pool:
         self._random = np.random.default_rng(0)
 
     @property
+    def room(self) -> int:
+        return WORKERS - len(self._done)
+
+    @property
     def place(self) -> Device:
         return self._surroundings.task.place
 
     def submit(self, job: Job) -> None:
+        begin, cpu = time.perf_counter(), time.process_time()
+        self._submit(job)
+        so_far, so_far_cpu = _Pool.imitating
+        taken, ran = time.perf_counter() - begin, time.process_time() - cpu
+        _Pool.imitating = so_far + taken, so_far_cpu + ran
+
+    def _submit(self, job: Job) -> None:
         if self._first is None:
             task, folder, _, stopping = self._surroundings
             for message in jobs.train(job, task, folder, stopping):
@@ -102,13 +122,14 @@ class _Pool:
 
 def measure(members: int, epochs: int) -> dict[str, Any]:
     """Return the seconds and the memory of a sweep of about so many members."""
-    seconds = {}
-    clock = time.perf_counter()
+    found: dict[str, Any] = {}
+    clock, cpu = time.perf_counter(), time.process_time()
 
     def lap(name: str) -> None:
-        nonlocal clock
-        now = time.perf_counter()
-        seconds[name], clock = now - clock, now
+        nonlocal clock, cpu
+        now, ran = time.perf_counter(), time.process_time()
+        found[name], found[f"{name} cpu"] = now - clock, ran - cpu
+        clock, cpu = now, ran
 
     points = members // 2
     axis = {
@@ -117,17 +138,22 @@ def measure(members: int, epochs: int) -> dict[str, Any]:
         "optimizer.weight_decay": {"low": 0.0, "high": 1.0},
         "optimizer.clip_norm": {"low": 1.0, "high": 1000.0, "scale": "log"},
     }
+    estimate = Estimate(members, members, members * epochs, 0.0, 0)
+    vars(run)["estimate"] = lambda *_: estimate  # without the moment of training
     settings = plan.load(more=[axis], options={"seeds": 2, "base.epochs": epochs})
     lap("plan")
     with tempfile.TemporaryDirectory() as folder:
-        result = run.run(settings, runs_dir=Path(folder), name="s", executor=Imagined())
+        runs_dir, executor = Path(folder), Imagined()
+        result = run.run(settings, runs_dir=runs_dir, name="s", executor=executor)
         lap("run")
+        for name, seconds in zip(("run", "run cpu"), _Pool.imitating, strict=True):
+            found[name] -= seconds
         publish.publish(result)
         lap("publish")
-        path = Path(folder) / "s"
-        sizes = {name: (path / name).stat().st_size for name in ("report.html", "curves.csv")}
-        sizes["trials"] = sum(file.stat().st_size for file in (path / "trials").iterdir())
-    return {"members": len(settings.trials), **seconds, **sizes, "memory": memory.peak()}
+        path = runs_dir / "s"
+        found["page"] = (path / "report.html").stat().st_size
+        found["trials"] = sum(file.stat().st_size for file in (path / "trials").iterdir())
+    return {"members": len(settings.trials), "memory": memory.peak(), **found}
 
 
 if __name__ == "__main__":
@@ -141,21 +167,19 @@ if __name__ == "__main__":
     if given.one:
         print(json.dumps(measure(given.members[0], given.epochs)))
         sys.exit()
-    print(
-        "| members | plan, s | run, s | ms a member | publish, s | memory, MB "
-        "| trials, MB | page, MB |"
-    )
-    print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    heads = ["members", "plan, s", "driver's CPU, s", "ms a member", "run, s", "publish, s"]
+    heads += ["memory, MB", "trials, MB", "page, MB"]
+    print("|", " | ".join(heads), "|")
+    print("|", " | ".join("---:" for _ in heads), "|")
     for count in given.members:
         command = [sys.executable, "-m", "tests.benchmarks.large", str(count), "--one"]
         command += ["--epochs", str(given.epochs)]
-        found = json.loads(
-            subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        )
-        print(
-            f"| {found['members']:,} | {found['plan']:.1f} | {found['run']:.1f} "
-            f"| {1000 * found['run'] / found['members']:.1f} | {found['publish']:.1f} "
-            f"| {found['memory'] / 1e6:.0f} | {found['trials'] / 1e6:.1f} "
-            f"| {found['report.html'] / 1e6:.1f} |",
-            flush=True,
-        )
+        answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        row = json.loads(answer.stdout)
+        cells = [f"{row['members']:,}"]
+        cells += [f"{row[name]:.1f}" for name in ("plan", "run cpu")]
+        cells += [f"{1000 * row['run cpu'] / row['members']:.1f}"]
+        cells += [f"{row[name]:.1f}" for name in ("run", "publish")]
+        cells += [f"{row['memory'] / 1e6:.0f}"]
+        cells += [f"{row[name] / 1e6:.1f}" for name in ("trials", "page")]
+        print("|", " | ".join(cells), "|", flush=True)

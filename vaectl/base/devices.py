@@ -120,6 +120,7 @@ def describe(device: jax.Device) -> dict[str, str | int | None]:
         "kind": device.device_kind,
         "cpu_threads": surroundings.cpu_threads(),
         "host": platform.node(),
+        **({"processor": surroundings.processor()} if device.platform == "cpu" else {}),
         **surroundings.recorded(),
     }
 

@@ -88,6 +88,20 @@ def cpu_threads() -> int:
     return os.cpu_count() or 1
 
 
+def processor() -> str:
+    """Name this machine's processor, on whose kind the last bits of results depend."""
+    import platform
+
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(": ")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
 def check_files() -> None:
     """Check that enough files can be opened, before a library's thread fails for lack of them.
 

@@ -124,7 +124,8 @@ def compare_optimizers(
         from vaectl.cli import progress, tables
         from vaectl.comparison import publish, run
 
-    with progress.watching(quiet=quiet) as watch:
+    apart = executor is not None and executor.at_once != 1
+    with progress.watching(quiet=quiet, apart=apart) as watch:
         result = run.run(
             settings,
             runs_dir=runs_dir,

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 LOOKS = "How it looks"
 
-Run = Annotated[str, typer.Argument(metavar="RUN", help="A path, a name in --runs-dir, or latest.")]
+Run = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="A path, a name in --runs-dir, latest, or STUDY/best."),
+]
 
 
 def _checkpoint(wanted: str) -> str:

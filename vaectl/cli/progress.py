@@ -15,6 +15,7 @@ from rich.progress import (
 )
 
 from vaectl.base.terminal import say, visible
+from vaectl.cli.stragglers import Stragglers
 from vaectl.objectives.base import label
 from vaectl.training.events import Event, Note, Phase, Planned, Started, Stopped, Warned, Watch
 from vaectl.training.fit import Chunk, Epoch
@@ -24,20 +25,33 @@ _DESCRIPTION = TextColumn("{task.description}", markup=False)  # names may hold 
 
 
 @contextmanager
-def watching(*, quiet: bool = False) -> Iterator[Watch]:
+def watching(*, quiet: bool = False, apart: bool = False) -> Iterator[Watch]:
     """Show the events of a run on stderr, by what stderr is.
 
     Args:
         quiet: show warnings only.
+        apart: whether workers train members apart, of which some may be slow.
     """
     console = Console(stderr=True, highlight=False)
     if quiet:
         yield _warn
     elif console.is_terminal:
         with _bar(console) as watch:
-            yield watch
+            yield _with_stragglers(watch) if apart else watch
     else:
-        yield _lines()
+        yield _with_stragglers(_lines()) if apart else _lines()
+
+
+def _with_stragglers(show: Watch) -> Watch:
+    """Add lines about slow members to what a watcher shows."""
+    stragglers = Stragglers()
+
+    def watch(event: Event) -> None:
+        show(event)
+        if text := stragglers.add(event):
+            show(Note(text))
+
+    return watch
 
 
 def _warn(event: Event) -> None:

@@ -139,7 +139,8 @@ def sweep(
         from vaectl.sweeps import publish, run
         from vaectl.sweeps.estimate import told
 
-    with progress.watching(quiet=quiet) as watch:
+    apart = executor is not None and executor.at_once != 1
+    with progress.watching(quiet=quiet, apart=apart) as watch:
         if plan_only:
             left = run.planned(settings, device_kind=device, executor=executor, watch=watch)
         else:

@@ -280,7 +280,7 @@ def _work_table(heading: str, rows: Sequence[Work]) -> Table:
 
 def show_comparison(c: Comparison) -> None:
     """Print a table of the optimizers, the paired differences, and the verdict."""
-    from vaectl.comparison.summary import cells, headings
+    from vaectl.comparison.summary import cells, headings, told_pairs
     from vaectl.studies.statistics import shown
 
     seeds, brackets = len(c.seeds), f" [{c.intervals}]" if len(c.seeds) > 1 else ""
@@ -302,6 +302,8 @@ def show_comparison(c: Comparison) -> None:
         show(f"{pair.a} - {pair.b}: {found}{higher}")
     if c.places > 1:
         show(f"trained with {c.places} sets of devices, threads and versions: times do not compare")
+    if len(c.kinds) > 1:
+        show(told_pairs(c))
     for trial in c.diverged:
         show(f"diverged: {trial}")
     show(c.verdict)
@@ -311,7 +313,7 @@ def show_sweep(s: Sweep) -> None:
     """Print the best points, the effects of what varies, and the verdict."""
     from vaectl.objectives.base import label
     from vaectl.studies.statistics import shown
-    from vaectl.sweeps.summary import value_of
+    from vaectl.sweeps.summary import told_pairs, value_of
 
     seeds, brackets = len(s.seeds), f" [{s.intervals}]" if len(s.seeds) > 1 else ""
     show(
@@ -347,6 +349,8 @@ def show_sweep(s: Sweep) -> None:
         show(f"{trend.key}: rank correlation with the score {shown(trend.correlation)}")
     if s.places > 1:
         show(f"trained with {s.places} sets of devices, threads and versions: times do not compare")
+    if len(s.kinds) > 1:
+        show(told_pairs(s))
     for trial in s.diverged:
         show(f"diverged: {trial}")
     show(s.verdict)

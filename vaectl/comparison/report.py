@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vaectl.comparison.plan import Comparison
-from vaectl.comparison.summary import RANKED, Summary, cells, headings
+from vaectl.comparison.summary import RANKED, Summary, cells, headings, told_pairs
 from vaectl.objectives.base import label
 from vaectl.pictures.charts import Trace, axis_label, fitted, fitted_words, outline, quantities
 from vaectl.pictures.style import DEFAULT
@@ -44,6 +44,7 @@ def render(
         settings=settings,
         file="comparison.yaml",
         summary=summary,
+        kinds_told=told_pairs(summary),
         active=ACTIVE,
         term=label(summary.quantity),
         rows=list(zip(headings(summary), *columns, strict=True)),

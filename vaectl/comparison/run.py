@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import final
+from typing import Unpack, final
 
 from vaectl.base.errors import RunError
 from vaectl.comparison import plan
 from vaectl.comparison.plan import Comparison, trials
 from vaectl.comparison.result import Result
 from vaectl.config.schema import Config
-from vaectl.executors import Executor
-from vaectl.sinks.base import Sink
 from vaectl.studies import run as studies
 from vaectl.studies.directory import Kind
 from vaectl.studies.engine import Engine, Steps
-from vaectl.studies.run import Finished, Study
+from vaectl.studies.run import Finished, How, Study
 from vaectl.studies.trial import Trial
-from vaectl.training.events import Note, Watch, ignore
+from vaectl.training.events import Note
 
 KIND = Kind(plan.KIND, "vaectl compare-optimizers", plan.load, plan.differing)
 
 
-def run(
-    settings: Comparison,
-    *,
-    runs_dir: Path,
-    name: str | None = None,
-    force: bool = False,
-    device_kind: str = "auto",
-    executor: Executor | None = None,
-    sinks: Sequence[Sink] = (),
-    watch: Watch = ignore,
-) -> Result:
+def run(settings: Comparison, **how: Unpack[How]) -> Result:
     """Train all members that have not been trained, and evaluate the best models.
 
     For the arguments, and what is raised, see `vaectl.studies.run.run`.
@@ -41,16 +28,7 @@ def run(
     Raises:
         RunError: a member was given up, because its workers ended.
     """
-    found = studies.run(
-        _Comparing(settings),
-        runs_dir=runs_dir,
-        name=name,
-        force=force,
-        device_kind=device_kind,
-        executor=executor,
-        sinks=sinks,
-        watch=watch,
-    )
+    found = studies.run(_Comparing(settings), **how)
     return Result(found.path, settings, found.trials, found.problems)
 
 

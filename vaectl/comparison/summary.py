@@ -19,7 +19,8 @@ from vaectl.runs.metrics import Row, columns
 from vaectl.runs.record import Evaluation
 from vaectl.studies import statistics
 from vaectl.studies.ended import Outcome
-from vaectl.studies.facts import environment
+from vaectl.studies.facts import environment, told
+from vaectl.studies.run import places_of
 from vaectl.studies.statistics import Interval, shown
 
 Scores = Float[np.ndarray, " seeds"]
@@ -96,7 +97,9 @@ class Pair(BaseModel):
     difference: Interval | None
     """Mean of a - b over the seeds at which both finished."""
     probability: float
-    """The share of seeds at which a is higher; a tie counts half."""
+    """The share of these seeds at which a is higher; a tie counts half."""
+    seeds: int
+    """The seeds at which both ran on one kind of device; at others there is no pair."""
 
 
 class Summary(BaseModel):
@@ -127,6 +130,9 @@ class Summary(BaseModel):
     places: int
     """The number of different environments of the result's runs; if it is more than one, times do
     not compare."""
+    kinds: dict[str, int]
+    """The kinds of devices of the result's runs, whose last bits differ, and how many ran on
+    each."""
     git_commit: str | None
     sides: list[Side]
     """Sorted by mean rank, the best first."""
@@ -237,14 +243,9 @@ def summarize(result: Result) -> Summary:
     if target is None and finished:
         target = float(min(finished))
     sides = _sides(result, by_label, scores, target)
+    ran_on = places_of(result.trials)
     pairs = [
-        Pair(
-            a=a.label,
-            b=b.label,
-            difference=statistics.difference(scores[a.label], scores[b.label]),
-            probability=statistics.probability_of_beating(scores[a.label], scores[b.label]),
-        )
-        for a, b in combinations(sides, 2)
+        _pair(a.label, b.label, scores, ran_on, settings.seeds) for a, b in combinations(sides, 2)
     ]
     return Summary(
         name=result.path.name,
@@ -268,6 +269,36 @@ def summarize(result: Result) -> Summary:
         **environment([ended.record for _, ended, _ in result.trials if ended.record]),
         sides=sides,
         pairs=pairs,
+    )
+
+
+def _pair(
+    a: str,
+    b: str,
+    scores: Mapping[str, Scores],
+    ran_on: Mapping[tuple[str, int], str],
+    seeds: Sequence[int],
+) -> Pair:
+    """Compare two optimizers at the seeds at which both ran on one kind of device."""
+    alike = np.array([ran_on.get((a, seed)) == ran_on.get((b, seed)) for seed in seeds])
+    mine, other = scores[a][alike], scores[b][alike]
+    return Pair(
+        a=a,
+        b=b,
+        difference=statistics.difference(mine, other),
+        probability=statistics.probability_of_beating(mine, other) if len(mine) else 0.5,
+        seeds=len(mine),
+    )
+
+
+def told_pairs(summary: Summary) -> str:
+    """Say on what kinds of devices members ran, and how many pairs remain; nothing if it is one."""
+    if len(summary.kinds) < 2:
+        return ""
+    left, most = sum(pair.seeds for pair in summary.pairs), len(summary.seeds) * len(summary.pairs)
+    return (
+        f"{told(summary.kinds)} Differences are taken only where both ran on one kind: {left} of "
+        f"{most} pairs of optimizers at a seed remain. Ranks are over all."
     )
 
 
@@ -382,12 +413,17 @@ def verdict(sides: list[Side], pairs: list[Pair], quantity: str = "elbo") -> str
     return "; ".join([said, *lost]) + "."
 
 
-def _compared(pair: Pair, seeds: int, what: str) -> str:
+def _compared(pair: Pair, run: int, what: str) -> str:
     """Compare the optimizer of the best rank with the next one."""
-    a, b, gap = pair.a, pair.b, pair.difference
+    a, b, gap, seeds = pair.a, pair.b, pair.difference, pair.seeds
+    if not seeds:
+        return (
+            f"{a} ranks first: there is no seed at which it and {b}, the next, ran on one kind of "
+            "device"
+        )
     if gap is None:
         return f"{a} ranks first: there is no seed at which it and {b}, the next, both finished"
-    if seeds == 1:
+    if run == 1:
         return (
             f"At the one seed that was run {a} comes {gap.mean:.2f} nats above {b}, the next: "
             "one seed does not tell how others would differ"

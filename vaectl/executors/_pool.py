@@ -16,10 +16,11 @@ from typing import Any, Protocol, final
 
 from vaectl.base import errors, spawn
 from vaectl.base.errors import VaectlError
+from vaectl.base.surroundings import processor
 from vaectl.executors.base import Lost, Message, Surroundings
 from vaectl.members import handover, worker
 from vaectl.members.job import Done, Job, Wanted
-from vaectl.members.worker import Handed, Ready
+from vaectl.members.worker import Handed, Ready, Unable
 from vaectl.runs.record import Device
 from vaectl.training.events import Warned
 
@@ -119,7 +120,7 @@ class Pool:
         self._error: VaectlError | RuntimeError | None = None
         """The error of a job: what else was under way is saved before it is raised."""
         self._patience = PATIENCE
-        self._processors = {worker.processor()}
+        self._processors = {processor()}
         """The kinds of processors of this machine and of workers."""
 
     @property
@@ -147,6 +148,9 @@ class Pool:
         """Give a job to a worker that waits, or to a new one."""
         idle = self._idle
         if not idle:
+            for each in self._workers:
+                if each.ended.is_set():  # and has not been noticed: what it held is free
+                    each.hand.end()
             idle = [_Worker(self._start(), self._told)]
             self._workers += idle
         self._give(idle[0], {wanted.name: wanted for wanted in job})
@@ -197,6 +201,11 @@ class Pool:
                 aside = handover.unpack(content, self._surroundings.folder, run)
                 text = f"{run} is there, and not of a sealed trial: renamed to {aside}"
                 return Warned(text) if aside else None
+            case Unable(why):
+                lost, told.members = [*told.members], {}
+                told.ended.set()  # nothing more is given to it
+                told.hand.end()
+                return Lost(lost, f"{_on(told.ready)}{why}")
             case {"kind": kind, "message": text, "hint": hint}:
                 told.members = {}
                 self._error = self._error or _error(kind, f"{_on(told.ready)}{text}", hint)

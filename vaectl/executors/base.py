@@ -88,6 +88,11 @@ class Executor(Plug, kind="executor"):
         """The number of members that train at once on this machine, each with its own memory."""
         return 1
 
+    @property
+    def at_once(self) -> int | None:
+        """The number of members that train apart from each other, wherever; None if unknown."""
+        return self.processes
+
     def check(self, device: jax.Device) -> None:
         """Refuse to work, before anything is computed.
 

@@ -36,6 +36,9 @@ ANSWER = 3.0
 """Seconds in which a machine must accept a connection."""
 CONNECT = 5.0
 """Seconds in which a cluster must admit this process."""
+CANCELLED = "the cluster cancelled it before it began; its machine may be gone"
+MOST_CANCELLED = 3
+"""So many, when none has begun, are no accident."""
 _BEGUN = "a cluster of vaectl: "
 _HOLD = f"""
 import logging, os, sys, ray
@@ -73,6 +76,11 @@ class Ray(Executor, name="ray"):
         """The number of workers on this machine: all those of a new cluster."""
         most = max(len(os.sched_getaffinity(0)) // self.cores, 1)
         return 1 if self.address else min(self.workers or most, most)
+
+    @property
+    def at_once(self) -> int | None:
+        """The number of workers; None if only the cluster knows."""
+        return self.workers if self.address else self.processes
 
     def check(self, device: jax.Device) -> None:
         """Refuse a GPU, and a cluster that cannot be reached.
@@ -116,6 +124,7 @@ class Ray(Executor, name="ray"):
             versions = {**environment.versions(), **plugins.packages()}
             order = far.Order(versions, self.cores, call)
             ray.cloudpickle.register_pickle_by_value(far)
+            admission = _Admission(ray)
             actor = ray.remote(far.Relay).options(
                 num_cpus=self.cores,
                 max_restarts=0,
@@ -128,7 +137,7 @@ class Ray(Executor, name="ray"):
                     surroundings,
                     self.cores,
                     _Room(ray, self.cores, self.workers),
-                    lambda: _Actor(ray, actor.remote(*order)),
+                    lambda: _Actor(ray, actor.remote(*order), admission),
                 )
             ) as pool:
                 yield pool
@@ -265,11 +274,39 @@ class _Room:
 
 
 @final
+class _Admission:
+    """Whether the cluster lets workers of this command begin."""
+
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+        self._cancelled = 0
+        self.begun = False
+        """Whether one has begun."""
+
+    def refuse(self) -> None:
+        """Count a worker that was cancelled before it began, as by a machine that has just gone.
+
+        Raises:
+            ConfigError: none ever begins, and no machine has gone.
+        """
+        self._cancelled += 1
+        if self.begun or self._cancelled < MOST_CANCELLED:
+            return
+        if all(node["Alive"] for node in self._ray.nodes()):
+            raise ConfigError(
+                "--executor ray: the cluster cancels workers before they begin, as it does where "
+                "its authentication and this command's are not the same",
+                hint="set RAY_AUTH_MODE to that of the cluster, token or disabled, and "
+                "RAY_AUTH_TOKEN to its token",
+            )
+
+
+@final
 class _Actor(Hand):
     """An actor, which passes messages to a process of its machine."""
 
-    def __init__(self, ray: Any, actor: Any) -> None:
-        self._ray, self._actor = ray, actor
+    def __init__(self, ray: Any, actor: Any, admission: _Admission) -> None:
+        self._ray, self._actor, self._admission = ray, actor, admission
         self._messages: deque[bytes] = deque()
         self._how = ""
         self._ended = False
@@ -282,15 +319,11 @@ class _Actor(Hand):
             try:
                 found, self._how = self._ray.get(self._actor.receive.remote())
             except self._ray.exceptions.RayError as error:
-                if "cancelled before it started" in str(error) and not self._ended:
-                    raise ConfigError(
-                        "--executor ray: the cluster has cancelled a worker before it began, as "
-                        "it does where its authentication and this command's are not the same",
-                        hint="set RAY_AUTH_MODE to that of the cluster, token or disabled, and "
-                        "RAY_AUTH_TOKEN to its token",
-                    ) from None
                 self._how = _reason(error)
+                if self._how == CANCELLED and not self._ended:  # else by this process
+                    self._admission.refuse()
                 raise EOFError from None
+            self._admission.begun = True
             if not found:
                 raise EOFError
             self._messages += found
@@ -308,6 +341,10 @@ class _Actor(Hand):
 def _reason(error: Exception) -> str:
     """Shorten what Ray says of an actor that died."""
     text = " ".join(str(error).split())
+    if "cancelled before it started" in text:
+        return CANCELLED
+    if "is temporarily unavailable" in text:
+        return "its actor does not answer; its machine may be gone"
     why = re.search(r"its (node has died|worker process has died|owner has died)|was killed", text)
     detail = re.search(r"exit detail: (.{0,120}?)[.(]", text)
     where = re.search(r" ip: (\S+)", text)

@@ -76,6 +76,11 @@ class Slurm(Executor, name="slurm"):
         """The number of workers on this machine, which has none but in trials."""
         return 1 if self.system == "slurm" else self.workers
 
+    @property
+    def at_once(self) -> int | None:
+        """The number of jobs."""
+        return self.workers
+
     def check(self, device: jax.Device) -> None:
         """Refuse a GPU, and a machine without Slurm.
 

@@ -24,6 +24,7 @@ from vaectl.experiment import Task
 from vaectl.members import places
 from vaectl.runs import environment, metrics
 from vaectl.runs import resume as resumption
+from vaectl.runs.checkpoints import kept
 from vaectl.runs.directory import RunDir
 from vaectl.runs.metrics import Row, StoredRow
 from vaectl.runs.quiet import quiet_orbax
@@ -245,7 +246,7 @@ class _Track:
                 ):
                     return None  # of a trial that was sealed
                 stored = rundir.read_config()
-                if why := self._otherwise(rundir, stored, record):
+                if why := self._otherwise(stored, record):
                     raise RunError(why, hint="")
                 task = self._task._replace(settings=stored)  # it is saved as often as before
                 recorder, saved = experiment.go_on(task, rundir, record)
@@ -259,20 +260,17 @@ class _Track:
             self._told[:] = [Warned(text)]
             return None
 
-    def _otherwise(self, rundir: RunDir, stored: Config, record: Record) -> str:
+    def _otherwise(self, stored: Config, record: Record) -> str:
         """Say why a run that was cut off here would come to other numbers if it went on.
 
         Raises:
             VaectlError: its configuration was changed, or the data are others.
         """
-        task, wanted = self._task, self.wanted.settings
-        resumption.check_unchanged(rundir.name, stored, record)
-        dataset = task.dataset
-        record.check_data(wanted.data.source, dataset.fingerprint, dataset.image_shape)
-        if stored.model_copy(update={"checkpoint": wanted.checkpoint}) != wanted:
+        task = self._task
+        if not _is_of(record, stored, self.wanted, task):
             return "it has other settings"
         found = resumption.differences(record, environment.versions(), task.place)
-        return next(iter([*found, *resumption.changed_plugs(wanted, record)]), "")
+        return next(iter([*found, *resumption.changed_plugs(self.wanted.settings, record)]), "")
 
     def _record(self, recorder: Recorder, opened: ExitStack) -> None:
         """Write a run until the contexts are left; its record says how it ended."""
@@ -292,6 +290,40 @@ class _Track:
             raise
         ended: Status = "failed" if self._error else "finished"
         recorder.end("interrupted" if self._paused else ended, self._error)
+
+
+def _is_of(record: Record, stored: Config, wanted: Wanted, task: Task) -> bool:
+    """Tell whether a run is that of a member, as far as it has come.
+
+    Raises:
+        VaectlError: its configuration was changed, or the data are others.
+    """
+    settings, dataset = wanted.settings, task.dataset
+    resumption.check_unchanged(record.name, stored, record)
+    record.check_data(settings.data.source, dataset.fingerprint, dataset.image_shape)
+    return stored.model_copy(update={"checkpoint": settings.checkpoint}) == settings
+
+
+def paused(wanted: Wanted, task: Task, folder: Folder) -> Sequence[Row]:
+    """Return the metrics of a member whose run has paused; none if it has to be trained for them.
+
+    Nothing is written. The arguments are those of `train`.
+    """
+    name = wanted.run
+    try:
+        if name is None or not places.is_member(folder, name):
+            return []
+        rundir = RunDir(folder.folder(name))
+        infos = kept(rundir.checkpoints)
+        if not rundir.has_record or not infos or rundir.is_locked():
+            return []
+        record = rundir.read_record()
+        if record.status != "interrupted" or not _is_of(record, rundir.read_config(), wanted, task):
+            return []
+        rows = resumption.read_metrics(rundir, infos[-1].epoch, infos[-1].metrics)
+        return _curve(rundir.folder, rows)
+    except (VaectlError, OSError, ValueError):
+        return []  # it is trained, and what is wrong with it is told then
 
 
 def forget_curve(folder: Folder, run: str) -> None:

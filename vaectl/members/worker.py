@@ -12,22 +12,25 @@ runs in a folder of its own, and hands each over whole.
 
 from __future__ import annotations
 
+import os
 import platform
 import secrets
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 from typing import Any, NamedTuple, final
 
 import jax
+from filelock import FileLock, Timeout
 
 from vaectl import data
-from vaectl.base import devices, plugins, spawn
-from vaectl.base.errors import DataError
+from vaectl.base import devices, plugins, spawn, surroundings
+from vaectl.base.errors import DataError, RunError
 from vaectl.base.files import Folder
 from vaectl.config.schema import Config
 from vaectl.experiment import Task
@@ -75,6 +78,12 @@ class Begun(NamedTuple):
     member: str
     directory: Any
     step: int
+
+
+class Unable(NamedTuple):
+    """A worker ends, because it cannot write in a folder of its own, as on a full disk."""
+
+    why: str
 
 
 class Handed(NamedTuple):
@@ -135,19 +144,9 @@ def received(message: Any, members: Mapping[str, Wanted], dataset: data.Dataset)
     return message
 
 
-def processor() -> str:
-    """Name this machine's processor, on whose kind the last bits of results depend."""
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(
-            (line.partition(": ")[2] for line in lines if line.startswith("model name")), ""
-        )
-    return platform.processor()
-
-
 def work(connection: Connection, known: Facts) -> None:
     """Train jobs until the other side asks to stop, or is gone."""
-    line = _Line(connection)
+    line, shared = _Line(connection), True
     try:
         device = devices.select("cpu")
         task = _task(known, device)
@@ -157,7 +156,7 @@ def work(connection: Connection, known: Facts) -> None:
             opened.enter_context(quiet_orbax())
             opened.enter_context(jax.default_device(device))
             watch = opened.enter_context(follow(sinks, line.tell))
-            line.send(Ready(shared, platform.node(), processor()))
+            line.send(Ready(shared, platform.node(), surroundings.processor()))
             for job, runs in line.jobs():
                 with _handing_over([*runs] if not shared else [], folder, line) as hand_over:
                     for run, content in runs.items():
@@ -172,6 +171,9 @@ def work(connection: Connection, known: Facts) -> None:
                             watch(message)
     except KeyboardInterrupt:
         return  # asked to stop, and saved
+    except RunError as error:
+        # another machine may have the room
+        line.send(spawn.failure(error) if shared else Unable(error.message))
     except BaseException as error:
         line.send(spawn.failure(error))
 
@@ -255,7 +257,27 @@ def _folder(known: Facts, opened: ExitStack) -> tuple[Folder, bool]:
     with suppress(OSError):
         if folder.read(TOKEN, 100) == known.token:
             return folder, True
-    return Folder(Path(opened.enter_context(TemporaryDirectory(prefix="vaectl-")))), False
+    return Folder(opened.enter_context(_scratch())), False
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """Yield a folder for the runs of this worker; remove those of workers that were killed."""
+    top = Path(gettempdir()) / f"vaectl-workers-{os.getuid()}"
+    top.mkdir(mode=0o700, exist_ok=True)
+    for other in top.glob("*.lock"):
+        with suppress(Timeout, OSError), FileLock(other, timeout=0):
+            shutil.rmtree(other.with_suffix(""), ignore_errors=True)
+            other.unlink()
+    folder = top / secrets.token_hex(8)
+    lock = folder.with_suffix(".lock")
+    with FileLock(lock):
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            lock.unlink(missing_ok=True)
 
 
 def _sink(name: str, values: dict[str, Any]) -> Sink:

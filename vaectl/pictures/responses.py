@@ -20,6 +20,8 @@ from vaectl.pictures.style import DEFAULT, Style
 
 MOST_LINES = 400
 """The most points that parallel coordinates show: the best half of these, and some of the rest."""
+MOST_LOST = 100
+"""The most points that diverged that they show."""
 MOST_ROWS = 12
 """The most values of one axis that the figure of effects shows."""
 COLOURS = "cividis"
@@ -30,6 +32,8 @@ _BINS, _LEAST = 8, 5
 _TICKS = 6
 _APART = 0.05
 """The least distance of ticks, as a share of the axis."""
+_BELOW = -0.06
+"""The height of points that diverged, on an axis of scores from 0 to 1."""
 _CROWD = 100
 """From so many lines on they are drawn thin."""
 _MOST_DOTS = 5_000
@@ -235,51 +239,75 @@ def parallel(
 ) -> Figure:
     """Plot each point as a line across its values, with the colour of its mean score.
 
+    The axis of scores is the scale of the colours. Dashed lines are points that diverged.
+
     Args:
         columns: each point's value of each key.
-        scores: the mean score of each point; what is not finite is left out.
+        scores: the mean score of each point: -inf for one that diverged, NaN without a result.
         quantity: the name of the score.
         title: the heading.
         facts: what the numbers mean, below the heading.
         style: the look.
     """
     with mpl.rc_context(style.settings()):
-        figure, (axes,), _ = panels(style, title, [0.5], facts=facts, width=175.0, below=1)
-        shown = _shown(scores)
-        known = scores[shown]
-        floor = _floor(known)
+        figure, (axes,), _ = panels(style, title, [0.5], facts=facts, width=175.0, below=2)
+        alive, lost = _shown(scores), np.flatnonzero(np.isneginf(scores))[:MOST_LOST]
+        known, count = scores[alive], len(alive)
+        floor, top = _floor(known), float(known.max()) if count else 1.0
+        shown = np.concatenate([alive, lost]).astype(int)
         every = [(key, *_heights(Scale.of(values), shown)) for key, values in columns.items()]
-        scale = Scale(np.maximum(scores, floor), [], logarithmic=False)
-        last = f"best validation {label_of(quantity)}"
-        every.append((last, *_heights(scale, shown)))
-        lines = np.stack([heights for _, heights, _ in every], axis=1)
-        crowded = len(lines) > _CROWD
+        scale = Scale(np.round(np.maximum(known, floor), 2), [], logarithmic=False)
+        heights, ticks = _heights(scale, np.arange(count))
+        heights = np.concatenate([heights, np.full(len(lost), _BELOW)])
+        ticks = [*ticks, *[(_BELOW, "diverged")] * bool(len(lost))]
+        every.append((f"best validation {label_of(quantity)}\nnats per image", heights, ticks))
+        last = len(every) - 1
+        # lines leave an axis behind its labels, and do not cross them
+        unit = 0.9 * style.width(175.0) / (last + 0.3)
+        widths = [max([len(name) for _, name in ticks] or [0]) for *_, ticks in every]
+        ends = np.arange(last + 1) + [(0.6 * w + 1) * style.small / unit for w in widths]
+        high = np.stack([heights for _, heights, _ in every], axis=1)
+        begin = np.stack(np.broadcast_arrays(ends[:-1], high[:, :-1]), axis=-1)
+        end = np.stack(np.broadcast_arrays(np.arange(1, last + 1), high[:, 1:]), axis=-1)
+        lines = np.stack([begin, end], axis=2)  # of each point, from axis to axis
+        crowded = count > _CROWD
+        named: dict[str, Any] = {
+            "linewidths": style.theme.line * (0.6 if crowded else 0.9),
+            "alpha": 0.6 if crowded else 0.9,
+        }
+        norm = Normalize(floor, top)
+        colours: dict[str, Any] = {"cmap": COLOURS, "norm": norm, "array": np.repeat(known, last)}
+        axes.add_collection(LineCollection([*lines[:count].reshape(-1, 2, 2)], **colours, **named))
         axes.add_collection(
             LineCollection(
-                [np.stack([np.arange(len(every)), line], axis=1) for line in lines],
-                cmap=COLOURS,
-                norm=Normalize(floor, known.max() if known.size else None),
-                array=known,
-                linewidths=style.theme.line * (0.6 if crowded else 0.9),
-                alpha=0.6 if crowded else 0.9,
+                [*lines[count:].reshape(-1, 2, 2)], color=style.colour(2), ls="--", **named
             )
         )
-        if len(lines):
-            axes.plot(lines[-1], color=style.colour(2), linewidth=2 * style.theme.line)
-        box = {"facecolor": style.theme.paper, "edgecolor": "none", "pad": 0.6, "alpha": 0.75}
-        text: dict[str, Any] = {"fontsize": style.small, "va": "center", "bbox": box}
+        if count:
+            best: dict[str, Any] = {"color": style.theme.ink, "linewidths": 2 * style.theme.line}
+            axes.add_collection(LineCollection([*lines[count - 1]], **best))
+        text: dict[str, Any] = {"fontsize": style.small, "va": "center"}
         for place, (_, _, ticks) in enumerate(every):
-            axes.axvline(place, color=style.theme.ink, linewidth=0.6 * style.theme.line)
+            axes.vlines(place, 0, 1, color=style.theme.ink, linewidth=0.6 * style.theme.line)
             for height, name in ticks:
-                axes.text(place + 0.015 * len(every), height, name, **text)
-        axes.set_xlim(-0.02 * len(every), len(every) - 1 + 0.11 * len(every))
-        axes.set_ylim(-0.04, 1.04)
+                axes.text(place + 0.4 * style.small / unit, height, name, **text)
+        strip = (last - 0.8 * style.small / unit, last, 0.0, 1.0)
+        shades = np.linspace(floor, top, 256)[:, None]
+        axes.imshow(shades, cmap=COLOURS, norm=norm, extent=strip, origin="lower", aspect="auto")
+        axes.set_xlim(-0.02 * len(every), ends[-1])
+        axes.set_ylim((2 * _BELOW if len(lost) else 0) - 0.03, 1.03)
         axes.set_yticks([])
-        axes.set_xticks(range(len(every)), [key for key, _, _ in every])
+        axes.set_xticks(range(len(every)), ["\n".join(_parts(key)) for key, _, _ in every])
         axes.spines[:].set_visible(False)
         axes.tick_params(axis="x", length=0)
         axes.grid(visible=False)
     return figure
+
+
+def _parts(key: str) -> list[str]:
+    """Divide a key before its last part, so that those of many axes have room."""
+    above, dot, last = key.rpartition(".")
+    return [above + dot, last] if dot else [key]
 
 
 def _shown(scores: Float[np.ndarray, " points"]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,9 @@ from vaectl.config.schema import Config
 from vaectl.objectives.base import label
 from vaectl.runs.directory import PARTS, STUDIES, RunDir, is_run, missing_plugs
 from vaectl.runs.record import Record
+
+MOST_BYTES = 2**30
+"""The largest summary.json: that of a sweep has all of its points."""
 
 
 class Summary(NamedTuple):
@@ -55,8 +59,8 @@ def find(run: str, runs_dir: Path, *, to_resume: bool = False) -> RunDir:
     """Find a run.
 
     Args:
-        run: a path, a name in `runs_dir`, or `latest`, the run that started last; members of
-            studies do not count.
+        run: a path, a name in `runs_dir`, `latest`, the run that started last, where members of
+            studies do not count; or STUDY/best, the run that a study's summary.json names.
         runs_dir: the directory of runs.
         to_resume: whether `latest` is the last run that `vaectl train` made, not an imported one.
 
@@ -66,13 +70,16 @@ def find(run: str, runs_dir: Path, *, to_resume: bool = False) -> RunDir:
     if run == "latest":
         return _latest(runs_dir, to_resume=to_resume)
     for path in (runs_dir / run, Path(run)):
+        if path.name == "best" and is_study(path.parent) and (best := _best_of(path.parent)):
+            return RunDir(best)
         if is_run(path):
             if is_study(path.parent) and path.is_symlink():
                 raise RunError(f"{path}: {LINK}", hint="give the path of the run that it points to")
             return RunDir(path)
         if is_study(path):
             names = [each for each in Folder(path).names() if is_run(path / each)]
-            hint = f"name one of its runs, as {path.name}/{names[0]}" if names else "it has no runs"
+            one = "best" if _best_of(path) else next(iter(names), "")
+            hint = f"name one of its runs, as {path.name}/{one}" if one else "it has no runs"
             raise RunError(f"{path}: a {study_at(path)}, not a run", hint=hint)
     raise _unknown(run, runs_dir)
 
@@ -106,6 +113,17 @@ def _start(run: RunDir) -> str:
         return run.read_record().start
     except RunError:
         return ""
+
+
+def _best_of(study: Path) -> Path | None:
+    """Return the best run of a study; None if its summary names none that is there."""
+    try:
+        told = json.loads(Folder(study).read("summary.json", MOST_BYTES))
+        best = (told.get("best") or {}).get("run") or told["sides"][0]["best_run"]
+        path = study / Path(best).name
+        return path if is_run(path) and not path.is_symlink() else None
+    except (OSError, ValueError, TypeError, AttributeError, LookupError):
+        return None
 
 
 def _unknown(run: str, runs_dir: Path) -> RunError:

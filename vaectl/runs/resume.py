@@ -149,11 +149,13 @@ def differences(record: Record, versions: dict[str, str], device: dict[str, Any]
     """
     last = record.resumed[-1] if record.resumed else record
     before, now = last.versions | last.device, versions | device
+    known = before.get("processor")
+    same = {"devices"} | ({"host"} if known and known == now.get("processor") else set())
     return [
         f"{key} was {before.get(key, 'not set')}, is {now.get(key, 'not set')}: "
         "the last bits may differ"
         for key in before | now
-        if key != "devices"
+        if key not in same
         and before.get(key) != now.get(key)
         and (key in before or surroundings.is_recorded(key))
     ]

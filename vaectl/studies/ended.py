@@ -19,6 +19,7 @@ from vaectl.runs import metrics
 from vaectl.runs.checkpoints import Info
 from vaectl.runs.metrics import SPLITS, Row, StoredRow
 from vaectl.runs.record import Evaluation, Positive, Record
+from vaectl.studies.facts import kind
 from vaectl.studies.trial import Stage
 
 FORMAT_VERSION = 3
@@ -49,6 +50,8 @@ class Outcome(NamedTuple):
     """The number that says which epoch is best; see `Objective.best`."""
     best: float | None = None
     """The highest value of that number."""
+    ran_on: str = ""
+    """What it was trained on, as far as its last bits depend on it."""
 
     @property
     def score(self) -> float:
@@ -113,20 +116,24 @@ class Ended(BaseModel):
             error=self.error,
             quantity=self.quantity,
             best=self.best.terms[self.quantity] if self.best else None,
+            ran_on=kind(record) if (record := self.record) else "",
         )
 
-    @cached_property
+    @property
     def record(self) -> Record | None:
-        """The content of run.json; None for a trial of the tuning, which leaves no run."""
+        """The content of run.json; None for a trial of the tuning, which leaves no run.
+
+        It is read each time: kept for each of many trials, it would fill the memory.
+        """
         return Record.model_validate_json(self.files["run.json"]) if self.files else None
 
-    @cached_property
+    @property
     def checkpoints(self) -> list[Info]:
         """The descriptions of the run's checkpoints, the best and the last among them."""
         files = [text for name, text in self.files.items() if name.startswith(CHECKPOINTS)]
         return [Info.model_validate_json(text) for text in files]
 
-    @cached_property
+    @property
     def checkpoint(self) -> Info | None:
         """The description of the best epoch's checkpoint; None if there is none."""
         return next((i for i in self.checkpoints if self.best and i.step == self.best.step), None)
@@ -158,14 +165,12 @@ class Ended(BaseModel):
         return self
 
     def _check_files(self) -> None:
-        checkpoints = {name for name in self.files if name not in FILES}
-        if not {*FILES} <= {*self.files} or checkpoints != {
-            checkpoint_file(info.step) for info in self.checkpoints
-        }:
+        names, found = {name for name in self.files if name not in FILES}, self.checkpoints
+        if not {*FILES} <= {*self.files} or names != {checkpoint_file(info.step) for info in found}:
             raise ValueError("not the files of a run")
-        for name in checkpoints:
+        for name in names:
             seals.check(self.files[name].encode())
-        for info in self.checkpoints:
+        for info in found:
             row = self.rows[2 * info.epoch - 1] if 0 < info.epoch <= self.epochs else None
             known = row and (row.step, row.terms[self.quantity])
             if not info.beyond and (info.step, info.score) != known:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import math
+import time
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import final
 
 from vaectl.base.files import Folder
+from vaectl.config.schema import Config
 from vaectl.executors.base import Lost, Pool
 from vaectl.experiment import Stopping, Task
-from vaectl.members.job import Done, Wanted, forget_curve
+from vaectl.members import job as jobs
+from vaectl.members.job import Done, Wanted
 from vaectl.objectives.base import label as label_of
 from vaectl.runs.metrics import Row
 from vaectl.studies import trial_runs
@@ -22,6 +26,9 @@ from vaectl.training.events import Note, Phase, Planned, Started, Stopped, Warne
 TRIES = 3
 """How often a member is trained whose worker ends before it has saved anything new."""
 
+PATIENCE = 10.0
+"""Seconds after which idle workers are told."""
+
 Steps = Iterator[list[Trial]]
 """Trials of one part of a study; each list is wanted when all before it have ended or paused.
 
@@ -32,7 +39,14 @@ Some of them may have been given up: see `Engine.lost`."""
 class Engine:
     """A study under way."""
 
-    def __init__(self, folder: Folder, task: Task, ledger: Ledger, stopping: Stopping) -> None:
+    def __init__(
+        self,
+        folder: Folder,
+        task: Task,
+        ledger: Ledger,
+        stopping: Stopping,
+        workers: int | None = 1,
+    ) -> None:
         """Prepare to train.
 
         Args:
@@ -40,9 +54,11 @@ class Engine:
             task: the data, the device, and who is told of what goes on.
             ledger: where trials are sealed.
             stopping: tells whether a signal has asked to stop.
+            workers: the number of members that train at once; None if unknown.
         """
         self.task = task
         self.watch = task.watch
+        self.workers = workers
         self.lost: dict[Trial, str] = {}
         """Trials that were given up, because their workers ended; and why."""
         self._folder, self._ledger, self._stopping = folder, ledger, stopping
@@ -52,10 +68,16 @@ class Engine:
         self._begun: dict[Trial, int] = {}
         """The step at which each trial began the last time."""
         self._members = self._epochs = 0
+        self._full = time.monotonic()
+        """When all workers last had something to do; inf once it was told that they have not."""
+        self._keys: dict[Config, list[str]] = {}
+        """The keys that trials with these settings may have."""
 
     def key(self, trial: Trial) -> str:
         """Return the key of a trial in the ledger, perhaps the one that an older vaectl gave it."""
-        keys, ledger = trial.keys(self.task.dataset.fingerprint), self._ledger
+        keys, ledger = self._keys.get(trial.settings), self._ledger
+        if keys is None:
+            keys = self._keys[trial.settings] = trial.keys(self.task.dataset.fingerprint)
         known = (key for key in keys if key in ledger.ended or ledger.was_sealed(key))
         return next(known, keys[0])
 
@@ -87,55 +109,71 @@ class Engine:
         turn. So one worker does all of a part before it begins another.
         """
         opened: list[_Part] = []
-        active: list[_Part] = []
+        ready: OrderedDict[_Part, None] = OrderedDict()  # those that may have work
         others = iter(parts)
 
         def next_part() -> _Part | None:
-            for part in [*active]:
+            while ready:
+                part = next(iter(ready))
                 if self._has_work(part):
                     return part
-                if part.over:
-                    active.remove(part)
+                del ready[part]
             for steps in others:
                 opened.append(_Part(steps))
                 if self._has_work(opened[-1]):
-                    active.append(opened[-1])
+                    ready[opened[-1]] = None
                     return opened[-1]
             return None
+
+        def left(name: str) -> tuple[_Part, Trial]:
+            part, trial = training.pop(name)
+            part.training.remove(trial)
+            ready[part] = None
+            return part, trial
 
         training: dict[str, tuple[_Part, Trial]] = {}
         while True:
             while pool.room and (part := next_part()):
                 self._leave_if_asked()
-                chosen = _alike(part.missing[: pool.most])
-                part.missing = part.missing[len(chosen) :]
+                chosen = _alike(part.missing, pool.most)
+                for _ in chosen:
+                    part.missing.popleft()
                 part.training |= {*chosen}
                 training |= {member(trial): (part, trial) for trial in chosen}
                 self._submit(pool, chosen)
+            self._tell_idle(pool.room, len(training))
             if not training:
                 self._leave_if_asked()
                 return [trial for part in opened for trial in part.trials]
             message = pool.receive()
             match message:
                 case Done():
-                    part, trial = training.pop(message.member)
-                    part.training.remove(trial)
+                    _, trial = left(message.member)
                     if message.paused:
                         self._pause(trial, message)
                     else:
                         self._end(trial, message)
                 case Lost(members, why):
                     for name in members:
-                        part, trial = training.pop(name)
-                        part.training.remove(trial)
+                        part, trial = left(name)
                         if self._is_tried_again(trial, why):
                             part.missing.append(trial)
-                case None:
-                    pass
+                case None:  # for a watcher that looks at the time
+                    self.plan(0, 0)
                 case _:
                     if isinstance(message, Started):
                         self._note_start(training[message.member][1], message.step)
                     self.watch(message)
+
+    def _tell_idle(self, idle: int, busy: int) -> None:
+        """Tell of workers for which there has been nothing to do for a while, once."""
+        now = time.monotonic()
+        if not idle or not busy:
+            self._full = now
+        elif now > self._full + PATIENCE:
+            self._full = math.inf
+            told = f"{idle} worker{'s are' if idle > 1 else ' is'} idle"
+            self.watch(Note(f"{told}: nothing can begin until others have ended; {busy} train"))
 
     def _has_work(self, part: _Part) -> bool:
         """Tell whether a part has trials to train; if it waits for none, ask it for more."""
@@ -147,7 +185,8 @@ class Engine:
             part.trials += wanted
             for trial in wanted:
                 if self.is_done(trial):
-                    self.watch(Stopped(member(trial), "finished", epochs=trial.settings.epochs))
+                    epochs = trial.until or trial.settings.epochs
+                    self.watch(Stopped(member(trial), "finished", epochs=epochs))
                 else:
                     part.missing.append(trial)
         return bool(part.missing)
@@ -203,20 +242,20 @@ class Engine:
         self._ledger.add(ended)
         self.paused.pop(trial.whole, None)
         if trial.stage == "result":
-            forget_curve(self._folder, trial.run_name)
+            jobs.forget_curve(self._folder, trial.run_name)
         quantity = label_of(ended.quantity)
         came_to = done.error or f"best validation {quantity} {ended.outcome.best:.2f}"
         self.watch(Note(f"{trial}: {came_to}"))
 
     def is_done(self, trial: Trial) -> bool:
-        """Tell whether a trial is sealed, and its run is there if it leaves one.
+        """Tell whether a trial is sealed, and its run is there if it leaves one; or has paused.
 
         What is sealed under its key, but is not of this trial, is discarded.
         """
         key = self.key(trial)
         ended = self._ledger.ended.get(key)
         if ended is None:
-            return False
+            return self._has_paused(trial)
         settings = trial.settings
         asked = trial.stage, settings.optimizer.name, trial.learning_rate, settings.seed
         told = ended.stage, ended.optimizer, ended.learning_rate, ended.seed
@@ -229,6 +268,16 @@ class Engine:
         # under another label it left another run
         run = self._folder.folder(trial.run_name)
         return ended.label == trial.label and trial_runs.is_there(run, ended)
+
+    def _has_paused(self, trial: Trial) -> bool:
+        """Tell whether a trial that pauses has come so far, perhaps by an earlier command."""
+        if not trial.until:
+            return False
+        if trial.whole not in self.paused and (
+            rows := jobs.paused(_wanted(trial), self.task, self._folder)
+        ):
+            self.paused[trial.whole] = rows
+        return len(self.paused.get(trial.whole, ())) >= 2 * trial.until
 
     def _tell_why(self, trial: Trial) -> None:
         """Tell of a trial that is trained again because something of it is gone."""
@@ -256,10 +305,10 @@ def _wanted(trial: Trial) -> Wanted:
     return Wanted(member(trial), trial.settings, run, trial.until)
 
 
-def _alike(trials: Sequence[Trial]) -> list[Trial]:
+def _alike(trials: Sequence[Trial], most: int) -> list[Trial]:
     """Return the first trials, as many as are of one program."""
     first = alike(trials[0].settings)
-    return list(takewhile(lambda trial: alike(trial.settings) == first, trials))
+    return list(takewhile(lambda trial: alike(trial.settings) == first, islice(trials, most)))
 
 
 @final
@@ -270,7 +319,7 @@ class _Part:
         self.steps = steps
         self.trials: list[Trial] = []
         """All trials that it has asked for."""
-        self.missing: list[Trial] = []
+        self.missing: deque[Trial] = deque()
         """Those to train."""
         self.training: set[Trial] = set()
         """Those under way."""

@@ -74,8 +74,8 @@ class Ledger:
             DataError: they are others.
         """
         for trial in self.ended.values():
-            if trial.record:
-                trial.record.check_data(source, dataset.fingerprint, dataset.image_shape)
+            if record := trial.record:
+                record.check_data(source, dataset.fingerprint, dataset.image_shape)
 
     def add(self, trial: Ended) -> None:
         """Seal a trial that ended, and show it in the views.
@@ -175,9 +175,9 @@ class Ledger:
             return None
         return trial
 
-    def _text(self, name: str, *, as_before: bool = False) -> str:
+    def _text(self, name: str, columns: Sequence[str] = ()) -> str:
         trials = self.ended.values()
-        return views.text(name, trials, views.columns(name, trials, as_before=as_before))
+        return views.text(name, trials, columns or views.columns(name, trials))
 
     def _show(self) -> None:
         for name in views.NAMES:
@@ -230,10 +230,10 @@ class Ledger:
                 ) from None
             known = b"\n"
         if known != wanted.encode():
-            before = self._text(name, as_before=True)
+            before = [self._text(name, columns) for columns in views.older(name)]
             # as a kill leaves it, or an older vaectl
             behind = known.endswith(b"\n") and any(
-                text.encode().startswith(known) for text in (wanted, before)
+                text.encode().startswith(known) for text in (wanted, *before)
             )
             # without a trial that could not be read, they differ for that alone
             if (known or self.ended) and not behind and self._all_read:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Required, TypedDict
 
 import jax
 
@@ -43,6 +43,7 @@ from vaectl.studies import directory, unsealed
 from vaectl.studies.directory import Kind
 from vaectl.studies.ended import Ended
 from vaectl.studies.engine import Engine, Steps
+from vaectl.studies.facts import places
 from vaectl.studies.ledger import Ledger
 from vaectl.studies.testing import Tests
 from vaectl.studies.trial import Trial
@@ -90,6 +91,15 @@ class Finished(NamedTuple):
     """Its best epoch on the test split; None if it is not evaluated there, or diverged."""
 
 
+def places_of(found: Iterable[Finished]) -> dict[tuple[str, int], str]:
+    """Name what each trial that leaves a run was trained on, by its label and its seed."""
+    return places(
+        (trial.label, trial.settings.seed, record)
+        for trial, ended, _ in found
+        if (record := ended.record)
+    )
+
+
 class Outcome(NamedTuple):
     """What has become of a study."""
 
@@ -102,6 +112,19 @@ class Outcome(NamedTuple):
     """Why runs are damaged, or could not be evaluated."""
     lost: list[str]
     """The trials that were given up, because their workers ended; and why."""
+
+
+class How(TypedDict, total=False):
+    """How a study is run, as `run` describes it."""
+
+    runs_dir: Required[Path]
+    name: str | None
+    force: bool
+    retry: bool
+    device_kind: str
+    executor: Executor | None
+    sinks: Sequence[Sink]
+    watch: Watch
 
 
 def run(
@@ -160,7 +183,7 @@ def run(
         ledger.check_data(study.base.data.source, task.dataset)
         if retry:
             ledger.forget([trial for trial in ledger.ended.values() if trial.error])
-        engine = Engine(folder, task, ledger, stopping)
+        engine = Engine(folder, task, ledger, stopping, executor.at_once)
         try:
             surroundings = Surroundings(task, folder, sinks, stopping)
             with executor.open(surroundings) as pool:
@@ -242,7 +265,7 @@ def program_of(
 
 def _differences(ledger: Ledger, place: Device) -> list[str]:
     """Say what differs from when the trials that are there ran, and may change last bits."""
-    records = [trial.record for trial in ledger.ended.values() if trial.record]
     versions = environment.versions()
-    found = [each for r in records for each in resumption.differences(r, versions, place)]
+    records = (record for trial in ledger.ended.values() if (record := trial.record))
+    found = (each for r in records for each in resumption.differences(r, versions, place))
     return list(dict.fromkeys(found))

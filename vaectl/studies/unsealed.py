@@ -88,12 +88,12 @@ def _ended(directory: Folder, outcome: Outcome, rows: Sequence[Row], number: int
         rows=[row for i, row in enumerate(rows) if row not in rows[:i][-2:]],  # twice is once
         files=_files(directory, outcome) if outcome.stage == "result" else {},
     )
-    if trial.outcome != outcome:
+    if trial.outcome._replace(ran_on="") != outcome:
         raise ValueError("other numbers than those of its curve")
-    if trial.record:
+    if record := trial.record:
         config = trial.files["config.yaml"].encode()
         settings = reading.load(_run(directory, outcome).path / "config.yaml", content=config)
-        fingerprint = trial.record.data["fingerprint"]
+        fingerprint = record.data["fingerprint"]
         if outcome.key not in Trial(outcome.label, outcome.stage, settings).keys(fingerprint):
             raise ValueError("config.yaml is of another trial")
     return trial

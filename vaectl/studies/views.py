@@ -24,19 +24,24 @@ from vaectl.studies.ended import Ended, Outcome
 NAMES = ("trials.csv", "curves.csv")
 
 _OLD = [name for name in Outcome._fields if name not in Outcome._field_defaults]
-"""The columns of trials.csv of an older vaectl."""
+"""The columns of trials.csv of the oldest vaectl."""
 
 
-def columns(name: str, trials: Iterable[Ended], *, as_before: bool = False) -> list[str]:
+def older(name: str) -> list[list[str]]:
+    """Return the columns that older vaectls gave a view, where they were others."""
+    later = [name for name in Outcome._fields if name not in (*_OLD, "ran_on")]
+    return [_OLD, [*_OLD, *later]] if name == "trials.csv" else []
+
+
+def columns(name: str, trials: Iterable[Ended]) -> list[str]:
     """Return the columns of a view.
 
     Args:
         name: the name of the view.
         trials: the trials that it shows.
-        as_before: whether they are those that an older vaectl wrote.
     """
     if name == "trials.csv":
-        return _OLD if as_before else list(Outcome._fields)
+        return list(Outcome._fields)
     numbers = metrics.columns([row for trial in trials for row in trial.rows])
     return ["key", "epoch", "step", "split", *(numbers or ["elbo", "kl", "nll"]), "seconds"]
 

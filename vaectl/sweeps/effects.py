@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
-from scipy import stats
 
 from vaectl.studies import statistics
 from vaectl.studies.statistics import CONFIDENCE, Interval
@@ -166,15 +166,28 @@ def _trend(key: str, x: Any, y: Any) -> Trend:
     if len(x) < 4 or len({*x}) < 2 or len({*y}) < 2:
         return Trend(key=key, correlation=None, points=len(x))
     rng = np.random.default_rng(0)  # the same scores give the same interval
+    (_, x), (_, y) = (np.unique(each, return_inverse=True) for each in (x, y))
     resampled = []
     for _ in range(RESAMPLES):
-        rows = rng.integers(0, len(x), len(x))
-        if len({*x[rows]}) > 1 and len({*y[rows]}) > 1:
-            resampled.append(_spearman(x[rows], y[rows]))
-    low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    found = Interval(_spearman(x, y), float(low), float(high), len(x))
+        times = np.bincount(rng.integers(0, len(x), len(x)), minlength=len(x))
+        resampled.append(_spearman(x, y, times))
+    low, high = np.nanquantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    found = Interval(_spearman(x, y, np.ones_like(x)), float(low), float(high), len(x))
     return Trend(key=key, correlation=found, points=len(x))
 
 
-def _spearman(x: Any, y: Any) -> float:
-    return float(np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1])
+def _spearman(x: Any, y: Any, times: Any) -> float:
+    """Return the rank correlation of points that are there so many times; NaN if all are equal.
+
+    Args:
+        x: the places of the values among all different ones.
+        y: the same of the scores.
+        times: how often each point is there.
+    """
+    ranks = []
+    for places in (x, y):
+        counts = np.bincount(places, times)
+        ranks.append((np.cumsum(counts) - counts / 2)[places])  # equal ones share a rank
+    a, b = (each - np.average(each, weights=times) for each in ranks)
+    spread = math.sqrt(float(times @ (a * a)) * float(times @ (b * b)))
+    return float(times @ (a * b)) / spread if spread else math.nan

@@ -18,7 +18,6 @@ from vaectl.sweeps.plan import Sweep, programs
 from vaectl.sweeps.search import rungs
 from vaectl.training import compiled, fit, footprint
 from vaectl.training.fit import Chunk
-from vaectl.training.program import Member
 
 CALIBRATED = 3
 """The most programs that are run for a moment."""
@@ -38,12 +37,14 @@ class Estimate(NamedTuple):
     epochs: int
     """Those of all members together."""
     seconds: float
-    """If the members train in turn on this machine, as it was just now."""
+    """If each worker is as fast as this process was just now."""
     disk: int
     """Bytes of their checkpoints."""
+    workers: int | None = 1
+    """The number of members that train at once; None if unknown, and then counted as 1."""
 
 
-def estimate(trials: Sequence[Trial], task: Task, epochs: int) -> Estimate:
+def estimate(trials: Sequence[Trial], task: Task, epochs: int, workers: int | None = 1) -> Estimate:
     """Estimate what trials take.
 
     A few of their programs, evenly spaced, train for a moment; the others are taken to be as fast
@@ -53,6 +54,7 @@ def estimate(trials: Sequence[Trial], task: Task, epochs: int) -> Estimate:
         trials: those that are still to be trained.
         task: the data and the device.
         epochs: of all of them together.
+        workers: the number of members that train at once; None if unknown.
     """
     groups = programs(trials)
     count = min(len(groups), CALIBRATED)
@@ -63,16 +65,20 @@ def estimate(trials: Sequence[Trial], task: Task, epochs: int) -> Estimate:
         members=len(trials),
         programs=len(groups),
         epochs=epochs,
-        seconds=epochs * of_epoch + len(groups) * of_start + len(trials) * OF_MEMBER,
+        seconds=(epochs * of_epoch + len(groups) * of_start + len(trials) * OF_MEMBER)
+        / max(min(workers or 1, len(trials)), 1),
+        workers=workers,
         disk=round(CHECKPOINTS * of_state * len(trials)),
     )
 
 
 def _pace(task: Task) -> tuple[float, float, float]:
     """Return the seconds of an epoch and of compilation, and the bytes of a state."""
-    # a learning rate of zero is the same program, and hardly diverges
     program = task.program
-    member = Member.of(task.settings)._replace(learning_rate=jnp.zeros((), jnp.float32))
+    if program.mesh is None:  # each device has members of its own
+        task = task._replace(devices=task.devices[:1])
+    # a learning rate of zero is the same program, and hardly diverges
+    member = task.member._replace(learning_rate=jnp.zeros_like(task.member.learning_rate))
     began, trained, of_epoch = time.perf_counter(), 0.0, 0.0
     with jax.default_device(task.device), suppress(DivergedError):
         images, validation = task.images()
@@ -114,8 +120,15 @@ def told(settings: Sweep, left: Estimate | None) -> str:
         done = "from the beginning: "
     return (
         f"{first}\n{done}{left.epochs:,} epochs, {_plural(left.programs, 'program')} to compile; "
-        f"about {_span(left.seconds)} in this process alone, {size_of(left.disk)} of checkpoints"
+        f"about {_span(left.seconds)} {_where(left.workers)}, {size_of(left.disk)} of checkpoints"
     )
+
+
+def _where(workers: int | None) -> str:
+    if workers == 1:
+        return "in this process alone"
+    who = f"for {workers:,} workers, each" if workers else "for one worker that is"
+    return f"{who} as fast as this process alone"
 
 
 def _axes(settings: Sweep) -> list[tuple[int, list[str]]]:

@@ -84,19 +84,26 @@ class Sweep(Section):
     @field_validator("vary")
     @classmethod
     def _crossed(cls, given: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        problems, hints = [], []
         for axis in given:
-            axes.check(axis)
+            try:
+                axes.check(axis)
+            except PydanticCustomError as error:
+                problems.append(error.message())
+                hints.append((error.context or {}).get("hint", ""))
         keys = Counter(key for axis in given for key in axes.keys_of(axis))
         for key, count in keys.items():
             if count > 1:
-                raise conflict(f"{key} is in {count} axes: a key varies in one")
+                problems.append(f"{key} is in {count} axes: a key varies in one")
             if key == "seed":
-                raise conflict("seed varies by itself: leave it out, and give seeds")
+                problems.append("seed varies by itself: leave it out, and give seeds")
             if key.partition(".")[0] in ("data", "checkpoint"):
-                raise conflict(f"{key} cannot vary: all trials of a sweep share it")
-        count = math.prod(axes.count(axis) for axis in given)
+                problems.append(f"{key} cannot vary: all trials of a sweep share it")
+        count = 0 if problems else math.prod(axes.count(axis) for axis in given)
         if count > MOST_POINTS:
-            raise conflict(f"{count:,} points are more than {MOST_POINTS:,}, the most of a sweep")
+            problems.append(f"{count:,} points are more than {MOST_POINTS:,}, the most of a sweep")
+        if problems:
+            raise conflict("; ".join(problems), hint=next(filter(None, hints), ""))
         return given
 
     @model_validator(mode="after")

@@ -111,6 +111,7 @@ def table(result: Result) -> str:
             "best_epoch",
             "epochs",
             "train_seconds",
+            "ran_on",
             "run",
         ]
     )
@@ -120,7 +121,7 @@ def table(result: Result) -> str:
             [
                 *(mine[key] for key in keys),
                 *(out.seed, out.status, out.best, out.best_epoch, out.epochs),
-                *(round(out.train_seconds, 3), trial.run_name),
+                *(round(out.train_seconds, 3), out.ran_on, trial.run_name),
             ]
         )
     for trial, rows in result.paused.items():
@@ -129,7 +130,7 @@ def table(result: Result) -> str:
         numbers = (top.terms[quantity], top.epoch, len(rows) // 2, seconds)
         mine = values[trial.label]
         seed = trial.settings.seed
-        writer.writerow([*(mine[k] for k in keys), seed, "paused", *numbers, trial.run_name])
+        writer.writerow([*(mine[k] for k in keys), seed, "paused", *numbers, "", trial.run_name])
     return text.getvalue()
 
 

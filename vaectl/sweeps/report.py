@@ -8,7 +8,7 @@ from vaectl.objectives.base import label
 from vaectl.studies import page
 from vaectl.studies.statistics import shown
 from vaectl.sweeps.plan import Sweep
-from vaectl.sweeps.summary import Summary, value_of, values_of
+from vaectl.sweeps.summary import Summary, told_pairs, value_of, values_of
 
 MOST_ROWS = 200
 """The most points in the page's table; points.csv has all of them."""
@@ -17,8 +17,8 @@ CAPTIONS = {
     "lines are intervals over seeds. Most important first.",
     "responses": "Responses: every trial as a dot; lines are means of the trials that trained, or "
     "medians of parts of a drawn range. Crosses: trials that diverged.",
-    "parallel": "All points that trained at all seeds, as lines across their values; the colour is "
-    "the mean score over seeds, and the best is thick.",
+    "parallel": "Points as lines across their values; the colour is the mean score over seeds, as "
+    "on the axis of scores, and the best is black. Dashed: points that diverged at a seed.",
 }
 
 
@@ -35,6 +35,7 @@ def render(summary: Summary, settings: Sweep, images: Mapping[str, bytes]) -> st
         settings=settings,
         file="sweep.yaml",
         summary=summary,
+        kinds_told=told_pairs(summary),
         term=label(summary.quantity),
         shown=shown,
         value_of=value_of,

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, final
+from typing import NamedTuple, Unpack, final
 
 from vaectl.base.errors import DivergedError, RunError
 from vaectl.config.schema import Config
 from vaectl.executors import Executor, default
 from vaectl.runs.metrics import Row
-from vaectl.sinks.base import Sink
 from vaectl.studies import run as studies
 from vaectl.studies.directory import Kind
 from vaectl.studies.engine import Engine, Steps
-from vaectl.studies.run import Finished, Study
+from vaectl.studies.run import Finished, How, Study
 from vaectl.studies.trial import Trial
 from vaectl.sweeps import plan
 from vaectl.sweeps.estimate import Estimate, estimate, told
 from vaectl.sweeps.plan import Sweep
 from vaectl.sweeps.scores import best_of, scores_of
 from vaectl.sweeps.search import epochs_of as search_epochs
-from vaectl.sweeps.search import steps
+from vaectl.sweeps.search import is_over, steps
 from vaectl.training.events import Note, Phase, Watch, ignore
 
 KIND = Kind(plan.KIND, "vaectl sweep", plan.load, plan.differing)
@@ -62,33 +61,12 @@ class Result(NamedTuple):
             )
 
 
-def run(
-    settings: Sweep,
-    *,
-    runs_dir: Path,
-    name: str | None = None,
-    force: bool = False,
-    retry: bool = False,
-    device_kind: str = "auto",
-    executor: Executor | None = None,
-    sinks: Sequence[Sink] = (),
-    watch: Watch = ignore,
-) -> Result:
+def run(settings: Sweep, **how: Unpack[How]) -> Result:
     """Train all members that have not been trained, and evaluate the best point.
 
     For the arguments, and what is raised, see `vaectl.studies.run.run`.
     """
-    found = studies.run(
-        Sweeping(settings),
-        runs_dir=runs_dir,
-        name=name,
-        force=force,
-        retry=retry,
-        device_kind=device_kind,
-        executor=executor,
-        sinks=sinks,
-        watch=watch,
-    )
+    found = studies.run(Sweeping(settings), **how)
     return Result(found.path, settings, *found[1:])
 
 
@@ -105,9 +83,10 @@ def planned(
         ConfigError: no such device, or a point needs more memory than there is.
         DataError: the data set is missing or broken.
     """
-    task = studies.prepare(Sweeping(settings), device_kind, executor or default(), watch)
+    executor = executor or default()
+    task = studies.prepare(Sweeping(settings), device_kind, executor, watch)
     watch(Phase("training for a moment, to tell the time"))
-    return estimate(settings.trials, task, _epochs(settings))
+    return estimate(settings.trials, task, _epochs(settings), executor.at_once)
 
 
 def _epochs(settings: Sweep) -> int:
@@ -142,13 +121,14 @@ class Sweeping(Study):
         engine.plan(len(trials), epochs)
         missing = [trial for trial in trials if not engine.has(trial)]
         left = None
-        if missing:
+        if missing and not (search and is_over(settings, search, engine)):
             engine.watch(Phase("training for a moment, to tell the time"))
-            left = estimate(missing, engine.task, epochs if search else plan.epochs(missing))
+            epochs = epochs if search else plan.epochs(missing)
+            left = estimate(missing, engine.task, epochs, engine.workers)
         for line in told(settings, left).splitlines():
             engine.watch(Note(line))
         if search:
-            yield steps(settings, search, engine)
+            yield steps(settings, search, engine, engine.watch)
             return
         for group in plan.programs(trials):
             yield iter([group])

@@ -19,7 +19,7 @@ from vaectl.runs.metrics import Row
 from vaectl.studies.engine import Engine
 from vaectl.studies.trial import Trial
 from vaectl.sweeps.plan import Point, Search, Sweep, programs
-from vaectl.training.events import Note
+from vaectl.training.events import Note, Watch, ignore
 
 
 class Rung(NamedTuple):
@@ -49,7 +49,13 @@ def epochs_of(settings: Sweep, search: Search) -> int:
     return total * len(settings.seeds)
 
 
-def steps(settings: Sweep, search: Search, engine: Engine) -> Iterator[list[Trial]]:
+def is_over(settings: Sweep, search: Search, engine: Engine) -> bool:
+    """Tell whether nothing is left to do of a search."""
+    wanted = steps(settings, search, engine, ignore)
+    return all(engine.is_done(trial) for trials in wanted for trial in trials)
+
+
+def steps(settings: Sweep, search: Search, engine: Engine, watch: Watch) -> Iterator[list[Trial]]:
     """Yield the trials of each comparison, when those of the one before have paused."""
     alive: Sequence[Point] = settings.points
     before = 0
@@ -58,7 +64,7 @@ def steps(settings: Sweep, search: Search, engine: Engine) -> Iterator[list[Tria
             scores = [_score(point, settings, engine, before) for point in alive]
             order = np.argsort(-np.array(scores), kind="stable")[:count]
             alive = [alive[i] for i in sorted(order)]
-            engine.watch(Note(f"search: the best {len(alive)} of {len(scores)} points go on"))
+            watch(Note(f"search: the best {len(alive)} of {len(scores)} points go on"))
         until = epoch if epoch < settings.base.epochs else 0
         trials = [trial for point in alive for trial in point.trials(settings.seeds)]
         yield [trial._replace(until=until) for group in programs(trials) for trial in group]

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict
 from vaectl.objectives.base import label as term
 from vaectl.runs.record import Evaluation
 from vaectl.studies import statistics
-from vaectl.studies.facts import environment
+from vaectl.studies.facts import environment, told
+from vaectl.studies.run import places_of
 from vaectl.studies.statistics import Interval, shown
 from vaectl.sweeps.axes import Value
 from vaectl.sweeps.effects import Effect, Trend, effects, trends
@@ -64,7 +65,7 @@ class Best(BaseModel):
     next: str | None
     """The label of the point with the next highest mean."""
     ahead: Interval | None
-    """Its mean difference from that point, at the same seeds."""
+    """Its mean difference from that point, at the seeds at which both ran on one kind of device."""
 
 
 class Summary(BaseModel):
@@ -107,6 +108,8 @@ class Summary(BaseModel):
     places: int
     """The number of different environments of the runs; if it is more than one, times do not
     compare."""
+    kinds: dict[str, int]
+    """The kinds of devices of the runs, whose last bits differ, and how many ran on each."""
     git_commit: str | None
 
 
@@ -130,7 +133,7 @@ def summarize(result: Result) -> Told:
         scores = scores_until(settings, result.trials, result.paused, search[0].epoch)[0]
     found = [] if search else effects(settings, scores)
     drawn = trends(settings, scores)
-    records = [ended.record for _, ended, _ in result.trials if ended.record]
+    records = (record for _, ended, _ in result.trials if (record := ended.record))
     bad = (f"{trial}: {ended.error}" for trial, ended, _ in result.trials if ended.error)
     summary = Summary(
         name=result.path.name,
@@ -155,6 +158,20 @@ def summarize(result: Result) -> Told:
         **environment(records),
     )
     return Told(summary, scores)
+
+
+def told_pairs(summary: Summary) -> str:
+    """Say on what kinds of devices members ran, and how many pairs remain; nothing if it is one."""
+    if len(summary.kinds) < 2:
+        return ""
+    paired = ""
+    if summary.best and summary.best.next:
+        left = summary.best.ahead.seeds if summary.best.ahead else 0
+        paired = (
+            " The best point's distance from the next is taken only where both ran on one kind: "
+            f"{left} of {len(summary.seeds)} seeds remain."
+        )
+    return f"{told(summary.kinds)}{paired} Effects are averages over all."
 
 
 def _ranked(result: Result) -> list[Ranked]:
@@ -190,7 +207,7 @@ def _best(result: Result, scores: Scores, ranked: Sequence[Ranked]) -> Best | No
     point = result.settings.points[number]
     mine = [each for each in result.trials if each.trial.label == point.label]
     top = max(mine, key=lambda each: each.ended.outcome.score)
-    places = {each.label: row for row, each in enumerate(result.settings.points)}
+    rows = {each.label: row for row, each in enumerate(result.settings.points)}
     full = max(each.epochs for each in ranked)
     whole = [each for each in ranked if not each.diverged + each.missing]
     if result.settings.search:
@@ -199,6 +216,12 @@ def _best(result: Result, scores: Scores, ranked: Sequence[Ranked]) -> Best | No
     score = statistics.interval(scores[number])
     assert score is not None  # noqa: S101  # it trained at all seeds
     tests = [each.tested for each in mine if each.tested]
+    ahead = None
+    if second:
+        two = (each for each in result.trials if each.trial.label in (point.label, second))
+        ran_on, seeds = places_of(two), result.settings.seeds
+        alike = [ran_on.get((point.label, s)) == ran_on.get((second, s)) for s in seeds]
+        ahead = statistics.difference(scores[number][alike], scores[rows[second]][alike])
     return Best(
         label=point.label,
         values=point.values,
@@ -208,7 +231,7 @@ def _best(result: Result, scores: Scores, ranked: Sequence[Ranked]) -> Best | No
         test_log_likelihood=_interval(_bounds(tests)),
         test_kl=_interval([test.kl.mean for test in tests]),
         next=second,
-        ahead=statistics.difference(scores[number], scores[places[second]]) if second else None,
+        ahead=ahead,
     )
 
 

@@ -1,0 +1,55 @@
+"""Members that take far longer than others."""
+
+from __future__ import annotations
+
+import time
+from bisect import insort
+from datetime import timedelta
+
+from vaectl.base.terminal import visible
+from vaectl.training.events import Event, Started, Stopped
+
+FAR = 3.0
+"""A member is far slower if it takes so many times the median of those that ended."""
+ENOUGH = 3
+"""So many must have ended before that."""
+PATIENCE = 10.0
+"""Seconds after which that is told."""
+
+
+class Stragglers:
+    """Tells once of each member that trains far longer than others did."""
+
+    def __init__(self) -> None:
+        self._began: dict[str, float] = {}
+        """When each member that trains began."""
+        self._took: list[float] = []
+        """The seconds of members that ended, in order."""
+        self._looked = 0.0
+        self._told: set[str] = set()
+
+    def add(self, event: Event) -> str:
+        """Take an event; return what is new, if anything is."""
+        now = time.monotonic()
+        match event:
+            case Started(member):
+                self._began[member] = now
+            case Stopped(member) if member in self._began:
+                insort(self._took, now - self._began.pop(member))
+        if len(self._took) < ENOUGH or now < self._looked + 1:
+            return ""
+        self._looked = now
+        median = self._took[len(self._took) // 2]
+        far = max(FAR * median, PATIENCE)
+        found = {m: now - at for m, at in self._began.items() if now - at > far}
+        new = [member for member in found if member not in self._told]
+        self._told |= {*new}
+        return "; ".join(
+            f"{visible(member)} has trained for {_time(found[member])}, others for {_time(median)} "
+            "(median)"
+            for member in new
+        )
+
+
+def _time(seconds: float) -> str:
+    return f"{timedelta(seconds=round(seconds))}"
