@@ -25,6 +25,10 @@ install_import_hook(
     "beartype.beartype",
 )
 
+# XLA's own optimizations are not what is tested, and take half of the time: LLVM leaves most out.
+# For all of them: XLA_FLAGS= python -m pytest
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
 import jax
 
 # before anything starts JAX; most tests use the first one
@@ -142,6 +146,12 @@ class Happened(Protocol):
             when: or to what.
             seconds: from a signal to the exit.
         """
+
+
+@pytest.fixture
+def as_if_optimized(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Record no flags of XLA, as what was stored recorded none: it ran with optimizations."""
+    monkeypatch.delenv("XLA_FLAGS")
 
 
 @pytest.fixture

@@ -558,6 +558,7 @@ def _of(old: str, new: str) -> Callable[[str], str]:
     return lambda text: text.replace(old, new)
 
 
+@pytest.mark.usefixtures("as_if_optimized")
 def test_an_old_comparison_is_checked_and_sealed_and_trains_nothing(
     old: Callable[[], Answer],
 ) -> None:
@@ -615,6 +616,7 @@ def test_an_old_comparison_is_checked_and_sealed_and_trains_nothing(
     ]
 
 
+@pytest.mark.usefixtures("as_if_optimized")
 @pytest.mark.parametrize(
     ("file", "edit", "reason"),
     [
@@ -648,6 +650,7 @@ def test_a_trial_of_an_old_comparison_that_disagrees_with_its_run_is_trained_aga
         assert side["best"]["elbo"]["mean"] == pytest.approx(told["best_elbo"]["mean"], rel=1e-5)
 
 
+@pytest.mark.usefixtures("as_if_optimized")
 def test_rows_twice_in_an_old_comparison_count_once(old: Callable[[], Answer]) -> None:
     for name in ("trials.csv", "curves.csv"):
         lines = (C / name).read_text().splitlines()

@@ -17,7 +17,7 @@ import pytest
 
 from tests.conftest import Vaectl, assert_equal_runs
 from tests.test_training import SHAPE, _bytes, _images, _settings
-from vaectl.base import mesh, wanted
+from vaectl.base import devices, mesh, wanted
 from vaectl.base.errors import ConfigError
 from vaectl.config.schema import Config
 from vaectl.evaluation.means import Images, Means
@@ -26,9 +26,10 @@ from vaectl.training.fit import Epoch, fit
 from vaectl.training.program import Member, Program
 
 IMAGES, HELD_OUT = 40, 12
+EXAMPLES = Path(__file__).parent.parent / "configs" / "examples"
 SMALL = ("epochs=2", "model.code_size=2", "data.train_size=200", "data.validation_size=50")
 TINY: list[object] = ["--batch-size", 16, "--hidden-size", 8]
-for setting in ("microbatches=4", *SMALL):
+for setting in ("microbatches=8", *SMALL):
     TINY += ["--set", setting]
 
 
@@ -74,7 +75,7 @@ def test_the_bits_of_a_model_do_not_depend_on_the_number_of_devices(devices: int
     assert _train(settings, devices) == alone
 
 
-def test_nor_where_pixels_are_drawn_and_images_are_streamed() -> None:
+def test_the_bits_stay_where_pixels_are_drawn_and_images_are_streamed() -> None:
     settings = _shared(data={"binarization": "stochastic"})
     alone = _train(settings, 1)
     assert _train(settings, 4) == alone
@@ -123,10 +124,10 @@ def _members(seeds: Sequence[int]) -> tuple[Program, list[Member]]:
     return program, [Member.of(each) for each in settings]
 
 
-def _spread(devices: int, members: int = 3) -> dict[tuple[int, int], tuple[list[bytes], float]]:
+def _spread(count: int, members: int = 3) -> dict[tuple[int, int], tuple[list[bytes], float]]:
     """Train members over devices; return state and ELBO by member and epoch."""
     program, all_members = _members(range(members))
-    chosen = jax.devices()[:devices]
+    chosen = jax.devices()[:count]
     images = mesh.put((_images(IMAGES), _images(HELD_OUT, 1)), mesh.everywhere(chosen))
     how, _ = population.strategy(program, chosen, images[0])
     events = population.fit(program, all_members, *images, how)
@@ -187,11 +188,13 @@ def test_a_study_spread_over_devices_equals_one_on_a_single_one(vaectl: Vaectl) 
         ("--device cpu:0", "'0' is no number of devices"),
         ("--device cpu:x", "'x' is no number of devices"),
         ("--device cpu:", "'' is no number of devices"),
-        ("--device cpu:2", "--set microbatches=2"),
-        ("--device cpu:3 --set microbatches=4", "3 devices cannot share them equally"),
+        ("--device cpu:2", "--set microbatches=4 --batch-size 100"),
+        ("--device cpu:3 --set microbatches=4", "use 2, 4, 8, ... devices"),
+        ("--device cpu:8 --set microbatches=4", "--set microbatches=16 --batch-size 112"),
         ("--device cpu:9 --set microbatches=16", "JAX sees 8"),
         ("--set microbatches=3", "a power of 2"),
         ("--cluster here", "not HOST:PORT,PROCESSES,INDEX"),
+        ("--cluster here:99999,2,0", "not HOST:PORT,PROCESSES,INDEX"),
         ("--cluster here:1,2,2", "the index 2 is none of 2 processes"),
     ],
 )
@@ -202,6 +205,14 @@ def test_devices_that_cannot_be_are_refused_before_anything_is_written(
     assert done.code == 2
     assert said in done.err
     assert not Path("runs").exists()
+
+
+def test_too_little_memory_is_told_for_micro_batches_too(
+    vaectl: Vaectl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "memory_of", lambda _device: 10**6)
+    done = vaectl("train", "--set", "microbatches=4", "--device", "cpu:2")
+    assert (done.code, "this run needs" in done.err) == (2, True), done.err
 
 
 def test_workers_have_one_device_each(vaectl: Vaectl) -> None:
@@ -219,11 +230,18 @@ def test_all_is_all_that_there_are() -> None:
 # processes
 
 
-def _process(number: int, address: str, *options: object) -> subprocess.Popen[str]:
+def _process(
+    number: int, address: str, *options: object, folder: Path | None = None
+) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "vaectl", "train", "--device", "cpu:2"]
     command += ["--cluster", f"{address},2,{number}", *map(str, options)]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        cwd=folder,
     )
 
 
@@ -243,6 +261,21 @@ def test_two_processes_train_one_model_to_the_bits_of_one(vaectl: Vaectl) -> Non
     assert out.startswith("{")
     assert not followed[0]
     assert_equal_runs(Path("runs/one"), Path("runs/two"))
+
+
+def test_a_process_that_fails_says_so_and_the_first_one_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    address = _address()
+    plugin = ("--plugin", EXAMPLES / "conv_vae.py", "--model", "tiny_conv")
+    leader = _process(0, address, *TINY[:2], "--set", "microbatches=4", *plugin, "--name", "two")
+    follower = _process(1, address)
+    said = follower.communicate(timeout=120)[1]
+    told = leader.communicate(timeout=120)[1]
+    assert (follower.returncode, "tiny_conv" in said, "--plugin" in said) == (2, True, True), said
+    assert (leader.returncode, "has ended" in told) == (4, True), told
+    assert '"failed"' in Path("runs/two/run.json").read_text()
 
 
 @pytest.mark.full

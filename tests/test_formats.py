@@ -59,6 +59,7 @@ def test_a_configuration_of_a_stored_run_that_was_changed_is_refused(
         assert re.search(rf"{re.escape(key)}: {before} .*, {after} now", answer.err)
 
 
+@pytest.mark.usefixtures("as_if_optimized")
 @pytest.mark.parametrize("name", COMPARISONS)
 def test_the_trials_of_a_stored_comparison_are_still_its_trials(name: str) -> None:
     """A key that a configuration gained since, at its default, makes no other trial of them."""
@@ -79,6 +80,7 @@ def test_the_trials_of_a_stored_comparison_are_still_its_trials(name: str) -> No
         assert row["key"] not in trial.keys(fingerprint)
 
 
+@pytest.mark.usefixtures("as_if_optimized")
 def test_the_trials_of_a_stored_sweep_are_still_its_trials() -> None:
     settings = sweeps.load(REFERENCE / "sweep" / "sweep.yaml")
     summary = json.loads((REFERENCE / "sweep" / "summary.json").read_text())

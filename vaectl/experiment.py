@@ -4,11 +4,9 @@ The one place where training meets the disk.
 """
 
 import json
-import math
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -330,15 +328,11 @@ def _task(settings: config.Config, device_kind: str, stream: bool, watch: Watch)
     watch(Phase(f"reading {settings.data.source}"))
     dataset = data.load(settings.data, tell=lambda text: watch(Phase(text)))
     task = Task(settings, dataset, chosen, streamed=False, watch=watch)
+    _check_devices(task)
     task.program.check()
-    if len(chosen) > 1 and settings.microbatches == 1:
-        raise ConfigError(
-            f"--device {device_kind}: the devices would share the micro-batches of a batch, and "
-            "microbatches is 1",
-            hint=f"--set microbatches={2 ** math.ceil(math.log2(len(chosen)))}",
-        )
     held_out = len(task.dataset.validation.images)
-    at_once = len(chosen) if task.device.platform == "cpu" else 1  # they share one memory
+    own = [device for device in chosen if device.process_index == task.device.process_index]
+    at_once = len(own) if task.device.platform == "cpu" else 1  # they share one memory
     with jax.default_device(task.device):  # as in training: what is traced is not traced again
         must_stream = footprint.check_training(
             task.program, held_out, task.device, at_once, on_disk=dataset.on_disk
@@ -347,6 +341,27 @@ def _task(settings: config.Config, device_kind: str, stream: bool, watch: Watch)
     for note in (*task.dataset.notes, *notes(settings)):
         watch(Note(f"note: {note}"))
     return task
+
+
+def _check_devices(task: Task) -> None:
+    """Refuse several devices if a batch has no parts that they can share.
+
+    Raises:
+        ConfigError: their number is no power of 2, or there are fewer parts than devices.
+    """
+    count, settings = len(task.devices), task.settings
+    if count & (count - 1):
+        raise ConfigError(
+            f"{count} devices cannot share a batch equally", hint="use 2, 4, 8, ... devices"
+        )
+    if settings.microbatches < count:
+        parts = 2 * count
+        batch = -(-settings.batch_size // parts) * parts
+        raise ConfigError(
+            f"{count} devices share the micro-batches of a batch, and microbatches is "
+            f"{settings.microbatches}",
+            hint=f"--set microbatches={parts} --batch-size {batch}",
+        )
 
 
 def _carry_out(task: Task, recorder: Recorder, saved: Saved | None, stopping: Stopping) -> Result:
@@ -402,26 +417,27 @@ def _train(task: Task, recorder: Recorder, saved: Saved | None, stopping: Stoppi
     task.watch(Phase("compiling"))
     train, validation = task.images()
     member = task.member
-    fitting.compile_ahead(program, member, train, validation)
-    if stopping():
-        return
-    name = recorder.rundir.name
-    task.watch(Planned(1, settings.epochs))
-    task.watch(Started(name, settings, task.dataset, recorder.rundir.path, step))
     cluster.tell(
         {
             "settings": settings.model_dump(mode="json"),
+            "same": same_everywhere(settings),
             "fingerprint": task.dataset.fingerprint,
             "streamed": task.streamed,
             "resumed": saved is not None,
         }
     )
+    fitting.compile_ahead(program, member, train, validation)
     state = first_state(program, member, saved.state if saved else None)
+    if stopping():
+        return
+    name = recorder.rundir.name
+    task.watch(Planned(1, settings.epochs))
+    task.watch(Started(name, settings, task.dataset, recorder.rundir.path, step))
     saved = saved._replace(state=state) if saved else Saved(state)
     events = fitting.fit(
         program, member, saved.state, train, validation, sums=saved.sums, seconds=saved.seconds
     )
-    with quiet_orbax(), recorder.saving(), closing(events):
+    with quiet_orbax(), recorder.saving():
         for of_all in events:
             event = of_all._replace(state=mesh.on_first(of_all.state))
             recorder.take(event)
@@ -429,6 +445,12 @@ def _train(task: Task, recorder: Recorder, saved: Saved | None, stopping: Stoppi
             if stopping():
                 recorder.save(event)
                 return
+
+
+def same_everywhere(settings: config.Config) -> dict[str, str]:
+    """Return what must be the same in processes that train together: versions, and plugs."""
+    plugs = {f"{plug.kind} {plug.name}": str(plug.sha256) for plug in resumption.plugs_of(settings)}
+    return {**environment.versions(), **plugs}
 
 
 def first_state(

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -28,48 +28,78 @@ SILENCE = 30
 """Seconds after which a process that does not answer is taken to be gone."""
 
 
+THE_END = 0
+"""The number by which the first process ends the others, wherever they wait for one."""
+
+_members: list[int] = []
+"""How many processes train together, within `joined`."""
+
+
+class Ended(Exception):  # noqa: N818  # it is no error
+    """The first process has ended the training."""
+
+
 @contextmanager
 def joined(cluster: Cluster, device: str) -> Iterator[None]:
     """Be one of the processes within this context; the first one ends the others at its end.
+
+    A process that fails leaves at once, so that the others do not wait for it.
 
     Args:
         cluster: where the processes meet.
         device: what each of them has; see `vaectl.base.devices.several`.
 
     Raises:
-        ConfigError: they do not meet, or JAX finds no cluster.
+        ConfigError: they do not meet, or JAX finds no cluster or no such device.
         RunError: one of them has ended.
     """
     with _stdout_for_results():
         _meet(cluster)
         try:
             devices.several(device)
+            _members.append(jax.process_count())
+            _of_first(np.zeros((), np.int32))  # connects them, while all of them are there
             yield
+            _part()
         except jax.errors.JaxRuntimeError as error:
-            atexit.register(_leave)
+            if "RESOURCE_EXHAUSTED" in str(error):
+                _leave_at_exit(ConfigError.exit_code)
+                raise
+            _leave_at_exit(RunError.exit_code)
+            reason = (str(error).splitlines() or [""])[0]
             raise RunError(
-                "one of the processes that train together has ended",
+                f"one of the processes that train together has ended: {reason}",
                 hint="see its messages; vaectl train --resume goes on from the last checkpoint",
             ) from error
-        except BaseException:
-            _part()
+        except BaseException as error:
+            if leads():
+                _part()
+            else:
+                _leave_at_exit(getattr(error, "exit_code", 1))
             raise
-        _part()
+        finally:
+            _members.clear()
 
 
-def _leave() -> None:
+def _leave_at_exit(code: int) -> None:
     """Leave before JAX waits for processes that are gone, and then aborts."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(RunError.exit_code)
+
+    def leave() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+    atexit.register(leave)
 
 
 def _part() -> None:
-    """End the processes that follow, and leave them."""
-    with suppress(jax.errors.JaxRuntimeError):
+    """End the others, if this is the first process, and leave them."""
+    try:
         if leads():
-            tell(None)
+            _of_first(np.asarray(THE_END, np.int32))
         jax.distributed.shutdown()  # type: ignore[no-untyped-call]
+    except jax.errors.JaxRuntimeError:  # all is done, and another one is gone
+        _leave_at_exit(0)
 
 
 def leads() -> bool:
@@ -78,39 +108,41 @@ def leads() -> bool:
 
 
 def is_alone() -> bool:
-    """Tell whether there is one process only."""
-    return int(jax.process_count()) == 1
+    """Tell whether no other process trains with this one."""
+    return _members in ([], [1])
 
 
-def tell(message: dict[str, Any] | None) -> None:
-    """Send a message to the processes that follow; None ends them. Alone, do nothing."""
+def tell(message: dict[str, Any]) -> None:
+    """Send a message to the others; alone, do nothing."""
     if not is_alone():
         content = np.frombuffer(json.dumps(message).encode(), np.uint8)
         agreed(len(content))
         _of_first(content)
 
 
-def told() -> dict[str, Any] | None:
-    """Wait for a message of the process that leads."""
-    content = _of_first(np.zeros(agreed(0), np.uint8))
-    message: dict[str, Any] | None = json.loads(content.tobytes())
+def told() -> dict[str, Any]:
+    """Wait for a message of the first process.
+
+    Raises:
+        Ended: it sends none.
+    """
+    content = _of_first(np.zeros(agreed(THE_END), np.uint8))
+    message: dict[str, Any] = json.loads(content.tobytes())
     return message
 
 
 def agreed(number: int) -> int:
-    """Return the number that the first process has."""
-    return number if is_alone() else int(_of_first(np.asarray(number, np.int32)))
+    """Return the number, not 0, that the first process has.
 
-
-@contextmanager
-def stopping_all() -> Iterator[None]:
-    """Where the first process agrees on a number next, let it agree on 0 if this context fails."""
-    try:
-        yield
-    except GeneratorExit:
-        if leads():
-            agreed(0)
-        raise
+    Raises:
+        Ended: it has ended the training.
+    """
+    if is_alone():
+        return number
+    found = int(_of_first(np.asarray(number, np.int32)))
+    if found == THE_END:
+        raise Ended
+    return found
 
 
 def of_first(tree: Any) -> Any:

@@ -77,4 +77,4 @@ def cluster(text: str) -> Cluster:
 
 
 def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and int(text) < 2**16
+    return text.isascii() and text.isdigit() and len(text) < 6 and int(text) < 2**16

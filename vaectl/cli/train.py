@@ -126,7 +126,7 @@ def train(
             if not processes.leads():
                 from vaectl import joining
 
-                joining.follow(device)
+                joining.take_part(device)
                 return
         sinks = plugs.sinks_of(log)
         options = {

@@ -190,7 +190,8 @@ def to_remove(names: Sequence[str], runs_dir: Path) -> list[Path]:
                 f"{name}: no run in {runs_dir} matches", hint="vaectl runs lists all runs"
             )
         found |= dict.fromkeys(matching)
-    return [path for path in found if path.parent not in found]
+    places = {path.absolute(): path for path in found}
+    return [path for place, path in places.items() if place.parent not in places]
 
 
 def _tops(runs_dir: Path) -> list[str]:

@@ -145,19 +145,22 @@ def settled(settings: Config) -> dict[str, object]:
 def differences(record: Record, versions: dict[str, str], device: dict[str, Any]) -> list[str]:
     """Return a warning for each change since the run last trained that may change the last bits.
 
-    The number of devices is none: the order of sums does not depend on it.
+    The number of devices is none, unless each had one part of a batch: see `base.mesh.summed`.
     """
     last = record.resumed[-1] if record.resumed else record
     before, now = last.versions | last.device, versions | device
     known = before.get("processor")
-    same = {"devices"} | ({"host"} if known and known == now.get("processor") else set())
+    same = {"host"} if known and known == now.get("processor") else set()
+    parts = _recorded(record).get("microbatches", 1)
+    if parts == 1 or parts not in (before.get("devices"), now.get("devices")):
+        same.add("devices")
     return [
         f"{key} was {before.get(key, 'not set')}, is {now.get(key, 'not set')}: "
         "the last bits may differ"
         for key in before | now
         if key not in same
         and before.get(key) != now.get(key)
-        and (key in before or surroundings.is_recorded(key))
+        and (key in before or key == "devices" or surroundings.is_recorded(key))
     ]
 
 

@@ -246,6 +246,8 @@ def prepare(study: Study, device_kind: str, executor: Executor, watch: Watch) ->
             footprint.check_training(each, held_out, device, at_once, on_disk=dataset.on_disk)
             for each in programs
         }
+    if len(chosen) > 1 and (any(streamed) or dataset.on_disk):
+        watch(Note("note: images that are streamed train on one device, one member after another"))
     for note in (*dataset.notes, *notes(study.base)):
         watch(Note(f"note: {note}"))
     return Task(study.base, dataset, chosen, any(streamed), watch)

@@ -7,7 +7,6 @@ batches are brought to the device while it computes the chunk before. Nothing he
 import time
 from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from types import MappingProxyType
 from typing import NamedTuple, final
 
@@ -129,6 +128,7 @@ def fit(
 
     Raises:
         DivergedError: a NaN or an infinity in the bound; names the epoch and the step.
+        Ended: the first of several processes has ended the training.
     """
     compile_ahead(program, member, train, validation)
     state = mesh.beside(state, member.seed)
@@ -137,17 +137,13 @@ def fit(
     steps = program.steps_per_epoch
     limit = steps if stream is None else stream.steps
     done, most = int(state.step), min(FIRST_CHUNK, limit)
-    shared = program.mesh is not None and program.mesh.is_multi_process
-    # who leaves here stops the processes that follow
-    stopping_all = cluster.stopping_all if shared else nullcontext
     for epoch in range(done // steps + 1, program.epochs + 1):
         end = epoch * steps
         while done < end:
             start = time.perf_counter()
             # in equal parts, none longer than the pace so far allows
             stop = done + -(-(end - done) // -(-(end - done) // most))
-            if shared and not (stop := cluster.agreed(stop)):
-                return
+            stop = cluster.agreed(stop)
             if stream is not None:
                 state, of_steps = stream.train(state, done, stop)
             else:
@@ -161,23 +157,21 @@ def fit(
             most = min(max(int((stop - done) * CHUNK_SECONDS / taken), 1), limit)
             done = stop
             if done < end:
-                with stopping_all():
-                    yield Chunk(epoch, done, done - (end - steps), total, seconds, state)
+                yield Chunk(epoch, done, done - (end - steps), total, seconds, state)
         start = time.perf_counter()
         held_out = evaluation.split_means(
             program.estimator, state.params, validation, member.seed, end, float(epoch)
         )
         check_held_out(held_out, program.objective.best, end, epoch)
-        with stopping_all():
-            yield Epoch(
-                epoch=epoch,
-                step=end,
-                train=evaluation.means(total, len(train)),
-                validation=held_out,
-                train_seconds=seconds,
-                validation_seconds=time.perf_counter() - start,
-                state=state,
-            )
+        yield Epoch(
+            epoch=epoch,
+            step=end,
+            train=evaluation.means(total, len(train)),
+            validation=held_out,
+            train_seconds=seconds,
+            validation_seconds=time.perf_counter() - start,
+            state=state,
+        )
         total, seconds = {}, 0.0
 
 

@@ -59,7 +59,9 @@ def check_training(
     if too_much := memory.excess(need, there):
         smaller = _halves(program)
         key = min(smaller, key=lambda key: _at_most(smaller[key], held_out))
-        hint = f"lower {key}" + ", or train in fewer processes" * (processes > 1)
+        hint = f"lower {key}" + ", or train in fewer processes or on fewer devices" * (
+            processes > 1
+        )
         raise ConfigError(f"this run {too_much}", hint=hint)
     return False
 
@@ -186,7 +188,10 @@ def _halves(program: Program) -> dict[str, Program]:
     }
     return found | {
         "model.code_size": replace(program, vae=replace(vae, code_size=_half(vae.code_size))),
-        "batch_size": replace(program, batch_size=_half(program.batch_size)),
+        # half a batch need not have as many parts
+        "batch_size": replace(
+            program, batch_size=_half(program.batch_size), microbatches=1, mesh=None
+        ),
         "objective.samples": replace(program, samples=_half(program.samples)),
         "data.train_size": replace(program, images=_half(program.images)),
     }
