@@ -165,7 +165,7 @@ def responses(
 ) -> Figure:
     """Plot the score of each trial by each key, and means, or medians of parts of a drawn range.
 
-    Crosses on the axis mark trials that diverged.
+    Crosses on the axis mark trials that diverged, triangles those of lower scores than it shows.
 
     Args:
         columns: each point's value of each key, or of keys that go together.
@@ -176,11 +176,20 @@ def responses(
         facts: what the numbers mean, below the heading.
         style: the look.
     """
+    finite = scores[np.isfinite(scores)]
+    low = _floor(finite) if finite.size else 0.0
+    marks = {"x": np.isneginf(scores.ravel()), "v": np.isfinite(scores.ravel())}
+    marks["v"] &= scores.ravel() < low
+    meanings = {"x": "crosses: diverged", "v": "triangles: lower scores"}
+    said = [facts, *(meanings[mark] for mark, those in marks.items() if those.any())]
     with mpl.rc_context(style.settings()):
         figure, all_axes, beside = panels(
-            style, title, [0.6] * len(columns), facts=facts, width=175.0
+            style,
+            title,
+            [0.6] * len(columns),
+            facts="; ".join(filter(None, said)),
+            width=175.0,
         )
-        finite = scores[np.isfinite(scores)]
         size = 0.35 * style.theme.font * min(1.0, math.sqrt(200 / max(scores.size, 1)))
         for axes, (key, values) in zip(all_axes, columns.items(), strict=True):
             scale = Scale.of(values)
@@ -198,25 +207,25 @@ def responses(
                 alpha=0.45,
                 rasterized=y.size > _MOST_DOTS,
             )
-            lost = np.isneginf(y)
-            (cross,) = axes.plot(
-                x[lost],
-                np.zeros(int(lost.sum())),
-                color=style.colour(2),
-                ls="",
-                marker="x",
-                ms=0.5 * style.theme.font,
-                transform=axes.get_xaxis_transform(),
-                clip_on=False,
-            )
-            cross.set_in_layout(False)
+            for marker, those in marks.items():
+                (edge,) = axes.plot(
+                    x[those],
+                    np.zeros(int(those.sum())),
+                    color=style.colour(2),
+                    ls="",
+                    marker=marker,
+                    ms=0.5 * style.theme.font,
+                    transform=axes.get_xaxis_transform(),
+                    clip_on=False,
+                )
+                edge.set_in_layout(False)
             line = (_medians if key in drawn and not scale.names else _means)(x[alive], y[alive])
             bars: dict[str, Any] = (
                 {"ls": "", "marker": "_", "ms": 2.5 * style.theme.font} if scale.names else {}
             )
             axes.plot(*line, color=style.theme.accent, **bars)
             if finite.size:
-                low, top = _floor(finite), float(finite.max())
+                top = float(finite.max())
                 axes.set_ylim(low - 0.05 * (top - low) - 1e-3, top + 0.05 * (top - low) + 1e-3)
             scale.dress(axes)
             axes.set_xlabel(key)
