@@ -72,7 +72,7 @@ def complete(known: dict[str, object], runs: Path, monkeypatch: pytest.MonkeyPat
         ]),
         ("vaectl train --set data.source=tfds:m", ["data.source=tfds:mnist"]),
         ("vaectl sweep --vary optimizer.name=ada", [
-            "optimizer.name=adagrad", "optimizer.name=adam", "optimizer.name=adamw",
+            *(f"optimizer.name={name}" for name in ADA),
         ]),
         ("vaectl compare-optimizers --set model.co", ["model.code_size=", "model.code_size=20",
             "model.conv.channels=", "model.conv.kernel_size=", "model.conv.hidden_size="]),

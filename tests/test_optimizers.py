@@ -335,6 +335,49 @@ def _muon_by_hand(s: Any, gradients: Arrays, thetas: Arrays) -> Iterator[np.ndar
         yield 0.2 * np.sqrt(max(x.shape)) * x
 
 
+def _soap_by_hand(s: Any, gradients: Arrays, thetas: Arrays) -> Iterator[np.ndarray]:
+    if gradients[0].ndim != 2:
+        yield from _plain_adam(s, gradients, thetas)
+        return
+    m = v = np.zeros_like(gradients[0])
+    sides = [np.zeros((length, length)) for length in m.shape]
+    turns = [np.eye(length) for length in m.shape]
+    for t, g in enumerate(gradients):
+        direction = m
+        if t:
+            p, q = turns
+            m, v = s.b1 * m + (1 - s.b1) * g, s.b2 * v + (1 - s.b2) * (p.T @ g @ q) ** 2
+            turned = p.T @ _corrected(m, s.b1, t) @ q
+            direction = p @ (turned / (np.sqrt(_corrected(v, s.b2, t)) + s.eps)) @ q.T
+        yield direction
+        for axis, square in enumerate((g @ g.T, g.T @ g)):
+            sides[axis] = s.b2 * sides[axis] + (1 - s.b2) * square
+            if len(square) <= s.max_side and t % s.every == 0:
+                one = np.linalg.qr(sides[axis] @ turns[axis])[0]
+                turns[axis] = one if t else np.linalg.eigh(sides[axis])[1]
+
+
+def _shampoo_by_hand(s: Any, gradients: Arrays, _: Arrays) -> Iterator[np.ndarray]:
+    direction = np.zeros_like(gradients[0])
+    if direction.ndim != 2:
+        for t, g in enumerate(gradients, 1):
+            scale = np.sqrt(s.eps + sum(g**2 for g in gradients[:t]))
+            direction = s.momentum * direction + g / scale
+            yield direction
+        return
+    sides = [s.eps * np.eye(length) for length in direction.shape]
+    roots = [np.eye(length) for length in direction.shape]
+    for t, g in enumerate(gradients):
+        for axis, square in enumerate((g @ g.T, g.T @ g)):
+            long = len(square) > s.max_side
+            sides[axis] = sides[axis] + (np.diag(np.diag(square)) if long else square)
+            if t < s.every or t % s.every == 0 or long:
+                values, vectors = np.linalg.eigh(sides[axis])
+                roots[axis] = vectors @ np.diag(values**-0.25) @ vectors.T
+        direction = s.momentum * direction + roots[0] @ g @ roots[1]
+        yield direction
+
+
 Rule = Callable[[Any, Arrays, Arrays], Iterator[np.ndarray]]
 """From settings, and gradients and parameters of all steps, to directions."""
 ADAM = {"b1": 0.8, "b2": 0.95, "eps": 0.1}
@@ -380,6 +423,10 @@ RULES: list[tuple[str, dict[str, object], Rule]] = [
     ),
     ("sgd", {"momentum": 0.7}, _sgd_by_hand),
     ("sgd", {"momentum": 0.7, "nesterov": True}, _sgd_by_hand),
+    ("shampoo", {"momentum": 0.7, "eps": 0.1, "every": 2}, _shampoo_by_hand),
+    ("shampoo", {"eps": 0.1, "every": 4, "max_side": 3}, _shampoo_by_hand),
+    ("soap", {**ADAM, "every": 2}, _soap_by_hand),
+    ("soap", {**ADAM, "every": 1, "max_side": 3}, _soap_by_hand),
 ]
 OF_ALL_PARAMETERS: tuple[Rule, ...] = (_dog_by_hand, _prodigy_by_hand)
 """Rules whose scale is of all parameters together, not of each array."""
@@ -398,7 +445,7 @@ def test_a_rule_with_all_its_settings_matches_numpy_step_by_step(
     update = jax.jit(transform.update)
     state = transform.init(params)
     gradients, thetas, found = [], [], []
-    for _ in range(6):  # towards the origin, with noise
+    for _ in range(8):  # towards the origin, with noise
         gradient = jax.tree.map(lambda p, noise: p + noise, params, _params(rng))
         direction, state = update(gradient, state, params)
         gradients.append(gradient)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Adafactor(Optimizer, name="adafactor"):
-    """The gradient divided by the root of its mean square, of which a matrix keeps rows and columns.
+    """The gradient over the root of its mean square; a matrix keeps means of rows and columns.
 
         b = 1 - t^-decay_exponent;  r <- b r + (1 - b) mean of g^2 over columns;  c likewise
         u = g / sqrt(r c / mean(r));  direction = u max(1e-3, rms(theta)) / max(1, rms(u) / clip)

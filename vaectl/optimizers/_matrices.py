@@ -1,0 +1,68 @@
+"""One rule for matrices, another for all other parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    import optax
+    from jaxtyping import Array, Float, Int
+
+State = TypeVar("State")
+
+
+class Matrices(NamedTuple):
+    """The number of steps, and a state for each matrix."""
+
+    count: Int[Array, ""]
+    each: Any
+
+
+def for_matrices(
+    start: Callable[[Float[Array, "rows columns"]], State],
+    step: Callable[
+        [Float[Array, "rows columns"], State, Int[Array, ""]],
+        tuple[Float[Array, "rows columns"], State],
+    ],
+    others: optax.GradientTransformation,
+) -> optax.GradientTransformation:
+    """Return a transform of matrices one by one, and of all other parameters by another transform.
+
+    An array of more than two axes is a matrix too: the last axis stays, the others are joined. So
+    the kernel of a convolution has a row for each input of an output.
+
+    Args:
+        start: returns a matrix's state.
+        step: returns a direction and the next state, of a gradient, the state, and the number of
+            steps before it.
+        others: the transform of parameters of fewer than two axes.
+    """
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    def matrix(leaf: Array) -> Array:
+        return leaf.reshape(-1, leaf.shape[-1])
+
+    def init(params: optax.Params) -> Matrices:
+        each = jax.tree.map(lambda leaf: start(matrix(leaf)), params)
+        return Matrices(jnp.zeros((), jnp.int32), each)
+
+    def update(
+        updates: optax.Updates, state: Matrices, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, Matrices]:
+        del params
+        leaves, tree = jax.tree.flatten(updates)
+        done = [
+            step(matrix(leaf), of_leaf, state.count)
+            for leaf, of_leaf in zip(leaves, tree.flatten_up_to(state.each), strict=True)
+        ]
+        shaped = [way.reshape(leaf.shape) for leaf, (way, _) in zip(leaves, done, strict=True)]
+        each = tree.unflatten([of_leaf for _, of_leaf in done])
+        return tree.unflatten(shaped), Matrices(state.count + 1, each)
+
+    return optax.partition(
+        {"matrix": optax.GradientTransformation(init, update), "other": others},
+        lambda params: jax.tree.map(lambda leaf: "matrix" if leaf.ndim > 1 else "other", params),
+    )
