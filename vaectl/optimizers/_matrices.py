@@ -15,7 +15,7 @@ State = TypeVar("State")
 class Matrices(NamedTuple):
     """The number of steps, and a state for each matrix."""
 
-    count: Int[Array, ""]
+    steps: Int[Array, ""]
     each: Any
 
 
@@ -53,14 +53,12 @@ def for_matrices(
         updates: optax.Updates, state: Matrices, params: optax.Params | None = None
     ) -> tuple[optax.Updates, Matrices]:
         del params
-        leaves, tree = jax.tree.flatten(updates)
-        done = [
-            step(matrix(leaf), of_leaf, state.count)
-            for leaf, of_leaf in zip(leaves, tree.flatten_up_to(state.each), strict=True)
-        ]
-        shaped = [way.reshape(leaf.shape) for leaf, (way, _) in zip(leaves, done, strict=True)]
-        each = tree.unflatten([of_leaf for _, of_leaf in done])
-        return tree.unflatten(shaped), Matrices(state.count + 1, each)
+        done = jax.tree.map(
+            lambda leaf, of_leaf: step(matrix(leaf), of_leaf, state.steps), updates, state.each
+        )
+        directions = jax.tree.map(lambda leaf, pair: pair[0].reshape(leaf.shape), updates, done)
+        each = jax.tree.map(lambda _, pair: pair[1], updates, done)
+        return directions, Matrices(state.steps + 1, each)
 
     return optax.partition(
         {"matrix": optax.GradientTransformation(init, update), "other": others},

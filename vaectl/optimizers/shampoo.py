@@ -72,14 +72,15 @@ class Shampoo(Optimizer, name="shampoo"):
         factor = side.factor + (jnp.sum(g**2, axis=1) if long else g @ g.T)
 
         def root() -> Array:
-            if long:
-                return factor**-0.25
             values, vectors = jnp.linalg.eigh(factor)
-            scale: Array = jnp.maximum(values, self.eps) ** -0.25  # none is less, but for rounding
-            return (vectors * scale) @ vectors.T
+            scale = jnp.maximum(values, self.eps) ** -0.25  # none is less, but for rounding
+            found: Array = (vectors * scale) @ vectors.T
+            return found
 
+        if long:
+            return Side(factor, factor**-0.25)
         due = (t < self.every) | (t % self.every == 0)
-        return Side(factor, root() if long else jax.lax.cond(due, root, lambda: side.root))
+        return Side(factor, jax.lax.cond(due, root, lambda: side.root))
 
 
 class Side(NamedTuple):
