@@ -27,7 +27,7 @@ class Shampoo(Optimizer, name="shampoo"):
     Gupta, Koren & Singer 2018, algorithm 1; a long side has the diagonal of its matrix.
     """
 
-    learning_rate: Positive = 1e-2
+    learning_rate: Positive = 3e-2
     momentum: Decay = 0.9
     """Decay of the momentum of the direction."""
     eps: Positive = 1e-4

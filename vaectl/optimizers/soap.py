@@ -22,8 +22,9 @@ class SOAP(Optimizer, name="soap"):
 
     P and Q are the eigenvectors of L and R. Every `every` steps one step of a power iteration
     renews them: P <- QR(L P). Step 0 sets the first ones, and no matrix moves. Entries of the
-    direction are as large as Adam's, but in the eigenbasis: where few directions carry the gradient,
-    it needs a larger rate. The default is for images; the paper's, for language models, is 3e-3.
+    direction are as large as Adam's, but in the eigenbasis; where few directions carry the
+    gradient, it needs a larger learning rate. The default was tried on images of digits; the
+    paper's, for language models, is 3e-3.
 
     Vyas et al. 2024, algorithms 3 and 4; the first step is that of the authors' code.
     """
