@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     import optax
-    from jaxtyping import Array, Float, Int
+    from jaxtyping import Array, Bool, Float, Int
 
 State = TypeVar("State")
 
@@ -64,3 +64,24 @@ def for_matrices(
         {"matrix": optax.GradientTransformation(init, update), "other": others},
         lambda params: jax.tree.map(lambda leaf: "matrix" if leaf.ndim > 1 else "other", params),
     )
+
+
+def when(due: Bool[Array, ""], compute: Callable[[], Array], kept: Array) -> Array:
+    """Return what `compute` returns if it is due, else `kept`, without computing it.
+
+    Under `vmap` a `lax.cond` with a condition for each member computes both branches always. This
+    one computes if any member is due, and members step together.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    @jax.custom_batching.custom_vmap
+    def of_any(due: Bool[Array, ""]) -> Bool[Array, ""]:
+        return due
+
+    @of_any.def_vmap
+    def _(_size: int, _batched: list[bool], due: Bool[Array, " members"]) -> tuple[Array, bool]:
+        return jnp.any(due), False
+
+    found: Array = jax.lax.cond(of_any(due), lambda: jnp.where(due, compute(), kept), lambda: kept)
+    return found

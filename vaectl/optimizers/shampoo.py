@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from vaectl.base.section import Count, Decay, Positive
-from vaectl.optimizers._matrices import for_matrices
+from vaectl.optimizers._matrices import for_matrices, when
 from vaectl.optimizers.base import Optimizer
 
 if TYPE_CHECKING:
@@ -65,7 +65,6 @@ class Shampoo(Optimizer, name="shampoo"):
 
     def _renew(self, side: Side, g: Array, t: Int[Array, ""]) -> Side:
         """Add the squares of the rows of a gradient; renew the root if it is time."""
-        import jax
         import jax.numpy as jnp
 
         long = side.factor.ndim == 1
@@ -80,7 +79,7 @@ class Shampoo(Optimizer, name="shampoo"):
         if long:
             return Side(factor, factor**-0.25)
         due = (t < self.every) | (t % self.every == 0)
-        return Side(factor, jax.lax.cond(due, root, lambda: side.root))
+        return Side(factor, when(due, root, side.root))
 
 
 class Side(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from vaectl.base.section import Count, Decay, NonNegative, Positive
-from vaectl.optimizers._matrices import for_matrices
+from vaectl.optimizers._matrices import for_matrices, when
 from vaectl.optimizers.base import Optimizer
 
 if TYPE_CHECKING:
@@ -76,21 +76,13 @@ class SOAP(Optimizer, name="soap"):
         return direction, state
 
     def _renew(self, side: Side | None, square: Array, t: Int[Array, ""]) -> Side | None:
-        import jax
         import jax.numpy as jnp
 
         if side is None:
             return None
         factor = self.b2 * side.factor + (1 - self.b2) * square
-        which = jnp.where(t % self.every, 0, jnp.where(t, 1, 2))
-        basis = jax.lax.switch(
-            which,
-            [
-                lambda: side.basis,
-                lambda: jnp.linalg.qr(factor @ side.basis)[0],
-                lambda: jnp.linalg.eigh(factor)[1],
-            ],
-        )
+        basis = when(t % self.every == 0, lambda: jnp.linalg.qr(factor @ side.basis)[0], side.basis)
+        basis = when(t == 0, lambda: jnp.linalg.eigh(factor)[1], basis)
         return Side(factor, basis)
 
     def _fits(self, length: int) -> bool:
