@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from vaectl import config
+from vaectl.optimizers._matrices import when
 from vaectl.optimizers._schedule import Schedule
 from vaectl.optimizers._shared import OptimizerChoice
 from vaectl.optimizers.adam import scale_by_uncorrected_adam
@@ -461,6 +462,67 @@ def test_a_rule_with_all_its_settings_matches_numpy_step_by_step(
     for leaf, of_leaf, at in zip(ours, *given, strict=True):
         for step, expected in zip(leaf, rule(settings.chosen, [*of_leaf], [*at]), strict=True):
             np.testing.assert_allclose(step, expected, rtol=2e-4, atol=1e-6)
+
+
+def test_adamw_is_adam_and_its_decay(rng: np.random.Generator) -> None:
+    """By its own `decay`, as `adam` with `weight_decay`; its moments and `eps` are its own too."""
+    own = {"b1": 0.8, "b2": 0.95, "eps": 0.1}
+    params, gradients = _params(rng), [_params(rng) for _ in range(6)]
+    adamw, adam = (
+        _run(settings, params, lambda _, t: gradients[t], 6, 0.1)
+        for settings in (
+            _settings("adamw", adamw={**own, "decay": 0.3}),
+            _settings("adam", adam=own, weight_decay=0.3),
+        )
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), adamw, adam)
+    without = _run(_settings("adam", adam=own), params, lambda _, t: gradients[t], 6, 0.1)
+    assert abs(without["layer"]["kernel"] - adam["layer"]["kernel"]).max() > 0.01
+
+
+@pytest.mark.parametrize("due", [[False, False], [True, True]])
+def test_members_compute_what_is_due_and_nothing_else(due: list[bool]) -> None:
+    """As `lax.cond` does for one; for several it would compute both branches."""
+    computed = []
+
+    def one(due: jax.Array, kept: jax.Array) -> jax.Array:
+        def compute() -> jax.Array:
+            jax.debug.callback(lambda: computed.append(1))
+            return kept + 1
+
+        return when(due, compute, kept)
+
+    kept = jnp.arange(2.0)
+    found = jax.jit(jax.vmap(one))(jnp.array(due), kept)
+    jax.effects_barrier()  # type: ignore[no-untyped-call]
+    np.testing.assert_array_equal(found, kept + np.array(due))
+    assert bool(computed) == any(due)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_members_step_together_as_alone(name: str, rng: np.random.Generator) -> None:
+    transform = _settings(name).direction()
+    members = [_params(rng) for _ in range(2)]
+    states = [transform.init(params) for params in members]
+
+    def run(params: Tree, state: Any, rate: jax.Array) -> Tree:
+        def body(t: int, carry: tuple[Tree, Any]) -> tuple[Tree, Any]:
+            params, state = carry
+            gradient = jax.tree.map(lambda p: p + jnp.sin(t + p), params)
+            direction, state = transform.update(gradient, state, params)
+            return jax.tree.map(lambda p, d: p - rate * d, params, direction), state
+
+        end: Tree = jax.lax.fori_loop(0, 25, body, (params, state))[0]
+        return end
+
+    rates = jnp.array([1e-3, 2e-3])
+    stacked = [jax.tree.map(lambda *leaves: jnp.stack(leaves), *each) for each in (members, states)]
+    together = jax.jit(jax.vmap(run))(*stacked, rates)
+    alone = [jax.jit(run)(*each) for each in zip(members, states, rates, strict=True)]
+    expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *alone)
+    close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(close, together, expected)
 
 
 @pytest.mark.parametrize("steps", [1, 10])
