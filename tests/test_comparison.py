@@ -28,6 +28,7 @@ from vaectl.comparison.summary import cells, summarize
 from vaectl.config import reading
 from vaectl.config.schema import Checkpoint
 from vaectl.evaluation import assess as assessment
+from vaectl.optimizers.base import Optimizer
 from vaectl.runs import find as runs
 from vaectl.runs import trained
 from vaectl.runs.checkpoints import Checkpoints
@@ -125,7 +126,7 @@ def test_all_problems_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
     assert _problems(text, tmp_path) == [
         "line 1: base.epochs: should be at least 1, not 0",
         "line 2: seeds: should be a number from 1 to 200, or a list of different seeds, not 0",
-        "line 3: optimizers.0: should be one of adagrad, adam, adamw, lion, muon, rmsprop, sgd, "
+        f"line 3: optimizers.0: should be one of {', '.join(Optimizer.known)}, "
         "not 'adm'; did you mean adam?",
         "line 3: unknown key optimizers.1.momentun; did you mean momentum?",
         "line 3: optimizers.2.learning_rate: should be a finite number, not .nan",

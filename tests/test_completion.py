@@ -14,9 +14,11 @@ from unittest.mock import Mock
 import pytest
 
 from vaectl.completion import candidates, words
+from vaectl.optimizers.base import Optimizer
 
 Complete = Callable[[str], list[str]]
 ROOT = Path(__file__).parent.parent
+ADA = sorted(name for name in Optimizer.known if name.startswith("ada"))
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,7 @@ def complete(known: dict[str, object], runs: Path, monkeypatch: pytest.MonkeyPat
         ("vaectl config s", ["show", "schema"]),
         ("vaectl config v", ["validate"]),
         ("vaectl train --opti", ["--optimizer"]),
-        ("vaectl train --optimizer ada", ["adagrad", "adam", "adamw"]),
+        ("vaectl train --optimizer ada", ADA),
         ("vaectl train --optimizer=adag", ["--optimizer=adagrad"]),
         ("vaectl train --model ", ["conv", "mlp"]),
         ("vaectl train --objective i", ["iwae"]),
@@ -60,7 +62,7 @@ def complete(known: dict[str, object], runs: Path, monkeypatch: pytest.MonkeyPat
             "likelihood.name=gaussian",
         ]),
         ("vaectl train --set optimizer.name=ada", [
-            *(f"optimizer.name={name}" for name in ("adagrad", "adam", "adamw")),
+            *(f"optimizer.name={name}" for name in ADA),
         ]),
         ("vaectl train --set optimizer.adam.nest", [
             *(f"optimizer.adam.nesterov={value}" for value in ("", "true", "false")),
@@ -70,7 +72,7 @@ def complete(known: dict[str, object], runs: Path, monkeypatch: pytest.MonkeyPat
         ]),
         ("vaectl train --set data.source=tfds:m", ["data.source=tfds:mnist"]),
         ("vaectl sweep --vary optimizer.name=ada", [
-            "optimizer.name=adagrad", "optimizer.name=adam", "optimizer.name=adamw",
+            *(f"optimizer.name={name}" for name in ADA),
         ]),
         ("vaectl compare-optimizers --set model.co", ["model.code_size=", "model.code_size=20",
             "model.conv.channels=", "model.conv.kernel_size=", "model.conv.hidden_size="]),
@@ -187,7 +189,7 @@ def test_nothing_heavy_is_loaded_for_an_answer(known: dict[str, object], tmp_pat
 
 LINES = [
     ("vaectl sample z", ["z2", "z5"]),
-    ("vaectl train --set optimizer.name=ada", ["adagrad", "adam", "adamw"]),
+    ("vaectl train --set optimizer.name=ada", ADA),
     ("vaectl train --set data.source=tfds:mn", ["mnist"]),
     ("vaectl train --set optimizer.name=", ["adagrad", "adam"]),
     ("vaectl sample z2 --checkpoint ", ["3", "best"]),

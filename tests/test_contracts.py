@@ -55,14 +55,8 @@ from vaectl.objectives.base import Objective
 from vaectl.objectives.beta import Beta
 from vaectl.objectives.elbo import ELBO
 from vaectl.objectives.iwae import IWAE
-from vaectl.optimizers.adagrad import AdaGrad
-from vaectl.optimizers.adam import Adam
-from vaectl.optimizers.adamw import AdamW
+from vaectl.optimizers._shared import OptimizerChoice
 from vaectl.optimizers.base import Optimizer
-from vaectl.optimizers.lion import Lion
-from vaectl.optimizers.muon import Muon
-from vaectl.optimizers.rmsprop import RMSProp
-from vaectl.optimizers.sgd import SGD
 from vaectl.runs.metrics import Row
 from vaectl.sinks.base import Pictures, Results, Sink, Training
 from vaectl.sinks.film import Film
@@ -89,15 +83,6 @@ MODELS: list[Model] = [
     MLP(hidden_size=6),
     MLP(hidden_size=6, hidden_layers=3, activation="relu", weight_init="lecun_uniform"),
     Conv(channels=3, kernel_size=4),
-]
-OPTIMIZERS: list[Optimizer] = [
-    Adam(),
-    AdamW(),
-    RMSProp(),
-    AdaGrad(),
-    SGD(),
-    Lion(),
-    Muon(),
 ]
 EXPORTS: list[Export] = [
     Card(),
@@ -199,7 +184,6 @@ SOURCES: dict[type[Source], Callable[[Path], str]] = {
         (Likelihood, LIKELIHOODS),
         (Objective, OBJECTIVES),
         (Model, MODELS),
-        (Optimizer, OPTIMIZERS),
         (Export, EXPORTS),
         (Sink, [*SINKS]),
         (Source, [source() for source in SOURCES]),
@@ -562,7 +546,8 @@ def _train_resume_and_look(vaectl: Vaectl, options: list[str]) -> None:
     assert_equal_runs(Path("runs/whole"), Path("runs/cut"))
 
 
-PLUGS: list[Any] = [*LIKELIHOODS, *OBJECTIVES[1:], *MODELS[1:], *OPTIMIZERS[1:]]
+OPTIMIZERS = [plug() for plug in Optimizer.known.values() if plug.name != OptimizerChoice.default]
+PLUGS: list[Any] = [*LIKELIHOODS, *OBJECTIVES[1:], *MODELS[1:], *OPTIMIZERS]
 
 
 @pytest.mark.full  # the suite does so with RGB images, and with the plug of the examples

@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from vaectl import config
+from vaectl.optimizers._matrices import when
 from vaectl.optimizers._schedule import Schedule
 from vaectl.optimizers._shared import OptimizerChoice
 from vaectl.optimizers.adam import scale_by_uncorrected_adam
@@ -49,9 +50,10 @@ def _run(
     rate: float,
 ) -> Tree:
     transform = settings.direction()
+    update = jax.jit(transform.update)
     state = transform.init(params)
     for t in range(steps):
-        direction, state = transform.update(gradient(params, t), state, params)
+        direction, state = update(gradient(params, t), state, params)
         params = jax.tree.map(lambda p, d: p - rate * d, params, direction)
     return params
 
@@ -73,9 +75,8 @@ class TestContract:
 
     def test_descends(self, name: str, protocol: dict[str, object]) -> None:
         start = {"layer": {"kernel": jnp.full((3,), 2.0), "bias": jnp.full((2,), -1.5)}}
-        end = _run(
-            _settings(name, **{**protocol, "weight_decay": 0.0}), start, lambda p, _: p, 50, 0.01
-        )
+        settings = _settings(name, **{**protocol, "weight_decay": 0.0})
+        end = _run(settings, start, lambda p, _: p, 50, settings.chosen.learning_rate)
         assert optax.tree.norm(end) < optax.tree.norm(start)
 
     def test_keeps_types_and_structure(
@@ -83,11 +84,10 @@ class TestContract:
     ) -> None:
         params = _params(rng)
         transform = _settings(name, **protocol).direction()
-        before = transform.init(params)
-        direction, after = transform.update(params, before, params)
-        signature = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), params)
-        assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), direction) == signature
-        jax.tree.map(lambda a, b: np.testing.assert_equal(a.dtype, b.dtype), before, after)
+        before = jax.eval_shape(transform.init, params)
+        direction, after = jax.eval_shape(transform.update, params, before, params)
+        assert direction == jax.eval_shape(lambda: params)
+        assert after == before
 
     def test_compiles_once(
         self, name: str, protocol: dict[str, object], rng: np.random.Generator
@@ -180,7 +180,9 @@ def _corrected(moment: np.ndarray, decay: float, t: int) -> np.ndarray:
     return np.asarray(moment / (1 - decay**t))
 
 
-def _adam_by_hand(s: Any, gradients: Arrays, *, correct: bool = True) -> Iterator[np.ndarray]:
+def _adam_by_hand(
+    s: Any, gradients: Arrays, _: Arrays, *, correct: bool = True
+) -> Iterator[np.ndarray]:
     m = v = np.zeros_like(gradients[0])
     for t, g in enumerate(gradients, 1):
         m, v = s.b1 * m + (1 - s.b1) * g, s.b2 * v + (1 - s.b2) * g**2
@@ -195,7 +197,37 @@ def _adam_by_hand(s: Any, gradients: Arrays, *, correct: bool = True) -> Iterato
         yield first / (np.sqrt(second + s.eps_root) + s.eps)
 
 
-def _rmsprop_by_hand(s: Any, gradients: Arrays) -> Iterator[np.ndarray]:
+def _plain_adam(
+    s: Any, gradients: Arrays, thetas: Arrays, *, nesterov: bool = False
+) -> Iterator[np.ndarray]:
+    """As `_adam_by_hand` with the settings of another optimizer."""
+    settings = types.SimpleNamespace(b1=s.b1, b2=s.b2, eps=s.eps, eps_root=0.0, nesterov=nesterov)
+    return _adam_by_hand(settings, gradients, thetas)
+
+
+def _adamw_by_hand(
+    s: Any, gradients: Arrays, thetas: Arrays, *, nesterov: bool = False
+) -> Iterator[np.ndarray]:
+    directions = _plain_adam(s, gradients, thetas, nesterov=nesterov)
+    for direction, theta in zip(directions, thetas, strict=True):
+        yield direction + s.decay * theta
+
+
+def _lamb_by_hand(s: Any, gradients: Arrays, thetas: Arrays) -> Iterator[np.ndarray]:
+    for r, theta in zip(_adamw_by_hand(s, gradients, thetas), thetas, strict=True):
+        size = np.linalg.norm(theta)
+        yield r * size / np.linalg.norm(r) if size else r
+
+
+def _adabelief_by_hand(s: Any, gradients: Arrays, _: Arrays) -> Iterator[np.ndarray]:
+    m = spread = np.zeros_like(gradients[0])
+    for t, g in enumerate(gradients, 1):
+        m = s.b1 * m + (1 - s.b1) * g
+        spread = s.b2 * spread + (1 - s.b2) * (g - m) ** 2 + s.eps_root
+        yield _corrected(m, s.b1, t) / (np.sqrt(_corrected(spread, s.b2, t)) + s.eps)
+
+
+def _rmsprop_by_hand(s: Any, gradients: Arrays, _: Arrays) -> Iterator[np.ndarray]:
     m = trace = np.zeros_like(gradients[0])
     v = np.full_like(m, s.initial_scale)
     for t, g in enumerate(gradients, 1):
@@ -209,30 +241,88 @@ def _rmsprop_by_hand(s: Any, gradients: Arrays) -> Iterator[np.ndarray]:
         yield scaled + s.momentum * trace if s.nesterov else trace
 
 
-def _adagrad_by_hand(s: Any, gradients: Arrays) -> Iterator[np.ndarray]:
+def _adagrad_by_hand(s: Any, gradients: Arrays, _: Arrays) -> Iterator[np.ndarray]:
     for seen in range(1, len(gradients) + 1):
         total = s.initial_accumulator + sum(g**2 for g in gradients[:seen])
         yield gradients[seen - 1] / np.sqrt(total + s.eps)
 
 
-def _sgd_by_hand(s: Any, gradients: Arrays) -> Iterator[np.ndarray]:
+def _adafactor_by_hand(s: Any, gradients: Arrays, thetas: Arrays) -> Iterator[np.ndarray]:
+    factored = gradients[0].ndim == 2 and min(gradients[0].shape) >= s.factor_from
+    rows = columns = v = np.zeros(())
+    for t, (g, theta) in enumerate(zip(gradients, thetas, strict=True), 1):
+        b, square = 1 - t**-s.decay_exponent, g**2 + s.eps
+        if factored:
+            rows = b * rows + (1 - b) * square.sum(1)
+            columns = b * columns + (1 - b) * square.sum(0)
+            v = np.outer(rows, columns) / rows.sum()
+        else:
+            v = b * v + (1 - b) * square
+        u = g / np.sqrt(v)
+        u = u / max(1, np.sqrt((u**2).mean()) / s.clip)
+        yield u * max(1e-3, np.sqrt((theta**2).mean())) if s.relative else u
+
+
+def _adopt_by_hand(s: Any, gradients: Arrays, _: Arrays) -> Iterator[np.ndarray]:
+    m, v = np.zeros_like(gradients[0]), gradients[0] ** 2
+    yield m
+    for t, g in enumerate(gradients[1:], 1):
+        scaled = g / np.maximum(np.sqrt(v), s.eps)
+        m = s.b1 * m + (1 - s.b1) * (np.clip(scaled, -(t**0.25), t**0.25) if s.clip else scaled)
+        yield m
+        v = s.b2 * v + (1 - s.b2) * g**2
+
+
+def _ademamix_by_hand(s: Any, gradients: Arrays, _: Arrays) -> Iterator[np.ndarray]:
+    m = slow = v = np.zeros_like(gradients[0])
+    for t, g in enumerate(gradients, 1):
+        part, b3 = 1.0, s.b3
+        if t < s.warmup_steps:
+            part = t / s.warmup_steps
+            fast, late = np.log(s.b1), np.log(s.b3)
+            b3 = np.exp(fast * late / ((1 - part) * late + part * fast))
+        m, v = s.b1 * m + (1 - s.b1) * g, s.b2 * v + (1 - s.b2) * g**2
+        slow = b3 * slow + (1 - b3) * g
+        divisor = np.sqrt(_corrected(v, s.b2, t)) + s.eps
+        yield (_corrected(m, s.b1, t) + part * s.alpha * slow) / divisor
+
+
+def _prodigy_by_hand(s: Any, gradients: Arrays, thetas: Arrays) -> Iterator[np.ndarray]:
+    m = v = total = np.zeros_like(gradients[0])
+    came, d, b3 = 0.0, s.initial, np.sqrt(s.b2)
+    for t, (g, theta) in enumerate(zip(gradients, thetas, strict=True), 1):
+        m, v = s.b1 * m + (1 - s.b1) * d * g, s.b2 * v + (1 - s.b2) * d**2 * g**2
+        rate = np.sqrt(1 - s.b2**t) / (1 - s.b1**t)
+        came = b3 * came + (1 - b3) * rate * d**2 * (g @ (thetas[0] - theta))
+        total = b3 * total + (1 - b3) * rate * d**2 * g
+        before, d = d, max(d, s.growth * came / np.abs(total).sum())
+        yield rate * before * (m / (np.sqrt(v) + d * s.eps) + s.decay * theta)
+
+
+def _dog_by_hand(s: Any, gradients: Arrays, thetas: Arrays) -> Iterator[np.ndarray]:
+    far, total = s.initial * (1 + np.linalg.norm(thetas[0])), s.eps
+    for g, theta in zip(gradients, thetas, strict=True):
+        far, total = max(far, np.linalg.norm(theta - thetas[0])), total + g @ g
+        yield far / np.sqrt(total) * g
+
+
+def _sgd_by_hand(s: Any, gradients: Arrays, _: Arrays) -> Iterator[np.ndarray]:
     m = np.zeros_like(gradients[0])
     for g in gradients:
         m = g + s.momentum * m
         yield g + s.momentum * m if s.nesterov else m
 
 
-def _lion_by_hand(s: Any, gradients: Arrays) -> Iterator[np.ndarray]:
+def _lion_by_hand(s: Any, gradients: Arrays, _: Arrays) -> Iterator[np.ndarray]:
     m = np.zeros_like(gradients[0])
     for g in gradients:
         yield np.sign(s.b1 * m + (1 - s.b1) * g)
         m = s.b2 * m + (1 - s.b2) * g
 
 
-def _muon_by_hand(s: Any, gradients: Arrays) -> Iterator[np.ndarray]:
+def _muon_by_hand(s: Any, gradients: Arrays, thetas: Arrays) -> Iterator[np.ndarray]:
     if gradients[0].ndim != 2:
-        adam = types.SimpleNamespace(**dict(s), eps_root=0.0, nesterov=True)
-        yield from _adam_by_hand(adam, gradients)
+        yield from _plain_adam(s, gradients, thetas, nesterov=True)
         return
     m = np.zeros_like(gradients[0])
     for t, g in enumerate(gradients, 1):
@@ -246,13 +336,62 @@ def _muon_by_hand(s: Any, gradients: Arrays) -> Iterator[np.ndarray]:
         yield 0.2 * np.sqrt(max(x.shape)) * x
 
 
-Rule = Callable[[Any, Arrays], Iterator[np.ndarray]]
+def _soap_by_hand(s: Any, gradients: Arrays, thetas: Arrays) -> Iterator[np.ndarray]:
+    if gradients[0].ndim != 2:
+        yield from _plain_adam(s, gradients, thetas)
+        return
+    m = v = np.zeros_like(gradients[0])
+    sides = [np.zeros((length, length)) for length in m.shape]
+    turns = [np.eye(length) for length in m.shape]
+    for t, g in enumerate(gradients):
+        direction = m
+        if t:
+            p, q = turns
+            m, v = s.b1 * m + (1 - s.b1) * g, s.b2 * v + (1 - s.b2) * (p.T @ g @ q) ** 2
+            turned = p.T @ _corrected(m, s.b1, t) @ q
+            direction = p @ (turned / (np.sqrt(_corrected(v, s.b2, t)) + s.eps)) @ q.T
+        yield direction
+        for axis, square in enumerate((g @ g.T, g.T @ g)):
+            sides[axis] = s.b2 * sides[axis] + (1 - s.b2) * square
+            if len(square) <= s.max_side and t % s.every == 0:
+                one = np.linalg.qr(sides[axis] @ turns[axis])[0]
+                turns[axis] = one if t else np.linalg.eigh(sides[axis])[1]
+
+
+def _shampoo_by_hand(s: Any, gradients: Arrays, _: Arrays) -> Iterator[np.ndarray]:
+    direction = np.zeros_like(gradients[0])
+    if direction.ndim != 2:
+        for t, g in enumerate(gradients, 1):
+            scale = np.sqrt(s.eps + sum(g**2 for g in gradients[:t]))
+            direction = s.momentum * direction + g / scale
+            yield direction
+        return
+    sides = [s.eps * np.eye(length) for length in direction.shape]
+    roots = [np.eye(length) for length in direction.shape]
+    for t, g in enumerate(gradients):
+        for axis, square in enumerate((g @ g.T, g.T @ g)):
+            long = len(square) > s.max_side
+            sides[axis] = sides[axis] + (np.diag(np.diag(square)) if long else square)
+            if t < s.every or t % s.every == 0 or long:
+                values, vectors = np.linalg.eigh(sides[axis])
+                roots[axis] = vectors @ np.diag(values**-0.25) @ vectors.T
+        direction = s.momentum * direction + roots[0] @ g @ roots[1]
+        yield direction
+
+
+Rule = Callable[[Any, Arrays, Arrays], Iterator[np.ndarray]]
+"""From settings, and gradients and parameters of all steps, to directions."""
+ADAM = {"b1": 0.8, "b2": 0.95, "eps": 0.1}
 RULES: list[tuple[str, dict[str, object], Rule]] = [
-    ("adam", {"b1": 0.8, "b2": 0.95, "eps": 0.1, "eps_root": 0.05}, _adam_by_hand),
-    ("adam", {"b1": 0.8, "b2": 0.95, "eps": 0.1, "nesterov": True}, _adam_by_hand),
+    ("adabelief", {**ADAM, "eps_root": 0.05}, _adabelief_by_hand),
+    ("adafactor", {"decay_exponent": 0.5, "clip": 0.9, "eps": 0.1}, _adafactor_by_hand),
+    ("adafactor", {"relative": False, "factor_from": 4}, _adafactor_by_hand),
+    ("adagrad", {"initial_accumulator": 0.7, "eps": 0.2}, _adagrad_by_hand),
+    ("adam", {**ADAM, "eps_root": 0.05}, _adam_by_hand),
+    ("adam", {**ADAM, "nesterov": True}, _adam_by_hand),
     (
         "adam",
-        {"b1": 0.8, "b2": 0.95, "eps": 0.1, "eps_root": 0.05, "bias_correction": False},
+        {**ADAM, "eps_root": 0.05, "bias_correction": False},
         partial(_adam_by_hand, correct=False),
     ),
     (
@@ -260,6 +399,21 @@ RULES: list[tuple[str, dict[str, object], Rule]] = [
         {"b1": 0.8, "b2": 0.95, "nesterov": True, "bias_correction": False},
         partial(_adam_by_hand, correct=False),
     ),
+    ("adamw", {**ADAM, "decay": 0.3}, _adamw_by_hand),
+    ("ademamix", {**ADAM, "b3": 0.97, "alpha": 2.0}, _ademamix_by_hand),
+    ("ademamix", {**ADAM, "b3": 0.97, "alpha": 2.0, "warmup_steps": 4}, _ademamix_by_hand),
+    ("adopt", {"b1": 0.8, "b2": 0.9, "eps": 0.3}, _adopt_by_hand),
+    ("adopt", {"b1": 0.8, "b2": 0.9, "clip": False}, _adopt_by_hand),
+    ("dog", {"initial": 0.01, "eps": 0.1}, _dog_by_hand),
+    ("lamb", {**ADAM, "decay": 0.3}, _lamb_by_hand),
+    ("lion", {"b1": 0.6, "b2": 0.9}, _lion_by_hand),
+    (
+        "muon",
+        {"beta": 0.8, "newton_schulz_steps": 3, "eps": 0.3, "b1": 0.7, "b2": 0.9},
+        _muon_by_hand,
+    ),
+    ("nadamw", {**ADAM, "decay": 0.3}, partial(_adamw_by_hand, nesterov=True)),
+    ("prodigy", {**ADAM, "initial": 0.01, "growth": 2.0, "decay": 0.3}, _prodigy_by_hand),
     ("rmsprop", {"decay": 0.8, "eps": 0.1, "initial_scale": 0.3}, _rmsprop_by_hand),
     ("rmsprop", {"decay": 0.8, "eps": 0.1, "eps_in_root": False}, _rmsprop_by_hand),
     ("rmsprop", {"decay": 0.8, "bias_correction": True, "momentum": 0.7}, _rmsprop_by_hand),
@@ -268,16 +422,19 @@ RULES: list[tuple[str, dict[str, object], Rule]] = [
         {"decay": 0.8, "eps": 0.2, "centered": True, "momentum": 0.7, "nesterov": True},
         _rmsprop_by_hand,
     ),
-    ("adagrad", {"initial_accumulator": 0.7, "eps": 0.2}, _adagrad_by_hand),
     ("sgd", {"momentum": 0.7}, _sgd_by_hand),
     ("sgd", {"momentum": 0.7, "nesterov": True}, _sgd_by_hand),
-    ("lion", {"b1": 0.6, "b2": 0.9}, _lion_by_hand),
-    (
-        "muon",
-        {"beta": 0.8, "newton_schulz_steps": 3, "eps": 0.3, "b1": 0.7, "b2": 0.9},
-        _muon_by_hand,
-    ),
+    ("shampoo", {"momentum": 0.7, "eps": 0.1, "every": 2}, _shampoo_by_hand),
+    ("shampoo", {"eps": 0.1, "every": 4, "max_side": 3}, _shampoo_by_hand),
+    ("soap", {**ADAM, "every": 2}, _soap_by_hand),
+    ("soap", {**ADAM, "every": 1, "max_side": 3}, _soap_by_hand),
 ]
+OF_ALL_PARAMETERS: tuple[Rule, ...] = (_dog_by_hand, _prodigy_by_hand)
+"""Rules whose scale is of all parameters together, not of each array."""
+
+
+def test_every_optimizer_has_a_transcription() -> None:
+    assert {name for name, _, _ in RULES} == {*OPTIMIZERS}
 
 
 @pytest.mark.parametrize(("name", "changes", "rule"), RULES)
@@ -286,16 +443,25 @@ def test_a_rule_with_all_its_settings_matches_numpy_step_by_step(
 ) -> None:
     settings = _settings(name, **{name: changes})
     params, transform = _params(rng), settings.direction()
-    gradients = [_params(rng) for _ in range(6)]
+    update = jax.jit(transform.update)
     state = transform.init(params)
-    found = []
-    for gradient in gradients:
-        direction, state = transform.update(gradient, state, params)
+    gradients, thetas, found = [], [], []
+    for _ in range(8):  # towards the origin, with noise
+        gradient = jax.tree.map(lambda p, noise: p + noise, params, _params(rng))
+        direction, state = update(gradient, state, params)
+        gradients.append(gradient)
+        thetas.append(params)
         found.append(direction)
-    for leaf in ("kernel", "bias"):
-        each = [np.asarray(g["layer"][leaf], np.float64) for g in gradients]
-        for ours, expected in zip(found, rule(settings.chosen, each), strict=True):
-            np.testing.assert_allclose(ours["layer"][leaf], expected, rtol=2e-4, atol=1e-6)
+        params = jax.tree.map(lambda p, d: p - 0.3 * d, params, direction)
+
+    def leaves(tree: Tree) -> Arrays:
+        arrays = [np.asarray(tree["layer"][leaf], np.float64) for leaf in ("kernel", "bias")]
+        return [np.concatenate([*map(np.ravel, arrays)])] if rule in OF_ALL_PARAMETERS else arrays
+
+    ours, *given = (zip(*map(leaves, trees), strict=True) for trees in (found, gradients, thetas))
+    for leaf, of_leaf, at in zip(ours, *given, strict=True):
+        for step, expected in zip(leaf, rule(settings.chosen, [*of_leaf], [*at]), strict=True):
+            np.testing.assert_allclose(step, expected, rtol=2e-4, atol=1e-6)
 
 
 def test_adamw_is_adam_and_its_decay(rng: np.random.Generator) -> None:
@@ -312,6 +478,51 @@ def test_adamw_is_adam_and_its_decay(rng: np.random.Generator) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), adamw, adam)
     without = _run(_settings("adam", adam=own), params, lambda _, t: gradients[t], 6, 0.1)
     assert abs(without["layer"]["kernel"] - adam["layer"]["kernel"]).max() > 0.01
+
+
+@pytest.mark.parametrize("due", [[False, False], [True, True]])
+def test_members_compute_what_is_due_and_nothing_else(due: list[bool]) -> None:
+    """As `lax.cond` does for one; for several it would compute both branches."""
+    computed = []
+
+    def one(due: jax.Array, kept: jax.Array) -> jax.Array:
+        def compute() -> jax.Array:
+            jax.debug.callback(lambda: computed.append(1))
+            return kept + 1
+
+        return when(due, compute, kept)
+
+    kept = jnp.arange(2.0)
+    found = jax.jit(jax.vmap(one))(jnp.array(due), kept)
+    jax.effects_barrier()  # type: ignore[no-untyped-call]
+    np.testing.assert_array_equal(found, kept + np.array(due))
+    assert bool(computed) == any(due)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_members_step_together_as_alone(name: str, rng: np.random.Generator) -> None:
+    transform = _settings(name).direction()
+    members = [_params(rng) for _ in range(2)]
+    states = [transform.init(params) for params in members]
+
+    def run(params: Tree, state: Any, rate: jax.Array) -> Tree:
+        def body(t: int, carry: tuple[Tree, Any]) -> tuple[Tree, Any]:
+            params, state = carry
+            gradient = jax.tree.map(lambda p: p + jnp.sin(t + p), params)
+            direction, state = transform.update(gradient, state, params)
+            return jax.tree.map(lambda p, d: p - rate * d, params, direction), state
+
+        end: Tree = jax.lax.fori_loop(0, 25, body, (params, state))[0]
+        return end
+
+    rates = jnp.array([1e-3, 2e-3])
+    stacked = [jax.tree.map(lambda *leaves: jnp.stack(leaves), *each) for each in (members, states)]
+    together = jax.jit(jax.vmap(run))(*stacked, rates)
+    alone = [jax.jit(run)(*each) for each in zip(members, states, rates, strict=True)]
+    expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *alone)
+    close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(close, together, expected)
 
 
 @pytest.mark.parametrize("steps", [1, 10])
