@@ -23,7 +23,7 @@ class AdEMAMix(Optimizer, name="ademamix"):
     Adam's learning rates suit it. In a run much shorter than 1 / (1 - b3) steps, n stays near zero
     and the rest is Adam.
 
-    Pagliardini et al. 2024, algorithm 1; the warm-up is that of its eq. 4 and appendix A.1.
+    Pagliardini et al. 2024, with its warm-ups of alpha and b3.
     """
 
     learning_rate: Positive = 1e-3
