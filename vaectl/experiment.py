@@ -338,6 +338,9 @@ def _task(settings: config.Config, device_kind: str, stream: bool, watch: Watch)
             task.program, held_out, task.device, at_once, on_disk=dataset.on_disk
         )
     task = task._replace(streamed=must_stream or stream)
+    images = len(dataset.train.images)
+    if settings.batch_size > images:
+        watch(Note(f"note: a batch has all {images:,} images: batch_size is larger"))
     for note in (*task.dataset.notes, *notes(settings)):
         watch(Note(f"note: {note}"))
     return task

@@ -11,6 +11,7 @@ import atexit
 import json
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -157,21 +158,44 @@ def _of_first(array: np.ndarray) -> np.ndarray:
 
 
 def _meet(cluster: Cluster) -> None:
+    """Wait for the others in a thread, so that signals end this process meanwhile."""
     # vaectl itself heeds SIGTERM, and saves
     jax.config.update("jax_enable_preemption_service", False)  # type: ignore[no-untyped-call]
-    try:
-        jax.distributed.initialize(
-            *cluster,
-            initialization_timeout=PATIENCE,
-            heartbeat_timeout_seconds=SILENCE,
-            shutdown_timeout_seconds=SILENCE,
-        )
-    except (ValueError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    failed: list[Exception] = []
+
+    def initialize() -> None:
+        try:
+            jax.distributed.initialize(
+                *cluster,
+                # after that it aborts the process
+                initialization_timeout=2 * PATIENCE,
+                heartbeat_timeout_seconds=SILENCE,
+                shutdown_timeout_seconds=SILENCE,
+            )
+        except (ValueError, RuntimeError) as error:
+            failed.append(error)
+
+    meeting = threading.Thread(target=initialize, daemon=True)
+    meeting.start()
+    meeting.join(PATIENCE)
+    where = cluster.address or "the address that JAX was given"
+    if meeting.is_alive():
+        _leave_at_exit(ConfigError.exit_code)
         raise ConfigError(
-            f"--cluster: the processes do not meet: {reason}",
+            f"--cluster: not all processes came to {where} within {PATIENCE} s",
             hint="use the same HOST:PORT and PROCESSES in all, and the numbers 0 to PROCESSES - 1",
-        ) from None
+        )
+    if failed and cluster.address is None:
+        raise ConfigError(
+            "--cluster auto: JAX finds no Slurm, MPI or Kubernetes here",
+            hint="--cluster HOST:PORT,PROCESSES,NUMBER in each process",
+        )
+    if failed:
+        reason = (str(failed[0]).splitlines() or [type(failed[0]).__name__])[0]
+        raise ConfigError(
+            f"--cluster: the processes do not meet at {where}: {reason}",
+            hint="choose another port, or another HOST of the first process",
+        )
 
 
 @contextmanager

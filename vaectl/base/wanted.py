@@ -26,8 +26,9 @@ def devices(text: str) -> Devices:
     kind, colon, number = text.partition(":")
     if kind not in KINDS:
         raise ConfigError(
-            f"--device {text}: no such device" + did_you_mean(kind, KINDS),
-            hint=f"--device {', '.join(KINDS[:-1])} or {KINDS[-1]}; several: {KINDS[-1]}:2",
+            f"--device {text}: no such device"
+            + ("; did you mean gpu?" if kind == "cuda" else did_you_mean(kind, KINDS)),
+            hint="--device auto, cpu or gpu; several: gpu:2",
         )
     if not colon:
         return Devices(kind, 1)

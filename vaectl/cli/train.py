@@ -119,7 +119,8 @@ def train(
         if cluster is not None:
             where = wanted.cluster(cluster)
             if not quiet:
-                say("meeting the other processes")
+                place = f" at {where.address}" if where.address else ""
+                say(f"waiting for the other processes{place}; Ctrl-C ends it")
             from vaectl.base import cluster as processes
 
             joined.enter_context(processes.joined(where, device))

@@ -271,12 +271,11 @@ def parallel(
         ticks = [*ticks, *[(_BELOW, "diverged")] * bool(len(lost))]
         every.append((f"best validation {label_of(quantity)}\nnats per image", heights, ticks))
         last = len(every) - 1
-        # lines leave an axis behind its labels, and do not cross them
         unit = 0.9 * style.width(175.0) / (last + 0.3)
         widths = [max([len(name) for _, name in ticks] or [0]) for *_, ticks in every]
         ends = np.arange(last + 1) + [(0.6 * w + 1) * style.small / unit for w in widths]
         high = np.stack([heights for _, heights, _ in every], axis=1)
-        begin = np.stack(np.broadcast_arrays(ends[:-1], high[:, :-1]), axis=-1)
+        begin = np.stack(np.broadcast_arrays(np.arange(last), high[:, :-1]), axis=-1)
         end = np.stack(np.broadcast_arrays(np.arange(1, last + 1), high[:, 1:]), axis=-1)
         lines = np.stack([begin, end], axis=2)  # of each point, from axis to axis
         crowded = count > _CROWD
@@ -295,7 +294,9 @@ def parallel(
         if count:
             best: dict[str, Any] = {"color": style.theme.ink, "linewidths": 2 * style.theme.line}
             axes.add_collection(LineCollection([*lines[count - 1]], **best))
-        text: dict[str, Any] = {"fontsize": style.small, "va": "center"}
+        # labels stand on paper, so that lines do not cross their letters
+        under = {"facecolor": style.theme.paper, "edgecolor": "none", "alpha": 0.85, "pad": 0.8}
+        text: dict[str, Any] = {"fontsize": style.small, "va": "center", "bbox": under, "zorder": 4}
         for place, (_, _, ticks) in enumerate(every):
             axes.vlines(place, 0, 1, color=style.theme.ink, linewidth=0.6 * style.theme.line)
             for height, name in ticks:

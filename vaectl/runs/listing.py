@@ -94,6 +94,11 @@ def parse(texts: Sequence[str], rows: Sequence[Summary]) -> list[Condition]:
                 f"--where {text}: not a limit of ages",
                 hint="write an age as it is shown, such as --where 'age<2d' or 'age>=30 min'",
             )
+        if form[1] in ("elbo", "epochs") and _number(form[3]) is None:
+            raise ConfigError(
+                f"--where {text}: {form[1]} is a number, and {form[3]!r} is none",
+                hint=f"for example --where '{form[1]}>=10'",
+            )
         found.append(Condition(*form.groups()))
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -52,7 +53,7 @@ def axis(text: str) -> dict[str, object]:
     if given[0] in "[{":
         return {key: reading.parse_value(given, origin)}
     low, *others = given.split(":")
-    if not others:
+    if not others or not re.fullmatch(r"[-+.\deE_]+", low):  # values may have a colon too
         return {key: reading.parse_value(f"[{given}]", origin)}
     found: dict[str, object] = {"low": _number(low, origin), "high": _number(others[0], origin)}
     for part in others[1:]:

@@ -263,7 +263,7 @@ def _verdict(
         which = "Of the keys that were crossed, the score" if drawn else "The score"
         said.append(
             f"{which} depends most on {' with '.join(first.keys)}, whose values differ by "
-            f"up to {first.spread:.2f} nats, on average over all else."
+            f"up to {first.spread:.2f} nats, on average over all else{_unsure(first)}."
         )
     known = [trend for trend in drawn if trend.correlation]
     at = f" at epoch {rungs(settings, settings.search)[0].epoch}" if settings.search else ""
@@ -277,6 +277,17 @@ def _verdict(
     elif len(settings.seeds) == 1:
         said.append("One seed does not tell how others would differ.")
     return " ".join(said)
+
+
+def _unsure(effect: Effect) -> str:
+    """Say that an effect may be none: the intervals of all its values hold 0."""
+    known = [level.effect for level in effect.levels if level.effect is not None]
+    spans = [(each.low, each.high) for each in known]
+    if spans and all(
+        low is not None and high is not None and low <= 0 <= high for low, high in spans
+    ):
+        return "; with these seeds it cannot be told from none"
+    return ""
 
 
 def _ahead(best: Best) -> str:
