@@ -125,7 +125,11 @@ def test_a_name_that_exists_is_refused_before_training_and_replaced_by_force(
     ("arguments", "code", "message"),
     [
         (["--epochs", "0"], 2, "error: --epochs: should be at least 1"),
-        (["--optimizer", "adm"], 2, "error: --optimizer: should be one of adagrad, adam"),
+        (
+            ["--optimizer", "adm"],
+            2,
+            "error: --optimizer: should be one of adabelief, adafactor, adagrad, adam",
+        ),
         (["--learning-rate", "nan"], 2, "should be a finite number"),
         (["--device", "gpu"], 2, "error: --device gpu: JAX sees no GPU here"),
         (["--name", "a/b"], 2, "error: --name a/b: not usable"),

@@ -133,7 +133,8 @@ program = Program.of(settings, images=1000, image_shape=(28, 28, 1))
 member = Member.of(settings)
 images = jnp.zeros((1000, 784), jnp.uint8)
 state = jax.eval_shape(lambda: compiled.init(program, member))
-init = compiled.init.lower(program, member).compile()
+weights = compiled.weights.lower(program, member).compile()
+begin = compiled.begin.lower(program, state.params).compile()
 steps = compiled.train_steps.lower(program, member, state, images, 0, 1).compile()
 sums = evaluation.compiled_sums.lower(
     program.estimator, state.params, images, member.seed, 0, 0.0, 0, 1000
@@ -144,7 +145,7 @@ def peak():
     return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
 before = peak()
-state = init(member)
+state = begin(weights(member))
 best = jax.tree.map(jnp.copy, state)
 state, _ = steps(member, state, images, 0, 2)
 jax.block_until_ready(sums(state.params, images, member.seed, 0, 0.0, 0, 1000))

@@ -91,7 +91,7 @@ def test_the_names_of_columns_are_the_keys(
     assert set(header) == {*listing.COLUMNS} == {*Order}
     for key in header:
         assert vaectl("runs", "--sort", key).code == 0
-        value = "'age<9d'" if key == "age" else f"{key}!=x"
+        value = "'age<9d'" if key == "age" else f"{key}!=1"
         assert vaectl("runs", "--where", value.strip("'")).code == 0
     for old, new in (("epoch", "epochs"), ("optimiser", "optimizer"), ("ELBO", "elbo")):
         assert f"did you mean {new}?" in vaectl("runs", "--sort", old).err

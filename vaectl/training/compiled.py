@@ -12,12 +12,22 @@ from vaectl.training.program import Member, Program, TrainState
 
 _for_program = partial(jax.jit, static_argnames="program")
 
-# run eagerly, the first is most of a cold start
-init = _for_program(step.init)
+# run eagerly, it is most of a cold start
+weights = _for_program(step.weights)
 begin = _for_program(step.begin)
 order = _for_program(step.order)
 train_steps = _for_program(shared(step.train_steps), donate_argnames="state")
 train_streamed_steps = _for_program(shared(step.train_streamed_steps), donate_argnames="state")
+
+
+def init(program: Program, member: Member) -> TrainState:
+    """Return the state before the first step.
+
+    It takes two programs, so that the last bits of the weights are the same with all optimizers,
+    some of which keep them.
+    """
+    state: TrainState = begin(program, weights(program, member))
+    return state
 
 
 def shapes(program: Program, member: Member) -> TrainState:

@@ -95,7 +95,8 @@ def compile_ahead(program: Program, member: Member, train: Images, validation: I
         steps = [compiled.train_steps.lower(program, member, state, train, 0, 1)]
     lowered = [
         *steps,
-        compiled.init.lower(program, member),
+        compiled.weights.lower(program, member),
+        compiled.begin.lower(program, state.params),
         evaluation.lowered(program.estimator, state.params, validation, member.seed),
     ]
     with ThreadPoolExecutor() as pool:

@@ -187,8 +187,9 @@ def start(
         members = [*members, *[members[-1]] * (-len(members) % over.size)]
     everyone: Member = jax.tree.map(lambda *leaves: np.stack(leaves), *members)
     everyone = jax.device_put(everyone, NamedSharding(over, mesh.SPLIT) if over else None)
-    init = _each(over, lambda member, _: step.init(program, member))
-    states: TrainState = jax.jit(init)(everyone, None)
+    weights = jax.jit(_each(over, lambda member, _: step.weights(program, member)))
+    begin = jax.jit(_each(over, lambda _, variables: step.begin(program, variables)))
+    states: TrainState = begin(everyone, weights(everyone, None))
     return everyone, states
 
 
@@ -200,13 +201,13 @@ def _each(over: Mesh | None, one: Callable[..., Any]) -> Callable[..., Any]:
         one: a function of one member, its state, and what all share.
     """
 
-    def of_device(members: Member, states: TrainState | None, *shared: Any) -> Any:
+    def of_device(members: Member, states: Any, *shared: Any) -> Any:
         if over is not None and len(members.seed) == 1:  # the program of one alone
             member, state = jax.tree.map(lambda leaf: leaf[0], (members, states))
             return jax.tree.map(lambda leaf: leaf[None], one(member, state, *shared))
         return jax.vmap(lambda member, state: one(member, state, *shared))(members, states)
 
-    def run(members: Member, states: TrainState | None, *shared: Any) -> Any:
+    def run(members: Member, states: Any, *shared: Any) -> Any:
         where = mesh.SPLIT, mesh.SPLIT, *[mesh.WHOLE] * len(shared)
         return mesh.on_each(over, of_device, where, mesh.SPLIT)(members, states, *shared)
 

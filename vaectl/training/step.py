@@ -21,9 +21,14 @@ Batch = Callable[[Int[Array, ""]], UInt8[Array, "batch pixels"]]
 _once: Callable[[Array], Array] = jax.lax.optimization_barrier
 
 
+def weights(program: Program, member: Member) -> Variables:
+    """Return the arrays of the network before the first step."""
+    return program.vae.init(streams.key(member.seed, "init"))
+
+
 def init(program: Program, member: Member) -> TrainState:
     """Return the state before the first step."""
-    return begin(program, program.vae.init(streams.key(member.seed, "init")))
+    return begin(program, weights(program, member))
 
 
 def begin(program: Program, variables: Variables) -> TrainState:
