@@ -67,7 +67,7 @@ def _train(
         ]
 
 
-@pytest.mark.parametrize("devices", [2, pytest.param(4, marks=pytest.mark.full), 8])
+@pytest.mark.parametrize("devices", [*(pytest.param(n, marks=pytest.mark.full) for n in (2, 4)), 8])
 def test_the_bits_of_a_model_do_not_depend_on_the_number_of_devices(devices: int) -> None:
     settings = _shared(objective={"samples": 3})
     alone = _train(settings, 1)
@@ -75,6 +75,7 @@ def test_the_bits_of_a_model_do_not_depend_on_the_number_of_devices(devices: int
     assert _train(settings, devices) == alone
 
 
+@pytest.mark.full
 def test_the_bits_stay_where_pixels_are_drawn_and_images_are_streamed() -> None:
     settings = _shared(data={"binarization": "stochastic"})
     alone = _train(settings, 1)
@@ -138,7 +139,7 @@ def _spread(count: int, members: int = 3) -> dict[tuple[int, int], tuple[list[by
     }
 
 
-@pytest.mark.parametrize("devices", [2, pytest.param(4, marks=pytest.mark.full), 8])
+@pytest.mark.parametrize("devices", [2, *(pytest.param(n, marks=pytest.mark.full) for n in (4, 8))])
 def test_a_member_on_a_device_of_its_own_has_the_bits_of_one_alone(devices: int) -> None:
     alone = _spread(1)
     assert len(alone) == 6
