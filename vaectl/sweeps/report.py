@@ -16,8 +16,8 @@ CAPTIONS = {
     "effects": "Main effects: what each value adds, on average over all other values and seeds; "
     "lines are intervals over seeds. Most important first.",
     "responses": "Responses: every trial as a dot; lines are means of the trials that trained, or "
-    "medians of parts of a drawn range. Crosses: trials that diverged; triangles: lower scores than "
-    "the axis shows.",
+    "medians of parts of a drawn range. Crosses: trials that diverged; triangles: lower scores "
+    "than the axis shows.",
     "parallel": "Points as lines across their values; the colour is the mean score over seeds, as "
     "on the axis of scores, and the best is black. Dashed: points that diverged at a seed.",
 }
