@@ -33,7 +33,7 @@ THE_END = 0
 """The number by which the first process ends the others, wherever they wait for one."""
 
 _members: list[int] = []
-"""How many processes train together, within `joined`."""
+"""The number of processes that train together, within `joined`; else empty."""
 
 
 class Ended(Exception):  # noqa: N818  # it is no error

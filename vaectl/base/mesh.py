@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 
 AXIS = "devices"
 WHOLE, SPLIT = PartitionSpec(), PartitionSpec(AXIS)  # type: ignore[no-untyped-call]
-"""Where an array is: all of it on each device, or an equal part of its first axis."""
+"""The places of an array: whole on each device, or an equal part of its first axis on each."""
 
 
 def of(devices: Sequence[jax.Device]) -> Mesh | None:

@@ -19,7 +19,7 @@ from rich.text import Text
 from vaectl.base.terminal import say, visible
 
 LOADING = "loading libraries"
-"""What takes the first second of most commands."""
+"""The sign of the first second of most commands."""
 _T = TypeVar("_T")
 
 

@@ -33,7 +33,7 @@ GRACE = 5.0
 
 
 class Hand(Protocol):
-    """What the driver holds of a worker."""
+    """A worker, as the driver sees it."""
 
     @abstractmethod
     def send(self, message: bytes) -> None:
@@ -70,7 +70,7 @@ class _Worker:
         self.members: dict[str, Wanted] = {}
         """Those under way, by name."""
         self.ready: Ready | None = None
-        """What it said when it began to wait for jobs."""
+        """Its message when it began to wait for jobs."""
         self.ended = threading.Event()
         self._asked = False
         threading.Thread(target=self._listen, args=(told,), daemon=True).start()

@@ -37,12 +37,12 @@ Message = Event | Done | Lost
 
 
 class Surroundings(NamedTuple):
-    """Where a pool works, and for whom."""
+    """The place where a pool works, and its callers."""
 
     task: Task
     """The data and the device."""
     folder: Folder
-    """Where members leave their runs."""
+    """The folder in which members leave their runs."""
     sinks: Sequence[Sink]
     """Each follows the members that leave a run."""
     stopping: Callable[[], bool]

@@ -30,7 +30,7 @@ IDX_SETS = {
     "fashion_mnist": "70,000 pictures of clothes, 28x28",
     "kmnist": "70,000 Japanese characters, 28x28",
 }
-"""What is published as IDX files."""
+"""The data sets that are published as IDX files."""
 _NAME = re.compile(r"[a-z0-9_]+(/[A-Za-z0-9_.-]+)?(:\d+\.\d+\.\d+)?")
 _TIMEOUT_SECONDS = 10
 _OTHERS = "vaectl data list shows data sets that work"
@@ -305,7 +305,7 @@ def _first_line(error: Exception) -> str:
 
 
 def is_ready(name: str) -> bool:
-    """Whether a data set published as IDX files is in the cache."""
+    """Tell whether a data set published as IDX files is in the cache."""
     from vaectl.data import cache
 
     return cache.path(idx_key(name)).is_file()
