@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from vaectl.cli.runs import Order
 from vaectl.runs import listing
 from vaectl.runs.directory import RunDir
 from vaectl.runs.find import Summary, find
+from vaectl.runs.record import now
 
 ADAM = {"optimizer.name": "adam", "model.code_size": 20, "optimizer.adam.nesterov": False}
 ROWS = [
@@ -241,6 +243,16 @@ def test_a_run_that_trains_or_is_a_link_is_not_removed(vaectl: Vaectl, runs: Pat
     (runs / "link").symlink_to(runs / "z2")
     assert vaectl("runs", "rm", "link", "--yes").code == 4
     assert (runs / "z2" / "run.json").exists()
+
+
+def test_of_two_runs_within_a_second_the_later_one_is_the_latest(runs: Path) -> None:
+    first = now()
+    time.sleep(0.002)
+    starts = {"z2": now(), "z5": first}
+    for name, start in starts.items():
+        run = RunDir(runs / name)
+        run.write_record(run.read_record().model_copy(update={"start": start}))
+    assert find("latest", runs).name == "z2"
 
 
 def test_the_latest_run_to_resume_is_one_that_train_made(

@@ -31,13 +31,14 @@ def take_part(device_kind: str) -> None:
     chosen = devices.several(device_kind)
     with asked_to_stop(), suppress(cluster.Ended):
         message = cluster.told()
-        settings = _settings(message)
-        dataset = data.load(settings.data)
-        if dataset.fingerprint != message["fingerprint"]:
-            raise DataError(
-                f"{settings.data.source}: other images than those of the first process",
-                hint="copy the data set from the machine of the first process",
-            )
+        with cluster.prepared():
+            settings = _settings(message)
+            dataset = data.load(settings.data)
+            if dataset.fingerprint != message["fingerprint"]:
+                raise DataError(
+                    f"{settings.data.source}: other images than those of the first process",
+                    hint="copy the data set from the machine of the first process",
+                )
         task = Task(settings, dataset, chosen, streamed=message["streamed"], watch=ignore)
         with suppress(DivergedError):  # the first process says so
             _train(task, resumed=message["resumed"])

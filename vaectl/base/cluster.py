@@ -73,10 +73,11 @@ def joined(cluster: Cluster, device: str) -> Iterator[None]:
                 hint="see its messages; vaectl train --resume goes on from the last checkpoint",
             ) from error
         except BaseException as error:
+            code = getattr(error, "exit_code", 1)
             if leads():
-                _part()
+                _part(code)
             else:
-                _leave_at_exit(getattr(error, "exit_code", 1))
+                _leave_at_exit(code)
             raise
         finally:
             _members.clear()
@@ -93,14 +94,14 @@ def _leave_at_exit(code: int) -> None:
     atexit.register(leave)
 
 
-def _part() -> None:
-    """End the others, if this is the first process, and leave them."""
+def _part(code: int = 0) -> None:
+    """End the others, if this is the first process, and leave them; exit with `code`."""
     try:
         if leads():
             _of_first(np.asarray(THE_END, np.int32))
         jax.distributed.shutdown()  # type: ignore[no-untyped-call]
     except jax.errors.JaxRuntimeError:  # all is done, and another one is gone
-        _leave_at_exit(0)
+        _leave_at_exit(code)
 
 
 def leads() -> bool:
@@ -130,6 +131,33 @@ def told() -> dict[str, Any]:
     content = _of_first(np.zeros(agreed(THE_END), np.uint8))
     message: dict[str, Any] = json.loads(content.tobytes())
     return message
+
+
+@contextmanager
+def prepared() -> Iterator[None]:
+    """Prepare to train within this context, and wait at its end until all processes have.
+
+    A process that could not would else be missed only by the first step, and while the others
+    compile it, JAX may notice that one is gone, and abort them.
+
+    Raises:
+        RunError: another process could not.
+    """
+    try:
+        yield
+    except BaseException:
+        _all_can(can=False)
+        raise
+    if not _all_can(can=True):
+        raise RunError(
+            "one of the processes that train together has ended", hint="see its messages"
+        )
+
+
+def _all_can(*, can: bool) -> bool:
+    from jax.experimental import multihost_utils
+
+    return is_alone() or bool(np.all(multihost_utils.process_allgather(np.asarray(can))))
 
 
 def agreed(number: int) -> int:

@@ -291,5 +291,5 @@ class Evaluation(_Stored):
 
 
 def now() -> str:
-    """Return the time in UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    """Return the time in UTC, to the millisecond, which tells two short runs apart."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
