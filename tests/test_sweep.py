@@ -20,6 +20,7 @@ from vaectl.base.errors import ConfigError, DivergedError, RunError
 from vaectl.config import reading
 from vaectl.runs.metrics import Row
 from vaectl.studies.statistics import interval, intervals
+from vaectl.studies.trial import programs
 from vaectl.sweeps import effects, options, plan, publish, run, search, summary
 from vaectl.sweeps.plan import Sweep
 from vaectl.sweeps.scores import scores_until
@@ -213,7 +214,7 @@ def test_labels_depend_on_what_differs_alone() -> None:
 
 def test_trials_that_share_a_program_train_one_after_another() -> None:
     sweep = _sweep("optimizer.learning_rate=1e-3,1e-2", "model.code_size=2,3")
-    groups = plan.programs(sweep.trials)
+    groups = programs(sweep.trials)
     assert [len(group) for group in groups] == [4, 4]
     assert [{trial.settings.model.code_size for trial in group} for group in groups] == [{2}, {3}]
 

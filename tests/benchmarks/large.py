@@ -33,9 +33,9 @@ from vaectl.members import job as jobs
 from vaectl.members.job import Done, Job
 from vaectl.runs import metrics
 from vaectl.runs.record import Best, Device, Record
+from vaectl.studies.estimate import Estimate
 from vaectl.sweeps import plan, publish, run
 from vaectl.sweeps.axes import DRAW
-from vaectl.sweeps.estimate import Estimate
 from vaectl.training.events import Event
 
 WORKERS = 1_000

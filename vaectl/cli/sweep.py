@@ -137,7 +137,7 @@ def sweep(
     with busy(LOADING, quiet=quiet):
         from vaectl.cli import progress, tables
         from vaectl.sweeps import publish, run
-        from vaectl.sweeps.estimate import told
+        from vaectl.sweeps.told import told
 
     apart = executor is not None and executor.at_once != 1
     with progress.watching(quiet=quiet, apart=apart) as watch:

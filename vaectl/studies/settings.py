@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,8 @@ from pydantic_core import PydanticCustomError
 from vaectl.base.errors import ConfigError
 from vaectl.base.section import Section, flat
 from vaectl.config import reading
-from vaectl.config.schema import Config
+from vaectl.config.schema import CHOICES, Config
+from vaectl.studies.ranges import Value
 
 MOST_SEEDS = 200
 
@@ -149,3 +151,25 @@ def differing(new: Section, old: Section, free: Sequence[str]) -> list[str]:
         for key in {**there, **here}
         if there.get(key) != here.get(key)
     ]
+
+
+def resolved(base: Mapping[str, Any], values: Mapping[str, Value], origin: str) -> Config:
+    """Return an experiment with other values.
+
+    Args:
+        base: the experiment.
+        values: others, by dotted key, which may be short for the chosen plug's.
+        origin: where they come from, for messages.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    mine = copy.deepcopy(dict(base))
+    origins: reading.Origins = {}
+    # names first: a key beside a name is one of the plug that is chosen in the end
+    for key in sorted(values, key=lambda key: not key.endswith(".name")):
+        reading.put(mine, origins, key, copy.deepcopy(values[key]), f"{origin} {key}")
+    reading.load_plugs(mine)
+    settings = reading.build(Config, mine, origins)
+    # the settings of plugs that are not chosen must not make a difference
+    return settings.model_copy(update={kind: getattr(settings, kind).alone() for kind in CHOICES})

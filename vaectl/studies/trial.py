@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from vaectl.config.schema import Config
@@ -52,3 +53,11 @@ def alike(settings: Config) -> Config:
     """Return settings that are equal for trials of one program: without seed and learning rate."""
     optimizer = settings.optimizer.with_chosen(learning_rate=1.0)
     return settings.model_copy(update={"optimizer": optimizer, "seed": 0})
+
+
+def programs(trials: Sequence[Trial]) -> list[list[Trial]]:
+    """Group trials that differ in seed and learning rate alone: they compile to one program."""
+    groups: dict[Config, list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault(alike(trial.settings), []).append(trial)
+    return list(groups.values())

@@ -11,8 +11,9 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 
 from vaectl.studies import statistics
+from vaectl.studies.ranges import Value
 from vaectl.studies.statistics import CONFIDENCE, Interval
-from vaectl.sweeps.axes import DRAW, Value
+from vaectl.sweeps.axes import DRAW
 from vaectl.sweeps.plan import Point, Sweep
 from vaectl.sweeps.scores import Scores
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from vaectl.base.section import flat
 from vaectl.config.schema import CHOICES, Config
-from vaectl.sweeps.axes import Value
+from vaectl.studies.ranges import Value
 
 _LONGEST = 80
 """The most characters of a label."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,15 +15,15 @@ from pydantic_core import PydanticCustomError
 
 from vaectl.base.errors import ConfigError
 from vaectl.base.section import Count, Section, conflict
-from vaectl.config import reading
 from vaectl.config.meaning import measured
 from vaectl.config.naming import name_of
-from vaectl.config.schema import CHOICES, Config
+from vaectl.config.schema import Config
 from vaectl.studies import settings as study
+from vaectl.studies.ranges import Value
 from vaectl.studies.settings import Seed, counted_from
-from vaectl.studies.trial import Trial, alike
+from vaectl.studies.trial import Trial
 from vaectl.sweeps import axes
-from vaectl.sweeps.axes import Value, Varied
+from vaectl.sweeps.axes import Varied
 from vaectl.sweeps.naming import labels as labels_of
 from vaectl.sweeps.naming import short, told
 
@@ -171,14 +170,6 @@ def epochs(trials: Sequence[Trial]) -> int:
     return sum(trial.settings.epochs for trial in trials)
 
 
-def programs(trials: Sequence[Trial]) -> list[list[Trial]]:
-    """Group trials that differ in seed and learning rate alone: they compile to one program."""
-    groups: dict[Config, list[Trial]] = {}
-    for trial in trials:
-        groups.setdefault(alike(trial.settings), []).append(trial)
-    return list(groups.values())
-
-
 def largest(points: Sequence[Point]) -> list[Config]:
     """Return, of the points whose whole numbers can be ordered, those that none exceeds.
 
@@ -268,7 +259,7 @@ def _points(sweep: Sweep) -> Iterator[Point]:
             for key, value in axis[level].items()
         }
         try:
-            settings = _resolved(base, values)
+            settings = study.resolved(base, values, "vary")
         except ConfigError as error:
             problems |= dict.fromkeys(error.message.splitlines(), error.hint)
             if len(problems) >= _PROBLEMS:
@@ -287,23 +278,6 @@ def _points(sweep: Sweep) -> Iterator[Point]:
     labels = labels_of(sweep.base, [settings for _, _, settings in found])
     for (levels, values, settings), label in zip(found, labels, strict=True):
         yield Point(levels, values, settings, label)
-
-
-def _resolved(base: Mapping[str, Any], values: Mapping[str, Value]) -> Config:
-    """Return the base experiment with other values.
-
-    Raises:
-        ConfigError: it is none.
-    """
-    mine = copy.deepcopy(dict(base))
-    origins: reading.Origins = {}
-    # names first: a key beside a name is one of the plug that is chosen in the end
-    for key in sorted(values, key=lambda key: not key.endswith(".name")):
-        reading.put(mine, origins, key, copy.deepcopy(values[key]), f"vary {key}")
-    reading.load_plugs(mine)
-    settings = reading.build(Config, mine, origins)
-    # the settings of plugs that are not chosen must not make a difference
-    return settings.model_copy(update={kind: getattr(settings, kind).alone() for kind in CHOICES})
 
 
 def _check_comparable(experiments: Sequence[Config]) -> None:

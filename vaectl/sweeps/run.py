@@ -13,14 +13,15 @@ from vaectl.runs.metrics import Row
 from vaectl.studies import run as studies
 from vaectl.studies.directory import Kind
 from vaectl.studies.engine import Engine, Steps
+from vaectl.studies.estimate import Estimate, estimate
 from vaectl.studies.run import Finished, How, Study
-from vaectl.studies.trial import Trial
+from vaectl.studies.trial import Trial, programs
 from vaectl.sweeps import plan
-from vaectl.sweeps.estimate import Estimate, estimate, told
 from vaectl.sweeps.plan import Sweep
 from vaectl.sweeps.scores import best_of, scores_of
 from vaectl.sweeps.search import epochs_of as search_epochs
 from vaectl.sweeps.search import is_over, steps
+from vaectl.sweeps.told import told
 from vaectl.training.events import Note, Phase, Watch, ignore
 
 KIND = Kind(plan.KIND, "vaectl sweep", plan.load, plan.differing)
@@ -130,7 +131,7 @@ class Sweeping(Study):
         if search:
             yield steps(settings, search, engine, engine.watch)
             return
-        for group in plan.programs(trials):
+        for group in programs(trials):
             yield iter([group])
 
     def tested(self, found: Sequence[Finished]) -> list[Finished]:

@@ -17,8 +17,8 @@ import numpy as np
 
 from vaectl.runs.metrics import Row
 from vaectl.studies.engine import Engine
-from vaectl.studies.trial import Trial
-from vaectl.sweeps.plan import Point, Search, Sweep, programs
+from vaectl.studies.trial import Trial, programs
+from vaectl.sweeps.plan import Point, Search, Sweep
 from vaectl.training.events import Note, Watch, ignore
 
 

@@ -13,9 +13,9 @@ from vaectl.objectives.base import label as term
 from vaectl.runs.record import Evaluation
 from vaectl.studies import statistics
 from vaectl.studies.facts import environment, told
+from vaectl.studies.ranges import Value
 from vaectl.studies.run import places_of
 from vaectl.studies.statistics import Interval, shown
-from vaectl.sweeps.axes import Value
 from vaectl.sweeps.effects import Effect, Trend, effects, trends
 from vaectl.sweeps.plan import Sweep
 from vaectl.sweeps.run import Result

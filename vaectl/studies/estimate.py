@@ -1,4 +1,4 @@
-"""What a sweep will take: members, epochs, time by a short calibration, and disk."""
+"""What trials will take: members, epochs, time by a short calibration, and disk."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ import jax.numpy as jnp
 from vaectl.base.errors import DivergedError
 from vaectl.base.memory import text as size_of
 from vaectl.experiment import Task
-from vaectl.studies.trial import Trial
-from vaectl.sweeps.plan import Sweep, programs
-from vaectl.sweeps.search import rungs
+from vaectl.studies.trial import Trial, programs
 from vaectl.training import compiled, fit, footprint
 from vaectl.training.fit import Chunk
 
@@ -30,7 +28,7 @@ CHECKPOINTS = 2
 
 
 class Estimate(NamedTuple):
-    """What is left to do of a sweep."""
+    """What is left to do of a study."""
 
     members: int
     programs: int
@@ -42,6 +40,12 @@ class Estimate(NamedTuple):
     """Bytes of their checkpoints."""
     workers: int | None = 1
     """The number of members that train at once; None if unknown, and then counted as 1."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.epochs:,} epochs, {plural(self.programs, 'program')} to compile; about "
+            f"{_span(self.seconds)} {_where(self.workers)}, {size_of(self.disk)} of checkpoints"
+        )
 
 
 def estimate(trials: Sequence[Trial], task: Task, epochs: int, workers: int | None = 1) -> Estimate:
@@ -68,7 +72,7 @@ def estimate(trials: Sequence[Trial], task: Task, epochs: int, workers: int | No
         seconds=(epochs * of_epoch + len(groups) * of_start + len(trials) * OF_MEMBER)
         / max(min(workers or 1, len(trials)), 1),
         workers=workers,
-        disk=round(CHECKPOINTS * of_state * len(trials)),
+        disk=round(CHECKPOINTS * of_state * sum(trial.stage == "result" for trial in trials)),
     )
 
 
@@ -100,30 +104,6 @@ def _pace(task: Task) -> tuple[float, float, float]:
     return of_epoch, max(time.perf_counter() - began - trained, 0.0), float(size)
 
 
-def told(settings: Sweep, left: Estimate | None) -> str:
-    """Say in a few lines what a sweep is, and what is left of it to do."""
-    points, seeds = len(settings.points), len(settings.seeds)
-    members = points * seeds
-    axes = " x ".join(f"{a:,} of {' and '.join(keys)}" for a, keys in _axes(settings))
-    first = (
-        f"{_plural(points, 'point')} ({axes}) at {_plural(seeds, 'seed')}: "
-        f"{_plural(members, 'member')}"
-    )
-    if settings.search:
-        each = rungs(settings, settings.search)
-        steps = ", ".join(f"{points:,} until epoch {epoch}" for epoch, points in each)
-        first += f"\nsearch by successive halving: {steps}"
-    if left is None:
-        return f"{first}; all of them are done"
-    done = f"{members - left.members} of them are done; the others: " * (members > left.members)
-    if settings.search:  # what has paused counts as well
-        done = "from the beginning: "
-    return (
-        f"{first}\n{done}{left.epochs:,} epochs, {_plural(left.programs, 'program')} to compile; "
-        f"about {_span(left.seconds)} {_where(left.workers)}, {size_of(left.disk)} of checkpoints"
-    )
-
-
 def _where(workers: int | None) -> str:
     if workers == 1:
         return "in this process alone"
@@ -131,14 +111,8 @@ def _where(workers: int | None) -> str:
     return f"{who} as fast as this process alone"
 
 
-def _axes(settings: Sweep) -> list[tuple[int, list[str]]]:
-    return [
-        (1 + max(point.levels[number] for point in settings.points), keys)
-        for number, keys in enumerate(settings.axes)
-    ]
-
-
-def _plural(count: int, what: str) -> str:
+def plural(count: int, what: str) -> str:
+    """Return a number and a noun, in the plural if there are more of it."""
     return f"{count:,} {what}{'s' * (count != 1)}"
 
 
