@@ -21,10 +21,11 @@ from vaectl import data, experiment
 from vaectl.base.errors import ConfigError, DataError, DivergedError, InterruptedRunError, RunError
 from vaectl.base.files import Folder
 from vaectl.comparison import plan
-from vaectl.comparison.plan import Comparison, Tuning
+from vaectl.comparison.plan import Comparison
 from vaectl.comparison.result import Result
 from vaectl.comparison.run import run
 from vaectl.comparison.summary import cells, summarize
+from vaectl.comparison.tuning import Tuning, at_rate
 from vaectl.config import reading
 from vaectl.config.schema import Checkpoint
 from vaectl.evaluation import assess as assessment
@@ -183,7 +184,7 @@ def test_a_trial_does_not_depend_on_the_settings_of_other_optimizers() -> None:
         for momentum in (0.1, 0.2)
     )
     keys = [
-        [plan.trials(label, "result", e[label], [1e-3], [0])[0].key("data") for label in e]
+        [at_rate(e[label], 1e-3).trials(label, "result", [0])[0].key("data") for label in e]
         for e in (one, two)
     ]
     assert [a == b for a, b in zip(*keys, strict=True)] == [True, True, True, False]
@@ -193,19 +194,23 @@ def test_grids_are_alike_and_grow_where_the_best_is_at_an_edge() -> None:
     tuning = Tuning()
     assert tuning.rates(1e-3) == [3.333e-4, 1e-3, 3e-3]
     assert tuning.rates(5e-4) == [1.667e-4, 5e-4, 1.5e-3]
-    assert tuning.grown({1.0: -3, 3.0: -2, 9.0: -4}) == []
-    assert tuning.grown({1.0: -3, 3.0: -2}) == [9.0]
-    assert tuning.grown({3.0: -1, 9.0: -2, 27.0: -np.inf}) == [1.0]
-    assert tuning.grown({3.0: -1}) == [1.0, 9.0]
+
+    def grown(scores: dict[float, float]) -> list[float]:
+        return tuning.grown({(("learning_rate", rate),): score for rate, score in scores.items()})
+
+    assert grown({1.0: -3, 3.0: -2, 9.0: -4}) == []
+    assert grown({1.0: -3, 3.0: -2}) == [9.0]
+    assert grown({3.0: -1, 9.0: -2, 27.0: -np.inf}) == [1.0]
+    assert grown({3.0: -1}) == [1.0, 9.0]
     # where all diverged, smaller ones are next
-    assert tuning.grown({3.0: -np.inf, 9.0: -np.inf}) == [1.0]
-    assert tuning.grown({3.0: -np.inf}) == [1.0]
+    assert grown({3.0: -np.inf, 9.0: -np.inf}) == [1.0]
+    assert grown({3.0: -np.inf}) == [1.0]
 
 
 def test_optimizers_meet_the_same_weights_and_batches_at_a_seed() -> None:
     found = []
     for label, settings in _small(optimizers=["adam", "sgd"]).entries.items():
-        trial = plan.trials(label, "result", settings, [1e-3], [7])[0]
+        trial = at_rate(settings, 1e-3).trials(label, "result", [7])[0]
         program = Program.of(trial.settings, images=200, image_shape=(28, 28, 1))
         member = Member.of(trial.settings)
         params = step.init(program, member).params
@@ -622,7 +627,7 @@ def test_members_are_listed_with_the_runs_and_are_not_the_latest(tmp_path: Path)
 
 def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
     def press(event: object) -> None:
-        if isinstance(event, Note):
+        if isinstance(event, Note) and "best validation" in event.text:
             raise KeyboardInterrupt
 
     settings = _small(protocol="paper")
@@ -753,8 +758,9 @@ def test_a_signal_at_the_end_of_a_trial_does_not_cost_it(tmp_path: Path) -> None
 
 
 def test_data_of_another_content_make_other_trials() -> None:
-    trial = plan.trials("adam", "result", data_settings := _small().entries["adam"], [1e-3], [0])[0]
-    fingerprint = data.load(data_settings.data).fingerprint
+    settings = _small().entries["adam"]
+    trial = at_rate(settings, 1e-3).trials("adam", "result", [0])[0]
+    fingerprint = data.load(settings.data).fingerprint
     assert not {*trial.keys(fingerprint)} & {*trial.keys("another")}
 
 

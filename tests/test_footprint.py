@@ -134,7 +134,7 @@ member = Member.of(settings)
 images = jnp.zeros((1000, 784), jnp.uint8)
 state = jax.eval_shape(lambda: compiled.init(program, member))
 weights = compiled.weights.lower(program, member).compile()
-begin = compiled.begin.lower(program, state.params).compile()
+begin = compiled.begin.lower(program, member, state.params).compile()
 steps = compiled.train_steps.lower(program, member, state, images, 0, 1).compile()
 sums = evaluation.compiled_sums.lower(
     program.estimator, state.params, images, member.seed, 0, 0.0, 0, 1000

@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import Vaectl
 from vaectl.comparison import plan
+from vaectl.comparison.tuning import at_rate
 from vaectl.sweeps import plan as sweeps
 
 REFERENCE = Path(__file__).parent.parent / "runs" / "reference"
@@ -71,12 +72,12 @@ def test_the_trials_of_a_stored_comparison_are_still_its_trials(name: str) -> No
     assert rows
     for row in rows:
         entry, rate = settings.entries[row["label"]], float(row["learning_rate"])
-        (trial,) = plan.trials(row["label"], "result", entry, [rate], [int(row["seed"])])
+        (trial,) = at_rate(entry, rate).trials(row["label"], "result", [int(row["seed"])])
         assert row["key"] in trial.keys(fingerprint)
         # away from its default it does
         optimizer = entry.optimizer.model_copy(update={"weight_decay_on": "weights"})
         entry = entry.model_copy(update={"optimizer": optimizer})
-        (trial,) = plan.trials(row["label"], "result", entry, [rate], [int(row["seed"])])
+        (trial,) = at_rate(entry, rate).trials(row["label"], "result", [int(row["seed"])])
         assert row["key"] not in trial.keys(fingerprint)
 
 

@@ -1,7 +1,7 @@
 import types
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from vaectl.optimizers._schedule import Schedule
 from vaectl.optimizers._shared import OptimizerChoice
 from vaectl.optimizers.adam import scale_by_uncorrected_adam
 from vaectl.optimizers.base import Optimizer
+from vaectl.training.program import traceable
 
 OPTIMIZERS = tuple(Optimizer.known)
 PAPER = {
@@ -62,6 +63,32 @@ def test_every_optimizer_of_the_configuration_has_a_rule() -> None:
     assert {*_settings("adam").sections()} == {*OPTIMIZERS} >= {"adam", "rmsprop", "adagrad", "sgd"}
     for name in OPTIMIZERS:
         assert isinstance(_settings(name).chosen.rule(), optax.GradientTransformation)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_numbers_may_be_traced(name: str, rng: np.random.Generator) -> None:
+    """A search over them compiles once, and finds what each of them comes to."""
+    plain = _settings(name)
+    keys = traceable(plain, (*type(plain.chosen).model_fields, "weight_decay"))
+    assert {"weight_decay", "b1", "b2"} & {*type(plain.chosen).model_fields, "weight_decay"} <= {
+        *keys
+    }
+    values = {key: 0.8 * plain.value(key) or 0.01 for key in keys}
+    other = plain.with_values(values)
+    assert other != plain
+    assert other.without(keys) == plain.without(keys)
+    params = [_params(rng) for _ in range(3)]
+
+    def ended(settings: OptimizerChoice) -> Tree:
+        state = settings.direction().init(params[0])
+        for gradient in params:
+            direction, state = settings.direction().update(gradient, state, params[0])
+        return cast("Tree", direction)
+
+    traced = jax.jit(lambda numbers: ended(plain.with_values(numbers)))
+    found = traced({key: jnp.float32(value) for key, value in values.items()})
+    expected = jax.jit(lambda: ended(other))()
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-4, atol=1e-6), found, expected)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -108,12 +108,20 @@ class Task(NamedTuple):
     streamed: bool
     """True if the images stay in host memory."""
     watch: Watch
+    traced: Sequence[str] = ()
+    """Keys of the optimizer that are traced: see `Program.traced`."""
 
     @property
     def program(self) -> Program:
         """The program that it compiles to."""
         images, shape = len(self.dataset.train.images), self.dataset.image_shape
-        return Program.of(self.settings, images=images, image_shape=shape, devices=self.devices)
+        return Program.of(
+            self.settings,
+            images=images,
+            image_shape=shape,
+            devices=self.devices,
+            traced=self.traced,
+        )
 
     @property
     def device(self) -> jax.Device:
@@ -127,7 +135,7 @@ class Task(NamedTuple):
 
         A state that moved there later would compile again.
         """
-        return mesh.put(Member.of(self.settings), self.everywhere)
+        return mesh.put(Member.of(self.settings, self.traced), self.everywhere)
 
     @property
     def everywhere(self) -> Sharding:

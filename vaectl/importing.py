@@ -93,7 +93,7 @@ def bring(
     _check_arrays(file, portable, program)
     with jax.default_device(device):
         shapes = jax.eval_shape(lambda: program.vae.init(jax.random.key(0)))
-        state = compiled.begin(program, with_arrays(shapes, portable.arrays))
+        state = compiled.begin(program, program.somebody, with_arrays(shapes, portable.arrays))
     with RunDir.create(
         runs_dir, name, f"imported-{network_name_of(settings)}", force=force
     ) as rundir:

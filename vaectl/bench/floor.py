@@ -19,7 +19,7 @@ from vaectl.base import shapes
 from vaectl.base.shapes import shaped
 from vaectl.training import compiled
 from vaectl.training import step as training
-from vaectl.training.program import Member, Program
+from vaectl.training.program import Program
 
 
 class Product(NamedTuple):
@@ -63,7 +63,7 @@ def products(function: Callable[..., Any], *arguments: object) -> list[Product]:
 
 def step(program: Program) -> list[Product]:
     """List the products of a training step."""
-    member = Member(jnp.uint32(0), jnp.float32(0))
+    member = program.somebody
     pixels = shaped((program.batch_size, program.pixels), jnp.uint8)
     weights = shaped((program.batch_size,), jnp.float32)
     state = compiled.shapes(program, member)

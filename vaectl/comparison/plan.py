@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     ValidationInfo,
     create_model,
@@ -21,23 +19,25 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from vaectl.base.section import Count, Positive, Section, conflict
+from vaectl.base.errors import ConfigError
+from vaectl.base.section import Count, Section, conflict
+from vaectl.comparison.tuning import (
+    LEAST_RATE,
+    MOST_RATE,
+    Point,
+    Space,
+    Tuning,
+    at_rate,
+    checked,
+)
 from vaectl.config.naming import name_of
 from vaectl.config.schema import Config
 from vaectl.optimizers._shared import OptimizerChoice
 from vaectl.optimizers.base import Optimizer
 from vaectl.studies import settings as study
 from vaectl.studies.settings import Seed, counted_from
-from vaectl.studies.trial import Stage, Trial
-
-if TYPE_CHECKING:
-    from vaectl.studies.ended import Outcome
 
 KIND = "comparison"
-
-FIRST_TUNING_SEED = 1000
-"""The first tuning seed if only their number is given, so that the result has other seeds."""
-_LEAST_RATE, _MOST_RATE = 1e-30, 1e9  # limits of float32 and of the configuration
 
 _LABEL = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
 
@@ -54,18 +54,17 @@ def _usable(label: str) -> str:
 _Label = Annotated[str, AfterValidator(_usable)]
 
 
-def _not_empty(rates: object) -> object:
-    if rates == []:
-        raise PydanticCustomError("rates", "should be a list of at least one learning rate")
-    return rates
-
-
 class Entry(Section):
     """An optimizer of the comparison; settings that it leaves out are those of `base`."""
 
     name: str
     label: _Label | None = None
     """Name in tables and directories; null: the optimizer's name and the entry's settings."""
+    space: Space = Field({}, validate_default=True)
+    """Keys of this optimizer that points are drawn from beside those of `tuning.space`, or instead
+    of the same keys there."""
+
+    _checked = field_validator("space")(checked)
 
 
 def _entry(name: str, plug: type[Optimizer]) -> type[Entry]:
@@ -94,47 +93,13 @@ _OF_THE_PAPER = sorted(
 )
 
 
-class Tuning(Section):
-    """The search for each optimizer's learning rate, by mean best validation score over seeds."""
-
-    grid: Annotated[int, Field(ge=2, le=100)] = 3
-    """The number of learning rates, `ratio` apart, around each optimizer's own."""
-    learning_rates: Annotated[list[Positive] | None, BeforeValidator(_not_empty)] = None
-    """Learning rates for every optimizer, instead of `grid`."""
-    ratio: float = Field(3.0, gt=1, le=1000)
-    """The ratio of neighbouring learning rates."""
-    growth: Annotated[int, Field(ge=0, le=100)] = 4
-    """The most learning rates that are added while the best one lies on the edge of the grid."""
-    seeds: Annotated[list[Seed], counted_from(FIRST_TUNING_SEED)] = Field(2, validate_default=True)
-    """A number or a list; they must differ from the seeds of the result."""
-
-    def rates(self, around: float) -> list[float]:
-        """Return the first learning rates, in order."""
-        if self.learning_rates is not None:
-            return sorted(set(self.learning_rates))
-        return [_rounded(around * self.ratio ** (i - self.grid // 2)) for i in range(self.grid)]
-
-    @property
-    def members(self) -> int:
-        """The number of trials of each optimizer, before its grid grows."""
-        return len(self.rates(1.0)) * len(self.seeds)
-
-    def grown(self, scores: Mapping[float, float]) -> list[float]:
-        """Return the next learning rates if the best of these lies on an edge, or none."""
-        rates = sorted(scores)
-        best = max(rates, key=lambda rate: scores[rate])
-        wanted = [_rounded(best / self.ratio)] * (best == rates[0])
-        if best == rates[-1] and scores[best] > -math.inf:  # if all diverged, larger ones would too
-            wanted.append(_rounded(best * self.ratio))
-        return [rate for rate in wanted if _LEAST_RATE <= rate <= _MOST_RATE]
-
-
 class Comparison(Section):
     """A comparison of optimizers on one experiment."""
 
     protocol: Literal["paper", "tuned"] = "tuned"
-    """`paper`: each optimizer has its learning rate in `base`. `tuned`: each has the best learning
-    rate of a grid, and runs on other seeds than the tuning. The two are never mixed."""
+    """`paper`: each optimizer has its settings in `base`. `tuned`: each has the best learning rate
+    of a grid, or the best point of a space, and runs on other seeds than the tuning. The two are
+    never mixed."""
     base: Config = Config(epochs=15)
     """The experiment: its keys, or the path of its file, relative to this file; or both, with the
     path as `file` and the keys that differ."""
@@ -144,7 +109,7 @@ class Comparison(Section):
     """A number or a list; at each seed all optimizers have the same initial weights, batches and
     noise."""
     tuning: Tuning | None = Field(None, validate_default=True)
-    """The search for learning rates, if the protocol is `tuned`."""
+    """The search for each optimizer's settings, if the protocol is `tuned`."""
     target: float | None = None
     """The validation score up to which epochs and seconds are counted; null: the best score of the
     worst finished member, which all of them reach."""
@@ -182,6 +147,10 @@ class Comparison(Section):
                     "the protocol paper has no tuning: leave out tuning and --learning-rates, "
                     "or set protocol: tuned"
                 )
+            if any(entry.space for entry in info.data.get("optimizers", ())):
+                raise conflict(
+                    "the protocol paper has no tuning: leave out space, or set protocol: tuned"
+                )
             return None
         tuning = tuning or Tuning()
         used = {*tuning.seeds} & {*info.data.get("seeds", ())}
@@ -190,11 +159,14 @@ class Comparison(Section):
         if "base" in info.data and "optimizers" in info.data:
             entries = _entries(info.data["base"], info.data["optimizers"])
             if tuning.learning_rates is not None:
-                _check_different({k: _at_rate(one, 1.0) for k, one in entries.items()})
+                _check_different({k: at_rate(one, 1.0).settings for k, one in entries.items()})
             for label, one in entries.items():
                 for rate in tuning.rates(one.optimizer.chosen.learning_rate):
-                    if not _LEAST_RATE <= rate <= _MOST_RATE:
+                    if not LEAST_RATE <= rate <= MOST_RATE:
                         raise conflict(f"the grid of {label} has a learning rate of {rate:g}")
+            spaces = [entry.space for entry in info.data["optimizers"]]
+            if not tuning.trials and (any(spaces) or tuning.space != Tuning().space):
+                raise conflict("a space needs tuning.trials, the number of points to draw from it")
         return tuning
 
     @field_serializer("optimizers")
@@ -206,20 +178,25 @@ class Comparison(Section):
         """The experiment of each optimizer, by label."""
         return _entries(self.base, self.optimizers)
 
+    @cached_property
+    def points(self) -> dict[str, list[Point]]:
+        """The settings of each optimizer that are tried first, by label.
 
-def trials(
-    label: str,
-    stage: Stage,
-    settings: Config,
-    rates: Sequence[float],
-    seeds: Sequence[int],
-) -> list[Trial]:
-    """Return a trial for every learning rate and seed."""
-    return [
-        Trial(label, stage, _at_rate(settings, rate).model_copy(update={"seed": seed}))
-        for rate in rates
-        for seed in seeds
-    ]
+        Raises:
+            ConfigError: some of them are no experiments, or two are the same.
+        """
+        found, errors = {}, []
+        for (label, one), entry in zip(self.entries.items(), self.optimizers, strict=True):
+            try:
+                found[label] = (
+                    self.tuning.points(label, one, entry.space) if self.tuning else [Point((), one)]
+                )
+            except ConfigError as error:
+                errors.append(error)
+        if errors:
+            told = "\n".join(error.message for error in errors)
+            raise ConfigError(told, hint=errors[0].hint)
+        return found
 
 
 def load(
@@ -238,7 +215,7 @@ def load(
     Raises:
         ConfigError: lists all problems, each with its place.
     """
-    return study.load(
+    settings = study.load(
         KIND,
         Comparison,
         file,
@@ -248,14 +225,17 @@ def load(
         # the option overrides the file
         without=["tuning"] if options and options.get("protocol") == "paper" else [],
     )
+    _ = settings.points  # each must be an experiment
+    return settings
 
 
 def differing(new: Comparison, old: Comparison) -> list[str]:
     """Return the settings that keep two comparisons from sharing trials, with both values.
 
-    Optimizers, seeds and the target may differ.
+    Optimizers, seeds, the target and the number of points that are drawn may differ.
     """
-    return study.differing(new, old, free=["optimizers", "seeds", "target"])
+    drawn = ["tuning.trials"] if all(one.tuning and one.tuning.trials for one in (new, old)) else []
+    return study.differing(new, old, free=["optimizers", "seeds", "target", *drawn])
 
 
 def default_name(settings: Comparison) -> str:
@@ -263,20 +243,6 @@ def default_name(settings: Comparison) -> str:
     base = settings.base
     stem = name_of(base).removesuffix(f"-{base.optimizer.name}-s{base.seed}")
     return f"compare-{stem}-{settings.protocol}"
-
-
-def scores(outcomes: Sequence[Outcome]) -> dict[float, float]:
-    """Return each learning rate's mean best validation score over seeds; -inf if one diverged."""
-    found: dict[float, list[float]] = {}
-    for row in outcomes:
-        found.setdefault(row.learning_rate, []).append(row.score)
-    return {rate: fmean(values) for rate, values in sorted(found.items())}
-
-
-def best_rate(scores: Mapping[float, float]) -> list[float]:
-    """Return a list of the learning rate with the highest score, empty if all diverged."""
-    best = max(scores, key=lambda rate: scores[rate])
-    return [best] if scores[best] > -math.inf else []
 
 
 def words(text: str) -> list[str]:
@@ -305,7 +271,7 @@ def labels(entries: Sequence[Entry]) -> list[str]:
 
 
 def _given(entry: Entry) -> dict[str, Any]:
-    names = sorted(entry.model_fields_set - {"name", "label"})
+    names = sorted(entry.model_fields_set - {"name", "label", "space"})
     return {name: getattr(entry, name) for name in names}
 
 
@@ -329,13 +295,3 @@ def _resolved(base: Config, entry: Entry) -> Config:
     # the settings of optimizers that are not chosen must not make a difference
     optimizer = base.optimizer.model_copy(update={**shared, "name": entry.name}).alone()
     return base.model_copy(update={"optimizer": optimizer.with_chosen(**own)})
-
-
-def _at_rate(settings: Config, rate: float) -> Config:
-    optimizer = settings.optimizer.with_chosen(learning_rate=rate)
-    return settings.model_copy(update={"optimizer": optimizer})
-
-
-def _rounded(rate: float) -> float:
-    """Round to four digits, so that equal learning rates of a grid compare equal."""
-    return float(f"{rate:.4g}")

@@ -1,4 +1,4 @@
-"""Run a comparison: per optimizer a search for its learning rate, then all seeds at the best."""
+"""Run a comparison: per optimizer a search for its settings, then all seeds at the best."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from typing import Unpack, final
 
 from vaectl.base.errors import RunError
 from vaectl.comparison import plan
-from vaectl.comparison.plan import Comparison, trials
+from vaectl.comparison.plan import Comparison
 from vaectl.comparison.result import Result
+from vaectl.comparison.tuning import Point, Tuning, at_rate, best_of, rate_of, scores
 from vaectl.config.schema import Config
 from vaectl.studies import run as studies
 from vaectl.studies.directory import Kind
 from vaectl.studies.engine import Engine, Steps
+from vaectl.studies.estimate import estimate, plural
 from vaectl.studies.run import Finished, How, Study
-from vaectl.studies.trial import Trial
-from vaectl.training.events import Note
+from vaectl.studies.trial import Stage, Trial
+from vaectl.training.events import Note, Phase
 
 KIND = Kind(plan.KIND, "vaectl compare-optimizers", plan.load, plan.differing)
 
@@ -52,6 +54,7 @@ class _Comparing(Study):
         settings = self.settings
         of_each = len(settings.seeds) + (settings.tuning.members if settings.tuning else 0)
         self._plan(engine, of_each * len(settings.entries))
+        self._tell_budget(engine)
         for label, experiment in settings.entries.items():
             yield self._steps(engine, label, experiment)
 
@@ -72,47 +75,89 @@ class _Comparing(Study):
         return [each for each in found if each.trial.stage == "result"]
 
     def _steps(self, engine: Engine, label: str, settings: Config) -> Iterator[list[Trial]]:
-        rates = [settings.optimizer.chosen.learning_rate]
+        points = self.settings.points[label]
         if self.settings.tuning:
-            scores = yield from self._tuned(engine, label, settings, self.settings.tuning)
-            if scores is None:
+            tried = yield from self._tried(engine, label, settings, self.settings.tuning)
+            if tried is None:
                 return
-            rates = plan.best_rate(scores)
-        if not rates:  # no learning rate trains
+            points = tried
+        if not points:  # none trains
             self._plan(engine, -len(self.settings.seeds))
-        yield trials(label, "result", settings, rates, self.settings.seeds)
+        yield _at(points, label, "result", self.settings.seeds)
 
-    def _tuned(
-        self, engine: Engine, label: str, settings: Config, tuning: plan.Tuning
-    ) -> Generator[list[Trial], None, dict[float, float] | None]:
-        """Try learning rates until the best of them lies between two others.
+    def _tried(
+        self, engine: Engine, label: str, settings: Config, tuning: Tuning
+    ) -> Generator[list[Trial], None, list[Point] | None]:
+        """Try points; go on with a grid until its best learning rate lies between two others.
 
         Returns:
-            The score of each; None if a trial was given up.
+            The best point, none if all diverged; None if a trial was given up.
         """
-        rates = first = tuning.rates(settings.optimizer.chosen.learning_rate)
-        tried: list[Trial] = []
+        points = added = self.settings.points[label]
         while True:
-            added = trials(label, "tuning", settings, rates, tuning.seeds)
-            known = all(map(engine.is_done, added))
-            yield added
-            tried += added
+            trials = _at(added, label, "tuning", tuning.seeds)
+            known = all(map(engine.is_done, trials))
+            yield trials
+            tried = _at(points, label, "tuning", tuning.seeds)
             if any(trial in engine.lost for trial in tried):
                 return None
-            scores = plan.scores([engine.ended(trial).outcome for trial in tried])
-            wanted = tuning.grown(scores)
-            rates = wanted[: tuning.growth - (len(scores) - len(first))]
-            if not wanted:
-                return scores
-            best = plan.best_rate(scores)
-            why = f"{best[0]:g} is best, at its edge" if best else "all of it diverged"
-            more = " and ".join(f"{rate:g}" for rate in rates)
-            grows = f"grows by {more}" if more else "has grown by all that tuning.growth allows"
-            if not known:
-                engine.watch(Note(f"{label}: the grid {grows}: {why}"))
+            found = scores([(trial, engine.ended(trial).outcome) for trial in tried])
+            best = best_of(found)
+            wanted = tuning.grown(found)
+            left = tuning.growth - (len(points) - len(self.settings.points[label]))
+            rates = wanted[:left]
+            if wanted and not known:
+                edge = f"{rate_of(best):g} is best, at its edge" if best else "all of it diverged"
+                more = " and ".join(f"{rate:g}" for rate in rates)
+                grows = f"grows by {more}" if more else "has grown by all that tuning.growth allows"
+                engine.watch(Note(f"{label}: the grid {grows}: {edge}"))
             if not rates:
-                return scores
+                return [point for point in points if point.values == best]
+            added = [at_rate(settings, rate) for rate in rates]
+            points = points + added
             self._plan(engine, len(rates) * len(tuning.seeds))
+
+    def _tell_budget(self, engine: Engine) -> None:
+        """Tell how much there is to do, and how long it takes, unless all searches are done."""
+        settings, tuning = self.settings, self.settings.tuning
+        stage: Stage = "tuning" if tuning else "result"
+        seeds = tuning.seeds if tuning else settings.seeds
+        wanted, runs = list[Trial](), 0
+        for label, points in settings.points.items():
+            missing = [t for t in _at(points, label, stage, seeds) if not engine.has(t)]
+            wanted += missing
+            if missing and tuning:  # what is found trains as fast as what the search begins with
+                wanted += points[0].trials(label, stage, settings.seeds)
+                runs += len(settings.seeds)
+        if not wanted:
+            return
+        engine.watch(Phase("training for a moment, to tell the time"))
+        epochs = len(wanted) * self.base.epochs
+        left = estimate(
+            wanted, engine.task, epochs, engine.workers, runs=runs if tuning else len(wanted)
+        )
+        engine.watch(Note(f"{self._budget()}\n{left.members:,} members to train: {left}"))
+
+    def _budget(self) -> str:
+        """Say what each optimizer is given, in trials and epochs."""
+        settings, tuning = self.settings, self.settings.tuning
+        each = f"{plural(len(settings.seeds), 'seed')} of {plural(self.base.epochs, 'epoch')}"
+        if tuning:
+            what = "point" if tuning.trials else "learning rate"
+            count = plural(tuning.members // len(tuning.seeds), what)
+            more = (
+                ""
+                if tuning.trials
+                else f", up to {tuning.growth} more where the best is at the edge"
+            )
+            search = f"a search of {count} at {plural(len(tuning.seeds), 'seed')}{more}; then "
+            each = search + each
+        return f"{plural(len(settings.entries), 'optimizer')}, each with {each}"
 
     def _plan(self, engine: Engine, members: int) -> None:
         engine.plan(members, members * self.base.epochs)
+
+
+def _at(points: Iterable[Point], label: str, stage: Stage, seeds: Sequence[int]) -> list[Trial]:
+    """Return the trial of each point at each seed."""
+    return [trial for point in points for trial in point.trials(label, stage, seeds)]

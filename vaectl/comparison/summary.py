@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 
-from vaectl.comparison import plan
 from vaectl.comparison.result import Result
+from vaectl.comparison.tuning import RATE
+from vaectl.comparison.tuning import scores as scores_of
 from vaectl.objectives.base import label as term
 from vaectl.runs.metrics import Row, columns
 from vaectl.runs.record import Evaluation
@@ -22,6 +23,7 @@ from vaectl.studies.ended import Outcome
 from vaectl.studies.facts import environment, told
 from vaectl.studies.run import places_of
 from vaectl.studies.statistics import Interval, shown
+from vaectl.studies.trial import told as written
 
 Scores = Float[np.ndarray, " seeds"]
 
@@ -41,6 +43,8 @@ class Tried(BaseModel):
     learning_rate: float
     score: float | None
     """Mean best validation score over the tuning seeds; None if one of them diverged."""
+    values: dict[str, Any] = {}
+    """All settings that the search chose."""
 
 
 class Side(BaseModel):
@@ -51,7 +55,7 @@ class Side(BaseModel):
     label: str
     optimizer: str
     learning_rate: float | None
-    """None if all learning rates of the grid diverged."""
+    """None if all that was tried diverged."""
     best_run: str | None
     """The run with the best validation score."""
     seeds: int
@@ -79,12 +83,16 @@ class Side(BaseModel):
     """The 10 % quantile of the times of training epochs."""
     relative_time: float | None
     """The time of an epoch relative to the fastest optimizer's."""
+    found: dict[str, Any] = {}
+    """The settings that the search chose for the result; empty without one, or if all diverged."""
+    tunable: int = 0
+    """The number of keys that the search varied."""
     tried: list[Tried]
     at_edge: bool
-    """True if the best of these is still the lowest or highest after the grid has grown."""
+    """True if the best of a grid is still the lowest or highest after it has grown."""
     expected_best: list[float | None]
-    """Expected score of the best of 1, 2, ... learning rates drawn from those tried; None if they
-    can all have diverged."""
+    """Expected score of the best of 1, 2, ... points drawn from those tried; None if they can all
+    have diverged."""
 
 
 class Pair(BaseModel):
@@ -141,10 +149,11 @@ class Summary(BaseModel):
 
 def headings(summary: Summary) -> list[str]:
     """Return the headings of the values that `cells` returns."""
+    drawn = any(side.tunable > 1 for side in summary.sides)
     target = "target" if summary.target is None else f"{summary.target:.2f}"
     return [
-        "learning rates tried",
-        "learning rate",
+        "points tried" if drawn else "learning rates tried",
+        "settings found" if drawn else "learning rate",
         "seeds finished",
         f"validation {term(summary.quantity)}, last epoch",
         f"validation {term(summary.quantity)}, best epoch",
@@ -162,10 +171,10 @@ def headings(summary: Summary) -> list[str]:
 def cells(side: Side, quantity: str) -> list[str]:
     """Return an optimizer's column of the table, for the terminal and the page."""
     active = "" if side.active_units is None else f"{side.active_units.mean:.1f}"
-    rate = "none trains" if side.learning_rate is None else f"{side.learning_rate:g}"
+    rate = "none trains" if side.learning_rate is None else _found(side)
     collapsed = f" ({side.collapsed} of {side.seeds} collapsed)" if side.collapsed else ""
     return [
-        f"{len(side.tried) or 'its own'}",
+        _tried(side),
         rate + " (the grid's edge)" * side.at_edge,
         f"{side.seeds - side.diverged} of {side.seeds}",
         shown(side.final.get(quantity)),
@@ -179,6 +188,19 @@ def cells(side: Side, quantity: str) -> list[str]:
         "" if side.relative_time is None else f"{side.relative_time:.2f}",
         f"{side.mean_rank:.1f}",
     ]
+
+
+def _tried(side: Side) -> str:
+    """Return how many points were tried, and of how many keys if it is not the learning rate."""
+    if side.tunable < 2:
+        return f"{len(side.tried) or 'its own'}"
+    return f"{len(side.tried)} of {side.tunable} keys"
+
+
+def _found(side: Side) -> str:
+    """Return the settings that a search found, or the learning rate."""
+    found = written(tuple((key, value) for key, value in side.found.items() if key != RATE))
+    return ", ".join(filter(None, [f"{side.learning_rate:g}", found]))
 
 
 def _reached(values: Sequence[float | None], form: str) -> str:
@@ -364,16 +386,24 @@ def _side(
 def _tuning(result: Result, label: str) -> dict[str, Any]:
     """Describe the search for an optimizer's learning rate."""
     tuned = [
-        ended.outcome
+        (trial, ended.outcome)
         for trial, ended, _ in result.trials
         if (trial.label, trial.stage) == (label, "tuning")
     ]
-    tried, tuning = plan.scores(tuned), result.settings.tuning
+    tried, tuning = scores_of(tuned), result.settings.tuning
+    rates = {trial.values: trial.learning_rate for trial, _ in tuned}
     best_of = statistics.expected_best(np.array(list(tried.values()))).tolist() if tried else []
+    chosen = [dict(t.values) for t, *_ in result.trials if (t.label, t.stage) == (label, "result")]
     return {
+        "found": chosen[0] if chosen else {},
+        "tunable": max((len(values) for values in tried), default=0),
         "tried": [
-            Tried(learning_rate=rate, score=score if np.isfinite(score) else None)
-            for rate, score in tried.items()
+            Tried(
+                learning_rate=rates[values],
+                score=score if np.isfinite(score) else None,
+                values=dict(values),
+            )
+            for values, score in sorted(tried.items(), key=lambda each: rates[each[0]])
         ],
         "at_edge": bool(tried and tuning and tuning.grown(tried)),
         "expected_best": [value if np.isfinite(value) else None for value in best_of],

@@ -52,6 +52,8 @@ class Wanted(NamedTuple):
     """The name of the run that it leaves; None if only its numbers are wanted."""
     until: int = 0
     """The epoch after which its run pauses, to go on later; 0: it trains to the end."""
+    traced: Sequence[str] = ()
+    """Keys of its optimizer that members of its job may differ in: see `Program.traced`."""
 
 
 class Done(NamedTuple):
@@ -77,8 +79,8 @@ def train(
     """Train the members of a job, in turn or together; yield what happens, and each result.
 
     Args:
-        job: members whose settings differ in seed and learning rate alone, and that all pause
-            after the same epoch.
+        job: members whose settings differ in seed, learning rate and what is traced alone, and
+            that all pause after the same epoch.
         task: the data and the device; its settings and its watcher are not used.
         folder: where the members leave their runs.
         stopping: tells whether a signal has asked to stop; a member that was in its last epoch
@@ -88,7 +90,7 @@ def train(
         KeyboardInterrupt: asked to stop; the runs' states are saved.
         RunError: something cannot be written.
     """
-    task = task._replace(settings=job[0].settings)
+    task = task._replace(settings=job[0].settings, traced=job[0].traced)
     splits = task.images()
     how, _ = population.strategy(task.program, task.devices, splits[0])
     # what goes on takes turns on any device, so that one state at a time is restored
@@ -119,7 +121,7 @@ def _train(
     until = job[0].until or program.epochs
     last = until * program.steps_per_epoch
     place = task.everywhere if program.mesh else task.device
-    starts = jax.device_put([Member.of(each.settings) for each in job], place)
+    starts = jax.device_put([Member.of(each.settings, each.traced) for each in job], place)
     with quiet_orbax(), ExitStack() as running:
         tracks = [_Track(each, task, folder, running.enter_context(ExitStack())) for each in job]
         for track in tracks:

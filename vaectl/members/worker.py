@@ -130,6 +130,7 @@ def plain(job: Job, folder: Folder, *, shared: bool) -> list[Any]:
             wanted.settings.model_dump(mode="json"),
             wanted.run,
             wanted.until,
+            [*wanted.traced],
             b"" if shared or wanted.run is None else handover.pack(folder, wanted.run),
         )
         for wanted in job
@@ -200,7 +201,7 @@ class _Line:
         """Wait for jobs; yield each with the runs that it leaves, and what was cut off of them."""
         while (plain := self._received.get()) and not self.closed.is_set():
             job = [Wanted(name, Config.model_validate(s), *rest) for name, s, *rest, _ in plain]
-            yield job, {run: content for _, _, run, _, content in plain if run is not None}
+            yield job, {run: content for _, _, run, *_, content in plain if run is not None}
 
     def send(self, message: object) -> None:
         """Send a message; if nobody is there, what trains is saved, and then this process ends."""

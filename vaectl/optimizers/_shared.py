@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from vaectl.base.plugs import Choice
 from vaectl.base.section import NonNegative, Positive
@@ -35,6 +36,25 @@ class OptimizerChoice(Choice[Optimizer]):
     bias_learning_rate_scale: NonNegative = 1.0
     """Factor of the learning rate of biases; the paper's code has 2."""
     schedule: Schedule = Schedule()
+
+    def value(self, key: str) -> Any:
+        """Return the value of a shared key, or of one of the chosen optimizer's; None if neither.
+
+        Keys of the schedule are not among them.
+        """
+        return getattr(self if key in self.shared_fields() else self.chosen, key, None)
+
+    def with_values(self, values: Mapping[str, Any]) -> Self:
+        """Return the same choice with other values of keys as `value` takes them."""
+        shared = {key: value for key, value in values.items() if key in self.shared_fields()}
+        own = {key: value for key, value in values.items() if key not in shared}
+        return self.model_copy(update=shared).with_chosen(**own) if values else self
+
+    def without(self, traced: Sequence[str]) -> Self:
+        """Return what a program is compiled for: without its learning rate and other numbers."""
+        defaults = type(self)(name=self.name) if traced else self
+        values = {key: defaults.value(key) for key in traced}
+        return self.with_values(values).with_chosen(learning_rate=1.0)
 
     def direction(self) -> optax.GradientTransformation:
         """Return the transform from a gradient to a direction to step against.

@@ -296,19 +296,18 @@ class Engine:
 
 def member(trial: Trial) -> str:
     """Return a short name that tells a trial from all others."""
-    of_tuning = f" at {trial.learning_rate:g}" if trial.stage == "tuning" else ""
-    return trial.run_name + of_tuning
+    return f"{trial.run_name} at {trial.chosen}" if trial.stage == "tuning" else trial.run_name
 
 
 def _wanted(trial: Trial) -> Wanted:
     run = trial.run_name if trial.stage == "result" else None
-    return Wanted(member(trial), trial.settings, run, trial.until)
+    return Wanted(member(trial), trial.settings, run, trial.until, trial.traced)
 
 
 def _alike(trials: Sequence[Trial], most: int) -> list[Trial]:
     """Return the first trials, as many as are of one program."""
-    first = alike(trials[0].settings)
-    return list(takewhile(lambda trial: alike(trial.settings) == first, islice(trials, most)))
+    first = alike(trials[0])
+    return list(takewhile(lambda trial: alike(trial) == first, islice(trials, most)))
 
 
 @final

@@ -48,7 +48,14 @@ class Estimate(NamedTuple):
         )
 
 
-def estimate(trials: Sequence[Trial], task: Task, epochs: int, workers: int | None = 1) -> Estimate:
+def estimate(
+    trials: Sequence[Trial],
+    task: Task,
+    epochs: int,
+    workers: int | None = 1,
+    *,
+    runs: int | None = None,
+) -> Estimate:
     """Estimate what trials take.
 
     A few of their programs, evenly spaced, train for a moment; the others are taken to be as fast
@@ -59,11 +66,12 @@ def estimate(trials: Sequence[Trial], task: Task, epochs: int, workers: int | No
         task: the data and the device.
         epochs: of all of them together.
         workers: the number of members that train at once; None if unknown.
+        runs: the number of them that leave a run; None: all.
     """
     groups = programs(trials)
     count = min(len(groups), CALIBRATED)
     chosen = [groups[i * len(groups) // count][0] for i in range(count)]
-    paces = [_pace(task._replace(settings=trial.settings)) for trial in chosen]
+    paces = [_pace(task._replace(settings=trial.settings, traced=trial.traced)) for trial in chosen]
     of_epoch, of_start, of_state = (sum(part) / count for part in zip(*paces, strict=True))
     return Estimate(
         members=len(trials),
@@ -72,7 +80,7 @@ def estimate(trials: Sequence[Trial], task: Task, epochs: int, workers: int | No
         seconds=(epochs * of_epoch + len(groups) * of_start + len(trials) * OF_MEMBER)
         / max(min(workers or 1, len(trials)), 1),
         workers=workers,
-        disk=round(CHECKPOINTS * of_state * sum(trial.stage == "result" for trial in trials)),
+        disk=round(CHECKPOINTS * of_state * (len(trials) if runs is None else runs)),
     )
 
 

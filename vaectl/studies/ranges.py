@@ -99,13 +99,13 @@ def listed(values: object) -> object:
 
 def fitting(value: float, key: str, base: Mapping[str, Any]) -> int | float:
     """Round to a few digits; to a whole number for a key that has one in the base experiment."""
-    known = _known(key, base)
+    known = value_of(key, base)
     if isinstance(known, int) and not isinstance(known, bool):
         return round(value)
     return float(f"{value:.{DIGITS}g}")
 
 
-def _known(key: str, values: Mapping[str, Any]) -> object:
+def value_of(key: str, values: Mapping[str, Any]) -> object:
     """Return the value of a key in an experiment, also if it is short for the chosen plug's."""
     kind, _, name = key.partition(".")
     section = values.get(kind)

@@ -7,9 +7,13 @@ from typing import Literal, NamedTuple
 
 from vaectl.config.schema import Config
 from vaectl.studies import identity
+from vaectl.studies.ranges import Value
 
 Stage = Literal["tuning", "result"]
 """Whether a trial only tells a score, or leaves a run."""
+
+Values = tuple[tuple[str, Value], ...]
+"""Keys of an experiment and their values."""
 
 
 class Trial(NamedTuple):
@@ -20,6 +24,8 @@ class Trial(NamedTuple):
     settings: Config
     until: int = 0
     """The epoch after which it pauses; 0: it trains to the end."""
+    values: Values = ()
+    """What a search chose for it, by keys of its optimizer."""
 
     @property
     def learning_rate(self) -> float:
@@ -36,6 +42,18 @@ class Trial(NamedTuple):
         """The same trial until its end."""
         return self._replace(until=0)
 
+    @property
+    def traced(self) -> tuple[str, ...]:
+        """Numbers of its optimizer in which others of the same program differ.
+
+        A run has none: its last bits are those of the same experiment alone.
+        """
+        if self.stage == "result" or not self.values:
+            return ()
+        from vaectl.training.program import traceable
+
+        return traceable(self.settings.optimizer, tuple(key for key, _ in self.values))
+
     def key(self, fingerprint: str) -> str:
         """Return the hash of everything that its numbers depend on."""
         return identity.key(self.settings, fingerprint)
@@ -46,18 +64,33 @@ class Trial(NamedTuple):
         return [self.key(fingerprint), *([old] if old else [])]
 
     def __str__(self) -> str:
-        return f"{self.label}, learning rate {self.learning_rate:g}, seed {self.settings.seed}"
+        return f"{self.label}, {self.chosen}, seed {self.settings.seed}"
+
+    @property
+    def chosen(self) -> str:
+        """What tells it from other trials of its label at its seed."""
+        others = [(key, value) for key, value in self.values if key != "learning_rate"]
+        return told((("learning rate", self.learning_rate), *others))
 
 
-def alike(settings: Config) -> Config:
-    """Return settings that are equal for trials of one program: without seed and learning rate."""
-    optimizer = settings.optimizer.with_chosen(learning_rate=1.0)
-    return settings.model_copy(update={"optimizer": optimizer, "seed": 0})
+def told(values: Values) -> str:
+    """Write values and their keys."""
+    return ", ".join(
+        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in values
+    )
+
+
+def alike(trial: Trial) -> tuple[Config, tuple[str, ...]]:
+    """Return what is equal for trials of one program: no seed, learning rate or traced numbers."""
+    settings, traced = trial.settings, trial.traced
+    optimizer = settings.optimizer.without(traced)
+    return settings.model_copy(update={"optimizer": optimizer, "seed": 0}), traced
 
 
 def programs(trials: Sequence[Trial]) -> list[list[Trial]]:
     """Group trials that differ in seed and learning rate alone: they compile to one program."""
-    groups: dict[Config, list[Trial]] = {}
+    groups: dict[object, list[Trial]] = {}
     for trial in trials:
-        groups.setdefault(alike(trial.settings), []).append(trial)
+        groups.setdefault(alike(trial), []).append(trial)
     return list(groups.values())

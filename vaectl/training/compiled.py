@@ -3,7 +3,6 @@
 from functools import lru_cache, partial
 
 import jax
-import jax.numpy as jnp
 
 from vaectl.base.mesh import shared
 from vaectl.base.shapes import like
@@ -26,7 +25,7 @@ def init(program: Program, member: Member) -> TrainState:
     It takes two programs, so that the last bits of the weights are the same with all optimizers,
     some of which keep them.
     """
-    state: TrainState = begin(program, weights(program, member))
+    state: TrainState = begin(program, member, weights(program, member))
     return state
 
 
@@ -40,6 +39,5 @@ def shapes(program: Program, member: Member) -> TrainState:
 @lru_cache(maxsize=64)
 def _state(program: Program) -> TrainState:
     """Trace the first state of a program, which takes 50 ms; its members are all alike in it."""
-    member = Member(jnp.uint32(0), jnp.float32(0))
-    state: TrainState = jax.eval_shape(lambda: step.init(program, member))
+    state: TrainState = jax.eval_shape(lambda: step.init(program, program.somebody))
     return state

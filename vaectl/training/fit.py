@@ -96,7 +96,7 @@ def compile_ahead(program: Program, member: Member, train: Images, validation: I
     lowered = [
         *steps,
         compiled.weights.lower(program, member),
-        compiled.begin.lower(program, state.params),
+        compiled.begin.lower(program, member, state.params),
         evaluation.lowered(program.estimator, state.params, validation, member.seed),
     ]
     with ThreadPoolExecutor() as pool:

@@ -17,7 +17,7 @@ from vaectl.base.shapes import inner_programs, products, shaped
 from vaectl.evaluation import means as evaluation
 from vaectl.training import compiled
 from vaectl.training.fit import CHUNK_BYTES
-from vaectl.training.program import Member, Program
+from vaectl.training.program import Program
 
 
 def check_training(
@@ -84,7 +84,7 @@ def _at_most(program: Program, held_out: int) -> int:
 
 def _calls(program: Program, held_out: int) -> tuple[Any, tuple[Any, ...], tuple[Any, ...]]:
     """Return the state of a run, and its two compiled functions with their arguments."""
-    member = Member(jnp.uint32(0), jnp.float32(0))
+    member = program.somebody
     state = compiled.shapes(program, member)
     images, validation = (
         shaped((count, program.pixels), jnp.uint8) for count in (program.images, held_out)

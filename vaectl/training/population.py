@@ -188,7 +188,7 @@ def start(
     everyone: Member = jax.tree.map(lambda *leaves: np.stack(leaves), *members)
     everyone = jax.device_put(everyone, NamedSharding(over, mesh.SPLIT) if over else None)
     weights = jax.jit(_each(over, lambda member, _: step.weights(program, member)))
-    begin = jax.jit(_each(over, lambda _, variables: step.begin(program, variables)))
+    begin = jax.jit(_each(over, lambda member, variables: step.begin(program, member, variables)))
     states: TrainState = begin(everyone, weights(everyone, None))
     return everyone, states
 

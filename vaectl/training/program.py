@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,13 +41,17 @@ class Member(NamedTuple):
 
     seed: UInt32[Array, ""]
     learning_rate: Float[Array, ""]
+    numbers: Mapping[str, Float[Array, ""]] = {}
+    """Other settings of the optimizer, by key; only those of `Program.traced`."""
 
     @classmethod
-    def of(cls, settings: Config) -> Member:
-        """Return the one member of an ordinary run."""
+    def of(cls, settings: Config, traced: Sequence[str] = ()) -> Member:
+        """Return the one member of an ordinary run, or of one whose other settings are traced."""
+        optimizer = settings.optimizer
         return cls(
             seed=jnp.asarray(settings.seed, jnp.uint32),
-            learning_rate=jnp.asarray(settings.optimizer.chosen.learning_rate, jnp.float32),
+            learning_rate=jnp.asarray(optimizer.chosen.learning_rate, jnp.float32),
+            numbers={key: jnp.asarray(optimizer.value(key), jnp.float32) for key in traced},
         )
 
 
@@ -69,6 +74,8 @@ class Program:
     """The parts of a batch whose gradients are computed one at a time, or on several devices."""
     mesh: Mesh | None = None
     """The devices that share each batch; None for a single one."""
+    traced: tuple[str, ...] = ()
+    """The optimizer's keys whose values a member has: with other values it is the same program."""
 
     @classmethod
     def of(
@@ -78,6 +85,7 @@ class Program:
         images: int,
         image_shape: ImageShape,
         devices: Sequence[jax.Device] = (),
+        traced: Sequence[str] = (),
     ) -> Program:
         """Return the program of a configuration.
 
@@ -86,6 +94,7 @@ class Program:
             images: how many to train on.
             image_shape: of each.
             devices: share each batch, if it has micro-batches.
+            traced: keys of the optimizer whose values a member has, as `traceable` finds them.
         """
         return cls(
             vae=VAE(
@@ -96,7 +105,7 @@ class Program:
             ),
             objective=settings.objective.chosen,
             samples=settings.objective.samples,
-            optimizer=settings.optimizer.alone().with_chosen(learning_rate=1.0),
+            optimizer=settings.optimizer.alone().without(traced),
             stochastic=settings.data.binarization == "stochastic",
             # no more than there are: a larger batch would be padding
             batch_size=min(settings.batch_size, images),
@@ -104,7 +113,17 @@ class Program:
             images=images,
             microbatches=settings.microbatches,
             mesh=mesh.of(devices) if settings.microbatches > 1 else None,
+            traced=tuple(traced),
         )
+
+    @property
+    def somebody(self) -> Member:
+        """A member, for whom only the shapes of its numbers matter."""
+        return Member(jnp.uint32(0), jnp.float32(0), {key: jnp.float32(0) for key in self.traced})
+
+    def direction(self, member: Member) -> optax.GradientTransformation:
+        """Return the transform from a gradient to a direction, with the numbers of a member."""
+        return self.optimizer.with_values(member.numbers).direction()
 
     @property
     def estimator(self) -> Estimator:
@@ -154,3 +173,29 @@ class Program:
                     f"at {self.steps_per_epoch:,} an epoch",
                     hint=f"lower {key}, or raise batch_size",
                 )
+
+
+@lru_cache(maxsize=256)
+def traceable(optimizer: OptimizerChoice, keys: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those of an optimizer's keys of whose values a program can do without.
+
+    These are the numbers that its rule computes with; not those that it asks questions of, such as
+    whether there is a limit, and not the learning rate, which no program depends on.
+    """
+    numbers = [key for key in keys if type(optimizer.value(key)) is float]
+    found = [key for key in numbers if key != "learning_rate"]
+    return tuple(key for key in found if _is_traceable(optimizer.without(()), key))
+
+
+def _is_traceable(optimizer: OptimizerChoice, key: str) -> bool:
+    params = {"kernel": jnp.zeros((2, 2)), "bias": jnp.zeros(2)}
+
+    def update(value: Array) -> Any:
+        transform = optimizer.with_values({key: value}).direction()
+        return transform.update(params, transform.init(params), params)
+
+    try:
+        jax.eval_shape(update, jnp.float32(0.5))
+    except (jax.errors.JAXTypeError, TypeError, ValueError):
+        return False
+    return True

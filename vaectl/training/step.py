@@ -28,13 +28,13 @@ def weights(program: Program, member: Member) -> Variables:
 
 def init(program: Program, member: Member) -> TrainState:
     """Return the state before the first step."""
-    return begin(program, weights(program, member))
+    return begin(program, member, weights(program, member))
 
 
-def begin(program: Program, variables: Variables) -> TrainState:
+def begin(program: Program, member: Member, variables: Variables) -> TrainState:
     """Return the state before the first step, with given arrays of the network."""
     learned, _ = program.vae.network(variables).split()
-    optimizer = program.optimizer.direction().init(learned)
+    optimizer = program.direction(member).init(learned)
     return TrainState(variables, optimizer, jnp.zeros((), jnp.int32))
 
 
@@ -101,7 +101,7 @@ def step(
         return found
 
     gradient, (sums, kept) = _over_parts(program, part, x, eps, weights)
-    direction, optimizer = program.optimizer.direction().update(gradient, state.optimizer, learned)
+    direction, optimizer = program.direction(member).update(gradient, state.optimizer, learned)
     schedule = program.optimizer.schedule.scale(
         steps_per_epoch=program.steps_per_epoch, steps=program.steps
     )
@@ -185,7 +185,7 @@ def run_steps(
     steps, size = program.steps_per_epoch, program.batch_size
     if program.optimizer.chosen.resets_each_epoch:
         learned, _ = program.vae.network(state.params).split()
-        fresh = program.optimizer.direction().init(learned)
+        fresh = program.direction(member).init(learned)
         state = state._replace(
             optimizer=jax.tree.map(partial(jnp.where, first % steps == 0), fresh, state.optimizer)
         )
