@@ -597,6 +597,9 @@ def test_an_old_comparison_is_checked_and_sealed_and_trains_nothing(
         ]
         for summary in (side, told):
             summary.pop("best_run")
+        assert (side.pop("found"), side.pop("tunable")) == ({"learning_rate": 1e-3}, 1)
+        for tried in side["tried"]:
+            assert tried.pop("values") == {"learning_rate": tried["learning_rate"]}
     assert after.pop("quantity") == "elbo"
     assert list(after.pop("kinds").values()) == [4]
     assert [pair.pop("seeds") for pair in after["pairs"]] == [2]

@@ -296,7 +296,8 @@ class Engine:
 
 def member(trial: Trial) -> str:
     """Return a short name that tells a trial from all others."""
-    return f"{trial.run_name} at {trial.chosen}" if trial.stage == "tuning" else trial.run_name
+    of_tuning = f" at {trial.chosen}".replace("learning rate ", "") if trial.values else ""
+    return trial.run_name + of_tuning * (trial.stage == "tuning")
 
 
 def _wanted(trial: Trial) -> Wanted:
