@@ -93,6 +93,13 @@ _OF_THE_PAPER = sorted(
 )
 
 
+class OfBaseline(Section):
+    """A target that the baseline sets: its mean best score at a part of its budget."""
+
+    at: Annotated[float, Field(gt=0, le=1)]
+    """The part of the epochs after which the baseline has reached the target."""
+
+
 class Comparison(Section):
     """A comparison of optimizers on one experiment."""
 
@@ -110,9 +117,12 @@ class Comparison(Section):
     noise."""
     tuning: Tuning | None = Field(None, validate_default=True)
     """The search for each optimizer's settings, if the protocol is `tuned`."""
-    target: float | None = None
-    """The validation score up to which epochs and seconds are counted; null: the best score of the
-    worst finished member, which all of them reach."""
+    baseline: str | None = Field(None, validate_default=True)
+    """The label of the optimizer that others are measured against; null: the first."""
+    target: float | OfBaseline | None = None
+    """The validation score up to which steps and seconds are counted. {at: 0.75}: what the baseline
+    reaches at that part of its epochs; null: the best score of the worst finished member, which
+    all of them reach."""
     importance_samples: Count = 100
     """K of the importance-weighted bound on log p(x) of the test split."""
 
@@ -137,6 +147,13 @@ class Comparison(Section):
         if "base" in info.data:
             _check_different(_entries(info.data["base"], entries))
         return entries
+
+    @field_validator("baseline")
+    @classmethod
+    def _there(cls, label: str | None, info: ValidationInfo) -> str | None:
+        if label is not None and label not in (known := labels(info.data.get("optimizers", []))):
+            raise conflict(f"there is no optimizer {label}; there are {', '.join(known)}")
+        return label
 
     @field_validator("tuning")
     @classmethod
@@ -177,6 +194,11 @@ class Comparison(Section):
     def entries(self) -> dict[str, Config]:
         """The experiment of each optimizer, by label."""
         return _entries(self.base, self.optimizers)
+
+    @property
+    def baseline_label(self) -> str:
+        """The label of the optimizer that others are measured against."""
+        return self.baseline or next(iter(self.entries))
 
     @cached_property
     def points(self) -> dict[str, list[Point]]:
@@ -229,13 +251,16 @@ def load(
     return settings
 
 
+_FREE = ("optimizers", "seeds", "target", "target.at", "baseline")
+
+
 def differing(new: Comparison, old: Comparison) -> list[str]:
     """Return the settings that keep two comparisons from sharing trials, with both values.
 
-    Optimizers, seeds, the target and the number of points that are drawn may differ.
+    Optimizers, seeds, the baseline, the target and the number of points that are drawn may differ.
     """
     drawn = ["tuning.trials"] if all(one.tuning and one.tuning.trials for one in (new, old)) else []
-    return study.differing(new, old, free=["optimizers", "seeds", "target", *drawn])
+    return study.differing(new, old, free=[*_FREE, *drawn])
 
 
 def default_name(settings: Comparison) -> str:

@@ -6,11 +6,13 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Unpack, final
 
 from vaectl.base.errors import RunError
-from vaectl.comparison import plan
+from vaectl.base.files import Folder
+from vaectl.comparison import plan, times
 from vaectl.comparison.plan import Comparison
 from vaectl.comparison.result import Result
 from vaectl.comparison.tuning import Point, Tuning, at_rate, best_of, rate_of, scores
 from vaectl.config.schema import Config
+from vaectl.experiment import Task
 from vaectl.studies import run as studies
 from vaectl.studies.directory import Kind
 from vaectl.studies.engine import Engine, Steps
@@ -70,6 +72,15 @@ class _Comparing(Study):
                 hint="all other trials are done; the same command tries these again, or goes on "
                 "without their optimizer or seed if you leave it out",
             )
+
+    def close(self, task: Task, folder: Folder, found: Sequence[Finished]) -> None:
+        first = self.settings.seeds[0]
+        experiments = {
+            trial.label: trial.settings
+            for trial, ended, _ in found
+            if trial.stage == "result" and trial.settings.seed == first and not ended.error
+        }
+        times.measure(experiments, task, folder, lambda text: task.watch(Phase(text)))
 
     def tested(self, found: Sequence[Finished]) -> list[Finished]:
         return [each for each in found if each.trial.stage == "result"]

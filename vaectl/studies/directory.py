@@ -29,7 +29,7 @@ MADE: Made = {
     r"curves\.csv": rb"key,epoch,step,",
     r"points\.csv": rb".*,seed,status,best_",
     r"\.workers": rb"vaectl ",
-    r"summary\.json": JSON,
+    r"(summary|times)\.json": JSON,
     r"report\.html": rb"<!doctype html>.*<title>",
 }
 TRIALS: Made = {r"[0-9a-f]{16}(\.test)?\.json": JSON}

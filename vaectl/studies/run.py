@@ -77,6 +77,9 @@ class Study(ABC):
     def check(self, engine: Engine) -> None:  # noqa: B027  # most can do without lost trials
         """Refuse to go on, now that all has been trained."""
 
+    def close(self, task: Task, folder: Folder, found: Sequence[Finished]) -> None:  # noqa: B027
+        """Do what is left to do once all has ended, while the directory is locked."""
+
     @abstractmethod
     def tested(self, found: Sequence[Finished]) -> Sequence[Finished]:
         """Return the trials whose best models are evaluated on the test split."""
@@ -206,6 +209,7 @@ def run(
                     if stopping():
                         raise KeyboardInterrupt
                     tested[trial] = tests.of(trial, ended)
+            study.close(task, folder, found)
         except KeyboardInterrupt:
             raise InterruptedRunError(
                 f"interrupted; trials that are done: {len(ledger.ended)}",

@@ -1,0 +1,161 @@
+"""The time of a training step of each optimizer, measured in turns, and how quiet that was.
+
+Members train one after another, perhaps on several machines, while other programs come and go: the
+times of their epochs do not compare. So a step of each optimizer is timed afterwards, all of them
+within each of several rounds, and a ratio is the median of the rounds' ratios.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Self
+
+import jax
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vaectl.base.files import Folder
+from vaectl.base.load import Load
+from vaectl.config.schema import Config
+from vaectl.experiment import Task
+from vaectl.runs import environment
+from vaectl.studies import identity
+from vaectl.studies.ledger import write
+from vaectl.training import compiled
+from vaectl.training.fit import Stream
+from vaectl.training.program import Member, Program, TrainState
+
+FILE = "times.json"
+ROUNDS = 7
+MOMENT = 0.5
+"""Seconds of one optimizer's steps in a round; less if an epoch is shorter."""
+LOADED = 0.1
+"""The share of the cores that others use, or the spread of the times, above which the machine is
+not quiet."""
+_MOST_BYTES = 2**20
+
+
+class Times(BaseModel):
+    """The times of steps, as times.json holds them."""
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+
+    format_version: int = 1
+    measured: str
+    """The hash of what was timed."""
+    device: str
+    seconds: dict[str, list[float]] = Field(min_length=1)
+    """Seconds of a step in each round, by optimizer."""
+    others: float | None
+    """The share of this process's cores that other programs used meanwhile; None: unknown."""
+
+    @property
+    def spread(self) -> float:
+        """The interquartile range of an optimizer's times, as a part of their median; the mean."""
+        rows = [np.quantile(times, (0.25, 0.5, 0.75)) for times in self.seconds.values()]
+        return float(np.mean([(high - low) / middle for low, middle, high in rows]))
+
+    @property
+    def loaded(self) -> str:
+        """Say why these times are no basis for a ranking; empty if they are one."""
+        if self.others is not None and self.others > LOADED:
+            return f"other programs used {self.others:.0%} of the cores while steps were timed"
+        if self.spread > LOADED:
+            return f"the times of steps differed by {self.spread:.0%} from round to round"
+        return ""
+
+    def step(self, label: str) -> float:
+        """Return the median seconds of a step."""
+        return float(np.median(self.seconds[label]))
+
+    def ratio(self, label: str, to: str) -> float:
+        """Return the median ratio of the times of two optimizers' steps."""
+        return float(np.median(np.divide(self.seconds[label], self.seconds[to])))
+
+    @classmethod
+    def read(cls, folder: Folder) -> Self | None:
+        """Return the times in a folder; None if there are none, or what is there is broken."""
+        try:
+            return cls.model_validate_json(folder.read(FILE, _MOST_BYTES))
+        except (OSError, ValidationError):
+            return None
+
+
+def measure(
+    experiments: Mapping[str, Config], task: Task, folder: Folder, tell: Callable[[str], None]
+) -> Times | None:
+    """Time a step of each optimizer, unless that was done; write and return the times.
+
+    Args:
+        experiments: that of each optimizer, by label.
+        task: the data and the devices.
+        folder: of the comparison.
+        tell: told that it takes a moment.
+
+    Raises:
+        RunError: the times cannot be written.
+    """
+    device = str(task.place.get("processor", task.place.get("kind", "")))
+    keys = {
+        label: identity.key(one, task.dataset.fingerprint) for label, one in experiments.items()
+    }
+    told = json.dumps([keys, device, environment.versions()])
+    measured = hashlib.sha256(told.encode()).hexdigest()[:16]
+    known = Times.read(folder)
+    if not experiments or (known and known.measured == measured):
+        return known
+    tell("timing a step of each optimizer, in turns")
+    with jax.default_device(task.device):
+        steppers = {
+            label: _Stepper(task._replace(settings=one)) for label, one in experiments.items()
+        }
+        load = Load()
+        rounds = [{label: step() for label, step in steppers.items()} for _ in range(ROUNDS)]
+        others = load.of_others()
+    seconds = {label: [each[label] for each in rounds] for label in steppers}
+    found = Times(measured=measured, device=device, seconds=seconds, others=others)
+    write(folder, FILE, found.model_dump_json() + "\n")
+    return found
+
+
+class _Stepper:
+    """A training that goes on for a moment with each call, which returns the seconds of a step."""
+
+    def __init__(self, task: Task) -> None:
+        program = task.program
+        if program.mesh is None:  # each device has members of its own
+            task = task._replace(devices=task.devices[:1])
+        images, _ = task.images()
+        member = task.member
+        self._state = compiled.init(program, member)
+        self._of_epoch, self._first, self._steps = program.steps_per_epoch, 0, 1
+        self._train: Callable[[TrainState, int, int], tuple[TrainState, object]]
+        if isinstance(images, jax.Array):
+            self._train = partial(_train, program, member, images)
+            most = program.steps_per_epoch
+        else:
+            stream = Stream(program, member, images)
+            self._train, most = stream.train, stream.steps
+        self()  # compiles
+        self._steps = min(max(int(MOMENT / self()), 1), most)
+
+    def __call__(self) -> float:
+        """Train for the first steps of an epoch, or for all of them."""
+        start = time.perf_counter()
+        self._state, _ = self._train(self._state, self._first, self._first + self._steps)
+        jax.block_until_ready(self._state)  # type: ignore[no-untyped-call]
+        self._first += self._of_epoch
+        return (time.perf_counter() - start) / self._steps
+
+
+def _train(
+    program: Program, member: Member, images: jax.Array, state: TrainState, first: int, stop: int
+) -> tuple[TrainState, object]:
+    found: tuple[TrainState, object] = compiled.train_steps(
+        program, member, state, images, first, stop
+    )
+    return found
