@@ -1,0 +1,206 @@
+"""Figures of many optimizers: a board, ranks along the budget, and performance profiles.
+
+Many lines have no colours that can be told apart, and a legend is far away. So a board has a row
+for each optimizer, and lines have their names at their end, the best few of them in colour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from vaectl.objectives.base import label as label_of
+from vaectl.pictures.canvas import Figure, panels
+from vaectl.pictures.charts import marker
+from vaectl.pictures.style import DEFAULT, Style
+
+COLOURED = 5
+"""The number of lines in colour; the others are grey."""
+_WIDE = 120.0
+"""Millimetres."""
+_GREY = "#8c8c8c"
+
+
+class Bar(NamedTuple):
+    """A row of a board."""
+
+    label: str
+    mean: float
+    low: float | None
+    high: float | None
+    seeds: Sequence[float]
+
+
+def board(
+    bars: Sequence[Bar], quantity: str, *, title: str, facts: str = "", style: Style = DEFAULT
+) -> Figure:
+    """Plot the best value of each optimizer with its interval, the best one on top.
+
+    Values far below the others are left out of the axis; an arrow and a number stand for them.
+
+    Args:
+        bars: the rows, the best first.
+        quantity: the name of the value.
+        title: the heading.
+        facts: what the numbers mean, below the heading.
+        style: the look.
+    """
+    with mpl.rc_context(style.settings()):
+        font = style.theme.font
+        high = 1.8 * font * (len(bars) + 2) / style.width(_WIDE)
+        figure, (axes,), _ = panels(style, title, [max(high, 0.25)], facts=facts, width=_WIDE)
+        values = np.array([value for bar in bars for value in bar.seeds])
+        low = _floor(values)
+        for row, bar in enumerate(bars):
+            colour = style.theme.accent if not row else style.theme.ink
+            if bar.mean < low:
+                axes.text(
+                    *(0.01, row, f"\N{LEFTWARDS ARROW} {bar.mean:.1f}"),
+                    transform=axes.get_yaxis_transform(),
+                    va="center",
+                    fontsize=style.small,
+                )
+                continue
+            if bar.low is not None and bar.high is not None:
+                axes.hlines(row, max(bar.low, low), bar.high, color=colour)
+            shown = [value for value in bar.seeds if value >= low]
+            axes.plot(shown, [row] * len(shown), ls="", marker="|", ms=0.7 * font, color=colour)
+            axes.plot(bar.mean, row, marker="o", ms=0.6 * font, color=colour)
+        axes.set_yticks(range(len(bars)), [bar.label for bar in bars])
+        axes.set_ylim(len(bars) - 0.4, -0.6)
+        axes.grid(visible=False, axis="y")
+        axes.set_title(
+            f"best validation {label_of(quantity)}: mean, 95% interval, seeds", loc="left"
+        )
+        axes.set_xlabel("nats per image")
+    return figure
+
+
+def along(
+    ranks: Mapping[str, Float[np.ndarray, " epochs"]],
+    order: Sequence[str],
+    *,
+    title: str,
+    facts: str = "",
+    style: Style = DEFAULT,
+) -> Figure:
+    """Plot the mean rank of the best value up to each epoch; 1 is the best.
+
+    Args:
+        ranks: of each optimizer after each epoch.
+        order: the labels, the best at the end first.
+        title: the heading.
+        facts: what the numbers mean, below the heading.
+        style: the look.
+    """
+    epochs = len(next(iter(ranks.values())))
+    lines = {label: (np.arange(1, epochs + 1), ranks[label]) for label in order if label in ranks}
+    with mpl.rc_context(style.settings()):
+        figure, axes = _lines(lines, title, facts, style)
+        axes.set_ylim(len(ranks) + 0.5, 0.5)
+        axes.set_xlim(1 - 0.02 * epochs, epochs)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_title("mean rank if training had ended there, 1 is the best", loc="left")
+        axes.set_xlabel("epoch")
+    return figure
+
+
+def profile(
+    profiles: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    order: Sequence[str],
+    *,
+    title: str,
+    facts: str = "",
+    style: Style = DEFAULT,
+) -> Figure:
+    """Plot the part of the workloads on which each optimizer is within a factor of the fastest.
+
+    Args:
+        profiles: factors and parts, at the corners of the steps, by optimizer.
+        order: the labels, the best first.
+        title: the heading.
+        facts: what the numbers mean, below the heading.
+        style: the look.
+    """
+    lines = {
+        label: (np.asarray(profiles[label][0]), np.asarray(profiles[label][1]))
+        for label in order
+        if label in profiles
+    }
+    with mpl.rc_context(style.settings()):
+        figure, axes = _lines(lines, title, facts, style, steps=True)
+        axes.set_xscale("log")
+        ends = [line[0][-1] for line in lines.values()]
+        axes.set_xlim(1, max(ends))
+        ticks = [tick for tick in (1, 1.5, 2, 3, 4, 6, 8) if tick <= max(ends)]
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks([], minor=True)
+        axes.set_ylim(-0.02, 1.04)
+        axes.set_title("part of the workloads, within a factor of the fastest", loc="left")
+        axes.set_xlabel("steps to the target, relative to the fastest optimizer's")
+    return figure
+
+
+def _lines(
+    lines: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    title: str,
+    facts: str,
+    style: Style,
+    *,
+    steps: bool = False,
+) -> tuple[Figure, Axes]:
+    """Draw lines whose names stand at their ends, the first few in colour."""
+    font = style.theme.font
+    high = max(0.6, 1.5 * style.small * len(lines) / style.width(_WIDE))
+    figure, (axes,), _ = panels(style, title, [high], facts=facts, width=_WIDE)
+    ends = _spread([float(y[-1]) * (-1 if steps else 1) for _, y in lines.values()])
+    for place, (label, (x, y)) in reversed([*enumerate(lines.items())]):
+        first = place < COLOURED
+        colour = style.colour(place) if first else _GREY
+        axes.plot(
+            *(x, y),
+            color=colour,
+            drawstyle="steps-post" if steps else "default",
+            linewidth=(1.0 if first else 0.5) * style.theme.line,
+            marker=marker(place) if first and not steps else "",
+            markevery=max(len(x) // 8, 1),
+            ms=0.45 * font,
+        )
+        axes.annotate(
+            label,
+            (1.0, y[-1]),
+            xycoords=("axes fraction", "data"),
+            xytext=(1.06, ends[place]),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=style.small,
+            color=colour if first else style.theme.ink,
+            arrowprops=None
+            if steps  # many end at the same height
+            else {"arrowstyle": "-", "color": colour, "linewidth": 0.4, "shrinkB": 0},
+            annotation_clip=False,
+        )
+    return figure, axes
+
+
+def _spread(values: Sequence[float]) -> list[float]:
+    """Return heights of names, in axes: evenly, in the order of the values, the least on top."""
+    order = np.argsort(np.argsort(values, kind="stable"), kind="stable")
+    count = len(values)
+    return [1 - (place + 0.5) / count for place in order.tolist()]
+
+
+def _floor(values: Float[np.ndarray, " values"]) -> float:
+    """Return the least value to show: far lower ones would flatten the others."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return 0.0
+    low, middle, top = np.quantile(finite, (0.25, 0.5, 1.0))
+    return float(min(low, middle - 2 * (top - middle)) - 2 * (top - middle))
