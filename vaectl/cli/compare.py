@@ -76,7 +76,8 @@ def compare_optimizers(
     name: Annotated[
         str | None,
         typer.Option(
-            help="Name of its directory; by default one like compare-mnist-z20-tuned.",
+            help="Name of its directory; by default the file's, or one like "
+            "compare-mnist-z20-tuned.",
             show_default=False,
             rich_help_panel=PLACE,
         ),
@@ -99,9 +100,10 @@ def compare_optimizers(
 
     Example: vaectl compare-optimizers --optimizers adam,sgd --seeds 3
     Example: vaectl compare-optimizers --learning-rates 3e-4,1e-3,3e-3 --set batch_size=250
-    Example: vaectl compare-optimizers configs/compare/paper-z20.yaml --name paper-z20
+    Example: vaectl compare-optimizers configs/compare/paper-z20.yaml
     """
     from vaectl.comparison import plan
+    from vaectl.studies.naming import name_of_file
 
     sinks, executor = plugs.sinks_of(log), plugs.executor_of(executor_)
     settings = plan.load(
@@ -129,7 +131,7 @@ def compare_optimizers(
         result = run.run(
             settings,
             runs_dir=runs_dir,
-            name=name,
+            name=name or name_of_file(file),
             force=force,
             device_kind=device,
             executor=executor,

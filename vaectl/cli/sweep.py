@@ -90,7 +90,8 @@ def sweep(
     name: Annotated[
         str | None,
         typer.Option(
-            help="Name of its directory; by default one like sweep-digits-z20-adam-code_size.",
+            help="Name of its directory; by default that of the sweep's file, or one like "
+            "sweep-digits-z20-adam-code_size.",
             show_default=False,
             rich_help_panel=PLACE,
         ),
@@ -114,6 +115,7 @@ def sweep(
     Example: vaectl sweep --vary optimizer.learning_rate=1e-4:1e-2:log --optimize 18
     Example: vaectl sweep configs/sweep/quick.yaml --executor processes:2
     """
+    from vaectl.studies.naming import name_of_file
     from vaectl.sweeps import options, plan
 
     if draw is not None and optimize is not None:
@@ -147,7 +149,7 @@ def sweep(
             result = run.run(
                 settings,
                 runs_dir=runs_dir,
-                name=name,
+                name=name or name_of_file(file),
                 force=force,
                 retry=retry,
                 device_kind=device,
