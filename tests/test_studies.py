@@ -1,9 +1,14 @@
 """What users meet in comparisons and sweeps alike: names, summaries, and what to do next."""
 
+import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import Vaectl
+from tests.edits import SETTINGS
 from vaectl.studies.naming import name_of_file
 
 
@@ -34,3 +39,47 @@ def test_the_file_in_a_study_names_that_study(kind: str, tmp_path: Path) -> None
     (tmp_path / "mine" / "trials.csv").touch()
     assert name_of_file(file) == "mine"
     assert name_of_file(None) is None
+
+
+@pytest.fixture
+def done(finished: Path, tmp_path: Path) -> Path:
+    """A finished comparison of two seeds that a test may break, with its file c.yaml beside it."""
+    (tmp_path / "c.yaml").write_text(SETTINGS)
+    return Path(shutil.copytree(finished, tmp_path / "runs" / "c"))
+
+
+def test_a_study_in_place_of_a_run_is_answered_with_its_runs(vaectl: Vaectl, done: Path) -> None:
+    code, _, err = vaectl("sample", "c")
+    assert code == 4
+    assert "4 runs" in err
+    members = {path.parent.name for path in done.glob("*/run.json")}
+    named = {*re.findall(r"\bc/([\w-]+)", err)}
+    assert "best" in named
+    assert 2 <= len(named - {"best"}) < len(members)
+    assert named - {"best"} < members
+
+
+def test_fewer_seeds_keep_the_result_of_more(vaectl: Vaectl, done: Path) -> None:
+    before = (done / "summary.json").read_bytes()
+    code, out, err = vaectl("compare-optimizers", "c.yaml", "--seeds", 1)
+    assert (code, out.splitlines()[-1]) == (0, "runs/c")
+    assert (done / "summary.json").read_bytes() == before
+    assert "seeds 0, 1" in err
+    # with --quiet the table says it
+    assert "2 seeds" in vaectl("compare-optimizers", "c.yaml", "--seeds", 1, "--quiet").out
+
+
+def test_seeds_without_a_result_are_not_kept(vaectl: Vaectl, done: Path) -> None:
+    """A comparison that turned out too long can be cut short."""
+    (done / "summary.json").unlink()
+    assert vaectl("compare-optimizers", "c.yaml", "--seeds", 1, "--quiet").code == 0
+    assert json.loads((done / "summary.json").read_bytes())["seeds"] == [0]
+
+
+def test_one_experiment_is_no_comparison_and_its_command_is_told(
+    vaectl: Vaectl, tmp_path: Path
+) -> None:
+    (tmp_path / "one.yaml").write_text("epochs: 3\n")
+    code, _, err = vaectl("compare-optimizers", "one.yaml")
+    assert code == 2
+    assert "vaectl train one.yaml" in err

@@ -490,5 +490,5 @@ def _compared(pairs: Sequence[Pair], run: int, what: str) -> str:
 def _tested(pairs: Sequence[Pair]) -> str:
     """Write the p-value of the first of some pairs, adjusted for all of them."""
     count = sum(pair.p_value is not None for pair in pairs)
-    family = f" with regard to {count} pairs" if count > 1 else ""
+    family = f", adjusted for {count} pairs" if count > 1 else ""
     return told_p(pairs[0].adjusted_p) + family
