@@ -9,6 +9,8 @@ import pytest
 
 from tests.conftest import Vaectl
 from tests.edits import SETTINGS
+from vaectl.pictures.figures import curves_of
+from vaectl.runs.directory import RunDir
 from vaectl.studies.naming import name_of_file
 
 
@@ -83,3 +85,36 @@ def test_one_experiment_is_no_comparison_and_its_command_is_told(
     code, _, err = vaectl("compare-optimizers", "one.yaml")
     assert code == 2
     assert "vaectl train one.yaml" in err
+
+
+def test_a_mistyped_key_of_the_base_is_answered_with_that_of_its_optimizer(
+    vaectl: Vaectl, tmp_path: Path
+) -> None:
+    answer = vaectl("compare-optimizers", "--set", "optimizer.lr=1e-3").err
+    assert "unknown key optimizer.lr; did you mean optimizer.adam.learning_rate?" in answer
+    (tmp_path / "c.yaml").write_text("base:\n  optimizer: {name: sgd, lr: 3}\n")
+    answer = vaectl("compare-optimizers", "c.yaml").err
+    assert "did you mean base.optimizer.sgd.learning_rate?" in answer
+
+
+def test_a_study_ends_with_what_to_do_next(vaectl: Vaectl, done: Path) -> None:
+    command = ("compare-optimizers", "c.yaml")
+    code, out, err = vaectl(*command)
+    assert (code, out.splitlines()[-1]) == (0, "runs/c")
+    page, sample = err.splitlines()[-2:]
+    assert "runs/c/report.html" in page
+    assert "vaectl sample c/best" in sample
+    assert "sample" not in vaectl(*command, "--quiet").err
+    # elsewhere by the path
+    here = vaectl(*command, "--runs-dir", done.parent).err
+    assert f"vaectl sample {done}/best" in here
+
+
+def test_curves_of_single_members_name_their_seeds(done: Path) -> None:
+    def legend(*names: str) -> list[str]:
+        runs = [RunDir(done / name) for name in names]
+        (found,) = curves_of(runs, ["elbo"], order=["adam", "sgd"]).legends
+        return [text.get_text() for text in found.get_texts()]
+
+    assert legend("sgd-s0", "adam-s1") == ["adam-s1", "sgd-s0"]
+    assert legend("sgd-s0", "adam-s1", "adam-s0") == ["adam", "sgd-s0"]

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from vaectl.base.terminal import show
-from vaectl.cli import plugs
+from vaectl.base.terminal import say, show
+from vaectl.cli import plugs, steps
 from vaectl.cli.app import PLACE, TRAIN, AsJson, Debug, Quiet, RunsDir, app
 from vaectl.cli.device import device_option
 
@@ -32,7 +32,7 @@ def compare_optimizers(
             show_default=False,
         ),
     ] = None,
-    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
+    plugin: plugs.Plugins = None,
     optimizers: Annotated[
         str | None,
         typer.Option(
@@ -144,4 +144,7 @@ def compare_optimizers(
     else:
         tables.show_comparison(summary)
         show(result.path)
+        if not quiet:
+            best = bool(summary.sides[0].best_run)
+            say(steps.of_study(result.path, runs_dir, plugin or [], best=best))
     result.check()

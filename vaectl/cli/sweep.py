@@ -8,7 +8,7 @@ import typer
 
 from vaectl.base.errors import ConfigError
 from vaectl.base.terminal import say, show
-from vaectl.cli import plugs
+from vaectl.cli import plugs, steps
 from vaectl.cli.app import PLACE, TRAIN, AsJson, Debug, Quiet, RunsDir, app
 from vaectl.cli.device import device_option
 
@@ -72,7 +72,7 @@ def sweep(
             show_default=False,
         ),
     ] = None,
-    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
+    plugin: plugs.Plugins = None,
     plan_only: Annotated[
         bool,
         typer.Option("--plan", help="Say what would be trained and how long it takes; train none."),
@@ -165,7 +165,7 @@ def sweep(
         show(summary.model_dump_json())
     else:
         tables.show_sweep(summary)
-        if summary.best:
-            say(f"next: vaectl sample {summary.best.run}; open {result.path / 'report.html'}")
         show(result.path)
+        if not quiet:
+            say(steps.of_study(result.path, runs_dir, plugin or [], best=bool(summary.best)))
     result.check()
