@@ -345,6 +345,9 @@ PROBE = """
   const svg = document.querySelector("#charts svg"), box = svg.getBoundingClientRect();
   svg.dispatchEvent(new PointerEvent("pointermove",
     { clientX: box.left + 0.7 * box.width, clientY: box.top + 50 }));
+  found.ticks = [...svg.querySelectorAll("text[text-anchor=middle]")].map(t => t.textContent);
+  found.cut = document.querySelectorAll("[clip-path] path").length;
+  found.markers = svg.querySelectorAll("path.marker").length;
   found.tip = document.querySelector(".tip").textContent;
   document.documentElement.style.width = "360px";
   found.overflow = document.body.scrollWidth - 360;
@@ -380,4 +383,7 @@ def test_the_page_works_in_a_browser(compared: tuple[Path, Summary], tmp_path: P
     assert len({*drawn}) == 3
     assert "NaN" not in "".join(drawn)
     assert "adam epoch 2" in found["tip"]
+    # of two epochs, with a marker of each optimizer and split at both
+    assert found["ticks"] == ["1", "2", "epoch"]
+    assert (found["markers"], found["cut"]) == (8, 0)
     assert found["overflow"] <= 0
