@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Vaectl
-from tests.edits import SETTINGS
+from tests.edits import SETTINGS, draw_nothing
 from vaectl.pictures.figures import curves_of
 from vaectl.runs.directory import RunDir
 from vaectl.studies.naming import name_of_file
@@ -44,8 +44,9 @@ def test_the_file_in_a_study_names_that_study(kind: str, tmp_path: Path) -> None
 
 
 @pytest.fixture
-def done(finished: Path, tmp_path: Path) -> Path:
+def done(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished comparison of two seeds that a test may break, with its file c.yaml beside it."""
+    draw_nothing(monkeypatch)
     (tmp_path / "c.yaml").write_text(SETTINGS)
     return Path(shutil.copytree(finished, tmp_path / "runs" / "c"))
 
@@ -110,9 +111,9 @@ def test_a_study_ends_with_what_to_do_next(vaectl: Vaectl, done: Path) -> None:
     assert f"vaectl sample {done}/best" in here
 
 
-def test_curves_of_single_members_name_their_seeds(done: Path) -> None:
+def test_curves_of_single_members_name_their_seeds(finished: Path) -> None:
     def legend(*names: str) -> list[str]:
-        runs = [RunDir(done / name) for name in names]
+        runs = [RunDir(finished / name) for name in names]
         (found,) = curves_of(runs, ["elbo"], order=["adam", "sgd"]).legends
         return [text.get_text() for text in found.get_texts()]
 

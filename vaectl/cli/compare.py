@@ -144,7 +144,7 @@ def compare_optimizers(
     else:
         tables.show_comparison(summary)
         show(result.path)
-        if not quiet:
-            best = bool(summary.sides[0].best_run)
-            say(steps.of_study(result.path, runs_dir, plugin or [], best=best))
     result.check()
+    if not (quiet or as_json):
+        best = bool(summary.sides[0].best_run)
+        say(steps.of_study(result.path, runs_dir, plugin or [], best=best))

@@ -166,6 +166,7 @@ def sweep(
     else:
         tables.show_sweep(summary)
         show(result.path)
-        if not quiet:
-            say(steps.of_study(result.path, runs_dir, plugin or [], best=bool(summary.best)))
     result.check()
+    if not (quiet or as_json):
+        best = bool(summary.best)
+        say(steps.of_study(result.path, runs_dir, plugin or [], best=best))
