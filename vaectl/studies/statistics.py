@@ -49,7 +49,7 @@ def interval(values: Float[np.ndarray, " seeds"]) -> Interval | None:
     differences of skewed scores or of scores with outliers, which are symmetric, in 95 to 97 %. It
     is used because no other method does so at three to five seeds with an interval of use:
 
-    - the percentile bootstrap contains the mean of normal values in 75, 83, 90 and 93 % of cases;
+    - the percentile bootstrap contains the mean of normal values in 75, 84, 90 and 93 % of cases;
     - the studentized bootstrap is unbounded at three seeds, and 1.6 times as wide at five; for
       exponential scores it is better: 93 and 94 % at 5 and 10 seeds, where t has 88 and 90 %;
     - intervals from random signs are unbounded at five seeds or fewer.
