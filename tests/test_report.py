@@ -17,7 +17,7 @@ from vaectl.comparison import plan, publish
 from vaectl.comparison import summary as summarizing
 from vaectl.comparison.order import order_of
 from vaectl.comparison.run import run
-from vaectl.comparison.summary import Summary
+from vaectl.comparison.summary import Pair, Summary
 from vaectl.optimizers.base import Optimizer
 from vaectl.pictures import charts, figures
 from vaectl.pictures.charts import Trace
@@ -123,11 +123,17 @@ def test_the_verdict_is_as_sure_as_the_seeds_allow(compared: tuple[Path, Summary
     _, summary = compared
 
     def verdict(
-        low: float | None, high: float | None, paired: int, run: int = 0, lost: int = 0
+        low: float | None,
+        high: float | None,
+        paired: int,
+        run: int = 0,
+        lost: int = 0,
+        *,
+        p: float | None = 0.01,
     ) -> str:
         mean = 2.0 if high is None or high > 0 else -2.0
         gap = Interval(mean, low, high, paired) if paired else None
-        update = {"difference": gap, "probability": 0.6, "seeds": run or paired}
+        update = {"difference": gap, "probability": 0.6, "seeds": run or paired, "adjusted_p": p}
         pair = summary.pairs[0].model_copy(update=update)
         first, second = (side.model_copy(update={"seeds": run or paired}) for side in summary.sides)
         second = second.model_copy(update={"diverged": lost})
@@ -135,20 +141,53 @@ def test_the_verdict_is_as_sure_as_the_seeds_allow(compared: tuple[Path, Summary
 
     a, b = (side.label for side in summary.sides)
     assert f"{a} is best: its validation ELBO exceeds {b}'s" in verdict(1.0, 3.0, 5)
-    assert f"{a} is higher at 60% of them)" in verdict(1.0, 3.0, 5)
+    assert f"{a} is higher at 60% of them; p = 0.010)" in verdict(1.0, 3.0, 5)
     assert " is ahead of " in verdict(1.0, 3.0, 4)
-    assert " cannot be told apart: they differ by 2.00 nats" in verdict(-1.0, 3.0, 5)
+    assert " cannot be told apart: they differ by 2.00 nats" in verdict(-1.0, 3.0, 5, p=0.3)
+    # by itself the pair is told apart, among others it is not
+    assert " cannot be told apart: they differ by 2.00 nats" in verdict(0.1, 3.0, 5, p=0.06)
     assert verdict(None, None, 1).startswith("At the one seed that was run ")
     # the order is that of ranks, in which who diverged is last
     worse = verdict(-3.0, -1.0, 4, 6, 2)
     assert worse.startswith(f"{a} has the best mean rank, but on average {b} is above it by 2.00")
-    assert f"{a} is higher at 60% of all 6); {b} diverged at 2 of 6 seeds." in worse
+    assert f"{a} is higher at 60% of all 6; p = 0.010); {b} diverged at 2 of 6 seeds." in worse
     both = "at the one seed at which both finished it is 2.00 nats"
     assert f"{both} above {b}" in verdict(None, None, 1, 5, 4)
     assert f"{both} below {b}" in verdict(None, -1.0, 1, 5, 4)
     assert "no seed at which it and" in verdict(None, None, 0, 2, 2)
     alone = summarizing.verdict(summary.sides[:1], [])
     assert "reaches a validation ELBO of" in alone
+
+
+def test_the_best_is_told_from_all_others(compared: tuple[Path, Summary]) -> None:
+    _, summary = compared
+    gap = Interval(2.0, 1.0, 3.0, 5)
+    near = {"difference": gap, "seeds": 5, "p_value": 0.01, "adjusted_p": 0.02}
+    pair = summary.pairs[0].model_copy(update=near)
+    sides = [side.model_copy(update={"seeds": 5}) for side in summary.sides]
+
+    def verdict(third: float) -> str:
+        wide = pair.model_copy(update={"b": "wide", "adjusted_p": third})
+        return summarizing.verdict(sides, [pair, wide])
+
+    assert " is best: " in verdict(0.02)
+    assert " is best: " not in verdict(0.2)
+    assert "not told from wide" in verdict(0.2)
+
+
+def test_pairs_are_tested_with_regard_to_all_of_them(compared: tuple[Path, Summary]) -> None:
+    def pair(number: int, p: float | None) -> Pair:
+        return Pair(a="a", b=f"{number}", difference=None, probability=1, seeds=5, p_value=p)
+
+    given = [pair(0, 0.04), pair(1, None), pair(2, 0.01)]
+    adjusted = summarizing.adjusted(given)
+    assert [each.adjusted_p for each in adjusted] == [0.04, None, 0.02]
+    assert [each.apart for each in adjusted] == [True, False, True]
+    assert "2 pairs" in summarizing.told_tests(adjusted)
+    # a summary of an older vaectl has no tests
+    assert not given[0].apart
+    ours = compared[1].pairs[0]
+    assert ours.adjusted_p == ours.p_value is not None
 
 
 def test_a_target_that_most_seeds_do_not_reach_is_not_reached(
@@ -306,6 +345,9 @@ PROBE = """
   const svg = document.querySelector("#charts svg"), box = svg.getBoundingClientRect();
   svg.dispatchEvent(new PointerEvent("pointermove",
     { clientX: box.left + 0.7 * box.width, clientY: box.top + 50 }));
+  found.ticks = [...svg.querySelectorAll("text[text-anchor=middle]")].map(t => t.textContent);
+  found.cut = document.querySelectorAll("[clip-path] path").length;
+  found.markers = svg.querySelectorAll("path.marker").length;
   found.tip = document.querySelector(".tip").textContent;
   document.documentElement.style.width = "360px";
   found.overflow = document.body.scrollWidth - 360;
@@ -341,4 +383,7 @@ def test_the_page_works_in_a_browser(compared: tuple[Path, Summary], tmp_path: P
     assert len({*drawn}) == 3
     assert "NaN" not in "".join(drawn)
     assert "adam epoch 2" in found["tip"]
+    # of two epochs, with a marker of each optimizer and split at both
+    assert found["ticks"] == ["1", "2", "epoch"]
+    assert (found["markers"], found["cut"]) == (8, 0)
     assert found["overflow"] <= 0

@@ -5,45 +5,92 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from tests.benchmarks import coverage
 from vaectl.studies import statistics
 from vaectl.studies.statistics import Interval
 
 
-def test_the_interval_of_two_values_is_known(rng: np.random.Generator) -> None:
-    """Resampled means are low, middle, high with 1/4, 1/2, 1/4: a 95 % interval is all of it."""
-    found = statistics.interval(np.array([1.0, 3.0]))
-    assert found == Interval(2.0, 1.0, 3.0, 2)
-    many = rng.normal(5, 2, 400)
-    large = statistics.interval(many)
-    assert large is not None
-    assert large.low is not None
-    assert large.high is not None
-    # the central limit theorem
-    expected = stats.norm.interval(0.95, many.mean(), many.std() / np.sqrt(400))
-    np.testing.assert_allclose([large.low, large.high], expected, atol=0.02)
-
-
-def test_the_interval_of_three_values_agrees_with_all_27_resamples() -> None:
-    values = np.array([0.0, 1.0, 5.0])
-    means = sorted(np.mean(draw) for draw in itertools.product(values, repeat=3))
-    found = statistics.interval(values)
+@pytest.mark.parametrize("n", [2, 5, 400])
+def test_the_interval_and_the_p_value_are_those_of_the_t_test(
+    n: int, rng: np.random.Generator
+) -> None:
+    values = rng.normal(0.5, 2, n)
+    found, test = statistics.interval(values), stats.ttest_1samp(values, 0)
     assert found is not None
-    # 2.5 % of 27 falls into the lowest and the highest of them, each of probability 1/27
-    assert (found.low, found.high) == (means[0], means[-1])
+    limits = test.confidence_interval(0.95)
+    assert [found.low, found.high] == pytest.approx([limits.low, limits.high])
+    assert found.seeds == n
+    assert statistics.p_value(values) == pytest.approx(test.pvalue)
+    assert statistics.p_value(-values) == pytest.approx(test.pvalue)
+
+
+@pytest.mark.parametrize("n", [3, 5])
+@pytest.mark.parametrize("name", ["normal", "difference of two exponentials"])
+def test_intervals_hold_their_level_at_few_seeds(name: str, n: int) -> None:
+    """Within three standard errors of what 2,000 samples have, or above it."""
+    held, width = coverage.coverage("t", name, n, 2_000)
+    assert held > 0.95 - 3 * np.sqrt(0.95 * 0.05 / 2_000)
+    assert width < coverage.coverage("studentized", name, n, 200)[1]
+
+
+def test_p_values_of_a_family_are_adjusted_as_by_hand() -> None:
+    # in order 0.005 * 4, 0.01 * 3, 0.03 * 2; 0.04 * 1 is below the one before it
+    found = statistics.holm([0.01, 0.04, 0.03, 0.005])
+    np.testing.assert_allclose(found, [0.03, 0.06, 0.06, 0.02])
+    assert statistics.holm([0.6, 0.7]) == [1, 1]
+    assert statistics.holm([0.04]) == [0.04]
+    assert statistics.holm([]) == []
+
+
+def test_of_equal_optimizers_hardly_any_two_are_told_apart(rng: np.random.Generator) -> None:
+    """The six pairs of four optimizers at five seeds, which have much in common."""
+    samples = 500
+    scores = rng.exponential(size=(samples, 4, 5))
+    pairs = [*itertools.combinations(range(4), 2)]
+    tested = [
+        [statistics.p_value(statistics.paired(sample[a], sample[b])) or 0.0 for a, b in pairs]
+        for sample in scores
+    ]
+    unadjusted = np.mean([min(p_values) <= statistics.LEVEL for p_values in tested])
+    told = np.mean([min(statistics.holm(p_values)) <= statistics.LEVEL for p_values in tested])
+    error = np.sqrt(0.05 * 0.95 / samples)
+    assert told < 0.05 + 3 * error < unadjusted
+
+
+@pytest.mark.parametrize("n", [1, 3, 5, 8, 10])
+def test_the_interquartile_mean_leaves_out_a_quarter_on_each_side(
+    n: int, rng: np.random.Generator
+) -> None:
+    values = rng.normal(size=n)
+    found = statistics.interquartile_mean(values)
+    assert found == pytest.approx(stats.trim_mean(values, 0.25))
+    assert found == pytest.approx(np.sort(values)[n // 4 : n - n // 4].mean())
+
+
+def test_an_interquartile_mean_is_shown_beside_a_mean_that_an_outlier_rules() -> None:
+    even = np.array([-101.0, -100.5, -100.0, -99.5, -99.0])
+    ruled = np.array([-190.0, *even[1:]])
+    found = [statistics.interval(values) for values in (even, ruled, ruled[:4])]
+    # of four seeds no one can say which is the outlier
+    assert [each and each.iqm for each in found] == [None, -100.0, None]
+    assert statistics.shown(found[1]).endswith("IQM -100.00")
+    assert statistics.told_outliers(map(statistics.shown, found))
+    assert not statistics.told_outliers([statistics.shown(found[0])])
 
 
 def test_equal_values_have_an_interval_without_width_and_a_single_one_none() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert statistics.interval(np.array([2.0, 2.0, 2.0])) == Interval(2.0, 2.0, 2.0, 3)
+        rounded = statistics.interval(np.array([0.1] * 6))
+        assert rounded is not None
+        assert rounded.low == rounded.high
+        assert statistics.p_value(np.array([0.1] * 6)) == 0
+        assert statistics.p_value(np.zeros(3)) == 1
+    assert statistics.p_value(np.array([2.0])) is None
+    assert statistics.p_value(np.array([-np.inf, np.nan])) is None
     assert statistics.interval(np.array([2.0])) == Interval(2.0, None, None, 1)
     assert statistics.interval(np.array([-np.inf])) is None
-
-
-def test_the_same_scores_have_the_same_interval(rng: np.random.Generator) -> None:
-    """It is resampled by fixed numbers: a comparison that is summarized again says the same."""
-    scores = rng.normal(size=7)
-    assert statistics.interval(scores) == statistics.interval(scores)
 
 
 def test_a_difference_is_paired(rng: np.random.Generator) -> None:
@@ -51,7 +98,7 @@ def test_a_difference_is_paired(rng: np.random.Generator) -> None:
     shared = rng.normal(-100, 50, 12)
     found = statistics.difference(shared + 1.0, shared)
     assert found is not None
-    assert found.mean == found.low == found.high == pytest.approx(1)
+    assert [found.mean, found.low, found.high] == pytest.approx([1, 1, 1])
 
 
 def test_a_difference_counts_only_seeds_at_which_both_finished() -> None:

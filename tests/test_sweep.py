@@ -19,7 +19,6 @@ from vaectl import executors
 from vaectl.base.errors import ConfigError, DivergedError, RunError
 from vaectl.config import reading
 from vaectl.runs.metrics import Row
-from vaectl.studies.statistics import interval, intervals
 from vaectl.studies.trial import programs
 from vaectl.sweeps import effects, options, plan, publish, run, search, summary
 from vaectl.sweeps.plan import Sweep
@@ -523,15 +522,6 @@ def test_trends_of_drawn_keys_leave_out_what_a_grid_adds() -> None:
     # without any difference there is none
     (trend,) = effects.trends(sweep, np.zeros_like(scores))
     assert trend.correlation is None
-
-
-def test_intervals_of_many_rows_are_those_of_each() -> None:
-    rng = np.random.default_rng(0)
-    scores = rng.normal(size=(250, 4))
-    scores[3, 1] = -np.inf
-    scores[7] = np.nan
-    assert intervals(scores) == [interval(row) for row in scores]
-    assert intervals(scores[:, :1]) == [interval(row[:1]) for row in scores]
 
 
 # the command

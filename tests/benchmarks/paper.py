@@ -1,6 +1,6 @@
 """A comparison under the paper's protocol beside the paper's Fig. 3, as two tables.
 
-    vaectl compare-optimizers configs/compare/paper-z20.yaml --name paper-z20
+    vaectl compare-optimizers configs/compare/paper-z20.yaml
     python -m tests.benchmarks.paper runs/paper-z20
 
 Or of the committed one: `python -m tests.benchmarks.paper runs/reference/paper-z20`.

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from vaectl.base.terminal import show
-from vaectl.cli import plugs
+from vaectl.base.terminal import say, show
+from vaectl.cli import plugs, steps
 from vaectl.cli.app import PLACE, TRAIN, AsJson, Debug, Quiet, RunsDir, app
 from vaectl.cli.device import device_option
 
@@ -32,7 +32,7 @@ def compare_optimizers(
             show_default=False,
         ),
     ] = None,
-    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
+    plugin: plugs.Plugins = None,
     optimizers: Annotated[
         str | None,
         typer.Option(
@@ -76,7 +76,8 @@ def compare_optimizers(
     name: Annotated[
         str | None,
         typer.Option(
-            help="Name of its directory; by default one like compare-mnist-z20-tuned.",
+            help="Name of its directory; by default the file's, or one like "
+            "compare-mnist-z20-tuned.",
             show_default=False,
             rich_help_panel=PLACE,
         ),
@@ -99,9 +100,10 @@ def compare_optimizers(
 
     Example: vaectl compare-optimizers --optimizers adam,sgd --seeds 3
     Example: vaectl compare-optimizers --learning-rates 3e-4,1e-3,3e-3 --set batch_size=250
-    Example: vaectl compare-optimizers configs/compare/paper-z20.yaml --name paper-z20
+    Example: vaectl compare-optimizers configs/compare/paper-z20.yaml
     """
     from vaectl.comparison import plan
+    from vaectl.studies.naming import name_of_file
 
     sinks, executor = plugs.sinks_of(log), plugs.executor_of(executor_)
     settings = plan.load(
@@ -129,7 +131,7 @@ def compare_optimizers(
         result = run.run(
             settings,
             runs_dir=runs_dir,
-            name=name,
+            name=name or name_of_file(file),
             force=force,
             device_kind=device,
             executor=executor,
@@ -143,3 +145,6 @@ def compare_optimizers(
         tables.show_comparison(summary)
         show(result.path)
     result.check()
+    if not (quiet or as_json):
+        best = bool(summary.sides[0].best_run)
+        say(steps.of_study(result.path, runs_dir, plugin or [], best=best))

@@ -8,7 +8,7 @@ import typer
 
 from vaectl.base.errors import ConfigError
 from vaectl.base.terminal import say, show
-from vaectl.cli import plugs
+from vaectl.cli import plugs, steps
 from vaectl.cli.app import PLACE, TRAIN, AsJson, Debug, Quiet, RunsDir, app
 from vaectl.cli.device import device_option
 
@@ -72,7 +72,7 @@ def sweep(
             show_default=False,
         ),
     ] = None,
-    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
+    plugin: plugs.Plugins = None,
     plan_only: Annotated[
         bool,
         typer.Option("--plan", help="Say what would be trained and how long it takes; train none."),
@@ -90,7 +90,8 @@ def sweep(
     name: Annotated[
         str | None,
         typer.Option(
-            help="Name of its directory; by default one like sweep-digits-z20-adam-code_size.",
+            help="Name of its directory; by default that of the sweep's file, or one like "
+            "sweep-digits-z20-adam-code_size.",
             show_default=False,
             rich_help_panel=PLACE,
         ),
@@ -114,6 +115,7 @@ def sweep(
     Example: vaectl sweep --vary optimizer.learning_rate=1e-4:1e-2:log --optimize 18
     Example: vaectl sweep configs/sweep/quick.yaml --executor processes:2
     """
+    from vaectl.studies.naming import name_of_file
     from vaectl.sweeps import options, plan
 
     if draw is not None and optimize is not None:
@@ -147,7 +149,7 @@ def sweep(
             result = run.run(
                 settings,
                 runs_dir=runs_dir,
-                name=name,
+                name=name or name_of_file(file),
                 force=force,
                 retry=retry,
                 device_kind=device,
@@ -163,7 +165,8 @@ def sweep(
         show(summary.model_dump_json())
     else:
         tables.show_sweep(summary)
-        if summary.best:
-            say(f"next: vaectl sample {summary.best.run}; open {result.path / 'report.html'}")
         show(result.path)
     result.check()
+    if not (quiet or as_json):
+        best = bool(summary.best)
+        say(steps.of_study(result.path, runs_dir, plugin or [], best=best))

@@ -280,8 +280,8 @@ def _work_table(heading: str, rows: Sequence[Work]) -> Table:
 
 def show_comparison(c: Comparison) -> None:
     """Print a table of the optimizers, the paired differences, and the verdict."""
-    from vaectl.comparison.summary import cells, headings, told_pairs
-    from vaectl.studies.statistics import shown
+    from vaectl.comparison.summary import cells, headings, told_p, told_pairs, told_tests
+    from vaectl.studies.statistics import shown, told_outliers
 
     seeds, brackets = len(c.seeds), f" [{c.intervals}]" if len(c.seeds) > 1 else ""
     show(
@@ -299,7 +299,12 @@ def show_comparison(c: Comparison) -> None:
     for pair in c.pairs:
         found = shown(pair.difference)
         higher = f"; higher at {pair.probability:.0%} of seeds" if pair.difference else ""
-        show(f"{pair.a} - {pair.b}: {found}{higher}")
+        tested = f"; {told_p(pair.adjusted_p)}" if pair.p_value is not None else ""
+        show(f"{pair.a} - {pair.b}: {found}{higher}{tested}")
+    if tests := told_tests(c.pairs):
+        show(tests)
+    if outliers := told_outliers(*columns, [shown(pair.difference) for pair in c.pairs]):
+        show(outliers)
     if c.places > 1:
         show(f"trained with {c.places} sets of devices, threads and versions: times do not compare")
     if len(c.kinds) > 1:
@@ -312,8 +317,8 @@ def show_comparison(c: Comparison) -> None:
 def show_sweep(s: Sweep) -> None:
     """Print the best points, the effects of what varies, and the verdict."""
     from vaectl.objectives.base import label
-    from vaectl.studies.statistics import shown
-    from vaectl.sweeps.summary import told_pairs, value_of
+    from vaectl.studies.statistics import shown, told_outliers
+    from vaectl.sweeps.summary import told_pairs, value_of, written
 
     seeds, brackets = len(s.seeds), f" [{s.intervals}]" if len(s.seeds) > 1 else ""
     show(
@@ -351,6 +356,8 @@ def show_sweep(s: Sweep) -> None:
         show(f"trained with {s.places} sets of devices, threads and versions: times do not compare")
     if len(s.kinds) > 1:
         show(told_pairs(s))
+    if outliers := told_outliers(map(shown, written(s, _BEST_POINTS))):
+        show(outliers)
     for trial in s.diverged:
         show(f"diverged: {trial}")
     show(s.verdict)

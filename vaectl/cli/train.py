@@ -1,7 +1,5 @@
 """`vaectl train`."""
 
-import shlex
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +8,7 @@ import typer
 
 from vaectl.base import wanted
 from vaectl.base.terminal import say, show
-from vaectl.cli import plugs
+from vaectl.cli import plugs, steps
 from vaectl.cli.app import PLACE, TRAIN, AsJson, Debug, Quiet, RunsDir, app
 from vaectl.cli.config import Assignments, ConfigFile
 from vaectl.cli.device import device_option
@@ -191,18 +189,4 @@ def train(
                 )
     show(result.as_json() if as_json else result.summary())
     if not (quiet or as_json):
-        say(_next(result.path, runs_dir, plugin or []))
-
-
-def _next(path: Path, runs_dir: Path, plugins: Sequence[Path]) -> str:
-    """Name three commands that look at a run; they need the same plugins."""
-    name = path.name if runs_dir == Path("runs") else str(path)
-    run = shlex.join([name, *(word for file in plugins for word in ("--plugin", str(file)))])
-    commands = (
-        (f"vaectl sample {run}", "images that the model makes up"),
-        (f"vaectl explore {run}", "drag, draw and morph in a browser"),
-        (f"vaectl evaluate {run}", "likelihoods with standard errors"),
-    )
-    wide = max(len(command) for command, _ in commands)
-    lines = (f"{command:{wide}}   # {what}" for command, what in commands)
-    return "next:  " + "\n       ".join(lines)
+        say(steps.of_run(result.path, runs_dir, plugin or []))

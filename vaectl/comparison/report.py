@@ -8,13 +8,21 @@ import numpy as np
 from jaxtyping import Float
 
 from vaectl.comparison.plan import Comparison
-from vaectl.comparison.summary import RANKED, Summary, cells, headings, told_pairs
+from vaectl.comparison.summary import (
+    RANKED,
+    Summary,
+    cells,
+    headings,
+    told_p,
+    told_pairs,
+    told_tests,
+)
 from vaectl.objectives.base import label
 from vaectl.pictures.charts import Trace, axis_label, fitted, fitted_words, outline, quantities
 from vaectl.pictures.style import DEFAULT
 from vaectl.runs.record import ACTIVE
 from vaectl.studies import page
-from vaectl.studies.statistics import shown
+from vaectl.studies.statistics import shown, told_outliers
 
 
 def render(
@@ -45,6 +53,9 @@ def render(
         file="comparison.yaml",
         summary=summary,
         kinds_told=told_pairs(summary),
+        outliers=told_outliers(*columns, [shown(pair.difference) for pair in summary.pairs]),
+        tests=told_tests(summary.pairs),
+        told_p=told_p,
         active=ACTIVE,
         term=label(summary.quantity),
         rows=list(zip(headings(summary), *columns, strict=True)),

@@ -10,6 +10,7 @@ from vaectl.base.files import Folder
 from vaectl.comparison import plan, times
 from vaectl.comparison.plan import Comparison
 from vaectl.comparison.result import Result
+from vaectl.comparison.seeds import with_those_of_result
 from vaectl.comparison.tuning import Point, Tuning, at_rate, best_of, rate_of, scores
 from vaectl.config.schema import Config
 from vaectl.experiment import Task
@@ -27,11 +28,21 @@ KIND = Kind(plan.KIND, "vaectl compare-optimizers", plan.load, plan.differing)
 def run(settings: Comparison, **how: Unpack[How]) -> Result:
     """Train all members that have not been trained, and evaluate the best models.
 
+    The seeds of a result that is there stay, so that it is overwritten by none of fewer seeds.
+
     For the arguments, and what is raised, see `vaectl.studies.run.run`.
 
     Raises:
         RunError: a member was given up, because its workers ended.
     """
+    if not how.get("force"):
+        path = how["runs_dir"] / (how.get("name") or plan.default_name(settings))
+        asked, settings = settings.seeds, with_those_of_result(settings, path)
+        if settings.seeds != asked and "watch" in how:
+            kept = ", ".join(map(str, settings.seeds))
+            how["watch"](
+                Note(f"{path} keeps its result of seeds {kept}; for fewer, choose another --name")
+            )
     found = studies.run(_Comparing(settings), **how)
     return Result(found.path, settings, found.trials, found.problems)
 

@@ -108,6 +108,15 @@ class Pair(BaseModel):
     """The share of these seeds at which a is higher; a tie counts half."""
     seeds: int
     """The seeds at which both ran on one kind of device; at others there is no pair."""
+    p_value: float | None = None
+    """Of a paired t test over the seeds at which both finished; None for fewer than two."""
+    adjusted_p: float | None = None
+    """The same, adjusted by Holm's method for all pairs of the comparison that are tested."""
+
+    @property
+    def apart(self) -> bool:
+        """Whether the two are told apart, although there are other pairs to look at."""
+        return self.adjusted_p is not None and self.adjusted_p <= statistics.LEVEL
 
 
 class Summary(BaseModel):
@@ -266,9 +275,9 @@ def summarize(result: Result) -> Summary:
         target = float(min(finished))
     sides = _sides(result, by_label, scores, target)
     ran_on = places_of(result.trials)
-    pairs = [
-        _pair(a.label, b.label, scores, ran_on, settings.seeds) for a, b in combinations(sides, 2)
-    ]
+    pairs = adjusted(
+        [_pair(a.label, b.label, scores, ran_on, settings.seeds) for a, b in combinations(sides, 2)]
+    )
     return Summary(
         name=result.path.name,
         path=str(result.path),
@@ -286,8 +295,7 @@ def summarize(result: Result) -> Summary:
         quantity=quantity,
         target=target,
         importance_samples=settings.importance_samples,
-        intervals=f"{statistics.CONFIDENCE:.0%} percentile bootstrap over seeds, "
-        f"{statistics.RESAMPLES} resamples; too narrow for few seeds",
+        intervals=statistics.METHOD,
         **environment([ended.record for _, ended, _ in result.trials if ended.record]),
         sides=sides,
         pairs=pairs,
@@ -310,7 +318,34 @@ def _pair(
         difference=statistics.difference(mine, other),
         probability=statistics.probability_of_beating(mine, other) if len(mine) else 0.5,
         seeds=len(mine),
+        p_value=statistics.p_value(statistics.paired(mine, other)),
     )
+
+
+def adjusted(pairs: Sequence[Pair]) -> list[Pair]:
+    """Adjust the p-values of the pairs that are tested for how many they are."""
+    found = iter(statistics.holm([p.p_value for p in pairs if p.p_value is not None]))
+    return [
+        pair if pair.p_value is None else pair.model_copy(update={"adjusted_p": next(found)})
+        for pair in pairs
+    ]
+
+
+def told_tests(pairs: Sequence[Pair]) -> str:
+    """Say how pairs are tested, and what intervals do not regard; nothing without tests."""
+    tested = sum(pair.p_value is not None for pair in pairs)
+    if not tested:
+        return ""
+    family = f", adjusted by Holm's method for {tested} pairs" if tested > 1 else ""
+    alone = "; intervals are those of each pair alone" if tested > 1 else ""
+    return f"p: paired t tests{family}; at {statistics.LEVEL} or less two are told apart{alone}."
+
+
+def told_p(p: float | None) -> str:
+    """Write a p-value; nothing for none."""
+    if p is None:
+        return ""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def told_pairs(summary: Summary) -> str:
@@ -439,12 +474,13 @@ def verdict(sides: list[Side], pairs: list[Pair], quantity: str = "elbo") -> str
     what = f"validation {term(quantity)}"
     said = f"{first.label} reaches a {what} of {first.best[quantity].mean:.2f}"
     if pairs:
-        said = _compared(pairs[0], first.seeds, what)
+        said = _compared(pairs, first.seeds, what)
     return "; ".join([said, *lost]) + "."
 
 
-def _compared(pair: Pair, run: int, what: str) -> str:
-    """Compare the optimizer of the best rank with the next one."""
+def _compared(pairs: Sequence[Pair], run: int, what: str) -> str:
+    """Compare the optimizer of the best rank with the next one, and name others close to it."""
+    pair = pairs[0]
     a, b, gap, seeds = pair.a, pair.b, pair.difference, pair.seeds
     if not seeds:
         return (
@@ -466,14 +502,23 @@ def _compared(pair: Pair, run: int, what: str) -> str:
     known = (
         f"{abs(gap.mean):.2f} nats (95% interval of the difference {gap.low:.2f} to "
         f"{gap.high:.2f}, {gap.seeds} paired seeds; {a} is higher at {pair.probability:.0%} of "
-        f"{'them' if gap.seeds == seeds else f'all {seeds}'})"
+        f"{'them' if gap.seeds == seeds else f'all {seeds}'}; {_tested(pairs)})"
     )
-    if gap.low <= 0 <= gap.high:
+    if not pair.apart:
         return f"{a} and {b} cannot be told apart: they differ by {known}"
-    if gap.high < 0:
+    if gap.mean < 0:
         return f"{a} has the best mean rank, but on average {b} is above it by {known}"
     if gap.seeds < ENOUGH:
         return (
             f"{a} is ahead of {b}, the next, by {known}: {gap.seeds} seeds are too few to be sure"
         )
+    if close := [other.b for other in pairs[1:] if other.a == a and not other.apart]:
+        return f"{a} is ahead of {b}, the next, by {known}, but not told from {', '.join(close)}"
     return f"{a} is best: its {what} exceeds {b}'s, the next, by {known}"
+
+
+def _tested(pairs: Sequence[Pair]) -> str:
+    """Write the p-value of the first of some pairs, adjusted for all of them."""
+    count = sum(pair.p_value is not None for pair in pairs)
+    family = f", adjusted for {count} pairs" if count > 1 else ""
+    return told_p(pairs[0].adjusted_p) + family

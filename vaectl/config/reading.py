@@ -467,6 +467,9 @@ def _explain(
         near = _nearest(dotted, values, model)
         if near and any(isinstance(part, int) for part in details["loc"]):
             near = near.rpartition(".")[2]  # known keys of list items have no index
+        if where.startswith("--set ") and BASE in model.model_fields:  # it sets keys of the base
+            dotted = dotted.removeprefix(f"{BASE}.")
+            near = near and near.removeprefix(f"{BASE}.")
         mean = f"; did you mean {near}?" if near else ""
         return f"{f'{where}: ' if where else ''}unknown key {dotted}{mean}"
     if details["type"] == "missing":
@@ -567,9 +570,11 @@ def _nearest(dotted: str, values: dict[str, Any], model: type[Section]) -> str |
     # such as lr for learning_rate
     initials = {"".join(word[0] for word in name.split("_")): name for name in reversed(by_last)}
     last = initials.get(last, last) if len(last) > 1 else last
+    of_study = BASE in model.model_fields and isinstance(values.get(BASE), dict)
+    experiment, prefix = (values[BASE], f"{BASE}.") if of_study else (values, "")
     for name in nearest(last, by_last, alike=0.7)[:1]:
         for kind in schema.CHOICES:
-            of_chosen = f"{kind}.{_chosen(values, kind)}.{name}"
+            of_chosen = f"{prefix}{kind}.{_chosen(experiment, kind)}.{name}"
             if of_chosen in by_last[name]:
                 return of_chosen
         return max(by_last[name], key=lambda key: difflib.SequenceMatcher(a=dotted, b=key).ratio())

@@ -48,6 +48,8 @@ def curves_of(
 ) -> Figure:
     """Plot numbers of several runs in the same axes; members of a comparison by their label.
 
+    Members that differ only in their seed are one curve with a band; one alone names its seed.
+
     Runs with other data or another kind of likelihood do not compare, and have panels of their own.
 
     Args:
@@ -71,7 +73,9 @@ def curves_of(
         alike = {"": list(runs)}
     kinds = _kinds(runs)
     traces = [
-        _trace(label, members)._replace(kind=kinds[members[0].path], place=place)
+        _trace(label if len(members) > 1 else _full(label, members[0]), members)._replace(
+            kind=kinds[members[0].path], place=place
+        )
         for (label, members), place in zip(alike.items(), _places(alike, order), strict=True)
     ]
     found = [_estimators(run) for run in runs]
@@ -129,6 +133,11 @@ def _label(run: RunDir, several: bool) -> str:
     if not member or not is_study(parent):
         return run.name
     return f"{parent.name}/{member[1]}" if several else member[1]
+
+
+def _full(label: str, run: RunDir) -> str:
+    """Return the label of a run that is drawn alone, with the seed of a comparison's member."""
+    return f"{label}{run.name.removeprefix(label.rpartition('/')[2])}" if label else ""
 
 
 def _estimators(run: RunDir) -> dict[str, str]:

@@ -118,7 +118,7 @@ def check_name(runs_dir: Path, name: str | None, *, force: bool) -> None:
     """
     if name is None:
         return
-    if name == "latest" or not _NAME.fullmatch(name):
+    if not is_name(name):
         raise ConfigError(
             f"--name {name}: not usable as the name of a run",
             hint="use up to 100 letters, digits, '.', '_' and '-', beginning with a letter or "
@@ -128,6 +128,11 @@ def check_name(runs_dir: Path, name: str | None, *, force: bool) -> None:
     with _writing(path):
         if path.exists():
             _check_replaceable(path, force)
+
+
+def is_name(text: str) -> bool:
+    """Tell whether a run or a study can have this name."""
+    return text != "latest" and bool(_NAME.fullmatch(text))
 
 
 def is_run(path: Path) -> bool:

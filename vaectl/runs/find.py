@@ -22,6 +22,8 @@ from vaectl.runs.record import Record
 MOST_BYTES = 2**30
 """The largest summary.json: that of a sweep has all of its points."""
 
+_MOST_NAMED = 3
+
 
 class Summary(NamedTuple):
     """A row of `vaectl runs`; unknown values are None."""
@@ -77,11 +79,19 @@ def find(run: str, runs_dir: Path, *, to_resume: bool = False) -> RunDir:
                 raise RunError(f"{path}: {LINK}", hint="give the path of the run that it points to")
             return RunDir(path)
         if is_study(path):
-            names = [each for each in Folder(path).names() if is_run(path / each)]
-            one = "best" if _best_of(path) else next(iter(names), "")
-            hint = f"name one of its runs, as {path.name}/{one}" if one else "it has no runs"
-            raise RunError(f"{path}: a {study_at(path)}, not a run", hint=hint)
+            raise RunError(f"{path}: a {study_at(path)}, not a run", hint=_members_of(path))
     raise _unknown(run, runs_dir)
+
+
+def _members_of(study: Path) -> str:
+    """Name some runs of a study, from its first to its last labels, and say how many it has."""
+    names = sorted(each for each in Folder(study).names() if is_run(study / each))
+    if not names:
+        return "it has no runs"
+    some = names[:: -(-len(names) // _MOST_NAMED)]
+    named = ", ".join(f"{study.name}/{name}" for name in ["best"] * bool(_best_of(study)) + some)
+    more = ", ..." if len(some) < len(names) else ""
+    return f"name one of its {len(names)} runs: {named}{more}"
 
 
 def _latest(runs_dir: Path, *, to_resume: bool) -> RunDir:

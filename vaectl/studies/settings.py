@@ -81,7 +81,8 @@ def load(
         if not takes_experiments:
             raise ConfigError(
                 f"{file}: this is one experiment, not a {kind}",
-                hint=f"a file with the line base: {file.name} beside it makes a {kind} of it",
+                hint=f"vaectl train {shlex.quote(str(file))} trains it; a file with the line "
+                f"base: {file.name} beside it makes a {kind} of it",
             )
         origins = {("base",): f"{file}:1"}
         values = {"base": str(file.absolute())}

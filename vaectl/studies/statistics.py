@@ -6,9 +6,10 @@ means.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import cache
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -17,9 +18,13 @@ from scipy import stats
 When = TypeVar("When", int, float)
 
 CONFIDENCE = 0.95
-RESAMPLES = 9_999
-_AT_ONCE = 100
-"""Rows of scores that are resampled together."""
+LEVEL = 0.05
+"""The p-value up to which a difference is told from 0: what `CONFIDENCE` leaves of 1."""
+METHOD = f"{CONFIDENCE:.0%} t interval over seeds"
+"""What an interval is, in words."""
+_ENOUGH_FOR_OUTLIERS = 5
+_FAR_OUT = 3.0
+_IQM = "IQM"
 
 
 @dataclass(frozen=True)
@@ -31,53 +36,98 @@ class Interval:
     """None for a single seed."""
     high: float | None
     seeds: int
+    iqm: float | None = None
+    """The interquartile mean, if a seed is an outlier that rules the mean."""
 
 
 def interval(values: Float[np.ndarray, " seeds"]) -> Interval | None:
-    """Return the mean of the finite values with a 95 % percentile bootstrap interval.
+    """Return the mean of the finite values with a 95 % t interval; None if there are none.
 
-    None if there are no finite values. BCa is not used, because it fails if all values are equal.
-    With few seeds the interval is too narrow: for normal values it contains the true mean in about
-    83 % of cases with five seeds, and 90 % with ten.
+        mean +- t s / sqrt(n)      t: the 97.5 % quantile of Student's t, n - 1 degrees of freedom
 
-    Efron & Tibshirani 1993, section 13.3.
+    For normal values of 3, 5, 10 or 20 seeds it contains the true mean in 95 % of cases; for paired
+    differences of skewed scores or of scores with outliers, which are symmetric, in 95 to 97 %. It
+    is used because no other method does so at three to five seeds with an interval of use:
+
+    - the percentile bootstrap contains the mean of normal values in 75, 84, 90 and 93 % of cases;
+    - the studentized bootstrap is unbounded at three seeds, and 1.6 times as wide at five; for
+      exponential scores it is better: 93 and 94 % at 5 and 10 seeds, where t has 88 and 90 %;
+    - intervals from random signs are unbounded at five seeds or fewer.
+
+    `python -m tests.benchmarks.coverage` measures it.
     """
     finite = values[np.isfinite(values)]
     if not finite.size:
         return None
+    mean = float(finite.mean())
     if finite.size == 1:
-        return Interval(float(finite[0]), None, None, 1)
-    low, high = _bootstrapped(finite)
-    return Interval(float(finite.mean()), float(low), float(high), finite.size)
+        return Interval(mean, None, None, 1)
+    half = _quantile(finite.size) * _standard_error(finite)
+    return Interval(mean, mean - half, mean + half, finite.size, _outlying(finite))
 
 
-def _bootstrapped(values: Float[np.ndarray, "*rows seeds"]) -> tuple[Any, Any]:
-    found = stats.bootstrap(
-        (values,),
-        np.mean,
-        axis=-1,
-        confidence_level=CONFIDENCE,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(0),  # the same scores give the same interval
-    ).confidence_interval
-    return found.low, found.high
+def p_value(values: Float[np.ndarray, " seeds"]) -> float | None:
+    """Return the p-value of the two-sided t test that the mean is 0; None for fewer than two.
+
+    It is below 5 % exactly where the interval of the finite values does not hold 0.
+    """
+    finite = values[np.isfinite(values)]
+    if finite.size < 2:
+        return None
+    mean, error = abs(finite.mean()), _standard_error(finite)
+    if not error:
+        return 0.0 if mean else 1.0
+    return float(2 * stats.t.sf(mean / error, finite.size - 1))
 
 
-def intervals(values: Float[np.ndarray, "rows seeds"]) -> list[Interval | None]:
-    """Return the interval of each row, as `interval` does, for many rows at once."""
-    found = [interval(row[:1]) if row.size == 1 else None for row in values]
-    whole = np.flatnonzero(np.isfinite(values).all(axis=1)) if values.shape[1] > 1 else np.empty(0)
-    for rows in np.array_split(whole, max(len(whole) // _AT_ONCE, 1)):
-        if len(rows):
-            part = values[rows]
-            limits = _bootstrapped(part)
-            for row, mean, low, high in zip(rows, part.mean(axis=1), *limits, strict=True):
-                found[row] = Interval(float(mean), float(low), float(high), part.shape[1])
-    rest = set(range(len(values))) - {*whole.tolist()} if values.shape[1] > 1 else set()
-    for row in rest:
-        found[row] = interval(values[row])
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust the p-values of a family of tests, so that 5 % holds for all of them together.
+
+        adjusted p_(i) = max over j <= i of min(1, (m - j + 1) p_(j))      p_(1) <= ... <= p_(m)
+
+    The chance that any difference of 0 gets an adjusted p-value of 5 % or less is at most 5 %,
+    however the tests depend on each other. Holm 1979.
+    """
+    ordered = np.argsort(p_values, kind="stable")
+    factors = np.arange(len(ordered), 0, -1)
+    adjusted = np.empty(len(ordered))
+    adjusted[ordered] = np.maximum.accumulate(
+        np.minimum(factors * np.asarray(p_values)[ordered], 1.0)
+    )
+    found: list[float] = adjusted.tolist()
     return found
+
+
+def interquartile_mean(values: Float[np.ndarray, " seeds"]) -> float:
+    """Return the mean without the lowest and the highest quarter of the values, rounded down.
+
+    Agarwal et al. 2021, section 4.3.
+    """
+    return float(stats.trim_mean(values, 0.25))
+
+
+@cache
+def _quantile(seeds: int) -> float:
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, seeds - 1))
+
+
+def _standard_error(values: Float[np.ndarray, " seeds"]) -> float:
+    """Return the standard error of the mean: exactly 0 for equal values, in spite of rounding."""
+    return float(values.std(ddof=1) / math.sqrt(values.size)) if np.ptp(values) else 0.0
+
+
+def _outlying(values: Float[np.ndarray, " seeds"]) -> float | None:
+    """Return the interquartile mean if at least five values have an outlier among them.
+
+    An outlier is further than 3 interquartile ranges outside the quartiles. Tukey 1977 calls it
+    "far out": of normal values, 13 % of all samples of five have one, and 5 % of those of ten.
+    """
+    if values.size < _ENOUGH_FOR_OUTLIERS:
+        return None
+    low, high = np.quantile(values, (0.25, 0.75))
+    reach = _FAR_OUT * (high - low)
+    far = (values < low - reach) | (values > high + reach)
+    return interquartile_mean(values) if far.any() else None
 
 
 def shown(found: Interval | None) -> str:
@@ -86,13 +136,33 @@ def shown(found: Interval | None) -> str:
         return "none"
     if found.low is None or found.high is None:
         return f"{found.mean:.2f}"
-    return f"{found.mean:.2f} [{found.low:.2f}, {found.high:.2f}]"
+    robust = "" if found.iqm is None else f", {_IQM} {found.iqm:.2f}"
+    return f"{found.mean:.2f} [{found.low:.2f}, {found.high:.2f}]{robust}"
+
+
+def told_outliers(*columns: Iterable[str]) -> str:
+    """Say what an interquartile mean is, if `shown` wrote one into a cell; nothing if not."""
+    if not any(_IQM in cell for column in columns for cell in column):
+        return ""
+    return (
+        "IQM: the interquartile mean, without the highest and the lowest quarter of the seeds; it "
+        f"is shown where a seed is an outlier, more than {_FAR_OUT:g} interquartile ranges outside "
+        "the quartiles."
+    )
+
+
+def paired(
+    a: Float[np.ndarray, " seeds"], b: Float[np.ndarray, " seeds"]
+) -> Float[np.ndarray, " paired"]:
+    """Return a - b at the seeds at which both finished."""
+    both = np.isfinite(a) & np.isfinite(b)
+    differences: Float[np.ndarray, " paired"] = a[both] - b[both]
+    return differences
 
 
 def difference(a: Float[np.ndarray, " seeds"], b: Float[np.ndarray, " seeds"]) -> Interval | None:
-    """Return the mean and interval of a - b over the seeds at which both finished, in pairs."""
-    both = np.isfinite(a) & np.isfinite(b)
-    return interval(a[both] - b[both])
+    """Return the mean and interval of a - b over the seeds at which both finished."""
+    return interval(paired(a, b))
 
 
 def probability_of_beating(a: Float[np.ndarray, " seeds"], b: Float[np.ndarray, " seeds"]) -> float:

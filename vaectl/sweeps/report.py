@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from vaectl.objectives.base import label
 from vaectl.studies import page
-from vaectl.studies.statistics import shown
+from vaectl.studies.statistics import shown, told_outliers
 from vaectl.sweeps.plan import Sweep
-from vaectl.sweeps.summary import Summary, told_pairs, value_of, values_of
+from vaectl.sweeps.summary import Summary, told_pairs, value_of, values_of, written
 
 MOST_ROWS = 200
 """The most points in the page's table; points.csv has all of them."""
@@ -37,6 +37,7 @@ def render(summary: Summary, settings: Sweep, images: Mapping[str, bytes]) -> st
         file="sweep.yaml",
         summary=summary,
         kinds_told=told_pairs(summary),
+        outliers=told_outliers(map(shown, written(summary, MOST_ROWS))),
         term=label(summary.quantity),
         shown=shown,
         value_of=value_of,

@@ -153,8 +153,7 @@ def summarize(result: Result) -> Told:
         diverged=list(islice(bad, MOST_TOLD)),
         lost=result.lost,
         importance_samples=settings.importance_samples,
-        intervals=f"{statistics.CONFIDENCE:.0%} percentile bootstrap over seeds, "
-        f"{statistics.RESAMPLES} resamples; too narrow for few seeds",
+        intervals=statistics.METHOD,
         **environment(records),
     )
     return Told(summary, scores)
@@ -174,6 +173,14 @@ def told_pairs(summary: Summary) -> str:
     return f"{told(summary.kinds)}{paired} Effects are averages over all."
 
 
+def written(summary: Summary, most: int) -> list[Interval | None]:
+    """Return the intervals over seeds that are shown beside the best points, `most` of them."""
+    best = summary.best
+    of_best = [best.test_elbo, best.test_log_likelihood, best.test_kl, best.ahead] if best else []
+    of_values = [level.effect for effect in summary.effects for level in effect.levels]
+    return [*of_best, *of_values, *(point.score for point in summary.ranked[:most])]
+
+
 def _ranked(result: Result) -> list[Ranked]:
     most = max(point.settings.epochs for point in result.settings.points)
     scores, epochs = scores_until(result.settings, result.trials, result.paused, most)
@@ -187,7 +194,7 @@ def _ranked(result: Result) -> list[Ranked]:
             epochs=trained,
         )
         for point, row, score, trained in zip(
-            result.settings.points, scores, statistics.intervals(scores), epochs, strict=True
+            result.settings.points, scores, map(statistics.interval, scores), epochs, strict=True
         )
     ]
     return sorted(
