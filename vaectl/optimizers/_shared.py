@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import model_validator
 
 from vaectl.base.plugs import Choice
-from vaectl.base.section import NonNegative, Positive
+from vaectl.base.section import NonNegative, Positive, conflict
 from vaectl.optimizers._schedule import Schedule
 from vaectl.optimizers.base import Optimizer
 
@@ -36,11 +38,22 @@ class OptimizerChoice(Choice[Optimizer]):
     """Factor of the learning rate of biases; the paper's code has 2."""
     schedule: Schedule = Schedule()
 
-    def direction(self) -> optax.GradientTransformation:
+    @model_validator(mode="after")
+    def _no_schedule_beside_an_average(self) -> Self:
+        if self.chosen.averages and self.schedule.name != "constant":
+            raise conflict(
+                f"schedule.name {self.schedule.name}: {self.name} averages its parameters instead",
+                hint="set optimizer.schedule.name to constant; optimizer.schedule.warmup_epochs "
+                "may stay",
+            )
+        return self
+
+    def direction(self) -> optax.GradientTransformationExtraArgs:
         """Return the transform from a gradient to a direction to step against.
 
         In order: clipping by the global norm, the optimizer's own rule, weight decay (before the
-        rule if the optimizer asks for it), and the factor of the biases.
+        rule if the optimizer asks for it), and the factor of the biases. Its `update` takes the
+        factor of the schedule as `schedule`, for the optimizers that need it.
         """
         import optax
 
@@ -48,13 +61,14 @@ class OptimizerChoice(Choice[Optimizer]):
         mask = _no_bias if self.weight_decay_on == "weights" else None
         decay = optax.add_decayed_weights(self.weight_decay, mask)
         before = chosen.decays_before_the_rule
-        return optax.chain(
+        direction = optax.chain(
             optax.clip_by_global_norm(self.clip_norm) if self.clip_norm else optax.identity(),
             decay if before else optax.identity(),
             chosen.rule(),
             optax.identity() if before else decay,
             _scale_biases(self.bias_learning_rate_scale),
         )
+        return chosen.around(optax.with_extra_args_support(direction))
 
 
 def _is_bias(path: tuple[Any, ...]) -> bool:

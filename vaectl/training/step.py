@@ -101,14 +101,25 @@ def step(
         return found
 
     gradient, (sums, kept) = _over_parts(program, part, x, eps, weights)
-    direction, optimizer = program.optimizer.direction().update(gradient, state.optimizer, learned)
     schedule = program.optimizer.schedule.scale(
         steps_per_epoch=program.steps_per_epoch, steps=program.steps
     )
-    rate = member.learning_rate * schedule(state.step)
+    factor = schedule(state.step)
+    direction, optimizer = program.optimizer.direction().update(
+        gradient, state.optimizer, learned, schedule=factor
+    )
+    rate = member.learning_rate * factor
     learned = jax.tree.map(lambda p, d: p - rate * d, learned, direction)
     variables = vae.network(learned, kept).variables
     return TrainState(variables, optimizer, state.step + 1), sums
+
+
+def evaluated(program: Program, member: Member, state: TrainState) -> Variables:
+    """Return the arrays of the network to evaluate it with: those that train, or an average."""
+    vae = program.vae
+    learned, kept = vae.network(state.params).split()
+    found = program.optimizer.chosen.evaluated(learned, state.optimizer, member.learning_rate)
+    return vae.network(found, kept).variables
 
 
 def _over_parts(
