@@ -498,13 +498,16 @@ def test_a_rule_with_all_its_settings_matches_numpy_step_by_step(
             np.testing.assert_allclose(step, expected, rtol=2e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", [n for n, plug in Optimizer.known.items() if plug.averages])
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [("schedule_free_adamw", {"b2": 0.95, "decay": 0.1}), ("schedule_free_sgd", {"b1": 0.95})],
+)
 def test_schedule_free_trains_at_y_and_is_evaluated_at_x(
-    name: str, rng: np.random.Generator
+    name: str, own: dict[str, float], rng: np.random.Generator
 ) -> None:
     """With a warm-up, which weighs the average, and with all that optimizers share."""
     shared = {"weight_decay": 0.5, "weight_decay_on": "weights", "bias_learning_rate_scale": 2.0}
-    settings = _settings(name, **shared, schedule={"warmup_epochs": 0.5})
+    settings = _settings(name, **shared, **{name: own}, schedule={"warmup_epochs": 0.5})
     chosen, transform = settings.chosen, settings.direction()
     scale = settings.schedule.scale(steps_per_epoch=10, steps=12)
     update, params = jax.jit(transform.update), _params(rng)
