@@ -126,7 +126,7 @@ def test_sinks_draw_the_average(
 ) -> None:
     seen: list[Trained] = []
 
-    def pictures(model: Trained, images: object) -> Pictures:
+    def pictures(model: Trained, images: np.ndarray) -> Pictures:
         seen.append(model)
         return draw(model, images)
 

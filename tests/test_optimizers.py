@@ -511,7 +511,7 @@ def test_schedule_free_trains_at_y_and_is_evaluated_at_x(
     chosen, transform = settings.chosen, settings.direction()
     scale = settings.schedule.scale(steps_per_epoch=10, steps=12)
     update, params = jax.jit(transform.update), _params(rng)
-    state, rate = transform.init(params), 0.2
+    state, rate = transform.init(params), jnp.float32(0.2)
     gradients, found = [], [(params, chosen.evaluated(params, state, rate))]
     for t in range(12):
         gradients.append(jax.tree.map(lambda p, noise: p + noise, params, _params(rng)))
@@ -519,8 +519,8 @@ def test_schedule_free_trains_at_y_and_is_evaluated_at_x(
         direction, state = update(gradients[-1], state, params, schedule=factor)
         params = jax.tree.map(lambda p, d, s=factor: p - rate * s * d, params, direction)
         found.append((params, chosen.evaluated(params, state, rate)))
-    for leaf, factor, decay in (("kernel", 1.0, 0.5), ("bias", 2.0, 0.0)):
-        rates = [rate * factor * min(1, (t + 1) / 5) for t in range(12)]
+    for leaf, scaled, decay in (("kernel", 1.0, 0.5), ("bias", 2.0, 0.0)):
+        rates = [0.2 * scaled * min(1, (t + 1) / 5) for t in range(12)]
         of_leaf = [np.asarray(gradient["layer"][leaf], np.float64) for gradient in gradients]
         (y, x), *rest = [[np.asarray(tree["layer"][leaf]) for tree in pair] for pair in found]
         np.testing.assert_array_equal(x, y)

@@ -101,7 +101,7 @@ def _live(console: "Console") -> Iterator["Watch"]:
     x, y = (latent.axis(count, -REACH, REACH, "linear") for count in (columns, rows))
     z = jnp.asarray(latent.plane(x, y, (0, 1), np.zeros(2)))
     bar, track = progress.tracking(console)
-    decode: Callable[[TrainState], Any]
+    decode: Callable[["TrainState"], Any]
     picture = Text()
 
     def watch(event: "Event") -> None:
@@ -111,7 +111,7 @@ def _live(console: "Console") -> Iterator["Watch"]:
             case Started():
                 program, member = event.program, Member.of(event.settings)
 
-                def mean(state: TrainState) -> Any:
+                def mean(state: "TrainState") -> Any:
                     return program.vae.network(step.evaluated(program, member, state)).mean(z)
 
                 decode = jax.jit(mean)
