@@ -539,6 +539,16 @@ def test_an_average_takes_the_place_of_a_schedule(vaectl: Vaectl) -> None:
     again = ("--set", "optimizer.schedule.name=constant", "--set")
     more = "optimizer.schedule.warmup_epochs=1"
     assert vaectl("config", "show", "e.yaml", *again, more).code == 0
+    several = ("--optimizers", "adam,schedule_free_sgd", "--set", "optimizer.schedule.name=cosine")
+    assert vaectl("compare-optimizers", *several).code == 2
+    Path("c.yaml").write_text(
+        "base: {epochs: 1}\n"
+        "optimizers: [adam, {name: schedule_free_sgd, schedule: {name: cosine}}]\n"
+    )
+    answer = vaectl("compare-optimizers", "c.yaml")
+    assert answer.code == 2
+    assert "optimizer.schedule.name" in answer.err
+    assert not Path("runs").exists()
 
 
 def test_adamw_is_adam_and_its_decay(rng: np.random.Generator) -> None:

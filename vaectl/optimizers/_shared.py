@@ -39,14 +39,22 @@ class OptimizerChoice(Choice[Optimizer]):
     schedule: Schedule = Schedule()
 
     @model_validator(mode="after")
-    def _no_schedule_beside_an_average(self) -> Self:
+    def _checked(self) -> Self:
+        self.check()
+        return self
+
+    def check(self) -> None:
+        """Refuse a falling learning rate beside an average of the parameters.
+
+        Raises:
+            PydanticCustomError: there are both.
+        """
         if self.chosen.averages and self.schedule.name != "constant":
             raise conflict(
                 f"schedule.name {self.schedule.name}: {self.name} averages its parameters instead",
                 hint="set optimizer.schedule.name to constant; optimizer.schedule.warmup_epochs "
                 "may stay",
             )
-        return self
 
     def direction(self) -> optax.GradientTransformationExtraArgs:
         """Return the transform from a gradient to a direction to step against.
