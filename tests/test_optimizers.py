@@ -1,6 +1,7 @@
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+from tests.conftest import Vaectl
 from vaectl import config
 from vaectl.optimizers._matrices import when
 from vaectl.optimizers._schedule import Schedule
@@ -333,6 +335,31 @@ def _dog_by_hand(s: Any, gradients: Arrays, thetas: Arrays) -> Iterator[np.ndarr
         yield far / np.sqrt(total) * g
 
 
+def _schedule_free_by_hand(
+    s: Any, rates: Sequence[float], gradients: Iterable[np.ndarray], y: np.ndarray, decay: float = 0
+) -> Iterator[Arrays]:
+    """The paper's three sequences; the last two of them, x and y, after each step."""
+    x, z, v, total = y, y, np.zeros_like(y), 0.0
+    for t, (g, rate) in enumerate(zip(gradients, rates, strict=True), 1):
+        d = g + decay * y
+        if s.name == "schedule_free_adamw":
+            v = s.b2 * v + (1 - s.b2) * g**2
+            d = g / (np.sqrt(_corrected(v, s.b2, t)) + s.eps) + (s.decay + decay) * y
+        z = z - rate * d
+        total += rate**2
+        c = rate**2 / total
+        x = (1 - c) * x + c * z
+        y = (1 - s.b1) * z + s.b1 * x
+        yield [x, y]
+
+
+def _step_by_hand(s: Any, gradients: Arrays, thetas: Arrays) -> Iterator[np.ndarray]:
+    y = thetas[0]
+    for _, after in _schedule_free_by_hand(s, [RATE] * len(gradients), gradients, y):
+        yield (y - after) / RATE
+        y = after
+
+
 def _sgd_by_hand(s: Any, gradients: Arrays, _: Arrays) -> Iterator[np.ndarray]:
     m = np.zeros_like(gradients[0])
     for g in gradients:
@@ -406,6 +433,7 @@ def _shampoo_by_hand(s: Any, gradients: Arrays, _: Arrays) -> Iterator[np.ndarra
         yield direction
 
 
+RATE = 0.3
 Rule = Callable[[Any, Arrays, Arrays], Iterator[np.ndarray]]
 """From settings, and gradients and parameters of all steps, to directions."""
 ADAM = {"b1": 0.8, "b2": 0.95, "eps": 0.1}
@@ -449,6 +477,12 @@ RULES: list[tuple[str, dict[str, object], Rule]] = [
         {"decay": 0.8, "eps": 0.2, "centered": True, "momentum": 0.7, "nesterov": True},
         _rmsprop_by_hand,
     ),
+    (
+        "schedule_free_adamw",
+        {"b1": 0.8, "b2": 0.95, "eps": 0.1, "decay": 0.3},
+        _step_by_hand,
+    ),
+    ("schedule_free_sgd", {"b1": 0.8}, _step_by_hand),
     ("sgd", {"momentum": 0.7}, _sgd_by_hand),
     ("sgd", {"momentum": 0.7, "nesterov": True}, _sgd_by_hand),
     ("shampoo", {"momentum": 0.7, "eps": 0.1, "every": 2}, _shampoo_by_hand),
@@ -479,7 +513,7 @@ def test_a_rule_with_all_its_settings_matches_numpy_step_by_step(
         gradients.append(gradient)
         thetas.append(params)
         found.append(direction)
-        params = jax.tree.map(lambda p, d: p - 0.3 * d, params, direction)
+        params = jax.tree.map(lambda p, d: p - RATE * d, params, direction)
 
     def leaves(tree: Tree) -> Arrays:
         arrays = [np.asarray(tree["layer"][leaf], np.float64) for leaf in ("kernel", "bias")]
@@ -489,6 +523,59 @@ def test_a_rule_with_all_its_settings_matches_numpy_step_by_step(
     for leaf, of_leaf, at in zip(ours, *given, strict=True):
         for step, expected in zip(leaf, rule(settings.chosen, [*of_leaf], [*at]), strict=True):
             np.testing.assert_allclose(step, expected, rtol=2e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [("schedule_free_adamw", {"b2": 0.95, "decay": 0.1}), ("schedule_free_sgd", {"b1": 0.95})],
+)
+def test_schedule_free_trains_at_y_and_is_evaluated_at_x(
+    name: str, own: dict[str, float], rng: np.random.Generator
+) -> None:
+    """With a warm-up, which weighs the average, and with all that optimizers share."""
+    shared = {"weight_decay": 0.5, "weight_decay_on": "weights", "bias_learning_rate_scale": 2.0}
+    settings = _settings(name, **shared, **{name: own}, schedule={"warmup_epochs": 0.5})
+    chosen, transform = settings.chosen, settings.direction()
+    scale = settings.schedule.scale(steps_per_epoch=10, steps=12)
+    update, params = jax.jit(transform.update), _params(rng)
+    state, rate = transform.init(params), jnp.float32(0.2)
+    gradients, found = [], [(params, chosen.evaluated(params, state, rate))]
+    for t in range(12):
+        gradients.append(jax.tree.map(lambda p, noise: p + noise, params, _params(rng)))
+        factor = scale(jnp.asarray(t))
+        direction, state = update(gradients[-1], state, params, schedule=factor)
+        params = jax.tree.map(lambda p, d, s=factor: p - rate * s * d, params, direction)
+        found.append((params, chosen.evaluated(params, state, rate)))
+    for leaf, scaled, decay in (("kernel", 1.0, 0.5), ("bias", 2.0, 0.0)):
+        rates = [0.2 * scaled * min(1, (t + 1) / 5) for t in range(12)]
+        of_leaf = [np.asarray(gradient["layer"][leaf], np.float64) for gradient in gradients]
+        (y, x), *rest = [[np.asarray(tree["layer"][leaf]) for tree in pair] for pair in found]
+        np.testing.assert_array_equal(x, y)
+        expected = _schedule_free_by_hand(chosen, rates, of_leaf, y.astype(np.float64), decay)
+        for pair, theirs in zip(rest, expected, strict=True):
+            np.testing.assert_allclose(pair[::-1], theirs, rtol=2e-5, atol=1e-6)
+        assert abs(np.subtract(*rest[-1])).max() > 0.01
+
+
+def test_an_average_takes_the_place_of_a_schedule(vaectl: Vaectl) -> None:
+    """Refused where the configuration is read; a warm-up is none."""
+    Path("e.yaml").write_text("optimizer: {name: schedule_free_sgd, schedule: {name: cosine}}")
+    answer = vaectl("config", "validate", "e.yaml")
+    assert answer.code == 2
+    assert "optimizer.schedule.name" in answer.err
+    again = ("--set", "optimizer.schedule.name=constant", "--set")
+    more = "optimizer.schedule.warmup_epochs=1"
+    assert vaectl("config", "show", "e.yaml", *again, more).code == 0
+    several = ("--optimizers", "adam,schedule_free_sgd", "--set", "optimizer.schedule.name=cosine")
+    assert vaectl("compare-optimizers", *several).code == 2
+    Path("c.yaml").write_text(
+        "base: {epochs: 1}\n"
+        "optimizers: [adam, {name: schedule_free_sgd, schedule: {name: cosine}}]\n"
+    )
+    answer = vaectl("compare-optimizers", "c.yaml")
+    assert answer.code == 2
+    assert "optimizer.schedule.name" in answer.err
+    assert not Path("runs").exists()
 
 
 def test_adamw_is_adam_and_its_decay(rng: np.random.Generator) -> None:

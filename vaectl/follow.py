@@ -34,8 +34,10 @@ from vaectl.runs.directory import RunDir
 from vaectl.runs.recorder import rows_of
 from vaectl.runs.trained import Trained
 from vaectl.sinks.base import Log, Pictures, Results, Sink, Status, Training
+from vaectl.training import compiled
 from vaectl.training.events import Event, Started, Stopped, Warned, Watch
 from vaectl.training.fit import Epoch
+from vaectl.training.program import Member
 
 SAMPLES, IMAGES, PLANE = 16, 8, 10
 """How many samples and images a sink gets as pictures, and how many in each row of a plane."""
@@ -85,7 +87,7 @@ class _Member:
     def __init__(self, sink: Sink, training: Training, started: Started) -> None:
         self.training = training
         self.images = np.asarray(started.dataset.validation.images[:IMAGES])
-        self._vae, self._sink = started.program.vae, sink
+        self._program, self._sink = started.program, sink
         self._log: Log
 
     def open(self) -> None:
@@ -106,10 +108,12 @@ class _Member:
 
     def model(self, epoch: Epoch) -> Trained:
         """Return the model at the end of an epoch; a copy, since the next one has its state."""
-        variables = jax.tree.map(jnp.copy, epoch.state.params)
+        settings = self.training.settings
+        arrays = compiled.evaluated(self._program, Member.of(settings), epoch.state)
+        variables = jax.tree.map(jnp.copy, arrays)
         info = Info(epoch=epoch.epoch, step=epoch.step, score=None)
-        directory, settings = RunDir(self.training.directory), self.training.settings
-        return Trained(directory, settings, info, variables, self._vae)
+        directory = RunDir(self.training.directory)
+        return Trained(directory, settings, info, variables, self._program.vae)
 
 
 @final

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from vaectl.training.events import Event, Watch
+    from vaectl.training.program import TrainState
 
 REACH = 2.0
 """The plane is drawn from -2 to 2 in both dimensions, where 91 % of the prior lie."""
@@ -91,14 +92,16 @@ def _live(console: "Console") -> Iterator["Watch"]:
 
     from vaectl.cli import mosaic, progress
     from vaectl.pictures import latent
+    from vaectl.training import step
     from vaectl.training.events import Started
     from vaectl.training.fit import Epoch
+    from vaectl.training.program import Member
 
     columns, rows, size = mosaic.fits(console.width, console.height - 10)
     x, y = (latent.axis(count, -REACH, REACH, "linear") for count in (columns, rows))
     z = jnp.asarray(latent.plane(x, y, (0, 1), np.zeros(2)))
     bar, track = progress.tracking(console)
-    decode: Callable[[Any], Any]
+    decode: Callable[["TrainState"], Any]
     picture = Text()
 
     def watch(event: "Event") -> None:
@@ -106,10 +109,14 @@ def _live(console: "Console") -> Iterator["Watch"]:
         track(event)
         match event:
             case Started():
-                vae = event.program.vae
-                decode = jax.jit(lambda variables: vae.network(variables).mean(z))
+                program, member = event.program, Member.of(event.settings)
+
+                def mean(state: "TrainState") -> Any:
+                    return program.vae.network(step.evaluated(program, member, state)).mean(z)
+
+                decode = jax.jit(mean)
             case Epoch():
-                images = np.asarray(decode(event.state.params))
+                images = np.asarray(decode(event.state))
                 picture = mosaic.mosaic(images, size)
                 live.update(Group(picture, bar))
 

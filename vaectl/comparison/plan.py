@@ -145,7 +145,10 @@ class Comparison(Section):
             if known.count(label) > 1:
                 raise conflict(f"{label} comes twice: give one of them another label")
         if "base" in info.data:
-            _check_different(_entries(info.data["base"], entries))
+            resolved = _entries(info.data["base"], entries)
+            for one in resolved.values():
+                one.optimizer.check()
+            _check_different(resolved)
         return entries
 
     @field_validator("baseline")

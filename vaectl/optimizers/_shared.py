@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from pydantic import model_validator
+
 from vaectl.base.plugs import Choice
-from vaectl.base.section import NonNegative, Positive
+from vaectl.base.section import NonNegative, Positive, conflict
 from vaectl.optimizers._schedule import Schedule
 from vaectl.optimizers.base import Optimizer
 
@@ -37,6 +39,24 @@ class OptimizerChoice(Choice[Optimizer]):
     """Factor of the learning rate of biases; the paper's code has 2."""
     schedule: Schedule = Schedule()
 
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        self.check()
+        return self
+
+    def check(self) -> None:
+        """Refuse a falling learning rate beside an average of the parameters.
+
+        Raises:
+            PydanticCustomError: there are both.
+        """
+        if self.chosen.averages and self.schedule.name != "constant":
+            raise conflict(
+                f"schedule.name {self.schedule.name}: {self.name} averages its parameters instead",
+                hint="set optimizer.schedule.name to constant; optimizer.schedule.warmup_epochs "
+                "may stay",
+            )
+
     def value(self, key: str) -> Any:
         """Return the value of a shared key, or of one of the chosen optimizer's; None if neither.
 
@@ -56,11 +76,12 @@ class OptimizerChoice(Choice[Optimizer]):
         values = {key: defaults.value(key) for key in traced}
         return self.with_values(values).with_chosen(learning_rate=1.0)
 
-    def direction(self) -> optax.GradientTransformation:
+    def direction(self) -> optax.GradientTransformationExtraArgs:
         """Return the transform from a gradient to a direction to step against.
 
         In order: clipping by the global norm, the optimizer's own rule, weight decay (before the
-        rule if the optimizer asks for it), and the factor of the biases.
+        rule if the optimizer asks for it), and the factor of the biases. Its `update` takes the
+        factor of the schedule as `schedule`, for the optimizers that need it.
         """
         import optax
 
@@ -68,13 +89,14 @@ class OptimizerChoice(Choice[Optimizer]):
         mask = _no_bias if self.weight_decay_on == "weights" else None
         decay = optax.add_decayed_weights(self.weight_decay, mask)
         before = chosen.decays_before_the_rule
-        return optax.chain(
+        direction = optax.chain(
             optax.clip_by_global_norm(self.clip_norm) if self.clip_norm else optax.identity(),
             decay if before else optax.identity(),
             chosen.rule(),
             optax.identity() if before else decay,
             _scale_biases(self.bias_learning_rate_scale),
         )
+        return chosen.around(optax.with_extra_args_support(direction))
 
 
 def _is_bias(path: tuple[Any, ...]) -> bool:

@@ -19,7 +19,8 @@ class ADOPT(Optimizer, name="adopt"):
 
     Step t = 0 only sets v to g^2. Adam's learning rates suit it.
 
-    Taniguchi et al. 2024, algorithm 2; v is not corrected, and does not start at zero.
+    Taniguchi et al. 2024, with the clipping of its second version on arXiv; v is not corrected, and
+    does not start at zero.
     """
 
     learning_rate: Positive = 1e-3
@@ -30,7 +31,7 @@ class ADOPT(Optimizer, name="adopt"):
     eps: Positive = 1e-6
     """The least divisor."""
     clip: bool = True
-    """Clip the scaled gradients, as in algorithm 2; false: algorithm 1."""
+    """Clip the scaled gradients, which the authors added to keep the first steps small."""
 
     def rule(self) -> optax.GradientTransformation:
         """Return Optax's transform."""

@@ -10,6 +10,7 @@ from vaectl.base.section import Positive
 
 if TYPE_CHECKING:
     import optax
+    from jaxtyping import Array, Float
 
 
 class Optimizer(Plug, kind="optimizer"):
@@ -23,6 +24,10 @@ class Optimizer(Plug, kind="optimizer"):
     place_in_the_paper: ClassVar[int | None] = None
     """Position in the paper's Fig. 3, or None; by default these optimizers are compared."""
 
+    averages: ClassVar[bool] = False
+    """Whether the network is evaluated with an average of its parameters. The average stands in for
+    a falling learning rate: there is no schedule beside it, but a warm-up."""
+
     learning_rate: Positive
     """Learning rate; the default is the paper's, for the paper's optimizers."""
     gradient: Literal["mean", "sum"] = "mean"
@@ -31,6 +36,25 @@ class Optimizer(Plug, kind="optimizer"):
     @abstractmethod
     def rule(self) -> optax.GradientTransformation:
         """Return the Optax transform from a gradient to a direction."""
+
+    def around(
+        self, direction: optax.GradientTransformationExtraArgs
+    ) -> optax.GradientTransformationExtraArgs:
+        """Return what takes the place of the whole direction; by default the direction itself.
+
+        Its `update` is given the schedule's factor of the learning rate, as `schedule`.
+
+        Args:
+            direction: the rule, with clipping, weight decay and the factor of biases.
+        """
+        return direction
+
+    def evaluated(
+        self, params: optax.Params, state: optax.OptState, learning_rate: Float[Array, ""]
+    ) -> optax.Params:
+        """Return the parameters to evaluate with; by default those that train. See `averages`."""
+        del state, learning_rate
+        return params
 
     @property
     def decays_before_the_rule(self) -> bool:

@@ -20,7 +20,7 @@ class DoG(Optimizer, name="dog"):
     takes it as it is, and a schedule scales it. The first r is `initial` (1 + |theta_0|). Weight
     decay is added to the gradient.
 
-    Ivgi, Hinder & Carmon 2023, algorithm 1; the authors average the parameters, which is left out.
+    Ivgi, Hinder & Carmon 2023; the authors average the parameters, which is left out.
     """
 
     learning_rate: Positive = 1.0

@@ -23,7 +23,8 @@ class Prodigy(Optimizer, name="prodigy"):
     The learning rate is a factor of the estimate d: 1 takes it as it is. A schedule scales the
     steps; it does not enter the weights of r and s. A falling schedule is recommended.
 
-    Mishchenko & Defazio 2024, algorithm 4; the d outside the brackets is the one before the step.
+    Mishchenko & Defazio 2024, algorithm 4, with the bias correction c of the authors' code. The d
+    outside the brackets is the one before the step; in the paper, the one inside is too.
     """
 
     learning_rate: Positive = 1.0

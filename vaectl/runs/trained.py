@@ -70,7 +70,8 @@ def load(run: RunDir | Path | str, checkpoint: str | int = "best") -> Trained:
                 # the run is still training, and has replaced the checkpoint by a newer one
             else:
                 warnings = resumption.changed_plugs(settings, record)
-                return Trained(rundir, settings, info, state.params, program.vae, warnings)
+                variables = compiled.evaluated(program, member, state)
+                return Trained(rundir, settings, info, variables, program.vae, warnings)
 
 
 def _other_shape(rundir: RunDir, said: ImageShape, found: ImageShape) -> RunError:
@@ -138,7 +139,7 @@ class Trained:
         self.settings = settings
         self.checkpoint = info
         self.variables = variables
-        """All arrays of the network."""
+        """All arrays of the network, those to evaluate it with."""
         self.vae = vae
         self.warnings = tuple(warnings)
         """What to know before trusting the model's numbers."""

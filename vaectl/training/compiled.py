@@ -8,6 +8,7 @@ from vaectl.base.mesh import shared
 from vaectl.base.shapes import like
 from vaectl.training import step
 from vaectl.training.program import Member, Program, TrainState
+from vaectl.vae.vae import Variables
 
 _for_program = partial(jax.jit, static_argnames="program")
 
@@ -16,6 +17,7 @@ weights = _for_program(step.weights)
 begin = _for_program(step.begin)
 order = _for_program(step.order)
 train_steps = _for_program(shared(step.train_steps), donate_argnames="state")
+average = _for_program(shared(step.evaluated))
 train_streamed_steps = _for_program(shared(step.train_streamed_steps), donate_argnames="state")
 
 
@@ -27,6 +29,18 @@ def init(program: Program, member: Member) -> TrainState:
     """
     state: TrainState = begin(program, member, weights(program, member))
     return state
+
+
+def evaluated(program: Program, member: Member, state: TrainState) -> Variables:
+    """Return the arrays of the network to evaluate it with.
+
+    Whoever uses a network, and does not train it, asks for them here. Nothing is computed unless
+    the optimizer averages.
+    """
+    if not program.optimizer.chosen.averages:
+        return state.params
+    found: Variables = average(program, member, state)
+    return found
 
 
 def shapes(program: Program, member: Member) -> TrainState:

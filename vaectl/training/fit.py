@@ -99,6 +99,8 @@ def compile_ahead(program: Program, member: Member, train: Images, validation: I
         compiled.begin.lower(program, member, state.params),
         evaluation.lowered(program.estimator, state.params, validation, member.seed),
     ]
+    if program.optimizer.chosen.averages:
+        lowered.append(compiled.average.lower(program, member, state))
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda part: part.compile(), lowered))
 
@@ -160,8 +162,9 @@ def fit(
             if done < end:
                 yield Chunk(epoch, done, done - (end - steps), total, seconds, state)
         start = time.perf_counter()
+        variables = compiled.evaluated(program, member, state)
         held_out = evaluation.split_means(
-            program.estimator, state.params, validation, member.seed, end, float(epoch)
+            program.estimator, variables, validation, member.seed, end, float(epoch)
         )
         check_held_out(held_out, program.objective.best, end, epoch)
         yield Epoch(

@@ -247,8 +247,9 @@ def _term_sums(
         number: int,
         epoch: float,
     ) -> Sums:
+        variables = step.evaluated(program, member, state)
         return evaluation.term_sums(
-            program.estimator, state.params, images, member.seed, number, epoch, 0, len(images)
+            program.estimator, variables, images, member.seed, number, epoch, 0, len(images)
         )
 
     sums: Sums = _each(over, one)(members, states, images, number, epoch)

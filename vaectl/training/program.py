@@ -121,9 +121,9 @@ class Program:
         """A member, for whom only the shapes of its numbers matter."""
         return Member(jnp.uint32(0), jnp.float32(0), {key: jnp.float32(0) for key in self.traced})
 
-    def direction(self, member: Member) -> optax.GradientTransformation:
-        """Return the transform from a gradient to a direction, with the numbers of a member."""
-        return self.optimizer.with_values(member.numbers).direction()
+    def optimizer_of(self, member: Member) -> OptimizerChoice:
+        """Return the optimizer with the numbers of a member."""
+        return self.optimizer.with_values(member.numbers)
 
     @property
     def estimator(self) -> Estimator:

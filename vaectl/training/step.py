@@ -34,7 +34,7 @@ def init(program: Program, member: Member) -> TrainState:
 def begin(program: Program, member: Member, variables: Variables) -> TrainState:
     """Return the state before the first step, with given arrays of the network."""
     learned, _ = program.vae.network(variables).split()
-    optimizer = program.direction(member).init(learned)
+    optimizer = program.optimizer_of(member).direction().init(learned)
     return TrainState(variables, optimizer, jnp.zeros((), jnp.int32))
 
 
@@ -101,14 +101,29 @@ def step(
         return found
 
     gradient, (sums, kept) = _over_parts(program, part, x, eps, weights)
-    direction, optimizer = program.direction(member).update(gradient, state.optimizer, learned)
     schedule = program.optimizer.schedule.scale(
         steps_per_epoch=program.steps_per_epoch, steps=program.steps
     )
-    rate = member.learning_rate * schedule(state.step)
+    factor = schedule(state.step)
+    direction, optimizer = (
+        program.optimizer_of(member)
+        .direction()
+        .update(gradient, state.optimizer, learned, schedule=factor)
+    )
+    rate = member.learning_rate * factor
     learned = jax.tree.map(lambda p, d: p - rate * d, learned, direction)
     variables = vae.network(learned, kept).variables
     return TrainState(variables, optimizer, state.step + 1), sums
+
+
+def evaluated(program: Program, member: Member, state: TrainState) -> Variables:
+    """Return the arrays of the network to evaluate it with: those that train, or an average."""
+    vae = program.vae
+    learned, kept = vae.network(state.params).split()
+    found = program.optimizer_of(member).chosen.evaluated(
+        learned, state.optimizer, member.learning_rate
+    )
+    return vae.network(found, kept).variables
 
 
 def _over_parts(
@@ -185,7 +200,7 @@ def run_steps(
     steps, size = program.steps_per_epoch, program.batch_size
     if program.optimizer.chosen.resets_each_epoch:
         learned, _ = program.vae.network(state.params).split()
-        fresh = program.direction(member).init(learned)
+        fresh = program.optimizer_of(member).direction().init(learned)
         state = state._replace(
             optimizer=jax.tree.map(partial(jnp.where, first % steps == 0), fresh, state.optimizer)
         )

@@ -1,0 +1,179 @@
+"""Optimizers that average: whatever uses a network, and does not train it, takes the average."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import vaectl as package
+from tests.conftest import Vaectl, assert_equal_runs, cut_off
+from tests.test_devices import _train as train_on
+from tests.test_training import SHAPE, _bytes, _images, _settings
+from vaectl import config, data, experiment, follow
+from vaectl.evaluation import means as evaluation
+from vaectl.exports.base import named
+from vaectl.optimizers.base import Optimizer
+from vaectl.runs.checkpoints import Checkpoints, kept
+from vaectl.runs.directory import RunDir
+from vaectl.runs.trained import Trained
+from vaectl.sinks.base import Pictures
+from vaectl.sinks.film import Film
+from vaectl.training import compiled, population
+from vaectl.training.fit import Epoch, fit
+from vaectl.training.program import Member, Program, TrainState
+from vaectl.vae.vae import Variables
+
+AVERAGING = [name for name, plug in Optimizer.known.items() if plug.averages]
+SETTINGS = config.Config.model_validate(
+    {
+        "epochs": 3,
+        "batch_size": 50,
+        "data": {"train_size": 200, "validation_size": 50, "test_size": 30},
+        "model": {"code_size": 2, "hidden_size": 8},
+        # a large rate, so that the average is far from the parameters
+        "optimizer": {
+            "name": "schedule_free_adamw",
+            "learning_rate": 0.02,
+            "bias_learning_rate_scale": 2.0,
+            "schedule": {"warmup_epochs": 0.5},
+        },
+        "checkpoint": {"every": 1, "keep": "all"},
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def averaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A runs directory with one run, all of whose states were saved."""
+    runs = tmp_path_factory.mktemp("averaged") / "runs"
+    experiment.run(SETTINGS, runs_dir=runs, name="a")
+    return runs
+
+
+def _state(run: Path) -> tuple[int, TrainState]:
+    """The step and the state of a run's best checkpoint."""
+    folder = RunDir(run).checkpoints
+    step = package.load(run).checkpoint.step
+    [info] = [info for info in kept(folder) if info.step == step]
+    program = Program.of(SETTINGS, images=200, image_shape=(28, 28, 1))
+    with Checkpoints(folder) as checkpoints:
+        state: TrainState = checkpoints.restore(info, compiled.shapes(program, Member.of(SETTINGS)))
+    return step, state
+
+
+def _by_hand(state: TrainState) -> Variables:
+    """The average, from what a checkpoint holds."""
+    offset = state.optimizer.offset
+    average: Variables = jax.tree.map(lambda y, w: y - 0.02 * w, state.params, offset)
+    return average
+
+
+def _elbo(variables: Variables, step: int) -> float:
+    program = Program.of(SETTINGS, images=200, image_shape=(28, 28, 1))
+    images = data.load(SETTINGS.data).validation.images
+    flat = jnp.asarray(np.asarray(images).reshape(len(images), -1))
+    seed, epoch = jnp.uint32(0), step / program.steps_per_epoch
+    return evaluation.split_means(program.estimator, variables, flat, seed, step, epoch)["elbo"]
+
+
+def test_validation_and_the_best_checkpoint_are_of_the_average(averaged: Path) -> None:
+    step, state = _state(averaged / "a")
+    rows = [r for r in RunDir(averaged / "a").read_metrics() if r.split == "validation"]
+    best = max(rows, key=lambda row: row.terms["elbo"])
+    assert best.step == step
+    assert best.terms["elbo"] == pytest.approx(_elbo(_by_hand(state), step), abs=1e-3)
+    assert abs(best.terms["elbo"] - _elbo(state.params, step)) > 0.1
+
+
+def test_commands_and_exports_use_the_average(
+    averaged: Path, vaectl: Vaectl, tmp_path: Path
+) -> None:
+    shutil.copytree(averaged, "runs")
+    _, state = _state(averaged / "a")
+    average = named(_by_hand(state))
+    assert vaectl("export", "a", "--format", "safetensors", "-q").code == 0
+    arrays = safetensors.numpy.load_file("runs/a/export/model.safetensors")
+    assert {*arrays} == {*average}
+    for name, array in arrays.items():
+        np.testing.assert_allclose(array, average[name], rtol=1e-5, atol=1e-6)
+    # a run that was made of these arrays, and was never trained
+    assert vaectl("import", "runs/a/export/model.safetensors", "--name", "b").code == 0
+    results, few = [], ("--importance-samples", 8)
+    for run in ("a", "b"):
+        file = tmp_path / f"{run}.npz"
+        assert vaectl("sample", run, "--save-arrays", file).code == 0
+        told = json.loads(vaectl("evaluate", run, *few, "--json", "-q").out)
+        results.append((np.load(file)["images"], told))
+    (images, told), (again, told_again) = results
+    np.testing.assert_allclose(images, again, atol=1e-5)
+    for key in ("elbo", "kl", "nll"):
+        assert told[key] == pytest.approx(told_again[key], rel=1e-5)
+
+
+def test_a_run_goes_on_from_what_trains(averaged: Path, vaectl: Vaectl) -> None:
+    cut_off(averaged / "a", Path("runs/a").absolute(), epoch=2)
+    assert vaectl("train", "--resume", "a", "-q").code == 0
+    assert_equal_runs(Path("runs/a"), averaged / "a")
+
+
+def test_sinks_draw_the_average(
+    averaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Trained] = []
+
+    def pictures(model: Trained, images: np.ndarray) -> Pictures:
+        seen.append(model)
+        return draw(model, images)
+
+    draw = follow.pictures
+    monkeypatch.setattr(follow, "pictures", pictures)
+    with follow.follow([Film()], lambda _: None) as watch:
+        experiment.run(SETTINGS, runs_dir=tmp_path, name="a", watch=watch)
+    last = seen[-1]
+    saved = package.load(averaged / "a", last.checkpoint.epoch)
+    jax.tree.map(np.testing.assert_array_equal, last.variables, saved.variables)
+
+
+@pytest.mark.parametrize(
+    "name", [AVERAGING[0], *(pytest.param(name, marks=pytest.mark.full) for name in AVERAGING[1:])]
+)
+def test_members_that_train_together_are_evaluated_as_those_alone(name: str) -> None:
+    rates = 0.02, 0.05
+    each = [_settings(optimizer={"name": name, "learning_rate": rate}) for rate in rates]
+    program = Program.of(each[0], images=40, image_shape=SHAPE)
+    members = [Member.of(settings) for settings in each]
+    splits = _images(40), _images(12, 1)
+    found = [
+        {
+            (index, event.epoch): event.validation["elbo"]
+            for index, event in population.fit(program, members, *splits, how)
+            if isinstance(event, Epoch)
+        }
+        for how in ("together", "in turn")
+    ]
+    assert len(found[0]) == 6
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+def test_images_in_host_memory_give_the_same_average() -> None:
+    settings = _settings(optimizer={"name": "schedule_free_sgd"})
+    program, member = Program.of(settings, images=40, image_shape=SHAPE), Member.of(settings)
+    found = []
+    for bring in (np.asarray, jnp.asarray):
+        splits = bring(_images(40)), bring(_images(12, 1))
+        *_, last = fit(program, member, compiled.init(program, member), *splits)
+        assert isinstance(last, Epoch)
+        found.append((_bytes(last.state), last.validation))
+    assert found[0] == found[1]
+
+
+@pytest.mark.full
+def test_devices_that_share_batches_give_the_bits_of_one() -> None:
+    optimizer = {"name": "schedule_free_adamw", "learning_rate": 0.02}
+    settings = _settings(batch_size=32, microbatches=16, epochs=2, optimizer=optimizer)
+    assert train_on(settings, 8) == train_on(settings, 1)
