@@ -17,7 +17,8 @@ from PIL import Image
 from tests.colours import TEXT, contrast, lightness
 from vaectl.base.errors import ConfigError
 from vaectl.objectives.base import Objective
-from vaectl.pictures import charts, figures, inspection, style, text
+from vaectl.optimizers.base import Optimizer
+from vaectl.pictures import charts, fields, figures, inspection, style, text
 from vaectl.pictures import sheets as pictures
 from vaectl.pictures.canvas import Figure
 from vaectl.pictures.charts import Trace
@@ -109,16 +110,35 @@ def _sheet(title: str, how: Style = DEFAULT, facts: str = "") -> Figure:
     return pictures.sheet([[panel]], title=title, facts=facts, style=how)
 
 
-def _ranks(title: str, how: Style = DEFAULT, facts: str = "") -> Figure:
-    found = {"adam": [1.0, 2.0], "sgd": [2.0, 1.0]}
-    return charts.ranks(found, title=title, facts=facts, style=how)
+MANY = [*Optimizer.known, "a-label-of-a-users-own-optimizer"]
+
+
+def _board(title: str, how: Style = DEFAULT, facts: str = "") -> Figure:
+    bars = [
+        fields.Bar(name, -100.0 - place, -101.0 - place, -99.0 - place, [-100.0 - place])
+        for place, name in enumerate(MANY)
+    ]
+    bars.append(fields.Bar("sunk", -900.0, None, None, [-900.0]))
+    return fields.board(bars, "elbo", title=title, facts=facts, style=how)
+
+
+def _along(title: str, how: Style = DEFAULT, facts: str = "") -> Figure:
+    ranks = {name: np.linspace(1.0, place + 1, 12) for place, name in enumerate(MANY)}
+    return fields.along(ranks, MANY, title=title, facts=facts, style=how)
+
+
+def _profile(title: str, how: Style = DEFAULT, facts: str = "") -> Figure:
+    found = {name: ([1, 1 + place, 30], [0, 1, 1]) for place, name in enumerate(MANY)}
+    return fields.profile(found, MANY, title=title, facts=facts, style=how)
 
 
 DRAWINGS: dict[str, Callable[..., Figure]] = {
     "curves": _curves,
     "inspection": _inspection,
     "sheet": _sheet,
-    "ranks": _ranks,
+    "board": _board,
+    "along": _along,
+    "profile": _profile,
 }
 LOOKS = [
     ("paper", "column"),

@@ -21,6 +21,7 @@ from vaectl.runs.record import ACTIVE, Evaluation
 if TYPE_CHECKING:  # these load JAX
     from vaectl.bench.measures import Work
     from vaectl.bench.report import Bench
+    from vaectl.comparison import words
     from vaectl.comparison.summary import Summary as Comparison
     from vaectl.export import Exported
     from vaectl.sweeps.summary import Summary as Sweep
@@ -279,39 +280,43 @@ def _work_table(heading: str, rows: Sequence[Work]) -> Table:
 
 
 def show_comparison(c: Comparison) -> None:
-    """Print a table of the optimizers, the paired differences, and the verdict."""
-    from vaectl.comparison.summary import cells, headings, told_p, told_pairs, told_tests
-    from vaectl.studies.statistics import shown, told_outliers
+    """Print two tables with a row for each optimizer, what they rest on, and the verdict."""
+    from vaectl.comparison import words
+    from vaectl.studies.statistics import told_outliers
 
     seeds, brackets = len(c.seeds), f" [{c.intervals}]" if len(c.seeds) > 1 else ""
     show(
         f"{c.name}: protocol {c.protocol}, {seeds} seed{'s' * (seeds > 1)}, {c.epochs} epochs, "
         f"{c.trials} trials; nats per image{brackets}"
     )
+    labels = [side.label for side in c.sides]
+    columns = [words.board(c), words.details(c)]
+    for of_table in columns:
+        _print(_of_optimizers(labels, [column for column in of_table if not column.wide]))
+    cells = [[cell.text for cell in column.cells] for table in columns for column in table]
+    lines = [
+        f"{words.APPROXIMATELY}: not told apart from {labels[0]}" * words.has_ties(c),
+        words.told_tests(c.pairs),
+        told_outliers(*cells),
+        f"The target is {c.target_told}." * (c.target is not None),
+        words.told_times(c),
+        *words.told_along(c),
+        words.told_pairs(c),
+        *(f"diverged: {trial}" for trial in c.diverged),
+        c.verdict,
+    ]
+    for line in filter(None, lines):
+        show(line)
+
+
+def _of_optimizers(labels: Sequence[str], columns: Sequence[words.Column]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("")
-    for side in c.sides:
-        table.add_column(Text(visible(side.label)), justify="right", overflow="fold")
-    columns = [cells(side, c.quantity) for side in c.sides]
-    for heading, *row in zip(headings(c), *columns, strict=True):
-        table.add_row(heading, *map(Text, row))
-    _print(table)
-    for pair in c.pairs:
-        found = shown(pair.difference)
-        higher = f"; higher at {pair.probability:.0%} of seeds" if pair.difference else ""
-        tested = f"; {told_p(pair.adjusted_p)}" if pair.p_value is not None else ""
-        show(f"{pair.a} - {pair.b}: {found}{higher}{tested}")
-    if tests := told_tests(c.pairs):
-        show(tests)
-    if outliers := told_outliers(*columns, [shown(pair.difference) for pair in c.pairs]):
-        show(outliers)
-    if c.places > 1:
-        show(f"trained with {c.places} sets of devices, threads and versions: times do not compare")
-    if len(c.kinds) > 1:
-        show(told_pairs(c))
-    for trial in c.diverged:
-        show(f"diverged: {trial}")
-    show(c.verdict)
+    table.add_column("", overflow="fold")
+    for column in columns:
+        table.add_column(column.heading, justify="right" if column.numbers else "left")
+    for row, name in enumerate(labels):
+        table.add_row(Text(visible(name)), *(Text(column.cells[row].text) for column in columns))
+    return table
 
 
 def show_sweep(s: Sweep) -> None:

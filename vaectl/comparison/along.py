@@ -42,10 +42,10 @@ def leaders(ranks: dict[str, Float[np.ndarray, " epochs"]]) -> list[tuple[int, s
     return found
 
 
-def warnings(
+def crossings(
     ranks: dict[str, Float[np.ndarray, " epochs"]], order: Sequence[str], top: int = 5
 ) -> list[str]:
-    """Say where the ranking depends on the budget: who of the first changed places late.
+    """Say who of the first changed places in the second half, so that the budget decides.
 
     Args:
         ranks: of each optimizer after each epoch.

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
+
+import numpy as np
 
 from vaectl import experiment
 from vaectl.base.errors import RunError
 from vaectl.base.files import Folder
 from vaectl.comparison import report
 from vaectl.comparison.result import Result
-from vaectl.comparison.summary import RANKED, Summary, members, summarize
+from vaectl.comparison.summarize import Member, members, summarize
+from vaectl.comparison.summary import Side, Summary
 from vaectl.experiment import FORMATS
-from vaectl.pictures import charts
+from vaectl.pictures import charts, fields
 from vaectl.pictures.charts import Trace
 from vaectl.runs import metrics
 from vaectl.runs.directory import RunDir
@@ -20,9 +24,10 @@ from vaectl.studies.ledger import write
 from vaectl.training.events import Phase, Watch, ignore
 
 CAPTIONS = {
-    "ranks": "Rank of each optimizer at each seed",
+    "board": "Best validation score of each optimizer",
+    "along": "Rank of each optimizer along the budget",
     "learning-rates": "Best validation score by learning rate",
-    "budget": "Expected best validation score by number of learning rates tried",
+    "budget": "Expected best validation score by number of points tried",
 }
 """Captions of the figures that are embedded in the page."""
 
@@ -62,9 +67,12 @@ def _publish(result: Result) -> Summary:
         settled=True,
     )
     figures = {"curves": curves("epoch"), "curves-seconds": curves("seconds")}
-    if len(summary.seeds) >= RANKED and len(sides) > 1:
-        by_seed = {side.label: side.ranks for side in sides}
-        figures["ranks"] = charts.ranks(by_seed, title=title)
+    order = [side.label for side in summary.sides]
+    if bars := [bar for side in summary.sides if (bar := _bar(side, summary, by_label))]:
+        figures["board"] = fields.board(bars, summary.quantity, title=title)
+    if len(sides) > 1 and summary.epochs > 1:
+        ranks = {side.label: np.array(side.ranks_along) for side in sides}
+        figures["along"] = fields.along(ranks, order, title=title)
     if result.settings.tuning:
         tried = {
             side.label: [(rate.learning_rate, rate.score) for rate in side.tried] for side in sides
@@ -83,6 +91,17 @@ def _publish(result: Result) -> Summary:
         write(Folder(result.path), name, text)
     _draw_members(result)
     return summary
+
+
+def _bar(
+    side: Side, summary: Summary, by_label: Mapping[str, Sequence[Member]]
+) -> fields.Bar | None:
+    """Return the row of an optimizer on the board; None if all seeds diverged."""
+    best = side.best.get(summary.quantity)
+    if best is None:
+        return None
+    seeds = [member.outcome.score for member in by_label[side.label] if member.finished]
+    return fields.Bar(side.label, best.mean, best.low, best.high, seeds)
 
 
 def _draw_members(result: Result) -> None:

@@ -7,16 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from vaectl.comparison import words
 from vaectl.comparison.plan import Comparison
-from vaectl.comparison.summary import (
-    RANKED,
-    Summary,
-    cells,
-    headings,
-    told_p,
-    told_pairs,
-    told_tests,
-)
+from vaectl.comparison.summary import Summary
 from vaectl.objectives.base import label
 from vaectl.pictures.charts import Trace, axis_label, fitted, fitted_words, outline, quantities
 from vaectl.pictures.style import DEFAULT
@@ -40,7 +33,8 @@ def render(
         images: SVG images, by caption.
     """
     seeds = len(summary.seeds)
-    columns = [cells(side, summary.quantity) for side in summary.sides]
+    board, details = words.board(summary), words.details(summary)
+    cells = [[cell.text for cell in column.cells] for column in (*board, *details)]
     drawn = {
         "quantities": {name: axis_label(name) for name in quantities(traces)},
         "fitted": fitted(traces),
@@ -52,17 +46,25 @@ def render(
         settings=settings,
         file="comparison.yaml",
         summary=summary,
-        kinds_told=told_pairs(summary),
-        outliers=told_outliers(*columns, [shown(pair.difference) for pair in summary.pairs]),
-        tests=told_tests(summary.pairs),
-        told_p=told_p,
+        labels=[side.label for side in summary.sides],
+        board=board,
+        details=details,
+        ties=f"{words.APPROXIMATELY}: not told apart from {summary.sides[0].label}."
+        if words.has_ties(summary)
+        else "",
+        notes=[
+            *words.told_along(summary),
+            words.told_times(summary),
+            words.told_pairs(summary),
+            told_outliers(*cells, [shown(pair.difference) for pair in summary.pairs]),
+        ],
+        tests=words.told_tests(summary.pairs),
+        told_p=words.told_p,
         active=ACTIVE,
         term=label(summary.quantity),
-        rows=list(zip(headings(summary), *columns, strict=True)),
         interval=shown,
         drawn=drawn,
         fitted=fitted_words(fitted(traces)),
-        ranked=RANKED,
         images=page.embedded(images),
     )
 

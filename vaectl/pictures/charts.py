@@ -1,4 +1,4 @@
-"""Curves of runs and of comparisons, as in the paper's Fig. 3; tuning, and ranks."""
+"""Curves of runs and of comparisons, as in the paper's Fig. 3; tuning."""
 
 from __future__ import annotations
 
@@ -491,28 +491,6 @@ def budget(
         axes.set_title(f"expected best validation {label_of(quantity)}", loc="left")
         axes.set_ylabel("nats per image")
         _legend(figure, axes, style)
-    return figure
-
-
-def ranks(
-    found: Mapping[str, Sequence[float]], *, title: str, facts: str = "", style: Style = DEFAULT
-) -> Figure:
-    """Plot the rank of each optimizer at each seed as a dot, and the mean as a line."""
-    with mpl.rc_context(style.settings()):
-        figure, axes = _panel(title, facts, style)
-        for number, values in enumerate(found.values()):
-            colour, shape = style.colour(number), marker(number)
-            spread = number + np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else [number]
-            size = 0.5 * style.theme.font
-            axes.plot(spread, values, ls="", marker=shape, ms=size, color=colour)
-            axes.hlines(float(np.mean(values)), number - 0.3, number + 0.3, color=colour)
-        crowded = sum(map(len, found)) > 50
-        axes.set_xticks(range(len(found)), list(found))
-        axes.tick_params(axis="x", labelrotation=20 if crowded else 0)
-        axes.set_ylim(len(found) + 0.4, 0.6)
-        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(visible=False, axis="x")
-        axes.set_title("rank at each seed, 1 is the best; line: mean", loc="left")
     return figure
 
 

@@ -35,7 +35,7 @@ MADE: Made = {
 TRIALS: Made = {r"[0-9a-f]{16}(\.test)?\.json": JSON}
 CHARTS = belongings.drawn(
     (
-        *("curves", "curves-seconds", "ranks", "learning-rates", "budget"),
+        *("curves", "curves-seconds", "ranks", "board", "along", "learning-rates", "budget"),
         *("effects", "responses", "parallel"),
     )
 )

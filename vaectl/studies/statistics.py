@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-When = TypeVar("When", int, float)
+When = TypeVar("When")
 
 CONFIDENCE = 0.95
 LEVEL = 0.05
@@ -197,5 +197,5 @@ def expected_best(scores: Float[np.ndarray, " trials"]) -> Float[np.ndarray, " b
 
 
 def reached(target: float, scores: Sequence[float], when: Sequence[When]) -> When | None:
-    """Return the first epoch or time at which a score reached the target; None if none did."""
+    """Return the first of some times at which a score reached the target; None if none did."""
     return next((at for score, at in zip(scores, when, strict=True) if score >= target), None)

@@ -1,0 +1,255 @@
+"""Computing the results of a comparison from its trials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from vaectl.base.files import Folder
+from vaectl.comparison import along, targets
+from vaectl.comparison.race import Race
+from vaectl.comparison.result import Result
+from vaectl.comparison.summary import Pair, Side, Summary, Tried
+from vaectl.comparison.times import Times
+from vaectl.comparison.tuning import scores as scores_of
+from vaectl.comparison.words import verdict
+from vaectl.runs.metrics import Row, columns
+from vaectl.runs.record import Evaluation
+from vaectl.studies import statistics
+from vaectl.studies.ended import Outcome
+from vaectl.studies.facts import environment
+from vaectl.studies.run import places_of
+from vaectl.studies.statistics import Interval
+
+Scores = Float[np.ndarray, " seeds"]
+
+
+class Member(NamedTuple):
+    """A trial of the result with its curve and its evaluation."""
+
+    outcome: Outcome
+    run_name: str
+    curve: list[Row]
+    test: Evaluation | None
+
+    def curve_of(self, split: str) -> list[Row]:
+        """Return the rows of a split, by epoch."""
+        return [row for row in self.curve if row.split == split]
+
+    @property
+    def best(self) -> Row:
+        """Its validation row of the best epoch."""
+        rows = self.curve_of("validation")
+        return next(row for row in rows if row.epoch == self.outcome.best_epoch)
+
+    @property
+    def finished(self) -> bool:
+        """Whether it did not diverge."""
+        return bool(np.isfinite(self.outcome.score))
+
+    @property
+    def scores(self) -> Float[np.ndarray, " epochs"]:
+        """The validation score after each epoch."""
+        return np.array([row.terms[self.outcome.quantity] for row in self.curve_of("validation")])
+
+    def reached(self, target: float) -> Row | None:
+        """Return the validation row of the first epoch at which the target was reached."""
+        rows = self.curve_of("validation")
+        return statistics.reached(target, self.scores.tolist(), rows)
+
+
+def members(result: Result) -> dict[str, list[Member]]:
+    """Return the trials of the result by label, in the order of seeds."""
+    found: dict[str, list[Member]] = {label: [] for label in result.settings.entries}
+    for trial, ended, tested in result.trials:
+        if trial.stage == "result":
+            member = Member(ended.outcome, trial.run_name, ended.rows, tested)
+            found[trial.label].append(member)
+    return found
+
+
+def curves(result: Result, by_label: Mapping[str, Sequence[Member]]) -> targets.Curves:
+    """Return the validation scores after each epoch, one curve a seed: empty if it diverged."""
+    found = {}
+    for label, those in by_label.items():
+        of_seed = {member.outcome.seed: member for member in those}
+        found[label] = [
+            member.scores if (member := of_seed.get(seed)) and member.finished else np.empty(0)
+            for seed in result.settings.seeds
+        ]
+    return found
+
+
+def summarize(result: Result) -> Summary:
+    """Compute the summary of all trials."""
+    settings = result.settings
+    quantity = settings.base.objective.chosen.best
+    by_label = members(result)
+    shown = curves(result, by_label)
+    scores = {
+        label: np.array([curve.max(initial=-np.inf) for curve in of_seeds])
+        for label, of_seeds in shown.items()
+    }
+    times = Times.read(Folder(result.path))
+    target = targets.target_of(settings, shown)
+    race = Race.of(settings, by_label, target, times)
+    ranks = along.mean_ranks(shown, len(settings.seeds), settings.base.epochs)
+    sides = _sides(result, by_label, scores, race, ranks)
+    ran_on = places_of(result.trials)
+    pairs = adjusted(
+        [_pair(a.label, b.label, scores, ran_on, settings.seeds) for a, b in combinations(sides, 2)]
+    )
+    return Summary(
+        name=result.path.name,
+        path=str(result.path),
+        verdict=verdict(sides, pairs, quantity),
+        protocol=settings.protocol,
+        seeds=settings.seeds,
+        epochs=settings.base.epochs,
+        code_size=settings.base.model.code_size,
+        trials=len(result.trials),
+        diverged=[
+            f"{trial} ({trial.stage}): {ended.error}"
+            for trial, ended, _ in result.trials
+            if ended.error
+        ],
+        quantity=quantity,
+        baseline=settings.baseline_label,
+        target=target,
+        target_told=targets.told(settings),
+        loaded=times.loaded if times else "no step was timed",
+        leaders=along.leaders(ranks),
+        crossings=along.crossings(ranks, [side.label for side in sides]),
+        importance_samples=settings.importance_samples,
+        intervals=statistics.METHOD,
+        **environment([ended.record for _, ended, _ in result.trials if ended.record]),
+        sides=sides,
+        pairs=pairs,
+    )
+
+
+def _pair(
+    a: str,
+    b: str,
+    scores: Mapping[str, Scores],
+    ran_on: Mapping[tuple[str, int], str],
+    seeds: Sequence[int],
+) -> Pair:
+    """Compare two optimizers at the seeds at which both ran on one kind of device."""
+    alike = np.array([ran_on.get((a, seed)) == ran_on.get((b, seed)) for seed in seeds])
+    mine, other = scores[a][alike], scores[b][alike]
+    return Pair(
+        a=a,
+        b=b,
+        difference=statistics.difference(mine, other),
+        probability=statistics.probability_of_beating(mine, other) if len(mine) else 0.5,
+        seeds=len(mine),
+        p_value=statistics.p_value(statistics.paired(mine, other)),
+    )
+
+
+def adjusted(pairs: Sequence[Pair]) -> list[Pair]:
+    """Adjust the p-values of the pairs that are tested for how many they are."""
+    found = iter(statistics.holm([p.p_value for p in pairs if p.p_value is not None]))
+    return [
+        pair if pair.p_value is None else pair.model_copy(update={"adjusted_p": next(found)})
+        for pair in pairs
+    ]
+
+
+def _sides(
+    result: Result,
+    by_label: Mapping[str, list[Member]],
+    scores: Mapping[str, Scores],
+    race: Race,
+    along_budget: Mapping[str, Float[np.ndarray, " epochs"]],
+) -> list[Side]:
+    """Compute the results of each optimizer, sorted by mean rank."""
+    ranks = statistics.ranks(np.array(list(scores.values())))
+    sides = [
+        _side(result, label, found, ranks[i].tolist(), race, along_budget[label].tolist())
+        for i, (label, found) in enumerate(by_label.items())
+    ]
+    return sorted(sides, key=lambda side: side.mean_rank)
+
+
+def _side(
+    result: Result,
+    label: str,
+    found: list[Member],
+    ranks: list[float],
+    race: Race,
+    ranks_along: list[float],
+) -> Side:
+    tests = [m.test for m in found if m.test is not None]
+    alive = [m for m in found if m.finished]
+    best = max(alive, key=lambda m: m.outcome.score, default=None)
+    return Side(
+        label=label,
+        optimizer=result.settings.entries[label].optimizer.name,
+        learning_rate=found[0].outcome.learning_rate if found else None,
+        best_run=str(result.path / best.run_name) if best else None,
+        seeds=len(result.settings.seeds),
+        diverged=len(result.settings.seeds) - len(alive),
+        final=_intervals([m.curve[-1] for m in alive]),
+        best=_intervals([m.best for m in alive]),
+        test_elbo=_interval(tests, lambda test: test.elbo.mean),
+        test_log_likelihood=_interval(
+            tests, lambda test: test.log_likelihood.mean if test.log_likelihood else -np.inf
+        ),
+        test_kl=_interval(tests, lambda test: test.kl.mean),
+        active_units=_interval(tests, lambda test: test.active_units),
+        collapsed=sum(2 * test.active_units < test.code_size for test in tests),
+        ranks=ranks,
+        mean_rank=float(np.mean(ranks)),
+        epochs_to_target=[row.epoch if row else None for row in race.reached[label]],
+        steps_to_target=race.steps(label),
+        seconds_to_target=race.seconds(label),
+        steps_to_baseline=race.to_baseline(label),
+        seconds_per_step=race.pace(label),
+        relative_time=race.relative_time(label),
+        ranks_along=ranks_along,
+        **_tuning(result, label),
+    )
+
+
+def _tuning(result: Result, label: str) -> dict[str, Any]:
+    """Describe the search for an optimizer's learning rate."""
+    tuned = [
+        (trial, ended.outcome)
+        for trial, ended, _ in result.trials
+        if (trial.label, trial.stage) == (label, "tuning")
+    ]
+    tried, tuning = scores_of(tuned), result.settings.tuning
+    rates = {trial.values: trial.learning_rate for trial, _ in tuned}
+    best_of = statistics.expected_best(np.array(list(tried.values()))).tolist() if tried else []
+    chosen = [dict(t.values) for t, *_ in result.trials if (t.label, t.stage) == (label, "result")]
+    return {
+        "found": chosen[0] if chosen else {},
+        "tunable": max((len(values) for values in tried), default=0),
+        "tried": [
+            Tried(
+                learning_rate=rates[values],
+                score=score if np.isfinite(score) else None,
+                values=dict(values),
+            )
+            for values, score in sorted(tried.items(), key=lambda each: rates[each[0]])
+        ],
+        "at_edge": bool(tried and tuning and tuning.grown(tried)),
+        "expected_best": [value if np.isfinite(value) else None for value in best_of],
+    }
+
+
+def _intervals(rows: Sequence[Row]) -> dict[str, Interval]:
+    """Return the interval of each number that all rows have, by its name."""
+    names = [name for name in columns(rows) if all(name in row.terms for row in rows)]
+    found = {name: statistics.interval(np.array([r.terms[name] for r in rows])) for name in names}
+    return {name: each for name, each in found.items() if each is not None}
+
+
+def _interval(items: Iterable[Any], value: Callable[[Any], float]) -> Interval | None:
+    return statistics.interval(np.array([value(item) for item in items], np.float64))

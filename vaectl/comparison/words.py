@@ -1,0 +1,275 @@
+"""The results of a comparison in words: the cells of its tables, and the verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import median
+from typing import NamedTuple
+
+from vaectl.comparison.summary import Pair, Side, Summary
+from vaectl.comparison.tuning import RATE
+from vaectl.objectives.base import label as term
+from vaectl.studies import statistics
+from vaectl.studies.facts import told
+from vaectl.studies.statistics import Interval, shown
+from vaectl.studies.trial import told as written
+
+APPROXIMATELY = "\N{ALMOST EQUAL TO}"
+"""The sign of optimizers that are not told apart from the first."""
+ENOUGH = 5
+"""The fewest seeds for a verdict: two seeds agree by chance in half of all cases."""
+
+
+class Cell(NamedTuple):
+    """A cell of a table."""
+
+    text: str
+    value: float | None = None
+    """The number to sort by; None goes last."""
+
+
+class Column(NamedTuple):
+    """A column of a table with a row for each optimizer."""
+
+    heading: str
+    cells: list[Cell]
+    wide: bool = False
+    """True if a terminal has no room for it."""
+    numbers: bool = True
+
+
+def board(summary: Summary) -> list[Column]:
+    """Return the columns that say how good each optimizer is, the best one first."""
+    sides, best = summary.sides, f"best validation {term(summary.quantity)}"
+    target = "the target" if summary.target is None else f"{summary.target:.2f}"
+    gaps: list[Pair | None] = [None, *(p for p in summary.pairs if p.a == sides[0].label)]
+    found = [
+        Column("rank", [Cell(f"{side.mean_rank:.1f}", side.mean_rank) for side in sides]),
+        Column(best, [_of(side.best.get(summary.quantity)) for side in sides]),
+        Column(
+            f"last validation {term(summary.quantity)}",
+            [_of(side.final.get(summary.quantity)) for side in sides],
+            wide=True,
+        ),
+    ]
+    if len(sides) > 1:
+        found.append(Column(f"below {sides[0].label}", [_behind(gap) for gap in gaps]))
+        found.append(Column("p", [_p(gap) for gap in gaps], wide=True))
+    found += [
+        Column(f"epochs to {target}", [_median(side.epochs_to_target) for side in sides]),
+        Column(f"steps to {target}", [_median(side.steps_to_target) for side in sides], wide=True),
+        Column(
+            f"steps, {summary.baseline}'s = 1",
+            [_of(side.steps_to_baseline) for side in sides],
+            wide=True,
+        ),
+    ]
+    if not summary.loaded:
+        found += [
+            Column(f"seconds to {target}", [_median(s.seconds_to_target, 1) for s in sides]),
+            Column("time of a step", [_times(side.relative_time) for side in sides]),
+        ]
+    return found
+
+
+def details(summary: Summary) -> list[Column]:
+    """Return the columns that say what was found, and how it does on the test split."""
+    sides = summary.sides
+    searched = any(side.tried for side in sides)
+    several = any(side.tunable > 1 for side in sides)
+    found = [Column("finished", [_finished(side) for side in sides], wide=not _lost(sides))]
+    if searched:
+        found.append(Column("tried", [Cell(_tried(side), len(side.tried)) for side in sides]))
+    found += [
+        Column(
+            "settings found" if several else "learning rate",
+            [Cell(_found(side), side.learning_rate) for side in sides],
+            numbers=not several,
+        ),
+        Column("test ELBO", [_of(side.test_elbo) for side in sides], wide=True),
+        Column(
+            f"test IW-{summary.importance_samples}",
+            [_of(side.test_log_likelihood) for side in sides],
+        ),
+        Column("test KL", [_mean(side.test_kl, 2) for side in sides]),
+        Column(f"active of {summary.code_size}", [_active(side) for side in sides]),
+    ]
+    return found
+
+
+def _of(found: Interval | None) -> Cell:
+    return Cell(shown(found), None if found is None else found.mean)
+
+
+def _mean(found: Interval | None, digits: int) -> Cell:
+    return Cell("") if found is None else Cell(f"{found.mean:.{digits}f}", found.mean)
+
+
+def _behind(gap: Pair | None) -> Cell:
+    """Return how far an optimizer is below the first; with a sign if they are not told apart."""
+    if gap is None:
+        return Cell("", 0.0)
+    found = _of(gap.difference)
+    return found if gap.apart else found._replace(text=f"{found.text} {APPROXIMATELY}")
+
+
+def _p(gap: Pair | None) -> Cell:
+    p = None if gap is None else gap.adjusted_p
+    return Cell(told_p(p).removeprefix("p ").removeprefix("= "), p)
+
+
+def _times(ratio: float | None) -> Cell:
+    return Cell("" if ratio is None else f"\N{MULTIPLICATION SIGN}{ratio:.2f}", ratio)
+
+
+def _lost(sides: Sequence[Side]) -> bool:
+    return any(side.diverged for side in sides)
+
+
+def _finished(side: Side) -> Cell:
+    return Cell(f"{side.seeds - side.diverged} of {side.seeds}", side.seeds - side.diverged)
+
+
+def _active(side: Side) -> Cell:
+    collapsed = f" ({side.collapsed} of {side.seeds} collapsed)" if side.collapsed else ""
+    found = _mean(side.active_units, 1)
+    return found._replace(text=found.text + collapsed)
+
+
+def _tried(side: Side) -> str:
+    """Return how many points were tried, and of how many keys if it is not the learning rate."""
+    return f"{len(side.tried)} of {side.tunable} keys" if side.tunable > 1 else f"{len(side.tried)}"
+
+
+def _found(side: Side) -> str:
+    """Return the settings that a search found, or the learning rate."""
+    if side.learning_rate is None:
+        return "none trains"
+    others = written(
+        tuple((key.rpartition(".")[2], each) for key, each in side.found.items() if key != RATE)
+    )
+    edge = " (the grid's edge)" * side.at_edge
+    return ", ".join(filter(None, [f"{side.learning_rate:g}{edge}", others]))
+
+
+def _median(values: Sequence[float | None], digits: int = 0) -> Cell:
+    """Return the median over seeds, and how many seeds did not reach the target."""
+    missing = sum(value is None for value in values)
+    middle = median([math.inf if value is None else value for value in values] or [math.inf])
+    if middle == math.inf:
+        return Cell("not reached")
+    some = f" ({missing} of {len(values)} did not)" if missing else ""
+    return Cell(f"{middle:,.{digits}f}{some}", middle)
+
+
+def has_ties(summary: Summary) -> bool:
+    """Tell whether the first optimizer is not told apart from all others."""
+    first = summary.sides[0].label
+    return any(pair.a == first and not pair.apart for pair in summary.pairs)
+
+
+def told_along(summary: Summary) -> list[str]:
+    """Say who leads along the budget, and whether the ranking depends on it."""
+    if len(summary.sides) < 2 or not summary.sides[0].best:
+        return []
+    (_, first), *later = summary.leaders
+    then = "".join(f", {who} from epoch {epoch}" for epoch, who in later)
+    found = [f"By mean rank {first} leads from the start{then}."]
+    if summary.crossings:
+        found.append(f"The ranking depends on the budget: {'; '.join(summary.crossings)}.")
+    return found
+
+
+def told_times(summary: Summary) -> str:
+    """Say what times are worth."""
+    if summary.loaded:
+        return f"No ranking by time: {summary.loaded}."
+    return "Times are those of a step, measured for all in turns; the fastest is 1."
+
+
+def told_tests(pairs: Sequence[Pair]) -> str:
+    """Say how pairs are tested, and what intervals do not regard; nothing without tests."""
+    tested = sum(pair.p_value is not None for pair in pairs)
+    if not tested:
+        return ""
+    family = f", adjusted by Holm's method for {tested} pairs" if tested > 1 else ""
+    alone = "; intervals are those of each pair alone" if tested > 1 else ""
+    return f"p: paired t tests{family}; at {statistics.LEVEL} or less two are told apart{alone}."
+
+
+def told_p(p: float | None) -> str:
+    """Write a p-value; nothing for none."""
+    if p is None:
+        return ""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def told_pairs(summary: Summary) -> str:
+    """Say on what kinds of devices members ran, and how many pairs remain; nothing if it is one."""
+    if len(summary.kinds) < 2:
+        return ""
+    left, most = sum(pair.seeds for pair in summary.pairs), len(summary.seeds) * len(summary.pairs)
+    return (
+        f"{told(summary.kinds)} Differences are taken only where both ran on one kind: {left} of "
+        f"{most} pairs of optimizers at a seed remain. Ranks are over all."
+    )
+
+
+def verdict(sides: list[Side], pairs: list[Pair], quantity: str = "elbo") -> str:
+    """Return a sentence that says which optimizer is best and how certain that is."""
+    first = sides[0]
+    if not first.best:
+        return "No member finished: all of them diverged."
+    lost = [f"{s.label} diverged at {s.diverged} of {s.seeds} seeds" for s in sides if s.diverged]
+    what = f"validation {term(quantity)}"
+    said = f"{first.label} reaches a {what} of {first.best[quantity].mean:.2f}"
+    if pairs:
+        said = _compared(pairs, first.seeds, what)
+    return "; ".join([said, *lost]) + "."
+
+
+def _compared(pairs: Sequence[Pair], run: int, what: str) -> str:
+    """Compare the optimizer of the best rank with the next one, and name others close to it."""
+    pair = pairs[0]
+    a, b, gap, seeds = pair.a, pair.b, pair.difference, pair.seeds
+    if not seeds:
+        return (
+            f"{a} ranks first: there is no seed at which it and {b}, the next, ran on one kind of "
+            "device"
+        )
+    if gap is None:
+        return f"{a} ranks first: there is no seed at which it and {b}, the next, both finished"
+    if run == 1:
+        return (
+            f"At the one seed that was run {a} comes {gap.mean:.2f} nats above {b}, the next: "
+            "one seed does not tell how others would differ"
+        )
+    if gap.low is None or gap.high is None:
+        return (
+            f"{a} ranks first: at the one seed at which both finished it is {abs(gap.mean):.2f} "
+            f"nats {'above' if gap.mean >= 0 else 'below'} {b}, the next"
+        )
+    known = (
+        f"{abs(gap.mean):.2f} nats (95% interval of the difference {gap.low:.2f} to "
+        f"{gap.high:.2f}, {gap.seeds} paired seeds; {a} is higher at {pair.probability:.0%} of "
+        f"{'them' if gap.seeds == seeds else f'all {seeds}'}; {_tested(pairs)})"
+    )
+    if not pair.apart:
+        return f"{a} and {b} cannot be told apart: they differ by {known}"
+    if gap.mean < 0:
+        return f"{a} has the best mean rank, but on average {b} is above it by {known}"
+    if gap.seeds < ENOUGH:
+        return (
+            f"{a} is ahead of {b}, the next, by {known}: {gap.seeds} seeds are too few to be sure"
+        )
+    if close := [other.b for other in pairs[1:] if other.a == a and not other.apart]:
+        return f"{a} is ahead of {b}, the next, by {known}, but not told from {', '.join(close)}"
+    return f"{a} is best: its {what} exceeds {b}'s, the next, by {known}"
+
+
+def _tested(pairs: Sequence[Pair]) -> str:
+    """Write the p-value of the first of some pairs, adjusted for all of them."""
+    count = sum(pair.p_value is not None for pair in pairs)
+    family = f", adjusted for {count} pairs" if count > 1 else ""
+    return told_p(pairs[0].adjusted_p) + family
