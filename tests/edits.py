@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from tests.conftest import Happened, Vaectl
 from vaectl.cli import steps
-from vaectl.pictures import charts
+from vaectl.pictures import charts, fields
 
 SETTINGS = """\
 protocol: tuned
@@ -33,19 +33,23 @@ NOTHING_NEW = "\n".join(["reading digits-5k", "drawing curves", *NEXT, ""])
 
 
 def draw_nothing(patch: pytest.MonkeyPatch) -> None:
-    for name in ("curves", "ranks", "sensitivity", "budget"):
-        patch.setattr(charts, name, lambda *_, **__: Figure(figsize=(1, 1)))
+    for module, name in (
+        *((charts, name) for name in ("curves", "sensitivity", "budget")),
+        *((fields, name) for name in ("board", "along")),
+    ):
+        patch.setattr(module, name, lambda *_, **__: Figure(figsize=(1, 1)))
 
 
-TIMES = ("seconds_to_target", "seconds_per_epoch", "relative_time")
+TIMES = ("seconds_to_target", "seconds_per_step", "relative_time")
 
 
 def numbers(path: Path) -> dict[str, Any]:
     """What is published, but for how long it took."""
     summary: dict[str, Any] = json.loads((path / "summary.json").read_text())
+    summary.pop("loaded", None)
     for side in summary["sides"]:
         for name in TIMES:
-            side.pop(name)
+            side.pop(name, None)
     return summary
 
 

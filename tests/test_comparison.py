@@ -20,11 +20,11 @@ from tests.conftest import assert_equal_runs
 from vaectl import data, experiment
 from vaectl.base.errors import ConfigError, DataError, DivergedError, InterruptedRunError, RunError
 from vaectl.base.files import Folder
-from vaectl.comparison import plan
+from vaectl.comparison import plan, words
 from vaectl.comparison.plan import Comparison
 from vaectl.comparison.result import Result
 from vaectl.comparison.run import run
-from vaectl.comparison.summary import cells, summarize
+from vaectl.comparison.summarize import summarize
 from vaectl.comparison.tuning import Tuning, at_rate
 from vaectl.config import reading
 from vaectl.config.schema import Checkpoint
@@ -487,9 +487,10 @@ def test_more_steps_than_can_be_counted_are_refused(tmp_path: Path) -> None:
 def test_a_search_that_ends_at_the_grids_edge_says_so(tmp_path: Path) -> None:
     rates = {"tuning.learning_rates": [1e-5, 3e-5], "tuning.growth": 0}
     result = run(_small(optimizers=["sgd"], **rates), runs_dir=tmp_path, name="c")
-    (side,) = summarize(result).sides
-    assert side.at_edge
-    assert "3e-05 (the grid's edge)" in cells(side, "elbo")
+    summary = summarize(result)
+    assert summary.sides[0].at_edge
+    cells = [cell.text for column in words.details(summary) for cell in column.cells]
+    assert "3e-05 (the grid's edge)" in cells
 
 
 def test_members_that_train_together_come_to_the_same(

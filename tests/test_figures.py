@@ -148,8 +148,17 @@ LOOKS = [
 ]
 
 
+OF_PAGES = ("board", "along", "profile")
+"""Figures that are only drawn for pages, in one look."""
+
+
+@pytest.mark.parametrize("kind", OF_PAGES)
+def test_figures_of_many_optimizers_are_readable(kind: str) -> None:
+    test_figures_are_as_wide_as_wanted_and_nothing_touches(kind, "paper", None)
+
+
 @pytest.mark.parametrize(("theme", "width"), LOOKS)
-@pytest.mark.parametrize("kind", DRAWINGS)
+@pytest.mark.parametrize("kind", [kind for kind in DRAWINGS if kind not in OF_PAGES])
 def test_figures_are_as_wide_as_wanted_and_nothing_touches(
     kind: str, theme: str, width: str | None
 ) -> None:

@@ -9,7 +9,7 @@ from vaectl.base.errors import ConfigError
 from vaectl.comparison import plan
 from vaectl.comparison.plan import Comparison
 from vaectl.comparison.run import run
-from vaectl.comparison.summary import summarize
+from vaectl.comparison.summarize import summarize
 from vaectl.config import reading
 from vaectl.training import compiled
 from vaectl.training.events import Event, Note

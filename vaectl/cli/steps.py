@@ -27,7 +27,8 @@ def of_study(path: Path, runs_dir: Path, plugins: Sequence[Path], *, best: bool)
 
 
 def _arguments(path: Path, runs_dir: Path, plugins: Sequence[Path]) -> str:
-    name = str(path.relative_to(runs_dir) if runs_dir == Path("runs") else path)
+    named = runs_dir == Path("runs") and path.is_relative_to(runs_dir)
+    name = str(path.relative_to(runs_dir) if named else path)
     return shlex.join([name, *(word for file in plugins for word in ("--plugin", str(file)))])
 
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import (
     AfterValidator,
+    Discriminator,
     Field,
+    Tag,
     ValidationInfo,
     create_model,
     field_serializer,
@@ -100,6 +102,22 @@ class OfBaseline(Section):
     """The part of the epochs after which the baseline has reached the target."""
 
 
+def _kind(value: object) -> str | None:
+    if isinstance(value, OfBaseline | dict):
+        return "of the baseline"
+    return "number" if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+_Target = Annotated[
+    Annotated[float, Tag("number")] | Annotated[OfBaseline, Tag("of the baseline")],
+    Discriminator(
+        _kind,
+        custom_error_type="target",
+        custom_error_message="should be a number, or {at: PART} of the baseline's epochs",
+    ),
+]
+
+
 class Comparison(Section):
     """A comparison of optimizers on one experiment."""
 
@@ -119,7 +137,7 @@ class Comparison(Section):
     """The search for each optimizer's settings, if the protocol is `tuned`."""
     baseline: str | None = Field(None, validate_default=True)
     """The label of the optimizer that others are measured against; null: the first."""
-    target: float | OfBaseline | None = None
+    target: _Target | None = None
     """The validation score up to which steps and seconds are counted. {at: 0.75}: what the baseline
     reaches at that part of its epochs; null: the best score of the worst finished member, which
     all of them reach."""

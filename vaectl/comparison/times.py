@@ -118,7 +118,7 @@ def measure(
         others = load.of_others()
     seconds = {label: [each[label] for each in rounds] for label in steppers}
     found = Times(measured=measured, device=device, seconds=seconds, others=others)
-    write(folder, FILE, found.model_dump_json() + "\n")
+    write(folder, FILE, found.model_dump_json(indent=2) + "\n")
     return found
 
 

@@ -75,10 +75,8 @@ def board(
         axes.set_yticks(range(len(bars)), [bar.label for bar in bars])
         axes.set_ylim(len(bars) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
-        axes.set_title(
-            f"best validation {label_of(quantity)}: mean, 95% interval, seeds", loc="left"
-        )
-        axes.set_xlabel("nats per image")
+        axes.set_title(f"best validation {label_of(quantity)}", loc="left")
+        axes.set_xlabel("nats per image: mean, 95% interval and seeds")
     return figure
 
 
