@@ -7,8 +7,6 @@ from functools import partial
 
 import numpy as np
 
-from vaectl import experiment
-from vaectl.base.errors import RunError
 from vaectl.base.files import Folder
 from vaectl.comparison import report
 from vaectl.comparison.result import Result
@@ -17,9 +15,8 @@ from vaectl.comparison.summary import Side, Summary
 from vaectl.experiment import FORMATS
 from vaectl.pictures import charts, fields
 from vaectl.pictures.charts import Trace
-from vaectl.runs import metrics
 from vaectl.runs.directory import RunDir
-from vaectl.studies import directory
+from vaectl.studies import directory, drawing
 from vaectl.studies.ledger import write
 from vaectl.training.events import Phase, Watch, ignore
 
@@ -89,7 +86,8 @@ def _publish(result: Result) -> Summary:
     }
     for name, text in files.items():
         write(Folder(result.path), name, text)
-    _draw_members(result)
+    best = summary.sides[0].label if summary.sides else None
+    result.problems.extend(drawing.draw(result.trials, best, result.path))
     return summary
 
 
@@ -102,20 +100,3 @@ def _bar(
         return None
     seeds = [member.outcome.score for member in by_label[side.label] if member.finished]
     return fields.Bar(side.label, best.mean, best.low, best.high, seeds)
-
-
-def _draw_members(result: Result) -> None:
-    """Draw the curves of each run of the result that has none yet, as `vaectl train` draws them.
-
-    What cannot be drawn joins the problems of the result.
-    """
-    for trial, ended, _ in result.trials:
-        if trial.stage == "result":
-            rundir = RunDir(Folder(result.path).folder(trial.run_name))
-            drawn = [experiment.CURVES, *metrics.columns(ended.rows)]
-            names = [f"{name}.{kind}" for name in drawn for kind in FORMATS]
-            try:
-                if not rundir.has_figures(names):
-                    experiment.draw_curves(rundir, trial.settings, rundir.read_record(), ended.rows)
-            except RunError as error:
-                result.problems.append(error.message)

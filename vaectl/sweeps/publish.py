@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from vaectl import experiment
-from vaectl.base.errors import RunError
 from vaectl.base.files import Folder
 from vaectl.experiment import FORMATS
 from vaectl.pictures import responses
 from vaectl.pictures.canvas import Figure
 from vaectl.pictures.responses import Row
 from vaectl.runs.directory import RunDir
-from vaectl.studies import directory
+from vaectl.studies import directory, drawing
 from vaectl.studies.ledger import write
 from vaectl.sweeps import report
 from vaectl.sweeps.run import Result
@@ -49,7 +47,8 @@ def publish(result: Result, watch: Watch = ignore) -> Summary:
         }
         for name, text in texts.items():
             write(Folder(result.path), name, text)
-        _draw_best(result, summary)
+        best = summary.best.label if summary.best else None
+        result.problems.extend(drawing.draw(result.trials, best, result.path))
         return summary
 
 
@@ -132,18 +131,3 @@ def table(result: Result) -> str:
         seed = trial.settings.seed
         writer.writerow([*(mine[k] for k in keys), seed, "paused", *numbers, "", trial.run_name])
     return text.getvalue()
-
-
-def _draw_best(result: Result, summary: Summary) -> None:
-    """Draw the curves of the best point's runs, as `vaectl train` draws them.
-
-    What cannot be drawn joins the problems of the result.
-    """
-    for trial, ended, _ in result.trials:
-        if summary.best and trial.label == summary.best.label:
-            rundir = RunDir(Folder(result.path).folder(trial.run_name))
-            try:
-                if not rundir.has_figures([f"{experiment.CURVES}.{kind}" for kind in FORMATS]):
-                    experiment.draw_curves(rundir, trial.settings, rundir.read_record(), ended.rows)
-            except RunError as error:
-                result.problems.append(error.message)

@@ -1,0 +1,36 @@
+"""Drawing the curves of some runs of a study, as `vaectl train` draws those of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from vaectl import experiment
+from vaectl.base.errors import RunError
+from vaectl.base.files import Folder
+from vaectl.experiment import FORMATS
+from vaectl.runs.directory import RunDir
+from vaectl.studies.run import Finished
+
+
+def draw(found: Iterable[Finished], label: str | None, path: Path) -> list[str]:
+    """Draw the runs of one label that have no curves yet; return why some cannot be drawn.
+
+    All other runs are drawn by `vaectl curves`: eight figures a run would take longer than training
+    it, where there are many.
+
+    Args:
+        found: the trials of the study.
+        label: that of the runs to draw; None: of none.
+        path: of the study.
+    """
+    problems = []
+    for trial, ended, _ in found:
+        if trial.stage == "result" and trial.label == label:
+            rundir = RunDir(Folder(path).folder(trial.run_name))
+            try:
+                if not rundir.has_figures([f"{experiment.CURVES}.{kind}" for kind in FORMATS]):
+                    experiment.draw_curves(rundir, trial.settings, rundir.read_record(), ended.rows)
+            except RunError as error:
+                problems.append(error.message)
+    return problems
