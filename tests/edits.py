@@ -40,7 +40,7 @@ def draw_nothing(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(module, name, lambda *_, **__: Figure(figsize=(1, 1)))
 
 
-TIMES = ("seconds_to_target", "seconds_per_step", "relative_time")
+TIMES = ("seconds_to_target", "seconds_per_step", "seconds_per_epoch", "relative_time")
 
 
 def numbers(path: Path) -> dict[str, Any]:
