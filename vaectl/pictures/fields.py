@@ -18,12 +18,12 @@ from matplotlib.ticker import MaxNLocator
 from vaectl.objectives.base import label as label_of
 from vaectl.pictures.canvas import Figure, panels
 from vaectl.pictures.charts import marker
-from vaectl.pictures.style import DEFAULT, Style
+from vaectl.pictures.style import DEFAULT, WIDTHS, Style
 
 COLOURED = 5
 """The number of lines in colour; the others are grey."""
-_WIDE = 120.0
-"""Millimetres."""
+_WIDE = WIDTHS["column"]
+"""Millimetres, so that text is readable where a page on a telephone shows the figure."""
 _GREY = "#8c8c8c"
 
 
@@ -43,6 +43,7 @@ def board(
     """Plot the best value of each optimizer with its interval, the best one on top.
 
     Values far below the others are left out of the axis; an arrow and a number stand for them.
+    Intervals of the last ones may reach beyond its other end.
 
     Args:
         bars: the rows, the best first.
@@ -75,9 +76,11 @@ def board(
         axes.set_yticks(range(len(bars)), [bar.label for bar in bars])
         axes.set_ylim(len(bars) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
-        axes.set_title(
-            f"best validation {label_of(quantity)}: mean, 95% interval, seeds", loc="left"
-        )
+        # the wide interval of a bad one would flatten the others
+        high = max(values.max(initial=low), *(bar.high or low for bar in bars[:COLOURED]), low + 1)
+        axes.set_xlim(right=high + 0.04 * (high - low))
+        name = label_of(quantity)
+        axes.set_title(f"best validation {name}\nmean, 95% interval, seeds", loc="left")
         axes.set_xlabel("nats per image")
     return figure
 
@@ -172,6 +175,7 @@ def _lines(
             marker=marker(place) if first and not steps else "",
             markevery=max(len(x) // 8, 1),
             ms=0.45 * font,
+            clip_on=not first,  # whole markers at the end
         )
         axes.annotate(
             label,
