@@ -362,8 +362,8 @@ def _of_optimizers(
             no_wrap=most < width // 2,  # settings that were found may be long
         )
         filled.append(cells)
-    for label, *cells in zip(labels, *filled, strict=True):
-        table.add_row(Text(visible(label)), *map(Text, cells))
+    for name, *texts in zip(labels, *filled, strict=True):
+        table.add_row(Text(visible(name)), *map(Text, texts))
     return table
 
 

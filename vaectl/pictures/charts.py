@@ -564,9 +564,7 @@ def _digits(ratio: float) -> tuple[int, ...]:
     return (1, 2, 5) if ratio < 30 else (1, 3) if ratio < 3000 else (1,)
 
 
-def _panel(
-    title: str, facts: str, style: Style, labels: Sequence[str]
-) -> tuple[Figure, Axes]:
+def _panel(title: str, facts: str, style: Style, labels: Sequence[str]) -> tuple[Figure, Axes]:
     """Make a figure of one panel with room for a legend below it."""
     wide = WIDTHS["column"]
     _, lines = _legend_size(labels, "", style, style.width(wide))
