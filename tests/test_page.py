@@ -262,7 +262,7 @@ def test_of_many_curves_the_first_have_names_and_the_others_are_grey_behind_them
     assert [text.get_text() for text in legend.get_texts()] == LABELS[:5]
     assert "15 others" in legend.get_title().get_text()
     axes = figure.axes[0]
-    grey = [line for line in axes.lines if line.get_label().startswith("_child")]
+    grey = [line for line in axes.lines if str(line.get_label()).startswith("_child")]
     assert len({line.get_color() for line in grey}) == 1
     assert len(grey) == 15
     assert max(line.get_zorder() for line in grey) < min(

@@ -79,9 +79,8 @@ def board(
         # the wide interval of a bad one would flatten the others
         high = max(values.max(initial=low), *(bar.high or low for bar in bars[:COLOURED]), low + 1)
         axes.set_xlim(right=high + 0.04 * (high - low))
-        name = label_of(quantity)
-        axes.set_title(f"best validation {name}\nmean, 95% interval, seeds", loc="left")
-        axes.set_xlabel("nats per image")
+        axes.set_title(f"best validation {label_of(quantity)}", loc="left")
+        axes.set_xlabel("nats per image:\nmean, 95% interval and seeds")
     return figure
 
 
@@ -147,7 +146,7 @@ def profile(
         axes.set_xticks([], minor=True)
         axes.set_ylim(-0.02, 1.04)
         axes.set_title("part of the workloads, within a factor of the fastest", loc="left")
-        axes.set_xlabel("steps to the target, relative to the fastest optimizer's")
+        axes.set_xlabel("steps to the target,\nrelative to the fastest optimizer's")
     return figure
 
 
