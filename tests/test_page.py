@@ -132,7 +132,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 ROWS = """
 const rows = table => [...document.querySelectorAll("table")[table].tBodies[0].rows]
-  .filter(row => !row.hidden).map(row => row.dataset.labels);
+  .filter(row => getComputedStyle(row).display !== "none").map(row => row.dataset.labels);
 const buttons = state => [...document.querySelectorAll("#legend button")]
   .filter(each => each.checkVisibility() && each.getAttribute("aria-pressed") === state)
   .map(each => each.textContent);
@@ -198,8 +198,11 @@ def test_a_heading_sorts_and_what_is_not_known_goes_last(page: Path, chromium: B
 
 
 @needs_chromium
-def test_the_filter_holds_for_tables_legend_and_curves(page: Path, chromium: Browser) -> None:
-    chromium.open(page)
+@pytest.mark.parametrize("width", [390, 1200])
+def test_the_filter_holds_for_tables_legend_and_curves(
+    page: Path, chromium: Browser, width: int
+) -> None:
+    chromium.open(page, width=width)
     first = chromium.ask(f"{ROWS} return [curves(), buttons('true'), buttons('false')]")
     assert first == [LABELS[:5], LABELS[:5], LABELS[5:]]
     found = chromium.ask(
