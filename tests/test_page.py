@@ -11,7 +11,7 @@ from tests.browser import Browser, browser, needs_chromium
 from vaectl.cli.tables import show_comparison
 from vaectl.comparison import plan, report
 from vaectl.comparison.summary import Pair, Side, Summary, Tried
-from vaectl.pictures import charts
+from vaectl.pictures import charts, fields
 from vaectl.pictures.charts import Trace
 from vaectl.studies.statistics import Interval
 
@@ -290,3 +290,20 @@ def test_of_many_optimizers_as_many_as_colours_are_named_in_figures_of_tuning() 
         assert names == [*LABELS[:10], "10 others", *more]
         ((_, height),) = [figure.size(axes) for axes in figure.axes]
         assert height > 72
+
+
+def test_a_wide_interval_and_a_bad_one_do_not_flatten_a_board() -> None:
+    good = [
+        fields.Bar(label, -100.0 - place, -101.0 - place, -99.0 - place, [-100.0 - place])
+        for place, label in enumerate(LABELS[:5])
+    ]
+    wide = fields.Bar("wide", -104.0, -504.0, 296.0, [-103.0, -105.0])
+    sunk = fields.Bar("sunk", -900.0, None, None, [-900.0])
+    axes = fields.board([*good, wide, sunk], "elbo", title="").axes[0]
+    low, high = axes.get_xlim()
+    assert -130 < low < -105
+    assert -99 < high < -85
+    # two that are near to each other are both shown
+    few = [good[0], fields.Bar("near", -108.0, None, None, [-100.5, -115.5])]
+    low, _ = fields.board(few, "elbo", title="").axes[0].get_xlim()
+    assert low < -108

@@ -485,7 +485,7 @@ def sensitivity(
         if rates := [rate for points in tried.values() for rate, _ in points]:
             _logarithmic(axes, min(rates), max(rates))
         axes.set_xlabel("learning rate")
-        cut = f"; down to {min(far):.4g}, below the axis" if far else ""
+        cut = f"\ndown to {min(far):.4g}, below the axis" if far else ""
         axes.set_title(f"best validation {label_of(quantity)}{cut}", loc="left")
         axes.set_ylabel("nats per image")
         _legend(figure, axes, style)
