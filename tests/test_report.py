@@ -216,7 +216,10 @@ def test_figures_are_drawn_and_the_page_refers_to_nothing_outside(
         f"{name}.{kind}" for name in names for kind in ("png", "svg")
     }
     page = (path / "report.html").read_text()
-    assert re.findall(r'(?:src|href)="(?!data:)[^"]*"', page) == []
+    links = re.findall(r'(?:src|href)="(?!data:)([^"]*)"', page)
+    # but to the runs beside it
+    assert sorted(links) == [f"{label}-s{seed}/" for label in ("adam", "sgd") for seed in (0, 1)]
+    assert all((path / link).is_dir() for link in links)
     assert not re.search(r"@import|url\(\s*['\"]?http", page)
     assert summary.verdict.replace("'", "&#39;") in page
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +30,10 @@ if TYPE_CHECKING:  # these load JAX
 _BEST_POINTS = 10
 """The most points of a sweep in a table."""
 _WIDTH_WITHOUT_TERMINAL = 1000
+_WIDTH_OF_RESULTS = 100
+"""Characters of the tables of a comparison where there is no terminal."""
+_HEADING = 12
+"""The least characters of a line of a long heading where there is room."""
 _LONG_NAME = 40
 """Most characters of a run's name where a terminal is narrow."""
 
@@ -280,7 +285,7 @@ def _work_table(heading: str, rows: Sequence[Work]) -> Table:
 
 
 def show_comparison(c: Comparison) -> None:
-    """Print two tables with a row for each optimizer, what they rest on, and the verdict."""
+    """Print tables with a row for each optimizer, what they rest on, and the verdict."""
     from vaectl.comparison import words
     from vaectl.studies.statistics import told_outliers
 
@@ -292,7 +297,8 @@ def show_comparison(c: Comparison) -> None:
     labels = [side.label for side in c.sides]
     columns = [words.board(c), words.details(c)]
     for of_table in columns:
-        _print(_of_optimizers(labels, [column for column in of_table if not column.wide]))
+        _show_optimizers(labels, [column for column in of_table if not column.wide])
+    show("")
     cells = [[cell.text for cell in column.cells] for table in columns for column in table]
     lines = [
         f"{words.APPROXIMATELY}: not told apart from {labels[0]}" * words.has_ties(c),
@@ -309,13 +315,55 @@ def show_comparison(c: Comparison) -> None:
         show(line)
 
 
-def _of_optimizers(labels: Sequence[str], columns: Sequence[words.Column]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("", overflow="fold")
+def _show_optimizers(labels: Sequence[str], columns: Sequence[words.Column]) -> None:
+    """Print columns in as few tables below each other as the width needs; no interval breaks."""
+    console = _console()
+    width = console.width if console.is_terminal else _WIDTH_OF_RESULTS
+    unbounded = console.options.update(width=_WIDTH_WITHOUT_TERMINAL)
+
+    def tables(*, folded: bool) -> list[Table]:
+        found: list[Table] = []
+        some: list[words.Column] = []
+        for column in columns:
+            table = _of_optimizers(labels, [*some, column], width, folded=folded)
+            if some and console.measure(table, options=unbounded).maximum > width:
+                table, some = _of_optimizers(labels, [column], width, folded=folded), []
+            found[-1 if some else len(found) :] = [table]
+            some.append(column)
+        return found
+
+    for table in min(tables(folded=False), tables(folded=True), key=len):
+        show("")
+        console.print(table)
+
+
+def _of_optimizers(
+    labels: Sequence[str], columns: Sequence[words.Column], width: int, *, folded: bool
+) -> Table:
+    """Build a table in which long labels break, and headings wider than what is below them.
+
+    Args:
+        labels: the names of the rows.
+        columns: the others.
+        width: that of the terminal.
+        folded: give what is in parentheses a line of its own, and break headings at every space.
+    """
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("", overflow="fold", max_width=width // 4)
+    filled = []
     for column in columns:
-        table.add_column(column.heading, justify="right" if column.numbers else "left")
-    for row, name in enumerate(labels):
-        table.add_row(Text(visible(name)), *(Text(column.cells[row].text) for column in columns))
+        cells = [each.text.replace(" (", "\n(") if folded else each.text for each in column.cells]
+        widths = [len(line) for cell in cells for line in cell.splitlines()]
+        least = 0 if folded else min(len(column.heading), _HEADING)
+        most = max([*widths, *map(len, column.heading.split()), least])
+        table.add_column(
+            Text(textwrap.fill(visible(column.heading), most, break_on_hyphens=False)),
+            justify="right" if column.numbers else "left",
+            no_wrap=most < width // 2,  # settings that were found may be long
+        )
+        filled.append(cells)
+    for name, *texts in zip(labels, *filled, strict=True):
+        table.add_row(Text(visible(name)), *map(Text, texts))
     return table
 
 

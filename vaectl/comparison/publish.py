@@ -9,8 +9,8 @@ import numpy as np
 
 from vaectl.base.files import Folder
 from vaectl.comparison import report
-from vaectl.comparison.result import Result
-from vaectl.comparison.summarize import Member, members, summarize
+from vaectl.comparison.result import Member, Result, members
+from vaectl.comparison.summarize import summarize
 from vaectl.comparison.summary import Side, Summary
 from vaectl.experiment import FORMATS
 from vaectl.pictures import charts, fields
@@ -43,15 +43,18 @@ def publish(result: Result, watch: Watch = ignore) -> Summary:
 def _publish(result: Result) -> Summary:
     summary = summarize(result)
     by_label = members(result)
-    # in the order of the configuration, so that colours are the same in other comparisons
-    sides = sorted(summary.sides, key=lambda side: list(by_label).index(side.label))
+    sides = summary.sides
+    if len(sides) <= charts.COLOURS:
+        # in the order of the configuration, so that colours are the same in other comparisons;
+        # of many, only the best have colours
+        sides = sorted(sides, key=lambda side: list(by_label).index(side.label))
     traces = [
         Trace.of(
             side.label,
             [member.curve for member in by_label[side.label]],
             [member.outcome.status == "diverged" for member in by_label[side.label]],
-        )
-        for side in sides
+        )._replace(grey=len(sides) > charts.COLOURS and place >= report.FEW)
+        for place, side in enumerate(sides)
     ]
     what = [summary.metrics[key] for key in ("estimator", "binarization") if summary.metrics]
     title = "\n".join([summary.name, ", ".join(what)]).strip()
@@ -80,9 +83,13 @@ def _publish(result: Result) -> Summary:
     rundir = RunDir(result.path)
     written = {name: rundir.write_figure(name, f, FORMATS) for name, f in figures.items()}
     images = {CAPTIONS[name]: written[name][1].read_bytes() for name in CAPTIONS if name in written}
+    runs = {
+        label: {member.outcome.seed: member.run_name for member in those}
+        for label, those in by_label.items()
+    }
     files = {
         "summary.json": summary.model_dump_json(indent=2) + "\n",
-        "report.html": report.render(summary, result.settings, traces, images),
+        "report.html": report.render(summary, result.settings, traces, images, runs),
     }
     for name, text in files.items():
         write(Folder(result.path), name, text)

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from vaectl.comparison.plan import Comparison
+from vaectl.comparison.result import Member
 from vaectl.comparison.times import Times
 from vaectl.runs.metrics import Row
 from vaectl.studies import statistics
 from vaectl.studies.statistics import Interval
-
-if TYPE_CHECKING:
-    from vaectl.comparison.summarize import Member
 
 
 class Race(NamedTuple):

@@ -11,11 +11,16 @@ from vaectl.comparison import words
 from vaectl.comparison.plan import Comparison
 from vaectl.comparison.summary import Summary
 from vaectl.objectives.base import label
+from vaectl.pictures import charts
 from vaectl.pictures.charts import Trace, axis_label, fitted, fitted_words, outline, quantities
 from vaectl.pictures.style import DEFAULT
 from vaectl.runs.record import ACTIVE
 from vaectl.studies import page
 from vaectl.studies.statistics import shown, told_outliers
+
+FEW = 5
+"""The curves that are shown first where there are more of them than colours, and the most
+optimizers of which each pair is shown."""
 
 
 def render(
@@ -23,33 +28,44 @@ def render(
     settings: Comparison,
     traces: Sequence[Trace],
     images: Mapping[str, bytes],
+    runs: Mapping[str, Mapping[int, str]],
 ) -> str:
-    """Return the page with verdict, table, curves, figures, settings and environment.
+    """Return the page with verdict, tables, curves, figures, settings and environment.
 
     Args:
         summary: the results.
         settings: the comparison's configuration.
         traces: the curves, which the page draws by JavaScript.
         images: SVG images, by caption.
+        runs: the name of each member's run, by label and seed; the page is beside them.
     """
-    seeds = len(summary.seeds)
+    seeds, labels = len(summary.seeds), [side.label for side in summary.sides]
+    shown_first = FEW if len(traces) > charts.COLOURS else len(traces)
     board, details = words.board(summary), words.details(summary)
     cells = [[cell.text for cell in column.cells] for column in (*board, *details)]
     drawn = {
         "quantities": {name: axis_label(name) for name in quantities(traces)},
         "fitted": fitted(traces),
         "band": f"lowest to highest of {seeds} seeds" if seeds > 1 else "",
-        "traces": [_plain(trace, number) for number, trace in enumerate(traces)],
+        "traces": [
+            {**_plain(trace, number), "shown": number < shown_first}
+            for number, trace in enumerate(traces)
+        ],
     }
+    chief = {labels[0], summary.baseline} if len(labels) > FEW else {*labels}
+    near = [pair for pair in summary.pairs if {pair.a, pair.b} & chief]
     return page.render(
         "vaectl.comparison",
         settings=settings,
         file="comparison.yaml",
         summary=summary,
-        labels=[side.label for side in summary.sides],
+        labels=labels,
         board=board,
         details=details,
-        ties=f"{words.APPROXIMATELY}: not told apart from {summary.sides[0].label}."
+        runs=runs,
+        pairs=near,
+        other_pairs=[pair for pair in summary.pairs if pair not in near],
+        ties=f"{words.APPROXIMATELY}: not told apart from {labels[0]}."
         if words.has_ties(summary)
         else "",
         notes=[

@@ -5,8 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import Float
+
 from vaectl.base.errors import DivergedError, RunError
 from vaectl.comparison.plan import Comparison
+from vaectl.runs.metrics import Row
+from vaectl.runs.record import Evaluation
+from vaectl.studies import statistics
+from vaectl.studies.ended import Outcome
 from vaectl.studies.run import Finished
 
 
@@ -43,3 +50,47 @@ class Result(NamedTuple):
         bad += [f"{label}: every learning rate that was tried diverged" for label in none]
         if bad:
             raise DivergedError("\n".join(bad), hint=f"all else is done: {self.path}")
+
+
+class Member(NamedTuple):
+    """A trial of the result with its curve and its evaluation."""
+
+    outcome: Outcome
+    run_name: str
+    curve: list[Row]
+    test: Evaluation | None
+
+    def curve_of(self, split: str) -> list[Row]:
+        """Return the rows of a split, by epoch."""
+        return [row for row in self.curve if row.split == split]
+
+    @property
+    def best(self) -> Row:
+        """Its validation row of the best epoch."""
+        rows = self.curve_of("validation")
+        return next(row for row in rows if row.epoch == self.outcome.best_epoch)
+
+    @property
+    def finished(self) -> bool:
+        """Whether it did not diverge."""
+        return bool(np.isfinite(self.outcome.score))
+
+    @property
+    def scores(self) -> Float[np.ndarray, " epochs"]:
+        """The validation score after each epoch."""
+        return np.array([row.terms[self.outcome.quantity] for row in self.curve_of("validation")])
+
+    def reached(self, target: float) -> Row | None:
+        """Return the validation row of the first epoch at which the target was reached."""
+        rows = self.curve_of("validation")
+        return statistics.reached(target, self.scores.tolist(), rows)
+
+
+def members(result: Result) -> dict[str, list[Member]]:
+    """Return the trials of the result by label, in the order of seeds."""
+    found: dict[str, list[Member]] = {label: [] for label in result.settings.entries}
+    for trial, ended, tested in result.trials:
+        if trial.stage == "result":
+            member = Member(ended.outcome, trial.run_name, ended.rows, tested)
+            found[trial.label].append(member)
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import matplotlib as mpl
 import numpy as np
@@ -18,11 +18,14 @@ from matplotlib.transforms import Affine2D
 from vaectl.objectives.base import label as label_of
 from vaectl.pictures import text
 from vaectl.pictures.canvas import Figure, panels
-from vaectl.pictures.style import DEFAULT, Style
+from vaectl.pictures.style import DEFAULT, WIDTHS, Style
 from vaectl.runs import metrics
 from vaectl.runs.metrics import Row
 
 _MARKERS = "os^Dv*PX<>p"  # one more than colours, so that the pairs repeat only after 110
+COLOURS = 10
+"""The most lines that are told apart by their colours."""
+_GREY = "#8c8c8c"
 _FEW = 3
 """Epochs of which each one has a marker."""
 _APART = 0.13
@@ -65,6 +68,8 @@ class Trace(NamedTuple):
     """What the numbers are of. Those of different kinds do not compare, and share no axis."""
     place: int | None = None
     """The place of its colour and its marker; None: its own among the traces."""
+    grey: bool = False
+    """Whether it is a thin, grey line behind the others: its validation mean, without a name."""
 
     @classmethod
     def of(cls, label: str, runs: Sequence[Sequence[Row]], diverged: Sequence[bool] = ()) -> Self:
@@ -175,7 +180,8 @@ def curves(
         fits = fitted(traces) if settled else []
         note = _note(traces, [name for name in chosen if name in fits])
         note = text.wrapped(note, style.width(width) - 3 * font, 0.85 * font)
-        labels = ["train", "validation"] if _is_alone(traces) else [trace.name for trace in traces]
+        named = [trace.name for trace in traces if not trace.grey]
+        labels = ["train", "validation"] if _is_alone(traces) else named
         columns, lines = _legend_size(labels, note, style, style.width(width))
         shapes = [0.55] * max(len(kinds) * len(chosen), 1)
         figure, axes_of, beside = panels(
@@ -240,10 +246,16 @@ def _note(traces: Sequence[Trace], fits: Sequence[str]) -> str:
         parts.append(f"band: lowest to highest of {seeds} seeds{only}")
     if early:
         parts.append("thin: a seed that ended early")
+    if grey := sum(trace.grey for trace in traces):
+        parts.append(f"grey: {_others(grey)}")
     if any(i in trace.ended for trace in traces for i in trace.diverged):
         what = "a seed diverged" if seeds > 1 else "training diverged"
         parts.append(f"cross: {what}, at the edge if beyond it")
     return "; ".join(filter(None, [*parts, fitted_words(fits)]))
+
+
+def _others(count: int) -> str:
+    return f"{count} other{'s' * (count > 1)}"
 
 
 def _legend_size(labels: Sequence[str], note: str, style: Style, width: float) -> tuple[int, int]:
@@ -271,6 +283,9 @@ def _draw(
     crosses: list[tuple[float, float, str]] = []
     _horizontal(axes, [t for t in traces if quantity in quantities([t])], by, first)
     for trace in traces:
+        if trace.grey:
+            _grey(axes, trace, quantity, by, first, style)
+            continue
         count, number = trace.epochs, trace.place or 0
         colour = style.theme.accent if alone else style.colour(number)
         rest = trace.whole
@@ -303,13 +318,30 @@ def _draw(
                 _line(axes, x[kept], drawn, number, trace, dashes, colour, style, alone=alone)
                 start = drawn.shape[1] // 10 if settled else 0
                 whole.append(drawn[:, start:].ravel())
-    if early or settled:
+    if early or settled or any(trace.grey for trace in traces):
         _vertical(axes, np.concatenate([*whole, []]), np.concatenate([*early, []]))
     low, high = axes.get_ylim()
     for at, value, colour in crosses:
         size = 0.75 * style.theme.font
         at_edge = min(max(value, low), high)
         axes.plot(at, at_edge, color=colour, marker="x", ms=size, ls="", clip_on=False)
+
+
+def _grey(
+    axes: Axes,
+    trace: Trace,
+    quantity: str,
+    by: Literal["epoch", "seconds"],
+    first: int,
+    style: Style,
+) -> None:
+    """Draw the validation mean of a trace that is one of many, over seeds that reached the end."""
+    if quantity not in trace.validation or not trace.whole or trace.epochs < first:
+        return
+    kept = slice(first - 1, trace.epochs)
+    x = np.arange(1, trace.epochs + 1) if by == "epoch" else trace.elapsed
+    mean = trace.validation[quantity][trace.whole, kept].mean(axis=0)
+    axes.plot(x[kept], mean, color=_GREY, lw=0.5 * style.theme.line, zorder=1.5)
 
 
 def _vertical(
@@ -408,7 +440,8 @@ def sensitivity(
 ) -> Figure:
     """Plot the mean best value of each learning rate on the validation split.
 
-    A cross marks a learning rate at which a seed diverged.
+    A cross marks a learning rate at which a seed diverged. Of more optimizers than colours, those
+    after them are grey and have no names.
 
     Args:
         tried: pairs of learning rate and value, by optimizer.
@@ -418,30 +451,31 @@ def sensitivity(
         style: its look.
     """
     with mpl.rc_context(style.settings()):
-        figure, axes = _panel(title, facts, style)
+        lost = ["a seed diverged"] if any(v is None for p in tried.values() for _, v in p) else []
+        figure, axes = _panel(title, facts, style, [*_named([*tried]), *lost])
         settled: list[float] = []
         for number, (label, points) in enumerate(tried.items()):
-            colour, shape = style.colour(number), marker(number)
-            size = 0.5 * style.theme.font
+            look = _look(number, label, len(tried), style)
             known = [(rate, value) for rate, value in points if value is not None]
             if known:
-                axes.plot(
-                    *zip(*known, strict=True), color=colour, marker=shape, ms=size, label=label
-                )
+                axes.plot(*zip(*known, strict=True), **look)
+            settled += sorted(value for _, value in known)[len(known) // 2 :]
+            if number >= COLOURS:
+                continue
             bad = [rate for rate, value in points if value is None]
             # drawn on the axis, because they have no value
             (cross,) = axes.plot(
                 bad,
                 [0.0] * len(bad),
                 clip_on=False,
-                color=colour,
+                color=look["color"],
                 ls="",
                 marker="x",
                 transform=axes.get_xaxis_transform(),
-                label=f"{label}, a seed diverged" if bad else "_",
             )
             cross.set_in_layout(False)
-            settled += sorted(value for _, value in known)[len(known) // 2 :]
+        for label in lost:
+            axes.plot([], [], color=style.theme.ink, ls="", marker="x", label=label)
         low, high = min(settled, default=0.0), max(settled, default=0.0)
         lowest = low - max(3 * (high - low), 0.5 * abs(low))
         values = [value for points in tried.values() for _, value in points]
@@ -451,7 +485,7 @@ def sensitivity(
         if rates := [rate for points in tried.values() for rate, _ in points]:
             _logarithmic(axes, min(rates), max(rates))
         axes.set_xlabel("learning rate")
-        cut = f"; down to {min(far):.4g}, below the axis" if far else ""
+        cut = f"\ndown to {min(far):.4g}, below the axis" if far else ""
         axes.set_title(f"best validation {label_of(quantity)}{cut}", loc="left")
         axes.set_ylabel("nats per image")
         _legend(figure, axes, style)
@@ -468,6 +502,8 @@ def budget(
 ) -> Figure:
     """Plot the expected best value of so many learning rates, drawn from those tried.
 
+    Of more optimizers than colours, those after them are grey and have no names.
+
     Args:
         expected: the value for 1, 2, ... learning rates, by optimizer; None: not known.
         quantity: the name of the value.
@@ -476,15 +512,12 @@ def budget(
         style: its look.
     """
     with mpl.rc_context(style.settings()):
-        figure, axes = _panel(title, facts, style)
+        figure, axes = _panel(title, facts, style, _named([*expected]))
         for number, (label, values) in enumerate(expected.items()):
             axes.plot(
                 range(1, len(values) + 1),
                 [np.nan if value is None else value for value in values],
-                color=style.colour(number),
-                marker=marker(number),
-                ms=0.5 * style.theme.font,
-                label=label,
+                **_look(number, label, len(expected), style),
             )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("learning rates tried")
@@ -492,6 +525,21 @@ def budget(
         axes.set_ylabel("nats per image")
         _legend(figure, axes, style)
     return figure
+
+
+def _named(labels: Sequence[str]) -> list[str]:
+    """Return the names in the legend of so many lines."""
+    others = len(labels) - COLOURS
+    return [*labels[:COLOURS], *([_others(others)] if others > 0 else [])]
+
+
+def _look(number: int, label: str, count: int, style: Style) -> dict[str, Any]:
+    """Return the look of one of many lines: its colour and marker, or grey after the colours."""
+    if number < COLOURS:
+        look = {"color": style.colour(number), "marker": marker(number), "label": label}
+        return {**look, "ms": 0.5 * style.theme.font}
+    label = _others(count - COLOURS) if number == COLOURS else "_"
+    return {"color": _GREY, "lw": 0.5 * style.theme.line, "label": label, "zorder": 1.5}
 
 
 def _legend(figure: Figure, axes: Axes, style: Style) -> None:
@@ -502,15 +550,23 @@ def _legend(figure: Figure, axes: Axes, style: Style) -> None:
 
 
 def _logarithmic(axes: Axes, low: float, high: float) -> None:
-    """Use a logarithmic axis with labels at 1, 2 and 5, or 1 and 3, of each decade."""
+    """Use a logarithmic axis with labels at 1, 2 and 5, at 1 and 3, or at 1 of each decade."""
     margin = (high / low) ** 0.05 if high > low else 1.1
     axes.set_xscale("log")
     axes.set_xlim(low / margin, high * margin)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 30 * low else (1, 3)))
+    axes.xaxis.set_major_locator(LogLocator(subs=_digits(high / low)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _panel(title: str, facts: str, style: Style) -> tuple[Figure, Axes]:
-    figure, (axes,), _ = panels(style, title, [0.6], facts=facts, width=120.0, below=2)
+def _digits(ratio: float) -> tuple[int, ...]:
+    """Choose the first digits of the labels, so that these do not run into each other."""
+    return (1, 2, 5) if ratio < 30 else (1, 3) if ratio < 3000 else (1,)
+
+
+def _panel(title: str, facts: str, style: Style, labels: Sequence[str]) -> tuple[Figure, Axes]:
+    """Make a figure of one panel with room for a legend below it."""
+    wide = WIDTHS["column"]
+    _, lines = _legend_size(labels, "", style, style.width(wide))
+    figure, (axes,), _ = panels(style, title, [0.6], facts=facts, width=wide, below=lines)
     return figure, axes

@@ -18,12 +18,12 @@ from matplotlib.ticker import MaxNLocator
 from vaectl.objectives.base import label as label_of
 from vaectl.pictures.canvas import Figure, panels
 from vaectl.pictures.charts import marker
-from vaectl.pictures.style import DEFAULT, Style
+from vaectl.pictures.style import DEFAULT, WIDTHS, Style
 
 COLOURED = 5
 """The number of lines in colour; the others are grey."""
-_WIDE = 120.0
-"""Millimetres."""
+_WIDE = WIDTHS["column"]
+"""Millimetres, so that text is readable where a page on a telephone shows the figure."""
 _GREY = "#8c8c8c"
 
 
@@ -43,6 +43,7 @@ def board(
     """Plot the best value of each optimizer with its interval, the best one on top.
 
     Values far below the others are left out of the axis; an arrow and a number stand for them.
+    Wide intervals may reach beyond both ends.
 
     Args:
         bars: the rows, the best first.
@@ -68,15 +69,16 @@ def board(
                 )
                 continue
             if bar.low is not None and bar.high is not None:
-                axes.hlines(row, max(bar.low, low), bar.high, color=colour)
+                axes.hlines(row, bar.low, bar.high, color=colour)
             shown = [value for value in bar.seeds if value >= low]
             axes.plot(shown, [row] * len(shown), ls="", marker="|", ms=0.7 * font, color=colour)
             axes.plot(bar.mean, row, marker="o", ms=0.6 * font, color=colour)
         axes.set_yticks(range(len(bars)), [bar.label for bar in bars])
         axes.set_ylim(len(bars) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
+        axes.set_xlim(*_ends(bars, values, low))
         axes.set_title(f"best validation {label_of(quantity)}", loc="left")
-        axes.set_xlabel("nats per image: mean, 95% interval and seeds")
+        axes.set_xlabel("nats per image:\nmean, 95% interval and seeds")
     return figure
 
 
@@ -142,7 +144,7 @@ def profile(
         axes.set_xticks([], minor=True)
         axes.set_ylim(-0.02, 1.04)
         axes.set_title("part of the workloads, within a factor of the fastest", loc="left")
-        axes.set_xlabel("steps to the target, relative to the fastest optimizer's")
+        axes.set_xlabel("steps to the target,\nrelative to the fastest optimizer's")
     return figure
 
 
@@ -170,6 +172,7 @@ def _lines(
             marker=marker(place) if first and not steps else "",
             markevery=max(len(x) // 8, 1),
             ms=0.45 * font,
+            clip_on=not first,  # whole markers at the end
         )
         axes.annotate(
             label,
@@ -201,4 +204,18 @@ def _floor(values: Float[np.ndarray, " values"]) -> float:
     if not finite.size:
         return 0.0
     low, middle, top = np.quantile(finite, (0.25, 0.5, 1.0))
-    return float(min(low, middle - 2 * (top - middle)) - 2 * (top - middle))
+    spread = max(top - middle, 0.03 * abs(top))
+    return float(min(low, middle - 2 * spread) - 2 * spread)
+
+
+def _ends(
+    bars: Sequence[Bar], values: Float[np.ndarray, " values"], low: float
+) -> tuple[float, float]:
+    """Return the ends of the axis: wide intervals, which would flatten the others, go beyond."""
+    shown = [bar for bar in bars if bar.mean >= low]
+    top = values.max(initial=low)
+    left = min([top, *(bar.mean if bar.low is None else bar.low for bar in shown)])
+    right = max([top, *(bar.mean if bar.high is None else bar.high for bar in shown)])
+    left, right = max(left, low), min(right, top + 0.25 * (top - low))
+    margin = 0.04 * (right - left) or 1.0
+    return left - margin, right + margin
