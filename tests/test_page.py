@@ -114,7 +114,12 @@ def _traces(count: int) -> list[Trace]:
 
 def _write(path: Path, count: int) -> Path:
     runs = {label: {seed: f"{label}-s{seed}" for seed in range(3)} for label in LABELS[:count]}
-    page = report.render(_field(count), plan.load(), _traces(count), {}, runs)
+    entries = [
+        {"name": "sgd", "label": label, "momentum": place / 100}
+        for place, label in enumerate(LABELS[:count])
+    ]
+    settings = plan.load(options={"optimizers": entries})
+    page = report.render(_field(count), settings, _traces(count), {}, runs)
     path.write_text(page)
     return path
 

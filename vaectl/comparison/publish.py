@@ -49,11 +49,9 @@ def _publish(result: Result) -> Summary:
         # of many, only the best have colours
         sides = sorted(sides, key=lambda side: list(by_label).index(side.label))
     traces = [
-        Trace.of(
-            side.label,
-            [member.curve for member in by_label[side.label]],
-            [member.outcome.status == "diverged" for member in by_label[side.label]],
-        )._replace(grey=len(sides) > charts.COLOURS and place >= report.FEW)
+        _trace(side, by_label[side.label])._replace(
+            grey=len(sides) > charts.COLOURS and place >= report.FEW
+        )
         for place, side in enumerate(sides)
     ]
     what = [summary.metrics[key] for key in ("estimator", "binarization") if summary.metrics]
@@ -66,7 +64,9 @@ def _publish(result: Result) -> Summary:
         how=objective.chosen.estimators(objective.samples),
         settled=True,
     )
-    figures = {"curves": curves("epoch"), "curves-seconds": curves("seconds")}
+    figures = {"curves": curves("epoch")}
+    if not summary.loaded:
+        figures["curves-seconds"] = curves("seconds")
     order = [side.label for side in summary.sides]
     if bars := [bar for side in summary.sides if (bar := _bar(side, summary, by_label))]:
         figures["board"] = fields.board(bars, summary.quantity, title=title)
@@ -81,6 +81,8 @@ def _publish(result: Result) -> Summary:
         figures["learning-rates"] = charts.sensitivity(tried, summary.quantity, title=title)
         figures["budget"] = charts.budget(expected, summary.quantity, title=title)
     rundir = RunDir(result.path)
+    if summary.loaded:  # an earlier one had times of then
+        rundir.remove_figure("curves-seconds", FORMATS)
     written = {name: rundir.write_figure(name, f, FORMATS) for name, f in figures.items()}
     images = {CAPTIONS[name]: written[name][1].read_bytes() for name in CAPTIONS if name in written}
     runs = {
@@ -96,6 +98,18 @@ def _publish(result: Result) -> Summary:
     best = summary.sides[0].label if summary.sides else None
     result.problems.extend(drawing.draw(result.trials, best, result.path))
     return summary
+
+
+def _trace(side: Side, members: Sequence[Member]) -> Trace:
+    """Return the curves of an optimizer, by the time of a step that was measured with all."""
+    trace = Trace.of(
+        side.label,
+        [member.curve for member in members],
+        [member.outcome.status == "diverged" for member in members],
+    )
+    steps = next((row.step / row.epoch for member in members for row in member.curve), 0.0)
+    seconds = (side.seconds_per_step or 0.0) * steps * np.arange(1, trace.seconds.shape[1] + 1)
+    return trace._replace(seconds=np.where(np.isfinite(trace.seconds), seconds, np.nan))
 
 
 def _bar(

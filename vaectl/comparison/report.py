@@ -10,6 +10,7 @@ from jaxtyping import Float
 from vaectl.comparison import words
 from vaectl.comparison.plan import Comparison
 from vaectl.comparison.summary import Summary
+from vaectl.config.schema import Config
 from vaectl.objectives.base import label
 from vaectl.pictures import charts
 from vaectl.pictures.charts import Trace, axis_label, fitted, fitted_words, outline, quantities
@@ -17,6 +18,7 @@ from vaectl.pictures.style import DEFAULT
 from vaectl.runs.record import ACTIVE
 from vaectl.studies import page
 from vaectl.studies.statistics import shown, told_outliers
+from vaectl.studies.trial import told as written
 
 FEW = 5
 """The curves that are shown first where there are more of them than colours, and the most
@@ -75,6 +77,7 @@ def render(
             told_outliers(*cells, [shown(pair.difference) for pair in summary.pairs]),
         ],
         tests=words.told_tests(summary.pairs),
+        about={each: _about(settings.entries[each]) for each in labels},
         told_p=words.told_p,
         active=ACTIVE,
         term=label(summary.quantity),
@@ -83,6 +86,13 @@ def render(
         fitted=fitted_words(fitted(traces)),
         images=page.embedded(images),
     )
+
+
+def _about(settings: Config) -> tuple[str, str, str]:
+    """Return what an optimizer is, where that is from, and its settings before any search."""
+    chosen = settings.optimizer.chosen
+    own = tuple(chosen.model_dump().items())
+    return *chosen.described(), written(own)
 
 
 def _plain(trace: Trace, number: int) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -32,6 +33,15 @@ class Optimizer(Plug, kind="optimizer"):
     """Learning rate; the default is the paper's, for the paper's optimizers."""
     gradient: Literal["mean", "sum"] = "mean"
     """Mean or sum over the images of a batch; the paper's RMSProp and AdaGrad take the sum."""
+
+    @classmethod
+    def described(cls) -> tuple[str, str]:
+        """Return the first line of its description, and the last paragraph: its source.
+
+        A description of one paragraph names none.
+        """
+        first, *others = ((cls.__doc__ and inspect.cleandoc(cls.__doc__)) or "").split("\n\n")
+        return " ".join(first.split()), " ".join(others[-1].split()) if others else ""
 
     @abstractmethod
     def rule(self) -> optax.GradientTransformation:

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 class SGD(Optimizer, name="sgd"):
     """Stochastic gradient descent with momentum.
 
-    m <- g + momentum m;  direction = m
+        m <- g + momentum m;  direction = m
+
+    Polyak 1964; with Nesterov's look-ahead as Sutskever et al. 2013 write it.
     """
 
     place_in_the_paper = 4

@@ -299,6 +299,18 @@ class RunDir:
         with _reading(self.path / "figures"):
             return all(self.folder.kind(f"figures/{name}") == "file" for name in names)
 
+    def remove_figure(self, name: str, formats: Sequence[str]) -> None:
+        """Remove a figure that no longer holds, if it is there.
+
+        Raises:
+            RunError: it cannot be removed.
+        """
+        folder = self.folder.folder("figures")
+        with _writing(folder.path):
+            for kind in formats:
+                if folder.kind(f"{name}.{kind}") == "file":
+                    folder.remove(f"{name}.{kind}")
+
     def write_figure(self, name: str, figure: Drawing, formats: Sequence[str]) -> list[Path]:
         """Write a figure as figures/NAME.FORMAT, for each format.
 
