@@ -45,7 +45,7 @@ def compare_optimizers(
         str | None,
         typer.Option(
             metavar="paper|tuned",
-            help="paper: each at its own learning rate; tuned: at the best of a grid.",
+            help="paper: each at its own learning rate; tuned: at the best of a search.",
             rich_help_panel=WHAT,
         ),
     ] = None,
@@ -57,6 +57,14 @@ def compare_optimizers(
         typer.Option(
             metavar="N,N",
             help="A grid for every optimizer, like 1e-4,3e-4,1e-3.",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Instead of a grid, N points of tuning.space for every optimizer.",
             rich_help_panel=WHAT,
         ),
     ] = None,
@@ -116,6 +124,7 @@ def compare_optimizers(
             "tuning.learning_rates": None
             if learning_rates is None
             else plan.numbers(learning_rates),
+            "tuning.trials": trials,
             "base.epochs": epochs,
             "base.model.code_size": code_size,
         },
