@@ -41,6 +41,15 @@ def compare_optimizers(
             rich_help_panel=WHAT,
         ),
     ] = None,
+    add: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME",
+            help="Add these to those of CONFIG, for instance one of your own from --plugin.",
+            rich_help_panel=WHAT,
+            show_default=False,
+        ),
+    ] = None,
     protocol: Annotated[
         str | None,
         typer.Option(
@@ -109,6 +118,7 @@ def compare_optimizers(
     Example: vaectl compare-optimizers --optimizers adam,sgd --seeds 3
     Example: vaectl compare-optimizers --learning-rates 3e-4,1e-3,3e-3 --set batch_size=250
     Example: vaectl compare-optimizers configs/compare/paper-z20.yaml
+    Example: vaectl compare-optimizers configs/compare/field-digits.yaml --plugin mine.py --add mine
     """
     from vaectl.comparison import plan
     from vaectl.studies.naming import name_of_file

@@ -169,6 +169,21 @@ def has_ties(summary: Summary) -> bool:
     return any(pair.a == first and not pair.apart for pair in summary.pairs)
 
 
+def standing(summary: Summary, label: str) -> str:
+    """Say where one optimizer stands, and how far from the first."""
+    place = [side.label for side in summary.sides].index(label) + 1
+    if not summary.sides[place - 1].best:
+        return f"{label} diverged at all seeds."
+    first = summary.sides[0].label
+    ranked = f"{label} ranks {place} of {len(summary.sides)}"
+    gap = next((pair for pair in summary.pairs if (pair.a, pair.b) == (first, label)), None)
+    if gap is None or gap.difference is None:
+        return f"{ranked}."
+    tested = f", {told_p(gap.adjusted_p)}" if gap.adjusted_p is not None else ""
+    apart = "" if gap.apart else "; the two cannot be told apart"
+    return f"{ranked}: it is below {first}, the first, by {shown(gap.difference)} nats{tested}{apart}."
+
+
 def told_along(summary: Summary) -> list[str]:
     """Say who leads along the budget, and whether the ranking depends on it."""
     if len(summary.sides) < 2 or not summary.sides[0].best:
