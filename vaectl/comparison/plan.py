@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -30,6 +30,7 @@ from vaectl.comparison.tuning import (
     at_rate,
     checked,
 )
+from vaectl.config import reading
 from vaectl.config.naming import name_of
 from vaectl.config.schema import Config
 from vaectl.optimizers._shared import OptimizerChoice
@@ -229,6 +230,7 @@ def load(
     *,
     assignments: Sequence[str] = (),
     options: Mapping[str, object] | None = None,
+    read: Callable[[Path, reading.Origins], dict[str, Any]] = reading.read_mapping,
 ) -> Comparison:
     """Read a comparison (or the default), apply overrides, validate everything once.
 
@@ -236,6 +238,7 @@ def load(
         file: a YAML file; None for the built-in default.
         assignments: `dotted.key=value` for the base experiment.
         options: dotted key of the comparison to value; None: not given.
+        read: reads the file, and notes the line of each key.
 
     Raises:
         ConfigError: lists all problems, each with its place.
@@ -247,6 +250,7 @@ def load(
         base=Comparison().base,
         assignments=assignments,
         options=options,
+        read=read,
         # the option overrides the file
         without=["tuning"] if options and options.get("protocol") == "paper" else [],
     )
