@@ -10,6 +10,7 @@ All other keys are those of a comparison, and hold for all workloads.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -79,12 +80,14 @@ def load(
             for line in error.message.splitlines():
                 problems.setdefault(_renamed(line, name), error.hint)
         else:
-            found[str(name)] = one
+            if isinstance(named.get(name), str | dict):
+                found[str(name)] = one
     for (a, one), (b, other) in combinations(found.items(), 2):
         if _experiment(one) == _experiment(other):
             problems[f"{_place(origins, b)}: the same experiment as {a}"] = "remove one of them"
     if problems:
-        raise ConfigError("\n".join(problems), hint=next(iter(problems.values())))
+        ordered = sorted(problems, key=partial(_line, file))
+        raise ConfigError("\n".join(ordered), hint=problems[ordered[0]])
     return Workloads(workloads=found)
 
 
@@ -144,6 +147,12 @@ def _read(name: str | None, file: Path, origins: reading.Origins) -> dict[str, A
 def _renamed(line: str, name: str | None) -> str:
     """Write a problem with the keys as they are in the file: below `workloads`."""
     return re.sub(r"(: |key |mean )base(?=[.:])", rf"\g<1>{KEY}.{name}", line)
+
+
+def _line(file: Path, problem: str) -> float:
+    """Return the line of the file at which a problem is; other origins come last."""
+    found = re.match(rf"{re.escape(str(file))}:(\d+): ", problem)
+    return int(found[1]) if found else math.inf
 
 
 def _place(origins: reading.Origins, name: str) -> str:

@@ -67,7 +67,7 @@ def _page(profile: Profile, settings: Workloads, image: bytes) -> str:
         standings=words.standings(profile),
         notes=words.notes(profile),
         explained=words.explained(profile),
-        steps=words.steps,
+        factor=words.factor,
         shown=shown,
         label=label,
         limit=LIMIT,

@@ -44,13 +44,8 @@ def bound_and_factor(part: Part) -> str:
 
 
 def factor(part: Part) -> str:
-    """Return the steps relative to the fewest."""
-    return "not reached" if part.factor is None else f"{_TIMES}{part.factor:.2f}"
-
-
-def steps(part: Part) -> str:
-    """Return the steps to the target, and how many they are relative to the fewest."""
-    return factor(part) if part.steps is None else f"{part.steps:,.0f} steps, {factor(part)}"
+    """Return the steps relative to the fewest; infinitely many do not reach the target."""
+    return f"{_TIMES}\N{INFINITY}" if part.factor is None else f"{_TIMES}{part.factor:.2f}"
 
 
 def verdict(profile: Profile) -> str:
