@@ -11,11 +11,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from tests.conftest import Vaectl
-from tests.edits import draw_nothing
 from vaectl.base.errors import ConfigError
 from vaectl.comparison.plan import OfBaseline
 from vaectl.comparison.summary import Summary
-from vaectl.pictures import fields
+from vaectl.pictures import charts, fields
 from vaectl.profiles import plan, words
 from vaectl.profiles.profile import LIMIT, Profile, areas, corners, factors, profile_of
 from vaectl.training import fit
@@ -234,9 +233,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _draw_little(patch: pytest.MonkeyPatch) -> None:
-    draw_nothing(patch)
-    for name in ("board", "along"):
-        patch.setattr(fields, name, lambda *_, **__: Figure(figsize=(1, 1)))
+    """Draw the figures of comparisons as empty ones; other tests draw them."""
+    for module, name in ((charts, "curves"), (fields, "board"), (fields, "along")):
+        patch.setattr(module, name, lambda *_, **__: Figure(figsize=(1, 1)))
 
 
 @pytest.fixture

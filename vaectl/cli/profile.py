@@ -69,9 +69,7 @@ def _show(profile: Profile) -> None:
         for w in profile.workloads
     ]
     _print(labels, [column for column in words.standings(profile) if not column.wide])
-    show(
-        "Best bound, nats per image; steps to the target relative to the fewest, \N{INFINITY}: never"
-    )
+    show("Best bound, nats per image; steps to the target as multiples of the fewest:")
     _print(labels, of_workloads)
     lines = [*words.explained(profile), *words.notes(profile), words.verdict(profile)]
     for line in lines:
