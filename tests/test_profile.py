@@ -130,6 +130,7 @@ def test_scores_of_seeds_are_paired() -> None:
     assert first.label == "b"
     assert first.of_seeds is not None
     assert other.behind is not None
+    assert first.of_seeds.high == 1  # and not above what a score can be
     assert first.of_seeds.mean == pytest.approx(b.mean())
     assert other.behind.mean == pytest.approx((b - a).mean())
     assert first.behind is None

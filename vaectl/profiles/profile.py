@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +197,7 @@ def _standings(
             label=labels[i],
             score=scores[i],
             **dict(zip(("factors", "within"), corners(found[:, i]), strict=True)),
-            of_seeds=statistics.interval(of_seeds[i]),
+            of_seeds=_within_bounds(statistics.interval(of_seeds[i])),
             behind=statistics.interval(gap) if i != order[0] else None,
             p_value=None if p is None else next(adjusted),
         )
@@ -241,6 +242,13 @@ def _changes(
         if changed:
             told.append(f"without {name} {' and '.join(changed)}")
     return told
+
+
+def _within_bounds(found: Interval | None) -> Interval | None:
+    """Cut the interval of a score to the values that it can have."""
+    if found is None or found.low is None or found.high is None:
+        return found
+    return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
 
 
 def _finite(value: float) -> float | None:
