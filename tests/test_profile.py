@@ -292,6 +292,12 @@ def test_a_profile_is_removed_and_its_comparisons_and_strange_files_stay(
     assert (made / "w-z2" / "summary.json").exists()
 
 
+def test_a_pattern_removes_a_profile_with_its_comparisons(made: Path, vaectl: Vaectl) -> None:
+    answer = vaectl("runs", "rm", "w*", "--yes")
+    assert answer.code == 0
+    assert not [*made.iterdir()]
+
+
 def test_what_has_the_name_is_left_alone(made: Path, vaectl: Vaectl) -> None:
     shutil.rmtree(made / "w-z3")
     (made / "w-z3").mkdir()
