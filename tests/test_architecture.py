@@ -33,6 +33,7 @@ LAYERS = [
     {"__init__"},
     {"studies"},
     {"comparison", "sweeps"},
+    {"profiles"},
     {"cli"},
     {"completion"},
     {"__main__"},

@@ -178,6 +178,19 @@ def test_the_best_is_told_from_all_others(compared: tuple[Path, Summary]) -> Non
     assert "not told from wide" in verdict(0.2)
 
 
+def test_an_optimizer_that_is_added_is_told_from_the_first(
+    compared: tuple[Path, Summary],
+) -> None:
+    assert [*plan.load(added=["lion"]).entries] == ["adam", "rmsprop", "adagrad", "sgd", "lion"]
+    first, second = (side.label for side in compared[1].sides)
+    assert words.standing(compared[1], first) == f"{first} ranks 1 of 2."
+    gap = compared[1].pairs[0].difference
+    assert gap is not None
+    told = words.standing(compared[1], second)
+    assert told.startswith(f"{second} ranks 2 of 2, {gap.mean:.2f} [")
+    assert f"nats below {first}, the first, p " in told
+
+
 def test_pairs_are_tested_with_regard_to_all_of_them(compared: tuple[Path, Summary]) -> None:
     def pair(number: int, p: float | None) -> Pair:
         return Pair(a="a", b=f"{number}", difference=None, probability=1, seeds=5, p_value=p)

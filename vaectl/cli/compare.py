@@ -114,38 +114,59 @@ def compare_optimizers(
     """Compare optimizers: paired seeds, equal tuning, statistics, and a page that shows them.
 
     The same command continues what was interrupted, and adds optimizers or seeds to what is there.
+    A file with several workloads makes a comparison of each, and a performance profile over them.
 
     Example: vaectl compare-optimizers --optimizers adam,sgd --seeds 3
     Example: vaectl compare-optimizers --learning-rates 3e-4,1e-3,3e-3 --set batch_size=250
     Example: vaectl compare-optimizers configs/compare/paper-z20.yaml
     Example: vaectl compare-optimizers configs/compare/field-digits.yaml --plugin mine.py --add mine
+    Example: vaectl compare-optimizers configs/compare/workloads-quick.yaml
     """
     from vaectl.comparison import plan
+    from vaectl.profiles import plan as profiles
     from vaectl.studies.naming import name_of_file
 
     sinks, executor = plugs.sinks_of(log), plugs.executor_of(executor_)
-    settings = plan.load(
-        file,
-        assignments=assignments or (),
-        options={
-            "protocol": protocol,
-            "optimizers": None if optimizers is None else plan.words(optimizers),
-            "seeds": seeds,
-            "tuning.learning_rates": None
-            if learning_rates is None
-            else plan.numbers(learning_rates),
-            "tuning.trials": trials,
-            "base.epochs": epochs,
-            "base.model.code_size": code_size,
-        },
-    )
+    apart = executor is not None and executor.at_once != 1
+    added = plan.words(add or "")
+    more = added if optimizers is None else []
+    options = {
+        "protocol": protocol,
+        "optimizers": None if optimizers is None else [*plan.words(optimizers), *added],
+        "seeds": seeds,
+        "tuning.learning_rates": None if learning_rates is None else plan.numbers(learning_rates),
+        "tuning.trials": trials,
+        "base.epochs": epochs,
+        "base.model.code_size": code_size,
+    }
     from vaectl.cli.busy import LOADING, busy
+
+    if file is not None and profiles.has_workloads(file):
+        over = profiles.load(file, assignments=assignments or (), options=options, added=more)
+        with busy(LOADING, quiet=quiet):
+            from vaectl.cli import profile
+
+        profile.compare(
+            over,
+            name or name_of_file(file) or profiles.KEY,
+            {
+                "runs_dir": runs_dir,
+                "force": force,
+                "device_kind": device,
+                "executor": executor,
+                "sinks": sinks,
+            },
+            apart=apart,
+            quiet=quiet,
+            as_json=as_json,
+        )
+        return
+    settings = plan.load(file, assignments=assignments or (), options=options, added=more)
 
     with busy(LOADING, quiet=quiet):
         from vaectl.cli import progress, tables
         from vaectl.comparison import publish, run
 
-    apart = executor is not None and executor.at_once != 1
     with progress.watching(quiet=quiet, apart=apart) as watch:
         result = run.run(
             settings,
@@ -161,7 +182,7 @@ def compare_optimizers(
     if as_json:
         show(summary.model_dump_json())
     else:
-        tables.show_comparison(summary)
+        tables.show_comparison(summary, added)
         show(result.path)
     result.check()
     if not (quiet or as_json):

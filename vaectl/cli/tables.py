@@ -284,7 +284,7 @@ def _work_table(heading: str, rows: Sequence[Work]) -> Table:
     return table
 
 
-def show_comparison(c: Comparison) -> None:
+def show_comparison(c: Comparison, added: Sequence[str] = ()) -> None:
     """Print tables with a row for each optimizer, what they rest on, and the verdict."""
     from vaectl.comparison import words
     from vaectl.studies.statistics import told_outliers
@@ -310,6 +310,7 @@ def show_comparison(c: Comparison) -> None:
         words.told_pairs(c),
         *(f"diverged: {trial}" for trial in c.diverged),
         c.verdict,
+        *(words.standing(c, label) for label in added),
     ]
     for line in filter(None, lines):
         show(line)

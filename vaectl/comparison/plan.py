@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -32,6 +32,7 @@ from vaectl.comparison.tuning import (
     at_rate,
     checked,
 )
+from vaectl.config import reading
 from vaectl.config.naming import name_of
 from vaectl.config.schema import Config
 from vaectl.optimizers._shared import OptimizerChoice
@@ -93,6 +94,7 @@ _OF_THE_PAPER = sorted(
     for name, plug in Optimizer.known.items()
     if plug.place_in_the_paper is not None
 )
+_DEFAULTS: list[Any] = [name for _, name in _OF_THE_PAPER]
 
 
 class OfBaseline(Section):
@@ -128,7 +130,7 @@ class Comparison(Section):
     base: Config = Config(epochs=15)
     """The experiment: its keys, or the path of its file, relative to this file; or both, with the
     path as `file` and the keys that differ."""
-    optimizers: list[_AnyEntry] = Field([name for _, name in _OF_THE_PAPER], validate_default=True)
+    optimizers: list[_AnyEntry] = Field(_DEFAULTS, validate_default=True)
     """Names, or mappings with `name` and settings; a name may repeat with other settings."""
     seeds: Annotated[list[Seed], counted_from(0)] = Field(5, validate_default=True)
     """A number or a list; at each seed all optimizers have the same initial weights, batches and
@@ -247,6 +249,8 @@ def load(
     *,
     assignments: Sequence[str] = (),
     options: Mapping[str, object] | None = None,
+    added: Sequence[str] = (),
+    read: Callable[[Path, reading.Origins], dict[str, Any]] = reading.read_mapping,
 ) -> Comparison:
     """Read a comparison (or the default), apply overrides, validate everything once.
 
@@ -254,6 +258,8 @@ def load(
         file: a YAML file; None for the built-in default.
         assignments: `dotted.key=value` for the base experiment.
         options: dotted key of the comparison to value; None: not given.
+        added: names of optimizers to add to those of the file, or to the default ones.
+        read: reads the file, and notes the line of each key.
 
     Raises:
         ConfigError: lists all problems, each with its place.
@@ -265,6 +271,10 @@ def load(
         base=Comparison().base,
         assignments=assignments,
         options=options,
+        # an option replaces the file's list before more is added
+        missing={"optimizers": _DEFAULTS} if added else {},
+        more={"optimizers": list(added)} if added else {},
+        read=read,
         # the option overrides the file
         without=["tuning"] if options and options.get("protocol") == "paper" else [],
     )

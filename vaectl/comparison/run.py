@@ -13,6 +13,7 @@ from vaectl.comparison.result import Result
 from vaectl.comparison.seeds import with_those_of_result
 from vaectl.comparison.tuning import Point, Tuning, at_rate, best_of, rate_of, scores
 from vaectl.config.schema import Config
+from vaectl.executors import Executor, default
 from vaectl.experiment import Task
 from vaectl.studies import run as studies
 from vaectl.studies.directory import Kind
@@ -20,7 +21,7 @@ from vaectl.studies.engine import Engine, Steps
 from vaectl.studies.estimate import estimate, plural
 from vaectl.studies.run import Finished, How, Study
 from vaectl.studies.trial import Stage, Trial
-from vaectl.training.events import Note, Phase
+from vaectl.training.events import Note, Phase, ignore
 
 KIND = Kind(plan.KIND, "vaectl compare-optimizers", plan.load, plan.differing)
 
@@ -45,6 +46,16 @@ def run(settings: Comparison, **how: Unpack[How]) -> Result:
             )
     found = studies.run(_Comparing(settings), **how)
     return Result(found.path, settings, found.trials, found.problems)
+
+
+def check(settings: Comparison, device_kind: str, executor: Executor | None) -> None:
+    """Refuse what cannot run, as `run` does, before other comparisons are run.
+
+    Raises:
+        ConfigError: no such device, or more than its memory holds.
+        DataError: the data set is missing or broken.
+    """
+    studies.prepare(_Comparing(settings), device_kind, executor or default(), ignore)
 
 
 @final

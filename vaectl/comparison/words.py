@@ -181,7 +181,7 @@ def standing(summary: Summary, label: str) -> str:
         return f"{ranked}."
     tested = f", {told_p(gap.adjusted_p)}" if gap.adjusted_p is not None else ""
     apart = "" if gap.apart else "; the two cannot be told apart"
-    return f"{ranked}: it is below {first}, the first, by {shown(gap.difference)} nats{tested}{apart}."
+    return f"{ranked}, {shown(gap.difference)} nats below {first}, the first{tested}{apart}."
 
 
 def told_along(summary: Summary) -> list[str]:

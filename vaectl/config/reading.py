@@ -48,7 +48,7 @@ BASE = "base"
 _OF_STUDIES = {
     "sweep": frozenset(("vary",)),
     "comparison": frozenset(
-        ("optimizers", "protocol", "seeds", "tuning", "target", "importance_samples")
+        ("workloads", "optimizers", "protocol", "seeds", "tuning", "target", "importance_samples")
     ),
 }
 """Keys that no experiment has, by the kind of study that has them."""

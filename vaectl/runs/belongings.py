@@ -19,7 +19,7 @@ from vaectl.base.plugs import known
 Made = Mapping[str, bytes]
 """Patterns of how files begin, by patterns of their names."""
 
-JSON = rb'\{\s*"format_version": \d'
+JSON = rb'\{\s*"format_version":\s*\d'
 PNG = rb"\x89PNG.*Matplotlib"
 SVG = rb"<\?xml.*Matplotlib"
 _HEAD = 4096

@@ -43,8 +43,9 @@ _KINDS: Mapping[str, Kind] = {
 }
 """The files and folders of a run."""
 
-STUDIES = {"comparison.yaml": "comparison", "sweep.yaml": "sweep"}
-"""The kinds of studies, by the file of their settings; a directory with one contains runs."""
+STUDIES = {"comparison.yaml": "comparison", "sweep.yaml": "sweep", "profile.json": "profile"}
+"""The kinds of studies, by a file that each has. A directory with the settings of one contains
+runs; a profile sums up comparisons, and has none of its own."""
 
 MOST_BYTES = 2**26
 """Largest evaluation.json that is read; with the largest code it has a fifth of this."""

@@ -29,14 +29,14 @@ MADE: Made = {
     r"curves\.csv": rb"key,epoch,step,",
     r"points\.csv": rb".*,seed,status,best_",
     r"\.workers": rb"vaectl ",
-    r"(summary|times)\.json": JSON,
+    r"(summary|times|profile)\.json": JSON,
     r"report\.html": rb"<!doctype html>.*<title>",
 }
 TRIALS: Made = {r"[0-9a-f]{16}(\.test)?\.json": JSON}
 CHARTS = belongings.drawn(
     (
         *("curves", "curves-seconds", "ranks", "board", "along", "learning-rates", "budget"),
-        *("effects", "responses", "parallel"),
+        *("effects", "responses", "parallel", "profile"),
     )
 )
 _OF_WORKERS = (".arriving", ".slurm")

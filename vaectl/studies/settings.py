@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
@@ -51,6 +51,7 @@ def load(
     more: Mapping[str, Sequence[object]] = MappingProxyType({}),
     missing: Mapping[str, object] = MappingProxyType({}),
     takes_experiments: bool = False,
+    read: Callable[[Path, reading.Origins], dict[str, Any]] = reading.read_mapping,
 ) -> Study:
     """Read a study (or the default), apply overrides, validate everything once.
 
@@ -65,12 +66,13 @@ def load(
         more: items to add to the lists under some keys.
         missing: values of keys that the file leaves out, or has null for.
         takes_experiments: whether the file may be one experiment, which is then the base.
+        read: reads the file, and notes the line of each key.
 
     Raises:
         ConfigError: lists all problems, each with its place.
     """
     origins: reading.Origins = {}
-    values: dict[str, Any] = {} if file is None else reading.read_mapping(file, origins)
+    values: dict[str, Any] = {} if file is None else read(file, origins)
     found = reading.study_of(values)
     if file is not None and found and not {*values} <= {*model.model_fields} and found != kind:
         raise ConfigError(

@@ -1,0 +1,89 @@
+"""The part of `vaectl compare-optimizers` for several workloads."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from vaectl.base.terminal import say, show, visible
+
+if TYPE_CHECKING:  # these load JAX
+    from vaectl.comparison.words import Column
+    from vaectl.profiles.plan import Workloads
+    from vaectl.profiles.profile import Profile
+    from vaectl.studies.run import How
+
+_WIDTH_WITHOUT_TERMINAL = 1000
+
+
+def compare(
+    settings: Workloads, name: str, how: How, *, apart: bool, quiet: bool, as_json: bool
+) -> None:
+    """Run the comparison of each workload, then write and print the profile.
+
+    Args:
+        settings: the comparisons.
+        name: of the profile.
+        how: each comparison is run.
+        apart: whether workers train members apart.
+        quiet: print no progress.
+        as_json: print the profile as JSON.
+    """
+    from vaectl.cli import progress, steps
+    from vaectl.profiles import publish, run
+
+    watching = partial(progress.watching, quiet=quiet, apart=apart)
+    compared = run.run(settings, name, how, watching)
+    summaries = {workload: each.summary for workload, each in compared.items()}
+    path = how["runs_dir"] / name
+    profile = publish.publish(path, settings, summaries, force=how.get("force", False))
+    if as_json:
+        show(profile.model_dump_json())
+    else:
+        _show(profile)
+        show(path)
+    run.check(compared)
+    if not (quiet or as_json):
+        say(steps.of_study(path, how["runs_dir"], [], best=False))
+
+
+def _show(profile: Profile) -> None:
+    """Print the standings, a table with a column for each workload, and the verdict."""
+    from vaectl.comparison.words import Cell, Column
+    from vaectl.profiles import words
+
+    seeds, count = len(profile.seeds), len(profile.workloads)
+    brackets = f" [{profile.intervals}]" * (seeds > 1)
+    show(
+        f"{profile.name}: {count} workload{'s' * (count > 1)}, {seeds} seed{'s' * (seeds > 1)}"
+        + brackets
+    )
+    labels = [each.label for each in profile.standings]
+    of_workloads = [
+        Column(w.name, [Cell(words.bound_and_factor(w.parts[label])) for label in labels])
+        for w in profile.workloads
+    ]
+    _print(labels, [column for column in words.standings(profile) if not column.wide])
+    show("Best bound, nats per image; steps to the target as multiples of the fewest:")
+    _print(labels, of_workloads)
+    lines = [*words.explained(profile), *words.notes(profile), words.verdict(profile)]
+    for line in lines:
+        show(line)
+
+
+def _print(labels: list[str], columns: list[Column]) -> None:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDTH_WITHOUT_TERMINAL
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", overflow="fold")
+    for column in columns:
+        table.add_column(visible(column.heading), justify="right")
+    for row, name in enumerate(labels):
+        table.add_row(Text(visible(name)), *(Text(column.cells[row].text) for column in columns))
+    console.print(table)

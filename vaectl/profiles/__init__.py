@@ -1,0 +1,1 @@
+"""Performance profiles: a comparison of optimizers on each of several workloads."""
