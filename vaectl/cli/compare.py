@@ -119,7 +119,7 @@ def compare_optimizers(
     Example: vaectl compare-optimizers --optimizers adam,sgd --seeds 3
     Example: vaectl compare-optimizers --learning-rates 3e-4,1e-3,3e-3 --set batch_size=250
     Example: vaectl compare-optimizers configs/compare/paper-z20.yaml
-    Example: vaectl compare-optimizers configs/compare/field-digits.yaml --plugin mine.py --add mine
+    Example: vaectl compare-optimizers configs/compare/quick.yaml --add lion,muon
     Example: vaectl compare-optimizers configs/compare/workloads-quick.yaml
     """
     from vaectl.comparison import plan
