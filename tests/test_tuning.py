@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import pytest
 
+from tests.conftest import Vaectl
 from vaectl.base.errors import ConfigError
 from vaectl.comparison import plan
 from vaectl.comparison.plan import Comparison
@@ -23,6 +24,7 @@ SMALL = [
     "data.validation_size=50",
     "data.test_size=50",
 ]
+EXAMPLES = Path(__file__).parent.parent / "configs" / "examples"
 SPACE = {"learning_rate": {"within": 100}, "b1": {"low": 0.5, "high": 0.9}}
 
 
@@ -157,3 +159,16 @@ def test_the_best_point_is_trained_and_more_trials_train_only_what_is_new(tmp_pa
         event.text for event in told if isinstance(event, Note) and "seed 1000: best" in event.text
     ]
     assert len(ended) == 2
+
+
+def test_an_optimizer_of_ones_own_joins_a_comparison_that_is_there(vaectl: Vaectl) -> None:
+    small = [word for each in SMALL for word in ("--set", each)]
+    command = ("compare-optimizers", "--optimizers", "adam", "--seeds", 2, "--trials", 2, *small)
+    assert vaectl(*command, "--name", "c").code == 0
+    mine = ("--plugin", EXAMPLES / "signum.py", "--add", "signum")
+    code, out, err = vaectl(*command, "--name", "c", *mine)
+    assert code == 0, err
+    # only what is new is trained
+    assert "6 members to train" in err
+    assert "training adam" not in err
+    assert "signum ranks 2 of 2, " in out or "signum ranks 1 of 2." in out
