@@ -496,7 +496,7 @@ def test_a_search_that_ends_at_the_grids_edge_says_so(tmp_path: Path) -> None:
     summary = summarize(result)
     assert summary.sides[0].at_edge
     cells = [cell.text for column in words.details(summary) for cell in column.cells]
-    assert "3e-05 (the grid's edge)" in cells
+    assert "3e-05 (the edge of those tried)" in cells
 
 
 def test_members_that_train_together_come_to_the_same(

@@ -55,7 +55,11 @@ def summarize(result: Result) -> Summary:
     sides = _sides(result, by_label, scores, race, ranks)
     ran_on = places_of(result.trials)
     pairs = adjusted(
-        [_pair(a.label, b.label, scores, ran_on, settings.seeds) for a, b in combinations(sides, 2)]
+        [
+            _pair(a.label, b.label, scores, ran_on, settings.seeds)
+            for a, b in combinations(sides, 2)
+        ],
+        sides[0].label,
     )
     return Summary(
         name=result.path.name,
@@ -106,13 +110,30 @@ def _pair(
     )
 
 
-def adjusted(pairs: Sequence[Pair]) -> list[Pair]:
-    """Adjust the p-values of the pairs that are tested for how many they are."""
-    found = iter(statistics.holm([p.p_value for p in pairs if p.p_value is not None]))
-    return [
-        pair if pair.p_value is None else pair.model_copy(update={"adjusted_p": next(found)})
-        for pair in pairs
-    ]
+def adjusted(pairs: Sequence[Pair], first: str) -> list[Pair]:
+    """Adjust the p-values of the pairs that are tested for how many are looked at.
+
+    Pairs with the first optimizer are a family of their own: whether it is the best is a question
+    of them alone, although it is the results that say which one is the first (Hsu 1984, multiple
+    comparisons with the best). For all other pairs the family is that of all pairs.
+
+    Args:
+        pairs: two optimizers each.
+        first: the label of the one with the best rank.
+    """
+    tested = [pair for pair in pairs if pair.p_value is not None]
+    of_first = [pair for pair in tested if first in (pair.a, pair.b)]
+    found = dict(zip(map(_names, tested), _holm(tested), strict=True))
+    found |= zip(map(_names, of_first), _holm(of_first), strict=True)
+    return [pair.model_copy(update={"adjusted_p": found.get(_names(pair))}) for pair in pairs]
+
+
+def _names(pair: Pair) -> tuple[str, str]:
+    return pair.a, pair.b
+
+
+def _holm(pairs: Sequence[Pair]) -> list[float]:
+    return statistics.holm([pair.p_value for pair in pairs if pair.p_value is not None])
 
 
 def _sides(
@@ -193,7 +214,7 @@ def _tuning(result: Result, label: str) -> dict[str, Any]:
             )
             for values, score in sorted(tried.items(), key=lambda each: rates[each[0]])
         ],
-        "at_edge": bool(tried and tuning and tuning.grown(tried)),
+        "at_edge": bool(tried and tuning and tuning.at_edge(rates, tried)),
         "expected_best": [value if np.isfinite(value) else None for value in best_of],
     }
 

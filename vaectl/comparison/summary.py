@@ -72,7 +72,7 @@ class Side(BaseModel):
     """The number of keys that the search varied."""
     tried: list[Tried]
     at_edge: bool
-    """True if the best of a grid is still the lowest or highest after it has grown."""
+    """True if the best learning rate is still the lowest or highest of those tried."""
     expected_best: list[float | None]
     """Expected score of the best of 1, 2, ... points drawn from those tried; None if they can all
     have diverged."""
@@ -94,7 +94,8 @@ class Pair(BaseModel):
     p_value: float | None = None
     """Of a paired t test over the seeds at which both finished; None for fewer than two."""
     adjusted_p: float | None = None
-    """The same, adjusted by Holm's method for all pairs of the comparison that are tested."""
+    """The same, adjusted by Holm's method: a pair with the first optimizer for all such pairs, any
+    other one for all pairs of the comparison."""
 
     @property
     def apart(self) -> bool:

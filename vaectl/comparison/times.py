@@ -31,8 +31,10 @@ from vaectl.training.program import Member, Program, TrainState
 
 FILE = "times.json"
 ROUNDS = 7
-MOMENT = 0.5
-"""Seconds of one optimizer's steps in a round; less if an epoch is shorter."""
+MOMENT = 0.3
+"""Seconds of one optimizer's steps in a round, about: whole epochs, or the first steps of one."""
+_MOST_EPOCHS = 20
+"""The most epochs of a round."""
 LOADED = 0.1
 """The share of the cores that others use, or the spread of the times, above which the machine is
 not quiet."""
@@ -132,7 +134,7 @@ class _Stepper:
         images, _ = task.images()
         member = task.member
         self._state = compiled.init(program, member)
-        self._of_epoch, self._first, self._steps = program.steps_per_epoch, 0, 1
+        self._of_epoch, self._first, self._steps, self._epochs = program.steps_per_epoch, 0, 1, 1
         self._train: Callable[[TrainState, int, int], tuple[TrainState, object]]
         if isinstance(images, jax.Array):
             self._train = partial(_train, program, member, images)
@@ -141,15 +143,18 @@ class _Stepper:
             stream = Stream(program, member, images)
             self._train, most = stream.train, stream.steps
         self()  # compiles
-        self._steps = min(max(int(MOMENT / self()), 1), most)
+        wanted = MOMENT / self()
+        self._steps = min(max(int(wanted), 1), most)
+        self._epochs = min(max(int(wanted / self._steps), 1), _MOST_EPOCHS)
 
     def __call__(self) -> float:
-        """Train for the first steps of an epoch, or for all of them."""
+        """Train for the first steps of an epoch, or for all steps of some."""
         start = time.perf_counter()
-        self._state, _ = self._train(self._state, self._first, self._first + self._steps)
+        for _ in range(self._epochs):
+            self._state, _ = self._train(self._state, self._first, self._first + self._steps)
+            self._first += self._of_epoch
         jax.block_until_ready(self._state)  # type: ignore[no-untyped-call]
-        self._first += self._of_epoch
-        return (time.perf_counter() - start) / self._steps
+        return (time.perf_counter() - start) / (self._epochs * self._steps)
 
 
 def _train(

@@ -155,6 +155,27 @@ class Tuning(Section):
             wanted.append(_rounded(rate * self.ratio))
         return [rate for rate in wanted if LEAST_RATE <= rate <= MOST_RATE]
 
+    def at_edge(self, rates: Mapping[Values, float], scores: Mapping[Values, float]) -> bool:
+        """Tell whether a search should have gone further: its best learning rate is at the edge.
+
+        Args:
+            rates: the learning rate of each point.
+            scores: of each point.
+        """
+        if not self.trials:
+            return bool(self.grown(scores))
+        best = best_of(scores)
+        several = len({*rates.values()}) > 1
+        return (
+            best is not None
+            and several
+            and rates[best]
+            in (
+                min(rates.values()),
+                max(rates.values()),
+            )
+        )
+
     def points(self, label: str, settings: Config, own: Space) -> list[Point]:
         """Return the first points that are tried.
 

@@ -149,7 +149,7 @@ def _found(side: Side) -> str:
     others = written(
         tuple((key.rpartition(".")[2], each) for key, each in side.found.items() if key != RATE)
     )
-    edge = " (the grid's edge)" * side.at_edge
+    edge = " (the edge of those tried)" * side.at_edge
     return ", ".join(filter(None, [f"{side.learning_rate:g}{edge}", others]))
 
 
@@ -205,11 +205,15 @@ def told_times(summary: Summary) -> str:
 
 def told_tests(pairs: Sequence[Pair]) -> str:
     """Say how pairs are tested, and what intervals do not regard; nothing without tests."""
-    tested = sum(pair.p_value is not None for pair in pairs)
+    tested = [pair for pair in pairs if pair.p_value is not None]
     if not tested:
         return ""
-    family = f", adjusted by Holm's method for {tested} pairs" if tested > 1 else ""
-    alone = "; intervals are those of each pair alone" if tested > 1 else ""
+    of_first = sum(pair.a == pairs[0].a for pair in tested)
+    family = alone = ""
+    if len(tested) > 1:
+        family = f", adjusted by Holm's method for the {of_first} pairs with {pairs[0].a}"
+        family += f", others for all {len(tested)}" if of_first < len(tested) else ""
+        alone = "; intervals are those of each pair alone"
     return f"p: paired t tests{family}; at {statistics.LEVEL} or less two are told apart{alone}."
 
 
@@ -284,7 +288,7 @@ def _compared(pairs: Sequence[Pair], run: int, what: str) -> str:
 
 
 def _tested(pairs: Sequence[Pair]) -> str:
-    """Write the p-value of the first of some pairs, adjusted for all of them."""
-    count = sum(pair.p_value is not None for pair in pairs)
+    """Write the p-value of the first of some pairs, adjusted for those with its first optimizer."""
+    count = sum(pair.a == pairs[0].a for pair in pairs if pair.p_value is not None)
     family = f", adjusted for {count} pairs" if count > 1 else ""
     return told_p(pairs[0].adjusted_p) + family
