@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,14 @@ SETS = tuple(part for each in SMALL for part in ("--set", each))
 OPTIONS = ("--optimizers", "sgd,adam", "--seeds", 2, "--learning-rates", "1e-3,1e9")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quiet() -> Iterator[None]:
+    """Times are shown, however busy the machine is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vaectl.comparison.times.LOADED", math.inf)
+        yield
+
+
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary]:
     runs_dir = tmp_path_factory.mktemp("runs")
@@ -41,10 +50,8 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary]:
             "tuning.learning_rates": [1e-3, 1e9],
         },
     )
-    with pytest.MonkeyPatch.context() as patch:  # however busy the machine is, times are shown
-        patch.setattr("vaectl.comparison.times.LOADED", math.inf)
-        result = run(settings, runs_dir=runs_dir, name="c")
-        return result.path, publish.publish(result)
+    result = run(settings, runs_dir=runs_dir, name="c")
+    return result.path, publish.publish(result)
 
 
 def test_the_command_continues_what_is_there_and_prints_table_verdict_and_path(
