@@ -1,5 +1,6 @@
 """`vaectl compare-optimizers`."""
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -122,6 +123,7 @@ def compare_optimizers(
     Example: vaectl compare-optimizers configs/compare/quick.yaml --add lion,muon
     Example: vaectl compare-optimizers configs/compare/workloads-quick.yaml
     """
+    began = time.perf_counter()
     from vaectl.comparison import plan
     from vaectl.profiles import plan as profiles
     from vaectl.studies.naming import name_of_file
@@ -186,5 +188,8 @@ def compare_optimizers(
         show(result.path)
     result.check()
     if not (quiet or as_json):
+        if result.trained:
+            at_once = executor.at_once if executor else 1
+            say(steps.of_time(began, result.trained, at_once))
         best = bool(summary.sides[0].best_run)
         say(steps.of_study(result.path, runs_dir, plugin or [], best=best))

@@ -1,6 +1,7 @@
 """What to do next, told on stderr after a command that made something."""
 
 import shlex
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,6 +25,15 @@ def of_study(path: Path, runs_dir: Path, plugins: Sequence[Path], *, best: bool)
         run = _arguments(path / "best", runs_dir, plugins)
         steps[f"vaectl sample {run}"] = "images that the best model makes up"
     return _told(steps)
+
+
+def of_time(began: float, trained: float, at_once: int | None) -> str:
+    """Say how long a command took since a time, and what part of it was spent in training steps."""
+    wall = time.perf_counter() - began
+    minutes, seconds = divmod(round(wall), 60)
+    workers = f" of {at_once} workers" if at_once and at_once > 1 else ""
+    part = "" if at_once is None else f", {trained / wall / at_once:.0%}{workers} in training steps"
+    return f"took {minutes} min {seconds} s{part}" if minutes else f"took {seconds} s{part}"
 
 
 def _arguments(path: Path, runs_dir: Path, plugins: Sequence[Path]) -> str:

@@ -45,7 +45,7 @@ def run(settings: Comparison, **how: Unpack[How]) -> Result:
                 Note(f"{path} keeps its result of seeds {kept}; for fewer, choose another --name")
             )
     found = studies.run(_Comparing(settings), **how)
-    return Result(found.path, settings, found.trials, found.problems)
+    return Result(found.path, settings, found.trials, found.problems, found.trained)
 
 
 def check(settings: Comparison, device_kind: str, executor: Executor | None) -> None:

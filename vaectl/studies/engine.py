@@ -61,6 +61,8 @@ class Engine:
         self.workers = workers
         self.lost: dict[Trial, str] = {}
         """Trials that were given up, because their workers ended; and why."""
+        self.trained = 0.0
+        """Seconds of the training steps of trials that ended, here or elsewhere."""
         self._folder, self._ledger, self._stopping = folder, ledger, stopping
         self.paused: dict[Trial, Sequence[Row]] = {}
         """Trials that have paused, and their metrics so far."""
@@ -240,6 +242,7 @@ class Engine:
             files=dict(done.files),
         )
         self._ledger.add(ended)
+        self.trained += sum(row.seconds for row in ended.rows[::2])
         self.paused.pop(trial.whole, None)
         if trial.stage == "result":
             jobs.forget_curve(self._folder, trial.run_name)

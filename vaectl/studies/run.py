@@ -115,6 +115,8 @@ class Outcome(NamedTuple):
     """Why runs are damaged, or could not be evaluated."""
     lost: list[str]
     """The trials that were given up, because their workers ended; and why."""
+    trained: float
+    """Seconds of the training steps of all trials that ended by this command."""
 
 
 class How(TypedDict, total=False):
@@ -219,7 +221,7 @@ def run(
         ledger.sync()
         lost = [f"{trial}: {why}" for trial, why in engine.lost.items()]
         trials = [each._replace(tested=tested.get(each.trial)) for each in found]
-        return Outcome(path, trials, engine.paused, tests.problems, lost)
+        return Outcome(path, trials, engine.paused, tests.problems, lost, engine.trained)
 
 
 def prepare(study: Study, device_kind: str, executor: Executor, watch: Watch) -> Task:

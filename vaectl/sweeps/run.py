@@ -68,7 +68,7 @@ def run(settings: Sweep, **how: Unpack[How]) -> Result:
     For the arguments, and what is raised, see `vaectl.studies.run.run`.
     """
     found = studies.run(Sweeping(settings), **how)
-    return Result(found.path, settings, *found[1:])
+    return Result(found.path, settings, found.trials, found.paused, found.problems, found.lost)
 
 
 def planned(
