@@ -408,8 +408,10 @@ def _soap_by_hand(s: Any, gradients: Arrays, thetas: Arrays) -> Iterator[np.ndar
         for axis, square in enumerate((g @ g.T, g.T @ g)):
             sides[axis] = s.b2 * sides[axis] + (1 - s.b2) * square
             if len(square) <= s.max_side and t % s.every == 0:
-                one = np.linalg.qr(sides[axis] @ turns[axis])[0]
-                turns[axis] = one if t else np.linalg.eigh(sides[axis])[1]
+                order = np.argsort(-np.diag(turns[axis].T @ sides[axis] @ turns[axis]))
+                one = np.linalg.qr(sides[axis] @ turns[axis][:, order])[0]
+                turns[axis] = one if t else np.linalg.eigh(sides[axis])[1][:, ::-1]
+                v = v[order] if axis == 0 else v[:, order]
 
 
 def _shampoo_by_hand(s: Any, gradients: Arrays, _: Arrays) -> Iterator[np.ndarray]:
@@ -707,3 +709,21 @@ def test_a_bias_is_known_by_its_name_however_deep_it_stands() -> None:
         "bias_of_another": 11 * jnp.ones(2),
     }
     jax.tree.map(np.testing.assert_array_equal, direction, expected)
+
+
+def test_soap_takes_no_leap_when_it_renews_its_eigenvectors(rng: np.random.Generator) -> None:
+    """Each renewal orders them and their second moments alike: no step is larger than Adam's."""
+    transform = _settings("soap", every=10).direction()
+    update = jax.jit(transform.update)
+    params = {"layer": {"kernel": jnp.zeros((20, 20))}}
+    state = transform.init(params)
+    turn = np.linalg.qr(rng.normal(size=(20, 20)))[0]
+    mean, largest = rng.normal(size=(20, 20)), 0.0
+    for _ in range(80):
+        # gradients of very different sizes along directions that are not those of the entries
+        drawn = np.logspace(0, -5, 20)[:, None] * (mean + rng.normal(size=(20, 20)))
+        gradient = {"layer": {"kernel": jnp.float32(turn @ drawn)}}
+        direction, state = update(gradient, state, params)
+        largest = max(largest, float(jnp.sqrt(jnp.mean(direction["layer"]["kernel"] ** 2))))
+    # out of order, this is 31
+    assert largest < 1.1
