@@ -147,11 +147,11 @@ class Tuning(Section):
         """Return the next learning rates if the best of these lies on an edge, or none."""
         if self.trials:
             return []
-        rates = sorted(rate_of(values) for values in scores)
-        best = max(scores, key=lambda values: scores[values])
-        rate = rate_of(best)
+        of_rates = {rate_of(values): score for values, score in scores.items()}
+        rates = sorted(of_rates)
+        rate = max(rates, key=lambda rate: of_rates[rate])  # the lowest of equally good ones
         wanted = [_rounded(rate / self.ratio)] * (rate == rates[0])
-        if rate == rates[-1] and scores[best] > -math.inf:  # if all diverged, larger ones would too
+        if rate == rates[-1] and of_rates[rate] > -math.inf:  # if all diverged, larger would too
             wanted.append(_rounded(rate * self.ratio))
         return [rate for rate in wanted if LEAST_RATE <= rate <= MOST_RATE]
 
