@@ -173,6 +173,12 @@ def test_a_workload_may_be_a_file_and_may_have_its_own_target(tmp_path: Path) ->
     assert {(one.base.batch_size, *one.seeds) for one in found.values()} == {(50, 0, 1)}
 
 
+def test_a_target_of_null_leaves_that_of_all_workloads(tmp_path: Path) -> None:
+    file = tmp_path / "w.yaml"
+    file.write_text("workloads: {a: {target: null}}\ntarget: {at: 0.5}\n")
+    assert plan.load(file).workloads["a"].target == OfBaseline(at=0.5)
+
+
 @pytest.mark.parametrize(
     ("text", "problems"),
     [
@@ -192,6 +198,10 @@ def test_a_workload_may_be_a_file_and_may_have_its_own_target(tmp_path: Path) ->
             "workloads:\n  no name: {}\n  latest: gone.yaml\n  c: 3\ntarget: {at: 0.5}",
             ["2: workloads.no name: not", "3: workloads.latest: not", "3: workloads.latest: ",
              "4: workloads.c: should be"],
+        ),
+        (
+            "workloads: {'a\\b': {epoch: 2}}\ntarget: {at: 0.5}",
+            [r"1: workloads.a\b: not", r"1: unknown key workloads.a\b.epoch"],
         ),
         (
             "workloads: {a: {seed: 1}, b: {seed: 2}}\ntarget: {at: 0.5}",
