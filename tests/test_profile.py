@@ -226,6 +226,13 @@ def test_all_problems_are_told_before_anything_runs(
     assert not Path("runs").exists()
 
 
+def test_a_file_with_workloads_is_checked_and_shown_like_other_comparisons(vaectl: Vaectl) -> None:
+    assert vaectl("config", "validate", QUICK).code == 0
+    shown = vaectl("config", "show", QUICK, "--set", "batch_size=77")
+    assert shown.code == 0
+    assert shown.out.count("batch_size: 77\n") == len(plan.load(QUICK).workloads)
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a file of two workloads, and what the command made of it."""
