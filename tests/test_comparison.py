@@ -211,6 +211,8 @@ def test_grids_are_alike_and_grow_where_the_best_is_at_an_edge() -> None:
     # where all diverged, smaller ones are next
     assert grown({3.0: -np.inf, 9.0: -np.inf}) == [1.0]
     assert grown({3.0: -np.inf}) == [1.0]
+    # also if smaller ones were tried last, and diverged too
+    assert grown({3.0: -np.inf, 9.0: -np.inf, 1.0: -np.inf}) == [0.3333]
 
 
 def test_optimizers_meet_the_same_weights_and_batches_at_a_seed() -> None:

@@ -93,6 +93,17 @@ def test_numbers_may_be_traced(name: str, rng: np.random.Generator) -> None:
     jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-4, atol=1e-6), found, expected)
 
 
+def test_a_number_that_a_rule_asks_a_question_of_is_not_traced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def rule(self: Any) -> optax.GradientTransformation:
+        return optax.scale(self.momentum if self.momentum.is_integer() else 1.0)
+
+    plain = _settings("sgd", momentum=0.123)
+    monkeypatch.setattr(type(plain.chosen), "rule", rule)
+    assert traceable(plain, ("momentum", "weight_decay")) == ("weight_decay",)
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize(
     "protocol",

@@ -173,6 +173,12 @@ def test_a_workload_may_be_a_file_and_may_have_its_own_target(tmp_path: Path) ->
     assert {(one.base.batch_size, *one.seeds) for one in found.values()} == {(50, 0, 1)}
 
 
+def test_a_target_of_null_leaves_that_of_all_workloads(tmp_path: Path) -> None:
+    file = tmp_path / "w.yaml"
+    file.write_text("workloads: {a: {target: null}}\ntarget: {at: 0.5}\n")
+    assert plan.load(file).workloads["a"].target == OfBaseline(at=0.5)
+
+
 @pytest.mark.parametrize(
     ("text", "problems"),
     [
@@ -192,6 +198,10 @@ def test_a_workload_may_be_a_file_and_may_have_its_own_target(tmp_path: Path) ->
             "workloads:\n  no name: {}\n  latest: gone.yaml\n  c: 3\ntarget: {at: 0.5}",
             ["2: workloads.no name: not", "3: workloads.latest: not", "3: workloads.latest: ",
              "4: workloads.c: should be"],
+        ),
+        (
+            "workloads: {'a\\b': {epoch: 2}}\ntarget: {at: 0.5}",
+            [r"1: workloads.a\b: not", r"1: unknown key workloads.a\b.epoch"],
         ),
         (
             "workloads: {a: {seed: 1}, b: {seed: 2}}\ntarget: {at: 0.5}",
@@ -214,6 +224,13 @@ def test_all_problems_are_told_before_anything_runs(
     for line, expected in zip(told, problems, strict=True):
         assert line.strip().startswith(f"w.yaml:{expected}")
     assert not Path("runs").exists()
+
+
+def test_a_file_with_workloads_is_checked_and_shown_like_other_comparisons(vaectl: Vaectl) -> None:
+    assert vaectl("config", "validate", QUICK).code == 0
+    shown = vaectl("config", "show", QUICK, "--set", "batch_size=77")
+    assert shown.code == 0
+    assert shown.out.count("batch_size: 77\n") == len(plan.load(QUICK).workloads)
 
 
 @pytest.fixture(scope="module")

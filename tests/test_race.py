@@ -1,21 +1,35 @@
 """The race to a target, the ranking along the budget, and the times of steps."""
 
+import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
+from tests.edits import draw_nothing
 from vaectl.base.errors import ConfigError
 from vaectl.base.files import Folder
 from vaectl.base.load import MOMENT, Load
-from vaectl.comparison import along, plan, targets
+from vaectl.comparison import along, plan, targets, times
 from vaectl.comparison.plan import Comparison
+from vaectl.comparison.publish import publish
 from vaectl.comparison.race import ratio
-from vaectl.comparison.run import run
+from vaectl.comparison.result import Result
+from vaectl.comparison.run import _Comparing, run
 from vaectl.comparison.summarize import summarize
 from vaectl.comparison.times import FILE, Times
 from vaectl.comparison.words import board, told_along, told_times
+from vaectl.config.schema import Config
+from vaectl.executors import default
+from vaectl.pictures import charts
+from vaectl.pictures.charts import Trace
+from vaectl.studies import run as studies
+from vaectl.studies.statistics import Interval
+from vaectl.training.events import ignore
 
 SMALL = [
     "epochs=4",
@@ -50,6 +64,13 @@ def test_the_target_is_a_number_or_what_the_baseline_reaches_or_the_worst() -> N
     # over the seeds that finished
     assert targets.target_of(of_sgd, CURVES) == -4.0
     assert targets.target_of(_settings(), CURVES) == -4.0
+    # 0.07 * 100 is a little more than 7
+    long = {"adam": [np.arange(1.0, 101.0)], "sgd": [np.empty(0)]}
+    hundred = plan.load(
+        assignments=["epochs=100"],
+        options={"protocol": "paper", "optimizers": ["adam", "sgd"], "target": {"at": 0.07}},
+    )
+    assert targets.target_of(hundred, long) == 7.0
     lost = {"adam": [np.empty(0)], "sgd": [np.empty(0)]}
     assert targets.target_of(_settings(), lost) is None
     assert targets.target_of(_settings(target={"at": 0.5}), lost) is None
@@ -192,3 +213,75 @@ def test_a_comparison_times_all_in_turns_once_and_anew_for_others(tmp_path: Path
     assert not any("second" in heading or "time" in heading for heading in headings)
     assert "50% of the cores" in told_times(loaded)
     assert told_along(loaded)[0].startswith("By mean rank ")
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    return run(_settings(), runs_dir=tmp_path_factory.mktemp("runs"), name="c")
+
+
+def test_an_optimizer_that_was_not_timed_has_no_curve_by_time(
+    result: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = {}
+
+    def curves(traces: Sequence[Trace], by: str, **_: object) -> Figure:
+        drawn[by] = {trace.name: trace.place for trace in traces}
+        return Figure(figsize=(1, 1))
+
+    draw_nothing(monkeypatch)
+    monkeypatch.setattr(charts, "curves", curves)
+    quiet = Times(measured="0", device="cpu", seconds={"sgd": [1e-3, 1e-3]}, others=0.0)
+    (result.path / FILE).write_text(quiet.model_dump_json())
+    publish(result)
+    # in the colour that it has by epoch
+    assert drawn == {"epoch": {"adam": 0, "sgd": 1}, "seconds": {"sgd": 1}}
+    assert _seconds(result) == {"adam": 0, "sgd": 4}
+    # what was timed on a busy machine is not told
+    busy = quiet.model_copy(update={"others": 0.5})
+    (result.path / FILE).write_text(busy.model_dump_json())
+    publish(result)
+    assert _seconds(result) == {"adam": 0, "sgd": 0}
+
+
+def _seconds(result: Result) -> dict[str, int]:
+    """The number of epochs of each optimizer whose time the page has."""
+    page = (result.path / "report.html").read_text()
+    found = re.search(r'<script id="drawn"[^>]*>(.*?)</script>', page)
+    assert found
+    return {trace["label"]: len(trace["seconds"]) for trace in json.loads(found[1])["traces"]}
+
+
+def test_an_optimizer_is_timed_at_its_first_seed_that_finished(
+    result: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, int] = {}
+
+    def measure(experiments: dict[str, Config], *_: object) -> None:
+        seen.update({label: one.seed for label, one in experiments.items()})
+
+    monkeypatch.setattr(times, "measure", measure)
+    first, *others = result.trials
+    assert (first.trial.label, first.trial.settings.seed) == ("adam", 0)
+    found = [first._replace(ended=first.ended.model_copy(update={"error": "diverged"})), *others]
+    settings = result.settings
+    task = studies.prepare(_Comparing(settings), "cpu", default(), ignore)
+    _Comparing(settings).close(task, Folder(result.path), found, lambda: False)
+    assert seen == {"adam": 1, "sgd": 0}
+
+
+def test_timing_heeds_a_signal(result: Result, tmp_path: Path) -> None:
+    task = studies.prepare(_Comparing(result.settings), "cpu", default(), ignore)
+    calls = iter([False, False, True])
+    with pytest.raises(KeyboardInterrupt):
+        times.measure(result.settings.entries, task, Folder(tmp_path), lambda: next(calls))
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_ratio_of_steps_says_at_how_many_seeds_both_reached_the_target(result: Result) -> None:
+    summary = summarize(result)
+    part = Interval(0.5, None, None, 1)
+    sides = [side.model_copy(update={"steps_to_baseline": part}) for side in summary.sides]
+    columns = board(summary.model_copy(update={"sides": sides}))
+    (steps,) = (column for column in columns if column.heading.startswith("steps, "))
+    assert {cell.text for cell in steps.cells} == {"0.50 (1 of 2 seeds)"}

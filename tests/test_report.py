@@ -187,6 +187,23 @@ def test_the_best_is_told_from_all_others(compared: tuple[Path, Summary]) -> Non
     assert "not told from wide" in verdict(0.2)
 
 
+def test_an_optimizer_that_always_diverged_is_told_apart(compared: tuple[Path, Summary]) -> None:
+    _, summary = compared
+    gap = Interval(2.0, 1.0, 3.0, 5)
+    near = {"difference": gap, "seeds": 5, "p_value": 0.01, "adjusted_p": 0.02}
+    pair = summary.pairs[0].model_copy(update=near)
+    none = {"b": "lost", "difference": None, "p_value": None, "adjusted_p": None}
+    pairs = [pair, pair.model_copy(update=none)]
+    sides = [side.model_copy(update={"seeds": 5}) for side in summary.sides]
+    lost = sides[1].model_copy(update={"label": "lost", "diverged": 5, "best": {}})
+    told = summary.model_copy(update={"sides": [*sides, lost], "pairs": pairs})
+    said = words.verdict(told.sides, told.pairs)
+    assert " is best: " in said
+    assert "lost diverged at 5 of 5 seeds" in said
+    below = next(c for c in words.board(told) if c.heading.startswith("below "))
+    assert not any(words.APPROXIMATELY in cell.text for cell in below.cells)
+
+
 def test_an_optimizer_that_is_added_is_told_from_the_first(
     compared: tuple[Path, Summary],
 ) -> None:

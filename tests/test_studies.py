@@ -93,6 +93,10 @@ def test_a_mistyped_key_of_the_base_is_answered_with_that_of_its_optimizer(
 ) -> None:
     answer = vaectl("compare-optimizers", "--set", "optimizer.lr=1e-3").err
     assert "unknown key optimizer.lr; did you mean optimizer.adam.learning_rate?" in answer
+    # a key of the study is none of the base
+    answer = vaectl("compare-optimizers", "--set", "target=3").err
+    assert "unknown key target" in answer
+    assert "did you mean target?" not in answer
     (tmp_path / "c.yaml").write_text("base:\n  optimizer: {name: sgd, lr: 3}\n")
     answer = vaectl("compare-optimizers", "c.yaml").err
     assert "did you mean base.optimizer.sgd.learning_rate?" in answer

@@ -109,6 +109,8 @@ def test_a_comparison_with_spaces_survives_being_written(tmp_path: Path) -> None
         (["adam"], {"space": {"nothing": {"within": 3}}}, "there is none"),
         (["adam"], {"space": {"b1": 0.5}}, "should be a list of values, a range"),
         (["adam"], {"space": {"b1": [0.5, 0.6]}}, "two of its 4 points are the same experiment"),
+        (["adam"], {"space": {}}, "the space of adam has no keys"),
+        (["adam"], {"space": {"name": ["adam", "sgd"]}}, "a space is that of one optimizer"),
         (["adam"], {"trials": 0}, "should be at least 1"),
         (["adam"], {"grid": 5}, "grid is of a grid"),
         (["adam"], {"trials": None, "space": SPACE}, "a space needs tuning.trials"),

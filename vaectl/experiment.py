@@ -437,7 +437,7 @@ def _train(task: Task, recorder: Recorder, saved: Saved | None, stopping: Stoppi
             "resumed": saved is not None,
         }
     )
-    with cluster.prepared():  # it is, and the others may not be
+    with cluster.prepared():  # this process is; the others may not be
         pass
     fitting.compile_ahead(program, member, train, validation)
     state = first_state(program, member, saved.state if saved else None)

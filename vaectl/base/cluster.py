@@ -137,8 +137,8 @@ def told() -> dict[str, Any]:
 def prepared() -> Iterator[None]:
     """Prepare to train within this context, and wait at its end until all processes have.
 
-    A process that could not would else be missed only by the first step, and while the others
-    compile it, JAX may notice that one is gone, and abort them.
+    Otherwise the others would notice only in the first step that a process could not, and JAX may
+    abort them while they compile it.
 
     Raises:
         RunError: another process could not.

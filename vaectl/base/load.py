@@ -30,7 +30,7 @@ class Load:
 
 
 def _busy() -> float | None:
-    """Return the seconds that the cores of this process have worked; None but on Linux."""
+    """Return the seconds that the cores of this process have worked; None except on Linux."""
     try:
         lines = STAT.read_text().splitlines()
         own = {f"cpu{core}" for core in os.sched_getaffinity(0)}

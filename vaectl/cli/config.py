@@ -63,7 +63,10 @@ def _loader(file: Path) -> tuple[str, Callable[..., Any]]:
         return "a sweep", sweeps.load
     if kind:
         from vaectl.comparison import plan
+        from vaectl.profiles import plan as profiles
 
+        if profiles.has_workloads(file):
+            return "a comparison over workloads", profiles.load
         return "a comparison", plan.load
     return "an experiment", reading.load
 

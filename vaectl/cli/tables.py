@@ -300,8 +300,9 @@ def show_comparison(c: Comparison, added: Sequence[str] = ()) -> None:
         _show_optimizers(labels, [column for column in of_table if not column.wide])
     show("")
     cells = [[cell.text for cell in column.cells] for table in columns for column in table]
+    near = words.close(c.sides, c.pairs)
     lines = [
-        f"{words.APPROXIMATELY}: not told apart from {labels[0]}" * words.has_ties(c),
+        f"{words.APPROXIMATELY}: not told apart from {labels[0]}" * bool(near),
         words.told_tests(c.pairs),
         told_outliers(*cells),
         f"The target is {c.target_told}." * (c.target is not None),

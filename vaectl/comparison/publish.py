@@ -50,23 +50,23 @@ def _publish(result: Result) -> Summary:
         sides = sorted(sides, key=lambda side: list(by_label).index(side.label))
     traces = [
         _trace(side, by_label[side.label])._replace(
-            grey=len(sides) > charts.COLOURS and place >= report.FEW
+            grey=len(sides) > charts.COLOURS and place >= report.FEW, place=place
         )
         for place, side in enumerate(sides)
     ]
+    timed = [trace for trace, side in zip(traces, sides, strict=True) if side.seconds_per_step]
     what = [summary.metrics[key] for key in ("estimator", "binarization") if summary.metrics]
     title = "\n".join([summary.name, ", ".join(what)]).strip()
     objective = result.settings.base.objective
     curves = partial(
         charts.curves,
-        traces,
         title="\n".join([summary.name, *what[1:]]),
         how=objective.chosen.estimators(objective.samples),
         settled=True,
     )
-    figures = {"curves": curves("epoch")}
+    figures = {"curves": curves(traces, "epoch")}
     if not summary.loaded:
-        figures["curves-seconds"] = curves("seconds")
+        figures["curves-seconds"] = curves(timed, "seconds")
     order = [side.label for side in summary.sides]
     if bars := [bar for side in summary.sides if (bar := _bar(side, summary, by_label))]:
         figures["board"] = fields.board(bars, summary.quantity, title=title)

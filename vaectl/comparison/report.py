@@ -45,12 +45,17 @@ def render(
     shown_first = FEW if len(traces) > charts.COLOURS else len(traces)
     board, details = words.board(summary), words.details(summary)
     cells = [[cell.text for cell in column.cells] for column in (*board, *details)]
+    timed = {each.label for each in summary.sides if each.seconds_per_step and not summary.loaded}
     drawn = {
         "quantities": {name: axis_label(name) for name in quantities(traces)},
         "fitted": fitted(traces),
         "band": f"lowest to highest of {seeds} seeds" if seeds > 1 else "",
         "traces": [
-            {**_plain(trace, number), "shown": number < shown_first}
+            {
+                **_plain(trace, number),
+                "seconds": _seconds(trace) if trace.name in timed else [],
+                "shown": number < shown_first,
+            }
             for number, trace in enumerate(traces)
         ],
     }
@@ -68,7 +73,7 @@ def render(
         pairs=near,
         other_pairs=[pair for pair in summary.pairs if pair not in near],
         ties=f"{words.APPROXIMATELY}: not told apart from {labels[0]}."
-        if words.has_ties(summary)
+        if words.close(summary.sides, summary.pairs)
         else "",
         notes=[
             *words.told_along(summary),
@@ -95,6 +100,11 @@ def _about(settings: Config) -> tuple[str, str, str]:
     return *chosen.described(), written(own)
 
 
+def _seconds(trace: Trace) -> list[float]:
+    found: list[float] = np.round(trace.elapsed, 4).tolist() if trace.epochs else []
+    return found
+
+
 def _plain(trace: Trace, number: int) -> dict[str, object]:
     """Return means and ranges over the seeds that reached the end, and the curves of others."""
     epochs, whole = trace.epochs, trace.whole
@@ -119,7 +129,6 @@ def _plain(trace: Trace, number: int) -> dict[str, object]:
         "colour": DEFAULT.colour(number),
         "mark": outline(number),
         "epoch": list(range(1, epochs + 1)),
-        "seconds": np.round(trace.elapsed, 4).tolist() if epochs else [],
         "train": split(trace.train),
         "validation": split(trace.validation),
         "early": [early(seed, end) for seed, end in trace.ended.items()],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Unpack, final
 
 from vaectl.base.errors import RunError
@@ -95,14 +95,18 @@ class _Comparing(Study):
                 "without their optimizer or seed if you leave it out",
             )
 
-    def close(self, task: Task, folder: Folder, found: Sequence[Finished]) -> None:
-        first = self.settings.seeds[0]
-        experiments = {
-            trial.label: trial.settings
-            for trial, ended, _ in found
-            if trial.stage == "result" and trial.settings.seed == first and not ended.error
-        }
-        times.measure(experiments, task, folder, lambda text: task.watch(Phase(text)))
+    def close(
+        self,
+        task: Task,
+        folder: Folder,
+        found: Sequence[Finished],
+        stopping: Callable[[], bool],
+    ) -> None:
+        experiments: dict[str, Config] = {}
+        for trial, ended, _ in found:
+            if trial.stage == "result" and not ended.error:  # its first seed that finished
+                experiments.setdefault(trial.label, trial.settings)
+        times.measure(experiments, task, folder, stopping)
 
     def tested(self, found: Sequence[Finished]) -> list[Finished]:
         return [each for each in found if each.trial.stage == "result"]

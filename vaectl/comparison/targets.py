@@ -33,7 +33,7 @@ def target_of(settings: Comparison, curves: Curves) -> float | None:
     """
     wanted = settings.target
     if isinstance(wanted, OfBaseline):
-        epoch = math.ceil(wanted.at * settings.base.epochs)
+        epoch = _epoch(wanted, settings)
         of_baseline = curves[settings.baseline_label]
         known = [best_so_far(curve)[epoch - 1] for curve in of_baseline if len(curve)]
         return float(np.mean(known)) if known else None
@@ -47,6 +47,12 @@ def told(settings: Comparison) -> str:
     """Say what the target is."""
     wanted = settings.target
     if isinstance(wanted, OfBaseline):
-        epoch = math.ceil(wanted.at * settings.base.epochs)
+        epoch = _epoch(wanted, settings)
         return f"what {settings.baseline_label} reaches by epoch {epoch}, the mean over its seeds"
     return "set beforehand" if wanted is not None else "what the worst finished member reaches"
+
+
+def _epoch(wanted: OfBaseline, settings: Comparison) -> int:
+    """Return the epoch after which the baseline sets the target."""
+    # 0.07 of 100 epochs is 7, although the product is a little more
+    return max(math.ceil(wanted.at * settings.base.epochs - 1e-9), 1)

@@ -21,11 +21,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from vaectl.base.files import Folder
 from vaectl.base.load import Load
 from vaectl.config.schema import Config
+from vaectl.evaluation.means import Images
 from vaectl.experiment import Task
 from vaectl.runs import environment
 from vaectl.studies import identity
 from vaectl.studies.ledger import write
 from vaectl.training import compiled
+from vaectl.training.events import Phase
 from vaectl.training.fit import Stream
 from vaectl.training.program import Member, Program, TrainState
 
@@ -88,7 +90,7 @@ class Times(BaseModel):
 
 
 def measure(
-    experiments: Mapping[str, Config], task: Task, folder: Folder, tell: Callable[[str], None]
+    experiments: Mapping[str, Config], task: Task, folder: Folder, stopping: Callable[[], bool]
 ) -> Times | None:
     """Time a step of each optimizer, unless that was done; write and return the times.
 
@@ -96,9 +98,10 @@ def measure(
         experiments: that of each optimizer, by label.
         task: the data and the devices.
         folder: of the comparison.
-        tell: told that it takes a moment.
+        stopping: tells whether a signal has asked to stop.
 
     Raises:
+        KeyboardInterrupt: asked to stop.
         RunError: the times cannot be written.
     """
     device = str(task.place.get("processor", task.place.get("kind", "")))
@@ -110,29 +113,37 @@ def measure(
     known = Times.read(folder)
     if not experiments or (known and known.measured == measured):
         return known
-    tell("timing a step of each optimizer, in turns")
+    task.watch(Phase("timing a step of each optimizer, in turns"))
+    if task.program.mesh is None:  # each device has members of its own
+        task = task._replace(devices=task.devices[:1])
+    seconds: dict[str, list[float]] = {label: [] for label in experiments}
     with jax.default_device(task.device):
-        steppers = {
-            label: _Stepper(task._replace(settings=one)) for label, one in experiments.items()
-        }
+        images, _ = task.images()
+        steppers = {}
+        for label, one in experiments.items():
+            _leave_if(stopping)
+            steppers[label] = _Stepper(task._replace(settings=one), images)
         load = Load()
-        rounds = [{label: step() for label, step in steppers.items()} for _ in range(ROUNDS)]
+        for _ in range(ROUNDS):
+            for label, step in steppers.items():
+                _leave_if(stopping)
+                seconds[label].append(step())
         others = load.of_others()
-    seconds = {label: [each[label] for each in rounds] for label in steppers}
     found = Times(measured=measured, device=device, seconds=seconds, others=others)
     write(folder, FILE, found.model_dump_json(indent=2) + "\n")
     return found
 
 
+def _leave_if(stopping: Callable[[], bool]) -> None:
+    if stopping():
+        raise KeyboardInterrupt
+
+
 class _Stepper:
     """A training that goes on for a moment with each call, which returns the seconds of a step."""
 
-    def __init__(self, task: Task) -> None:
-        program = task.program
-        if program.mesh is None:  # each device has members of its own
-            task = task._replace(devices=task.devices[:1])
-        images, _ = task.images()
-        member = task.member
+    def __init__(self, task: Task, images: Images) -> None:
+        program, member = task.program, task.member
         self._state = compiled.init(program, member)
         self._of_epoch, self._first, self._steps, self._epochs = program.steps_per_epoch, 0, 1, 1
         self._train: Callable[[TrainState, int, int], tuple[TrainState, object]]

@@ -76,9 +76,13 @@ def checked(space: Space) -> Space:
     """Refuse what cannot be drawn; return the space.
 
     Raises:
-        PydanticCustomError: a range says how many values it has, or the space is empty.
+        PydanticCustomError: a range says how many values it has, or optimizers are drawn.
     """
     for key, values in space.items():
+        if key == "name":
+            raise conflict(
+                "name: a space is that of one optimizer", hint="list others under optimizers"
+            )
         if isinstance(values, Range) and values.count:
             raise conflict(f"{key}: a range of a space has no count; tuning.trials is for all")
     return space
@@ -147,11 +151,11 @@ class Tuning(Section):
         """Return the next learning rates if the best of these lies on an edge, or none."""
         if self.trials:
             return []
-        rates = sorted(rate_of(values) for values in scores)
-        best = max(scores, key=lambda values: scores[values])
-        rate = rate_of(best)
+        of_rates = {rate_of(values): score for values, score in scores.items()}
+        rates = sorted(of_rates)
+        rate = max(rates, key=lambda rate: of_rates[rate])  # the lowest of equally good ones
         wanted = [_rounded(rate / self.ratio)] * (rate == rates[0])
-        if rate == rates[-1] and scores[best] > -math.inf:  # if all diverged, larger ones would too
+        if rate == rates[-1] and of_rates[rate] > -math.inf:  # if all diverged, larger would too
             wanted.append(_rounded(rate * self.ratio))
         return [rate for rate in wanted if LEAST_RATE <= rate <= MOST_RATE]
 
@@ -200,6 +204,10 @@ def _drawn(label: str, settings: Config, space: Space, count: int) -> list[Point
     base = settings.model_dump(mode="json")
     ranges: dict[str, list[Any] | Range] = {}
     problems: dict[str, str] = {}
+    if not space:
+        problems[f"the space of {label} has no keys"] = (
+            "name some of its keys in tuning.space, or leave tuning.trials out for a grid"
+        )
     for key, values in space.items():
         full = f"optimizer.{key}"
         own = value_of(full, base)
@@ -213,7 +221,7 @@ def _drawn(label: str, settings: Config, space: Space, count: int) -> list[Point
                 "name a key that it has, with low and high"
             )
     found: dict[Config, Point] = {}
-    for row in halton(count, len(ranges)) if ranges and not problems else []:
+    for row in halton(count, len(ranges)) if not problems else []:
         chosen = {
             key: drawn(each, share, key, base)
             for (key, each), share in zip(ranges.items(), row, strict=True)

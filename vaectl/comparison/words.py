@@ -42,6 +42,7 @@ class Column(NamedTuple):
 def board(summary: Summary) -> list[Column]:
     """Return the columns that say how good each optimizer is, the best one first."""
     sides, best = summary.sides, f"best validation {term(summary.quantity)}"
+    near = close(sides, summary.pairs)
     target = "the target" if summary.target is None else f"{summary.target:.2f}"
     gaps: list[Pair | None] = [None, *(p for p in summary.pairs if p.a == sides[0].label)]
     found = [
@@ -54,14 +55,14 @@ def board(summary: Summary) -> list[Column]:
         ),
     ]
     if len(sides) > 1:
-        found.append(Column(f"below {sides[0].label}", [_behind(gap) for gap in gaps]))
+        found.append(Column(f"below {sides[0].label}", [_behind(gap, near) for gap in gaps]))
         found.append(Column("p", [_p(gap) for gap in gaps], wide=True))
     found += [
         Column(f"epochs to {target}", [_median(side.epochs_to_target) for side in sides]),
         Column(f"steps to {target}", [_median(side.steps_to_target) for side in sides], wide=True),
         Column(
             f"steps, {summary.baseline}'s = 1",
-            [_of(side.steps_to_baseline) for side in sides],
+            [_relative(side) for side in sides],
             wide=True,
         ),
     ]
@@ -102,16 +103,23 @@ def _of(found: Interval | None) -> Cell:
     return Cell(shown(found), None if found is None else found.mean)
 
 
+def _relative(side: Side) -> Cell:
+    """Return steps relative to the baseline's, and at how many seeds if both did not reach all."""
+    found = side.steps_to_baseline
+    some = f" ({found.seeds} of {side.seeds} seeds)" if found and found.seeds < side.seeds else ""
+    return _of(found)._replace(text=f"{shown(found)}{some}")
+
+
 def _mean(found: Interval | None, digits: int) -> Cell:
     return Cell("") if found is None else Cell(f"{found.mean:.{digits}f}", found.mean)
 
 
-def _behind(gap: Pair | None) -> Cell:
+def _behind(gap: Pair | None, near: Sequence[str]) -> Cell:
     """Return how far an optimizer is below the first; with a sign if they are not told apart."""
     if gap is None:
         return Cell("", 0.0)
     found = _of(gap.difference)
-    return found if gap.apart else found._replace(text=f"{found.text} {APPROXIMATELY}")
+    return found._replace(text=f"{found.text} {APPROXIMATELY}") if gap.b in near else found
 
 
 def _p(gap: Pair | None) -> Cell:
@@ -163,10 +171,11 @@ def _median(values: Sequence[float | None], digits: int = 0) -> Cell:
     return Cell(f"{middle:,.{digits}f}{some}", middle)
 
 
-def has_ties(summary: Summary) -> bool:
-    """Tell whether the first optimizer is not told apart from all others."""
-    first = summary.sides[0].label
-    return any(pair.a == first and not pair.apart for pair in summary.pairs)
+def close(sides: Sequence[Side], pairs: Sequence[Pair]) -> list[str]:
+    """Name the optimizers that are not told apart from the first; none that always diverged."""
+    lost = {side.label for side in sides if not side.best}
+    first = sides[0].label
+    return [p.b for p in pairs if p.a == first and not p.apart and not {p.a, p.b} & lost]
 
 
 def standing(summary: Summary, label: str) -> str:
@@ -244,11 +253,11 @@ def verdict(sides: list[Side], pairs: list[Pair], quantity: str = "elbo") -> str
     what = f"validation {term(quantity)}"
     said = f"{first.label} reaches a {what} of {first.best[quantity].mean:.2f}"
     if pairs:
-        said = _compared(pairs, first.seeds, what)
+        said = _compared(pairs, first.seeds, what, close(sides, pairs))
     return "; ".join([said, *lost]) + "."
 
 
-def _compared(pairs: Sequence[Pair], run: int, what: str) -> str:
+def _compared(pairs: Sequence[Pair], run: int, what: str, near: Sequence[str]) -> str:
     """Compare the optimizer of the best rank with the next one, and name others close to it."""
     pair = pairs[0]
     a, b, gap, seeds = pair.a, pair.b, pair.difference, pair.seeds
@@ -282,8 +291,8 @@ def _compared(pairs: Sequence[Pair], run: int, what: str) -> str:
         return (
             f"{a} is ahead of {b}, the next, by {known}: {gap.seeds} seeds are too few to be sure"
         )
-    if close := [other.b for other in pairs[1:] if other.a == a and not other.apart]:
-        return f"{a} is ahead of {b}, the next, by {known}, but not told from {', '.join(close)}"
+    if near:
+        return f"{a} is ahead of {b}, the next, by {known}, but not told from {', '.join(near)}"
     return f"{a} is best: its {what} exceeds {b}'s, the next, by {known}"
 
 

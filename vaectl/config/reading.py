@@ -470,6 +470,7 @@ def _explain(
         if where.startswith("--set ") and BASE in model.model_fields:  # it sets keys of the base
             dotted = dotted.removeprefix(f"{BASE}.")
             near = near and near.removeprefix(f"{BASE}.")
+            near = None if near == dotted else near  # one of the study's own
         mean = f"; did you mean {near}?" if near else ""
         return f"{f'{where}: ' if where else ''}unknown key {dotted}{mean}"
     if details["type"] == "missing":

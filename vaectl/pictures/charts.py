@@ -520,7 +520,7 @@ def budget(
                 **_look(number, label, len(expected), style),
             )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlabel("learning rates tried")
+        axes.set_xlabel("points tried")
         axes.set_title(f"expected best validation {label_of(quantity)}", loc="left")
         axes.set_ylabel("nats per image")
         _legend(figure, axes, style)

@@ -140,8 +140,8 @@ def _read(name: str | None, file: Path, origins: reading.Origins) -> dict[str, A
         return values
     base = {"file": named[name]} if isinstance(named[name], str) else named[name]
     mine = {path[2:]: line for path, line in own.items() if path[:2] == (KEY, name)}
-    if isinstance(base, dict) and _TARGET in base:
-        values[_TARGET] = base.pop(_TARGET)
+    if isinstance(base, dict) and (target := base.pop(_TARGET, None)) is not None:
+        values[_TARGET] = target
         shared = {path: line for path, line in shared.items() if path[0] != _TARGET}
     for path, line in mine.items():
         shared[path if path[:1] == (_TARGET,) else (reading.BASE, *path)] = line
@@ -152,7 +152,7 @@ def _read(name: str | None, file: Path, origins: reading.Origins) -> dict[str, A
 
 def _renamed(line: str, name: str | None) -> str:
     """Write a problem with the keys as they are in the file: below `workloads`."""
-    return re.sub(r"(: |key |mean )base(?=[.:])", rf"\g<1>{KEY}.{name}", line)
+    return re.sub(r"(: |key |mean )base(?=[.:])", lambda found: f"{found[1]}{KEY}.{name}", line)
 
 
 def _line(file: Path, problem: str) -> float:

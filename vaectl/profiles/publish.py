@@ -16,6 +16,7 @@ from vaectl.profiles.plan import Workloads
 from vaectl.profiles.profile import LIMIT, Profile, profile_of
 from vaectl.runs.directory import RunDir
 from vaectl.studies import directory, page
+from vaectl.studies.estimate import plural
 from vaectl.studies.ledger import write
 from vaectl.studies.statistics import shown
 
@@ -37,12 +38,12 @@ def publish(
     with directory.locked(path, force=force):
         profile = profile_of(path, summaries)
         write(Folder(path), "profile.json", profile.model_dump_json(indent=2) + "\n")
-        count = len(profile.workloads)
         figure = fields.profile(
             {each.label: (each.factors, each.within) for each in profile.standings},
             [each.label for each in profile.standings],
             title=profile.name,
-            facts=f"{count} workloads; steps: medians over {len(profile.seeds)} seeds",
+            facts=f"{plural(len(profile.workloads), 'workload')}; "
+            f"steps: medians over {plural(len(profile.seeds), 'seed')}",
         )
         files = RunDir(path).write_figure("profile", figure, FORMATS)
         write(Folder(path), "report.html", _page(profile, settings, files[1].read_bytes()))

@@ -15,7 +15,7 @@ runs/<name>/
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Required, TypedDict
 
@@ -77,8 +77,18 @@ class Study(ABC):
     def check(self, engine: Engine) -> None:  # noqa: B027  # most can do without lost trials
         """Refuse to go on, now that all has been trained."""
 
-    def close(self, task: Task, folder: Folder, found: Sequence[Finished]) -> None:  # noqa: B027
-        """Do what is left to do once all has ended, while the directory is locked."""
+    def close(  # noqa: B027
+        self,
+        task: Task,
+        folder: Folder,
+        found: Sequence[Finished],
+        stopping: Callable[[], bool],
+    ) -> None:
+        """Do what is left to do once all has ended, while the directory is locked.
+
+        Raises:
+            KeyboardInterrupt: `stopping` told that a signal has asked to stop.
+        """
 
     @abstractmethod
     def tested(self, found: Sequence[Finished]) -> Sequence[Finished]:
@@ -211,7 +221,7 @@ def run(
                     if stopping():
                         raise KeyboardInterrupt
                     tested[trial] = tests.of(trial, ended)
-            study.close(task, folder, found)
+            study.close(task, folder, found, stopping)
         except KeyboardInterrupt:
             raise InterruptedRunError(
                 f"interrupted; trials that are done: {len(ledger.ended)}",

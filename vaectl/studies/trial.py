@@ -89,7 +89,7 @@ def alike(trial: Trial) -> tuple[Config, tuple[str, ...]]:
 
 
 def programs(trials: Sequence[Trial]) -> list[list[Trial]]:
-    """Group trials that differ in seed and learning rate alone: they compile to one program."""
+    """Group trials of one program: they differ in seed, learning rate and traced numbers alone."""
     groups: dict[object, list[Trial]] = {}
     for trial in trials:
         groups.setdefault(alike(trial), []).append(trial)

@@ -34,7 +34,7 @@ def init(program: Program, member: Member) -> TrainState:
 def evaluated(program: Program, member: Member, state: TrainState) -> Variables:
     """Return the arrays of the network to evaluate it with.
 
-    Whoever uses a network, and does not train it, asks for them here. Nothing is computed unless
+    Code that uses a network without training it takes them from here. Nothing is computed unless
     the optimizer averages.
     """
     if not program.optimizer.chosen.averages:
