@@ -208,6 +208,10 @@ def test_a_comparison_times_all_in_turns_once_and_anew_for_others(tmp_path: Path
     assert "time of a step" in [column.heading for column in board(summary)]
     (tmp_path / "c" / FILE).write_text(quiet.model_copy(update={"others": 0.5}).model_dump_json())
     loaded = summarize(result)
+    (tmp_path / "c" / FILE).write_text(
+        quiet.model_copy(update={"device": "a login node"}).model_dump_json()
+    )
+    assert "timed on a login node" in summarize(result).loaded
     assert [side.relative_time for side in loaded.sides] == [None, None]
     headings = [column.heading for column in board(loaded)]
     assert not any("second" in heading or "time" in heading for heading in headings)
@@ -231,7 +235,7 @@ def test_an_optimizer_that_was_not_timed_has_no_curve_by_time(
 
     draw_nothing(monkeypatch)
     monkeypatch.setattr(charts, "curves", curves)
-    quiet = Times(measured="0", device="cpu", seconds={"sgd": [1e-3, 1e-3]}, others=0.0)
+    quiet = Times(measured="0", device="", seconds={"sgd": [1e-3, 1e-3]}, others=0.0)
     (result.path / FILE).write_text(quiet.model_dump_json())
     publish(result)
     # in the colour that it has by epoch

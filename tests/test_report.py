@@ -145,7 +145,13 @@ def test_the_verdict_is_as_sure_as_the_seeds_allow(compared: tuple[Path, Summary
     ) -> str:
         mean = 2.0 if high is None or high > 0 else -2.0
         gap = Interval(mean, low, high, paired) if paired else None
-        update = {"difference": gap, "probability": 0.6, "seeds": run or paired, "adjusted_p": p}
+        update = {
+            "difference": gap,
+            "probability": 0.6,
+            "seeds": run or paired,
+            "adjusted_p": p,
+            "best_p": p,
+        }
         pair = summary.pairs[0].model_copy(update=update)
         first, second = (side.model_copy(update={"seeds": run or paired}) for side in summary.sides)
         second = second.model_copy(update={"diverged": lost})
@@ -174,12 +180,12 @@ def test_the_verdict_is_as_sure_as_the_seeds_allow(compared: tuple[Path, Summary
 def test_the_best_is_told_from_all_others(compared: tuple[Path, Summary]) -> None:
     _, summary = compared
     gap = Interval(2.0, 1.0, 3.0, 5)
-    near = {"difference": gap, "seeds": 5, "p_value": 0.01, "adjusted_p": 0.02}
+    near = {"difference": gap, "seeds": 5, "p_value": 0.01, "adjusted_p": 0.02, "best_p": 0.02}
     pair = summary.pairs[0].model_copy(update=near)
     sides = [side.model_copy(update={"seeds": 5}) for side in summary.sides]
 
     def verdict(third: float) -> str:
-        wide = pair.model_copy(update={"b": "wide", "adjusted_p": third})
+        wide = pair.model_copy(update={"b": "wide", "adjusted_p": third, "best_p": third})
         return words.verdict(sides, [pair, wide])
 
     assert " is best: " in verdict(0.02)
@@ -190,7 +196,7 @@ def test_the_best_is_told_from_all_others(compared: tuple[Path, Summary]) -> Non
 def test_an_optimizer_that_always_diverged_is_told_apart(compared: tuple[Path, Summary]) -> None:
     _, summary = compared
     gap = Interval(2.0, 1.0, 3.0, 5)
-    near = {"difference": gap, "seeds": 5, "p_value": 0.01, "adjusted_p": 0.02}
+    near = {"difference": gap, "seeds": 5, "p_value": 0.01, "adjusted_p": 0.02, "best_p": 0.02}
     pair = summary.pairs[0].model_copy(update=near)
     none = {"b": "lost", "difference": None, "p_value": None, "adjusted_p": None}
     pairs = [pair, pair.model_copy(update=none)]
@@ -225,16 +231,19 @@ def test_pairs_are_tested_with_regard_to_all_of_them(compared: tuple[Path, Summa
     adjusted = summarizing.adjusted(given, "a")
     assert [each.adjusted_p for each in adjusted] == [0.04, None, 0.02]
     assert [each.apart for each in adjusted] == [True, False, True]
-    assert "the 2 pairs with a;" in words.told_tests(adjusted)
-    # others are of a larger family
+    assert "all 2 pairs;" in words.told_tests(adjusted)
+    # whether the first is the best is a question of a smaller family
     other = pair(3, 0.02).model_copy(update={"a": "b"})
     of_all = summarizing.adjusted([*given, other], "a")
-    assert [each.adjusted_p for each in of_all] == [0.04, None, 0.02, 0.04]
-    assert "the 2 pairs with a, others for all 3;" in words.told_tests(of_all)
+    assert [each.adjusted_p for each in of_all] == [0.04, None, 0.03, 0.04]
+    assert [each.best_p for each in of_all] == [0.04, None, 0.02, None]
+    assert [each.excluded for each in of_all[:3]] == [True, False, True]
+    assert "all 3 pairs;" in words.told_tests(of_all)
+    assert "the 2 pairs with it" in words.told_tests(of_all)
     # a summary of an older vaectl has no tests
     assert not given[0].apart
     ours = compared[1].pairs[0]
-    assert ours.adjusted_p == ours.p_value is not None
+    assert ours.adjusted_p == ours.best_p == ours.p_value is not None
 
 
 def test_a_target_that_most_seeds_do_not_reach_is_not_reached(

@@ -189,7 +189,8 @@ def compare_optimizers(
     result.check()
     if not (quiet or as_json):
         if result.trained:
-            at_once = executor.at_once if executor else 1
+            one = executor.at_once if executor else 1
+            at_once = one if ":" not in device else None  # on several, members overlap
             say(steps.of_time(began, result.trained, at_once))
         best = bool(summary.sides[0].best_run)
         say(steps.of_study(result.path, runs_dir, plugin or [], best=best))

@@ -27,7 +27,7 @@ class Result(NamedTuple):
     problems: list[str]
     """Why runs are damaged, or could not be evaluated."""
     trained: float = 0.0
-    """Seconds of the training steps of all trials that ended by this command."""
+    """Seconds of the training steps of this command."""
 
     def check(self) -> None:
         """Tell of what went wrong with single members, now that all else is done.

@@ -94,13 +94,21 @@ class Pair(BaseModel):
     p_value: float | None = None
     """Of a paired t test over the seeds at which both finished; None for fewer than two."""
     adjusted_p: float | None = None
-    """The same, adjusted by Holm's method: a pair with the first optimizer for all such pairs, any
-    other one for all pairs of the comparison."""
+    """The same, adjusted by Holm's method for all pairs of the comparison that are tested."""
+    best_p: float | None = None
+    """Of a pair with the first optimizer: adjusted for these pairs alone, to tell whether the first
+    is the best; None for others."""
 
     @property
     def apart(self) -> bool:
         """Whether the two are told apart, although there are other pairs to look at."""
         return self.adjusted_p is not None and self.adjusted_p <= statistics.LEVEL
+
+    @property
+    def excluded(self) -> bool:
+        """Whether b is not the best, where a is the first."""
+        p = self.adjusted_p if self.best_p is None else self.best_p
+        return p is not None and p <= statistics.LEVEL
 
 
 class Summary(BaseModel):

@@ -123,7 +123,7 @@ def _behind(gap: Pair | None, near: Sequence[str]) -> Cell:
 
 
 def _p(gap: Pair | None) -> Cell:
-    p = None if gap is None else gap.adjusted_p
+    p = None if gap is None else gap.best_p
     return Cell(told_p(p).removeprefix("p ").removeprefix("= "), p)
 
 
@@ -175,7 +175,7 @@ def close(sides: Sequence[Side], pairs: Sequence[Pair]) -> list[str]:
     """Name the optimizers that are not told apart from the first; none that always diverged."""
     lost = {side.label for side in sides if not side.best}
     first = sides[0].label
-    return [p.b for p in pairs if p.a == first and not p.apart and not {p.a, p.b} & lost]
+    return [p.b for p in pairs if p.a == first and not p.excluded and not {p.a, p.b} & lost]
 
 
 def standing(summary: Summary, label: str) -> str:
@@ -188,8 +188,8 @@ def standing(summary: Summary, label: str) -> str:
     gap = next((pair for pair in summary.pairs if (pair.a, pair.b) == (first, label)), None)
     if gap is None or gap.difference is None:
         return f"{ranked}."
-    tested = f", {told_p(gap.adjusted_p)}" if gap.adjusted_p is not None else ""
-    apart = "" if gap.apart else "; the two cannot be told apart"
+    tested = f", {told_p(gap.best_p)}" if gap.best_p is not None else ""
+    apart = "" if gap.excluded else "; the two cannot be told apart"
     return f"{ranked}, {shown(gap.difference)} nats below {first}, the first{tested}{apart}."
 
 
@@ -217,13 +217,14 @@ def told_tests(pairs: Sequence[Pair]) -> str:
     tested = [pair for pair in pairs if pair.p_value is not None]
     if not tested:
         return ""
+    if len(tested) == 1:
+        return f"p: paired t test; at {statistics.LEVEL} or less the two are told apart."
     of_first = sum(pair.a == pairs[0].a for pair in tested)
-    family = alone = ""
-    if len(tested) > 1:
-        family = f", adjusted by Holm's method for the {of_first} pairs with {pairs[0].a}"
-        family += f", others for all {len(tested)}" if of_first < len(tested) else ""
-        alone = "; intervals are those of each pair alone"
-    return f"p: paired t tests{family}; at {statistics.LEVEL} or less two are told apart{alone}."
+    return (
+        f"p: paired t tests, adjusted by Holm's method for all {len(tested)} pairs; at "
+        f"{statistics.LEVEL} or less two are told apart; intervals are those of each pair alone. "
+        f"Beside {pairs[0].a}, for the {of_first} pairs with it, which tell whether it is the best."
+    )
 
 
 def told_p(p: float | None) -> str:
@@ -283,7 +284,7 @@ def _compared(pairs: Sequence[Pair], run: int, what: str, near: Sequence[str]) -
         f"{gap.high:.2f}, {gap.seeds} paired seeds; {a} is higher at {pair.probability:.0%} of "
         f"{'them' if gap.seeds == seeds else f'all {seeds}'}; {_tested(pairs)})"
     )
-    if not pair.apart:
+    if not pair.excluded:
         return f"{a} and {b} cannot be told apart: they differ by {known}"
     if gap.mean < 0:
         return f"{a} has the best mean rank, but on average {b} is above it by {known}"
@@ -292,7 +293,7 @@ def _compared(pairs: Sequence[Pair], run: int, what: str, near: Sequence[str]) -
             f"{a} is ahead of {b}, the next, by {known}: {gap.seeds} seeds are too few to be sure"
         )
     if near:
-        return f"{a} is ahead of {b}, the next, by {known}, but not told from {', '.join(near)}"
+        return f"{a} ranks first, ahead of {b} by {known}, but is not told from {', '.join(near)}"
     return f"{a} is best: its {what} exceeds {b}'s, the next, by {known}"
 
 
@@ -300,4 +301,4 @@ def _tested(pairs: Sequence[Pair]) -> str:
     """Write the p-value of the first of some pairs, adjusted for those with its first optimizer."""
     count = sum(pair.a == pairs[0].a for pair in pairs if pair.p_value is not None)
     family = f", adjusted for {count} pairs" if count > 1 else ""
-    return told_p(pairs[0].adjusted_p) + family
+    return told_p(pairs[0].best_p) + family

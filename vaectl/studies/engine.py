@@ -22,6 +22,7 @@ from vaectl.studies.ended import Ended
 from vaectl.studies.ledger import Ledger
 from vaectl.studies.trial import Trial, alike
 from vaectl.training.events import Note, Phase, Planned, Started, Stopped, Warned
+from vaectl.training.fit import Epoch
 
 TRIES = 3
 """How often a member is trained whose worker ends before it has saved anything new."""
@@ -62,7 +63,7 @@ class Engine:
         self.lost: dict[Trial, str] = {}
         """Trials that were given up, because their workers ended; and why."""
         self.trained = 0.0
-        """Seconds of the training steps of trials that ended, here or elsewhere."""
+        """Seconds of the training steps of epochs that ended, here or elsewhere."""
         self._folder, self._ledger, self._stopping = folder, ledger, stopping
         self.paused: dict[Trial, Sequence[Row]] = {}
         """Trials that have paused, and their metrics so far."""
@@ -165,6 +166,8 @@ class Engine:
                 case _:
                     if isinstance(message, Started):
                         self._note_start(training[message.member][1], message.step)
+                    if isinstance(message, Epoch):
+                        self.trained += message.train_seconds
                     self.watch(message)
 
     def _tell_idle(self, idle: int, busy: int) -> None:
@@ -242,7 +245,6 @@ class Engine:
             files=dict(done.files),
         )
         self._ledger.add(ended)
-        self.trained += sum(row.seconds for row in ended.rows[::2])
         self.paused.pop(trial.whole, None)
         if trial.stage == "result":
             jobs.forget_curve(self._folder, trial.run_name)

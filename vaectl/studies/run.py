@@ -126,7 +126,7 @@ class Outcome(NamedTuple):
     lost: list[str]
     """The trials that were given up, because their workers ended; and why."""
     trained: float
-    """Seconds of the training steps of all trials that ended by this command."""
+    """Seconds of the training steps of this command."""
 
 
 class How(TypedDict, total=False):

@@ -69,14 +69,15 @@ def interval(values: Float[np.ndarray, " seeds"]) -> Interval | None:
 def p_value(values: Float[np.ndarray, " seeds"]) -> float | None:
     """Return the p-value of the two-sided t test that the mean is 0; None for fewer than two.
 
-    It is below 5 % exactly where the interval of the finite values does not hold 0.
+    It is below 5 % exactly where the interval of the finite values does not hold 0; of equal values
+    it is that of a sign test, 2^(1 - n), since they say nothing of the spread.
     """
     finite = values[np.isfinite(values)]
     if finite.size < 2:
         return None
     mean, error = abs(finite.mean()), _standard_error(finite)
     if not error:
-        return 0.0 if mean else 1.0
+        return 2.0 ** (1 - finite.size) if mean else 1.0
     return float(2 * stats.t.sf(mean / error, finite.size - 1))
 
 
