@@ -124,10 +124,13 @@ def measure(
             _leave_if(stopping)
             steppers[label] = _Stepper(task._replace(settings=one), images)
         load = Load()
-        for _ in range(ROUNDS):
-            for label, step in steppers.items():
+        labels = [*steppers]
+        for number in range(ROUNDS):
+            # each round begins with another one, since what ran before leaves its traces
+            first = number * len(labels) // ROUNDS
+            for label in (*labels[first:], *labels[:first]):
                 _leave_if(stopping)
-                seconds[label].append(step())
+                seconds[label].append(steppers[label]())
         others = load.of_others()
     found = Times(measured=measured, device=device, seconds=seconds, others=others)
     write(folder, FILE, found.model_dump_json(indent=2) + "\n")
