@@ -156,9 +156,13 @@ class _Stepper:
             stream = Stream(program, member, images)
             self._train, most = stream.train, stream.steps
         self()  # compiles
-        wanted = MOMENT / self()
-        self._steps = min(max(int(wanted), 1), most)
-        self._epochs = min(max(int(wanted / self._steps), 1), _MOST_EPOCHS)
+        taken = self()
+        while taken < MOMENT / 8 and self._steps < most:  # a call itself takes some time
+            self._steps = min(4 * self._steps, most)
+            taken = self._steps * self()
+        wanted = int(MOMENT / taken * self._steps)
+        self._steps = min(max(wanted, 1), most)
+        self._epochs = min(max(wanted // self._steps, 1), _MOST_EPOCHS)
 
     def __call__(self) -> float:
         """Train for the first steps of an epoch, or for all steps of some.
