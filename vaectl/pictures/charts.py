@@ -344,6 +344,13 @@ def _grey(
     axes.plot(x[kept], mean, color=_GREY, lw=0.5 * style.theme.line, zorder=1.5)
 
 
+def _within(values: Float[np.ndarray, " values"]) -> tuple[float, float]:
+    """Return the ends of values without leaps: as far beyond the middle 90 % as these are wide."""
+    low, high = np.quantile(values, (0.05, 0.95))
+    reach = high - low
+    return float(max(values.min(), low - reach)), float(min(values.max(), high + reach))
+
+
 def _vertical(
     axes: Axes, whole: Float[np.ndarray, " values"], early: Float[np.ndarray, " others"]
 ) -> None:
@@ -355,7 +362,7 @@ def _vertical(
     known = whole if len(whole) else early
     if not len(known):
         return
-    low, high = (known.min(), known.max()) if len(whole) else np.quantile(known, (0.1, 0.9))
+    low, high = _within(known) if len(whole) else np.quantile(known, (0.1, 0.9))
     near = early[(early >= 2 * low - high) & (early <= 2 * high - low)]
     low, high = min([low, *near]), max([high, *near])
     margin = 0.05 * (high - low) or 1.0
