@@ -10,7 +10,10 @@ from vaectl.comparison import words
 from vaectl.comparison.summary import Summary
 from vaectl.comparison.words import Column
 
-LEFT_OUT = ("last validation ", "p ", "seconds to ", "finished ", "test KL ", "active of ")
+LEFT_OUT = (
+    *("last validation ", "p ", "epochs to ", "seconds to ", "finished ", "tried "),
+    *("test ELBO ", "test KL ", "active of "),
+)
 """Beginnings of the headings of columns that a page has, and this table has no room for."""
 
 
