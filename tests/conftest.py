@@ -97,6 +97,19 @@ def _draw_curves_of_runs_quickly() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _time_steps_quickly() -> Iterator[None]:
+    """A comparison times the steps of its optimizers for seconds, a study its first for one."""
+    from vaectl.comparison import times
+    from vaectl.studies import estimate
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(times, "ROUNDS", 2)
+        patch.setattr(times, "MOMENT", 1e-3)
+        patch.setattr(estimate, "MOMENT", 0.05)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _heed_signals() -> None:
     """A shell has what it puts into the background ignore SIGINT, and what that starts too."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

@@ -145,7 +145,7 @@ def peak():
     return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
 before = peak()
-state = begin(weights(member))
+state = begin(member, weights(member))
 best = jax.tree.map(jnp.copy, state)
 state, _ = steps(member, state, images, 0, 2)
 jax.block_until_ready(sums(state.params, images, member.seed, 0, 0.0, 0, 1000))
