@@ -113,7 +113,7 @@ def sweep(
     Example: vaectl sweep --vary model.code_size=2,5,20 --seeds 2
     Example: vaectl sweep --vary optimizer.learning_rate=1e-4:1e-2:5:log --plan
     Example: vaectl sweep --vary optimizer.learning_rate=1e-4:1e-2:log --optimize 18
-    Example: vaectl sweep configs/sweep/quick.yaml --executor processes:2
+    Example: vaectl sweep configs/sweep/code-and-rate.yaml --executor processes:2
     """
     from vaectl.studies.naming import name_of_file
     from vaectl.sweeps import options, plan
