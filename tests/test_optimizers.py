@@ -67,7 +67,13 @@ def test_every_optimizer_of_the_configuration_has_a_rule() -> None:
         assert isinstance(_settings(name).chosen.rule(), optax.GradientTransformation)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+FEW = ("adam", "muon", "prodigy", "schedule_free_adamw", "sgd", "soap")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in FEW else pytest.param(name, marks=pytest.mark.full) for name in OPTIMIZERS],
+)
 def test_numbers_may_be_traced(name: str, rng: np.random.Generator) -> None:
     """A search over them compiles once, and finds what each of them comes to."""
     plain = _settings(name)

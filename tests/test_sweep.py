@@ -386,6 +386,7 @@ def test_what_a_search_compares_does_not_depend_on_what_came_later() -> None:
     assert search.until([], "diverged", "elbo", 1) == -math.inf
 
 
+@pytest.mark.full
 def test_a_search_goes_on_without_a_point_that_ends_its_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from tests.conftest import Vaectl
 from vaectl.base.errors import ConfigError
 from vaectl.comparison import plan
 from vaectl.comparison.plan import Comparison
@@ -164,19 +165,18 @@ def test_the_best_point_is_trained_and_more_trials_train_only_what_is_new(tmp_pa
     assert len(ended) == 2
 
 
-def test_an_optimizer_of_ones_own_joins_a_comparison_that_is_there(tmp_path: Path) -> None:
-    small = [word for each in SMALL for word in ("--set", each)]
-    command = [sys.executable, "-m", "vaectl", "compare-optimizers", "--optimizers", "adam", *small]
-    command += ["--seeds", "2", "--trials", "2", "--name", "c"]
-
-    def told(*more: str) -> subprocess.CompletedProcess[str]:
-        # in a process of its own, since entries are those of the optimizers known at first
-        return subprocess.run(
-            [*command, *more], cwd=tmp_path, capture_output=True, text=True, check=True
-        )
-
-    told()
-    done = told("--plugin", str(EXAMPLES / "signum.py"), "--add", "signum")
+def test_an_optimizer_of_ones_own_joins_a_comparison_that_is_there(vaectl: Vaectl) -> None:
+    command = ["compare-optimizers", "--optimizers", "adam", "--seeds", "2", "--trials", "2"]
+    command += [*(word for each in SMALL for word in ("--set", each)), "--name", "c"]
+    assert vaectl(*command).code == 0
+    mine = ["--plugin", str(EXAMPLES / "signum.py"), "--add", "signum"]
+    # in a process of its own, since entries are those of the optimizers known at first
+    done = subprocess.run(
+        [sys.executable, "-m", "vaectl", *command, *mine],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     # only what is new is trained
     assert "6 members to train" in done.stderr
     assert "training adam" not in done.stderr
