@@ -167,8 +167,7 @@ class _Stepper:
     def __call__(self) -> float:
         """Train for the first steps of an epoch, or for all steps of some.
 
-        One state at a time is in memory. Each is at another place there, which changes the time of
-        a step by up to a half.
+        It begins anew each time, so that one state at a time is in memory.
         """
         state = compiled.init(self._program, self._member)
         jax.block_until_ready(state)  # type: ignore[no-untyped-call]
