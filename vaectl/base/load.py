@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 STAT = Path("/proc/stat")
-"""Where Linux counts the time of each core."""
+"""The file in which Linux counts the time of each core."""
 MOMENT = 0.5
 """Seconds below which the counts of cores are too coarse."""
 

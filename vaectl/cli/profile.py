@@ -5,20 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from vaectl.base.terminal import say, show, visible
+from vaectl.base.terminal import say, show
 
 if TYPE_CHECKING:  # these load JAX
-    from vaectl.comparison.words import Column
     from vaectl.profiles.plan import Workloads
     from vaectl.profiles.profile import Profile
     from vaectl.studies.run import How
-
-_WIDTH_WITHOUT_TERMINAL = 1000
 
 
 def compare(
@@ -54,6 +46,7 @@ def compare(
 
 def _show(profile: Profile) -> None:
     """Print the standings, a table with a column for each workload, and the verdict."""
+    from vaectl.cli import tables
     from vaectl.comparison.words import Cell, Column
     from vaectl.profiles import words
 
@@ -68,22 +61,11 @@ def _show(profile: Profile) -> None:
         Column(w.name, [Cell(words.bound_and_factor(w.parts[label])) for label in labels])
         for w in profile.workloads
     ]
-    _print(labels, [column for column in words.standings(profile) if not column.wide])
+    tables.show_optimizers(
+        labels, [column for column in words.standings(profile) if not column.wide]
+    )
     show("Best bound, nats per image; steps to the target as multiples of the fewest:")
-    _print(labels, of_workloads)
+    tables.show_optimizers(labels, of_workloads)
     lines = [*words.explained(profile), *words.notes(profile), words.verdict(profile)]
     for line in lines:
         show(line)
-
-
-def _print(labels: list[str], columns: list[Column]) -> None:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = _WIDTH_WITHOUT_TERMINAL
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("", overflow="fold")
-    for column in columns:
-        table.add_column(visible(column.heading), justify="right")
-    for row, name in enumerate(labels):
-        table.add_row(Text(visible(name)), *(Text(column.cells[row].text) for column in columns))
-    console.print(table)

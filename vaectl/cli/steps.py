@@ -1,4 +1,4 @@
-"""What to do next, told on stderr after a command that made something."""
+"""The next steps, told on stderr after a command that made something."""
 
 import shlex
 import time

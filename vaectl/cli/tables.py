@@ -297,7 +297,7 @@ def show_comparison(c: Comparison, added: Sequence[str] = ()) -> None:
     labels = [side.label for side in c.sides]
     columns = [words.board(c), words.details(c)]
     for of_table in columns:
-        _show_optimizers(labels, [column for column in of_table if not column.wide])
+        show_optimizers(labels, [column for column in of_table if not column.wide])
     show("")
     cells = [[cell.text for cell in column.cells] for table in columns for column in table]
     near = words.close(c.sides, c.pairs)
@@ -317,7 +317,7 @@ def show_comparison(c: Comparison, added: Sequence[str] = ()) -> None:
         show(line)
 
 
-def _show_optimizers(labels: Sequence[str], columns: Sequence[words.Column]) -> None:
+def show_optimizers(labels: Sequence[str], columns: Sequence[words.Column]) -> None:
     """Print columns in as few tables below each other as the width needs; no interval breaks."""
     console = _console()
     width = console.width if console.is_terminal else _WIDTH_OF_RESULTS

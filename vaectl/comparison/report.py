@@ -83,7 +83,7 @@ def render(
         ],
         tests=words.told_tests(summary.pairs),
         about={each: _about(settings.entries[each]) for each in labels},
-        told_p=words.told_p,
+        p_of=words.p_of,
         active=ACTIVE,
         term=label(summary.quantity),
         interval=shown,

@@ -74,7 +74,7 @@ class Member(NamedTuple):
 
     @property
     def finished(self) -> bool:
-        """Whether it did not diverge."""
+        """Tell whether it did not diverge."""
         return bool(np.isfinite(self.outcome.score))
 
     @property

@@ -63,7 +63,7 @@ class Side(BaseModel):
     seconds_per_step: float | None
     """The median time of a training step, measured with all others in turns."""
     relative_time: float | None
-    """That time relative to the fastest optimizer's; None if the machine was loaded."""
+    """The time of a step relative to the fastest optimizer's; None if the machine was loaded."""
     ranks_along: list[float]
     """The mean rank over seeds if training had ended after each epoch."""
     found: dict[str, Any] = {}
@@ -92,21 +92,21 @@ class Pair(BaseModel):
     seeds: int
     """The seeds at which both ran on one kind of device; at others there is no pair."""
     p_value: float | None = None
-    """Of a paired t test over the seeds at which both finished; None for fewer than two."""
+    """The p-value of a paired t test over the seeds at which both finished; None below two."""
     adjusted_p: float | None = None
     """The same, adjusted by Holm's method for all pairs of the comparison that are tested."""
     best_p: float | None = None
-    """Of a pair with the first optimizer: adjusted for these pairs alone, to tell whether the first
-    is the best; None for others."""
+    """The same, adjusted for the pairs with the first optimizer alone, to tell whether it is the
+    best; None for other pairs."""
 
     @property
     def apart(self) -> bool:
-        """Whether the two are told apart, although there are other pairs to look at."""
+        """Tell whether the two are apart, although there are other pairs to look at."""
         return self.adjusted_p is not None and self.adjusted_p <= statistics.LEVEL
 
     @property
     def excluded(self) -> bool:
-        """Whether b is not the best, where a is the first."""
+        """Tell whether b is not the best, where a is the first."""
         p = self.adjusted_p if self.best_p is None else self.best_p
         return p is not None and p <= statistics.LEVEL
 

@@ -124,7 +124,7 @@ def _behind(gap: Pair | None, near: Sequence[str]) -> Cell:
 
 def _p(gap: Pair | None) -> Cell:
     p = None if gap is None else gap.best_p
-    return Cell(told_p(p).removeprefix("p ").removeprefix("= "), p)
+    return Cell(p_of(p), p)
 
 
 def _times(ratio: float | None) -> Cell:
@@ -228,10 +228,16 @@ def told_tests(pairs: Sequence[Pair]) -> str:
 
 
 def told_p(p: float | None) -> str:
-    """Write a p-value; nothing for none."""
+    """Write a p-value with its sign, `p = 0.012`; nothing for none."""
+    number = p_of(p)
+    return f"p {number}" if number.startswith("<") else f"p = {number}" if number else ""
+
+
+def p_of(p: float | None) -> str:
+    """Write a p-value, `0.012` or `< 0.001`; nothing for none."""
     if p is None:
         return ""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def told_pairs(summary: Summary) -> str:

@@ -25,7 +25,7 @@ from vaectl.runs.metrics import Row
 _MARKERS = "os^Dv*PX<>p"  # one more than colours, so that the pairs repeat only after 110
 COLOURS = 10
 """The most lines that are told apart by their colours."""
-_GREY = "#8c8c8c"
+GREY = "#8c8c8c"
 _FEW = 3
 """Epochs of which each one has a marker."""
 _APART = 0.13
@@ -341,7 +341,7 @@ def _grey(
     kept = slice(first - 1, trace.epochs)
     x = np.arange(1, trace.epochs + 1) if by == "epoch" else trace.elapsed
     mean = trace.validation[quantity][trace.whole, kept].mean(axis=0)
-    axes.plot(x[kept], mean, color=_GREY, lw=0.5 * style.theme.line, zorder=1.5)
+    axes.plot(x[kept], mean, color=GREY, lw=0.5 * style.theme.line, zorder=1.5)
 
 
 def _within(values: Float[np.ndarray, " values"]) -> tuple[float, float]:
@@ -546,7 +546,7 @@ def _look(number: int, label: str, count: int, style: Style) -> dict[str, Any]:
         look = {"color": style.colour(number), "marker": marker(number), "label": label}
         return {**look, "ms": 0.5 * style.theme.font}
     label = _others(count - COLOURS) if number == COLOURS else "_"
-    return {"color": _GREY, "lw": 0.5 * style.theme.line, "label": label, "zorder": 1.5}
+    return {"color": GREY, "lw": 0.5 * style.theme.line, "label": label, "zorder": 1.5}
 
 
 def _legend(figure: Figure, axes: Axes, style: Style) -> None:

@@ -17,14 +17,13 @@ from matplotlib.ticker import MaxNLocator
 
 from vaectl.objectives.base import label as label_of
 from vaectl.pictures.canvas import Figure, panels
-from vaectl.pictures.charts import marker
+from vaectl.pictures.charts import GREY, marker
 from vaectl.pictures.style import DEFAULT, WIDTHS, Style
 
 COLOURED = 5
 """The number of lines in colour; the others are grey."""
 _WIDE = WIDTHS["column"]
 """Millimetres, so that text is readable where a page on a telephone shows the figure."""
-_GREY = "#8c8c8c"
 
 
 class Bar(NamedTuple):
@@ -163,7 +162,7 @@ def _lines(
     ends = _spread([float(y[-1]) * (-1 if steps else 1) for _, y in lines.values()])
     for place, (label, (x, y)) in reversed([*enumerate(lines.items())]):
         first = place < COLOURED
-        colour = style.colour(place) if first else _GREY
+        colour = style.colour(place) if first else GREY
         axes.plot(
             *(x, y),
             color=colour,

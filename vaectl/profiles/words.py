@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from vaectl.comparison.words import APPROXIMATELY, ENOUGH, Cell, Column, told_p
+from vaectl.comparison.words import APPROXIMATELY, ENOUGH, Cell, Column, p_of, told_p
 from vaectl.profiles.profile import Part, Profile, Standing
+from vaectl.studies.estimate import plural
 from vaectl.studies.statistics import shown
 
 _TIMES = "\N{MULTIPLICATION SIGN}"
@@ -28,7 +29,7 @@ def standings(profile: Profile) -> list[Column]:
     if len(profile.seeds) > 1 and len(found) > 1:
         columns.append(Column(f"below {found[0].label}", [_behind(each) for each in found]))
         columns.append(
-            Column("p", [Cell(_p(each.p_value), each.p_value) for each in found], wide=True)
+            Column("p", [Cell(p_of(each.p_value), each.p_value) for each in found], wide=True)
         )
     return [
         *columns,
@@ -52,7 +53,7 @@ def verdict(profile: Profile) -> str:
     """Say who has the best score, and how certain that is."""
     first, *others = profile.standings
     count = len(profile.workloads)
-    said = f"{first.label} has the highest score over {_counted(count, 'workload')}"
+    said = f"{first.label} has the highest score over {plural(count, 'workload')}"
     said += f", {first.score:.2f} of 1"
     close = [each.label for each in others if not each.apart]
     if others and len(profile.seeds) < 2:
@@ -119,11 +120,3 @@ def _behind(standing: Standing) -> Cell:
         return Cell("", 0.0)
     sign = "" if standing.apart else f" {APPROXIMATELY}"
     return Cell(f"{shown(standing.behind)}{sign}", standing.behind.mean)
-
-
-def _p(value: float | None) -> str:
-    return told_p(value).removeprefix("p ").removeprefix("= ")
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count > 1)}"
