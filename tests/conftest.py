@@ -139,8 +139,9 @@ def mlp(image_shape: tuple[int, int, int], **settings: object) -> "VAE":
     from vaectl import config
     from vaectl.vae.vae import VAE
 
-    model = config.Config.model_validate({"model": settings}).model
-    return VAE(model.chosen, config.Config().likelihood.chosen, model.code_size, image_shape)
+    whole = config.Config.model_validate({"model": settings})
+    model, likelihood = whole.model.chosen, whole.likelihood.chosen
+    return VAE(model, likelihood, whole.prior.chosen, whole.model.code_size, image_shape)
 
 
 @pytest.fixture

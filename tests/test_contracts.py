@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,10 @@ from vaectl.objectives.elbo import ELBO
 from vaectl.objectives.iwae import IWAE
 from vaectl.optimizers._shared import OptimizerChoice
 from vaectl.optimizers.base import Optimizer
+from vaectl.priors.base import Distribution, Prior
+from vaectl.priors.mixture import MixturePrior
+from vaectl.priors.standard_normal import StandardNormal
+from vaectl.priors.vamp import Vamp
 from vaectl.runs.metrics import Row
 from vaectl.sinks.base import Pictures, Results, Sink, Training
 from vaectl.sinks.film import Film
@@ -64,7 +69,8 @@ from vaectl.sinks.mlflow import MLflow
 from vaectl.sinks.tensorboard import TensorBoard
 from vaectl.sinks.trackio import Trackio
 from vaectl.vae.networks import AutoEncoder
-from vaectl.vae.vae import VAE
+from vaectl.vae.posterior import Codes
+from vaectl.vae.vae import VAE, Network
 
 LIKELIHOODS: list[Likelihood] = [
     Bernoulli(),
@@ -78,6 +84,11 @@ OBJECTIVES: list[Objective] = [
     Beta(beta=4.0),
     Beta(beta=0.5, warmup_epochs=3.0, free_nats=0.2),
     IWAE(),
+]
+PRIORS: list[Prior] = [
+    StandardNormal(),
+    MixturePrior(components=5, spread=1.5),
+    Vamp(components=4),
 ]
 MODELS: list[Model] = [
     MLP(hidden_size=6),
@@ -341,7 +352,138 @@ class _Linear(Model):
         return AutoEncoder(encoder, down, (*image_shape, outputs))
 
 
-LINEAR = VAE(_Linear(), _Normal(), 2, (2, 2, 1))
+LINEAR = VAE(_Linear(), _Normal(), StandardNormal(), 2, (2, 2, 1))
+
+
+def _linear(prior: Prior) -> Network:
+    """Return a linear network with a prior none of whose parts is at zero."""
+    vae = replace(LINEAR, prior=prior)
+    key = iter(jax.random.split(jax.random.key(7), 20))
+    variables = jax.tree.map(
+        lambda leaf: leaf + 0.3 * jax.random.normal(next(key), leaf.shape),
+        vae.init(jax.random.key(1)),
+    )
+    return vae.network(variables)
+
+
+@pytest.fixture(scope="module")
+def plane() -> tuple[np.ndarray, float]:
+    """A grid of codes, and the area of a cell."""
+    axis = np.linspace(-12, 12, 401)
+    return np.stack(np.meshgrid(axis, axis, indexing="ij"), -1), (axis[1] - axis[0]) ** 2
+
+
+@pytest.mark.parametrize("prior", PRIORS, ids=repr)
+def test_a_prior_is_a_density_whose_marginals_and_samples_are_its_own(
+    prior: Prior, plane: tuple[np.ndarray, float]
+) -> None:
+    z, cell = plane
+    found: Distribution = _linear(prior).prior
+    density = np.exp(np.asarray(found.log_prob(jnp.float32(z)), np.float64))
+    np.testing.assert_allclose(density.sum() * cell, 1, atol=1e-4)
+    margins = np.exp(np.asarray(found.log_marginals(jnp.float32(z[:, 0])), np.float64))
+    np.testing.assert_allclose(density.sum(axis=1) * cell**0.5, margins[:, 0], atol=1e-4)
+    assert found.log_marginals(jnp.zeros((3, 4, 2))).shape == (3, 4, 2)
+    assert found.log_prob(jnp.zeros((3, 4, 2))).shape == (3, 4)
+    drawn = np.asarray(found.sample(jax.random.key(5), 40_000))
+    assert drawn.shape == (40_000, 2)
+    mean = (density[..., None] * z).sum(axis=(0, 1)) * cell
+    second = np.einsum("ab,abi,abj->ij", density, z, z) * cell
+    error = 5 / np.sqrt(len(drawn))
+    np.testing.assert_allclose(drawn.mean(axis=0), mean, atol=error * second.max() ** 0.5)
+    np.testing.assert_allclose(drawn.T @ drawn / len(drawn), second, atol=3 * error * second.max())
+    cold = np.asarray(found.sample(jax.random.key(5), 40_000, 1e-6))
+    assert len(np.unique(cold.round(3), axis=0)) == getattr(prior, "components", 1)
+
+
+@pytest.mark.parametrize("prior", PRIORS, ids=repr)
+def test_the_kl_from_a_prior_is_the_integral(prior: Prior, plane: tuple[np.ndarray, float]) -> None:
+    z, cell = plane
+    found = _linear(prior).prior
+    mu = np.array([[0.5, -1.0], [2.0, 0.1]], np.float32)
+    log_var = np.array([[-1.0, 0.3], [-0.5, -2.0]], np.float32)
+    noise = jax.random.normal(jax.random.key(0), (20_000, 2, 2))
+    codes = Codes.draw(jnp.asarray(mu), jnp.asarray(log_var), noise)
+    each = np.asarray(found.kl_by_dimension(codes))
+    for image in range(2):
+        q = stats.norm(mu[image], np.exp(log_var[image] / 2))
+        log_q = q.logpdf(z)
+        log_p = np.asarray(found.log_prob(jnp.float32(z)), np.float64)
+        joint = np.exp(log_q.sum(axis=-1))
+        expected = (joint * (log_q.sum(axis=-1) - log_p)).sum() * cell
+        np.testing.assert_allclose(found.kl(codes)[image], expected, rtol=0.02)
+        if prior.standard:
+            np.testing.assert_allclose(found.kl(codes)[image], expected, rtol=1e-4)
+            np.testing.assert_allclose(each.sum(axis=1)[image], expected, rtol=1e-4)
+        log_p = np.asarray(found.log_marginals(jnp.float32(z)), np.float64)
+        alone = (joint[..., None] * (log_q - log_p)).sum(axis=(0, 1)) * cell
+        np.testing.assert_allclose(each[image], alone, rtol=0.03, atol=0.01)
+        few = jax.tree.map(np.asarray, codes)
+        log_q = q.logpdf(few.z[:50, image]).sum(axis=-1)
+        log_p = np.asarray(found.log_prob(few.z[:50, image]))
+        ratio = np.asarray(found.log_ratio(codes))[:50, image]
+        np.testing.assert_allclose(ratio, log_p - log_q, rtol=1e-4, atol=1e-4)
+
+
+def test_the_density_of_a_mixture_is_that_of_scipy() -> None:
+    network = _linear(PRIORS[1])
+    learned = network.module.prior
+    z = np.random.default_rng(0).normal(size=(50, 2), scale=3).astype(np.float32)
+    parts = [
+        multivariate_normal(mean, np.diag(np.exp(log_var))).logpdf(z)
+        for mean, log_var in zip(learned.mu[...], learned.log_var[...], strict=True)
+    ]
+    log_weights = np.asarray(learned.weights[...]) - special.logsumexp(learned.weights[...])
+    expected = special.logsumexp(np.stack(parts) + log_weights[:, None], axis=0)
+    np.testing.assert_allclose(network.prior.log_prob(jnp.asarray(z)), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("prior", PRIORS[1:], ids=repr)
+@pytest.mark.parametrize("objective", [ELBO(), IWAE(), Beta(beta=2.0)], ids=repr)
+def test_a_prior_learns_with_all_of_it(objective: Objective, prior: Prior) -> None:
+    network = _linear(prior)
+    x = jax.random.uniform(jax.random.key(2), (5, 2, 2, 1))
+    noise = jax.random.normal(jax.random.key(3), (3, 5, 2))
+
+    def loss(variables: Any) -> Any:
+        terms = objective.terms(network.vae.network(variables), x, noise, jnp.float32(0))
+        return terms[0].sum()
+
+    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.grad(loss)(network.variables)):
+        assert np.isfinite(leaf).all(), path
+        assert np.abs(leaf).max() > 0, path
+
+
+@pytest.mark.parametrize("objective", [ELBO(), IWAE()], ids=repr)
+def test_with_a_mixture_an_objective_stays_below_the_likelihood(objective: Objective) -> None:
+    network = _linear(PRIORS[1])
+    wide = network.module.encoder.layers[-1]
+    wide.kernel[...], wide.bias[...] = 0.1 * wide.kernel[...], jnp.float32([0, 0, 1.5, 1.5])
+    x = 0.5 * jax.random.normal(jax.random.key(2), (20, 2, 2, 1))
+    noise = jax.random.normal(jax.random.key(3), (3000, 20, 2))
+    _, terms = objective.terms(network, x, noise, jnp.float32(0))
+    matrix = np.asarray(network.module.decoder.kernel[...]).T
+    bias = np.asarray(network.module.decoder.bias[...])
+    prior: Any = network.prior
+    parts = [
+        multivariate_normal(
+            matrix @ mean + bias, matrix @ np.diag(np.exp(log_var)) @ matrix.T + 0.25 * np.eye(4)
+        ).logpdf(np.asarray(x).reshape(20, 4))
+        for mean, log_var in zip(prior.mu, prior.log_var, strict=True)
+    ]
+    exact = special.logsumexp(np.stack(parts) + np.asarray(prior.log_weights)[:, None], axis=0)
+    assert (-np.asarray(terms["kl"] + terms["nll"]) < exact + 0.05).all()
+    if objective.best != "elbo":
+        np.testing.assert_allclose(terms[objective.best], exact, atol=0.3)
+
+
+def test_free_nats_and_a_prior_without_a_sum_over_dimensions_are_refused(vaectl: Vaectl) -> None:
+    answer = vaectl(
+        "train", "--prior", "vamp", "--objective", "beta", "--set", "objective.free_nats=1"
+    )
+    assert answer.code == 2
+    assert "free_nats" in answer.err
+    assert "vamp" in answer.err
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
@@ -431,7 +573,7 @@ def test_a_model_has_the_shapes_it_is_asked_for_and_learns_with_all_of_it(
     model: Model, shape: tuple[int, int, int]
 ) -> None:
     for likelihood in (Bernoulli(), Gaussian(scale="one")):
-        vae = VAE(model, likelihood, 3, shape)
+        vae = VAE(model, likelihood, StandardNormal(), 3, shape)
         variables = vae.init(jax.random.key(0))
         x = jax.random.uniform(jax.random.key(1), (4, *shape))
         z = jax.random.normal(jax.random.key(2), (2, 4, 3))
@@ -547,7 +689,7 @@ def _train_resume_and_look(vaectl: Vaectl, options: list[str]) -> None:
 
 
 OPTIMIZERS = [plug() for plug in Optimizer.known.values() if plug.name != OptimizerChoice.default]
-PLUGS: list[Any] = [*LIKELIHOODS, *OBJECTIVES[1:], *MODELS[1:], *OPTIMIZERS]
+PLUGS: list[Any] = [*LIKELIHOODS, *OBJECTIVES[1:], *PRIORS[1:], *MODELS[1:], *OPTIMIZERS]
 
 
 @pytest.mark.full  # the suite does so with RGB images, and with the plug of the examples

@@ -20,15 +20,17 @@ from vaectl.evaluation.assess import assess
 from vaectl.evaluation.means import Estimator
 from vaectl.evaluation.samples import broken
 from vaectl.objectives.elbo import ELBO
+from vaectl.priors.standard_normal import Normal
 from vaectl.runs.checkpoints import Info
 from vaectl.runs.directory import RunDir
 from vaectl.runs.trained import Trained
-from vaectl.vae import posterior
+from vaectl.vae.posterior import Codes
 from vaectl.vae.vae import Variables, unit
 
 pytestmark = pytest.mark.usefixtures("strict_types")
 
 VAE = mlp((2, 3, 1), code_size=2, hidden_size=8)
+PRIOR = Normal(2)
 ONE = Estimator(VAE, ELBO(), samples=1)
 
 
@@ -39,7 +41,7 @@ def test_every_image_counts_once_whatever_the_batches(count: int, rng: np.random
     images = jnp.asarray(255 * rng.integers(0, 2, size=(count, 6)), jnp.uint8)
     means = evaluation.split_means(ONE, variables, images, jnp.uint32(0), 0, 0.0)
     mu, log_var = VAE.network(variables).encode(VAE.unit(images))
-    expected = np.mean(posterior.kl(mu, log_var))
+    expected = np.mean(PRIOR.kl(Codes.draw(mu, log_var, jnp.zeros((1, count, 2)))))
     np.testing.assert_allclose(means["kl"], expected, rtol=1e-5)
     assert means["elbo"] == -(means["kl"] + means["nll"])
 
@@ -169,8 +171,8 @@ def test_streaming_is_the_log_mean_of_the_weights(rng: np.random.Generator) -> N
             for i in range(4)
         ]
     )[: 3 * chunk + 1]
-    z = posterior.draw(mu, log_var, noise)
-    log_w = network.log_prob(z, x) + posterior.log_prior_ratio(z, log_var, noise)
+    codes = Codes.draw(mu, log_var, noise)
+    log_w = network.log_prob(codes.z, x) + PRIOR.log_ratio(codes)
     expected = np.log(np.mean(np.exp(np.asarray(log_w, np.float64)), axis=0))
     np.testing.assert_allclose(_iw(variables, images, 3 * chunk + 1), expected, rtol=1e-5)
 
@@ -217,9 +219,9 @@ def test_likelihoods_are_those_of_each_image(count: int, rng: np.random.Generato
         mu, log_var = network.encode(x)
         results = []
         for noise in noises:
-            z = posterior.draw(mu, log_var, noise)
-            results += [network.log_prob(z, x), posterior.log_prior_ratio(z, log_var, noise)]
-        return mu, posterior.kl(mu[..., None], log_var[..., None]), *results
+            codes = Codes.draw(mu, log_var, noise)
+            results += [network.log_prob(codes.z, x), PRIOR.log_ratio(codes)]
+        return mu, PRIOR.kl_by_dimension(codes), *results
 
     x = VAE.unit(images)
     mu, kl, *each = (

@@ -28,6 +28,7 @@ from vaectl.explorer import graph as graphs
 from vaectl.explorer import page as pages
 from vaectl.explorer.graph import Weights, pack, rounded, trace
 from vaectl.likelihoods.base import Likelihood
+from vaectl.priors.standard_normal import StandardNormal
 from vaectl.runs import belongings
 from vaectl.vae.vae import VAE
 
@@ -223,7 +224,7 @@ def test_a_browser_computes_every_operation_as_jax_does(chromium: Browser, tmp_p
         expected[name] = {"f": jax.tree.leaves(jax.jit(function)(x))}
     for number, (model, likelihood, shape) in enumerate(EACH):
         name = f"{number}"
-        cases[name], expected[name] = _network(VAE(model, likelihood, 3, shape))
+        cases[name], expected[name] = _network(VAE(model, likelihood, StandardNormal(), 3, shape))
     _compare(cases, expected, chromium, tmp_path)
 
 
@@ -235,7 +236,7 @@ def test_a_browser_computes_every_model_with_every_likelihood(
     cases, expected = {}, {}
     for model, likelihood, shape in EVERY:
         name = f"{model!r} {likelihood!r} {shape}"
-        cases[name], expected[name] = _network(VAE(model, likelihood, 3, shape))
+        cases[name], expected[name] = _network(VAE(model, likelihood, StandardNormal(), 3, shape))
     _compare(cases, expected, chromium, tmp_path)
 
 
@@ -573,9 +574,9 @@ class _Chained(Likelihood):
 
 
 def test_pixels_that_depend_on_each_other_have_no_map() -> None:
-    vae = VAE(MODELS[0], _Chained(), 2, (3, 4, 1))
+    vae = VAE(MODELS[0], _Chained(), StandardNormal(), 2, (3, 4, 1))
     shapes = jax.eval_shape(vae.init, jax.random.key(0))
     variables = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes)
     assert pages.graphs(vae, variables, Weights())["nats"]["shapes"] == [[1]]
-    vae = VAE(MODELS[0], LIKELIHOODS[0], 2, (3, 4, 1))
+    vae = VAE(MODELS[0], LIKELIHOODS[0], StandardNormal(), 2, (3, 4, 1))
     assert pages.graphs(vae, variables, Weights())["nats"]["shapes"] == [[12]]

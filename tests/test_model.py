@@ -12,6 +12,7 @@ from vaectl.likelihoods.bernoulli import Bernoulli
 from vaectl.likelihoods.gaussian import Gaussian
 from vaectl.models.conv import Conv
 from vaectl.models.mlp import MLP, unit_uniform
+from vaectl.priors.standard_normal import StandardNormal
 from vaectl.vae.vae import VAE, Variables
 
 pytestmark = pytest.mark.usefixtures("strict_types")
@@ -101,7 +102,7 @@ def test_forward_pass_is_two_layers_each_way(
 
 
 def test_a_convolutional_network_halves_and_doubles_between_rectifiers() -> None:
-    vae = VAE(Conv(channels=3, kernel_size=3), Bernoulli(), 4, (9, 5, 2))
+    vae = VAE(Conv(channels=3, kernel_size=3), Bernoulli(), StandardNormal(), 4, (9, 5, 2))
     variables = vae.init(jax.random.key(0))
     down, up = (variables[side]["layers"] for side in ("encoder", "decoder"))
     x = jax.random.normal(jax.random.key(1), (5, 9, 5, 2))

@@ -660,7 +660,7 @@ def test_members_step_together_as_alone(name: str, rng: np.random.Generator) -> 
 
 @pytest.mark.parametrize("steps", [1, 10])
 @pytest.mark.parametrize("nesterov", [False, True])
-def test_uncorrected_adam_under_a_constant_gradient_has_a_closed_form(
+def test_uncorrected_adam_under_a_constant_gradient_has_a_standard(
     steps: int, nesterov: bool
 ) -> None:
     g = np.array([0.5, -2.0, 1e-3])

@@ -18,7 +18,7 @@ from vaectl import config, data
 from vaectl.base import cluster, devices, mesh
 from vaectl.base.errors import ConfigError, InterruptedRunError, RunError
 from vaectl.base.interrupts import asked_to_stop
-from vaectl.config.meaning import meaning, notes
+from vaectl.config.meaning import estimators, meaning, notes
 from vaectl.config.naming import name_of
 from vaectl.evaluation.means import Images
 from vaectl.objectives.base import label
@@ -497,7 +497,7 @@ def draw_curves(
     """
     from vaectl.pictures import figures  # Matplotlib takes half a second to import
 
-    how = settings.objective.chosen.estimators(settings.objective.samples)
+    how = estimators(settings)
     title = f"{rundir.name}\n{record.metrics['binarization']}"
     names = columns_of(rows)
     for name, drawn in {CURVES: names, **{name: [name] for name in names}}.items():

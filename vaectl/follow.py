@@ -232,8 +232,11 @@ def pictures(model: Trained, images: UInt8[np.ndarray, "images h w c"]) -> Pictu
     made = model.reconstruct(images).reshape(shape) if len(images) else given
     plane = None
     if model.code_size == 2:
-        axis = latent.axis(PLANE, -2.5, 2.5, "linear")
-        codes = latent.plane(axis, axis, (0, 1), np.zeros(2, np.float32))
+        if model.vae.prior.standard:
+            x = y = latent.axis(PLANE, -2.5, 2.5, "linear")
+        else:
+            x, y = (latent.spread(dim, PLANE, "linear") for dim in model.prior(1000).T)
+        codes = latent.plane(x, y, (0, 1), np.zeros(2, np.float32))
         plane = model.decode(codes).reshape(PLANE, PLANE, *model.image_shape)
     return Pictures(model.sample(SAMPLES).reshape(shape), given, made, plane)
 

@@ -32,6 +32,7 @@ GROUPS = (
     "vaectl.likelihoods",
     "vaectl.objectives",
     "vaectl.optimizers",
+    "vaectl.priors",
     "vaectl.sinks",
     "vaectl.sources",
 )

@@ -80,6 +80,16 @@ class Plug(Section):
             cls.name = name
             cls.known[name] = cls
 
+    def suits(self, experiment: Any) -> None:
+        """Refuse an experiment whose other parts this one cannot work with.
+
+        Args:
+            experiment: the whole configuration.
+
+        Raises:
+            PydanticCustomError: see `vaectl.base.section.conflict`.
+        """
+
     @classmethod
     def _check(cls, name: str) -> None:
         what = f"{_file(cls)}: the {cls.kind} {name}"

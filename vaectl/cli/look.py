@@ -314,8 +314,9 @@ def manifold(
         typer.Option(
             "--range",
             metavar="RANGE",
-            help="prior (-3 to 3), posterior (where 99 % of the codes of the validation images "
-            "lie), a limit as 2.5, or LOW,HIGH as -1,4; LOW,HIGH,LOW,HIGH for both dimensions.",
+            help="prior (-3 to 3, or where 99 % of its codes lie), posterior (where 99 % of the "
+            "codes of the validation images lie), a limit as 2.5, or LOW,HIGH as -1,4; "
+            "LOW,HIGH,LOW,HIGH for both dimensions.",
             autocompletion=_ranges,
         ),
     ] = "prior",

@@ -31,6 +31,7 @@ def train(
     likelihood: Annotated[
         str | None, plugs.option("likelihood", "Distribution of the pixels", MODEL)
     ] = None,
+    prior: Annotated[str | None, plugs.option("prior", "Distribution of codes", MODEL)] = None,
     objective: Annotated[
         str | None, plugs.option("objective", "What is maximized", TRAINING)
     ] = None,
@@ -133,6 +134,7 @@ def train(
             "model.code_size": code_size,
             "model.hidden_size": hidden_size,
             "likelihood.name": likelihood,
+            "prior.name": prior,
             "objective.name": objective,
             "optimizer.name": optimizer,
             "optimizer.learning_rate": learning_rate,

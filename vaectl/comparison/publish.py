@@ -12,6 +12,7 @@ from vaectl.comparison import report
 from vaectl.comparison.result import Member, Result, members
 from vaectl.comparison.summarize import summarize
 from vaectl.comparison.summary import Side, Summary
+from vaectl.config.meaning import estimators
 from vaectl.experiment import FORMATS
 from vaectl.pictures import charts, fields
 from vaectl.pictures.charts import Trace
@@ -57,11 +58,10 @@ def _publish(result: Result) -> Summary:
     timed = [trace for trace, side in zip(traces, sides, strict=True) if side.seconds_per_step]
     what = [summary.metrics[key] for key in ("estimator", "binarization") if summary.metrics]
     title = "\n".join([summary.name, ", ".join(what)]).strip()
-    objective = result.settings.base.objective
     curves = partial(
         charts.curves,
         title="\n".join([summary.name, *what[1:]]),
-        how=objective.chosen.estimators(objective.samples),
+        how=estimators(result.settings.base),
         settled=True,
     )
     figures = {"curves": curves(traces, "epoch")}

@@ -29,6 +29,14 @@ def measured(settings: Config) -> str:
     return "densities of grey levels" if grey else f"densities, {how[data.binarization]}"
 
 
+def estimators(settings: Config) -> dict[str, str]:
+    """Say how each number of an epoch is estimated, by name; one that is left out is exact."""
+    samples, prior = settings.objective.samples, settings.prior.chosen
+    found = settings.objective.chosen.estimators(samples)
+    sampled = {} if prior.standard else {"kl": f"{samples} sample{'s' * (samples > 1)}"}
+    return {**found, **sampled} if "kl" in found else found
+
+
 def notes(settings: Config) -> list[str]:
     """List what to know before comparing the numbers with those of other experiments."""
     if not settings.likelihood.chosen.binary and settings.data.binarization != "none":

@@ -11,14 +11,15 @@ if TYPE_CHECKING:
 def name_of(settings: Config) -> str:
     """Name what is trained and how, as in `mnist-z20-adam-s0` or `mnist-conv-z2-iwae-sgd-s1`.
 
-    A model, a likelihood or an objective is named if it is not the default one.
+    A model, a likelihood, a prior or an objective is named if it is not the default one.
     """
     objective = "".join(f"-{each}" for each in settings.objective.unusual)
     return f"{network_name_of(settings)}{objective}-{settings.optimizer.name}-s{settings.seed}"
 
 
 def network_name_of(settings: Config) -> str:
-    """Name the data and the network, as in `mnist-z20` or `mnist-conv-z20-gaussian`."""
-    data, model, likelihood = settings.data, settings.model, settings.likelihood
-    parts = [data.plug.short_name, *model.unusual, f"z{model.code_size}", *likelihood.unusual]
+    """Name the data and the network, as in `mnist-z20` or `mnist-conv-z20-gaussian-vamp`."""
+    model = settings.model
+    others = *settings.likelihood.unusual, *settings.prior.unusual
+    parts = [settings.data.plug.short_name, *model.unusual, f"z{model.code_size}", *others]
     return "-".join(parts)

@@ -8,9 +8,9 @@ same experiment everywhere.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, create_model
+from pydantic import AfterValidator, Field, create_model, model_validator
 
 from vaectl.base.plugs import Choice, choice
 from vaectl.base.section import Count, Positive, Section
@@ -19,10 +19,11 @@ from vaectl.likelihoods.base import LikelihoodChoice
 from vaectl.models.base import ModelChoice
 from vaectl.objectives.base import ObjectiveChoice
 from vaectl.optimizers._shared import OptimizerChoice
+from vaectl.priors.base import PriorChoice
 
 CHOICES: dict[str, type[Choice[Any]]] = {
     base.plugs.kind: base
-    for base in (ModelChoice, LikelihoodChoice, ObjectiveChoice, OptimizerChoice)
+    for base in (ModelChoice, LikelihoodChoice, PriorChoice, ObjectiveChoice, OptimizerChoice)
 }
 """The kinds of plugs of an experiment, by their keys."""
 
@@ -63,9 +64,16 @@ class _Config(Section):
     data: Data = Data()
     model: ModelChoice
     likelihood: LikelihoodChoice
+    prior: PriorChoice
     objective: ObjectiveChoice
     optimizer: OptimizerChoice
     checkpoint: Checkpoint = Checkpoint()
+
+    @model_validator(mode="after")
+    def _parts_suit_each_other(self) -> Self:
+        for kind in CHOICES:
+            getattr(self, kind).chosen.suits(self)
+        return self
 
 
 @cache
@@ -86,6 +94,7 @@ if TYPE_CHECKING:
 
         model: ModelChoice = ModelChoice(name="")
         likelihood: LikelihoodChoice = LikelihoodChoice(name="")
+        prior: PriorChoice = PriorChoice(name="")
         objective: ObjectiveChoice = ObjectiveChoice(name="")
         optimizer: OptimizerChoice = OptimizerChoice(name="")
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, Int32, Key, UInt8
 
 from vaectl.base import streams
 from vaectl.data.stored import Stored
-from vaectl.vae import posterior
+from vaectl.vae.posterior import Codes
 from vaectl.vae.vae import VAE, Variables
 
 IMPORTANCE_BATCH = 250
@@ -73,9 +73,9 @@ def likelihoods(
             bounds[-1].block_until_ready()
         done += count
         watch(done, len(images))
-    kl_each, nll, mu = (np.concatenate(part) for part in zip(*parts, strict=True))
+    kl, kl_each, nll, mu = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Likelihoods(
-        kl=kl_each.sum(axis=1),
+        kl=kl,
         nll=nll,
         iw=np.concatenate(bounds) if bounds else None,
         mu=mu,
@@ -120,14 +120,18 @@ def bound_of_each(
     x: Float[Array, "batch h w c"],
     key: Key[Array, ""],
     samples: int,
-) -> tuple[Float[Array, "batch code"], Float[Array, " batch"], Float[Array, "batch code"]]:
-    """Return KL by image and dimension, NLL by image, and posterior means."""
+) -> tuple[
+    Float[Array, " batch"],
+    Float[Array, "batch code"],
+    Float[Array, " batch"],
+    Float[Array, "batch code"],
+]:
+    """Return KL by image, KL by image and dimension, NLL by image, and posterior means."""
     network = vae.network(variables)
     noise = jax.random.normal(key, (samples, len(x), vae.code_size))
-    mu, log_var = network.encode(x)
-    kl = posterior.kl(mu[..., None], log_var[..., None])
-    log_prob = network.log_prob(posterior.draw(mu, log_var, noise), x)
-    return kl, -jnp.mean(log_prob, axis=0), mu
+    codes, prior = network.draw(x, noise), network.prior
+    nll = -jnp.mean(network.log_prob(codes.z, x), axis=0)
+    return prior.kl(codes), prior.kl_by_dimension(codes), nll, codes.mu
 
 
 def importance_weighted_bound(
@@ -143,13 +147,13 @@ def importance_weighted_bound(
     zero.
     """
     network = vae.network(variables)
-    mu, log_var = network.encode(x)
+    (mu, log_var), prior = network.encode(x), network.prior
 
     def add_chunk(chunk: Int[Array, ""], total: Float[Array, " batch"]) -> Float[Array, " batch"]:
         shape = (IMPORTANCE_CHUNK, len(x), vae.code_size)
         noise = jax.random.normal(jax.random.fold_in(key, chunk), shape)
-        z = posterior.draw(mu, log_var, noise)
-        log_w = network.log_prob(z, x) + posterior.log_prior_ratio(z, log_var, noise)
+        codes = Codes.draw(mu, log_var, noise)
+        log_w = network.log_prob(codes.z, x) + prior.log_ratio(codes)
         index = chunk * IMPORTANCE_CHUNK + jnp.arange(IMPORTANCE_CHUNK)
         log_w = jnp.where(index[:, None] < importance_samples, log_w, -jnp.inf)
         return jnp.logaddexp(total, jax.nn.logsumexp(log_w, axis=0))

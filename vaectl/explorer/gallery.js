@@ -26,14 +26,14 @@ function gallerySection(body, models) {
   }
 
   function showCodes() {
-    const chosen = Array.from({ length: count }, () => randomCode(same[0].code));
+    const chosen = Array.from({ length: count }, () => same[0].randomCode());
     codes.replaceChildren(...same.map(model => row(title(model), chosen.map((z, k) =>
       cell(model, model.decode(z), `${model.run.name}: code ${k + 1}`)))));
   }
 
   function showSamples() {
     samples.replaceChildren(...models.map(model => row(title(model),
-      Array.from({ length: count }, (_, k) => cell(model, model.decode(randomCode(model.code)),
+      Array.from({ length: count }, (_, k) => cell(model, model.decode(model.randomCode()),
         `${model.run.name}: sample ${k + 1}`)))));
   }
 

@@ -13,7 +13,8 @@ class Model {
       this.graphs[name] = (...inputs) => (compiled ??= Engine.compile(graph, weights))(...inputs);
     }
     this.sets = run.sets.map(set => new ImageSet(set, this.size, this.code));
-    this.kl = Array.from({ length: this.code }, (_, j) => this.sets[0].meanKl(j));
+    this.kl = run.kl;
+    this.codes = Engine.floats(run.codes);
     // the most active dimension first
     this.order = this.kl.map((_, j) => j).sort((a, b) => this.kl[b] - this.kl[a]);
   }
@@ -33,25 +34,32 @@ class Model {
     return this.graphs.nats(this.graphs.raw(z)[0], x)[0];
   }
 
+  // a code from the prior
+  randomCode() {
+    const number = Math.floor(Math.random() * (this.codes.length / this.code));
+    return this.codes.slice(number * this.code, (number + 1) * this.code);
+  }
+
   // KL, NLL, ELBO and importance-weighted bound in nats, with samples of z from q(z|x)
   assess(x, samples) {
     const { mu, logVar } = this.encode(x), normal = normals(1), z = new Float32Array(this.code);
-    const map = new Float64Array(this.nats(mu, x).length), nlls = [], weights = [];
-    const divergence = kl(mu, logVar);
+    const map = new Float64Array(this.nats(mu, x).length), nlls = [], ratios = [];
     for (let l = 0; l < samples; l++) {
-      let ratio = 0;
+      let ratio = z.length * Math.log(2 * Math.PI) / 2;
       for (let j = 0; j < z.length; j++) {
         const noise = normal();
         z[j] = mu[j] + Math.exp(logVar[j] / 2) * noise;
-        ratio += (noise * noise + logVar[j] - z[j] * z[j]) / 2;
+        ratio += (noise * noise + logVar[j]) / 2;
       }
+      ratios.push(ratio + this.graphs.prior(z)[0][0]);
       const nats = this.nats(z, x);
       let nll = 0;
       for (let i = 0; i < nats.length; i++) { nll += nats[i]; map[i] += nats[i] / samples; }
       nlls.push(nll);
-      weights.push(ratio - nll);
     }
-    const nll = mean(nlls), top = Math.max(...weights);
+    const nll = mean(nlls), weights = ratios.map((ratio, l) => ratio - nlls[l]);
+    const divergence = this.run.standard ? kl(mu, logVar) : -mean(ratios);
+    const top = Math.max(...weights);
     const bound = top + Math.log(mean(weights.map(weight => Math.exp(weight - top))));
     const error = Math.sqrt(mean(nlls.map(each => (each - nll) ** 2)) / Math.max(1, samples - 1));
     return { mu, logVar, map, kl: divergence, nll, elbo: -divergence - nll, error, bound };
@@ -78,14 +86,6 @@ class ImageSet {
     return `${this.name} image ${this.index[i]}${this.labels ? `, class ${this.labels[i]}` : ""}`;
   }
 
-  meanKl(j) {
-    let sum = 0;
-    for (let i = 0, at = j; i < this.count; i++, at += this.code) {
-      sum += klOf(this.means[at], this.logVars[at]);
-    }
-    return sum / this.count;
-  }
-
   // the images whose posterior means lie nearest to a code
   nearest(z, count) {
     const distances = Array.from({ length: this.count }, (_, i) => {
@@ -98,8 +98,8 @@ class ImageSet {
 }
 
 const mean = numbers => numbers.reduce((sum, number) => sum + number, 0) / numbers.length;
-const klOf = (mu, logVar) => (mu * mu + Math.expm1(logVar) - logVar) / 2;
-const kl = (mu, logVar) => mu.reduce((sum, m, j) => sum + klOf(m, logVar[j]), 0);
+const kl = (mu, logVar) =>
+  mu.reduce((sum, m, j) => sum + (m * m + Math.expm1(logVar[j]) - logVar[j]) / 2, 0);
 
 // standard normal numbers, the same ones for the same seed: Mulberry32, then Box & Muller
 function normals(seed) {
@@ -111,9 +111,6 @@ function normals(seed) {
   };
   return () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
 }
-
-const draws = normals(Math.random() * 2 ** 31 | 0);
-const randomCode = size => Float32Array.from({ length: size }, draws);
 
 // points on the way from a to b, as vaectl.pictures.latent.way has them
 function way(a, b, t, path) {

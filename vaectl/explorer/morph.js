@@ -52,7 +52,7 @@ function morphSection(body, app) {
         button("›", () => given.next(), { "aria-label": `next ${set.name} image` }),
         button("Drawn", () => take(app.prepared, app.drawnCode, "drawn")),
         button("Random", () => {
-          const z = randomCode(model.code);
+          const z = model.randomCode();
           take(model.decode(z), z, "random code");
         }),
         button("Plane", () => take(model.decode(app.z), app.z, "code of the plane"), { title: "the code of the latent space above" })));

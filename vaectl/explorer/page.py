@@ -39,6 +39,8 @@ CLOSE = 2e-5
 """How far rounded weights may change a pixel; otherwise all their bytes are kept."""
 MOST_POINTS = 400
 """Epochs of a curve."""
+CODES_BYTES = 20_000
+"""Bytes of the codes from the prior that a page has, of which it takes one at random."""
 FILM_BYTES = 1_300_000
 """How much of the page a film may take; a longer one is shown by fewer of its frames."""
 
@@ -129,7 +131,7 @@ def graphs(vae: VAE, variables: Variables, weights: Weights) -> dict[str, Graph]
     """Return what the page computes: encoder, decoder, mean of the pixels, and their nats.
 
         encode: x -> mu, log_var    raw: z -> raw    mean: raw -> E[x|z]
-        nats: raw, x -> -log p(x_i|z) of each pixel i
+        nats: raw, x -> -log p(x_i|z) of each pixel i    prior: z -> log p(z)
 
     Pixels are independent given z, so each is an image of its own for the likelihood. If those of a
     plug are not, `nats` is one number for the image.
@@ -156,6 +158,7 @@ def graphs(vae: VAE, variables: Variables, weights: Weights) -> dict[str, Graph]
         "encode": (network.encode, (1, *shape)),
         "raw": (network.decode, (1, code)),
         "mean": (likelihood.mean, raw.shape),
+        "prior": (network.prior.log_prob, (code,)),
         "nats": (each if independent else whole, raw.shape, x.shape),
     }
     return {
@@ -193,6 +196,11 @@ def _payload(model: Trained, split: SplitName, count: int | None) -> _Payload:
         "meaning": _sentence(meaning(model.settings)),
         "shape": list(model.image_shape),
         "code": model.code_size,
+        "codes": _text(
+            pack(model.prior(max(8, min(256, CODES_BYTES // (4 * model.code_size)))), 4)
+        ),
+        "kl": model.kl_by_dimension(np.asarray(shown.images)).tolist(),
+        "standard": model.vae.prior.standard,
         "ink": model.drawings,
         "binary": bool(np.isin(shown.images, (0, 255)).all()),
         "graphs": computed,

@@ -44,7 +44,7 @@ function latentSection(body, app) {
   const sliders = latentSliders();
   const walk = randomWalk();
   const actions = h("div", { class: "actions" },
-    button("Random code", () => { walk.stop(); move(randomCode(code)); }),
+    button("Random code", () => { walk.stop(); move(model.randomCode()); }),
     walk.toggle,
     button("Centre", () => { walk.stop(); move(new Float32Array(code)); }));
 
@@ -65,11 +65,11 @@ function latentSection(body, app) {
   }
 
   function randomWalk() {
-    let from = z.slice(), to = randomCode(code), t = 0;
+    let from = z.slice(), to = model.randomCode(), t = 0;
     const walking = player("Random walk", seconds => {
       if (t === 0) from = z.slice();
       t += seconds / 2;
-      if (t >= 1) { move(to); to = randomCode(code); t = 0; return; }
+      if (t >= 1) { move(to); to = model.randomCode(); t = 0; return; }
       z.set(way(from, to, t * t * (3 - 2 * t), code > 2 ? "spherical" : "linear"));
       update();
     }, app.stops);

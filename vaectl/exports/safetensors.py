@@ -73,6 +73,7 @@ class SafeTensors(Export, name="safetensors"):
         vae = VAE(
             settings.model.chosen,
             settings.likelihood.chosen,
+            settings.prior.chosen,
             found.facts.code_size,
             found.facts.image_shape,
         )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vaectl.base.section import NonNegative
+from vaectl.base.section import NonNegative, conflict
 from vaectl.objectives.base import Objective
 
 if TYPE_CHECKING:
@@ -29,7 +29,17 @@ class Beta(Objective, name="beta"):
     warmup_epochs: NonNegative = 0.0
     """Epochs over which the weight rises linearly from zero; 0: no warm-up."""
     free_nats: NonNegative = 0.0
-    """In each dimension of the code, a KL below this adds this much to the loss."""
+    """In each dimension of the code, a KL below this adds this much to the loss; only with a prior
+    whose KL is a sum over dimensions."""
+
+    def suits(self, experiment: Any) -> None:
+        """Refuse free nats with a prior whose KL is not a sum over dimensions."""
+        if self.free_nats and not experiment.prior.chosen.standard:
+            raise conflict(
+                "objective.beta.free_nats counts each dimension of the code alone, and the KL "
+                f"from the prior {experiment.prior.name} is not a sum over dimensions",
+                "--set objective.beta.free_nats=0, or --prior standard_normal",
+            )
 
     @property
     def short_name(self) -> str:
@@ -46,13 +56,15 @@ class Beta(Objective, name="beta"):
         """Return the weighted loss of each image, and its KL and NLL."""
         import jax.numpy as jnp
 
-        from vaectl.vae import posterior
-
-        mu, log_var = network.encode(x)
-        nll = -jnp.mean(network.log_prob(posterior.draw(mu, log_var, noise), x), axis=0)
-        by_dimension = posterior.kl(mu[..., None], log_var[..., None])
+        codes, prior = network.draw(x, noise), network.prior
+        nll = -jnp.mean(network.log_prob(codes.z, x), axis=0)
+        if network.vae.prior.standard:
+            by_dimension = prior.kl_by_dimension(codes)
+            kl = jnp.sum(by_dimension, axis=-1)
+            penalty = jnp.sum(jnp.maximum(by_dimension, self.free_nats), axis=-1)
+        else:
+            kl = penalty = prior.kl(codes)
         weight = jnp.float32(self.beta)
         if self.warmup_epochs:
             weight *= jnp.minimum(epoch / self.warmup_epochs, 1.0)
-        loss = nll + weight * jnp.sum(jnp.maximum(by_dimension, self.free_nats), axis=-1)
-        return loss, {"kl": jnp.sum(by_dimension, axis=-1), "nll": nll}
+        return nll + weight * penalty, {"kl": kl, "nll": nll}

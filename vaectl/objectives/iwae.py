@@ -47,13 +47,10 @@ class IWAE(Objective, name="iwae"):
         import jax
         import jax.numpy as jnp
 
-        from vaectl.vae import posterior
-
         del epoch
-        mu, log_var = network.encode(x)
-        z = posterior.draw(mu, log_var, noise)
-        log_prob = network.log_prob(z, x)
-        log_weights = log_prob + posterior.log_prior_ratio(z, log_var, noise)
+        codes, prior = network.draw(x, noise), network.prior
+        log_prob = network.log_prob(codes.z, x)
+        log_weights = log_prob + prior.log_ratio(codes)
         bound = jax.nn.logsumexp(log_weights, axis=0) - math.log(len(noise))
-        terms = {"iwae": bound, "kl": posterior.kl(mu, log_var), "nll": -jnp.mean(log_prob, axis=0)}
+        terms = {"iwae": bound, "kl": prior.kl(codes), "nll": -jnp.mean(log_prob, axis=0)}
         return -bound, terms

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from vaectl.config.meaning import measured
+from vaectl.config.meaning import estimators, measured
 from vaectl.pictures import charts
 from vaectl.pictures.canvas import Figure
 from vaectl.pictures.charts import Trace
@@ -144,8 +144,7 @@ def _estimators(run: RunDir) -> dict[str, str]:
     """Say how a run's numbers are estimated; nothing if it needs a plug that is not loaded."""
     if missing_plugs(run.read_record().plugs):
         return {}
-    objective = run.read_config().objective
-    return objective.chosen.estimators(objective.samples)
+    return estimators(run.read_config())
 
 
 def _trace(label: str, runs: Sequence[RunDir]) -> Trace:

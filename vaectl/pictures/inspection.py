@@ -1,6 +1,7 @@
 """The latent space of a model: KL of each dimension, posterior means, aggregate posterior."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -28,6 +29,7 @@ def inspection(
     labels: Int32[np.ndarray, " images"] | None,
     dims: tuple[int, int],
     *,
+    prior: Float[np.ndarray, "samples code"] | None = None,
     title: str,
     facts: str = "",
     style: Style = DEFAULT,
@@ -40,6 +42,7 @@ def inspection(
         kl_by_dimension: means over images.
         labels: classes, which set the colours and markers of the means.
         dims: the two dimensions that are drawn.
+        prior: codes from the prior; None if it is N(0, I).
         title: the title of the figure.
         facts: what the numbers are of, below the title.
         style: its look.
@@ -50,8 +53,8 @@ def inspection(
             *(style, title, shapes), facts=facts, width=175.0, weights=weights, below=2, shape=1.0
         )
         bars, scatter, curve = axes
-        _scatter(scatter, mu, labels, dims, style)
-        _aggregate(curve, mu, log_var, dims, style)
+        _scatter(scatter, mu, labels, dims, prior, style)
+        _aggregate(curve, mu, log_var, dims, prior, style)
         # how many bars have room for a name is known when all else has its place
         _bars(bars, kl_by_dimension, figure.size(bars)[1], style)
         if labels is not None and (several := _classes(labels, style)):
@@ -103,6 +106,7 @@ def _scatter(
     mu: Float[np.ndarray, "images code"],
     labels: Int32[np.ndarray, " images"] | None,
     dims: tuple[int, int],
+    prior: Float[np.ndarray, "samples code"] | None,
     style: Style,
 ) -> None:
     """Draw the means; points are the smaller, the more there are, so that they do not merge."""
@@ -133,6 +137,14 @@ def _scatter(
             handletextpad=0.1,
             columnspacing=1.0,
         )
+    axes.set(aspect="equal", xlabel=f"$z_{{{dims[0]}}}$", ylabel=f"$z_{{{dims[1]}}}$")
+    if prior is not None:
+        codes = prior[:, dims].T
+        axes.plot(*codes, "o", ms=0.6 * size, mew=0, color=style.theme.ink, alpha=0.25, zorder=0)
+        low, high = float(min(mu.min(), codes.min())), float(max(mu.max(), codes.max()))
+        axes.set(xlim=(low, high), ylim=(low, high))
+        axes.set_title("means, and codes of the prior (grey)", loc="left")
+        return
     angle = np.linspace(0, 2 * np.pi, 200)
     for radius in (1, 2, 3):
         axes.plot(
@@ -151,9 +163,7 @@ def _scatter(
             path_effects=[halo],
         )
     limit = max(3.3, 1.05 * float(np.abs(mu[:, dims]).max()))
-    axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
-    axes.set_xlabel(f"$z_{{{dims[0]}}}$")
-    axes.set_ylabel(f"$z_{{{dims[1]}}}$")
+    axes.set(xlim=(-limit, limit), ylim=(-limit, limit))
     axes.set_title("means, and $\\sigma$ of the prior", loc="left")
 
 
@@ -216,6 +226,7 @@ def _aggregate(
     mu: Float[np.ndarray, "images code"],
     log_var: Float[np.ndarray, "images code"],
     dims: tuple[int, int],
+    prior: Float[np.ndarray, "samples code"] | None,
     style: Style,
 ) -> None:
     """Draw the density of the aggregate posterior in both dimensions, and the prior's."""
@@ -225,8 +236,14 @@ def _aggregate(
     for dim, dashes in zip(dict.fromkeys(dims), ((), (4, 2)), strict=False):
         found = density(mu[:, dim], log_var[:, dim], z)
         axes.plot(z, found, color=style.theme.accent, dashes=dashes, label=f"$z_{{{dim}}}$")
-    prior = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
-    axes.plot(z, prior, color=style.theme.ink, lw=0.9 * style.theme.line, ls=":", label="prior")
+    normal = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+    dotted: dict[str, Any] = {"color": style.theme.ink, "lw": 0.9 * style.theme.line}
+    if prior is None:
+        axes.plot(z, normal, ls=":", label="prior", **dotted)
+    else:
+        for dim, dots in zip(dict.fromkeys(dims), (":", (0, (1, 4))), strict=False):
+            found = density(prior[:, dim], np.full(len(prior), -np.inf), z)
+            axes.plot(z, found, ls=dots, label=f"prior, $z_{{{dim}}}$", **dotted)
     axes.set_xlim(-limit, limit)
     axes.set_ylim(0, None)
     axes.set_xlabel("z")
@@ -236,7 +253,7 @@ def _aggregate(
         loc="upper center",
         bbox_to_anchor=(0.5, 0),
         borderaxespad=_BELOW,
-        ncols=3,
+        ncols=3 if prior is None else 2,
         columnspacing=1.0,
         handlelength=1.8,
     )

@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from vaectl.base.errors import ConfigError, RunError
 from vaectl.base.nearest import did_you_mean
@@ -21,15 +21,17 @@ ANIMATIONS = ("gif", "mp4")
 
 
 class Range(NamedTuple):
-    """The range of a plane: from `low` to `high` in each of its two dimensions."""
+    """The range of a plane: from `low` to `high` in each of its two dimensions.
+
+    The default is that of three standard deviations of N(0, I).
+    """
 
     low: tuple[float, float] = (-3.0, -3.0)
     high: tuple[float, float] = (3.0, 3.0)
 
 
-PRIOR = Range()
-"""Three standard deviations of the prior."""
-NAMED_RANGES = ("prior", "posterior")
+NamedRange = Literal["prior", "posterior"]
+NAMED_RANGES: tuple[NamedRange, ...] = get_args(NamedRange)
 
 
 def check_files(
@@ -104,16 +106,15 @@ def parse_pairs(texts: Sequence[str]) -> list[tuple[int, int]]:
     return pairs
 
 
-def parse_range(wanted: str) -> Range | Literal["posterior"]:
+def parse_range(wanted: str) -> Range | NamedRange:
     """Read a range: `prior`, `posterior`, LIMIT, LOW,HIGH, or LOW,HIGH,LOW,HIGH.
 
     Raises:
         ConfigError: a text has another form, or a number is out of range.
     """
-    if wanted == "posterior":
-        return "posterior"
-    if wanted == "prior":
-        return PRIOR
+    for name in NAMED_RANGES:
+        if wanted == name:
+            return name
     try:
         numbers = [float(part) for part in wanted.split(",")]
     except ValueError:

@@ -24,7 +24,7 @@ from vaectl.pictures import inspection as inspecting
 from vaectl.pictures import sheets as pictures
 from vaectl.pictures.animation import Animation
 from vaectl.pictures.canvas import Figure
-from vaectl.pictures.options import PRIOR, Range, check_dims
+from vaectl.pictures.options import NamedRange, Range, check_dims
 from vaectl.pictures.sheets import Panel
 from vaectl.pictures.style import DEFAULT, Style
 from vaectl.runs.checkpoints import kept
@@ -39,6 +39,8 @@ Arrays = dict[str, np.ndarray]
 SAMPLES, GRID, ROWS, STEPS, RECONSTRUCTIONS = 100, 20, 12, 13, 20
 """Images of a picture if there is room for them: samples; coordinates; rows and steps of a morph;
 reconstructions."""
+PRIOR_CODES = 5000
+"""Codes by which the range of a prior is found, if it is not N(0, I)."""
 
 
 class View(NamedTuple):
@@ -169,7 +171,7 @@ def plane(
     model: Trained,
     *,
     grid: int | None = None,
-    ranges: Range | Literal["posterior"] = PRIOR,
+    ranges: Range | NamedRange = "prior",
     spacing: latent.Spacing = "linear",
     dims: tuple[int, int] | None = None,
     style: Style = DEFAULT,
@@ -177,7 +179,8 @@ def plane(
     """Choose coordinates in two dimensions, by default the most active ones.
 
     Args:
-        model: the model, whose aggregate posterior on the validation split may set the range.
+        model: the model, whose prior or whose aggregate posterior on the validation split may set
+            the range.
         grid: coordinates in each dimension; by default 20, or as many as the style has room for.
         ranges: the first and the last ones.
         spacing: equal distances, or equal probabilities under the prior or aggregate posterior.
@@ -190,13 +193,19 @@ def plane(
     """
     dims = _dims(model, dims)
     grid = grid or min(GRID, *pictures.room(style, labelled=True))
+    if ranges == "prior" and model.vae.prior.standard:
+        ranges = Range()
     if isinstance(ranges, Range):
         limits = zip(ranges.low, ranges.high, strict=True)
         x, y = (latent.axis(grid, low, high, spacing) for low, high in limits)
         return Plane(dims, x, y, f"{spacing} spacing")
-    codes = _codes(model, np.asarray(model.split("validation").images), from_mean=False, seed=0)
+    if ranges == "prior":
+        what, codes = "prior", model.prior(PRIOR_CODES)
+    else:
+        what, images = "aggregate posterior", model.split("validation").images
+        codes = _codes(model, np.asarray(images), from_mean=False, seed=0)
     x, y = (latent.spread(codes[:, dim], grid, spacing) for dim in dims)
-    return Plane(dims, x, y, f"over the aggregate posterior, {spacing} spacing")
+    return Plane(dims, x, y, f"over the {what}, {spacing} spacing")
 
 
 def _dims(model: Trained, dims: tuple[int, int] | None) -> tuple[int, int]:
@@ -393,6 +402,7 @@ def inspect(model: Trained, *, split_name: SplitName, seed: int, style: Style = 
     facts = f"{split_name} split, {len(z):,} images, {meaning(model.settings)}"
     figure = inspecting.inspection(
         *(mu, log_var, found.kl_by_dimension, split.labels, dims),
+        prior=None if model.vae.prior.standard else model.prior(len(mu), seed=seed),
         title=model.title,
         facts=facts,
         style=style,
@@ -403,9 +413,8 @@ def inspect(model: Trained, *, split_name: SplitName, seed: int, style: Style = 
 
 def _most_active(model: Trained) -> tuple[int, int]:
     """Return the two dimensions of the highest KL on validation images."""
-    mu, log_var = model.encode(np.asarray(model.split("validation").images))
-    kl = 0.5 * (mu**2 + np.expm1(log_var) - log_var).mean(axis=0)
-    return latent.most_active(kl)
+    images = np.asarray(model.split("validation").images)
+    return latent.most_active(model.kl_by_dimension(images))
 
 
 def _codes(

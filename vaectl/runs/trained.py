@@ -11,7 +11,7 @@ from typing import Any, final
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int32, UInt8
+from jaxtyping import Array, Float, Int32, Key, UInt8
 
 from vaectl import config, data
 from vaectl.base import devices, streams
@@ -30,7 +30,6 @@ from vaectl.runs.quiet import quiet_orbax
 from vaectl.runs.record import Record
 from vaectl.training import compiled, footprint
 from vaectl.training.program import Member, Program
-from vaectl.vae import posterior
 from vaectl.vae.vae import VAE, Variables, unit
 
 Images = UInt8[np.ndarray, "*images"] | Float[np.ndarray, "*images"] | UInt8[Stored, "*images"]
@@ -186,20 +185,20 @@ class Trained:
     def sample(
         self, count: int, *, seed: int = 0, temperature: float = 1.0
     ) -> Float[np.ndarray, "count *picture"]:
-        """Decode codes from N(0, temperature^2)."""
+        """Decode codes from the prior."""
         return self.decode(self.prior(count, seed=seed, temperature=temperature))
 
     @devices.pinned()
     def prior(
         self, count: int, *, seed: int = 0, temperature: float = 1.0
     ) -> Float[np.ndarray, "count code"]:
-        """Draw codes from N(0, temperature^2)."""
+        """Draw codes from the prior; a temperature multiplies the deviation of its Gaussians."""
         if count < 0:
             raise ValueError(f"{count} codes cannot be drawn")
         if count:
             _check_room(_decode, self.vae, (count, self.code_size))
-        noise = jax.random.normal(streams.key(seed, "sample"), (count, self.code_size))
-        return temperature * np.asarray(noise)
+        key = streams.key(seed, "sample")
+        return np.asarray(_prior(self.vae, self.variables, key, count, temperature))
 
     @devices.pinned()
     def elbo(
@@ -213,6 +212,16 @@ class Trained:
         _check_room(_elbo, self.vae, x.shape, shape)
         noise = jax.random.normal(streams.key(seed, "evaluate"), shape)
         return np.asarray(_elbo(self.vae, self.variables, x, noise))
+
+    @devices.pinned()
+    def kl_by_dimension(self, images: Images) -> Float[np.ndarray, " code"]:
+        """Return the KL of each dimension of the code, as a mean over images, in nats.
+
+        With a prior whose KL has no closed form, it is estimated by a sample for each image.
+        """
+        x = self._images(images)
+        noise = jax.random.normal(streams.key(0, "evaluate"), (1, len(x), self.code_size))
+        return np.asarray(_kl_by_dimension(self.vae, self.variables, x, noise))
 
     def reconstruct(self, images: Images) -> Float[np.ndarray, "images *picture"]:
         """Decode the posterior mean of each image."""
@@ -345,6 +354,22 @@ def _elbo(
     noise: Float[Array, "samples images code"],
 ) -> Float[Array, " images"]:
     network = vae.network(variables)
-    mu, log_var = network.encode(x)
-    log_prob = network.log_prob(posterior.draw(mu, log_var, noise), x)
-    return jnp.mean(log_prob, axis=0) - posterior.kl(mu, log_var)
+    codes = network.draw(x, noise)
+    return jnp.mean(network.log_prob(codes.z, x), axis=0) - network.prior.kl(codes)
+
+
+@partial(jax.jit, static_argnames="vae")
+def _kl_by_dimension(
+    vae: VAE,
+    variables: Variables,
+    x: Float[Array, "images h w c"],
+    noise: Float[Array, "1 images code"],
+) -> Float[Array, " code"]:
+    network = vae.network(variables)
+    return network.prior.kl_by_dimension(network.draw(x, noise)).mean(axis=0)
+
+
+def _prior(
+    vae: VAE, variables: Variables, key: Key[Array, ""], count: int, temperature: float
+) -> Float[Array, "count code"]:
+    return vae.network(variables).prior.sample(key, count, temperature)

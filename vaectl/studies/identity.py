@@ -48,6 +48,8 @@ def key(settings: Config, fingerprint: str) -> str:
         # in another version of the file the same settings may mean something else
         if origin := plugins.origin(type(plug)):
             changed[kind]["sha256"] = origin.sha256
+        if kind not in _FIRST_KINDS and changed[kind] == {"name": choice.default}:
+            del changed[kind]
     return _hash(json.dumps(changed, sort_keys=True), fingerprint)
 
 
@@ -62,7 +64,7 @@ def old_key(settings: Config, fingerprint: str) -> str | None:
     mlp = model.get("mlp", {})
     layers = mlp.pop("hidden_layers", 1)
     defaults = {name: plug() for name, plug in settings.optimizer.sections().items()}
-    names = (model["name"], values["likelihood"]["name"], objective["name"])
+    names = tuple(values[kind]["name"] for kind in ("model", "likelihood", "prior", "objective"))
     if names != _OLD or layers != 1 or optimizer["name"] not in _OLD_OPTIMIZERS:
         return None
     shared = {key: optimizer[key] for key in _OLD_SHARED}
@@ -86,7 +88,9 @@ def old_key(settings: Config, fingerprint: str) -> str | None:
     return _hash(to_json(old).decode(), fingerprint)
 
 
-_OLD = ("mlp", "bernoulli", "elbo")
+_FIRST_KINDS = ("model", "likelihood", "objective", "optimizer")
+"""Kinds of plugs that every key names; a later one counts where it differs from its default."""
+_OLD = ("mlp", "bernoulli", "standard_normal", "elbo")
 _OLD_OPTIMIZERS = ("adam", "rmsprop", "adagrad", "sgd")
 _OLD_SHARED = (
     "name",

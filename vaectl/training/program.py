@@ -100,6 +100,7 @@ class Program:
             vae=VAE(
                 settings.model.chosen,
                 settings.likelihood.chosen,
+                settings.prior.chosen,
                 settings.model.code_size,
                 image_shape,
             ),

@@ -1,49 +1,41 @@
-"""Functions of the posterior q(z|x), a diagonal Gaussian; divergences are in nats.
+"""The posterior q(z|x), a diagonal Gaussian, and codes drawn from it."""
 
-mu       [batch, code]           mean
-log_var  [batch, code]           log-variance
-noise    [samples, batch, code]  standard normal
-"""
+from __future__ import annotations
 
-import jax.numpy as jnp
-from jaxtyping import Array, Float
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
 
 
-def draw(
-    mu: Float[Array, "batch code"],
-    log_var: Float[Array, "batch code"],
-    noise: Float[Array, "samples batch code"],
-) -> Float[Array, "samples batch code"]:
-    """Draw samples z = mu + exp(log_var / 2) * noise.
+class Codes(NamedTuple):
+    """Samples of the posteriors of a batch, with what they were drawn by.
+
+    z = mu + exp(log_var / 2) * noise,   noise ~ N(0, I)
 
     Kingma & Welling 2013, section 2.4.
     """
-    return mu + jnp.exp(0.5 * log_var) * noise
 
+    z: Float[Array, "samples batch code"]
+    mu: Float[Array, "batch code"]
+    log_var: Float[Array, "batch code"]
+    noise: Float[Array, "samples batch code"]
 
-def kl(
-    mu: Float[Array, "*batch code"], log_var: Float[Array, "*batch code"]
-) -> Float[Array, "*batch"]:
-    """Return the KL divergence from the standard normal prior, in nats.
+    @classmethod
+    def draw(
+        cls,
+        mu: Float[Array, "batch code"],
+        log_var: Float[Array, "batch code"],
+        noise: Float[Array, "samples batch code"],
+    ) -> Codes:
+        """Draw samples from posteriors by their means, log-variances and standard normal noise."""
+        import jax.numpy as jnp
 
-        KL = 1/2 sum_j (mu_j^2 + exp(log_var_j) - 1 - log_var_j)
+        return cls(mu + jnp.exp(0.5 * log_var) * noise, mu, log_var, noise)
 
-    `expm1` keeps it exact near the prior, where exp(log_var) - 1 would cancel.
+    def log_marginals(self) -> Float[Array, "samples batch code"]:
+        """Return log q(z_j|x) of each dimension j, in nats."""
+        import jax.numpy as jnp
 
-    Kingma & Welling 2013, appendix B; the first sum of eq. 10.
-    """
-    return 0.5 * jnp.sum(jnp.square(mu) + jnp.expm1(log_var) - log_var, axis=-1)
-
-
-def log_prior_ratio(
-    z: Float[Array, "samples batch code"],
-    log_var: Float[Array, "batch code"],
-    noise: Float[Array, "samples batch code"],
-) -> Float[Array, "samples batch"]:
-    """Return log p(z) - log q(z|x) of samples z from q(z|x), in nats.
-
-        log p(z) - log q(z|x) = 1/2 sum_j (noise_j^2 + log_var_j - z_j^2)
-
-    The sum with log p(x|z) is the logarithm of an importance weight: Burda et al. 2016, eq. 8.
-    """
-    return 0.5 * jnp.sum(jnp.square(noise) + log_var - jnp.square(z), axis=-1)
+        return -0.5 * (jnp.square(self.noise) + self.log_var + math.log(2 * math.pi))

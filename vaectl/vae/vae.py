@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, TypeAlias, final
 
 import jax.numpy as jnp
@@ -13,9 +13,13 @@ from jaxtyping import Array, Float, UInt8
 
 from vaectl.likelihoods.base import Likelihood
 from vaectl.models.base import ImageShape, Model
+from vaectl.priors.base import Distribution, Prior
+from vaectl.vae.posterior import Codes
 
 _SHARED = "likelihood"
 """The network's attribute with the parameters that the likelihood shares between pixels."""
+_PRIOR = "prior"
+"""The network's attribute with the parameters of the prior."""
 
 Variables: TypeAlias = dict[str, Any]
 """All arrays of a network, in nested dictionaries by module and name: parameters, and other state
@@ -25,10 +29,11 @@ such as running means."""
 @final
 @dataclass(frozen=True)
 class VAE:
-    """The model, likelihood and sizes that define the structure of a network."""
+    """The model, likelihood, prior and sizes that define the structure of a network."""
 
     model: Model
     likelihood: Likelihood
+    prior: Prior
     code_size: int
     image_shape: ImageShape
 
@@ -58,16 +63,24 @@ class VAE:
         module = self.model.build(self.image_shape, self.code_size, self.likelihood.outputs, rngs)
         if self.likelihood.shared:
             setattr(module, _SHARED, nnx.Param(jnp.zeros(self.likelihood.shared)))
+        if learned := self.prior.build(self.image_shape, self.code_size, rngs):
+            setattr(module, _PRIOR, learned)
         return module
 
 
 @final
 class Network:
-    """An encoder and a decoder with their arrays, and the likelihood p(x|z)."""
+    """An encoder and a decoder with their arrays, the likelihood p(x|z) and the prior p(z)."""
 
     def __init__(self, vae: VAE, module: Any) -> None:
         self.module = module
-        self._likelihood = vae.likelihood
+        self.vae = vae
+
+    @cached_property
+    def prior(self) -> Distribution:
+        """The distribution p(z) of codes."""
+        learned = getattr(self.module, _PRIOR, None)
+        return self.vae.prior.given(learned, self.encode, self.vae.code_size)
 
     def encode(
         self, x: Float[Array, "batch h w c"]
@@ -76,10 +89,16 @@ class Network:
         posterior: tuple[Array, Array] = self.module.encode(x)
         return posterior
 
+    def draw(
+        self, x: Float[Array, "batch h w c"], noise: Float[Array, "samples batch code"]
+    ) -> Codes:
+        """Draw codes from q(z|x) of each image."""
+        return Codes.draw(*self.encode(x), noise)
+
     def decode(self, z: Float[Array, "*batch code"]) -> Float[Array, "*batch h w c numbers"]:
         """Return the likelihood's inputs for each pixel."""
         raw: Array = self.module.decode(z)
-        if self._likelihood.shared:
+        if self.vae.likelihood.shared:
             shared = getattr(self.module, _SHARED)[...]
             raw = jnp.concatenate(
                 [raw, jnp.broadcast_to(shared, raw.shape[:-1] + shared.shape)], -1
@@ -90,11 +109,11 @@ class Network:
         self, z: Float[Array, "samples batch code"], x: Float[Array, "batch h w c"]
     ) -> Float[Array, "samples batch"]:
         """Return log p(x|z) of each image, in nats."""
-        return self._likelihood.log_prob(self.decode(z), x)
+        return self.vae.likelihood.log_prob(self.decode(z), x)
 
     def mean(self, z: Float[Array, "*batch code"]) -> Float[Array, "*batch h w c"]:
         """Return the mean of each pixel under p(x|z)."""
-        return self._likelihood.mean(self.decode(z))
+        return self.vae.likelihood.mean(self.decode(z))
 
     def split(self) -> tuple[Variables, Variables]:
         """Return the parameters, and all other arrays."""

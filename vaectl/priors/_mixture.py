@@ -1,0 +1,67 @@
+"""A mixture of diagonal Gaussians, which priors with components share."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, final
+
+from vaectl.priors.base import Distribution
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Key
+
+
+@final
+class Mixture(Distribution):
+    """p(z) = sum_k w_k N(z; mu_k, exp(log_var_k)).
+
+    Args:
+        log_weights: log w_k; their exponentials sum to 1.
+        mu: means.
+        log_var: log-variances.
+    """
+
+    def __init__(
+        self,
+        log_weights: Float[Array, " components"],
+        mu: Float[Array, "components code"],
+        log_var: Float[Array, "components code"],
+    ) -> None:
+        self.log_weights = log_weights
+        self.mu = mu
+        self.log_var = log_var
+
+    def log_prob(self, z: Float[Array, "*batch code"]) -> Float[Array, "*batch"]:
+        """Return log p(z) of each code."""
+        import jax
+        import jax.numpy as jnp
+
+        return jax.nn.logsumexp(self.log_weights + jnp.sum(self._log_normal(z), axis=-1), axis=-1)
+
+    def log_marginals(self, z: Float[Array, "*batch code"]) -> Float[Array, "*batch code"]:
+        """Return log p(z_j) of each dimension alone, a mixture of the same weights."""
+        import jax
+
+        return jax.nn.logsumexp(self.log_weights[:, None] + self._log_normal(z), axis=-2)
+
+    def sample(
+        self, key: Key[Array, ""], count: int, temperature: float = 1.0
+    ) -> Float[Array, "count code"]:
+        """Draw a component, and a code from it, whose deviation the temperature multiplies."""
+        import jax
+        import jax.numpy as jnp
+
+        of_component, of_code = jax.random.split(key)
+        k = jax.random.categorical(of_component, self.log_weights, shape=(count,))
+        noise = jax.random.normal(of_code, (count, self.mu.shape[-1]))
+        return self.mu[k] + temperature * jnp.exp(0.5 * self.log_var[k]) * noise
+
+    def _log_normal(self, z: Float[Array, "*batch code"]) -> Float[Array, "*batch components code"]:
+        """Return log N(z_j; mu_kj, exp(log_var_kj)).
+
+        Differences are squared, not expanded: z^2 - 2 z mu + mu^2 would cancel in float32.
+        """
+        import jax.numpy as jnp
+
+        scaled = jnp.square(z[..., None, :] - self.mu) * jnp.exp(-self.log_var)
+        return -0.5 * (scaled + self.log_var + math.log(2 * math.pi))
