@@ -567,6 +567,41 @@ def test_the_gradient_of_an_objective_is_that_of_finite_differences(objective: O
         np.testing.assert_allclose(along, (ahead - behind) / 2e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("prior", PRIORS, ids=repr)
+def test_the_doubly_reparameterized_gradient_is_the_same_in_the_mean_and_less_noisy(
+    prior: Prior,
+) -> None:
+    network = _linear(prior)
+    x = 0.5 * jax.random.normal(jax.random.key(2), (4, 2, 2, 1))
+
+    def gradients(key: Any, objective: IWAE) -> Any:
+        noise = jax.random.normal(key, (32, 4, 2))
+
+        def loss(variables: Any) -> Any:
+            losses, terms = objective.terms(
+                network.vae.network(variables), x, noise, jnp.float32(0)
+            )
+            return losses.sum(), (losses, terms["iwae"])
+
+        return jax.grad(loss, has_aux=True)(network.variables)
+
+    ways = [IWAE(), IWAE(gradient="doubly_reparameterized")]
+    keys = jax.random.split(jax.random.key(9), 2000)
+    plain, double = (
+        jax.jit(jax.vmap(lambda key, way=way: gradients(key, way)))(keys) for way in ways
+    )
+    for losses, bound in (plain[1], double[1]):
+        np.testing.assert_allclose(losses, -bound, rtol=1e-4, atol=1e-4)
+    of_decoder = [found[0]["decoder"]["kernel"] for found in (plain, double)]
+    np.testing.assert_allclose(*of_decoder, rtol=1e-3, atol=1e-4)
+    encoders = [jax.tree.leaves(found[0]["encoder"]) for found in (plain, double)]
+    for before, after in zip(*(map(np.asarray, leaves) for leaves in encoders), strict=True):
+        error = np.sqrt((before.var(axis=0) + after.var(axis=0)) / len(keys))
+        assert (np.abs(before.mean(axis=0) - after.mean(axis=0)) < 5 * error + 1e-4).all()
+        if prior.standard:
+            assert after.var(axis=0).sum() < 0.8 * before.var(axis=0).sum()
+
+
 @pytest.mark.parametrize("shape", [(8, 8, 1), (5, 7, 3)])
 @pytest.mark.parametrize("model", MODELS, ids=repr)
 def test_a_model_has_the_shapes_it_is_asked_for_and_learns_with_all_of_it(

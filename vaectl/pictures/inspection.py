@@ -141,7 +141,8 @@ def _scatter(
     if prior is not None:
         codes = prior[:, dims].T
         axes.plot(*codes, "o", ms=0.6 * size, mew=0, color=style.theme.ink, alpha=0.25, zorder=0)
-        low, high = float(min(mu.min(), codes.min())), float(max(mu.max(), codes.max()))
+        ends = np.append(np.quantile(codes, [0.005, 0.995]), mu[:, dims])
+        low, high = float(ends.min()), float(ends.max())
         axes.set(xlim=(low, high), ylim=(low, high))
         axes.set_title("means, and codes of the prior (grey)", loc="left")
         return
