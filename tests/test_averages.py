@@ -15,6 +15,7 @@ from tests.conftest import Vaectl, assert_equal_runs, cut_off
 from tests.test_devices import _train as train_on
 from tests.test_training import SHAPE, _bytes, _images, _settings
 from vaectl import config, data, experiment, follow
+from vaectl.data.arrays import Split
 from vaectl.evaluation import means as evaluation
 from vaectl.exports.base import named
 from vaectl.optimizers.base import Optimizer
@@ -126,9 +127,9 @@ def test_sinks_draw_the_average(
 ) -> None:
     seen: list[Trained] = []
 
-    def pictures(model: Trained, images: np.ndarray) -> Pictures:
+    def pictures(model: Trained, first: Split) -> Pictures:
         seen.append(model)
-        return draw(model, images)
+        return draw(model, first)
 
     draw = follow.pictures
     monkeypatch.setattr(follow, "pictures", pictures)

@@ -592,8 +592,8 @@ def test_the_doubly_reparameterized_gradient_is_the_same_in_the_mean_and_less_no
     )
     for losses, bound in (plain[1], double[1]):
         np.testing.assert_allclose(losses, -bound, rtol=1e-4, atol=1e-4)
-    of_decoder = [found[0]["decoder"]["kernel"] for found in (plain, double)]
-    np.testing.assert_allclose(*of_decoder, rtol=1e-3, atol=1e-4)
+    one, other = (found[0]["decoder"]["kernel"] for found in (plain, double))
+    np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
     encoders = [jax.tree.leaves(found[0]["encoder"]) for found in (plain, double)]
     for before, after in zip(*(map(np.asarray, leaves) for leaves in encoders), strict=True):
         error = np.sqrt((before.var(axis=0) + after.var(axis=0)) / len(keys))

@@ -193,7 +193,7 @@ def test_likelihoods_are_those_of_each_image(count: int, rng: np.random.Generato
     found = likelihoods.likelihoods(
         VAE,
         variables,
-        np.asarray(images).reshape(count, 2, 3, 1),
+        np.asarray(images),
         samples=2,
         importance_samples=5,
         seed=9,
@@ -238,7 +238,7 @@ def test_likelihoods_are_those_of_each_image(count: int, rng: np.random.Generato
     assert found.iw is not None
     np.testing.assert_allclose(found.iw, np.log(weights.mean(axis=0)), rtol=1e-4)
     # from Python, of images in [0, 1]: the same numbers
-    again = likelihoods.weighted_bounds(VAE, variables, x, 5, 9)
+    again = likelihoods.weighted_bounds(VAE, variables, x, None, 5, 9)
     np.testing.assert_allclose(again, found.iw, rtol=1e-5)
 
 
@@ -248,7 +248,7 @@ def test_no_importance_samples_are_no_bound_and_no_images_none(rng: np.random.Ge
         VAE, variables, np.asarray(images), samples=1, importance_samples=0, seed=0
     )
     assert found.iw is None
-    empty = likelihoods.weighted_bounds(VAE, variables, jnp.empty((0, 2, 3, 1)), 5, 0)
+    empty = likelihoods.weighted_bounds(VAE, variables, jnp.empty((0, 2, 3, 1)), None, 5, 0)
     assert empty.shape == (0,)
     assert empty.dtype == np.float32
 

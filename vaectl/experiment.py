@@ -119,6 +119,7 @@ class Task(NamedTuple):
             self.settings,
             images=images,
             image_shape=shape,
+            classes=self.dataset.classes,
             devices=self.devices,
             traced=self.traced,
         )
@@ -144,7 +145,11 @@ class Task(NamedTuple):
 
     def images(self) -> tuple[Images, Images]:
         """Bring training and validation images to the device, unless they stay where they are."""
-        splits = self.dataset.train.flat, self.dataset.validation.flat
+        labelled = bool(self.program.vae.classes)
+        splits = (
+            self.dataset.train.rows(labelled=labelled),
+            self.dataset.validation.rows(labelled=labelled),
+        )
         stay = self.streamed or self.dataset.on_disk
         return splits if stay else mesh.put(splits, self.everywhere)
 

@@ -138,6 +138,11 @@ def _export(model: Trained, form: Export, folder: Folder, images: Callable[[], I
         RunError: the model cannot be written in it, what was written differs from the run, or the
             files cannot be kept.
     """
+    if model.vae.classes and not form.takes_classes:
+        raise RunError(
+            f"{model.title}: {form.name} has no place for the classes of a conditional model",
+            hint="choose another format, such as safetensors",
+        )
     start = time.perf_counter()
     files = _made(model, form, lambda: form.write(model))
     coders = _made(model, form, lambda: form.read(files))
@@ -167,7 +172,9 @@ def differences(model: Trained, coders: Coders, images: Images) -> Differences:
         images: real images; they and samples from the prior give the codes to decode.
     """
     network = model.vae.network(model.variables)
-    encode, decode = jax.jit(network.encode), jax.jit(network.mean)
+    told = model.vae.first_class
+    encode = jax.jit(lambda x: network.given(told(x.shape[0])).encode(x))
+    decode = jax.jit(lambda z: network.given(told(z.shape[0])).mean(z))
     x = np.asarray(unit(jnp.asarray(images))).reshape(-1, *model.image_shape)
     encoded, decoded = 0.0, 0.0
     for size in BATCHES:

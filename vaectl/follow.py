@@ -24,9 +24,9 @@ from typing import final
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import UInt8
 
 from vaectl.base.errors import DataError, RunError
+from vaectl.data.arrays import Split
 from vaectl.pictures import latent
 from vaectl.runs import trained
 from vaectl.runs.checkpoints import Info, kept
@@ -86,7 +86,7 @@ class _Member:
 
     def __init__(self, sink: Sink, training: Training, started: Started) -> None:
         self.training = training
-        self.images = np.asarray(started.dataset.validation.images[:IMAGES])
+        self.first = _first(started.dataset.validation)
         self._program, self._sink = started.program, sink
         self._log: Log
 
@@ -100,7 +100,7 @@ class _Member:
 
     def draw(self, results: Results, model: Trained) -> None:
         """Write an epoch with pictures by its model."""
-        self._log.write(results._replace(pictures=pictures(model, self.images)))
+        self._log.write(results._replace(pictures=pictures(model, self.first)))
 
     def close(self, status: Status) -> None:
         """End its log."""
@@ -225,11 +225,13 @@ def _of(error: BaseException) -> str:
     return f"failed: {type(error).__name__}: {error}"
 
 
-def pictures(model: Trained, images: UInt8[np.ndarray, "images h w c"]) -> Pictures:
+def pictures(model: Trained, first: Split) -> Pictures:
     """Decode fixed codes from the prior, and a plane if there is one; reconstruct images."""
-    shape = (-1, *model.image_shape)
+    shape, images = (-1, *model.image_shape), np.asarray(first.images)
     given = (images / np.float32(255)).reshape(shape)
-    made = model.reconstruct(images).reshape(shape) if len(images) else given
+    made = given
+    if len(images):
+        made = model.reconstruct(images, model.labels_of(first)).reshape(shape)
     plane = None
     if model.code_size == 2:
         if model.vae.prior.standard:
@@ -237,7 +239,8 @@ def pictures(model: Trained, images: UInt8[np.ndarray, "images h w c"]) -> Pictu
         else:
             x, y = (latent.spread(dim, PLANE, "linear") for dim in model.prior(1000).T)
         codes = latent.plane(x, y, (0, 1), np.zeros(2, np.float32))
-        plane = model.decode(codes).reshape(PLANE, PLANE, *model.image_shape)
+        labels = np.zeros(PLANE**2, np.int32) if model.vae.classes else None
+        plane = model.decode(codes, labels).reshape(PLANE, PLANE, *model.image_shape)
     return Pictures(model.sample(SAMPLES).reshape(shape), given, made, plane)
 
 
@@ -282,23 +285,29 @@ def replay(rundir: RunDir, sink: Sink, watch: Watch) -> None:
 def _drawn(rundir: RunDir, watch: Watch) -> dict[int, Pictures]:
     """Make pictures by the checkpoints of a run, by epoch."""
     found: dict[int, Pictures] = {}
-    images: UInt8[np.ndarray, "images h w c"] | None = None
+    first: Split | None = None
     for info in kept(rundir.checkpoints):
         if info.beyond:
             continue
         try:
             model = trained.load(rundir, info.epoch)
-            if images is None:
-                images = _images(model, watch)
-            found[info.epoch] = pictures(model, images)
+            if first is None:
+                first = _first_of(model, watch)
+            found[info.epoch] = pictures(model, first)
         except RunError as error:
             watch(Warned(f"no pictures of epoch {info.epoch}: {error.message}"))
     return found
 
 
-def _images(model: Trained, watch: Watch) -> UInt8[np.ndarray, "images h w c"]:
+def _first(split: Split) -> Split:
+    """Return the images of a split that are reconstructed."""
+    labels = None if split.labels is None else split.labels[:IMAGES]
+    return Split(np.asarray(split.images[:IMAGES]), labels)
+
+
+def _first_of(model: Trained, watch: Watch) -> Split:
     try:
-        return np.asarray(model.split("validation").images[:IMAGES])
+        return _first(model.split("validation"))
     except DataError as error:
         watch(Warned(f"no reconstructions: {error.message}"))
-        return np.zeros((0, *model.image_shape), np.uint8)
+        return Split(np.zeros((0, *model.image_shape), np.uint8), None)

@@ -89,7 +89,12 @@ def bring(
     facts = portable.facts
     found = facts.data if facts and unchanged else _data_of(file, settings)
     device = devices.select("auto")
-    program = Program.of(settings, images=1, image_shape=found["image_shape"])
+    program = Program.of(
+        settings,
+        images=1,
+        image_shape=found["image_shape"],
+        classes=found.get("classes", 0),
+    )
     _check_arrays(file, portable, program)
     with jax.default_device(device):
         shapes = jax.eval_shape(lambda: program.vae.init(jax.random.key(0)))

@@ -36,7 +36,7 @@ def main(place: Path, rounds: int = 8) -> bool:
     settings = config.Config(epochs=rounds, batch_size=250)
     program = Program.of(settings, images=IMAGES, image_shape=SHAPE)
     names = columns(program)
-    shape = IMAGES + 10_000, program.pixels
+    shape = IMAGES + 10_000, program.row
     images = np.random.default_rng(0).integers(0, 2, shape, np.uint8) * 255
     train, validation = jax.device_put((images[:IMAGES], images[IMAGES:]))
     member = Member.of(settings)

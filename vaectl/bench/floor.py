@@ -64,7 +64,7 @@ def products(function: Callable[..., Any], *arguments: object) -> list[Product]:
 def step(program: Program) -> list[Product]:
     """List the products of a training step."""
     member = program.somebody
-    pixels = shaped((program.batch_size, program.pixels), jnp.uint8)
+    pixels = shaped((program.batch_size, program.row), jnp.uint8)
     weights = shaped((program.batch_size,), jnp.float32)
     state = compiled.shapes(program, member)
     return products(partial(training.step, program, member), state, pixels, weights)

@@ -211,9 +211,10 @@ def _validation(
 
 def _bound(vae: VAE, variables: Variables, images: UInt8[Array, "held_out pixels"]) -> _Task:
     count, k = likelihoods.IMPORTANCE_BATCH, IMPORTANCE_SAMPLES
-    few = vae.unit(jnp.resize(images, (count, vae.pixels)))
-    arguments = variables, few, jax.random.key(0), jnp.asarray(k, jnp.int32)
-    encoded = floor.products(lambda v, x: vae.network(v).encode(x), variables, few)
+    pixels, y = vae.apart(jnp.resize(images, (count, vae.row)))
+    few = vae.unit(pixels)
+    arguments = variables, few, y, jax.random.key(0), jnp.asarray(k, jnp.int32)
+    encoded = floor.products(lambda v, x: vae.network(v).given(y).encode(x), variables, few)
     products = floor.products(partial(likelihoods.importance_weighted_bound, vae), *arguments)
     decoded = products[len(encoded) :]  # images are encoded once, and decoded in every chunk
     run = partial(likelihoods.compiled_weighted_bound, vae, *arguments)
@@ -222,7 +223,7 @@ def _bound(vae: VAE, variables: Variables, images: UInt8[Array, "held_out pixels
 
 def _sampling(vae: VAE, variables: Variables, count: int) -> _Task:
     def mean(variables: Variables, z: Array) -> Array:
-        return vae.network(variables).mean(z)
+        return vae.network(variables).given(vae.first_class(len(z))).mean(z)
 
     codes = jax.random.normal(jax.random.key(0), (count, vae.code_size))
     run = partial(jax.jit(mean), variables, codes)
@@ -287,7 +288,7 @@ def _noise(program: Program, member: Member) -> Float[Array, ""]:
     def draw(number: int, total: Float[Array, ""]) -> Float[Array, ""]:
         total += step.noise(program, member, number)[0, 0, 0]
         if program.stochastic:
-            grey = jnp.full((program.batch_size, program.pixels), 0.5)
+            grey = jnp.full((program.batch_size, program.row), 0.5)
             total += step.binarized(member, number, grey)[0, 0]
         return total
 
@@ -377,7 +378,7 @@ def scaled(
     steps = math.ceil(amount.operations / sum(product.operations for product in products))
     steps = min(steps, max(amount.images // program.batch_size, 1))
     program = replace(program, images=steps * program.batch_size)
-    noise = np.random.default_rng(0).integers(0, 2, (program.images, program.pixels), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 2, (program.images, program.row), np.uint8)
     member = Member.of(settings)
     times = _interleaved(
         rounds,

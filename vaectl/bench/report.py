@@ -72,13 +72,19 @@ def run(
     device = devices.select(device_kind, keep_programs=False)
     watch(f"reading {settings.data.source}")
     dataset = data.load(settings.data)
-    host = np.asarray(dataset.train.flat)
-    program = Program.of(settings, images=len(host), image_shape=dataset.image_shape)
+    program = Program.of(
+        settings,
+        images=len(dataset.train.images),
+        image_shape=dataset.image_shape,
+        classes=dataset.classes,
+    )
+    labelled = bool(program.vae.classes)
+    host = np.asarray(dataset.train.rows(labelled=labelled))
     if footprint.check_training(program, len(dataset.validation.images), device):
         raise ConfigError(
             f"{settings.data.source} does not fit on the device", hint="lower data.train_size"
         )
-    train, validation = jax.device_put((host, dataset.validation.flat), device)
+    train, validation = jax.device_put((host, dataset.validation.rows(labelled=labelled)), device)
     member = jax.device_put(Member.of(settings), device)
     with jax.default_device(device):
         watch("compiling")

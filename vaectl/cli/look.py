@@ -201,6 +201,13 @@ class By(StrEnum):
     seconds = "seconds"
 
 
+class Classes(StrEnum):
+    """What a morph tells a conditional model of the classes."""
+
+    change = "change"
+    keep = "keep"
+
+
 class Way(StrEnum):
     """The path between two codes."""
 
@@ -246,6 +253,16 @@ def _counted(view: "View", tell: "Sign") -> "View":
     return view._replace(figure=moving._replace(figures=figures))
 
 
+Label = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="The class that a conditional model shows; see model.condition.",
+        show_default=False,
+    ),
+]
+
+
 @app.command(rich_help_panel=LOOK)
 def sample(
     run: Run,
@@ -262,6 +279,7 @@ def sample(
         float, typer.Option(min=0, max=100, help="The standard deviation of the codes.")
     ] = 1.0,
     draw: Annotated[Draw, typer.Option(help="Means of the pixels, or binary draws.")] = Draw.mean,
+    label: Label = None,
     checkpoint: Checkpoint = "best",
     seed: Seed = 0,
     title: Title = None,
@@ -290,7 +308,12 @@ def sample(
         model = load(found, checkpoint)
         tell("drawing")
         picture = partial(
-            look.sample, count=count, temperature=temperature, draw=draw.value, seed=seed
+            look.sample,
+            count=count,
+            temperature=temperature,
+            draw=draw.value,
+            label=label,
+            seed=seed,
         )
         view = look.over_epochs(model, picture, looks) if animate else picture(model, style=looks)
         path = look.save(model, _counted(view, tell), out, save_arrays)
@@ -340,6 +363,7 @@ def manifold(
             show_default=False,
         ),
     ] = None,
+    label: Label = None,
     checkpoint: Checkpoint = "best",
     seed: Seed = 0,  # noqa: ARG001  # accepted as by the other commands; nothing here is random
     title: Title = None,
@@ -373,7 +397,7 @@ def manifold(
         plane = look.plane(
             model, grid=grid, ranges=ranges, spacing=spacing.value, dims=dims, style=looks
         )
-        picture = partial(look.manifold, where=plane, anchor=anchor)
+        picture = partial(look.manifold, where=plane, anchor=anchor, label=label)
         view = look.over_epochs(model, picture, looks) if animate else picture(model, style=looks)
         path = look.save(model, _counted(view, tell), out, save_arrays)
     show(path)
@@ -414,6 +438,12 @@ def morph(
     from_mean: Annotated[
         bool, typer.Option("--from-mean", help="Use posterior means instead of posterior samples.")
     ] = False,
+    classes: Annotated[
+        Classes,
+        typer.Option(
+            help="Whether the class that a conditional model is told changes along a row."
+        ),
+    ] = Classes.change,
     checkpoint: Checkpoint = "best",
     seed: Seed = 0,
     title: Title = None,
@@ -451,6 +481,7 @@ def morph(
             space=space.value,
             path=path.value,
             from_mean=from_mean,
+            classes=classes.value,
             seed=seed,
             style=looks,
         )

@@ -11,7 +11,7 @@ from jaxtyping import Int32, Real, UInt8
 from vaectl.base import memory
 from vaectl.base.errors import DataError
 from vaectl.base.terminal import Tell, silent
-from vaectl.data.stored import Stored, pieces
+from vaectl.data.stored import Stored, joined, pieces
 
 COPIES = 4
 """How many copies of its images the reading of a data set may hold in memory at once."""
@@ -125,6 +125,14 @@ class Split(NamedTuple):
         """The same images, each as one row of numbers."""
         return self.images.reshape(len(self.images), -1)
 
+    def rows(self, *, labelled: bool) -> UInt8[np.ndarray, "images numbers"] | Stored:
+        """Return the images as one row of numbers each, which ends with its class if asked for."""
+        if not labelled:
+            return self.flat
+        if self.labels is None:
+            raise ValueError("images without classes")
+        return joined(self.flat, self.labels.astype(np.uint8))
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -150,3 +158,9 @@ class Dataset:
     def pixels(self) -> int:
         """How many numbers an image has, over all its channels."""
         return math.prod(self.image_shape)
+
+    @property
+    def classes(self) -> int:
+        """One more than the largest class of an image; 0 without classes."""
+        known = [part.labels for part in (self.train, self.validation, self.test)]
+        return max(0 if labels is None else int(labels.max()) + 1 for labels in known)

@@ -82,6 +82,10 @@ class Stored:
         one = np.empty(self.shape[1:], np.bool_).reshape(shape[1:]).shape
         return Stored(self._read, self._index, one, self.dtype)
 
+    def resized(self, numbers: int) -> Stored:
+        """Return the same images as rows of so many numbers, which is what reading returns."""
+        return Stored(self._read, self._index, (numbers,), self.dtype)
+
     def map(self, change: Callable[[Array, Index], Array], dtype: np.dtype[Any]) -> Stored:
         """Return changed images; each is changed whenever it is read.
 
@@ -147,6 +151,14 @@ def changed(images: Pixels, change: Callable[[Array], Array], dtype: np.dtype[An
     if isinstance(images, Stored):
         return images.map(lambda part, _: change(part), dtype)
     return change(images)
+
+
+def joined(images: Pixels, last: Array) -> Pixels:
+    """Add a column to images that are rows of numbers; to those on disk whenever they are read."""
+    if not isinstance(images, Stored):
+        return np.column_stack([images, last])
+    widened = images.map(lambda part, places: np.column_stack([part, last[places]]), images.dtype)
+    return widened.resized(images.shape[1] + 1)
 
 
 def _selected(index: range | Index, key: Key) -> range | Index:

@@ -51,6 +51,7 @@ def assess(
         model.vae,
         model.variables,
         shaped((IMPORTANCE_BATCH, *model.image_shape), np.float32),
+        model.vae.first_class(IMPORTANCE_BATCH),
         streams.key(seed, "evaluate"),
         samples,
     )
@@ -59,7 +60,7 @@ def assess(
     found = likelihoods(
         model.vae,
         model.variables,
-        split.images,
+        split.rows(labelled=bool(model.vae.classes)),
         samples=samples,
         importance_samples=importance_samples,
         seed=seed,

@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Callable, Iterator
+from itertools import repeat
 from typing import NamedTuple
 
 import jax
@@ -38,7 +39,7 @@ class Likelihoods(NamedTuple):
 def likelihoods(
     vae: VAE,
     variables: Variables,
-    images: UInt8[np.ndarray, "images *shape"] | UInt8[Stored, "images *shape"],
+    rows: UInt8[np.ndarray, "images numbers"] | UInt8[Stored, "images numbers"],
     *,
     samples: int,
     importance_samples: int,
@@ -54,7 +55,7 @@ def likelihoods(
     Args:
         vae: the structure of the network.
         variables: the arrays of the network.
-        images: intensities 0 to 255.
+        rows: images of intensities 0 to 255, each with its class if the model is told it.
         samples: L of the ELBO's estimate.
         importance_samples: K; 0 to leave the bound out.
         seed: the seed of the noise.
@@ -63,16 +64,17 @@ def likelihoods(
     Burda et al. 2016, eq. 8.
     """
     done, parts, bounds = 0, [], []
-    for key, count, batch in _batches(images.reshape(len(images), -1), seed):
-        x = vae.unit(jnp.asarray(batch))
-        found = compiled_bound(vae, variables, x, key, samples)
+    for key, count, batch in _batches(rows, seed):
+        pixels, y = vae.apart(jnp.asarray(batch))
+        x = vae.unit(pixels)
+        found = compiled_bound(vae, variables, x, y, key, samples)
         parts.append([values[:count] for values in found])
         if importance_samples:
             k = jnp.asarray(importance_samples, jnp.int32)
-            bounds.append(compiled_weighted_bound(vae, variables, x, key, k)[:count])
+            bounds.append(compiled_weighted_bound(vae, variables, x, y, key, k)[:count])
             bounds[-1].block_until_ready()
         done += count
-        watch(done, len(images))
+        watch(done, len(rows))
     kl, kl_each, nll, mu = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Likelihoods(
         kl=kl,
@@ -87,14 +89,16 @@ def weighted_bounds(
     vae: VAE,
     variables: Variables,
     x: Float[Array, "images h w c"],
+    y: Float[Array, "images classes"] | None,
     importance_samples: int,
     seed: int,
 ) -> Float[np.ndarray, " images"]:
     """Return IW-K of images in [0, 1], the same numbers as `likelihoods` returns."""
     k = jnp.asarray(importance_samples, jnp.int32)
+    told = repeat(None) if y is None else (each for _, _, each in _batches(np.asarray(y), seed))
     bounds = [
-        np.asarray(compiled_weighted_bound(vae, variables, batch, key, k))[:count]
-        for key, count, batch in _batches(np.asarray(x), seed)
+        np.asarray(compiled_weighted_bound(vae, variables, batch, classes, key, k))[:count]
+        for (key, count, batch), classes in zip(_batches(np.asarray(x), seed), told, strict=False)
     ]
     return np.concatenate(bounds) if bounds else np.empty(0, np.float32)
 
@@ -118,6 +122,7 @@ def bound_of_each(
     vae: VAE,
     variables: Variables,
     x: Float[Array, "batch h w c"],
+    y: Float[Array, "batch classes"] | None,
     key: Key[Array, ""],
     samples: int,
 ) -> tuple[
@@ -127,7 +132,7 @@ def bound_of_each(
     Float[Array, "batch code"],
 ]:
     """Return KL by image, KL by image and dimension, NLL by image, and posterior means."""
-    network = vae.network(variables)
+    network = vae.network(variables).given(y)
     noise = jax.random.normal(key, (samples, len(x), vae.code_size))
     codes, prior = network.draw(x, noise), network.prior
     nll = -jnp.mean(network.log_prob(codes.z, x), axis=0)
@@ -138,6 +143,7 @@ def importance_weighted_bound(
     vae: VAE,
     variables: Variables,
     x: Float[Array, "batch h w c"],
+    y: Float[Array, "batch classes"] | None,
     key: Key[Array, ""],
     importance_samples: Int32[Array, ""],
 ) -> Float[Array, " batch"]:
@@ -146,7 +152,7 @@ def importance_weighted_bound(
     K is traced, so that one program serves every K. Samples of the last chunk beyond K have weight
     zero.
     """
-    network = vae.network(variables)
+    network = vae.network(variables).given(y)
     (mu, log_var), prior = network.encode(x), network.prior
 
     def add_chunk(chunk: Int[Array, ""], total: Float[Array, " batch"]) -> Float[Array, " batch"]:

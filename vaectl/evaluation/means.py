@@ -18,10 +18,11 @@ from vaectl.data.stored import Stored
 from vaectl.objectives.base import Objective, with_elbo
 from vaectl.vae.vae import VAE, Variables
 
-HostImages = UInt8[np.ndarray, "_ pixels"] | UInt8[Stored, "_ pixels"]
-"""Flat images of intensities 0 to 255, in host memory or on disk, of any number."""
+HostImages = UInt8[np.ndarray, "_ numbers"] | UInt8[Stored, "_ numbers"]
+"""Flat images of intensities 0 to 255, each with its class if the model is told it, in host memory
+or on disk, of any number."""
 
-Images = UInt8[Array, "_ pixels"] | HostImages
+Images = UInt8[Array, "_ numbers"] | HostImages
 """Flat images on the device, or elsewhere."""
 
 Means = Mapping[str, float]
@@ -72,7 +73,7 @@ def split_means(
 def term_sums(
     estimator: Estimator,
     variables: Variables,
-    images: UInt8[Array, "images pixels"],
+    images: UInt8[Array, "images numbers"],
     seed: UInt32[Array, ""],
     step: Int[Array, ""] | int,
     epoch: Float[Array, ""] | float,
@@ -104,8 +105,9 @@ def term_sums(
         key = jax.random.fold_in(stream, first + start)
         noise = jax.random.normal(key, (estimator.samples, size, vae.code_size))
         # beyond the end: the last image, with weight zero
-        x = vae.unit(images[jnp.minimum(rows, count - 1)])
-        _, terms = estimator.objective.terms(network, x, noise, jnp.float32(epoch))
+        pixels, y = vae.apart(images[jnp.minimum(rows, count - 1)])
+        x = vae.unit(pixels)
+        _, terms = estimator.objective.terms(network.given(y), x, noise, jnp.float32(epoch))
         weights = (rows < count).astype(jnp.float32)
         return {name: values @ weights for name, values in terms.items()}
 
@@ -125,7 +127,7 @@ def lowered(
 
 def _parts(
     estimator: Estimator, images: Images, seed: UInt32[Array, ""]
-) -> Iterator[tuple[int, int, UInt8[Array, "part pixels"]]]:
+) -> Iterator[tuple[int, int, UInt8[Array, "part numbers"]]]:
     """Yield the index of each part's first image, how many of its images count, and the images."""
     if isinstance(images, Array):
         yield 0, len(images), images

@@ -169,6 +169,11 @@ def graphs(vae: VAE, variables: Variables, weights: Weights) -> dict[str, Graph]
 
 def _payload(model: Trained, split: SplitName, count: int | None) -> _Payload:
     """Collect all that the page has of a run."""
+    if model.vae.classes:
+        raise RunError(
+            f"{model.rundir.path}: the page cannot tell a conditional model its classes",
+            hint="vaectl sample --label N and vaectl morph show what it makes of them",
+        )
     leaves = jax.tree.leaves(model.variables)
     expected = sum(4 * leaf.size for leaf in leaves)  # three bytes of each, as text
     if expected > MOST_BYTES:

@@ -93,6 +93,9 @@ class Export(Plug, kind="export"):
     suffix: ClassVar[str] = ""
     """The suffix of a file that `restore` reads; empty if the format cannot be imported."""
 
+    takes_classes: ClassVar[bool] = False
+    """Whether a conditional model can be written in it; its functions are those of class 0."""
+
     def check(self) -> None:
         """Refuse to export before anything is computed.
 

@@ -36,6 +36,7 @@ class SafeTensors(Export, name="safetensors"):
 
     tolerance: ClassVar[float] = 1e-5
     suffix: ClassVar[str] = ".safetensors"
+    takes_classes = True
     leaves: ClassVar[Mapping[str, Mapping[str, bytes]]] = {
         FOLDER: {
             r"model\.safetensors": rb'.{8}\{"__metadata__":\{"vaectl":"',
@@ -64,23 +65,26 @@ class SafeTensors(Export, name="safetensors"):
         import jax
 
         from vaectl.config import reading
-        from vaectl.vae.vae import VAE
+        from vaectl.training.program import Program
 
         found = self.restore(files["model.safetensors"])
         if found.facts is None:
             raise ValueError("the facts are missing")
         settings = reading.of_mapping(found.facts.config)
-        vae = VAE(
-            settings.model.chosen,
-            settings.likelihood.chosen,
-            settings.prior.chosen,
-            found.facts.code_size,
-            found.facts.image_shape,
-        )
+        vae = Program.of(
+            settings,
+            images=1,
+            image_shape=found.facts.image_shape,
+            classes=found.facts.data.get("classes", 0),
+        ).vae
         shapes = jax.eval_shape(lambda: vae.init(jax.random.key(0)))
         variables = with_arrays(shapes, found.arrays)
-        encode = jax.jit(lambda variables, x: vae.network(variables).encode(x))
-        decode = jax.jit(lambda variables, z: vae.network(variables).mean(z))
+        encode = jax.jit(
+            lambda variables, x: vae.network(variables).given(vae.first_class(x.shape[0])).encode(x)
+        )
+        decode = jax.jit(
+            lambda variables, z: vae.network(variables).given(vae.first_class(z.shape[0])).mean(z)
+        )
         return Coders(
             lambda x: jax.tree.map(np.asarray, encode(variables, x)),
             lambda z: np.asarray(decode(variables, z)),

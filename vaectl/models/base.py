@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vaectl.base.plugs import Choice, Plug
+from vaectl.base.section import conflict
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -35,15 +36,26 @@ class Coder(Protocol):
 class Model(Plug, kind="model"):
     """The settings of an encoder q(z|x) and a decoder of p(x|z), from which they are built."""
 
+    conditional: ClassVar[bool] = False
+    """Whether `build` can make them take the classes of images too."""
+
     def summary(self, code_size: int) -> str:
         """Describe the model in a few words, for tables."""
         return f"{self.name}-{code_size}"
 
     @abstractmethod
     def build(
-        self, image_shape: ImageShape, code_size: int, outputs: int, rngs: nnx.Rngs
+        self,
+        image_shape: ImageShape,
+        code_size: int,
+        outputs: int,
+        rngs: nnx.Rngs,
     ) -> nnx.Module:
         """Build a `Coder` with new parameters.
+
+        A model that is `conditional` takes the number of classes too, as `classes`, which is 0 by
+        default; with any, its `encode` and `decode` have a second argument, y, of that many weights
+        for each image of a batch.
 
         Args:
             image_shape: height, width and channels.
@@ -61,3 +73,15 @@ class ModelChoice(Choice[Model]):
 
     code_size: Annotated[int, Field(ge=1, le=100_000)] = 20
     """Dimensions of the latent code z; the paper has 2 and 20."""
+    condition: Literal["none", "label"] = "none"
+    """`label`: the encoder and the decoder are told the class of each image, q(z|x,y) and p(x|z,y),
+    so that images of a class can be asked for (Sohn et al. 2015). `none`: they are not."""
+
+    @model_validator(mode="after")
+    def _can_be_told(self) -> Self:
+        if self.condition != "none" and not self.chosen.conditional:
+            raise conflict(
+                f"model.condition is {self.condition}, and the model {self.name} takes no classes",
+                "--set model.condition=none, or another model",
+            )
+        return self

@@ -20,13 +20,20 @@ class Conv(Model, name="conv"):
     As in DCGAN (Radford et al. 2016), but without normalization.
     """
 
+    conditional = True
+
     channels: Annotated[int, Field(ge=1, le=10_000)] = 32
     """Channels of the first convolution; the second has twice as many."""
     kernel_size: Annotated[int, Field(ge=1, le=99)] = 3
     """Height and width of the kernels."""
 
     def build(
-        self, image_shape: ImageShape, code_size: int, outputs: int, rngs: nnx.Rngs
+        self,
+        image_shape: ImageShape,
+        code_size: int,
+        outputs: int,
+        rngs: nnx.Rngs,
+        classes: int = 0,
     ) -> nnx.Module:
         """Build an encoder and a decoder for images of any size."""
         import jax
@@ -56,7 +63,7 @@ class Conv(Model, name="conv"):
             return raw[:, :height, :width]
 
         encoder = nnx.Sequential(
-            down(colours, wide),
+            down(colours + classes, wide),
             jax.nn.relu,
             down(wide, narrow),
             jax.nn.relu,
@@ -64,7 +71,7 @@ class Conv(Model, name="conv"):
             nnx.Linear(size, 2 * code_size, rngs=rngs),
         )
         decoder = nnx.Sequential(
-            nnx.Linear(code_size, size, rngs=rngs),
+            nnx.Linear(code_size + classes, size, rngs=rngs),
             jax.nn.relu,
             as_image,
             up(narrow, wide),
@@ -72,4 +79,4 @@ class Conv(Model, name="conv"):
             up(wide, colours * outputs),
             cropped,
         )
-        return AutoEncoder(encoder, decoder, (*image_shape, outputs))
+        return AutoEncoder(encoder, decoder, (*image_shape, outputs), planes=True)

@@ -24,6 +24,7 @@ class MLP(Model, name="mlp"):
     One matrix product gives the mean and the log-variance. Kingma & Welling 2013, appendix C.
     """
 
+    conditional = True
     first_defaults = MappingProxyType({"activation": "tanh"})
 
     hidden_size: Annotated[int, Field(ge=1, le=1_000_000)] = 500
@@ -44,7 +45,12 @@ class MLP(Model, name="mlp"):
         return f"{'-'.join(map(str, sizes))} {self.activation}"
 
     def build(
-        self, image_shape: ImageShape, code_size: int, outputs: int, rngs: nnx.Rngs
+        self,
+        image_shape: ImageShape,
+        code_size: int,
+        outputs: int,
+        rngs: nnx.Rngs,
+        classes: int = 0,
     ) -> nnx.Module:
         """Build an encoder and a decoder for flattened images."""
         import jax.numpy as jnp
@@ -75,8 +81,8 @@ class MLP(Model, name="mlp"):
             return Layers(activation, linear)
 
         pixels = math.prod(image_shape)
-        encoder = layers(pixels, 2 * code_size, "heads")
-        decoder = layers(code_size, pixels * outputs, "logits")
+        encoder = layers(pixels + classes, 2 * code_size, "heads")
+        decoder = layers(code_size + classes, pixels * outputs, "logits")
         return AutoEncoder(encoder, decoder, (*image_shape, outputs))
 
 

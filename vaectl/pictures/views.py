@@ -33,6 +33,7 @@ from vaectl.runs.trained import Trained, load
 
 Space = Literal["both", "latent", "image"]
 Draw = Literal["mean", "binary"]
+Classes = Literal["change", "keep"]
 Arrays = dict[str, np.ndarray]
 
 
@@ -126,16 +127,20 @@ def sample(
     count: int | None,
     temperature: float,
     draw: Draw,
+    label: int | None = None,
     seed: int,
     style: Style = DEFAULT,
 ) -> View:
     """Decode codes from the prior (Fig. 4 of the paper).
 
-    Without a count there are about 100, so that no row is left with fewer.
+    Without a count there are about 100, so that no row is left with fewer. A conditional model
+    shows one class, or all of them in turn.
 
     Raises:
-        ConfigError: binary draws of a likelihood whose pixels are grey levels.
+        ConfigError: binary draws of a likelihood whose pixels are grey levels, or a class that the
+            model does not know.
     """
+    _check_label(model, label)
     likelihood = model.settings.likelihood
     if draw == "binary" and not likelihood.chosen.binary:
         raise ConfigError(
@@ -144,14 +149,17 @@ def sample(
         )
     count = count or pictures.filling(SAMPLES, style)
     z = model.prior(count, seed=seed, temperature=temperature)
-    images = model.decode(z)
+    labels = model.in_turn(count) if label is None else np.full(count, label)
+    images = model.decode(z, labels)
     if draw == "binary":
         images = (np.random.default_rng(seed).random(images.shape) < images).astype(np.float32)
     means = "probabilities" if likelihood.chosen.binary else "means"
     what = means if draw == "mean" else "binary draws"
     heat = "" if temperature == 1 else f", temperature {temperature:g}"
     style = with_polarity(model, style)
-    facts = f"{count} samples from the prior{heat}: {what}{_scale(model, style)}"
+    classes = "" if labels is None else f" of classes 0 to {model.vae.classes - 1} in turn"
+    classes = classes if label is None else f" of class {label}"
+    facts = f"{count} samples{classes} from the prior{heat}: {what}{_scale(model, style)}"
     panel = Panel(pictures.near_square(images, style))
     figure = pictures.sheet([[panel]], title=model.title, facts=facts, style=style)
     return View("sample", figure, {"z": z, "images": images})
@@ -202,8 +210,9 @@ def plane(
     if ranges == "prior":
         what, codes = "prior", model.prior(PRIOR_CODES)
     else:
-        what, images = "aggregate posterior", model.split("validation").images
-        codes = _codes(model, np.asarray(images), from_mean=False, seed=0)
+        what, split = "aggregate posterior", model.split("validation")
+        told = model.labels_of(split)
+        codes = _codes(model, np.asarray(split.images), from_mean=False, seed=0, labels=told)
     x, y = (latent.spread(codes[:, dim], grid, spacing) for dim in dims)
     return Plane(dims, x, y, f"over the {what}, {spacing} spacing")
 
@@ -224,21 +233,33 @@ def _dims(model: Trained, dims: tuple[int, int] | None) -> tuple[int, int]:
 
 
 def manifold(
-    model: Trained, where: Plane, *, anchor: int | None = None, style: Style = DEFAULT
+    model: Trained,
+    where: Plane,
+    *,
+    anchor: int | None = None,
+    label: int | None = None,
+    style: Style = DEFAULT,
 ) -> View:
     """Decode a plane of the latent space (Fig. 5 of the paper).
 
+    A conditional model shows one class, by default that of the anchor, or else 0.
+
     Raises:
-        ConfigError: the image is out of range.
+        ConfigError: the image is out of range, or the model does not know the class.
     """
+    _check_label(model, label)
     dims, x, y, what = where
     centre = np.zeros(model.code_size, np.float32)
     if anchor is not None:
-        images = model.split("test").images
-        _check_index("--anchor", anchor, len(images), "test images")
-        centre = model.encode(np.asarray(images[anchor : anchor + 1]))[0][0]
+        split, one = model.split("test"), slice(anchor, anchor + 1)
+        _check_index("--anchor", anchor, len(split.images), "test images")
+        of_anchor = model.labels_of(split, one)
+        centre = model.encode(np.asarray(split.images[one]), of_anchor)[0][0]
+        if label is None and of_anchor is not None:
+            label = int(of_anchor[0])
     z = latent.plane(x, y, dims, centre)
-    images = model.decode(z)
+    labels = np.full(len(y) * len(x), label or 0) if model.vae.classes else None
+    images = model.decode(z, labels)
     panel = Panel(
         images,
         row_labels=[f"{value:.1f}" for value in y[::-1]],
@@ -249,6 +270,8 @@ def manifold(
     others = "" if model.code_size == 2 else ", the others at zero"
     if anchor is not None:
         others = f", through test image {anchor}"
+    if labels is not None:
+        others += f"; class {label or 0}"
     style = with_polarity(model, style)
     facts = f"decoded plane of the latent space, {what}{others}{_scale(model, style)}"
     figure = pictures.sheet([[panel]], title=model.title, facts=facts, style=style)
@@ -264,6 +287,7 @@ def morph(
     space: Space,
     path: latent.Path,
     from_mean: bool,
+    classes: Classes = "change",
     seed: int,
     style: Style = DEFAULT,
 ) -> View:
@@ -272,7 +296,8 @@ def morph(
     Without pairs, each row starts with the last image of the row above. An image in several rows
     has the same posterior sample in all of them. If the two spaces have no room beside each other,
     one stands below the other. Without numbers of rows and steps there are 12 and 13, or as many as
-    are large enough to be seen.
+    are large enough to be seen. The classes that a conditional model is told change along a row
+    from that of the first image to that of the last, or stay that of the first.
 
     Raises:
         ConfigError: an index is out of range.
@@ -289,7 +314,8 @@ def morph(
     used = sorted({index for pair in chosen for index in pair})
     originals = np.asarray(split.images[used])
     images = dict(zip(used, _in_unit(model, originals), strict=True))
-    codes = dict(zip(used, _codes(model, originals, from_mean, seed), strict=True))
+    told = model.labels_of(split, used)
+    codes = dict(zip(used, _codes(model, originals, from_mean, seed, told), strict=True))
     z = np.stack([latent.way(codes[a], codes[b], steps, path) for a, b in chosen])
     arrays: Arrays = {"pairs": np.asarray(chosen), "z": z}
     if space in ("both", "image"):
@@ -297,14 +323,20 @@ def morph(
             [latent.way(images[a], images[b], steps, "linear") for a, b in chosen]
         )
     if space in ("both", "latent"):
-        arrays["latent_space"] = model.decode(z)
+        weights = None
+        if told is not None:
+            one = dict(zip(used, np.eye(model.vae.classes)[told], strict=True))
+            ends_of = [(one[a], one[b if classes == "change" else a]) for a, b in chosen]
+            weights = np.concatenate([latent.way(*each, steps, "linear") for each in ends_of])
+        arrays["latent_space"] = model.decode(z, weights)
     style = with_polarity(model, style)
     headings = {"image_space": "image space", "latent_space": f"latent space, {path}"}
     panels = [Panel(arrays[name], words) for name, words in headings.items() if name in arrays]
     ends = "posterior means" if from_mean else "posterior samples"
     chain = all(before[1] == after[0] for before, after in pairwise(chosen))
     how = "; each row starts where the last one ended" if chain and len(chosen) > 1 else ""
-    facts = f"morphing test images, {ends}{how}{_scale(model, style)}"
+    kept = "" if told is None else f", the class {'changes' if classes == 'change' else 'stays'}"
+    facts = f"morphing test images, {ends}{kept}{how}{_scale(model, style)}"
     layout = [panels] if beside else [[panel] for panel in panels]
     figure = pictures.sheet(layout, title=model.title, facts=facts, style=style)
     return View("morph", figure, arrays)
@@ -351,7 +383,8 @@ def reconstruct(
     chosen = np.random.default_rng(seed).permutation(len(split.images))[:count]
     images = np.asarray(split.images[chosen])
     originals = _in_unit(model, images)
-    means = model.decode(model.encode(images)[0])
+    told = model.labels_of(split, chosen)
+    means = model.reconstruct(images, told)
     style = with_polarity(model, style)
     difference = np.abs(originals - means)
     if model.image_shape[-1] == 3:
@@ -359,7 +392,7 @@ def reconstruct(
         difference = np.broadcast_to(mean, means.shape)
     if not style.theme.dark and (model.image_shape[-1] == 3 or style.polarity == "light"):
         difference = 1 - difference  # as ink on paper, where it is fainter than images
-    elbo = model.elbo(images, samples=1, seed=seed)
+    elbo = model.elbo(images, told, samples=1, seed=seed)
     labels = [f"{value:.1f}" for value in elbo]
     beside = _beside(count, text.widest(labels, style.small) + style.theme.font, style)
     rows = []
@@ -392,11 +425,14 @@ def inspect(model: Trained, *, split_name: SplitName, seed: int, style: Style = 
     """Show the latent space: KL by dimension, posterior means, aggregate posterior."""
     split = model.split(split_name)
     found = likelihoods(
-        model.vae, model.variables, split.images, samples=1, importance_samples=0, seed=seed
+        *(model.vae, model.variables, split.rows(labelled=bool(model.vae.classes))),
+        samples=1,
+        importance_samples=0,
+        seed=seed,
     )
-    images = np.asarray(split.images)
-    mu, log_var = model.encode(images)
-    z = _codes(model, images, from_mean=False, seed=seed)
+    images, told = np.asarray(split.images), model.labels_of(split)
+    mu, log_var = model.encode(images, told)
+    z = _codes(model, images, from_mean=False, seed=seed, labels=told)
     size = model.code_size
     dims = (0, min(1, size - 1)) if size <= 2 else latent.most_active(found.kl_by_dimension)
     facts = f"{split_name} split, {len(z):,} images, {meaning(model.settings)}"
@@ -413,15 +449,20 @@ def inspect(model: Trained, *, split_name: SplitName, seed: int, style: Style = 
 
 def _most_active(model: Trained) -> tuple[int, int]:
     """Return the two dimensions of the highest KL on validation images."""
-    images = np.asarray(model.split("validation").images)
-    return latent.most_active(model.kl_by_dimension(images))
+    split = model.split("validation")
+    images = np.asarray(split.images)
+    return latent.most_active(model.kl_by_dimension(images, model.labels_of(split)))
 
 
 def _codes(
-    model: Trained, images: np.ndarray, from_mean: bool, seed: int
+    model: Trained,
+    images: np.ndarray,
+    from_mean: bool,
+    seed: int,
+    labels: np.ndarray | None = None,
 ) -> Float[np.ndarray, "images code"]:
     """Return posterior means, or one sample of each posterior."""
-    mu, log_var = model.encode(images)
+    mu, log_var = model.encode(images, labels)
     if from_mean:
         return mu
     noise = np.asarray(jax.random.normal(streams.key(seed, "sample"), mu.shape))
@@ -431,6 +472,18 @@ def _codes(
 
 def _in_unit(model: Trained, images: np.ndarray) -> Float[np.ndarray, "images *picture"]:
     return images.reshape(-1, *model.picture_shape).astype(np.float32) / 255
+
+
+def _check_label(model: Trained, label: int | None) -> None:
+    if label is None:
+        return
+    classes = model.vae.classes
+    if not classes:
+        raise ConfigError(
+            f"--label {label}: {model.rundir.name} was not told classes",
+            hint="vaectl train --set model.condition=label makes a model that is",
+        )
+    _check_index("--label", label, classes, "classes")
 
 
 def _check_index(option: str, index: int, size: int, what: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from vaectl.base.section import conflict
 from vaectl.priors._mixture import Mixture
 from vaectl.priors.base import Distribution, Encode, Prior
 
@@ -26,6 +27,15 @@ class Vamp(Prior, name="vamp"):
 
     components: Annotated[int, Field(ge=1, le=100_000)] = 500
     """K, the number of pseudo-inputs; the paper of the prior has 500."""
+
+    def suits(self, experiment: Any) -> None:
+        """Refuse a conditional model: its encoder would need a class of each pseudo-input."""
+        if experiment.model.condition != "none":
+            raise conflict(
+                f"the prior vamp encodes images without classes, and model.condition is "
+                f"{experiment.model.condition}",
+                "--prior mixture, or --set model.condition=none",
+            )
 
     def build(
         self, image_shape: tuple[int, int, int], code_size: int, rngs: nnx.Rngs

@@ -99,6 +99,8 @@ class DataFacts(TypedDict):
     images: Sizes
     drawings: NotRequired[bool]
     """See `vaectl.data.arrays.Dataset.drawings`; not there in a run of an older vaectl."""
+    classes: NotRequired[Annotated[int, Field(ge=0)]]
+    """See `vaectl.data.arrays.Dataset.classes`; not there in a run of an older vaectl."""
 
 
 def data_facts(source: str, dataset: "Dataset") -> DataFacts:
@@ -113,6 +115,7 @@ def data_facts(source: str, dataset: "Dataset") -> DataFacts:
             "test": len(dataset.test.images),
         },
         "drawings": dataset.drawings,
+        "classes": dataset.classes,
     }
 
 

@@ -11,7 +11,7 @@ from typing import Any, final
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int32, Key, UInt8
+from jaxtyping import Array, Float, Int32, Int64, Integer, Key, UInt8
 
 from vaectl import config, data
 from vaectl.base import devices, streams
@@ -20,7 +20,7 @@ from vaectl.base.nearest import did_you_mean
 from vaectl.base.shapes import shaped
 from vaectl.data.arrays import Dataset, Split
 from vaectl.data.binarization import SplitName, draw
-from vaectl.data.stored import Stored
+from vaectl.data.stored import Index, Stored
 from vaectl.evaluation.likelihoods import weighted_bounds
 from vaectl.models.base import ImageShape
 from vaectl.runs import resume as resumption
@@ -32,6 +32,7 @@ from vaectl.training import compiled, footprint
 from vaectl.training.program import Member, Program
 from vaectl.vae.vae import VAE, Variables, unit
 
+Labels = Integer[np.ndarray, " images"] | Float[np.ndarray, "images classes"]
 Images = UInt8[np.ndarray, "*images"] | Float[np.ndarray, "*images"] | UInt8[Stored, "*images"]
 
 
@@ -53,7 +54,8 @@ def load(run: RunDir | Path | str, checkpoint: str | int = "best") -> Trained:
     resumption.check_unchanged(rundir.name, settings, record)
     device = devices.select("auto")
     shape = record.data["image_shape"]
-    program = Program.of(settings, images=1, image_shape=shape)
+    classes = record.data.get("classes", 0)
+    program = Program.of(settings, images=1, image_shape=shape, classes=classes)
     member = jax.device_put(Member.of(settings), device)
     like = compiled.shapes(program, member)
     with quiet_orbax(), Checkpoints(rundir.checkpoints) as checkpoints:
@@ -123,6 +125,9 @@ class Trained:
 
     Images are floats in [0, 1] or bytes from 0 to 255. An input image may have the shape of the
     data, such as (height, width), or be flat; output images have the shape of the data.
+
+    A conditional model needs `labels`: the class of each image or code, or weights of all classes
+    that sum to 1, as rows. All others take none.
     """
 
     def __init__(
@@ -165,28 +170,42 @@ class Trained:
         return (height, width) if channels == 1 else self.image_shape
 
     @devices.pinned()
-    def encode(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
+    def encode(self, images: Images, labels: Labels | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and log-variance of q(z|x), each of shape [images, code]."""
         x = self._images(images)
         _check_room(_encode, self.vae, x.shape)
-        mu, log_var = _encode(self.vae, self.variables, x)
+        mu, log_var = _encode(self.vae, self.variables, x, self._told(labels, len(x)))
         return np.asarray(mu), np.asarray(log_var)
 
     @devices.pinned()
-    def decode(self, z: Float[np.ndarray, "*batch code"]) -> Float[np.ndarray, "*batch *picture"]:
+    def decode(
+        self, z: Float[np.ndarray, "*batch code"], labels: Labels | None = None
+    ) -> Float[np.ndarray, "*batch *picture"]:
         """Return the mean of each pixel for codes; of a binary pixel, the probability of 1."""
         z = np.asarray(z, np.float32)
         if z.shape[-1:] != (self.code_size,):
             raise ValueError(f"codes of shape {z.shape}; the last axis must be {self.code_size}")
-        _check_room(_decode, self.vae, z.shape)
-        decoded = np.asarray(_decode(self.vae, self.variables, jnp.asarray(z)))
+        flat = z.reshape(-1, self.code_size) if self.vae.classes else z
+        _check_room(_decode, self.vae, flat.shape)
+        y = self._told(labels, len(flat))
+        decoded = np.asarray(_decode(self.vae, self.variables, jnp.asarray(flat), y))
         return decoded.reshape(*z.shape[:-1], *self.picture_shape)
 
     def sample(
-        self, count: int, *, seed: int = 0, temperature: float = 1.0
+        self,
+        count: int,
+        *,
+        seed: int = 0,
+        temperature: float = 1.0,
+        labels: Labels | None = None,
     ) -> Float[np.ndarray, "count *picture"]:
-        """Decode codes from the prior."""
-        return self.decode(self.prior(count, seed=seed, temperature=temperature))
+        """Decode codes from the prior; a conditional model shows its classes in turn by default."""
+        codes = self.prior(count, seed=seed, temperature=temperature)
+        return self.decode(codes, self.in_turn(count) if labels is None else labels)
+
+    def in_turn(self, count: int) -> Int64[np.ndarray, " count"] | None:
+        """Return the classes of a conditional model in turn, one for each code; else None."""
+        return np.arange(count) % self.vae.classes if self.vae.classes else None
 
     @devices.pinned()
     def prior(
@@ -202,7 +221,12 @@ class Trained:
 
     @devices.pinned()
     def elbo(
-        self, images: Images, *, samples: int = 1, seed: int = 0
+        self,
+        images: Images,
+        labels: Labels | None = None,
+        *,
+        samples: int = 1,
+        seed: int = 0,
     ) -> Float[np.ndarray, " images"]:
         """Return the ELBO of each image in nats, with L samples of z."""
         if samples < 1:
@@ -211,25 +235,36 @@ class Trained:
         shape = samples, len(x), self.code_size
         _check_room(_elbo, self.vae, x.shape, shape)
         noise = jax.random.normal(streams.key(seed, "evaluate"), shape)
-        return np.asarray(_elbo(self.vae, self.variables, x, noise))
+        y = self._told(labels, len(x))
+        return np.asarray(_elbo(self.vae, self.variables, x, y, noise))
 
     @devices.pinned()
-    def kl_by_dimension(self, images: Images) -> Float[np.ndarray, " code"]:
+    def kl_by_dimension(
+        self, images: Images, labels: Labels | None = None
+    ) -> Float[np.ndarray, " code"]:
         """Return the KL of each dimension of the code, as a mean over images, in nats.
 
         With a prior whose KL has no closed form, it is estimated by a sample for each image.
         """
         x = self._images(images)
         noise = jax.random.normal(streams.key(0, "evaluate"), (1, len(x), self.code_size))
-        return np.asarray(_kl_by_dimension(self.vae, self.variables, x, noise))
+        y = self._told(labels, len(x))
+        return np.asarray(_kl_by_dimension(self.vae, self.variables, x, y, noise))
 
-    def reconstruct(self, images: Images) -> Float[np.ndarray, "images *picture"]:
+    def reconstruct(
+        self, images: Images, labels: Labels | None = None
+    ) -> Float[np.ndarray, "images *picture"]:
         """Decode the posterior mean of each image."""
-        return self.decode(self.encode(images)[0])
+        return self.decode(self.encode(images, labels)[0], labels)
 
     @devices.pinned()
     def log_likelihood(
-        self, images: Images, *, samples: int = 100, seed: int = 0
+        self,
+        images: Images,
+        labels: Labels | None = None,
+        *,
+        samples: int = 100,
+        seed: int = 0,
     ) -> Float[np.ndarray, " images"]:
         """Return the importance-weighted bound on log p(x) of each image, in nats.
 
@@ -237,7 +272,9 @@ class Trained:
         """
         if samples < 1:
             raise ValueError(f"{samples} samples; at least one is needed")
-        return weighted_bounds(self.vae, self.variables, self._images(images), samples, seed)
+        x = self._images(images)
+        y = self._told(labels, len(x))
+        return weighted_bounds(self.vae, self.variables, x, y, samples, seed)
 
     def labels(self, name: SplitName = "test") -> Int32[np.ndarray, " images"] | None:
         """Return the classes of a split of the run's data, if there are any."""
@@ -299,6 +336,37 @@ class Trained:
         panel = sheets.Panel(sheets.near_square(self.sample(25)))
         return canvas.png(sheets.sheet([[panel]], title=self.title, style=style))
 
+    def labels_of(
+        self, split: Split, key: slice | Sequence[int] | Index = slice(None)
+    ) -> Labels | None:
+        """Return the classes of images of a split as the model needs them: None if it takes none.
+
+        Args:
+            split: of the run's data.
+            key: which of its images.
+        """
+        if not self.vae.classes or split.labels is None:
+            return None
+        return np.asarray(split.labels[key])
+
+    def _told(self, labels: Labels | None, count: int) -> Float[Array, "images classes"] | None:
+        """Return the classes of images as a conditional model takes them."""
+        classes = self.vae.classes
+        if not classes:
+            if labels is not None:
+                raise ValueError("labels, and the model is not conditional")
+            return None
+        if labels is None:
+            raise ValueError(f"the model is conditional: labels from 0 to {classes - 1} are needed")
+        given = np.asarray(labels)
+        if given.ndim == 1 and given.dtype.kind in "iu":
+            if given.size and not (given.min() >= 0 and given.max() < classes):
+                raise ValueError(f"labels beyond the {classes} classes of the model")
+            given = np.eye(classes, dtype=np.float32)[given]
+        if given.shape != (count, classes):
+            raise ValueError(f"labels of shape {np.shape(labels)} for {count} images or codes")
+        return jnp.asarray(given, jnp.float32)
+
     def _images(self, images: Images) -> Float[Array, "images h w c"]:
         array, shape = np.asarray(images), self.image_shape
         known = (shape, self.picture_shape, (math.prod(shape),))
@@ -328,22 +396,29 @@ def _check_room(function: Any, vae: VAE, *shapes: tuple[int, ...]) -> None:
 @cache
 def _excess(there: int, function: Any, vae: VAE, shapes: tuple[tuple[int, ...], ...]) -> str:
     variables = jax.eval_shape(lambda: vae.init(jax.random.key(0)))
-    arrays = [shaped(shape, jnp.float32) for shape in shapes]
-    return footprint.excess(there, function, vae, variables, *arrays)
+    given, *noise = [shaped(shape, jnp.float32) for shape in shapes]
+    told = shaped((len(given), vae.classes), jnp.float32) if vae.classes else None
+    return footprint.excess(there, function, vae, variables, given, told, *noise)
 
 
 @partial(jax.jit, static_argnames="vae")
 def _encode(
-    vae: VAE, variables: Variables, x: Float[Array, "images h w c"]
+    vae: VAE,
+    variables: Variables,
+    x: Float[Array, "images h w c"],
+    y: Float[Array, "images classes"] | None,
 ) -> tuple[Float[Array, "images code"], Float[Array, "images code"]]:
-    return vae.network(variables).encode(x)
+    return vae.network(variables).given(y).encode(x)
 
 
 @partial(jax.jit, static_argnames="vae")
 def _decode(
-    vae: VAE, variables: Variables, z: Float[Array, "*batch code"]
+    vae: VAE,
+    variables: Variables,
+    z: Float[Array, "*batch code"],
+    y: Float[Array, "codes classes"] | None,
 ) -> Float[Array, "*batch h w c"]:
-    return vae.network(variables).mean(z)
+    return vae.network(variables).given(y).mean(z)
 
 
 @partial(jax.jit, static_argnames="vae")
@@ -351,9 +426,10 @@ def _elbo(
     vae: VAE,
     variables: Variables,
     x: Float[Array, "images h w c"],
+    y: Float[Array, "images classes"] | None,
     noise: Float[Array, "samples images code"],
 ) -> Float[Array, " images"]:
-    network = vae.network(variables)
+    network = vae.network(variables).given(y)
     codes = network.draw(x, noise)
     return jnp.mean(network.log_prob(codes.z, x), axis=0) - network.prior.kl(codes)
 
@@ -363,9 +439,10 @@ def _kl_by_dimension(
     vae: VAE,
     variables: Variables,
     x: Float[Array, "images h w c"],
+    y: Float[Array, "images classes"] | None,
     noise: Float[Array, "1 images code"],
 ) -> Float[Array, " code"]:
-    network = vae.network(variables)
+    network = vae.network(variables).given(y)
     return network.prior.kl_by_dimension(network.draw(x, noise)).mean(axis=0)
 
 

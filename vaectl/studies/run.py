@@ -277,6 +277,7 @@ def program_of(
         settings,
         images=len(dataset.train.images),
         image_shape=dataset.image_shape,
+        classes=dataset.classes,
         devices=devices,
     )
 

@@ -62,8 +62,12 @@ class Started(NamedTuple):
     @property
     def program(self) -> Program:
         """The program that it compiles to."""
-        images = len(self.dataset.train.images)
-        return Program.of(self.settings, images=images, image_shape=self.dataset.image_shape)
+        return Program.of(
+            self.settings,
+            images=len(self.dataset.train.images),
+            image_shape=self.dataset.image_shape,
+            classes=self.dataset.classes,
+        )
 
 
 class Stopped(NamedTuple):

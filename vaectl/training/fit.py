@@ -85,7 +85,7 @@ def compile_ahead(program: Program, member: Member, train: Images, validation: I
     state = compiled.shapes(program, member)
     if not isinstance(train, Array):
         place = member.seed.sharding if member.seed.committed else None
-        size = streamed_steps(program), program.batch_size, program.pixels
+        size = streamed_steps(program), program.batch_size, program.row
         batches = shaped(size, jnp.uint8, place)
         steps = [
             compiled.train_streamed_steps.lower(program, member, state, batches, 0, 1),
@@ -220,7 +220,7 @@ class Stream:
         known = read[first - at : first - at + len(rows)] if 0 <= at <= first else read[:0]
         missing = rows[len(known) :]
         images = np.asarray(self._images[missing.reshape(-1)])
-        batches = images.reshape(*missing.shape, self._program.pixels)
+        batches = images.reshape(*missing.shape, self._program.row)
         if len(known):
             batches = np.concatenate([known, batches])
         self._read = first, batches
@@ -232,7 +232,7 @@ class Stream:
 
 def streamed_steps(program: Program) -> int:
     """Return the number of steps whose batches are brought to the device at once."""
-    size = program.batch_size * program.pixels
+    size = program.batch_size * program.row
     return min(max(CHUNK_BYTES // size, 1), program.steps_per_epoch)
 
 

@@ -43,14 +43,14 @@ def check_training(
     Raises:
         ConfigError: with what is needed, and the key that is best lowered.
     """
-    there, images = devices.memory_of(device), (program.images + held_out) * program.pixels
+    there, images = devices.memory_of(device), (program.images + held_out) * program.row
     there //= processes
     if not on_disk and _at_most(program, held_out) <= there:
         return False
     need = of_training(program, held_out)
     # two chunks of batches, and a part of the validation split
-    parts = 2 * max(CHUNK_BYTES, program.batch_size * program.pixels)
-    parts += max(program.estimator.part_bytes, program.estimator.batch_size * program.pixels)
+    parts = 2 * max(CHUNK_BYTES, program.batch_size * program.row)
+    parts += max(program.estimator.part_bytes, program.estimator.batch_size * program.row)
     streamed = need - images + parts
     if on_disk or (device.platform != "cpu" and need > there):
         if streamed <= there:
@@ -69,7 +69,7 @@ def check_training(
 def of_training(program: Program, held_out: int) -> int:
     """Bytes of a run that validates on so many images."""
     state, steps, means = _calls(program, held_out)
-    pixels = program.pixels
+    pixels = program.row
     most = max(of_program(*steps) + held_out * pixels, of_program(*means) + program.images * pixels)
     # the best epoch's state is kept beside the latest
     return most + of_arrays(state)
@@ -78,7 +78,7 @@ def of_training(program: Program, held_out: int) -> int:
 def _at_most(program: Program, held_out: int) -> int:
     """Bytes that a run needs at most; nothing is compiled to tell them."""
     state, steps, means = _calls(program, held_out)
-    images = (program.images + held_out) * program.pixels
+    images = (program.images + held_out) * program.row
     return max(at_most(*steps), at_most(*means)) + of_arrays(state) + images
 
 
@@ -87,7 +87,7 @@ def _calls(program: Program, held_out: int) -> tuple[Any, tuple[Any, ...], tuple
     member = program.somebody
     state = compiled.shapes(program, member)
     images, validation = (
-        shaped((count, program.pixels), jnp.uint8) for count in (program.images, held_out)
+        shaped((count, program.row), jnp.uint8) for count in (program.images, held_out)
     )
     steps = compiled.train_steps, program, member, state, images, 0, 1
     estimator, params = program.estimator, state.params

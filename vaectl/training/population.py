@@ -96,7 +96,7 @@ def at_once(program: Program, members: int, held_out: int, places: Sequence[jax.
     """
     if len(places) > 1 and places[0].platform == "cpu":
         return min(len(places), members)
-    images = (program.images + held_out) * program.pixels
+    images = (program.images + held_out) * program.row
     # each also has the state that its last epoch handed out
     each = 2 * (footprint.of_training(program, held_out) - images)
     of_device = max((devices.memory_of(places[0]) - images) // each, 1)

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int32, UInt32
 
 from vaectl.base import mesh
-from vaectl.base.errors import ConfigError
+from vaectl.base.errors import ConfigError, DataError
 from vaectl.config.schema import Config
 from vaectl.evaluation.means import Estimator
 from vaectl.models.base import ImageShape
@@ -25,6 +25,8 @@ from vaectl.vae.vae import VAE, Variables
 
 MOST_STEPS = 2**31 - 1
 """The largest number that the counter of a state can hold."""
+MOST_CLASSES = 256
+"""How many classes a model can be told; each image has its own in a byte."""
 
 
 class TrainState(NamedTuple):
@@ -53,6 +55,28 @@ class Member(NamedTuple):
             learning_rate=jnp.asarray(optimizer.chosen.learning_rate, jnp.float32),
             numbers={key: jnp.asarray(optimizer.value(key), jnp.float32) for key in traced},
         )
+
+
+def _told(settings: Config, classes: int) -> int:
+    """Return how many classes the model is told.
+
+    Raises:
+        DataError: it is to be told classes that are not known, or that are too many.
+    """
+    if settings.model.condition == "none":
+        return 0
+    if not classes:
+        raise DataError(
+            f"model.condition is label, and the images of {settings.data.source} have no classes",
+            hint="--set model.condition=none, or images with classes: see vaectl data prepare",
+        )
+    if classes > MOST_CLASSES:
+        raise DataError(
+            f"{settings.data.source} has classes up to {classes - 1:,}, and a model can be told "
+            f"those below {MOST_CLASSES}",
+            hint="number the classes from 0, or --set model.condition=none",
+        )
+    return classes
 
 
 @dataclass(frozen=True)
@@ -84,6 +108,7 @@ class Program:
         *,
         images: int,
         image_shape: ImageShape,
+        classes: int = 0,
         devices: Sequence[jax.Device] = (),
         traced: Sequence[str] = (),
     ) -> Program:
@@ -93,6 +118,7 @@ class Program:
             settings: the configuration.
             images: how many to train on.
             image_shape: of each.
+            classes: of the images, which a conditional model is told; 0 if they have none.
             devices: share each batch, if it has micro-batches.
             traced: keys of the optimizer whose values a member has, as `traceable` finds them.
         """
@@ -103,6 +129,7 @@ class Program:
                 settings.prior.chosen,
                 settings.model.code_size,
                 image_shape,
+                _told(settings, classes),
             ),
             objective=settings.objective.chosen,
             samples=settings.objective.samples,
@@ -132,9 +159,9 @@ class Program:
         return Estimator(self.vae, self.objective, self.samples, mesh=self.mesh)
 
     @property
-    def pixels(self) -> int:
-        """The number of values in an image."""
-        return self.vae.pixels
+    def row(self) -> int:
+        """The bytes of an image: see `VAE.row`."""
+        return self.vae.row
 
     @property
     def steps_per_epoch(self) -> int:

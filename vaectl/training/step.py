@@ -15,7 +15,7 @@ from vaectl.vae.vae import Variables, unit
 Sums = Mapping[str, Float[Array, "*steps"]]
 """The terms of the objective by name, summed over images, in nats."""
 
-Batch = Callable[[Int[Array, ""]], UInt8[Array, "batch pixels"]]
+Batch = Callable[[Int[Array, ""]], UInt8[Array, "batch numbers"]]
 
 # XLA would gather and convert the pixels again for each of their uses: 3 % of an epoch on a CPU
 _once: Callable[[Array], Array] = jax.lax.optimization_barrier
@@ -60,7 +60,7 @@ def step(
     program: Program,
     member: Member,
     state: TrainState,
-    pixels: UInt8[Array, "batch pixels"],
+    rows: UInt8[Array, "batch numbers"],
     weights: Float[Array, " batch"],
 ) -> tuple[TrainState, Sums]:
     """Update the parameters once by the gradient of the objective's loss.
@@ -69,7 +69,7 @@ def step(
         program: what is compiled.
         member: seed and learning rate.
         state: before the step.
-        pixels: a batch, 0 to 255.
+        rows: a batch: pixels from 0 to 255, and the class if the model is told it.
         weights: 1 for an image, 0 for the padding of a short batch.
 
     Returns:
@@ -77,6 +77,7 @@ def step(
 
     Kingma & Welling 2013, algorithm 1.
     """
+    pixels, y = program.vae.apart(rows)
     x = _once(unit(pixels)).reshape(-1, *program.vae.image_shape)
     if program.stochastic:
         x = binarized(member, state.step, x)
@@ -90,9 +91,10 @@ def step(
         x: Float[Array, "part h w c"],
         eps: Float[Array, "samples part code"],
         weights: Float[Array, " part"],
+        y: Float[Array, "part classes"] | None,
     ) -> tuple[Variables, tuple[Sums, Variables]]:
         def loss(learned: Variables) -> tuple[Float[Array, ""], tuple[Sums, Variables]]:
-            network = vae.network(learned, kept, training=True)
+            network = vae.network(learned, kept, training=True).given(y)
             losses, terms = program.objective.terms(network, x, eps, epoch)
             sums = {name: values @ weights for name, values in terms.items()}
             return losses @ weights / images, (sums, network.split()[1])
@@ -100,7 +102,7 @@ def step(
         found: tuple[Variables, tuple[Sums, Variables]] = jax.grad(loss, has_aux=True)(learned)
         return found
 
-    gradient, (sums, kept) = _over_parts(program, part, x, eps, weights)
+    gradient, (sums, kept) = _over_parts(program, part, x, eps, weights, y)
     schedule = program.optimizer.schedule.scale(
         steps_per_epoch=program.steps_per_epoch, steps=program.steps
     )
@@ -132,11 +134,12 @@ def _over_parts(
     x: Float[Array, "batch h w c"],
     eps: Float[Array, "samples batch code"],
     weights: Float[Array, " batch"],
+    y: Float[Array, "batch classes"] | None,
 ) -> tuple[Variables, tuple[Sums, Variables]]:
     """Sum gradients and terms over the micro-batches of a batch; other state is their mean."""
     count = program.microbatches
     if count == 1:
-        return part(x, eps, weights)
+        return part(x, eps, weights, y)
 
     def mean(leaf: Array) -> Array:
         return leaf / count if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf
@@ -145,11 +148,12 @@ def _over_parts(
         x: Float[Array, "part h w c"],
         eps: Float[Array, "part samples code"],
         weights: Float[Array, " part"],
+        y: Float[Array, "part classes"] | None,
     ) -> tuple[Variables, tuple[Sums, Variables]]:
-        gradient, (sums, kept) = part(x, jnp.swapaxes(eps, 0, 1), weights)
+        gradient, (sums, kept) = part(x, jnp.swapaxes(eps, 0, 1), weights, y)
         return gradient, (sums, jax.tree.map(mean, kept))
 
-    batch = x, jnp.swapaxes(eps, 0, 1), weights
+    batch = x, jnp.swapaxes(eps, 0, 1), weights, y
     parts = jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), batch)
     total: tuple[Variables, tuple[Sums, Variables]]
     total = mesh.summed(program.mesh, of_part, *parts)
@@ -228,6 +232,7 @@ def terms(program: Program) -> tuple[str, ...]:
     def terms() -> Sums:
         vae = program.vae
         network = vae.network(vae.init(jax.random.key(0)), training=True)
+        network = network.given(vae.first_class(1))
         x, noise = jnp.zeros((1, *vae.image_shape)), jnp.zeros((program.samples, 1, vae.code_size))
         return program.objective.terms(network, x, noise, jnp.float32(0))[1]
 
@@ -245,7 +250,7 @@ def train_steps(
     program: Program,
     member: Member,
     state: TrainState,
-    images: UInt8[Array, "images pixels"],
+    images: UInt8[Array, "images numbers"],
     first: Int[Array, ""] | int,
     stop: Int[Array, ""] | int,
 ) -> tuple[TrainState, Sums]:
@@ -258,7 +263,7 @@ def train_streamed_steps(
     program: Program,
     member: Member,
     state: TrainState,
-    batches: UInt8[Array, "chunk batch pixels"],
+    batches: UInt8[Array, "chunk batch numbers"],
     first: Int[Array, ""] | int,
     stop: Int[Array, ""] | int,
 ) -> tuple[TrainState, Sums]:

@@ -37,6 +37,9 @@ class AutoEncoder(nnx.Module):
         encoder: maps images to 2 * code numbers, the mean and log-variance of q(z|x).
         decoder: maps codes to as many numbers as `shape` has.
         shape: height, width, channels, and decoder outputs per pixel and channel.
+        planes: how the encoder takes the classes that it is told: as channels of constant value
+            behind those of the image, or as numbers behind all pixels. The decoder takes them as
+            numbers behind the code.
     """
 
     def __init__(
@@ -44,20 +47,38 @@ class AutoEncoder(nnx.Module):
         encoder: Callable[[Array], Array],
         decoder: Callable[[Array], Array],
         shape: tuple[int, int, int, int],
+        *,
+        planes: bool = False,
     ) -> None:
         self.encoder = encoder
         self.decoder = decoder
         self.shape = shape
+        self.planes = planes
 
     def encode(
-        self, x: Float[Array, "batch h w c"]
+        self, x: Float[Array, "batch h w c"], y: Float[Array, "batch classes"] | None = None
     ) -> tuple[Float[Array, "batch code"], Float[Array, "batch code"]]:
-        """Return mean and log-variance of q(z|x) for each image."""
-        mu, log_var = jnp.split(self.encoder(x), 2, axis=-1)
+        """Return mean and log-variance of q(z|x), or of q(z|x,y), for each image."""
+        seen: Array = x
+        if y is not None and self.planes:
+            seen = _beside(x, y[:, None, None])
+        elif y is not None:
+            seen = _beside(x.reshape(x.shape[0], -1), y)
+        mu, log_var = jnp.split(self.encoder(seen), 2, axis=-1)
         return mu, log_var
 
-    def decode(self, z: Float[Array, "*batch code"]) -> Float[Array, "*batch h w c numbers"]:
-        """Return the likelihood's inputs for each pixel."""
+    def decode(
+        self, z: Float[Array, "*batch code"], y: Float[Array, "some classes"] | None = None
+    ) -> Float[Array, "*batch h w c numbers"]:
+        """Return the likelihood's inputs for each pixel, of p(x|z) or of p(x|z,y)."""
+        if y is not None:
+            z = _beside(z, y)
         # with one batch axis: for more of them, XLA transposes matrices in the gradient
         raw = self.decoder(z.reshape(-1, z.shape[-1]))
         return raw.reshape(*z.shape[:-1], *self.shape)
+
+
+def _beside(a: Float[Array, "*shape numbers"], y: Float[Array, "*some classes"]) -> Array:
+    """Put the same y behind the last axis of all of a."""
+    joined: Array = jnp.concatenate([a, jnp.broadcast_to(y, (*a.shape[:-1], y.shape[-1]))], axis=-1)
+    return joined

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, TypeAlias, final
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
@@ -36,11 +37,26 @@ class VAE:
     prior: Prior
     code_size: int
     image_shape: ImageShape
+    classes: int = 0
+    """Classes of images that the encoder and the decoder are told; 0: they are not told any."""
 
     @property
     def pixels(self) -> int:
         """The number of values of an image, over all channels."""
         return math.prod(self.image_shape)
+
+    @property
+    def row(self) -> int:
+        """The bytes of an image as it is stored: its pixels, and its class if that is told."""
+        return self.pixels + bool(self.classes)
+
+    def apart(
+        self, rows: UInt8[Array, "*batch numbers"]
+    ) -> tuple[UInt8[Array, "*batch pixels"], Float[Array, "*batch classes"] | None]:
+        """Return pixels, and the class of each image as a one among zeros; None without classes."""
+        if not self.classes:
+            return rows, None
+        return rows[..., :-1], jax.nn.one_hot(rows[..., -1], self.classes)
 
     def init(self, key: Array) -> Variables:
         """Draw the initial arrays of a network."""
@@ -59,8 +75,15 @@ class VAE:
         """Turn flat images of intensities 0 to 255 into images of numbers in [0, 1]."""
         return unit(images).reshape(*images.shape[:-1], *self.image_shape)
 
+    def first_class(self, count: int) -> Float[Array, "count classes"] | None:
+        """Return what tells a conditional network that so many images are of class 0; else None."""
+        return jax.nn.one_hot(jnp.zeros(count, int), self.classes) if self.classes else None
+
     def _build(self, rngs: nnx.Rngs) -> nnx.Module:
-        module = self.model.build(self.image_shape, self.code_size, self.likelihood.outputs, rngs)
+        told = {"classes": self.classes} if self.classes else {}
+        module = self.model.build(
+            self.image_shape, self.code_size, self.likelihood.outputs, rngs, **told
+        )
         if self.likelihood.shared:
             setattr(module, _SHARED, nnx.Param(jnp.zeros(self.likelihood.shared)))
         if learned := self.prior.build(self.image_shape, self.code_size, rngs):
@@ -72,9 +95,20 @@ class VAE:
 class Network:
     """An encoder and a decoder with their arrays, the likelihood p(x|z) and the prior p(z)."""
 
-    def __init__(self, vae: VAE, module: Any) -> None:
+    def __init__(
+        self, vae: VAE, module: Any, y: Float[Array, "batch classes"] | None = None
+    ) -> None:
         self.module = module
         self.vae = vae
+        self._y = y
+
+    def given(self, y: Float[Array, "batch classes"] | None) -> Network:
+        """Return the same network, which is told the classes of the images of a batch.
+
+        Args:
+            y: weights of the classes that sum to 1, for each image; None without classes.
+        """
+        return Network(self.vae, self.module, y)
 
     @cached_property
     def prior(self) -> Distribution:
@@ -86,7 +120,8 @@ class Network:
         self, x: Float[Array, "batch h w c"]
     ) -> tuple[Float[Array, "batch code"], Float[Array, "batch code"]]:
         """Return mean and log-variance of q(z|x) for each image."""
-        posterior: tuple[Array, Array] = self.module.encode(x)
+        told = () if self._y is None else (self._y,)
+        posterior: tuple[Array, Array] = self.module.encode(x, *told)
         return posterior
 
     def draw(
@@ -97,7 +132,8 @@ class Network:
 
     def decode(self, z: Float[Array, "*batch code"]) -> Float[Array, "*batch h w c numbers"]:
         """Return the likelihood's inputs for each pixel."""
-        raw: Array = self.module.decode(z)
+        told = () if self._y is None else (self._y,)
+        raw: Array = self.module.decode(z, *told)
         if self.vae.likelihood.shared:
             shared = getattr(self.module, _SHARED)[...]
             raw = jnp.concatenate(

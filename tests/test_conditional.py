@@ -1,0 +1,204 @@
+"""A model that is told the classes of images."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import vaectl as package
+from tests.conftest import Vaectl, assert_equal_runs, cut_off
+from vaectl import config, data
+from vaectl.data.arrays import Split
+from vaectl.data.stored import Stored
+from vaectl.likelihoods.bernoulli import Bernoulli
+from vaectl.models.conv import Conv
+from vaectl.models.mlp import MLP
+from vaectl.objectives.elbo import ELBO
+from vaectl.priors.standard_normal import StandardNormal
+from vaectl.vae.vae import VAE
+
+SMALL = (
+    *("--epochs", "3", "--code-size", "2", "--hidden-size", "32", "--batch-size", "100", "-q"),
+    *("--set", "model.condition=label", "--set", "data.train_size=600"),
+    *("--set", "data.validation_size=60", "--set", "data.test_size=40"),
+    *("--set", "checkpoint.every=1"),
+)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a conditional run."""
+    from vaectl import experiment
+    from vaectl.config import reading
+
+    small = {
+        "epochs": 12,
+        "batch_size": 50,
+        "model": {"code_size": 2, "hidden_size": 64, "condition": "label"},
+        "data": {"train_size": 2000, "validation_size": 100, "test_size": 60},
+        "optimizer": {"learning_rate": 0.005},
+    }
+    folder = tmp_path_factory.mktemp("told")
+    return experiment.run(reading.of_mapping(small), runs_dir=folder, name="told").path
+
+
+@pytest.mark.parametrize("model", [MLP(hidden_size=6), Conv(channels=3)], ids=repr)
+def test_the_encoder_and_the_decoder_use_the_class(model: MLP | Conv) -> None:
+    vae = VAE(model, Bernoulli(), StandardNormal(), 3, (6, 5, 1), classes=4)
+    network = vae.network(vae.init(jax.random.key(0)))
+    x = jax.random.uniform(jax.random.key(1), (2, 6, 5, 1))
+    one, other = (network.given(jax.nn.one_hot(jnp.array(y), 4)) for y in ([0, 1], [2, 1]))
+    assert (one.encode(x)[0][0] != other.encode(x)[0][0]).any()
+    np.testing.assert_allclose(one.encode(x)[0][1], other.encode(x)[0][1], rtol=1e-6)
+    z = jax.random.normal(jax.random.key(2), (5, 2, 3))
+    decoded, changed = one.decode(z), other.decode(z)
+    assert decoded.shape == (5, 2, 6, 5, 1, 1)
+    assert (decoded[:, 0] != changed[:, 0]).any()
+    np.testing.assert_allclose(decoded[:, 1], changed[:, 1], rtol=1e-6)
+    _, terms = ELBO().terms(one, x, z, jnp.float32(0))
+    assert terms["nll"].shape == (2,)
+
+
+def test_a_row_has_its_class_at_its_end_in_memory_and_on_disk() -> None:
+    images = np.arange(24, dtype=np.uint8).reshape(4, 3, 2, 1)
+    labels = np.array([3, 0, 2, 1], np.int32)
+    stored = Stored(lambda places: images[places], range(4), (3, 2, 1), images.dtype)
+    for split in (Split(images, labels), Split(stored, labels)):
+        rows = np.asarray(split.rows(labelled=True))
+        np.testing.assert_array_equal(rows[:, :-1], images.reshape(4, 6))
+        np.testing.assert_array_equal(rows[:, -1], labels)
+        part = np.asarray(split.rows(labelled=True)[1:3])
+        np.testing.assert_array_equal(part, rows[1:3])
+        assert np.asarray(split.rows(labelled=False)).shape == (4, 6)
+
+
+def test_samples_of_a_class_are_of_that_class(told: Path) -> None:
+    """By the nearest mean of a class in the data."""
+    model = package.load(told)
+    dataset = model.dataset()
+    flat, labels = np.asarray(dataset.train.flat) / 255, dataset.train.labels
+    assert labels is not None
+    means = np.stack([flat[labels == label].mean(axis=0) for label in range(10)])
+    asked = np.repeat(np.arange(10), 20)
+    drawn = model.sample(200, labels=asked, seed=1).reshape(200, -1)
+    found = ((drawn[:, None] - means) ** 2).sum(axis=-1).argmin(axis=1)
+    assert (found == asked).mean() > 0.7
+    np.testing.assert_array_equal(model.sample(3), model.sample(3, labels=np.arange(3)))
+
+
+def test_weights_of_classes_lie_between_them(told: Path) -> None:
+    model = package.load(told)
+    z = np.zeros((1, 2), np.float32)
+    half = np.zeros((1, 10), np.float32)
+    half[0, [0, 1]] = 0.5
+    ends = [model.decode(z, np.array([label])) for label in (0, 1)]
+    assert (model.decode(z, half) != ends[0]).any()
+    assert (model.decode(z, half) != ends[1]).any()
+
+
+def test_a_run_resumes_streams_and_shares_its_batch_with_the_same_numbers(
+    vaectl: Vaectl,
+) -> None:
+    assert vaectl("train", *SMALL, "--name", "whole").code == 0
+    cut_off(Path("runs/whole"), Path("runs/cut"), epoch=2)
+    assert vaectl("train", "--resume", "cut", "-q").code == 0
+    assert_equal_runs(Path("runs/whole"), Path("runs/cut"))
+    for name, more in {
+        "streamed": ("--stream",),
+        "disk": ("--set", "data.memory_gb=0"),
+        "parts": ("--set", "microbatches=4"),
+    }.items():
+        assert vaectl("train", *SMALL, *more, "--name", name).code == 0
+        whole, other = (package.open_run(f"runs/{run}").metrics for run in ("whole", name))
+        np.testing.assert_allclose(whole["elbo"], other["elbo"], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("sample", "--label", "3", "--count", "9"),
+        ("sample",),
+        ("morph", "--rows", "2"),
+        ("morph", "--rows", "2", "--classes", "keep"),
+        ("manifold", "--grid", "4", "--label", "2"),
+        ("manifold", "--grid", "3", "--anchor", "1", "--range", "posterior"),
+        ("reconstruct", "--count", "5"),
+        ("inspect",),
+        ("evaluate", "--importance-samples", "4", "--prior-samples", "20", "-q"),
+        ("export", "--format", "safetensors"),
+        ("export", "--format", "card"),
+    ],
+    ids=" ".join,
+)
+def test_it_is_looked_at(command: tuple[str, ...], told: Path, vaectl: Vaectl) -> None:
+    name, *options = command
+    answer = vaectl(name, told, *options)
+    assert answer.code == 0, answer.err
+
+
+def test_a_morph_ends_at_the_class_of_its_last_image_or_keeps_that_of_its_first(
+    told: Path, vaectl: Vaectl, tmp_path: Path
+) -> None:
+    model = package.load(told)
+    split = model.split("test")
+    assert split.labels is not None
+    other = int(np.flatnonzero(split.labels != split.labels[0])[0])
+    ends = {}
+    for classes in ("change", "keep"):
+        file = tmp_path / f"{classes}.npz"
+        pair = ("--pairs", f"0:{other}", "--from-mean", "--classes", classes)
+        assert vaectl("morph", told, *pair, "--save-arrays", file).code == 0
+        arrays = np.load(file)
+        ends[classes] = arrays["latent_space"][0, -1]
+        z = arrays["z"][0, -1:]
+        label = split.labels[other if classes == "change" else 0]
+        np.testing.assert_allclose(ends[classes], model.decode(z, np.array([label]))[0], atol=1e-6)
+    assert np.abs(ends["change"] - ends["keep"]).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("sample", "TOLD", "--label", "10"), 2, "--label 10"),
+        (("sample", "UNTOLD", "--label", "1"), 2, "was not told classes"),
+        (("explore", "TOLD"), 4, "conditional"),
+        (("export", "TOLD", "--format", "stablehlo"), 4, "conditional"),
+        (("train", "--set", "model.condition=label", "--prior", "vamp"), 2, "vamp"),
+        (("train", "--set", "model.condition=class"), 2, "model.condition"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    arguments: tuple[str, ...], code: int, said: str, told: Path, trained_runs: Path, vaectl: Vaectl
+) -> None:
+    places = {"TOLD": told, "UNTOLD": trained_runs / "z2"}
+    answer = vaectl(*(places.get(each, each) for each in arguments))
+    assert answer.code == code
+    assert said in answer.err
+
+
+def test_images_without_classes_are_refused(vaectl: Vaectl, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (90, 4, 4), np.uint8)
+    np.savez(tmp_path / "x.npz", x_train=images, x_test=images[:40])
+    source = f"data.source=npz:{tmp_path / 'x.npz'}"
+    answer = vaectl("train", *SMALL, "--set", source, "--set", "data.train_size=20")
+    assert answer.code == 3
+    assert "no classes" in answer.err
+
+
+def test_the_library_says_which_labels_are_needed(told: Path, trained_runs: Path) -> None:
+    model, other = package.load(told), package.load(trained_runs / "z2")
+    images = np.zeros((2, 28, 28), np.uint8)
+    for labels in (None, np.array([0, 10]), np.array([0]), np.zeros((2, 9), np.float32)):
+        with pytest.raises(ValueError, match=r"label|classes"):
+            model.encode(images, labels)
+    with pytest.raises(ValueError, match="not conditional"):
+        other.encode(np.zeros((2, *other.picture_shape), np.uint8), np.array([0, 1]))
+
+
+def test_the_record_has_the_classes_and_the_settings_have_the_condition(told: Path) -> None:
+    assert json.loads((told / "run.json").read_text())["data"]["classes"] == 10
+    assert data.load(config.Config().data).classes == 10
+    assert package.load(told).vae.classes == 10
