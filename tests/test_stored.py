@@ -412,7 +412,12 @@ def test_likelihoods_from_disk_are_those_from_memory(tmp_path: Path) -> None:
     variables = compiled.init(program, Member.of(settings)).params
     array = _levels(300)
     found, expected = (
-        likelihoods(program.vae, variables, images, samples=1, importance_samples=3, seed=1)
+        likelihoods(
+            *(program.vae, variables, images.reshape(len(images), -1)),
+            samples=1,
+            importance_samples=3,
+            seed=1,
+        )
         for images in (_file(tmp_path, array), array)
     )
     for ours, theirs in zip(found, expected, strict=True):
