@@ -151,7 +151,8 @@ def test_a_morph_ends_at_the_class_of_its_last_image_or_keeps_that_of_its_first(
         file = tmp_path / f"{classes}.npz"
         pair = ("--pairs", f"0:{other}", "--from-mean", "--classes", classes)
         assert vaectl("morph", told, *pair, "--save-arrays", file).code == 0
-        arrays = np.load(file)
+        with np.load(file) as saved:
+            arrays = dict(saved)
         ends[classes] = arrays["latent_space"][0, -1]
         z = arrays["z"][0, -1:]
         label = split.labels[other if classes == "change" else 0]
