@@ -78,7 +78,8 @@ def test_a_flat_folder_has_no_labels_and_every_picture_once(tmp_path: Path) -> N
     assert found.train.images.shape == (18, 6, 5)
     assert found.test.images.shape == (3, 6, 5)
     assert _as_set(_all(found)) == {_grey(number).tobytes() for number in range(21)}
-    assert found.notes == ("21 grey pictures of 5x6 pixels, without classes",)
+    assert found.notes[0] == "21 grey pictures of 5x6 pixels, without classes"
+    assert "no test split: 3 of 21 images" in found.notes[1]
 
 
 def test_subfolders_are_classes_in_the_order_of_their_names(tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_images_without_splits_are_divided_evenly(count: int, classes: int | Non
     found = divide("x", Images(numbers, labels), ("note",))
     assert len(found.test.images) == max(count // 7, 1)
     assert sorted(_all(found).ravel().tolist()) == list(range(count))
-    assert found.notes == ("note",)
+    assert found.notes[0] == "note"
     again = divide("x", Images(numbers, labels))
     np.testing.assert_array_equal(_all(found), _all(again))
     if count > 10:
@@ -191,7 +192,7 @@ def test_grey_pictures_become_rgb_beside_colours(tmp_path: Path) -> None:
     found = _read(tmp_path)
     grey = {np.stack(3 * [_grey(number)], -1).tobytes() for number in (*range(9), 50)}
     assert _as_set(_all(found)) == grey | {_rgb(1).tobytes()}
-    assert found.notes == ("11 RGB pictures of 5x6 pixels, without classes",)
+    assert found.notes[0] == "11 RGB pictures of 5x6 pixels, without classes"
     (tmp_path / "zz.png").unlink()
     assert _read(tmp_path).train.image_shape == (6, 5, 1)
 

@@ -149,6 +149,22 @@ def changed(images: Pixels, change: Callable[[Array], Array], dtype: np.dtype[An
     return change(images)
 
 
+def joined(first: Pixels, second: Pixels) -> Pixels:
+    """Return images one after another; those on disk stay there."""
+    if not (isinstance(first, Stored) or isinstance(second, Stored)):
+        return np.concatenate([first, second])
+    kind, begin = np.result_type(first.dtype, second.dtype), len(first)
+
+    def read(numbers: Index) -> Array:
+        images = np.empty((len(numbers), *first.shape[1:]), kind)
+        here = numbers < begin
+        images[here] = np.asarray(first[numbers[here]])
+        images[~here] = np.asarray(second[numbers[~here] - begin])
+        return images
+
+    return Stored(read, range(begin + len(second)), first.shape[1:], kind)
+
+
 def _selected(index: range | Index, key: Key) -> range | Index:
     if isinstance(key, slice):
         return index[key]

@@ -48,6 +48,12 @@ class Tfds(Source, name="tfds"):
     examples = tuple(IDX_SETS)
     needs_network = True
 
+    @classmethod
+    def meant(cls, text: str) -> str | None:
+        """Recognize the sets published as IDX files, which every `vaectl` can prepare."""
+        name = text.lower().replace("-", "_")
+        return name if name in IDX_SETS else None
+
     @property
     def title(self) -> str:
         """The name that TFDS gives it."""
