@@ -1,7 +1,7 @@
 """Labels as people save them, made one number for each image.
 
 They are integers, booleans, floats that are whole, text, or one-hot rows. Text is numbered in the
-order of its classes' names, over all splits together; text of whole numbers is these numbers.
+order of its classes' names, over all splits together; text of numbers is these numbers.
 """
 
 from collections.abc import Sequence
@@ -57,14 +57,15 @@ def read(columns: Sequence[Column | None]) -> Labels:
         both = ", ".join(column.name for column in columns if column is not None)
         raise DataError(f"{both}: text in one split, and numbers in another", hint=_CORRECT)
     names = np.unique(np.concatenate(texts))
-    if all(name.strip().removeprefix("-").isdecimal() for name in names.tolist()):
-        whole = [None if labels is None else _whole_numbers(labels) for labels in found]
-        return Labels(_numbers(columns, whole), (), notes)
+    classes: list[str] = names.tolist()
+    if all(map(_is_number, classes)):
+        numbers_ = [None if labels is None else labels.astype(np.float64) for labels in found]
+        return Labels(_numbers(columns, numbers_), (), notes)
     numbers = [
         None if labels is None else np.searchsorted(names, labels).astype(np.int32)
         for labels in found
     ]
-    return Labels(numbers, tuple(names.tolist()), (*notes, f"classes by name: {told(names)}"))
+    return Labels(numbers, tuple(classes), (*notes, f"classes by name: {told(classes)}"))
 
 
 def told(classes: Sequence[str]) -> str:
@@ -102,8 +103,12 @@ def _is_one_hot(column: Column | None) -> bool:
     return bool((ones.sum(axis=1) == 1).all() and (ones | (array == 0)).all())
 
 
-def _whole_numbers(texts: Array) -> Array:
-    return np.array([int(text) for text in texts.tolist()], object)
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _numbers(

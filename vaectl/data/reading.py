@@ -25,16 +25,17 @@ def _sides(value: Any) -> Any:
     return [value, value] if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _apart(ends: tuple[float, float]) -> tuple[float, float]:
+def _apart(ends: tuple[float, ...]) -> tuple[float, ...]:
     if ends[0] == ends[1]:
         raise ValueError("black and white should be two different values")
     return ends
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(strict=False, max_length=2)]
-Sides = Annotated[tuple[Count, Count], BeforeValidator(_sides), Field(strict=False)]
+_TWO = Field(strict=False, min_length=2, max_length=2)
+Sides = Annotated[tuple[Count, ...], BeforeValidator(_sides), _TWO]
 Shape = Annotated[tuple[Count, ...], Field(strict=False, min_length=2, max_length=3)]
-Ends = Annotated[tuple[float, float], Field(strict=False), AfterValidator(_apart)]
+Ends = Annotated[tuple[float, ...], _TWO, AfterValidator(_apart)]
 
 
 class Reading(Section):

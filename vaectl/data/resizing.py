@@ -38,7 +38,8 @@ def rgb(picture: Picture) -> UInt8[np.ndarray, "height width 3"]:
 
 def _resized(picture: Picture, reading: Reading) -> Picture:
     assert reading.size is not None  # noqa: S101  # the caller has looked
-    image, size = Image.fromarray(picture), reading.size[::-1]
+    image, (height, width) = Image.fromarray(picture), reading.size
+    size = width, height
     filter_ = Image.Resampling.LANCZOS
     if reading.resize == "crop":
         return np.asarray(ImageOps.fit(image, size, filter_))

@@ -97,7 +97,7 @@ class _Range(NamedTuple):
 
 
 def read(
-    name: str, found: Published, black_and_white: tuple[float, float] | None = None
+    name: str, found: Published, black_and_white: tuple[float, ...] | None = None
 ) -> Published:
     """Turn the pixels of a data set into bytes, 0 for black and 255 for white.
 
@@ -120,7 +120,8 @@ def read(
     ranges = {split: _range(name, split, array) for split, array in images.items()}
     joint = _joint(ranges)
     if black_and_white:
-        scale = _Scale(*black_and_white)
+        black, white = black_and_white
+        scale = _Scale(black, white)
         images = {split: _as_bytes(array, scale) for split, array in images.items()}
         _check_contrast(name, images, ranges, scale)
         notes = _told(joint, scale)
@@ -136,7 +137,7 @@ def read(
     )
 
 
-def _numbers(name: str, split: str, array: Pixels, ends: tuple[float, float]) -> Pixels:
+def _numbers(name: str, split: str, array: Pixels, ends: tuple[float, ...]) -> Pixels:
     """Refuse values that are no real numbers; turn booleans into the ends of a scale."""
     if array.dtype == np.bool_:
         kind = _BYTE if ends == _BYTES[:2] else np.dtype(np.float64)

@@ -26,7 +26,9 @@ def _describe(schema: dict[str, Any]) -> None:
         for name, source in Source.known.items()
     ]
     schema["examples"] = suggestions()
-    schema["pattern"] = rf"^({'|'.join(names)}|[^:\x00\n]+)$"
+    short = [re.escape(name) for source in Source.known.values() for name in source.nicknames]
+    path = r"[^:\x00\n]*[./~][^:\x00\n]*"
+    schema["pattern"] = f"^({'|'.join([*names, *short, path])})$"
     schema["description"] = (
         f"Where the images come from: {', '.join(forms())}; or a file, a folder or a name that can "
         "mean only one of these."

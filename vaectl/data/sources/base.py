@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
@@ -54,6 +54,8 @@ class Source(Plug, kind="source"):
     """A few words about the images, for `vaectl data list`."""
     examples: ClassVar[tuple[str, ...]] = ()
     """Values of the rest that are worth a suggestion."""
+    nicknames: ClassVar[Mapping[str, str]] = {}
+    """Names that mean it without its scheme, in small letters with '_', and the rest of each."""
     needs_network: ClassVar[bool] = False
     """True if it may have to download; if it cannot, the others are suggested."""
     heeds: ClassVar[frozenset[str]] = frozenset({"range"})
@@ -97,8 +99,7 @@ class Source(Plug, kind="source"):
     @classmethod
     def meant(cls, text: str) -> str | None:
         """Return the rest if a text without a scheme can mean this source, else None."""
-        del text
-        return None
+        return cls.nicknames.get(text.lower().replace("-", "_"))
 
     @property
     def title(self) -> str:

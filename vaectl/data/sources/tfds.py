@@ -46,13 +46,8 @@ class Tfds(Source, name="tfds"):
     state = "to prepare: pip install 'vaectl[tfds]'"
     what = "any set of one or three channels"
     examples = tuple(IDX_SETS)
+    nicknames = {name: name for name in IDX_SETS}  # noqa: RUF012  # a constant of the class
     needs_network = True
-
-    @classmethod
-    def meant(cls, text: str) -> str | None:
-        """Recognize the sets published as IDX files, which every `vaectl` can prepare."""
-        name = text.lower().replace("-", "_")
-        return name if name in IDX_SETS else None
 
     @property
     def title(self) -> str:
