@@ -11,10 +11,12 @@ import pytest
 
 from tests.conftest import MNIST, needs_mnist
 from vaectl import config, data
-from vaectl.base.errors import DataError
+from vaectl.base.errors import ConfigError, DataError
+from vaectl.config import reading
 from vaectl.data import arrays, cache, idx, splits
 from vaectl.data.binarization import binarize, draw, meaning
 from vaectl.data.reading import Reading
+from vaectl.data.sources.base import parse
 
 
 def _source(train: int = 60, test: int = 10) -> arrays.Published:
@@ -32,8 +34,13 @@ def _idx(array: np.ndarray) -> bytes:
     return bytes([0, 0, 8, array.ndim]) + sizes + array.astype(np.uint8).tobytes()
 
 
-def _npz(path: Path, **reading: Any) -> arrays.Published:
-    return data.published(f"npz:{path}", reading=Reading(**reading))
+def _savez(path: Path, **arrays_: Any) -> Path:
+    np.savez(path, allow_pickle=True, **arrays_)
+    return path
+
+
+def _npz(path: Path, **asked: Any) -> arrays.Published:
+    return data.published(f"npz:{path}", reading=Reading(**asked))
 
 
 def _write_idx(directory: Path, source: arrays.Published, *, zipped: bool = False) -> None:
@@ -379,7 +386,7 @@ class TestNpz:
     ) -> None:
         train, test = _source().train, _source().test
         values = (train.images, train.labels, test.images, test.labels)
-        np.savez(tmp_path / "a.npz", **dict(zip(names, values, strict=True)), more=np.zeros(3))
+        _savez(tmp_path / "a.npz", **dict(zip(names, values, strict=True)), more=np.zeros(3))
         found = _npz(tmp_path / "a.npz")
         assert found.fingerprint() == _source().fingerprint()
         assert found.notes == ("not used: more",)
@@ -398,7 +405,7 @@ class TestNpz:
         self, names: tuple[str, str], tmp_path: Path
     ) -> None:
         whole = _source(70).train
-        np.savez(tmp_path / "a.npz", **dict(zip(names, whole, strict=True)))
+        _savez(tmp_path / "a.npz", **dict(zip(names, whole, strict=True)))
         found = _npz(tmp_path / "a.npz")
         assert found.fingerprint() == arrays.divide("a", whole).fingerprint()
         assert "no test split: 10 of 70 images" in found.notes[-1]
@@ -408,7 +415,7 @@ class TestNpz:
         values = {"x_train": train.images, "x_val": more.images, "x_test": test.images}
         for name, array in values.items():
             np.save(tmp_path / f"{name}.npy", array)
-        np.savez(tmp_path / "a.npz", **values, train_labels=train.labels, val_labels=more.labels)
+        _savez(tmp_path / "a.npz", **values, train_labels=train.labels, val_labels=more.labels)
         for source in (f"npz:{tmp_path / 'a.npz'}", f"npy:{tmp_path}"):
             found = data.load(config.Data(source=source, binarization="none"))
             for part, wanted in (
@@ -417,7 +424,7 @@ class TestNpz:
                 np.testing.assert_array_equal(np.asarray(part.images)[..., 0], wanted.images)
             if source.startswith("npz"):
                 np.testing.assert_array_equal(found.validation.labels, more.labels)
-        np.savez(tmp_path / "a.npz", **{**values, "x_val": more.images[:, :2]})
+        _savez(tmp_path / "a.npz", **{**values, "x_val": np.asarray(more.images)[:, :2]})
         with pytest.raises(DataError, match=r"validation images \(7, 2, 3\) of uint8"):
             _npz(tmp_path / "a.npz")
 
@@ -442,11 +449,11 @@ class TestNpz:
     def test_arrays_that_hold_the_same_are_not_several(self, tmp_path: Path) -> None:
         """Scikit-learn's digits are there as images and as rows."""
         images = np.asarray(_source().train.images)
-        np.savez(tmp_path / "a.npz", data=images.reshape(60, -1), images=images)
+        _savez(tmp_path / "a.npz", data=images.reshape(60, -1), images=images)
         assert _npz(tmp_path / "a.npz").train.image_shape == (4, 3, 1)
 
     def test_a_single_array_may_have_any_name(self, tmp_path: Path) -> None:
-        np.savez(tmp_path / "a.npz", whatever=_source().train.images)
+        _savez(tmp_path / "a.npz", whatever=_source().train.images)
         assert _npz(tmp_path / "a.npz").train.image_shape == (4, 3, 1)
 
     def test_arrays_that_are_not_used_may_be_anything(self, tmp_path: Path) -> None:
@@ -567,6 +574,89 @@ class TestCache:
 def test_an_unknown_source_is_refused() -> None:
     with pytest.raises(DataError, match="no such data source"):
         data.published("cifar")
+
+
+class TestWithoutScheme:
+    """Sources are understood where only one can be meant."""
+
+    @pytest.mark.parametrize(
+        ("text", "full"),
+        [
+            ("digits", "digits-5k"),
+            ("mnist", "tfds:mnist"),
+            ("Fashion-MNIST", "tfds:fashion_mnist"),
+            ("x.npz", "npz:{}/x.npz"),
+            ("gone/x.NPZ", "npz:{}/gone/x.NPZ"),
+            ("x.npy", "npy:{}/x.npy"),
+            ("x.csv.gz", "table:{}/x.csv.gz"),
+            ("x.parquet", "table:{}/x.parquet"),
+            ("~/pictures", "images:{}/pictures"),
+            ("pictures", "images:{}/pictures"),
+            ("./arrays/", "npy:{}/arrays"),
+            ("idx", ""),
+            ("./idx", "idx:{}/idx"),
+            ("npx:x.npz", ""),
+            ("a:b.npz", "npz:{}/a:b.npz"),
+            ("x.txt", ""),
+            ("empty", ""),
+            ("both", ""),
+        ],
+    )
+    def test_a_file_a_folder_or_a_name_alone(
+        self, text: str, full: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        for name in (
+            *("pictures/cats/1.JPG", "arrays/x_train.npy", "idx/t10k-images-idx3-ubyte.gz"),
+            *("both/x.npy", "both/1.png", "empty/notes.txt", "x.txt", "a:b.npz"),
+        ):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        if full:
+            assert config.Data(source=text).source == full.format(tmp_path)
+            return
+        with pytest.raises(DataError) as error:
+            parse(text)
+        if text == "both":
+            assert "images:both or npy:both" in error.value.message
+        elif text != "idx":
+            assert "no such data source" in error.value.message
+
+    def test_a_name_that_is_also_a_folder_is_asked_about(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "mnist").mkdir()
+        (tmp_path / "mnist" / "1.png").touch()
+        with pytest.raises(DataError, match="images:mnist or tfds:mnist"):
+            parse("mnist")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"size": 28}, "size means nothing to digits-5k"),
+        ({"images": "x"}, "images means nothing to digits-5k"),
+        ({"resize": "pad", "source": "images:x"}, "there is no size"),
+        ({"shape": [8, 8], "source": "images:x"}, "shape means nothing to images:"),
+        ({"range": [1, 1]}, "two different values"),
+        ({"range": [1]}, "at least 2"),
+        ({"shape": [8]}, "at least 2"),
+        ({"size": [8, 8, 8], "source": "images:x"}, "at most 2"),
+        ({"channels": 2, "source": "images:x"}, "one of 1, 3, not 2"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(settings: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        reading.of_mapping({"data": settings})
+
+
+def test_one_name_and_one_number_stand_for_lists() -> None:
+    read = reading.of_mapping({"data": {"source": "npz:x", "images": "a", "labels": [1, "b"]}}).data
+    assert (read.images, read.labels) == (("a",), ("1", "b"))
+    read = reading.of_mapping({"data": {"source": "images:x", "size": 28, "resize": "pad"}}).data
+    assert read.plug.reading == Reading(size=(28, 28), resize="pad")
 
 
 @needs_mnist

@@ -48,7 +48,7 @@ def _pixels(part: Images) -> str:
         low, high = min(low, int(least.min())), max(high, int(most.max()))
         total += int(flat.sum(dtype=np.int64))
     text = f"{low} to {high}, mean {total / part.images.size:.1f}"
-    return text + (f", {blank:,} blank images" if blank else "")
+    return text + (f", {blank:,} blank image{'s' * (blank > 1)}" if blank else "")
 
 
 def _classes(found: Published) -> Iterator[str]:

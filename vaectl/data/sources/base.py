@@ -251,6 +251,12 @@ def suggestions() -> list[str]:
 def _nearest(name: str, text: str) -> str:
     """Name all sources, and the one that was probably meant."""
     near = [Source.known[scheme].form() for scheme in nearest(name, Source.known)]
+    known = {
+        nickname: f"{scheme}:{rest}" if rest else scheme
+        for scheme, source in Source.known.items()
+        for nickname, rest in source.nicknames.items()
+    }
+    near = near or [known[nickname] for nickname in nearest(text, known)]
     near = near or nearest(text, suggestions())
     return f"there are {', '.join(forms())}{question(near[:1])}"
 

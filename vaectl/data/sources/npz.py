@@ -64,7 +64,8 @@ def _refusing(path: Path) -> Iterator[None]:
         objects = "Object arrays" in str(error)
         raise DataError(
             f"{path}: not a readable NumPy archive: {error}",
-            hint="save numbers, or text by x.astype(str); Python objects are never loaded"
+            hint="save numbers, or text by x.astype(str): Python objects are never loaded; "
+            "data.labels=[] leaves labels out"
             if objects
             else _LAYOUT,
         ) from None
