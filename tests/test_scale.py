@@ -325,8 +325,8 @@ def test_splits_on_two_scales_are_refused_with_a_recipe_for_each_that_needs_one(
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda x: np.where(x == 0, np.nan, x / 255), "pixels that are NaN or infinite"),
-        (lambda x: np.where(x == 255, np.inf, x / 255), "pixels that are NaN or infinite"),
+        (lambda x: np.where(x == 0, np.nan, x / 255), "NaN or infinite pixels"),
+        (lambda x: np.where(x == 255, np.inf, x / 255), "NaN or infinite pixels"),
         (lambda x: x.astype(np.complex64), "of type complex64"),
         (lambda x: x.astype(str), "of type <U21"),
         (lambda x: x.astype("M8[s]"), r"of type datetime64\[s\]"),

@@ -135,7 +135,7 @@ class TestNpy:
             (lambda _: _saved(np.zeros((3, 20), np.uint8)), r"shape \(3, 20\)"),
             (lambda _: _saved(np.array(["a" * 12] * 3)), r"shape \(3,\)"),
             (lambda _: _saved(np.zeros((3, 4, 4), complex)), "type complex128"),
-            (lambda _: _saved(np.full((30, 4, 4), np.nan)), "416 pixels that are NaN"),
+            (lambda _: _saved(np.full((30, 4, 4), np.nan)), "NaN or infinite pixels: 416"),
             (lambda _: _saved(np.full((30, 4, 4), 7, np.uint8)), "every pixel .* is 7"),
             (lambda _: _saved(np.arange(480.0).reshape(30, 4, 4)), "none of the scales"),
         ],
