@@ -156,7 +156,7 @@ def test_a_source_is_named_by_nothing_outside_its_file() -> None:
         (
             "PIL",
             {
-                *("data/sources/images.py", "data/resizing.py"),
+                *("data/sources/images.py", "data/pictures.py"),
                 *("pictures/animation.py", "sinks/film.py", "cli/mosaic.py"),
             },
         ),

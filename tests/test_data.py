@@ -16,7 +16,8 @@ from vaectl.config import reading
 from vaectl.data import arrays, cache, idx, splits
 from vaectl.data.binarization import binarize, draw, meaning
 from vaectl.data.reading import Reading
-from vaectl.data.sources.base import parse
+from vaectl.data.sources.base import Source, parse
+from vaectl.studies import identity
 
 
 def _source(train: int = 60, test: int = 10) -> arrays.Published:
@@ -665,3 +666,32 @@ def test_mnist_splits_as_the_paper_does() -> None:
     sizes = [len(part.images) for part in (dataset.train, dataset.validation, dataset.test)]
     assert sizes == [50_000, 10_000, 10_000]
     assert set(np.unique(dataset.train.images)) == {0, 255}
+
+
+def test_a_source_of_ones_own_is_told_how_it_is_read() -> None:
+    class Own(Source, name="own-size"):
+        heeds = Source.heeds | {"size"}
+
+        def load(self, *, progress: bool = False) -> arrays.Published:
+            del progress
+            assert self.reading.size is not None
+            pixels = np.linspace(0, 7, 12 * np.prod(self.reading.size))
+            images = pixels.reshape(12, *self.reading.size)
+            return arrays.divide("own", arrays.Images(images, None))
+
+    try:
+        values = {"source": "own-size", "size": 3, "range": [0, 7]}
+        found = data.load(reading.of_mapping({"data": values}).data)
+        assert found.image_shape == (3, 3, 1)
+        with pytest.raises(ConfigError, match="channels means nothing to own-size"):
+            reading.of_mapping({"data": {**values, "channels": 3}})
+    finally:
+        Source.known.pop("own-size")
+
+
+def test_how_data_are_read_does_not_change_what_older_trials_are_known_by() -> None:
+    plain = config.Config()
+    assert identity.old_key(plain, "x")
+    told = reading.of_mapping({"data": {"range": [0, 255]}})
+    assert identity.old_key(told, "x") is None
+    assert identity.key(told, "x") != identity.key(plain, "x")

@@ -20,11 +20,11 @@ from tests.test_bad_data import EDITS, ODD, Edits, _edited, _loads_or_is_refused
 from tests.test_config import ANY
 from vaectl import data
 from vaectl.base.errors import DataError
+from vaectl.data import pictures
 from vaectl.data.arrays import Images, Published, divide
 from vaectl.data.drawings import are_drawings
 from vaectl.data.reading import Reading
 from vaectl.data.settings import Data
-from vaectl.data.sources import images
 from vaectl.data.sources.base import parse
 from vaectl.data.sources.images import SUFFIXES, ImageFolder
 from vaectl.data.stored import Stored
@@ -325,13 +325,13 @@ def test_pictures_that_do_not_fit_into_memory_are_decoded_once_into_a_file(
     monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path / "cache"))
     folder, decoded = _save(_flat(tmp_path / "pictures"), more), []
     held = _read(folder)
-    pixels = images._pixels
+    pixels = pictures._pixels
 
     def counted(image: Image.Image) -> Array:
         decoded.append(1)
         return pixels(image)
 
-    monkeypatch.setattr(images, "_pixels", counted)
+    monkeypatch.setattr(pictures, "_pixels", counted)
     for _ in range(2):
         decoded.clear()
         stored = data.published(f"images:{folder}", 0)
@@ -352,13 +352,13 @@ def test_pictures_that_change_while_they_are_decoded_are_refused(
 ) -> None:
     monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path / "cache"))
     folder = _flat(tmp_path / "pictures")
-    pixels = images._pixels
+    pixels = pictures._pixels
 
     def meanwhile(image: Image.Image) -> Array:
         (folder / "005.png").touch()
         return pixels(image)
 
-    monkeypatch.setattr(images, "_pixels", meanwhile)
+    monkeypatch.setattr(pictures, "_pixels", meanwhile)
     with pytest.raises(DataError, match="a picture was changed"):
         data.published(f"images:{folder}", 0)
 

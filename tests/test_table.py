@@ -1,6 +1,7 @@
 """Tables of pixels: what is read of each, and what is refused with its row and column."""
 
 import gzip
+import io
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from pyarrow import parquet
 
 from tests.test_bad_data import EDITS, ODD, Edits, _edited, _loads_or_is_refused
@@ -142,6 +144,31 @@ def test_parquet_files_are_read_as_they_are_written(
     columns: dict[str, Any], tmp_path: Path
 ) -> None:
     _same(_read(_parquet(tmp_path / "my.parquet", **columns)))
+
+
+def _png(pixels: Array) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_pictures_in_the_cells_of_a_parquet_file_are_decoded(tmp_path: Path) -> None:
+    """Hugging Face publishes data sets so."""
+    cells = [{"bytes": _png(image), "path": f"{i}.png"} for i, image in enumerate(IMAGES)]
+    path = _parquet(tmp_path / "my.parquet", image=cells, label=LABELS)
+    _same(_read(path))
+    grown = _read(path, size=(7, 9), channels=3)
+    assert grown.train.image_shape == (7, 9, 3)
+    plain = _parquet(tmp_path / "my.parquet", image=[cell["bytes"] for cell in cells])
+    _same(_read(plain), None)
+    cells[6]["bytes"] = _png(IMAGES[0, :3])
+    path = _parquet(tmp_path / "my.parquet", image=cells, label=LABELS)
+    error = _refused(path)
+    assert "row 7: a picture of 5x3 pixels" in error.message
+    assert "data.size" in error.hint
+    cells[6]["bytes"] = b"no picture"
+    path = _parquet(tmp_path / "my.parquet", image=cells, label=LABELS)
+    assert "row 7: not a readable picture" in _refused(path).message
 
 
 def test_two_columns_of_images_are_asked_about(tmp_path: Path) -> None:

@@ -156,8 +156,8 @@ def _numbers(name: str, split: str, array: Pixels, ends: tuple[float, ...]) -> P
             spoiled += int(np.count_nonzero(wrong.reshape(len(piece), -1).any(axis=1)))
         if bad:
             raise DataError(
-                f"{name}: its {split} images have NaN or infinite pixels: {bad:,} in {spoiled:,} of "
-                f"{len(array):,} images",
+                f"{name}: its {split} images have NaN or infinite pixels: {bad:,} in {spoiled:,} "
+                f"of {len(array):,} images",
                 hint="replace these pixels, or leave out these images; "
                 "np.argwhere(~np.isfinite(x)) finds them",
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,15 +16,12 @@ from vaectl.data.sources.base import LocalSource
 if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import UInt8
-    from PIL import Image
 
     from vaectl.data.arrays import Published
+    from vaectl.data.pictures import Picture
     from vaectl.data.reading import Reading
-    from vaectl.data.resizing import Picture
     from vaectl.data.stored import Pixels, Stored
 
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""The formats that Pillow may read. It knows more, some by programs that it starts."""
 SUFFIXES = {
     *(".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"),
     *(".pbm", ".pgm", ".pnm", ".ppm"),
@@ -160,7 +156,7 @@ def _of_one_size(paths: list[Path], reading: Reading) -> Iterator[Picture]:
     Raises:
         DataError: one cannot be read, or has another size than the first, and no size is asked for.
     """
-    from vaectl.data.resizing import fitted
+    from vaectl.data.pictures import fitted
 
     size: tuple[int, ...] = ()
     for path, picture in zip(paths, _read_all(paths), strict=True):
@@ -188,7 +184,7 @@ def _stack(
     """
     import numpy as np
 
-    from vaectl.data.resizing import rgb
+    from vaectl.data.pictures import rgb
 
     pictures: list[Picture] = []
     for picture in _of_one_size(paths, reading):
@@ -207,7 +203,7 @@ def _prepared(root: Path, pictures: list[Path], reading: Reading, tell: Tell) ->
         DataError: one cannot be read, two differ in size, or the file cannot be written.
     """
     from vaectl.data import cache
-    from vaectl.data.resizing import rgb
+    from vaectl.data.pictures import rgb
 
     key, count = _key(root, pictures, reading), len(pictures)
     paths = [root / path for path in pictures]
@@ -264,48 +260,17 @@ def _read_all(paths: list[Path]) -> Iterator[Picture]:
     Raises:
         DataError: one cannot be read.
     """
-    from PIL import Image
+    from vaectl.data.pictures import decoded
 
     for path in paths:
-        # what Pillow warns about is nothing that a person could act on, but for sizes
-        with warnings.catch_warnings(action="ignore"):
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            try:
-                with regular(path) as file, Image.open(file, formats=FORMATS) as image:
-                    picture = _pixels(image)
-            except OSError as error:
-                raise _unreadable(path, error.strerror or str(error)) from None
-            except Exception as error:  # of many decoders: whatever they meet
-                raise _unreadable(path, str(error) or type(error).__name__) from None
+        try:
+            with regular(path) as file:
+                picture = decoded(file)
+        except OSError as error:
+            raise _unreadable(path, error.strerror or str(error)) from None
+        except Exception as error:  # of many decoders: whatever they meet
+            raise _unreadable(path, str(error) or type(error).__name__) from None
         yield picture
-
-
-def _pixels(image: Image.Image) -> Picture:
-    """Decode a picture as bytes, upright and on white, without an axis for channels if it is grey.
-
-    Raises:
-        ValueError: its pixels have a type with no fixed black and white.
-        Exception: whatever a decoder meets.
-    """
-    import numpy as np
-    from PIL import Image, ImageOps
-
-    # Pillow reads 16 bits of some formats as 32
-    wide = image.mode == "I" and image.format in ("PNG", "PPM")
-    image = ImageOps.exif_transpose(image)
-    if wide or image.mode.startswith("I;16"):
-        levels = np.asarray(image)
-        clear = levels == image.info.get("transparency", -1)
-        return np.rint(np.where(clear, 65535, levels) / 257).astype(np.uint8)
-    if image.mode in ("I", "F"):
-        raise ValueError("it has pixels of 32 bits, whose black and white are unknown")
-    if image.has_transparency_data:  # an opacity for each pixel, or a colour that is transparent
-        above = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), above)
-    if image.mode in ("1", "L"):
-        return np.asarray(image.convert("L"))
-    pixels = np.asarray(image.convert("RGB"))
-    return pixels[..., 0] if (pixels == pixels[..., :1]).all() else pixels
 
 
 def _unreadable(path: Path, reason: str) -> DataError:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vaectl.data.arrays import Published
+    from vaectl.data.reading import Reading
 
     Block = np.ndarray[Any, Any]
 
@@ -57,7 +58,7 @@ class _Plan(NamedTuple):
 
 
 class Table(LocalSource, name="table"):
-    """Rows of pixels, and a column of labels or none.
+    """Rows of pixels, or of pictures in the formats of files, and a column of labels or none.
 
     The first row of a CSV file has the names of the columns if one of its cells is no number.
     Without names, or with other names than those of labels, the first or the last column holds the
@@ -67,7 +68,7 @@ class Table(LocalSource, name="table"):
 
     placeholder = "FILE"
     what = "CSV, .csv.gz or Parquet, one image in each row; a column label or class"
-    heeds = LocalSource.heeds | {"images", "labels", "shape"}
+    heeds = LocalSource.heeds | {"images", "labels", "shape", "size", "resize", "channels"}
     suffixes = _CSV + _PARQUET
 
     @property
@@ -139,7 +140,7 @@ class Table(LocalSource, name="table"):
                     strings_can_be_null=True,
                 ),
             )
-        return plan, _blocks(path, reader, keys, plan, 1 + named)
+        return plan, _blocks(path, reader, keys, plan, 1 + named, self.reading)
 
     def _parquet(self, stack: ExitStack) -> tuple[_Plan, Iterator[tuple[Block, Any]]]:
         """Open a Parquet file, whose schema tells what its columns are."""
@@ -150,17 +151,19 @@ class Table(LocalSource, name="table"):
             file = stack.enter_context(regular(path))
             table = parquet.ParquetFile(_arrow().PythonFile(file, mode="r"))
             kinds, names = table.schema_arrow.types, table.schema_arrow.names
-        lists = [place for place, kind in enumerate(kinds) if _is_list(kind)]
-        plan = self._plan(names, lists or [*range(len(names))], named=True, one=bool(lists))
+        whole = [i for i, kind in enumerate(kinds) if _is_list(kind) or _is_picture(kind)]
+        plan = self._plan(names, whole or [*range(len(names))], named=True, one=bool(whole))
         for place in plan.pixels:
-            if not (lists or _is_numeric(kinds[place])):
+            if not (whole or _is_numeric(kinds[place])):
                 raise DataError(
                     f"{path}: its column {names[place]} is of type {kinds[place]}, not of numbers",
                     hint="leave the column out, or data.labels=NAME if it holds the labels",
                 )
-        rows = max(_BLOCK // (8 * max(len(plan.pixels), 1000 * bool(lists))), 1)
+        rows = max(_BLOCK // (8 * max(len(plan.pixels), 1000 * bool(whole))), 1)
         keys = [names[place] for place in plan.places]
-        return plan, _blocks(path, table.iter_batches(rows, columns=keys), keys, plan, 1)
+        return plan, _blocks(
+            path, table.iter_batches(rows, columns=keys), keys, plan, 1, self.reading
+        )
 
     def _plan(
         self, names: list[str], pixels: list[int], *, named: bool, one: bool = False
@@ -245,7 +248,7 @@ def _may_be_labels(column: Block) -> bool:
 
 
 def _blocks(
-    path: Path, batches: Any, keys: Sequence[str], plan: _Plan, row: int
+    path: Path, batches: Any, keys: Sequence[str], plan: _Plan, row: int, reading: Reading
 ) -> Iterator[tuple[Block, Any]]:
     """Yield the pixels of some rows at a time, and their labels.
 
@@ -255,9 +258,10 @@ def _blocks(
         keys: the names of the columns in a batch, those of `plan.places`.
         plan: the columns.
         row: the number of the first row.
+        reading: how pictures are resized.
 
     Raises:
-        DataError: a cell is empty or no number.
+        DataError: a cell is empty, no number or no picture.
     """
     names = [f"column {plan.names[place]}" for place in plan.places]
     batches = iter(batches)
@@ -270,7 +274,10 @@ def _blocks(
                 if column.null_count:
                     at = row + int(column.is_null().to_numpy(zero_copy_only=False).argmax())
                     raise DataError(f"{path}: {name}, row {at}: no value", hint=_FILL)
-            pixels = _pixels(path, columns[: len(plan.pixels)], names, row)
+            if _is_picture(columns[0].type):
+                pixels = _pictures(path, columns[0], row, reading)
+            else:
+                pixels = _pixels(path, columns[: len(plan.pixels)], names, row)
             labels = None if plan.label is None else _labels(columns[-1])
         row += len(pixels)
         yield pixels, labels
@@ -294,6 +301,40 @@ def _pixels(path: Path, columns: Sequence[Any], names: Sequence[str], row: int) 
     with np.errstate(invalid="ignore"):
         small = values.astype(np.uint8)
     return small if (small == values).all() else values.astype(np.float32, copy=False)
+
+
+def _pictures(path: Path, column: Any, row: int, reading: Reading) -> Block:
+    """Decode cells that hold pictures as files do: bytes, or a field `bytes` beside a name.
+
+    Raises:
+        DataError: one cannot be read.
+    """
+    import io
+
+    import numpy as np
+
+    from vaectl.data.pictures import decoded, fitted, rgb
+
+    cells = column.field("bytes") if _arrow().types.is_struct(column.type) else column
+    pictures: list[Block] = []
+    for at, cell in enumerate(cells.to_pylist(), row):
+        try:
+            picture = fitted(decoded(io.BytesIO(cell or b"")), reading)
+        except Exception as error:  # of many decoders: whatever they meet
+            raise DataError(
+                f"{path}: row {at}: not a readable picture: {_first_line(error)}",
+                hint="leave out the row",
+            ) from None
+        if pictures and picture.shape[:2] != pictures[0].shape[:2]:
+            raise DataError(
+                f"{path}: row {at}: a picture of {picture.shape[1]}x{picture.shape[0]} pixels, "
+                f"after those of {pictures[0].shape[1]}x{pictures[0].shape[0]}",
+                hint="data.size=32, or another number of pixels, resizes all",
+            )
+        pictures.append(picture)
+    if any(picture.ndim == 3 for picture in pictures):
+        pictures = [rgb(picture) for picture in pictures]
+    return np.stack(pictures)
 
 
 def _unpacked(path: Path, column: Any, before: int) -> Block:
@@ -353,12 +394,14 @@ def _collected(path: Path, blocks: Iterator[tuple[Block, Any]]) -> tuple[Block, 
                 f"{path}: {size / 10**9:,.1f} GB of pixels so far, and that {too_much}",
                 hint="save the images as x_train.npy in a folder, which need not fit into memory",
             )
-        if pixels and some.shape[1:] != pixels[0].shape[1:]:
+        if pixels and some.shape[1:3] != pixels[0].shape[1:3]:
             raise DataError(f"{path}: images of two sizes", hint="bring all images to one size")
         pixels.append(some)
         labels.append(column)
     if not size:
         raise DataError(f"{path}: no rows in it", hint=_LAYOUT)
+    if len({some.ndim for some in pixels}) > 1:  # grey pictures before or after coloured ones
+        pixels = [np.repeat(x[..., np.newaxis], 3, -1) if x.ndim == 3 else x for x in pixels]
     known = [each for each in labels if each is not None]
     return np.concatenate(pixels), np.concatenate(known) if known else None
 
@@ -431,6 +474,14 @@ def _is_number(cell: str) -> bool:
 def _is_list(kind: Any) -> bool:
     types = _arrow().types
     return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+
+
+def _is_picture(kind: Any) -> bool:
+    types = _arrow().types
+    if types.is_struct(kind):
+        names = [kind.field(place).name for place in range(kind.num_fields)]
+        return "bytes" in names and _is_picture(kind.field(names.index("bytes")).type)
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 
 def _is_numeric(kind: Any) -> bool:
