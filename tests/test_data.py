@@ -680,7 +680,7 @@ def test_a_source_of_ones_own_is_told_how_it_is_read() -> None:
             return arrays.divide("own", arrays.Images(images, None))
 
     try:
-        values = {"source": "own-size", "size": 3, "range": [0, 7]}
+        values = {"source": "own-size", "size": 3, "range": [0, 7], "binarization": "none"}
         found = data.load(reading.of_mapping({"data": values}).data)
         assert found.image_shape == (3, 3, 1)
         with pytest.raises(ConfigError, match="channels means nothing to own-size"):

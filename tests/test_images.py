@@ -439,6 +439,7 @@ def test_a_data_set_is_described_and_drawn(vaectl: Vaectl, tmp_path: Path) -> No
     assert vaectl("data", "prepare", "pics").code == 3
     assert vaectl(*command, "--set", "data.shape=[8, 6]").code == 2
     assert vaectl("data", "prepare", "digits", "--out", "digits.svg", "-q").err == ""
+    assert vaectl("data", "prepare", "digits", "--out", "digits.foo").code == 2
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def prepare(
 ) -> None:
     """Read, check and describe a data set; a download is kept for training.
 
-    It has to be read as it is meant: --out shows its images with their classes.
+    With --out it draws images of each class: so you see whether they are read as they are meant.
 
     Example: vaectl data prepare tfds:fashion_mnist
     Example: vaectl data prepare my-pictures --set data.size=32 --out look.png
@@ -82,6 +82,10 @@ def prepare(
     from vaectl.data.description import describe
     from vaectl.data.sources.base import parse
 
+    if out is not None:
+        from vaectl.pictures import options as checks
+
+        checks.check_files(out, animate=None)
     tell = silent if quiet else say
     if sys.stderr.isatty():
         tell(f"reading {source}")

@@ -30,7 +30,7 @@ def describe(source: str, found: Published, tell: Tell) -> list[str]:
     )
     parts = {"training": found.train, "test": found.test}
     pixels = [f"{split} {_pixels(part)}" for split, part in parts.items()]
-    return [first, f"pixels, of 255: {'; '.join(pixels)}", *_classes(found)]
+    return [first, f"values, where 255 is white: {'; '.join(pixels)}", *_classes(found)]
 
 
 def name_of_class(found: Published, number: int) -> str:
