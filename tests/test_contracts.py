@@ -39,6 +39,7 @@ from vaectl.data.sources.idx import Idx
 from vaectl.data.sources.images import ImageFolder
 from vaectl.data.sources.npy import Npy
 from vaectl.data.sources.npz import Npz
+from vaectl.data.sources.table import Table
 from vaectl.data.sources.tfds import Tfds
 from vaectl.exports.base import Export
 from vaectl.exports.card import Card
@@ -149,6 +150,15 @@ def _archive(folder: Path) -> str:
     return str(folder / "x.npz")
 
 
+def _table(folder: Path) -> str:
+    images, labels = _source().train
+    assert labels is not None
+    rows = np.column_stack([labels, np.asarray(images).reshape(len(labels), -1)])
+    names = ",".join(["label", *(f"pixel{i}" for i in range(rows.shape[1] - 1))])
+    np.savetxt(folder / "x.csv", rows, "%d", ",", header=names, comments="")
+    return str(folder / "x.csv")
+
+
 def _arrays(folder: Path) -> str:
     train, test = _source().train, _source().test
     assert train.labels is not None
@@ -184,6 +194,7 @@ SOURCES: dict[type[Source], Callable[[Path], str]] = {
     ImageFolder: _discs,
     Npy: _arrays,
     Npz: _archive,
+    Table: _table,
     Tfds: _prepared,
 }
 """What makes something to read for each, in an empty folder, and returns its name."""
@@ -684,7 +695,7 @@ def test_a_source_refuses_what_it_cannot_be_and_what_is_not_there(
 
 @pytest.mark.parametrize(
     ("text", "meant"),
-    [("digits", "digits-5k"), ("image:x", "images:DIR"), ("mnist", "tfds:mnist"), ("q", "")],
+    [("digit", "digits-5k"), ("image:x", "images:DIR"), ("mnits", "tfds:mnist"), ("q", "")],
 )
 def test_an_unknown_source_is_answered_with_the_nearest_and_the_list(
     text: str, meant: str, vaectl: Vaectl

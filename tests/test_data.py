@@ -2,16 +2,22 @@ import dataclasses
 import gzip
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.conftest import MNIST, needs_mnist
 from vaectl import config, data
-from vaectl.base.errors import DataError
+from vaectl.base.errors import ConfigError, DataError
+from vaectl.config import reading
 from vaectl.data import arrays, cache, idx, splits
 from vaectl.data.binarization import binarize, draw, meaning
+from vaectl.data.reading import Reading
+from vaectl.data.sources.base import Source, parse
+from vaectl.studies import identity
 
 
 def _source(train: int = 60, test: int = 10) -> arrays.Published:
@@ -29,8 +35,13 @@ def _idx(array: np.ndarray) -> bytes:
     return bytes([0, 0, 8, array.ndim]) + sizes + array.astype(np.uint8).tobytes()
 
 
-def _npz(path: Path) -> arrays.Published:
-    return data.published(f"npz:{path}")
+def _savez(path: Path, **arrays_: Any) -> Path:
+    np.savez(path, allow_pickle=True, **arrays_)
+    return path
+
+
+def _npz(path: Path, **asked: Any) -> arrays.Published:
+    return data.published(f"npz:{path}", reading=Reading(**asked))
 
 
 def _write_idx(directory: Path, source: arrays.Published, *, zipped: bool = False) -> None:
@@ -333,16 +344,24 @@ class TestNpz:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"x_train": None}, "no array x_train, only x_test, y_test, y_train"),
-            ({"x_train": np.zeros((60, 12), np.uint8)}, r"x_train has the shape \(60, 12\)"),
+            ({"x_train": None}, "none .* training images; there are x_test, y_test, y_train"),
+            ({"x_train": np.zeros((60, 12, 3, 3, 1), np.uint8)}, r"the shape \(60, 12, 3, 3, 1\)"),
             ({"x_train": np.zeros((0, 4, 3), np.uint8)}, r"shape \(0, 4, 3\)"),
             (
                 {"x_test": np.zeros((10, 5, 3), np.uint8)},
                 r"\(4, 3, 1\), its test images \(5, 3, 1\)",
             ),
-            ({"y_train": np.zeros(59, np.int64)}, "y_train must hold one integer for each image"),
-            ({"y_test": np.zeros(10, np.float32)}, "y_test must hold one integer for each image"),
+            ({"y_train": np.zeros(59, np.int64)}, "y_train must hold one label for each of the 60"),
+            ({"y_test": np.zeros((10, 3))}, r"y_test must hold one label .* shape \(10, 3\)"),
+            ({"y_test": np.full(10, 0.5)}, r"y_test: 0\.5 at place 0 is no number of a class"),
+            ({"y_test": np.full(10, np.nan)}, "y_test: nan at place 0 is no number of a class"),
+            ({"y_train": np.full(60, 2**31)}, "y_train: 2147483648 at place 0 is no number"),
+            ({"y_train": np.full(60, "cat")}, "y_train, .*y_test: text in one split, and numbers"),
             ({"x_train": np.array([{"a": 1}], dtype=object)}, "not a readable NumPy archive"),
+            (
+                {"images": np.zeros((3, 4, 3)), "x_train": None, "img": np.ones((3, 4, 3))},
+                "images and img may all be its images",
+            ),
         ],
     )
     def test_wrong_arrays_are_refused_with_the_reason(
@@ -351,11 +370,123 @@ class TestNpz:
         with pytest.raises(DataError, match=message):
             _npz(self._save(tmp_path, **changes))
 
+    @pytest.mark.parametrize(
+        "names",
+        [
+            ("x_train", "y_train", "x_test", "y_test"),
+            ("X_train", "Y_train", "X_test", "Y_test"),
+            ("train_images", "train_labels", "test_images", "test_labels"),
+            ("trainX", "trainy", "testX", "testy"),
+            ("images_train", "labels.train", "images_test", "labels.test"),
+            ("train", "targets_train", "test", "targets_test"),
+            ("images", "labels", "test_images", "test_labels"),
+        ],
+    )
+    def test_arrays_are_found_by_the_names_that_people_use(
+        self, names: tuple[str, ...], tmp_path: Path
+    ) -> None:
+        train, test = _source().train, _source().test
+        values = (train.images, train.labels, test.images, test.labels)
+        _savez(tmp_path / "a.npz", **dict(zip(names, values, strict=True)), more=np.zeros(3))
+        found = _npz(tmp_path / "a.npz")
+        assert found.fingerprint() == _source().fingerprint()
+        assert found.notes == ("not used: more",)
+
+    @pytest.mark.parametrize(
+        "names",
+        [
+            ("images", "labels"),
+            ("X", "y"),
+            ("data", "target"),
+            ("arr_0", "arr_1"),
+            ("imgs", "Class"),
+        ],
+    )
+    def test_images_without_splits_are_divided_and_that_is_said(
+        self, names: tuple[str, str], tmp_path: Path
+    ) -> None:
+        whole = _source(70).train
+        _savez(tmp_path / "a.npz", **dict(zip(names, whole, strict=True)))
+        found = _npz(tmp_path / "a.npz")
+        assert found.fingerprint() == arrays.divide("a", whole).fingerprint()
+        assert "no test split: 10 of 70 images" in found.notes[-1]
+
+    def test_a_validation_split_validates(self, tmp_path: Path) -> None:
+        train, more, test = _source().train, _source(7).train, _source().test
+        values = {"x_train": train.images, "x_val": more.images, "x_test": test.images}
+        for name, array in values.items():
+            np.save(tmp_path / f"{name}.npy", array)
+        _savez(tmp_path / "a.npz", **values, train_labels=train.labels, val_labels=more.labels)
+        for source in (f"npz:{tmp_path / 'a.npz'}", f"npy:{tmp_path}"):
+            found = data.load(config.Data(source=source, binarization="none"))
+            for part, wanted in (
+                (found.train, train), (found.validation, more), (found.test, test),
+            ):  # fmt: skip
+                np.testing.assert_array_equal(np.asarray(part.images)[..., 0], wanted.images)
+            if source.startswith("npz"):
+                np.testing.assert_array_equal(found.validation.labels, more.labels)
+        _savez(tmp_path / "a.npz", **{**values, "x_val": np.asarray(more.images)[:, :2]})
+        with pytest.raises(DataError, match=r"validation images \(7, 2, 3\) of uint8"):
+            _npz(tmp_path / "a.npz")
+
+    def test_the_configuration_may_name_arrays(self, tmp_path: Path) -> None:
+        file = self._save(tmp_path, x=np.asarray(_source(50).train.images), kind=np.arange(50) % 3)
+        found = _npz(file, images=("x",), labels=("kind",))
+        whole = arrays.Images(_source(50).train.images, np.arange(50, dtype=np.int32) % 3)
+        assert found.fingerprint() == arrays.divide("x", whole).fingerprint()
+        swapped = _npz(file, images=("x_test", "x_train"), labels=("y_test", "y_train"))
+        np.testing.assert_array_equal(swapped.train.images, _source().test.images)
+        np.testing.assert_array_equal(swapped.test.labels, _source().train.labels)
+        assert _npz(file, images=("x_train", "x_test"), labels=()).train.labels is None
+        alone = _npz(file, images=("x_train",))
+        assert alone.train.labels is not None
+        for wrong, words in (
+            ({"images": ("x_trian",)}, "no array x_trian; did you mean x_train"),
+            ({"labels": ("y",)}, "data.labels names 1, and there are images of 2"),
+        ):
+            with pytest.raises(DataError, match=words):
+                _npz(file, **wrong)
+
+    def test_arrays_that_hold_the_same_are_not_several(self, tmp_path: Path) -> None:
+        """Scikit-learn's digits are there as images and as rows."""
+        images = np.asarray(_source().train.images)
+        _savez(tmp_path / "a.npz", data=images.reshape(60, -1), images=images)
+        assert _npz(tmp_path / "a.npz").train.image_shape == (4, 3, 1)
+
+    def test_a_single_array_may_have_any_name(self, tmp_path: Path) -> None:
+        _savez(tmp_path / "a.npz", whatever=_source().train.images)
+        assert _npz(tmp_path / "a.npz").train.image_shape == (4, 3, 1)
+
+    def test_arrays_that_are_not_used_may_be_anything(self, tmp_path: Path) -> None:
+        file = self._save(tmp_path, metadata=np.array({"a": 1}, object))
+        assert _npz(file).fingerprint() == _source().fingerprint()
+
+    @pytest.mark.parametrize(
+        ("make", "note"),
+        [
+            (lambda y: y.astype(float), None),
+            (lambda y: y.astype(np.uint8)[:, None], None),
+            (lambda y: np.eye(7)[y], "one-hot"),
+            (lambda y: y.astype(str), None),
+            (lambda y: y.astype("S"), None),
+            (lambda y: np.array(list("abcdefg"))[y], "classes by name: 7 (a, b, c, d, e, f, g)"),
+        ],
+    )
+    def test_labels_may_be_of_any_kind(
+        self, make: Callable[..., np.ndarray], note: str | None, tmp_path: Path
+    ) -> None:
+        train, test = (part.labels for part in (_source().train, _source().test))
+        read = _npz(self._save(tmp_path, y_train=make(train), y_test=make(test)))
+        np.testing.assert_array_equal(read.train.labels, train)
+        np.testing.assert_array_equal(read.test.labels, test)
+        assert any(note in each for each in read.notes) if note else not read.notes
+        assert read.classes == (tuple("abcdefg") if note and "name" in note else ())
+
     def test_members_that_are_no_arrays_do_not_count(self, tmp_path: Path) -> None:
         file = self._save(tmp_path, x_train=None)
         with zipfile.ZipFile(file, "a") as archive:
             archive.writestr("x_train", "not an array")
-        with pytest.raises(DataError, match="no array x_train, only x_test"):
+        with pytest.raises(DataError, match=r"none .* training images; there are x_test"):
             _npz(file)
 
     @pytest.mark.parametrize(
@@ -446,9 +577,121 @@ def test_an_unknown_source_is_refused() -> None:
         data.published("cifar")
 
 
+class TestWithoutScheme:
+    """Sources are understood where only one can be meant."""
+
+    @pytest.mark.parametrize(
+        ("text", "full"),
+        [
+            ("digits", "digits-5k"),
+            ("mnist", "tfds:mnist"),
+            ("Fashion-MNIST", "tfds:fashion_mnist"),
+            ("x.npz", "npz:{}/x.npz"),
+            ("gone/x.NPZ", "npz:{}/gone/x.NPZ"),
+            ("x.npy", "npy:{}/x.npy"),
+            ("x.csv.gz", "table:{}/x.csv.gz"),
+            ("x.parquet", "table:{}/x.parquet"),
+            ("~/pictures", "images:{}/pictures"),
+            ("pictures", "images:{}/pictures"),
+            ("./arrays/", "npy:{}/arrays"),
+            ("idx", ""),
+            ("./idx", "idx:{}/idx"),
+            ("npx:x.npz", ""),
+            ("a:b.npz", "npz:{}/a:b.npz"),
+            ("x.txt", ""),
+            ("empty", ""),
+            ("both", ""),
+        ],
+    )
+    def test_a_file_a_folder_or_a_name_alone(
+        self, text: str, full: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        for name in (
+            *("pictures/cats/1.JPG", "arrays/x_train.npy", "idx/t10k-images-idx3-ubyte.gz"),
+            *("both/x.npy", "both/1.png", "empty/notes.txt", "x.txt", "a:b.npz"),
+        ):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        if full:
+            assert config.Data(source=text).source == full.format(tmp_path)
+            return
+        with pytest.raises(DataError) as error:
+            parse(text)
+        if text == "both":
+            assert "images:both or npy:both" in error.value.message
+        elif text != "idx":
+            assert "no such data source" in error.value.message
+
+    def test_a_name_that_is_also_a_folder_is_asked_about(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "mnist").mkdir()
+        (tmp_path / "mnist" / "1.png").touch()
+        with pytest.raises(DataError, match="images:mnist or tfds:mnist"):
+            parse("mnist")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"size": 28}, "size means nothing to digits-5k"),
+        ({"images": "x"}, "images means nothing to digits-5k"),
+        ({"resize": "pad", "source": "images:x"}, "there is no size"),
+        ({"shape": [8, 8], "source": "images:x"}, "shape means nothing to images:"),
+        ({"range": [1, 1]}, "two different values"),
+        ({"range": [1]}, "at least 2"),
+        ({"shape": [8]}, "at least 2"),
+        ({"size": [8, 8, 8], "source": "images:x"}, "at most 2"),
+        ({"channels": 2, "source": "images:x"}, "one of 1, 3, not 2"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(settings: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        reading.of_mapping({"data": settings})
+
+
+def test_one_name_and_one_number_stand_for_lists() -> None:
+    read = reading.of_mapping({"data": {"source": "npz:x", "images": "a", "labels": [1, "b"]}}).data
+    assert (read.images, read.labels) == (("a",), ("1", "b"))
+    read = reading.of_mapping({"data": {"source": "images:x", "size": 28, "resize": "pad"}}).data
+    assert read.plug.reading == Reading(size=(28, 28), resize="pad")
+
+
 @needs_mnist
 def test_mnist_splits_as_the_paper_does() -> None:
     dataset = data.load(config.Data(source=f"idx:{MNIST}"))
     sizes = [len(part.images) for part in (dataset.train, dataset.validation, dataset.test)]
     assert sizes == [50_000, 10_000, 10_000]
     assert set(np.unique(dataset.train.images)) == {0, 255}
+
+
+def test_a_source_of_ones_own_is_told_how_it_is_read() -> None:
+    class Own(Source, name="own-size"):
+        heeds = Source.heeds | {"size"}
+
+        def load(self, *, progress: bool = False) -> arrays.Published:
+            del progress
+            assert self.reading.size is not None
+            pixels = np.linspace(0, 7, 12 * np.prod(self.reading.size))
+            images = pixels.reshape(12, *self.reading.size)
+            return arrays.divide("own", arrays.Images(images, None))
+
+    try:
+        values = {"source": "own-size", "size": 3, "range": [0, 7], "binarization": "none"}
+        found = data.load(reading.of_mapping({"data": values}).data)
+        assert found.image_shape == (3, 3, 1)
+        with pytest.raises(ConfigError, match="channels means nothing to own-size"):
+            reading.of_mapping({"data": {**values, "channels": 3}})
+    finally:
+        Source.known.pop("own-size")
+
+
+def test_how_data_are_read_does_not_change_what_older_trials_are_known_by() -> None:
+    plain = config.Config()
+    assert identity.old_key(plain, "x")
+    told = reading.of_mapping({"data": {"range": [0, 255]}})
+    assert identity.old_key(told, "x") is None
+    assert identity.key(told, "x") != identity.key(plain, "x")

@@ -20,10 +20,11 @@ from tests.test_bad_data import EDITS, ODD, Edits, _edited, _loads_or_is_refused
 from tests.test_config import ANY
 from vaectl import data
 from vaectl.base.errors import DataError
+from vaectl.data import pictures
 from vaectl.data.arrays import Images, Published, divide
 from vaectl.data.drawings import are_drawings
+from vaectl.data.reading import Reading
 from vaectl.data.settings import Data
-from vaectl.data.sources import images
 from vaectl.data.sources.base import parse
 from vaectl.data.sources.images import SUFFIXES, ImageFolder
 from vaectl.data.stored import Stored
@@ -78,7 +79,8 @@ def test_a_flat_folder_has_no_labels_and_every_picture_once(tmp_path: Path) -> N
     assert found.train.images.shape == (18, 6, 5)
     assert found.test.images.shape == (3, 6, 5)
     assert _as_set(_all(found)) == {_grey(number).tobytes() for number in range(21)}
-    assert found.notes == ("21 grey pictures of 5x6 pixels, without classes",)
+    assert found.notes[0] == "21 grey pictures of 5x6 pixels, without classes"
+    assert "no test split: 3 of 21 images" in found.notes[1]
 
 
 def test_subfolders_are_classes_in_the_order_of_their_names(tmp_path: Path) -> None:
@@ -116,7 +118,7 @@ def test_images_without_splits_are_divided_evenly(count: int, classes: int | Non
     found = divide("x", Images(numbers, labels), ("note",))
     assert len(found.test.images) == max(count // 7, 1)
     assert sorted(_all(found).ravel().tolist()) == list(range(count))
-    assert found.notes == ("note",)
+    assert found.notes[0] == "note"
     again = divide("x", Images(numbers, labels))
     np.testing.assert_array_equal(_all(found), _all(again))
     if count > 10:
@@ -191,7 +193,7 @@ def test_grey_pictures_become_rgb_beside_colours(tmp_path: Path) -> None:
     found = _read(tmp_path)
     grey = {np.stack(3 * [_grey(number)], -1).tobytes() for number in (*range(9), 50)}
     assert _as_set(_all(found)) == grey | {_rgb(1).tobytes()}
-    assert found.notes == ("11 RGB pictures of 5x6 pixels, without classes",)
+    assert found.notes[0] == "11 RGB pictures of 5x6 pixels, without classes"
     (tmp_path / "zz.png").unlink()
     assert _read(tmp_path).train.image_shape == (6, 5, 1)
 
@@ -256,8 +258,58 @@ def test_links_to_files_are_followed_wherever_they_lead(tmp_path: Path) -> None:
 def test_two_sizes_are_refused_with_a_file_of_each(tmp_path: Path) -> None:
     _flat(tmp_path)
     _save(tmp_path, {"b.png": _grey(1, 6, 7), "c.png": _grey(1, 7, 7)})
-    message = _refused(tmp_path).message
-    assert f"{tmp_path}/000.png has 5x6 pixels, {tmp_path}/b.png has 7x6" in message
+    error = _refused(tmp_path)
+    assert f"{tmp_path}/000.png has 5x6 pixels, {tmp_path}/b.png has 7x6" in error.message
+    assert "data.size" in error.hint
+
+
+WIDE = np.zeros((10, 30, 3), np.uint8)
+WIDE[:, 10:20] = 200, 100, 0
+
+
+@pytest.mark.parametrize(
+    ("resize", "corner", "middle"),
+    [("crop", (200, 100, 0), (200, 100, 0)), ("stretch", (0, 0, 0), (200, 100, 0)),
+     ("pad", (0, 0, 0), (200, 100, 0))],
+)  # fmt: skip
+def test_pictures_are_brought_to_one_size_as_asked(
+    resize: Any, corner: tuple[int, ...], middle: tuple[int, ...], tmp_path: Path
+) -> None:
+    _save(tmp_path, {f"{i}.png": WIDE for i in range(3)})
+    _save(tmp_path, {f"{i}.png": np.repeat(WIDE, i, axis=0) for i in range(3, 6)})
+    reading = Reading(size=(12, 12), resize=resize)
+    found = data.published(f"images:{tmp_path}", reading=reading)
+    assert found.train.image_shape == (12, 12, 3)
+    wide = next(image for image in _all(found) if resize != "pad" or not image[0].any())
+    np.testing.assert_allclose(wide[0, 0], corner, atol=20)  # edges are a little blurred
+    np.testing.assert_allclose(wide[6, 6], middle, atol=20)
+    assert any("pictures of other sizes" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_have_the_channels_that_are_asked_for(channels: Any, tmp_path: Path) -> None:
+    _save(tmp_path, {"a.png": _grey(1), "b.png": _rgb(2), "c.png": _grey(3)})
+    found = data.published(f"images:{tmp_path}", reading=Reading(channels=channels))
+    assert found.train.image_shape == (6, 5, channels)
+    grey = np.asarray(Image.fromarray(_rgb(2)).convert("L"))
+    wanted = grey if channels == 1 else _rgb(2)
+    assert wanted.tobytes() in _as_set(_all(found))
+
+
+def test_prepared_pictures_are_those_that_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path / "cache"))
+    folder = _save(tmp_path / "pictures", {f"{i}.png": _rgb(i, 6 + i, 9) for i in range(5)})
+    readings = [
+        Reading(size=(4, 4)), Reading(size=(4, 4), resize="pad"), Reading(size=(4, 5)),
+        Reading(size=(4, 4), channels=1),
+    ]  # fmt: skip
+    found = [data.published(f"images:{folder}", 0, reading) for reading in readings]
+    held = [data.published(f"images:{folder}", reading=reading) for reading in readings]
+    assert [each.fingerprint() for each in found] == [each.fingerprint() for each in held]
+    assert len({each.fingerprint() for each in found}) == len(readings)
+    assert all(isinstance(each.train.images, Stored) for each in found)
 
 
 def test_pictures_beside_classes_are_refused(tmp_path: Path) -> None:
@@ -273,13 +325,13 @@ def test_pictures_that_do_not_fit_into_memory_are_decoded_once_into_a_file(
     monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path / "cache"))
     folder, decoded = _save(_flat(tmp_path / "pictures"), more), []
     held = _read(folder)
-    pixels = images._pixels
+    pixels = pictures._pixels
 
     def counted(image: Image.Image) -> Array:
         decoded.append(1)
         return pixels(image)
 
-    monkeypatch.setattr(images, "_pixels", counted)
+    monkeypatch.setattr(pictures, "_pixels", counted)
     for _ in range(2):
         decoded.clear()
         stored = data.published(f"images:{folder}", 0)
@@ -300,13 +352,13 @@ def test_pictures_that_change_while_they_are_decoded_are_refused(
 ) -> None:
     monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path / "cache"))
     folder = _flat(tmp_path / "pictures")
-    pixels = images._pixels
+    pixels = pictures._pixels
 
     def meanwhile(image: Image.Image) -> Array:
         (folder / "005.png").touch()
         return pixels(image)
 
-    monkeypatch.setattr(images, "_pixels", meanwhile)
+    monkeypatch.setattr(pictures, "_pixels", meanwhile)
     with pytest.raises(DataError, match="a picture was changed"):
         data.published(f"images:{folder}", 0)
 
@@ -368,6 +420,26 @@ def test_a_folder_below_the_home_directory_is_prepared(
     answer = vaectl("data", "prepare", "images:~/pics")
     assert answer.code == 0, answer.err
     assert "8 training and 1 test images" in answer.out
+    assert "no classes" in answer.out
+
+
+def test_a_data_set_is_described_and_drawn(vaectl: Vaectl, tmp_path: Path) -> None:
+    pictures = {f"{kind}/{i}.png": _rgb(i, 6 + i % 2, 5) for kind in "ab" for i in range(9)}
+    pictures["b/x.png"] = np.full((6, 5), 7, np.uint8)
+    _save(tmp_path / "pics", pictures)
+    command = ("data", "prepare", "pics", "--set", "data.size=[8, 6]")
+    answer = vaectl(*command, "--out", "look.png")
+    assert answer.code == 0, answer.err
+    lines = answer.out.splitlines()
+    assert lines[0].startswith(f"images:{tmp_path}/pics: 17 training and 2 test images of 6x8")
+    assert "1 blank image" in lines[1]
+    assert lines[2] == "2 classes: a (9), b (10)"
+    assert lines[3] == "look.png"
+    assert np.asarray(Image.open("look.png").convert("RGB")).std() > 10
+    assert vaectl("data", "prepare", "pics").code == 3
+    assert vaectl(*command, "--set", "data.shape=[8, 6]").code == 2
+    assert vaectl("data", "prepare", "digits", "--out", "digits.svg", "-q").err == ""
+    assert vaectl("data", "prepare", "digits", "--out", "digits.foo").code == 2
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from tests.test_data import _idx
 from vaectl import config, data
 from vaectl.base.errors import DataError
 from vaectl.data.arrays import Images, Published
+from vaectl.data.reading import Reading
 from vaectl.data.sources import tfds
 
 Array = np.ndarray[Any, Any]
@@ -190,7 +191,6 @@ class TestFingerprints:
 
 # what makes other values of pictures of 0 to `high`, and which of the recipes is right for them
 OTHER_SCALES: dict[str, tuple[int, Make, int]] = {
-    "sklearn's digits": (16, lambda x: x.astype(np.float64), 0),
     "bytes up to 15": (15, lambda x: x.astype(np.uint8), 0),
     "bytes up to 2": (2, lambda x: x.astype(np.uint8), 0),
     "bytes up to 63": (63, lambda x: x.astype(np.uint8), 0),
@@ -200,8 +200,6 @@ OTHER_SCALES: dict[str, tuple[int, Make, int]] = {
     "32 bits": (2**32 - 1, lambda x: x.astype(np.uint32), 0),
     "64 bits": (2**62, lambda x: x.astype(np.uint64), 0),
     "all of int16": (65535, lambda x: (x - 32768).astype(np.int16), 0),
-    "-1 to 1": (255, lambda x: x / 127.5 - 1, 0),
-    "-1 to 1, float16": (255, lambda x: (x / 127.5 - 1).astype(np.float16), 0),
     "-0.5 to 0.5": (255, lambda x: x / 255 - 0.5, 0),
     "standardized": (255, lambda x: ((x / 255 - 0.1307) / 0.3081).astype(np.float32), 0),
     "divided by 255 twice": (255, lambda x: x / 255 / 255, 0),
@@ -225,13 +223,69 @@ def test_another_scale_is_refused_with_a_recipe_that_gives_the_right_picture(
 ) -> None:
     train, test = _pictures(TRAIN, high), _pictures(TEST, high)
     error = _refused(_npz(tmp_path, make(train), make(test)))
-    assert "neither the scale 0 to 1 nor 0 to 255" in error.message
+    assert "none of the scales" in error.message
     recipe = _recipes(error)[which]
     made = [_carried_out(recipe, make(pixels)) for pixels in (train, test)]
     read = data.published(_npz(tmp_path, made[0], made[1]))
     for images, pixels in ((read.train.images, train), (read.test.images, test)):
         np.testing.assert_allclose(images, pixels / high * 255, atol=0.6)
     assert read.notes == ()
+    (says,) = re.findall(r"data\.range=\[(.*?), (.*?)\]", error.hint)
+    if which == 0 and "signed" in error.hint:
+        return  # these are on no scale that two values could tell
+    reading = Reading(range=(float(says[0]), float(says[1])))
+    source = _npz(tmp_path, make(train), make(test))
+    told = data.published(source, reading=reading)
+    for images, pixels in ((told.train.images, train), (told.test.images, test)):
+        np.testing.assert_allclose(images, pixels / high * 255, atol=0.6)
+    assert "as data.range says" in told.notes[0]
+
+
+# what makes other values of bytes, and what a note says of it
+KNOWN: dict[str, tuple[int, Make, str]] = {
+    "scikit-learn's digits": (16, lambda x: x.astype(np.float64), "where 16 is white"),
+    "bytes up to 16": (16, lambda x: x.astype(np.uint8), "where 16 is white"),
+    "-1 to 1": (255, lambda x: x / 127.5 - 1, "where -1 is black and 1 is white"),
+    "-1 to 1 in float16": (255, lambda x: (x / 127.5 - 1).astype("f2"), "where -1 is black"),
+    "-1 and 1": (1, lambda x: (2 * x - 1).astype(np.int8), "-1/1 pixels: read as black and white"),
+}
+
+
+@pytest.mark.parametrize(("high", "make", "note"), KNOWN.values(), ids=KNOWN)
+def test_a_scale_that_only_one_kind_of_images_has_is_read_and_said(
+    high: int, make: Make, note: str, tmp_path: Path
+) -> None:
+    train, test = _pictures(TRAIN, high), _pictures(TEST, high)
+    read = data.published(_npz(tmp_path, make(train), make(test)))
+    for images, pixels in ((read.train.images, train), (read.test.images, test)):
+        np.testing.assert_allclose(images, pixels / high * 255, atol=0.6)
+    assert note in read.notes[0]
+
+
+class TestRange:
+    """Black and white as the configuration says."""
+
+    def _read(self, folder: Path, low: float, high: float, make: Make) -> Published:
+        source = _npz(folder, make(_pictures(TRAIN)), make(_pictures(TEST)))
+        return data.published(source, reading=Reading(range=(low, high)))
+
+    @pytest.mark.parametrize("kind", ["u1", "i8", "f2", "f8"])
+    def test_values_beyond_are_cut_off(self, kind: str, tmp_path: Path) -> None:
+        read = self._read(tmp_path, 100, 200, lambda x: x.astype(kind))
+        expected = np.interp(_pictures(TRAIN), [100, 200], [0, 255])
+        np.testing.assert_allclose(read.train.images, expected, atol=0.51)
+        assert "cut off" in read.notes[0]
+
+    def test_with_the_larger_value_first_images_are_inverted(self, tmp_path: Path) -> None:
+        read = self._read(tmp_path, 255, 0, lambda x: x.astype(np.uint8))
+        _same(read, 255 - _pictures(TRAIN), 255 - _pictures(TEST))
+        read = self._read(tmp_path, 1, 0, lambda x: x > 127)
+        _same(read, 255 * (_pictures(TRAIN) <= 127), 255 * (_pictures(TEST) <= 127))
+
+    def test_one_that_leaves_nothing_of_the_images_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="all of them become 255 of 255") as error:
+            self._read(tmp_path, -2, -1, lambda x: x / 255)
+        assert "data.range=[0, 1]" in error.value.hint
 
 
 # the values of the two splits, made of bytes; in which of them a recipe is given
@@ -271,8 +325,8 @@ def test_splits_on_two_scales_are_refused_with_a_recipe_for_each_that_needs_one(
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda x: np.where(x == 0, np.nan, x / 255), "pixels that are NaN or infinite"),
-        (lambda x: np.where(x == 255, np.inf, x / 255), "pixels that are NaN or infinite"),
+        (lambda x: np.where(x == 0, np.nan, x / 255), "NaN or infinite pixels"),
+        (lambda x: np.where(x == 255, np.inf, x / 255), "NaN or infinite pixels"),
         (lambda x: x.astype(np.complex64), "of type complex64"),
         (lambda x: x.astype(str), "of type <U21"),
         (lambda x: x.astype("M8[s]"), r"of type datetime64\[s\]"),
@@ -328,12 +382,12 @@ def _rgb(x: Array, *more: Array) -> Array:
 
 SHAPES: dict[str, tuple[Make, Make, int]] = {
     "opacity": (lambda x: _rgb(x, 0 * x), lambda x: _rgb(x), 0),
-    "colours before rows": (lambda x: np.moveaxis(_rgb(x), -1, 1), lambda x: _rgb(x), 0),
-    "opacity before rows": (lambda x: np.moveaxis(_rgb(x, 0 * x), -1, 1), lambda x: _rgb(x), 0),
+    "opacity before rows": (
+        lambda x: np.moveaxis(_rgb(x, 0 * x), -1, 1),
+        lambda x: np.moveaxis(_rgb(x), -1, 1),
+        0,
+    ),
     "flat": (lambda x: x.reshape(len(x), -1), lambda x: x, 0),
-    "flat and square": (lambda x: x[:, :8].reshape(len(x), -1), lambda x: x[:, :8], 0),
-    "one image": (lambda x: x[0], lambda x: x[:1], 0),
-    "one square image": (lambda x: x[0, :8], lambda x: x[:1, :8], 0),
     "one image and its channel": (lambda x: x[0, ..., None], lambda x: x[:1], 0),
     "one colour image": (lambda x: _rgb(x)[0], lambda x: _rgb(x[:1]), 0),
     "one image with opacity": (lambda x: _rgb(x, 0 * x)[0], lambda x: _rgb(x[:1]), 0),
@@ -362,6 +416,67 @@ def test_other_axes_are_refused_with_a_recipe_that_gives_the_right_picture(
     read = data.published(_npz(tmp_path, made[0], made[1]))
     plain = data.published(_npz(tmp_path, wanted(train), wanted(test)))
     _same(read, np.asarray(plain.train.images), np.asarray(plain.test.images))
+
+
+# other axes, those that they are read as, and what a note says
+READ_AS: dict[str, tuple[Make, Make, str]] = {
+    "channels first": (lambda x: np.moveaxis(_rgb(x), -1, 1), lambda x: _rgb(x), "channels first"),
+    "flat and square": (
+        lambda x: x[:, :8].reshape(len(x), -1),
+        lambda x: x[:, :8],
+        "rows of 64 numbers: read as images of 8x8 pixels",
+    ),
+    "numbers": (
+        lambda x: x[:, 0, :7],
+        lambda x: x[:, :1, :7],
+        "rows of 7 numbers: read as images of 7x1 pixels",
+    ),
+}
+
+
+@pytest.mark.parametrize(("shape", "wanted", "note"), READ_AS.values(), ids=READ_AS)
+@pytest.mark.parametrize("scheme", ["npz", "npy"])
+def test_other_axes_that_can_be_one_thing_only_are_read_and_said(
+    shape: Make, wanted: Make, note: str, scheme: str, tmp_path: Path
+) -> None:
+    train, test = (_pictures(n).astype(np.uint8) for n in (TRAIN, TEST))
+    source = _npz(tmp_path, shape(train), shape(test))
+    if scheme == "npy":
+        for name, array in (("x_train", train), ("x_test", test)):
+            np.save(tmp_path / f"{name}.npy", np.ascontiguousarray(shape(array)))
+        source = f"npy:{tmp_path}"
+    read = data.published(source)
+    _same(read, wanted(train), wanted(test))
+    assert note in read.notes[0]
+    if scheme == "npy":
+        assert read.fingerprint() == data.published(f"npz:{tmp_path / 'x.npz'}").fingerprint()
+
+
+# rows of so many numbers, and the shapes that may be meant
+MANY_SHAPES = {
+    72: [[9, 8], [8, 9], [1, 72]],
+    560: [[28, 20], [20, 28], [1, 560]],
+    3 * 25: [[5, 5, 3], [3, 5, 5], [1, 75]],
+    3072: [[32, 32, 3], [3, 32, 32], [64, 48], [48, 64], [1, 3072]],
+}
+
+
+@pytest.mark.parametrize(("numbers", "shapes"), MANY_SHAPES.items())
+def test_rows_that_may_be_images_of_several_shapes_are_refused_with_each(
+    numbers: int, shapes: list[list[int]], tmp_path: Path
+) -> None:
+    rows = np.random.default_rng(0).integers(0, 256, (9, numbers), dtype=np.uint8)
+    rows[:, :2] = 0, 255
+    source = _npz(tmp_path, rows, rows)
+    hint = _refused(source).hint
+    assert re.findall(r"data\.shape=(\[.*?\])", hint) == [str(shape) for shape in shapes]
+    for shape in shapes:
+        read = data.published(source, reading=Reading(shape=tuple(shape)))
+        wanted = rows.reshape(-1, *shape)
+        wanted = np.moveaxis(wanted, 1, -1) if shape[0] == 3 and shape[-1] != 3 else wanted
+        _same(read, wanted, wanted)
+    with pytest.raises(DataError, match=f"{numbers} numbers for each image"):
+        data.published(source, reading=Reading(shape=(7, 11)))
 
 
 @pytest.mark.parametrize("axis", [1, -1])
@@ -427,12 +542,12 @@ class TestOtherSources:
         _same(read, 255 * _pictures(TRAIN, 1), 255 * _pictures(TEST, 1))
         assert read.notes == BLACK_AND_WHITE
 
-    def test_idx_files_up_to_16(self, tmp_path: Path) -> None:
-        error = _refused(self._idx(tmp_path, 16))
+    def test_idx_files_up_to_15(self, tmp_path: Path) -> None:
+        error = _refused(self._idx(tmp_path, 15))
         (recipe,) = _recipes(error)
-        made = [_carried_out(recipe, _pictures(n, 16).astype(np.uint8)) for n in (TRAIN, TEST)]
+        made = [_carried_out(recipe, _pictures(n, 15).astype(np.uint8)) for n in (TRAIN, TEST)]
         read = data.published(_npz(tmp_path, made[0], made[1]))
-        np.testing.assert_allclose(read.test.images, _pictures(TEST, 16) * 255 / 16, atol=0.6)
+        np.testing.assert_allclose(read.test.images, _pictures(TEST, 15) * 255 / 15, atol=0.6)
 
     @pytest.mark.parametrize(
         "make", [lambda x: x.astype(np.uint8), lambda x: x > 0, lambda x: x.astype(np.float32)]
@@ -532,8 +647,8 @@ def test_every_command_that_trains_or_prepares_says_how_pixels_were_read(
 
 
 def test_a_run_on_a_scale_that_is_refused_leaves_nothing(vaectl: Vaectl, tmp_path: Path) -> None:
-    source = _npz(tmp_path, *(_pictures(n, 16).astype(np.uint8) for n in (TRAIN, TEST)))
+    source = _npz(tmp_path, *(_pictures(n, 15).astype(np.uint8) for n in (TRAIN, TEST)))
     answer = vaectl("train", "--set", f"data.source={source}", *SMALL)
     assert answer.code == 3
-    assert "np.interp(x, [0, 16], [0, 255]).round().astype(np.uint8)" in answer.err
+    assert "np.interp(x, [0, 15], [0, 255]).round().astype(np.uint8)" in answer.err
     assert not list((tmp_path / "runs").glob("*"))

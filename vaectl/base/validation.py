@@ -15,7 +15,9 @@ _WORDS: Mapping[str, str] = {
     **dict.fromkeys(("float_type", "float_parsing"), "should be a number"),
     "finite_number": "should be a finite number",
     "string_type": "should be text",
-    "list_type": "should be a list",
+    **dict.fromkeys(("list_type", "tuple_type"), "should be a list"),
+    "too_short": "should be a list of at least {min_length}",
+    "too_long": "should be a list of at most {max_length}",
     **dict.fromkeys(
         ("model_type", "dict_type", "model_attributes_type"),
         "should be a mapping of keys to values",

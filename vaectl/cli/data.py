@@ -1,12 +1,14 @@
 """`vaectl data`: data sets."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vaectl.base.terminal import show
 from vaectl.cli import plugs
-from vaectl.cli.app import KEEP, Commands, Debug, Quiet, app
+from vaectl.cli.app import KEEP, OUTPUT, Commands, Debug, Quiet, app
+from vaectl.cli.config import Assignments
 
 data_app = Commands(help="List and prepare data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data", rich_help_panel=KEEP)
@@ -45,33 +47,63 @@ def prepare(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A source, as vaectl data list shows them.",
+            help="A source, as vaectl data list shows them, or a file, a folder or a name that can "
+            "mean only one of them.",
             autocompletion=_complete,
         ),
     ],
+    assignments: Assignments = None,
     plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Draw some images of each class into this .png, .svg or .pdf.",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     quiet: Quiet = False,
     debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Read, check and describe a data set; a download is kept for training.
 
+    With --out it draws images of each class: so you see whether they are read as they are meant.
+
     Example: vaectl data prepare tfds:fashion_mnist
-    Example: vaectl data prepare images:my-pictures
+    Example: vaectl data prepare my-pictures --set data.size=32 --out look.png
+    Example: vaectl data prepare digits.npz --set data.images=train_images
     """
     import sys
 
     from vaectl import data
     from vaectl.base.terminal import say, silent
+    from vaectl.config import reading
+    from vaectl.data.description import describe
+    from vaectl.data.sources.base import parse
 
+    if out is not None:
+        from vaectl.pictures import options as checks
+
+        checks.check_files(out, animate=None)
     tell = silent if quiet else say
     if sys.stderr.isatty():
         tell(f"reading {source}")
-    ready = data.published(source, progress=not quiet and sys.stderr.isatty(), tell=tell)
-    for note in () if quiet else ready.notes:
-        say(f"note: {note}")
-    height, width, channels = ready.train.image_shape
-    size = f"{width}x{height} pixels" + (f", {channels} channels" if channels > 1 else "")
-    show(
-        f"{source}: {len(ready.train.images)} training and {len(ready.test.images)} test images "
-        f"of {size}, SHA-256 {ready.fingerprint(tell)[:16]}..."
+    name = str(parse(source).resolved())
+    options = {"data.source": name}
+    settings = reading.load(assignments=assignments or (), options=options).data
+    found = data.published(
+        *(settings.source, settings.most_bytes, settings.plug.reading),
+        progress=not quiet and sys.stderr.isatty(),
+        tell=tell,
     )
+    for note in () if quiet else found.notes:
+        say(f"note: {note}")
+    for line in describe(settings.source, found, tell):
+        show(line)
+    if out is not None:
+        from vaectl.pictures.examples import examples
+        from vaectl.runs.directory import save_figure
+
+        save_figure(out, examples(settings.plug.title, found))
+        show(f"{out}")

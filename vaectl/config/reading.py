@@ -478,7 +478,8 @@ def _explain(
     if details["type"] in _CHOICES:
         if details["type"] == "union_tag_invalid":
             given = details["ctx"]["tag"]
-        known = re.findall(r"'([^']*)'", str(details["ctx"][_CHOICES[details["type"]]]))
+        told = str(details["ctx"][_CHOICES[details["type"]]])
+        known = re.findall(r"'([^']*)'", told) or re.findall(r"\d+", told)
         near = did_you_mean(given, known) if isinstance(given, str) else ""
         return f"{prefix}should be one of {', '.join(known)}, not {shown(given)}{near}"
     if details["type"] == CONFLICT:

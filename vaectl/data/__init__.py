@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaectl.base.errors import DataError
 from vaectl.base.terminal import Tell, silent
+from vaectl.data.reading import PLAIN, Reading
 from vaectl.data.settings import Data
 from vaectl.data.sources.base import parse
 
@@ -42,12 +43,19 @@ def load(settings: Data, *, progress: bool = False, tell: Tell = silent) -> Data
     """
     from vaectl.data.splits import split
 
-    found = published(settings.source, settings.most_bytes, progress=progress, tell=tell)
+    found = published(
+        settings.source, settings.most_bytes, settings.plug.reading, progress=progress, tell=tell
+    )
     return split(found, settings, tell)
 
 
 def published(
-    source: str, most: int | None = None, *, progress: bool = False, tell: Tell = silent
+    source: str,
+    most: int | None = None,
+    reading: Reading = PLAIN,
+    *,
+    progress: bool = False,
+    tell: Tell = silent,
 ) -> Published:
     """Load a data set by its source, as `data.source` names it.
 
@@ -57,6 +65,7 @@ def published(
         source: its name.
         most: the most bytes of images that may be held in memory, where the source can read images
             when they are needed; None: as without a setting.
+        reading: how images are read, where looking at them leaves it open.
         progress: whether a download may show a bar.
         tell: called with a description of what takes long.
 
@@ -66,9 +75,9 @@ def published(
     from vaectl.data import scale
 
     most = Data().most_bytes if most is None else most
-    found = parse(source).resolved().load_within(most, tell, progress=progress)
+    found = parse(source, reading).resolved().load_within(most, tell, progress=progress)
     _check_shapes(source, found)
-    return scale.read(source, found)
+    return scale.read(source, found, reading.range)
 
 
 def _check_shapes(source: str, found: Published) -> None:

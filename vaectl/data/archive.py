@@ -1,15 +1,20 @@
-"""NumPy archives: read whole, without pickles, and never more than there is memory for."""
+"""NumPy archives: read without pickles, and never more than there is memory for."""
 
 import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
 from vaectl.base import memory
 from vaectl.base.files import regular
 from vaectl.data.arrays import COPIES
+
+_MAGIC = np.lib.format.MAGIC_PREFIX
+_PIECE = 2**20
 
 
 def read(path: Path) -> dict[str, np.ndarray[Any, Any]]:
@@ -19,25 +24,82 @@ def read(path: Path) -> dict[str, np.ndarray[Any, Any]]:
         OSError: it cannot be read.
         ValueError: it is broken, holds objects, or would not fit into the memory.
     """
+    with opened(path) as archive:
+        return {name: archive.read(name) for name in archive.names}
+
+
+@final
+class Archive:
+    """An open archive, whose arrays are read one by one."""
+
+    def __init__(self, members: zipfile.ZipFile) -> None:
+        self._members, self._taken = members, 0
+        self._found = {
+            info.filename.removesuffix(".npy"): info
+            for info in members.infolist()
+            if self._is_array(info)
+        }
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all arrays."""
+        return [*self._found]
+
+    def read(self, name: str) -> np.ndarray[Any, Any]:
+        """Read an array.
+
+        Raises:
+            ValueError: it is broken, holds objects, or would not fit into the memory.
+        """
+        info = self._found[name]
+        with _refusing(name):
+            # a member ends where the archive says, however well it is packed
+            self._taken += info.file_size
+            if too_much := memory.excess(COPIES * self._taken):
+                raise ValueError(f"it {too_much}")
+            # NumPy checks no sum of an array that ends before its member does
+            self._check_sum(info)
+            with self._members.open(info) as file:
+                array: np.ndarray[Any, Any] = np.lib.format.read_array(file, allow_pickle=False)
+                return array
+
+    def _is_array(self, info: zipfile.ZipInfo) -> bool:
+        """Tell an array from other members; what cannot be read may be one."""
+        with suppress(ValueError), _refusing(""), self._members.open(info) as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+        return True
+
+    def _check_sum(self, info: zipfile.ZipInfo) -> None:
+        with self._members.open(info) as file:
+            try:
+                while file.read(_PIECE):
+                    pass
+            except zipfile.BadZipFile:
+                raise ValueError(f"{info.filename} is damaged: its checksum differs") from None
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Archive]:
+    """Open a .npz file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no archive.
+    """
+    with regular(path) as file:
+        with _refusing(""):
+            members = zipfile.ZipFile(file)
+        with members:
+            yield Archive(members)
+
+
+@contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    """Turn whatever three packers and a parser meet into a ValueError, without their warnings."""
     # Python and NumPy warn about some broken headers
-    with regular(path) as file, warnings.catch_warnings(action="ignore"):
-        name = ""
+    with warnings.catch_warnings(action="ignore"):
         try:
-            with zipfile.ZipFile(file) as members:
-                # a member ends where the archive says, however well it is packed
-                size = sum(info.file_size for info in members.infolist())
-                if too_much := memory.excess(COPIES * size):
-                    raise ValueError(f"it {too_much}")
-                # NumPy checks no sum of an array that ends before its member does
-                if damaged := members.testzip():
-                    raise ValueError(f"{damaged} is damaged: its checksum differs")
-            file.seek(0)
-            arrays: dict[str, Any] = {}
-            with np.load(file, allow_pickle=False) as archive:
-                for name in archive.files:
-                    arrays[name] = archive[name]
-        except Exception as error:  # of three packers and a parser: whatever they meet
+            yield
+        except Exception as error:
             where = f"{name}: " if name else ""
             raise ValueError(f"{where}{str(error) or type(error).__name__}") from error
-    # NumPy returns members that are no arrays as bytes
-    return {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}

@@ -11,7 +11,7 @@ from jaxtyping import Int32, Real, UInt8
 from vaectl.base import memory
 from vaectl.base.errors import DataError
 from vaectl.base.terminal import Tell, silent
-from vaectl.data.stored import Stored, joined, pieces
+from vaectl.data.stored import Stored, pieces, widened
 
 COPIES = 4
 """How many copies of its images the reading of a data set may hold in memory at once."""
@@ -55,6 +55,8 @@ class Published:
     """How many images at the end of `train` validate by default; None: a sixth of them."""
     notes: tuple[str, ...] = ()
     """Remarks for the user on how the images were read."""
+    classes: tuple[str, ...] = ()
+    """The names of the classes, by number; none if they have only numbers."""
 
     def fingerprint(self, tell: Tell = silent) -> str:
         """Return the SHA-256 of shapes, pixels and labels, which identifies the data.
@@ -76,7 +78,9 @@ class Published:
         return digest.hexdigest()
 
 
-def divide(name: str, found: Images, notes: tuple[str, ...] = ()) -> Published:
+def divide(
+    name: str, found: Images, notes: tuple[str, ...] = (), classes: tuple[str, ...] = ()
+) -> Published:
     """Split images that are published without splits: a seventh of them test.
 
     The images are shuffled, always in the same way, and the classes are spread evenly, so that the
@@ -85,7 +89,8 @@ def divide(name: str, found: Images, notes: tuple[str, ...] = ()) -> Published:
     Args:
         name: of the data set, for messages.
         found: all images, in an order that never changes.
-        notes: for the result.
+        notes: for the result, which also says that the images were divided.
+        classes: the names of the classes.
 
     Raises:
         DataError: there are fewer than three, one for each split.
@@ -111,7 +116,8 @@ def divide(name: str, found: Images, notes: tuple[str, ...] = ()) -> Published:
         Images(images[rows], None if labels is None else labels[rows])
         for rows in (order[:-test], order[-test:])
     )
-    return Published(train, rest, notes=notes)
+    divided = f"no test split: {test:,} of {count:,} images, always the same ones, are made one"
+    return Published(train, rest, notes=(*notes, divided), classes=classes)
 
 
 class Split(NamedTuple):
@@ -131,7 +137,7 @@ class Split(NamedTuple):
             return self.flat
         if self.labels is None:
             raise ValueError("images without classes")
-        return joined(self.flat, self.labels.astype(np.uint8))
+        return widened(self.flat, self.labels.astype(np.uint8))
 
 
 @dataclass(frozen=True)

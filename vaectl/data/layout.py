@@ -1,31 +1,49 @@
 """The layout of image arrays: which axis counts images, rows, columns and channels."""
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int32
 
 from vaectl.base.errors import DataError
 from vaectl.data.stored import Pixels
 
 _STACK_OF = {1: "x[np.newaxis]", 3: "x[np.newaxis]", 4: "x[np.newaxis, ..., :3]"}
 """Code that makes a stack of one image of an image with so many channels."""
+_LEAST_SIDE = 4
+"""The least height and width of an image whose numbers stand in one row, unless it is square."""
+_LONGEST = 2
+"""The longest such image, in multiples of its shorter side."""
 
 
-def images(name: str, array: Pixels) -> Pixels:
-    """Return grey images as images x height x width, and RGB ones with a last axis of 3 channels.
+class Laid(NamedTuple):
+    """Images x height x width, with a last axis of 3 channels where they are RGB."""
+
+    images: Pixels
+    note: str = ""
+    """How the layout was understood, where it could be another one."""
+
+
+def images(name: str, array: Pixels, shape: Sequence[int] | None = None) -> Laid:
+    """Find out which axis of an array is which.
 
     Args:
         name: of the array, for messages.
-        array: of images; an axis of length 1 for the channel may come last or second.
+        array: of images. An axis of length 1 for the channel may come last or second, and one of
+            length 3 too; or all numbers of an image may stand in one row.
+        shape: the shape of each image, where it is known.
 
     Raises:
-        DataError: other axes, no images, or what looks like one image with channels.
+        DataError: other axes, no images, or what may be one of several things.
     """
-    if array.ndim == 4 and array.shape[-1] == 1:
-        array = array.reshape(*array.shape[:3])
-    elif array.ndim == 4 and array.shape[1] == 1:
-        array = array.reshape(len(array), *array.shape[2:])
+    if 0 in array.shape:
+        raise _refusal(name, array, "save at least one image")
+    note = ""
+    if shape is not None:
+        array = _shaped(name, array, shape)
+    elif array.ndim == 2:
+        array, note = _of_rows(name, array)
     elif array.ndim == 3 and _is_one_image(array.shape):
         raise _refusal(
             name,
@@ -33,31 +51,85 @@ def images(name: str, array: Pixels) -> Pixels:
             f"for one image: {_STACK_OF[array.shape[-1]]}; "
             "for grey images of that width: x[..., np.newaxis]",
         )
-    colour = array.ndim == 4 and array.shape[-1] == 3
-    if not (array.ndim == 3 or colour) or array.size == 0:
-        raise _refusal(name, array, _hint(array.shape))
-    return array
+    match array.shape:
+        case (_, _, _):
+            return Laid(array, note)
+        case (count, height, width, 1) | (count, 1, height, width):
+            return Laid(array.reshape(count, height, width), note)
+        case (_, _, _, 3):
+            return Laid(array, note)
+        case (_, 3, height, width):
+            said = note or f"images of shape 3 x {height} x {width}: read as RGB, channels first"
+            return Laid(_channels_last(array), said)
+    raise _refusal(name, array, _hint(array.shape))
 
 
-def labels(name: str, array: Pixels, images: str, count: int) -> Int32[np.ndarray, " images"]:
-    """Return labels as they are kept.
+def is_picture(numbers: int) -> bool:
+    """Tell whether so many numbers are those of a square image, grey or RGB."""
+    sides = {channels: math.isqrt(numbers // channels) for channels in (1, 3)}
+    return any(
+        side >= _LEAST_SIDE and channels * side * side == numbers
+        for channels, side in sides.items()
+    )
 
-    Args:
-        name: of the array, for messages.
-        array: of labels.
-        images: the name of the array with their images.
-        count: the number of these images.
 
-    Raises:
-        DataError: they are not one integer for each image.
-    """
-    if array.shape != (count,) or array.dtype.kind not in "iu":
+def _shaped(name: str, array: Pixels, shape: Sequence[int]) -> Pixels:
+    """Give each image the shape that the configuration says."""
+    if math.prod(array.shape[1:]) != math.prod(shape):
         raise DataError(
-            f"{name} must hold one integer for each image of {images}; "
-            f"it is of type {array.dtype} and shape {array.shape}",
-            hint="correct it, or leave it out: labels only colour pictures",
+            f"{name} has {math.prod(array.shape[1:])} numbers for each image, and data.shape="
+            f"{[*shape]} says {math.prod(shape)}",
+            hint=f"the array has the shape {array.shape}",
         )
-    return np.asarray(array).astype("int32")
+    return array.reshape(len(array), *shape)
+
+
+def _of_rows(name: str, array: Pixels) -> tuple[Pixels, str]:
+    """Make images of rows of numbers, if they can be images of one shape only."""
+    count, numbers = array.shape
+    side = math.isqrt(numbers)
+    if side * side == numbers:
+        note = f"rows of {numbers} numbers: read as images of {side}x{side} pixels"
+        return array.reshape(count, side, side), note
+    shapes = _possible(numbers)
+    if not shapes:
+        note = (
+            f"rows of {numbers} numbers: read as images of {numbers}x1 pixels; "
+            "data.shape=[HEIGHT, WIDTH] says otherwise"
+        )
+        return array.reshape(count, 1, numbers), note
+    ways = [f"data.shape={shape} for {what}" for shape, what in shapes]
+    one = count <= 4 * numbers and numbers <= 4 * count
+    recipe = [f"for flat images: x.reshape(-1, {', '.join(map(str, shapes[0][0]))})"]
+    raise DataError(
+        f"{name} has the shape {array.shape}, and {numbers} numbers may be images of several "
+        "shapes",
+        hint="; ".join(["for one image: x[np.newaxis]"] * one + ways + recipe),
+    )
+
+
+def _possible(numbers: int) -> list[tuple[list[int], str]]:
+    """Return shapes of images of so many numbers, the likeliest first, and what each would be."""
+    found: list[tuple[list[int], str]] = []
+    side = math.isqrt(numbers // 3)
+    if side >= _LEAST_SIDE and 3 * side * side == numbers:
+        found += [
+            ([side, side, 3], "RGB with the channels of each pixel together"),
+            ([3, side, side], "RGB, channel after channel"),
+        ]
+    short = next((n for n in range(math.isqrt(numbers), 0, -1) if numbers % n == 0), 1)
+    long = numbers // short
+    if short >= _LEAST_SIDE and long <= _LONGEST * short:
+        found += [([long, short], "grey, upright"), ([short, long], "grey, broad")]
+    return [*found, ([1, numbers], "rows of numbers")] if found else []
+
+
+def _channels_last(array: Pixels) -> Pixels:
+    count, channels, height, width = array.shape
+    if isinstance(array, np.ndarray):
+        return np.ascontiguousarray(np.moveaxis(array, 1, -1))
+    moved = array.map(lambda part, _: np.moveaxis(part, 1, -1), array.dtype)
+    return moved.reshape(count, height, width, channels)
 
 
 def _is_one_image(shape: tuple[int, ...]) -> bool:
@@ -77,18 +149,8 @@ def _refusal(name: str, array: Pixels, hint: str) -> DataError:
 
 def _hint(shape: tuple[int, ...]) -> str:
     match shape:
-        case _ if 0 in shape:
-            return "save at least one image"
         case (_, _, _, 4):
             return "for RGB images with opacity: x[..., :3]"
-        case (_, 3 | 4, _, _):
-            return "for RGB images whose channels come first: np.moveaxis(x[:, :3], 1, -1)"
-        case (first, pixels):
-            side = math.isqrt(pixels)
-            square = side * side == pixels and side > 1
-            sides = f"{side}, {side}" if square else "height, width"
-            hints = [f"for flat images: x.reshape(-1, {sides})"]
-            if first <= 4 * pixels and pixels <= 4 * first:
-                hints.insert(0, "for one image: x[np.newaxis]")
-            return "; ".join(hints)
+        case (_, 4, _, _):
+            return "for RGB images with opacity whose channels come first: x[:, :3]"
     return "save images as uint8, images x height x width"

@@ -2,10 +2,12 @@
 
 Published images are bytes from 0 to 255, or 0/1, or floats from 0 to 1, and nothing in a file says
 which. This module looks at the values: if they can mean only one thing, they become bytes from 0 to
-255; otherwise they are refused, with a line of NumPy that makes such bytes of them.
+255; otherwise they are refused, with the setting that says what they mean, and with a line of NumPy
+that makes such bytes of them.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,21 +15,54 @@ from jaxtyping import UInt8
 
 from vaectl.base.errors import DataError
 from vaectl.data.arrays import Published
-from vaectl.data.stored import Array, Pixels, changed, ends, pieces
+from vaectl.data.stored import PIECE_BYTES, Array, Pixels, changed, ends, pieces
 
-_WHITES = (1, 255)
-"""The value of white in the scales that are understood."""
 _LEAST = 0.25
 """A data set whose largest value is below this part of white is on another scale."""
 _DARK = 0.5
 """A data set whose largest value is below this part of white gets a note."""
 _ROUNDING = 0.4 / 255
-"""How far values may lie outside a scale, as a part of white, and still round to 0 and 255."""
+"""How far values may lie outside a scale, as a part of it, and still round to 0 and 255."""
 _OVERSHOOT = 0.1
-"""How far, as a part of white, resizing may move the ends of a scale; recipes undo it."""
+"""How far, as a part of a scale, resizing may move its ends; recipes undo it."""
 _SAVE = "save all images as uint8, 0 for black and 255 for white"
 
 _BYTE = np.dtype(np.uint8)
+
+
+class _Scale(NamedTuple):
+    """The values of black and of white."""
+
+    black: float
+    white: float
+    both: bool = False
+    """True if it is the scale of data that have both values, and of no others."""
+
+    def place(self, value: float) -> float:
+        """Return where a value lies: black at 0 and white at 1."""
+        return (value - self.black) / (self.white - self.black)
+
+    def fits(self, low: float, high: float) -> bool:
+        """Tell whether it is the scale of data with such ends."""
+        low, high = self.place(low), self.place(high)
+        if low < -_ROUNDING or high > 1 + _ROUNDING:
+            return False
+        return low <= _ROUNDING and high >= 1 - _ROUNDING if self.both else high >= _LEAST
+
+    def nearly_fits(self, low: float, high: float) -> bool:
+        """Tell whether it may be the scale of data whose ends were moved by resizing."""
+        low, high = self.place(low), self.place(high)
+        return low >= -_OVERSHOOT and abs(high - 1) <= _OVERSHOOT
+
+    def __str__(self) -> str:
+        return f"{_text(self.black)} to {_text(self.white)}"
+
+
+_UNIT, _BYTES = _Scale(0, 1), _Scale(0, 255)
+_KNOWN = (_UNIT, _BYTES, _Scale(-1, 1, both=True), _Scale(0, 16, both=True))
+"""The scales that are understood; 0 to 16 is that of scikit-learn's digits."""
+_RESIZED = _KNOWN[:2]
+"""The scales whose ends resizing may have moved."""
 
 
 class _Range(NamedTuple):
@@ -35,43 +70,41 @@ class _Range(NamedTuple):
     high: float
 
     @property
-    def white(self) -> int | None:
-        """The white of the scale that fits; None if no scale does."""
-        for white in _WHITES:
-            low, high = self.low / white, self.high / white
-            if low >= -_ROUNDING and _LEAST <= high <= 1 + _ROUNDING:
-                return white
-        return None
+    def scale(self) -> _Scale | None:
+        """The scale that fits; None if none does."""
+        return next((scale for scale in _KNOWN if scale.fits(*self)), None)
 
     @property
     def largest(self) -> float:
         return max(abs(self.low), abs(self.high))
 
     @property
-    def ends(self) -> tuple[str, str]:
+    def likely(self) -> _Scale:
         """The likely black and white: those of a scale that nearly fits, else the ends."""
-        for white in _WHITES:
-            low, high = self.low / white, self.high / white
-            if self.white == white or (low >= -_OVERSHOOT and abs(high - 1) <= _OVERSHOOT):
-                return "0", str(white)
-        return _text(self.low), _text(self.high)
+        near = (scale for scale in _RESIZED if scale.nearly_fits(*self))
+        return self.scale or next(near, _Scale(*self))
 
-    @property
-    def recipe(self) -> str:
-        """Code that makes bytes from 0 to 255 of an array `x` of any type."""
-        black, white = self.ends
-        return f"np.interp(x, [{black}, {white}], [0, 255]).round().astype(np.uint8)"
+    def recipe(self, where: str = "") -> str:
+        """Write what makes bytes from 0 to 255 of an array `x`, and when it is right."""
+        black, white = map(_text, self.likely[:2])
+        return (
+            f"if {black} is black and {white} white{where}: "
+            f"np.interp(x, [{black}, {white}], [0, 255]).round().astype(np.uint8)"
+        )
 
     def __str__(self) -> str:
         return f"{_text(self.low)} to {_text(self.high)}"
 
 
-def read(name: str, found: Published) -> Published:
+def read(
+    name: str, found: Published, black_and_white: tuple[float, ...] | None = None
+) -> Published:
     """Turn the pixels of a data set into bytes, 0 for black and 255 for white.
 
     Args:
         name: of the data set, for messages.
         found: as published; images that are such bytes already are returned as they are.
+        black_and_white: their values; None: found by looking at all values.
 
     Returns:
         The data set, with a note where its scale was concluded from its values.
@@ -80,33 +113,53 @@ def read(name: str, found: Published) -> Published:
         DataError: the values could mean several things, or all pixels of a split are equal.
     """
     images = {"training": found.train.images, "test": found.test.images}
-    images = {split: _numbers(name, split, array) for split, array in images.items()}
+    images = {
+        split: _numbers(name, split, array, black_and_white or _BYTES[:2])
+        for split, array in images.items()
+    }
     ranges = {split: _range(name, split, array) for split, array in images.items()}
-    white = _white(name, ranges, images)
-    train, test = (_as_bytes(array, white) for array in images.values())
-    return Published(
-        found.train._replace(images=train),
-        found.test._replace(images=test),
-        found.validation_size,
-        found.notes + _notes(images, _joint(ranges), white),
+    joint = _joint(ranges)
+    if black_and_white:
+        black, white = black_and_white
+        scale = _Scale(black, white)
+        images = {split: _as_bytes(array, scale) for split, array in images.items()}
+        _check_contrast(name, images, ranges, scale)
+        notes = _told(joint, scale)
+    else:
+        scale = _common(name, ranges, images)
+        notes = _notes(images, joint, scale)
+        images = {split: _as_bytes(array, scale) for split, array in images.items()}
+    return replace(
+        found,
+        train=found.train._replace(images=images["training"]),
+        test=found.test._replace(images=images["test"]),
+        notes=found.notes + notes,
     )
 
 
-def _numbers(name: str, split: str, array: Pixels) -> Pixels:
-    """Refuse values that are no real numbers; turn booleans into black and white."""
+def _numbers(name: str, split: str, array: Pixels, ends: tuple[float, ...]) -> Pixels:
+    """Refuse values that are no real numbers; turn booleans into the ends of a scale."""
     if array.dtype == np.bool_:
-        return changed(array, lambda part: part.astype(np.uint8) * np.uint8(255), _BYTE)
+        kind = _BYTE if ends == _BYTES[:2] else np.dtype(np.float64)
+        low, high = np.array(sorted(ends), kind)
+        return changed(array, lambda part: np.where(part, high, low), kind)
     if array.dtype.kind not in "iuf" or array.dtype.itemsize > 8:
         raise DataError(
             f"{name}: its {split} images are of type {array.dtype}, which is no type for pixels",
             hint=_SAVE,
         )
     if array.dtype.kind == "f":
-        bad = sum(piece.size - np.count_nonzero(np.isfinite(piece)) for piece in pieces(array))
+        bad, spoiled = 0, 0
+        for piece in pieces(array):
+            wrong = ~np.isfinite(piece)
+            bad += int(np.count_nonzero(wrong))
+            spoiled += int(np.count_nonzero(wrong.reshape(len(piece), -1).any(axis=1)))
         if bad:
             raise DataError(
-                f"{name}: its {split} images have {bad:,} pixels that are NaN or infinite",
-                hint="replace these pixels, or leave out these images",
+                f"{name}: its {split} images have NaN or infinite pixels: {bad:,} in {spoiled:,} "
+                f"of {len(array):,} images",
+                hint="replace these pixels, or leave out these images; "
+                "np.argwhere(~np.isfinite(x)) finds them",
             )
     return array
 
@@ -125,15 +178,14 @@ def _joint(ranges: Mapping[str, _Range]) -> _Range:
     return _Range(min(r.low for r in ranges.values()), max(r.high for r in ranges.values()))
 
 
-def _white(name: str, ranges: Mapping[str, _Range], images: Mapping[str, Pixels]) -> int:
-    """Return the white of the scale that all splits share."""
+def _common(name: str, ranges: Mapping[str, _Range], images: Mapping[str, Pixels]) -> _Scale:
+    """Return the scale that all splits share."""
     small, large = sorted(found.largest for found in ranges.values())
     if small < _LEAST * large:
         recipes = [
-            f"if {found.ends[0]} is black and {found.ends[1]} white in the {split} images: "
-            f"{found.recipe}"
+            found.recipe(f" in the {split} images")
             for split, found in ranges.items()
-            if found.white != 255
+            if found.scale != _BYTES
         ]
         raise DataError(
             f"{name}: not one scale: its training images have values from {ranges['training']}, "
@@ -141,53 +193,91 @@ def _white(name: str, ranges: Mapping[str, _Range], images: Mapping[str, Pixels]
             hint="; ".join([_SAVE, *recipes]),
         )
     joint = _joint(ranges)
-    if (white := joint.white) is None:
-        black_is, white_is = joint.ends
-        recipes = [f"if {black_is} is black and {white_is} white: {joint.recipe}"]
+    if (scale := joint.scale) is None:
+        black, white = map(_text, joint.likely[:2])
+        recipes = [joint.recipe(), f"or say so by data.range=[{black}, {white}]"]
         if all(array.dtype == np.int8 for array in images.values()):
             recipes.insert(0, "if bytes were read as signed ones: x.view(np.uint8)")
         raise DataError(
-            f"{name}: its pixels have values from {joint}: neither the scale 0 to 1 nor 0 to 255",
+            f"{name}: its pixels have values from {joint}: none of the scales "
+            f"{', '.join(map(str, _KNOWN))}",
             hint="; ".join([_SAVE, *recipes]),
         )
-    return white
+    return scale
 
 
-def _as_bytes(array: Pixels, white: int) -> Pixels:
-    if array.dtype == _BYTE and white == 255:
+def _check_contrast(
+    name: str, made: Mapping[str, Pixels], ranges: Mapping[str, _Range], scale: _Scale
+) -> None:
+    """Refuse a scale on which nothing is left of the images."""
+    for split, array in made.items():
+        low, high = ends(array)
+        if low == high:
+            raise DataError(
+                f"{name}: its {split} images have values from {ranges[split]}: where "
+                f"{_text(scale.black)} is black and {_text(scale.white)} white, all of them become "
+                f"{low} of 255",
+                hint=f"for example data.range=[{_text(ranges[split].low)}, "
+                f"{_text(ranges[split].high)}]",
+            )
+
+
+def _as_bytes(array: Pixels, scale: _Scale) -> Pixels:
+    if array.dtype == _BYTE and scale == _BYTES:
         return array
-    return changed(array, lambda part: _scaled(part, white), _BYTE)
+    return changed(array, lambda part: _scaled(part, scale), _BYTE)
 
 
-def _scaled(array: Array, white: int) -> UInt8[np.ndarray, "..."]:
-    if array.dtype.kind == "f":
-        # float16 would round 255.4 up to 255.5, and that to 256
-        scaled = np.multiply(array, 255 // white, dtype=np.result_type(array, np.float32))
-        return np.rint(scaled, out=scaled).astype(np.uint8)
-    grey = array.astype(np.uint8, copy=False)
-    return grey if white == 255 else grey * np.uint8(255)
+def _scaled(array: Array, scale: _Scale) -> UInt8[np.ndarray, "..."]:
+    """Compute rint(255 (x - black) / (white - black)), in pieces that take little memory."""
+    bytes_ = np.empty(array.shape, np.uint8)
+    # float16 would round 255.4 up to 255.5, and that to 256
+    kind = np.result_type(array, np.float32)
+    rows = max(PIECE_BYTES // max(array[:1].size * kind.itemsize, 1), 1)
+    for first in range(0, len(array), rows):
+        part = np.subtract(array[first : first + rows], scale.black, dtype=kind)
+        part *= 255 / (scale.white - scale.black)
+        np.rint(part, out=part)
+        bytes_[first : first + rows] = np.clip(part, 0, 255, out=part)
+    return bytes_
 
 
-def _notes(images: Mapping[str, Pixels], joint: _Range, white: int) -> tuple[str, ...]:
+def _notes(images: Mapping[str, Pixels], joint: _Range, scale: _Scale) -> tuple[str, ...]:
     """Say how the values were understood, where they could mean something else."""
     notes = []
-    if white == 1:
+    if scale != _BYTES:
         binary = all(
-            ((piece == 0) | (piece == 1)).all()
+            ((piece == scale.black) | (piece == scale.white)).all()
             for array in images.values()
             for piece in pieces(array)
         )
+        two = f"{_text(scale.black)}/{_text(scale.white)}"
+        black = f"{_text(scale.black)} is black and " if scale.black else ""
         notes.append(
-            "0/1 pixels: read as black and white"
+            f"{two} pixels: read as black and white"
             if binary
-            else f"pixels from {joint}: read as intensities, where 1 is white"
+            else f"pixels from {joint}: read as intensities, where {black}{_text(scale.white)} is "
+            "white"
         )
     elif any(array.dtype != np.uint8 for array in images.values()):
         notes.append(f"pixels from {joint}: read as intensities, where 255 is white")
-    if joint.high < _DARK * white:
-        notes.append(f"dark images: the brightest pixel is {_text(joint.high)}, white is {white}")
+    if scale.place(joint.high) < _DARK:
+        notes.append(
+            f"dark images: the brightest pixel is {_text(joint.high)}, white is "
+            f"{_text(scale.white)}"
+        )
     return tuple(notes)
 
 
+def _told(joint: _Range, scale: _Scale) -> tuple[str, ...]:
+    """Say how the values were read as a configuration says."""
+    low, high = sorted(scale[:2])
+    beyond = "; values beyond are cut off" if joint.low < low or joint.high > high else ""
+    return (
+        f"pixels from {joint}: {_text(scale.black)} is black and {_text(scale.white)} is white, as "
+        f"data.range says{beyond}",
+    )
+
+
 def _text(value: float) -> str:
-    return repr(value).removesuffix(".0")
+    return repr(float(value)).removesuffix(".0")

@@ -1,17 +1,18 @@
 """The section of a configuration that says which images are trained on."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from vaectl.base.errors import DataError
 from vaectl.base.section import Count, NonNegative, Section, conflict
+from vaectl.data.reading import Reading
 from vaectl.data.sources.base import DEFAULT, Source, forms, parse, suggestions
 
 
 def _resolved(text: str) -> str:
-    """Refuse what is no source; make local files independent of the current directory."""
+    """Refuse what is no source; write it in full, and independent of the current directory."""
     try:
         return str(parse(text).resolved())
     except DataError as error:
@@ -25,11 +26,16 @@ def _describe(schema: dict[str, Any]) -> None:
         for name, source in Source.known.items()
     ]
     schema["examples"] = suggestions()
-    schema["pattern"] = f"^({'|'.join(names)})$"
-    schema["description"] = f"Where the images come from: {', '.join(forms())}."
+    short = [re.escape(name) for source in Source.known.values() for name in source.nicknames]
+    path = r"[^:\x00\n]*[./~][^:\x00\n]*"
+    schema["pattern"] = f"^({'|'.join([*names, *short, path])})$"
+    schema["description"] = (
+        f"Where the images come from: {', '.join(forms())}; or a file, a folder or a name that can "
+        "mean only one of these."
+    )
 
 
-class Data(Section):
+class Selection(Section):
     """Which images, and how they become the x of the model."""
 
     source: Annotated[str, AfterValidator(_resolved)] = Field(DEFAULT, json_schema_extra=_describe)
@@ -50,6 +56,28 @@ class Data(Section):
     their bytes; null: all that there is. A larger set stays on disk, if its source can do so, and
     is read when it is needed, with equal results. 0: always."""
 
+
+class Data(Reading, Selection):  # fields of the last base come first
+    """Which images, how they become the x of the model, and how they are read."""
+
+    @model_validator(mode="after")
+    def _heeded(self) -> Self:
+        """Refuse settings that mean nothing to the source."""
+        heeds = self.plug.heeds
+        for key in Reading.model_fields:
+            if key not in heeds and getattr(self, key) != Reading.model_fields[key].default:
+                others = [source.form() for source in Source.known.values() if key in source.heeds]
+                raise conflict(
+                    f"{key} means nothing to {self.source}",
+                    f"leave out data.{key}: it is for {', '.join(others)}",
+                )
+        if self.resize != "crop" and self.size is None:
+            raise conflict(
+                f"resize is {self.resize}, but there is no size to fit pictures to",
+                "set data.size too, in pixels",
+            )
+        return self
+
     @property
     def most_bytes(self) -> int:
         """The most bytes of images that may be held in memory."""
@@ -59,5 +87,6 @@ class Data(Section):
 
     @property
     def plug(self) -> Source:
-        """The source."""
-        return parse(self.source)
+        """The source, with the settings that say how it is read."""
+        reading = Reading(**{key: getattr(self, key) for key in Reading.model_fields})
+        return parse(self.source, reading)

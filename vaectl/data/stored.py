@@ -153,12 +153,28 @@ def changed(images: Pixels, change: Callable[[Array], Array], dtype: np.dtype[An
     return change(images)
 
 
-def joined(images: Pixels, last: Array) -> Pixels:
+def widened(images: Pixels, last: Array) -> Pixels:
     """Add a column to images that are rows of numbers; to those on disk whenever they are read."""
     if not isinstance(images, Stored):
         return np.column_stack([images, last])
-    widened = images.map(lambda part, places: np.column_stack([part, last[places]]), images.dtype)
-    return widened.resized(images.shape[1] + 1)
+    changed = images.map(lambda part, places: np.column_stack([part, last[places]]), images.dtype)
+    return changed.resized(images.shape[1] + 1)
+
+
+def joined(first: Pixels, second: Pixels) -> Pixels:
+    """Return images one after another; those on disk stay there."""
+    if not (isinstance(first, Stored) or isinstance(second, Stored)):
+        return np.concatenate([first, second])
+    kind, begin = np.result_type(first.dtype, second.dtype), len(first)
+
+    def read(numbers: Index) -> Array:
+        images = np.empty((len(numbers), *first.shape[1:]), kind)
+        here = numbers < begin
+        images[here] = np.asarray(first[numbers[here]])
+        images[~here] = np.asarray(second[numbers[~here] - begin])
+        return images
+
+    return Stored(read, range(begin + len(second)), first.shape[1:], kind)
 
 
 def _selected(index: range | Index, key: Key) -> range | Index:

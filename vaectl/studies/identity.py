@@ -10,6 +10,7 @@ from pydantic_core import to_json
 
 from vaectl.base import plugins, surroundings
 from vaectl.config import schema
+from vaectl.data.reading import PLAIN, Reading
 
 if TYPE_CHECKING:
     from vaectl.config.schema import Config
@@ -59,13 +60,15 @@ def old_key(settings: Config, fingerprint: str) -> str | None:
     That key was a hash of the whole configuration; `weight_decay_on` was included only if it
     differed from its default.
     """
-    values = settings.model_dump(mode="json", exclude={"checkpoint": True, "data": {"memory_gb"}})
+    newer = {"memory_gb", *Reading.model_fields}
+    values = settings.model_dump(mode="json", exclude={"checkpoint": True, "data": newer})
     model, objective, optimizer = (values[kind] for kind in ("model", "objective", "optimizer"))
     mlp = model.get("mlp", {})
     layers = mlp.pop("hidden_layers", 1)
     defaults = {name: plug() for name, plug in settings.optimizer.sections().items()}
     names = tuple(values[kind]["name"] for kind in ("model", "likelihood", "prior", "objective"))
-    if names != _OLD or layers != 1 or optimizer["name"] not in _OLD_OPTIMIZERS:
+    known = settings.data.plug.reading == PLAIN and model["condition"] == "none"
+    if names != _OLD or layers != 1 or optimizer["name"] not in _OLD_OPTIMIZERS or not known:
         return None
     shared = {key: optimizer[key] for key in _OLD_SHARED}
     if optimizer["weight_decay_on"] != "all":

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
@@ -13,6 +15,7 @@ from vaectl.base.errors import DataError
 from vaectl.base.nearest import nearest, question
 from vaectl.base.plugs import Plug
 from vaectl.base.terminal import Tell
+from vaectl.data.reading import PLAIN, Reading
 
 if TYPE_CHECKING:
     from vaectl.data.arrays import Published
@@ -21,6 +24,9 @@ DEFAULT = "digits-5k"
 """The source of a configuration that names none."""
 _MOST_SHOWN = 200
 """How many characters of a wrong source a message repeats."""
+_DEPTH, _MOST_FOLDERS, _MOST_NAMES = 2, 20, 2000
+"""How far it is looked into a folder to tell what it holds: levels below it, folders of each, and
+names of files."""
 
 
 class Entry(NamedTuple):
@@ -48,10 +54,16 @@ class Source(Plug, kind="source"):
     """A few words about the images, for `vaectl data list`."""
     examples: ClassVar[tuple[str, ...]] = ()
     """Values of the rest that are worth a suggestion."""
+    nicknames: ClassVar[Mapping[str, str]] = {}
+    """Names that mean it without its scheme, in small letters with '_', and the rest of each."""
     needs_network: ClassVar[bool] = False
     """True if it may have to download; if it cannot, the others are suggested."""
+    heeds: ClassVar[frozenset[str]] = frozenset({"range"})
+    """The settings of its `reading` that it understands; `range` is applied to what it returns."""
 
     rest: str = ""
+    reading: Reading = PLAIN
+    """How its images are read, as a configuration says beside the source."""
 
     @abstractmethod
     def load(self, *, progress: bool = False) -> Published:
@@ -84,6 +96,11 @@ class Source(Plug, kind="source"):
         """Return the same source, named in a way that means the same in every directory."""
         return self
 
+    @classmethod
+    def meant(cls, text: str) -> str | None:
+        """Return the rest if a text without a scheme can mean this source, else None."""
+        return cls.nicknames.get(text.lower().replace("-", "_"))
+
     @property
     def title(self) -> str:
         """The name of these images for people; runs are named after it."""
@@ -111,6 +128,26 @@ class Source(Plug, kind="source"):
 class LocalSource(Source):
     """A source that is a file or a folder of this machine."""
 
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    """How the names of its files end, in small letters, where no other source has such files."""
+
+    @classmethod
+    def holds(cls, names: Sequence[str]) -> bool:
+        """Tell whether a folder with files of these names, which may lie in subfolders, is one."""
+        del names
+        return False
+
+    @classmethod
+    def meant(cls, text: str) -> str | None:
+        """Recognize a file by the end of its name, and a folder by the names of its files."""
+        path = _expanded(Path(text))
+        if os.path.isdir(path):  # noqa: PTH112  # a Path raises if the name is too long
+            return text if cls.holds(_names_in(path)) else None
+        # with a colon it may be a mistyped scheme
+        known = text.lower().endswith(cls.suffixes) if cls.suffixes else False
+        there = ":" not in text or os.path.exists(path)  # noqa: PTH110
+        return text if known and there else None
+
     @property
     def path(self) -> Path:
         """The file or the folder."""
@@ -123,14 +160,35 @@ class LocalSource(Source):
 
     def resolved(self) -> Self:
         """Return the same source with an absolute path, so that it depends on no directory."""
-        path = self.path
-        with contextlib.suppress(RuntimeError):  # the ~ of an unknown user stays as it is
-            path = path.expanduser()
-        return self.model_copy(update={"rest": str(path.absolute())})
+        return self.model_copy(update={"rest": str(_expanded(self.path).absolute())})
 
 
-def parse(text: str) -> Source:
+def _expanded(path: Path) -> Path:
+    with contextlib.suppress(RuntimeError):  # the ~ of an unknown user stays as it is
+        return path.expanduser()
+    return path
+
+
+def _names_in(folder: Path) -> list[str]:
+    """Name files of a folder and of its subfolders, as far as a short look finds them."""
+    found: list[str] = []
+    for place, below, names in os.walk(folder):  # skips what it cannot read
+        here = Path(place).relative_to(folder)
+        below[:] = sorted(below)[:_MOST_FOLDERS] if len(here.parts) < _DEPTH else []
+        found += [(here / name).as_posix() for name in names]
+        if len(found) > _MOST_NAMES:
+            break
+    return found[:_MOST_NAMES]
+
+
+def parse(text: str, reading: Reading = PLAIN) -> Source:
     """Find the source that a configuration names; one of an installed package is loaded.
+
+    A text without a scheme is the source that alone can be meant by it.
+
+    Args:
+        text: the source's scheme and what follows it, or a file, a folder or a name.
+        reading: how its images are read.
 
     Raises:
         DataError: there is no such source, or what follows its name is missing or too much.
@@ -138,18 +196,42 @@ def parse(text: str) -> Source:
     """
     name, colon, rest = text.partition(":")
     shown = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+    if "\0" in text or "\n" in text:
+        raise DataError(f"{shown!r}: no name has such a character in it", hint=_LIST)
     if name not in Source.known:
         plugins.load_installed()
     source: type[Source] | None = Source.known.get(name)
     if source is None:
-        raise DataError(f"{shown}: no such data source; {_nearest(name, text)}", hint=_LIST)
-    if bool(rest) != bool(source.placeholder) or (colon and not rest):
+        source, rest = _meant(shown, text)
+    elif bool(rest) != bool(source.placeholder) or (colon and not rest):
         what = f"{source.placeholder} is missing" if source.placeholder else "too much"
         raise DataError(f"{shown}: {what}; it is written {source.form()}", hint=_LIST)
-    if "\0" in rest or "\n" in rest:
-        raise DataError(f"{shown!r}: no name has such a character in it", hint=_LIST)
     # checked above; a path may hold bytes that pydantic's strings cannot
-    return source.model_construct(rest=rest)
+    return source.model_construct(rest=rest, reading=reading)
+
+
+def _meant(shown: str, text: str) -> tuple[type[Source], str]:
+    """Return the source, and its rest, that alone can be meant by a text without a scheme.
+
+    Raises:
+        DataError: it can mean none, or several.
+    """
+    found = [
+        (source, rest)
+        for source in Source.known.values()
+        if (rest := source.meant(text)) is not None
+    ]
+    if not found:
+        raise DataError(
+            f"{shown}: no such data source; {_nearest(text.partition(':')[0], text)}", hint=_LIST
+        )
+    if len(found) > 1:
+        ways = [f"{source.name}:{rest}" if rest else source.name for source, rest in found]
+        raise DataError(
+            f"{shown}: it may mean {' or '.join(ways)}",
+            hint="write it with the scheme that you mean",
+        )
+    return found[0]
 
 
 def forms() -> list[str]:
@@ -169,6 +251,12 @@ def suggestions() -> list[str]:
 def _nearest(name: str, text: str) -> str:
     """Name all sources, and the one that was probably meant."""
     near = [Source.known[scheme].form() for scheme in nearest(name, Source.known)]
+    known = {
+        nickname: f"{scheme}:{rest}" if rest else scheme
+        for scheme, source in Source.known.items()
+        for nickname, rest in source.nicknames.items()
+    }
+    near = near or [known[nickname] for nickname in nearest(text, known)]
     near = near or nearest(text, suggestions())
     return f"there are {', '.join(forms())}{question(near[:1])}"
 

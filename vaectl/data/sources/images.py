@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,22 +16,23 @@ from vaectl.data.sources.base import LocalSource
 if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import UInt8
-    from PIL import Image
 
     from vaectl.data.arrays import Published
+    from vaectl.data.pictures import Picture
+    from vaectl.data.reading import Reading
     from vaectl.data.stored import Pixels, Stored
 
-    Picture = UInt8[np.ndarray, "height width *channels"]
-
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""The formats that Pillow may read. It knows more, some by programs that it starts."""
 SUFFIXES = {
     *(".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"),
     *(".pbm", ".pgm", ".pnm", ".ppm"),
 }
 """How the name of a picture ends, in lower case."""
-_MOST_NAMES = 10
-"""How many classes a note names."""
+_RESIZED = {
+    "crop": "cut to the proportions of this size, equally at both ends, and resized",
+    "stretch": "resized, whatever their proportions",
+    "pad": "resized, with black borders where their proportions differ",
+}
+"""How pictures are brought to one size, by `data.resize`."""
 
 
 class _Found(NamedTuple):
@@ -45,7 +45,7 @@ class _Found(NamedTuple):
 
 
 class ImageFolder(LocalSource, name="images"):
-    """PNG, JPEG, BMP, GIF, PPM, TIFF and WebP files, all of one size.
+    """PNG, JPEG, BMP, GIF, PPM, TIFF and WebP files, of one size or brought to one.
 
     Each subfolder is a class, with all pictures below it at any depth; classes are numbered in the
     order of their names. Without subfolders there are no classes. If no pixel of any file has a
@@ -54,7 +54,13 @@ class ImageFolder(LocalSource, name="images"):
     """
 
     placeholder = "DIR"
-    what = "a folder of PNG, JPEG, ... of one size; a subfolder for each class"
+    what = "a folder of PNG, JPEG, ...; a subfolder for each class; data.size resizes"
+    heeds = LocalSource.heeds | {"size", "resize", "channels"}
+
+    @classmethod
+    def holds(cls, names: Sequence[str]) -> bool:
+        """Recognize a folder by a picture at any depth."""
+        return any(_is_picture(Path(name)) for name in names)
 
     def load(self, *, progress: bool = False) -> Published:
         """Read all pictures, in the order of their paths, and split them."""
@@ -79,16 +85,23 @@ class ImageFolder(LocalSource, name="images"):
                 hint=f"names of pictures end in {', '.join(sorted(SUFFIXES))}",
             )
         classes, labels = _classes(self.path, found.pictures)
-        images: Pixels | None = _stack([self.path / path for path in found.pictures], most)
+        paths = [self.path / path for path in found.pictures]
+        images: Pixels | None = _stack(paths, self.reading, most)
         if images is None:
-            images = _prepared(self.path, found.pictures, tell)
+            images = _prepared(self.path, found.pictures, self.reading, tell)
         notes = [_describe(images, classes)]
+        if self.reading.size is not None:
+            notes.append(f"pictures of other sizes were {_RESIZED[self.reading.resize]}")
         if found.skipped:
             notes.append(
                 f"skipped {len(found.skipped)}, hidden, links to folders or no pictures; the "
                 f"first is {found.skipped[0]}"
             )
-        return divide(str(self), Images(images, labels), tuple(notes))
+        return divide(str(self), Images(images, labels), tuple(notes), tuple(classes))
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def _walk(root: Path) -> _Found:
@@ -113,8 +126,7 @@ def _walk(root: Path) -> _Found:
         below[:] = [name for name in below if name not in out]
         skipped += [here / name for name in out]
         for name in names:
-            shown = Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
-            (pictures if shown else skipped).append(here / name)
+            (pictures if _is_picture(Path(name)) else skipped).append(here / name)
     return _Found(sorted(pictures), sorted(skipped))
 
 
@@ -138,10 +150,31 @@ def _classes(
     return names, np.array([number[path.parts[0]] for path in pictures], np.int32)
 
 
+def _of_one_size(paths: list[Path], reading: Reading) -> Iterator[Picture]:
+    """Read pictures one by one, in the size and with the channels that are asked for.
+
+    Raises:
+        DataError: one cannot be read, or has another size than the first, and no size is asked for.
+    """
+    from vaectl.data.pictures import fitted
+
+    size: tuple[int, ...] = ()
+    for path, picture in zip(paths, _read_all(paths), strict=True):
+        size = size or picture.shape[:2]
+        if reading.size is None and picture.shape[:2] != size:
+            sizes = [f"{w}x{h}" for h, w in (size, picture.shape[:2])]
+            raise DataError(
+                f"pictures of two sizes: {paths[0]} has {sizes[0]} pixels, {path} has {sizes[1]}",
+                hint="data.size=32, or another number of pixels, resizes all; data.resize says "
+                "how: crop, stretch or pad",
+            )
+        yield fitted(picture, reading)
+
+
 def _stack(
-    paths: list[Path], most: int
+    paths: list[Path], reading: Reading, most: int
 ) -> UInt8[np.ndarray, "images height width *channels"] | None:
-    """Read pictures of one size; grey ones become RGB if others are.
+    """Read pictures in one size; grey ones become RGB if others are.
 
     Returns:
         All of them; None if they are more than `most` bytes.
@@ -151,29 +184,32 @@ def _stack(
     """
     import numpy as np
 
+    from vaectl.data.pictures import rgb
+
     pictures: list[Picture] = []
-    for picture in _of_one_size(paths):
+    for picture in _of_one_size(paths, reading):
         if picture.nbytes * len(paths) > most:
             return None
         pictures.append(picture)
     if any(picture.ndim == 3 for picture in pictures):
-        pictures = [_rgb(picture) for picture in pictures]
+        pictures = [rgb(picture) for picture in pictures]
     return np.stack(pictures)
 
 
-def _prepared(root: Path, pictures: list[Path], tell: Tell) -> Stored:
+def _prepared(root: Path, pictures: list[Path], reading: Reading, tell: Tell) -> Stored:
     """Decode pictures into a file of the cache, unless it is there.
 
     Raises:
         DataError: one cannot be read, two differ in size, or the file cannot be written.
     """
     from vaectl.data import cache
+    from vaectl.data.pictures import rgb
 
-    key, count = _key(root, pictures), len(pictures)
+    key, count = _key(root, pictures, reading), len(pictures)
     paths = [root / path for path in pictures]
 
     def grey() -> Iterator[Picture]:
-        for picture in _of_one_size(paths):
+        for picture in _of_one_size(paths, reading):
             if picture.ndim == 3:
                 raise _Coloured
             yield picture
@@ -181,8 +217,8 @@ def _prepared(root: Path, pictures: list[Path], tell: Tell) -> Stored:
     try:
         images = cache.stored(key, count, grey, tell)
     except _Coloured:
-        images = cache.stored(key, count, lambda: map(_rgb, _of_one_size(paths)), tell)
-    if _key(root, pictures) != key:
+        images = cache.stored(key, count, lambda: map(rgb, _of_one_size(paths, reading)), tell)
+    if _key(root, pictures, reading) != key:
         raise DataError(
             f"{root}: a picture was changed while all were read",
             hint="try again once nothing writes there",
@@ -194,17 +230,20 @@ class _Coloured(Exception):  # noqa: N818  # no error
     """A picture has colours, so all become RGB."""
 
 
-def _key(root: Path, pictures: list[Path]) -> str:
+def _key(root: Path, pictures: list[Path], reading: Reading) -> str:
     """Return what the file of prepared pictures is found by.
 
-    It depends on the names of all, and on what the file system tells of each: writing to a picture
-    changes a time that no ordinary program can set back.
+    It depends on the names of all, on how they are read, and on what the file system tells of each:
+    writing to a picture changes a time that no ordinary program can set back.
     """
     import hashlib
 
     import PIL
 
     digest = hashlib.sha256(PIL.__version__.encode())
+    asked = reading.model_dump_json(include={"size", "resize", "channels"}, exclude_defaults=True)
+    if asked != "{}":
+        digest.update(asked.encode())
     for path in pictures:
         try:
             found = (root / path).stat()
@@ -215,79 +254,23 @@ def _key(root: Path, pictures: list[Path]) -> str:
     return f"images-{digest.hexdigest()[:16]}"
 
 
-def _of_one_size(paths: list[Path]) -> Iterator[Picture]:
-    """Read pictures one by one.
-
-    Raises:
-        DataError: one cannot be read, or has another size than the first.
-    """
-    size: tuple[int, ...] = ()
-    for path, picture in zip(paths, _read_all(paths), strict=True):
-        size = size or picture.shape[:2]
-        if picture.shape[:2] != size:
-            sizes = [f"{w}x{h}" for h, w in (size, picture.shape[:2])]
-            raise DataError(
-                f"pictures of two sizes: {paths[0]} has {sizes[0]} pixels, {path} has {sizes[1]}",
-                hint="bring all to one size, for example by ImageMagick: "
-                f"mogrify -resize '{sizes[0]}!' FILES",
-            )
-        yield picture
-
-
-def _rgb(picture: Picture) -> UInt8[np.ndarray, "height width 3"]:
-    import numpy as np
-
-    return picture if picture.ndim == 3 else np.repeat(picture[..., np.newaxis], 3, -1)
-
-
 def _read_all(paths: list[Path]) -> Iterator[Picture]:
     """Read pictures one by one, as bytes.
 
     Raises:
         DataError: one cannot be read.
     """
-    from PIL import Image
+    from vaectl.data.pictures import decoded
 
     for path in paths:
-        # what Pillow warns about is nothing that a person could act on, but for sizes
-        with warnings.catch_warnings(action="ignore"):
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            try:
-                with regular(path) as file, Image.open(file, formats=FORMATS) as image:
-                    picture = _pixels(image)
-            except OSError as error:
-                raise _unreadable(path, error.strerror or str(error)) from None
-            except Exception as error:  # of many decoders: whatever they meet
-                raise _unreadable(path, str(error) or type(error).__name__) from None
+        try:
+            with regular(path) as file:
+                picture = decoded(file)
+        except OSError as error:
+            raise _unreadable(path, error.strerror or str(error)) from None
+        except Exception as error:  # of many decoders: whatever they meet
+            raise _unreadable(path, str(error) or type(error).__name__) from None
         yield picture
-
-
-def _pixels(image: Image.Image) -> Picture:
-    """Decode a picture as bytes, upright and on white, without an axis for channels if it is grey.
-
-    Raises:
-        ValueError: its pixels have a type with no fixed black and white.
-        Exception: whatever a decoder meets.
-    """
-    import numpy as np
-    from PIL import Image, ImageOps
-
-    # Pillow reads 16 bits of some formats as 32
-    wide = image.mode == "I" and image.format in ("PNG", "PPM")
-    image = ImageOps.exif_transpose(image)
-    if wide or image.mode.startswith("I;16"):
-        levels = np.asarray(image)
-        clear = levels == image.info.get("transparency", -1)
-        return np.rint(np.where(clear, 65535, levels) / 257).astype(np.uint8)
-    if image.mode in ("I", "F"):
-        raise ValueError("it has pixels of 32 bits, whose black and white are unknown")
-    if image.has_transparency_data:  # an opacity for each pixel, or a colour that is transparent
-        above = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), above)
-    if image.mode in ("1", "L"):
-        return np.asarray(image.convert("L"))
-    pixels = np.asarray(image.convert("RGB"))
-    return pixels[..., 0] if (pixels == pixels[..., :1]).all() else pixels
 
 
 def _unreadable(path: Path, reason: str) -> DataError:
@@ -299,9 +282,10 @@ def _unreadable(path: Path, reason: str) -> DataError:
 
 def _describe(images: Pixels, classes: list[str]) -> str:
     """Say how the pictures were understood."""
+    from vaectl.data.labels import told
+
     count, height, width, *channels = images.shape
     text = f"{count:,} {'RGB' if channels else 'grey'} pictures of {width}x{height} pixels"
-    if not classes:
-        return f"{text}, without classes"
-    named = ", ".join(classes[:_MOST_NAMES]) + ", ..." * (len(classes) > _MOST_NAMES)
-    return f"{text}, classes by subfolder: {len(classes)} ({named})"
+    return (
+        f"{text}, classes by subfolder: {told(classes)}" if classes else f"{text}, without classes"
+    )

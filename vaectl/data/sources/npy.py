@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 from vaectl.base.errors import DataError, remedy
@@ -10,15 +12,7 @@ from vaectl.base.nearest import did_you_mean_path
 from vaectl.data.sources.base import LocalSource
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from vaectl.data.arrays import Images, Published
-    from vaectl.data.stored import Pixels
-
-_LAYOUT = (
-    "the folder should hold x_train.npy and x_test.npy (images x height x width), y_train.npy and "
-    "y_test.npy (optional)"
-)
+    from vaectl.data.arrays import Published
 
 
 class Npy(LocalSource, name="npy"):
@@ -29,6 +23,13 @@ class Npy(LocalSource, name="npy"):
 
     placeholder = "PATH"
     what = "a folder of x_train.npy, x_test.npy, or one file; larger than memory"
+    heeds = LocalSource.heeds | {"images", "labels", "shape"}
+    suffixes = (".npy",)
+
+    @classmethod
+    def holds(cls, names: Sequence[str]) -> bool:
+        """Recognize a folder by an array in it."""
+        return any(name.endswith(".npy") and "/" not in name for name in names)
 
     @property
     def title(self) -> str:
@@ -37,38 +38,27 @@ class Npy(LocalSource, name="npy"):
 
     def load(self, *, progress: bool = False) -> Published:  # noqa: ARG002
         """Open the files; images are read when they are needed."""
-        from vaectl.data.arrays import Images, Published, divide
+        from vaectl.data import layout, npy
+        from vaectl.data.arrays import Images, divide
+        from vaectl.data.named import Arrays
 
-        path = self.path
+        path, reading = self.path, self.reading
         if not os.path.isdir(path):  # noqa: PTH112  # a Path raises if the name is too long
-            return divide(str(self), Images(_images(path), None))
+            if reading.images or reading.labels:
+                raise DataError(
+                    f"{path}: one file: data.images and data.labels name files of a folder",
+                    hint=f"set data.source to npy:{path.parent}",
+                )
+            images, note = layout.images(f"{path}", npy.stored(path), reading.shape)
+            return divide(str(self), Images(images, None), (note,) if note else ())
         try:
-            there = {entry.name for entry in path.iterdir()}
+            names = sorted(each.stem for each in path.iterdir() if each.suffix == ".npy")
         except OSError as error:
             raise DataError(
                 f"{path}: cannot be read: {error.strerror}{did_you_mean_path(path)}",
                 hint=remedy(error),
             ) from None
-        train, test = (_split(path, there, split) for split in ("train", "test"))
-        return Published(train, test)
-
-
-def _split(folder: Path, there: set[str], split: str) -> Images:
-    from vaectl.data import layout, npy
-    from vaectl.data.arrays import Images
-
-    name, of_labels = f"x_{split}.npy", f"y_{split}.npy"
-    if name not in there:
-        found = ", ".join(sorted(each for each in there if each.endswith(".npy"))) or "no .npy"
-        raise DataError(f"{folder}: no file {name}, only {found}", hint=_LAYOUT)
-    images = _images(folder / name)
-    if of_labels not in there:
-        return Images(images, None)
-    path = folder / of_labels
-    return Images(images, layout.labels(f"{path}", npy.stored(path), name, len(images)))
-
-
-def _images(path: Path) -> Pixels:
-    from vaectl.data import layout, npy
-
-    return layout.images(f"{path}", npy.stored(path))
+        opened = cache(lambda name: npy.stored(path / f"{name}.npy"))
+        return Arrays(str(path), names, opened, lambda name: f"{path / name}.npy").published(
+            reading
+        )

@@ -1,7 +1,10 @@
-"""`npz:FILE`: a NumPy archive of `x_train`, `x_test` and, optionally, `y_train`, `y_test`."""
+"""`npz:FILE`: a NumPy archive of images and, optionally, labels and splits."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 from vaectl.base.errors import DataError
@@ -11,20 +14,22 @@ from vaectl.data.sources.base import LocalSource
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
-    from jaxtyping import Int32
-
     from vaectl.data.arrays import Published
-    from vaectl.data.stored import Pixels
+    from vaectl.data.stored import Array
 
-_LAYOUT = "x_train and x_test (images x height x width), y_train and y_test (optional)"
+_LAYOUT = (
+    "the archive should hold images, as x_train and x_test or as images, and may hold labels, as "
+    "y_train and y_test or as labels"
+)
 
 
 class Npz(LocalSource, name="npz"):
-    """An archive laid out like Keras's mnist.npz, of grey or RGB images."""
+    """Arrays of grey or RGB images that have the names that people use: see `vaectl.data.named`."""
 
     placeholder = "FILE"
-    what = "x_train, x_test, as in Keras's mnist.npz; labels optional"
+    what = "x_train, x_test, or images; labels optional; names as people use them"
+    heeds = LocalSource.heeds | {"images", "labels", "shape"}
+    suffixes = (".npz",)
 
     @property
     def title(self) -> str:
@@ -32,42 +37,35 @@ class Npz(LocalSource, name="npz"):
         return self.path.stem
 
     def load(self, *, progress: bool = False) -> Published:  # noqa: ARG002
-        """Read the archive."""
+        """Read the arrays of the archive that are images and labels."""
         from vaectl.data import archive
-        from vaectl.data.arrays import Images, Published
+        from vaectl.data.named import Arrays
 
-        path, hint = self.path, f"the archive should hold {_LAYOUT}"
-        try:
-            arrays = archive.read(path)
-        except OSError as error:
-            near = did_you_mean_path(path)
-            raise DataError(f"{path}: cannot be read: {error.strerror}{near}", hint=hint) from None
-        except ValueError as error:
-            raise DataError(f"{path}: not a readable NumPy archive: {error}", hint=hint) from None
-        train, test = (
-            Images(_images(path, arrays, f"x_{split}"), _labels(path, arrays, split))
-            for split in ("train", "test")
-        )
-        return Published(train, test)
+        path = self.path
+        with _refusing(path), archive.opened(path) as file:
+
+            @cache
+            def read(name: str) -> Array:
+                with _refusing(path):
+                    return file.read(name)
+
+            arrays = Arrays(str(path), file.names, read, lambda name: f"{path}: {name}")
+            return arrays.published(self.reading)
 
 
-def _images(path: Path, arrays: dict[str, np.ndarray], name: str) -> Pixels:
-    from vaectl.data import layout
-
-    if name not in arrays:
-        found = ", ".join(sorted(arrays)) or "nothing"
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        near = did_you_mean_path(path)
+        raise DataError(f"{path}: cannot be read: {error.strerror}{near}", hint=_LAYOUT) from None
+    except ValueError as error:
+        objects = "Object arrays" in str(error)
         raise DataError(
-            f"{path}: no array {name}, only {found}", hint=f"the archive should hold {_LAYOUT}"
-        )
-    return layout.images(f"{path}: {name}", arrays[name])
-
-
-def _labels(
-    path: Path, arrays: dict[str, np.ndarray], split: str
-) -> Int32[np.ndarray, " images"] | None:
-    from vaectl.data import layout
-
-    name, images = f"y_{split}", f"x_{split}"
-    if name not in arrays:
-        return None
-    return layout.labels(f"{path}: {name}", arrays[name], images, len(arrays[images]))
+            f"{path}: not a readable NumPy archive: {error}",
+            hint="save numbers, or text by x.astype(str): Python objects are never loaded; "
+            "data.labels=[] leaves labels out"
+            if objects
+            else _LAYOUT,
+        ) from None

@@ -46,6 +46,7 @@ class Tfds(Source, name="tfds"):
     state = "to prepare: pip install 'vaectl[tfds]'"
     what = "any set of one or three channels"
     examples = tuple(IDX_SETS)
+    nicknames = {name: name for name in IDX_SETS}  # noqa: RUF012  # a constant of the class
     needs_network = True
 
     @property

@@ -19,6 +19,7 @@ class Digits(Source, name="digits-5k"):
 
     state = "ready: embedded"
     what = "5,000 digits of MNIST, 28x28"
+    nicknames = {"digits": ""}  # noqa: RUF012  # a constant of the class
 
     def load(self, *, progress: bool = False) -> Published:  # noqa: ARG002
         """Read the file that lies beside this one."""

@@ -1,0 +1,143 @@
+"""Labels as people save them, made one number for each image.
+
+They are integers, booleans, floats that are whole, text, or one-hot rows. Text is numbered in the
+order of its classes' names, over all splits together; text of numbers is these numbers.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int32
+
+from vaectl.base.errors import DataError
+from vaectl.data.stored import Array, Pixels
+
+_MOST_NAMES = 10
+"""How many classes a note names."""
+_LIMITS = np.iinfo(np.int32)
+
+
+class Column(NamedTuple):
+    """The labels of a split, as they are published."""
+
+    name: str
+    """The name of the array, for messages."""
+    values: Pixels
+    images: str
+    """The name of the array with their images."""
+    size: int
+    """The number of these images."""
+
+
+class Labels(NamedTuple):
+    """The labels of all splits."""
+
+    numbers: list[Int32[np.ndarray, " images"] | None]
+    """The class of each image, by split."""
+    classes: tuple[str, ...] = ()
+    """The names of the classes, by number; none if they are numbers."""
+    notes: tuple[str, ...] = ()
+
+
+def read(columns: Sequence[Column | None]) -> Labels:
+    """Read the labels of each split; None is for a split without labels.
+
+    Raises:
+        DataError: they are not one for each image, or of no kind that labels can have.
+    """
+    found = [None if column is None else _one_each(column) for column in columns]
+    notes: tuple[str, ...] = ()
+    if any(_is_one_hot(column) for column in columns):
+        notes = ("labels are one-hot: the class is the place of the 1",)
+    texts = [labels for labels in found if labels is not None and labels.dtype.kind == "U"]
+    if not texts:
+        return Labels(_numbers(columns, found), (), notes)
+    if len(texts) < sum(labels is not None for labels in found):
+        both = ", ".join(column.name for column in columns if column is not None)
+        raise DataError(f"{both}: text in one split, and numbers in another", hint=_CORRECT)
+    names = np.unique(np.concatenate(texts))
+    classes: list[str] = names.tolist()
+    if all(map(_is_number, classes)):
+        numbers_ = [None if labels is None else labels.astype(np.float64) for labels in found]
+        return Labels(_numbers(columns, numbers_), (), notes)
+    numbers = [
+        None if labels is None else np.searchsorted(names, labels).astype(np.int32)
+        for labels in found
+    ]
+    return Labels(numbers, tuple(classes), (*notes, f"classes by name: {told(classes)}"))
+
+
+def told(classes: Sequence[str]) -> str:
+    """Say how many classes there are, and name some of them."""
+    named = ", ".join(classes[:_MOST_NAMES]) + ", ..." * (len(classes) > _MOST_NAMES)
+    return f"{len(classes)} ({named})"
+
+
+def _one_each(column: Column) -> Array:
+    """Return one label for each image: integers, floats or text."""
+    values = column.values
+    if len(values.shape) not in (1, 2) or values.shape[0] != column.size:
+        raise _wrong(column)
+    array = np.asarray(values)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    elif array.ndim == 2:
+        if not _is_one_hot(column):
+            raise _wrong(column)
+        array = np.argmax(array, axis=1)
+    if array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8", "replace")
+    if array.dtype.kind not in "biufU":
+        raise _wrong(column)
+    return array
+
+
+def _is_one_hot(column: Column | None) -> bool:
+    if column is None or len(column.values.shape) != 2 or column.values.shape[1] < 2:
+        return False
+    array = np.asarray(column.values)
+    if array.dtype.kind not in "biuf":
+        return False
+    ones: Bool[np.ndarray, "images classes"] = array == 1
+    return bool((ones.sum(axis=1) == 1).all() and (ones | (array == 0)).all())
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _numbers(
+    columns: Sequence[Column | None], found: Sequence[Array | None]
+) -> list[Int32[np.ndarray, " images"] | None]:
+    numbers: list[Int32[np.ndarray, " images"] | None] = []
+    for column, labels in zip(columns, found, strict=True):
+        if column is None or labels is None:
+            numbers.append(None)
+            continue
+        whole = np.isfinite(labels) if labels.dtype.kind == "f" else np.ones(len(labels), bool)
+        whole[whole] = (labels[whole] % 1 == 0) & (labels[whole] >= _LIMITS.min)
+        whole[whole] = labels[whole] <= _LIMITS.max
+        if not whole.all():
+            place = int(np.argmin(whole))
+            raise DataError(
+                f"{column.name}: {labels[place]} at place {place} is no number of a class",
+                hint=_CORRECT,
+            )
+        numbers.append(labels.astype(np.int32))
+    return numbers
+
+
+_CORRECT = "correct the labels, or leave them out: data.labels=[]"
+
+
+def _wrong(column: Column) -> DataError:
+    return DataError(
+        f"{column.name} must hold one label for each of the {column.size} images of "
+        f"{column.images}; it is of type {column.values.dtype} and shape {column.values.shape}",
+        hint=_CORRECT,
+    )

@@ -1,0 +1,499 @@
+"""`table:FILE`: a table with one image in each row, as CSV, plain or gzipped, or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+from vaectl.base.errors import DataError, remedy
+from vaectl.base.files import regular
+from vaectl.base.nearest import did_you_mean, did_you_mean_path
+from vaectl.data.sources.base import LocalSource
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+
+    from vaectl.data.arrays import Published
+    from vaectl.data.reading import Reading
+
+    Block = np.ndarray[Any, Any]
+
+_CSV, _PARQUET = (".csv", ".csv.gz", ".tsv", ".tsv.gz"), (".parquet", ".pq")
+_LABELS = {"label", "labels", "class", "y", "target", "targets", "digit", "category"}
+"""Names of columns of labels, in small letters."""
+_NO_PIXELS = {"", "unnamed: 0", "id", "index", "idx", "image_id", "imageid"}
+"""Names of columns that number the rows, in small letters."""
+_DELIMITERS = ",;\t"
+_BLOCK = 16 * 2**20
+"""Bytes of a table that are read at once; no row of CSV may be longer."""
+_LAYOUT = "the table should have one image in each row, and its label in a column, or none"
+_FILL = "fill in the cell, or leave out the row"
+_AT = re.compile(
+    r"(?:In CSV column #(?P<column>\d+): )?(?:.*?Row #(?P<row>\d+): )?(?P<rest>.*)", re.S
+)
+_MOST_SHOWN = 120
+
+
+class _Plan(NamedTuple):
+    """The columns of a table, by their places."""
+
+    names: list[str]
+    pixels: list[int]
+    label: int | None
+    """None where there is none, or where it is found once all rows are read."""
+    skipped: list[str]
+    open_: bool
+    """True if a column of `pixels` may hold the labels."""
+
+    @property
+    def places(self) -> list[int]:
+        """The places of all that is read; that of the labels comes last."""
+        return [*self.pixels, *([] if self.label is None else [self.label])]
+
+
+class Table(LocalSource, name="table"):
+    """Rows of pixels, or of pictures in the formats of files, and a column of labels or none.
+
+    The first row of a CSV file has the names of the columns if one of its cells is no number.
+    Without names, or with other names than those of labels, the first or the last column holds the
+    labels where only the others can be a square image. A table has no splits: one seventh of its
+    rows are the test split.
+    """
+
+    placeholder = "FILE"
+    what = "CSV, .csv.gz or Parquet, one image in each row; a column label or class"
+    heeds = LocalSource.heeds | {"images", "labels", "shape", "size", "resize", "channels"}
+    suffixes = _CSV + _PARQUET
+
+    @property
+    def title(self) -> str:
+        """The name of the file without its endings."""
+        return re.sub(r"(\.(csv|tsv|parquet|pq|gz))+$", "", self.path.name, flags=re.I)
+
+    def load(self, *, progress: bool = False) -> Published:  # noqa: ARG002
+        """Read the table block by block; only its pixels and its labels are kept."""
+        import numpy as np
+
+        from vaectl.data import labels, layout
+        from vaectl.data.arrays import Images, divide
+
+        with ExitStack() as stack:
+            if self.path.name.lower().endswith(_PARQUET):
+                plan, blocks = self._parquet(stack)
+            else:
+                plan, blocks = self._csv(stack)
+            pixels, column = _collected(self.path, blocks)
+        notes = [f"not used: {', '.join(plan.skipped)}"] if plan.skipped else []
+        if plan.open_ and (place := self._place_of_labels(pixels)) is not None:
+            notes.append(f"column {plan.names[plan.pixels[place]]} holds the labels, by its values")
+            column = np.ascontiguousarray(pixels[:, place])
+            pixels = np.delete(pixels, place, axis=1)
+        images, note = layout.images(str(self.path), pixels, self.reading.shape)
+        numbers = None
+        classes: tuple[str, ...] = ()
+        if column is not None:
+            of = labels.Column(f"{self.path}: its labels", column, "the table", len(images))
+            (numbers,), classes, more = labels.read([of])
+            notes += more
+        notes = [note, *notes] if note else notes
+        return divide(str(self), Images(images, numbers), tuple(notes), classes)
+
+    def _csv(self, stack: ExitStack) -> tuple[_Plan, Iterator[tuple[Block, Any]]]:
+        """Open a CSV file; the first row tells what its columns are."""
+        from pyarrow import csv as arrow
+
+        path = self.path
+        with _refusing(path), _opened(path) as file:
+            line = file.read(_BLOCK).lstrip(b"\xef\xbb\xbf").split(b"\n", 1)[0]
+            text = line.decode("utf-8", "replace").strip("\r")
+            delimiter = max(_DELIMITERS, key=text.count)
+            first = next(csv.reader([text], delimiter=delimiter), [])
+        named = _are_names(first)
+        names = [name.strip() if named else f"{i + 1}" for i, name in enumerate(first)]
+        plan = self._plan(names, [*range(len(names))], named=named)
+        keys = [f"{place}" for place in plan.places]
+        kinds = dict.fromkeys(keys, _arrow().float32())
+        if plan.label is not None:
+            kinds[keys[-1]] = _arrow().string()
+        with _refusing(path, names):
+            opened = stack.enter_context(_opened(path))
+            reader = arrow.open_csv(
+                _arrow().PythonFile(opened, mode="r"),
+                # in one thread it knows the row of what it cannot read
+                arrow.ReadOptions(
+                    use_threads=False,
+                    block_size=_BLOCK,
+                    column_names=[f"{place}" for place in range(len(names))],
+                    skip_rows=int(named),
+                ),
+                arrow.ParseOptions(delimiter=delimiter),
+                arrow.ConvertOptions(
+                    column_types=kinds,
+                    include_columns=keys,
+                    null_values=[""],
+                    strings_can_be_null=True,
+                ),
+            )
+        return plan, _blocks(path, reader, keys, plan, 1 + named, self.reading)
+
+    def _parquet(self, stack: ExitStack) -> tuple[_Plan, Iterator[tuple[Block, Any]]]:
+        """Open a Parquet file, whose schema tells what its columns are."""
+        from pyarrow import parquet
+
+        path = self.path
+        with _refusing(path):
+            file = stack.enter_context(regular(path))
+            table = parquet.ParquetFile(_arrow().PythonFile(file, mode="r"))
+            kinds, names = table.schema_arrow.types, table.schema_arrow.names
+        whole = [i for i, kind in enumerate(kinds) if _is_list(kind) or _is_picture(kind)]
+        plan = self._plan(names, whole or [*range(len(names))], named=True, one=bool(whole))
+        for place in plan.pixels:
+            if not (whole or _is_numeric(kinds[place])):
+                raise DataError(
+                    f"{path}: its column {names[place]} is of type {kinds[place]}, not of numbers",
+                    hint="leave the column out, or data.labels=NAME if it holds the labels",
+                )
+        rows = max(_BLOCK // (8 * max(len(plan.pixels), 1000 * bool(whole))), 1)
+        keys = [names[place] for place in plan.places]
+        return plan, _blocks(
+            path, table.iter_batches(rows, columns=keys), keys, plan, 1, self.reading
+        )
+
+    def _plan(
+        self, names: list[str], pixels: list[int], *, named: bool, one: bool = False
+    ) -> _Plan:
+        """Tell pixels, labels and other columns from each other, by their names.
+
+        Args:
+            names: of all columns.
+            pixels: the places of those that may hold pixels.
+            named: whether names say something.
+            one: whether one column holds whole images.
+        """
+        label = self._label(names, named)
+        images = self.reading.images
+        if images and (len(images) > 1 or images[0] not in names or not one):
+            what = "has no column of whole images" if not one else f"no column {images[0]}"
+            raise DataError(f"{self.path}: {what}", hint=f"its columns: {_told(names)}")
+        if images:
+            pixels = [names.index(images[0])]
+        rest = [place for place in pixels if place != label]
+        skipped = [place for place in rest if named and names[place].lower() in _NO_PIXELS]
+        kept = [place for place in rest if place not in skipped]
+        if one and len(kept) > 1:
+            raise DataError(
+                f"{self.path}: {' and '.join(names[place] for place in kept)} may hold its images",
+                hint=f"data.images=NAME says which, for example data.images={names[kept[0]]}",
+            )
+        if not kept:
+            raise DataError(f"{self.path}: no column of pixels", hint=_LAYOUT)
+        numbered = [names[place] or f"column {place + 1}, without a name" for place in skipped]
+        unsaid = label is None and self.reading.labels is None and not one
+        return _Plan(names, kept, label, numbered, unsaid)
+
+    def _label(self, names: list[str], named: bool) -> int | None:
+        asked = self.reading.labels
+        if asked is None:
+            found = [i for i, name in enumerate(names) if named and name.lower() in _LABELS]
+            if len(found) > 1:
+                raise DataError(
+                    f"{self.path}: {' and '.join(names[i] for i in found)} may be its labels",
+                    hint=f"data.labels=NAME says which, for example data.labels={names[found[0]]}",
+                )
+            return found[0] if found else None
+        if len(asked) > 1 or (asked and asked[0] not in names):
+            raise DataError(
+                f"{self.path}: no column {' and '.join(asked)}{did_you_mean(asked[0], names)}",
+                hint=f"its columns: {_told(names)}",
+            )
+        return names.index(asked[0]) if asked else None
+
+    def _place_of_labels(self, pixels: Block) -> int | None:
+        """Return the place of the column that holds labels; None if all hold pixels.
+
+        Raises:
+            DataError: the first and the last one may.
+        """
+        import math
+
+        from vaectl.data import layout
+
+        count = pixels.shape[1]
+        shape = self.reading.shape
+        wanted = math.prod(shape) == count - 1 if shape else layout.is_picture(count - 1)
+        if not wanted or (shape is None and layout.is_picture(count)):
+            return None
+        ends = [place for place in (0, count - 1) if _may_be_labels(pixels[:, place])]
+        if len(ends) > 1:
+            raise DataError(
+                f"{self.path}: the first and the last of its {count} columns may be the labels",
+                hint="data.labels=1 says the first, data.labels="
+                f"{count} the last; or name the columns in the first row",
+            )
+        return ends[0] if ends else None
+
+
+def _may_be_labels(column: Block) -> bool:
+    """Tell whether numbers can be those of classes: whole, several, and each more than once."""
+    import numpy as np
+
+    found = np.unique(column)
+    return bool((column % 1 == 0).all() and 1 < len(found) <= len(column) / 2)
+
+
+def _blocks(
+    path: Path, batches: Any, keys: Sequence[str], plan: _Plan, row: int, reading: Reading
+) -> Iterator[tuple[Block, Any]]:
+    """Yield the pixels of some rows at a time, and their labels.
+
+    Args:
+        path: the file.
+        batches: of rows.
+        keys: the names of the columns in a batch, those of `plan.places`.
+        plan: the columns.
+        row: the number of the first row.
+        reading: how pictures are resized.
+
+    Raises:
+        DataError: a cell is empty, no number or no picture.
+    """
+    names = [f"column {plan.names[place]}" for place in plan.places]
+    batches = iter(batches)
+    while True:
+        with _refusing(path, plan.names):
+            if (batch := next(batches, None)) is None:
+                return
+            columns = [batch.column(key) for key in keys]
+            for name, column in zip(names, columns, strict=True):
+                if column.null_count:
+                    at = row + int(column.is_null().to_numpy(zero_copy_only=False).argmax())
+                    raise DataError(f"{path}: {name}, row {at}: no value", hint=_FILL)
+            if _is_picture(columns[0].type):
+                pixels = _pictures(path, columns[0], row, reading)
+            else:
+                pixels = _pixels(path, columns[: len(plan.pixels)], names, row)
+            labels = None if plan.label is None else _labels(columns[-1])
+        row += len(pixels)
+        yield pixels, labels
+
+
+def _pixels(path: Path, columns: Sequence[Any], names: Sequence[str], row: int) -> Block:
+    """Return the pixels of some rows: as bytes where they are such, else as float32."""
+    import numpy as np
+
+    if _is_list(columns[0].type):
+        values = _unpacked(path, columns[0], row)
+    else:
+        values = np.empty((len(columns[0]), len(columns)), np.float32)
+        for place, column in enumerate(columns):
+            values[:, place] = column.to_numpy(zero_copy_only=False)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        at, place = np.argwhere(~np.isfinite(values.reshape(len(values), -1)))[0].tolist()
+        name = names[place] if len(columns) > 1 else names[0]
+        found = values.reshape(len(values), -1)[at, place]
+        raise DataError(f"{path}: {name}, row {row + at}: {found} is no pixel", hint=_FILL)
+    with np.errstate(invalid="ignore"):
+        small = values.astype(np.uint8)
+    return small if (small == values).all() else values.astype(np.float32, copy=False)
+
+
+def _pictures(path: Path, column: Any, row: int, reading: Reading) -> Block:
+    """Decode cells that hold pictures as files do: bytes, or a field `bytes` beside a name.
+
+    Raises:
+        DataError: one cannot be read.
+    """
+    import io
+
+    import numpy as np
+
+    from vaectl.data.pictures import decoded, fitted, rgb
+
+    cells = column.field("bytes") if _arrow().types.is_struct(column.type) else column
+    pictures: list[Block] = []
+    for at, cell in enumerate(cells.to_pylist(), row):
+        try:
+            picture = fitted(decoded(io.BytesIO(cell or b"")), reading)
+        except Exception as error:  # of many decoders: whatever they meet
+            raise DataError(
+                f"{path}: row {at}: not a readable picture: {_first_line(error)}",
+                hint="leave out the row",
+            ) from None
+        if pictures and picture.shape[:2] != pictures[0].shape[:2]:
+            raise DataError(
+                f"{path}: row {at}: a picture of {picture.shape[1]}x{picture.shape[0]} pixels, "
+                f"after those of {pictures[0].shape[1]}x{pictures[0].shape[0]}",
+                hint="data.size=32, or another number of pixels, resizes all",
+            )
+        pictures.append(picture)
+    if any(picture.ndim == 3 for picture in pictures):
+        pictures = [rgb(picture) for picture in pictures]
+    return np.stack(pictures)
+
+
+def _unpacked(path: Path, column: Any, before: int) -> Block:
+    """Return the numbers of cells that are lists of numbers, or lists of such lists.
+
+    Raises:
+        DataError: lists differ in length, or hold no numbers.
+    """
+    import numpy as np
+    from pyarrow import compute
+
+    shape = [len(column)]
+    while _is_list(column.type):
+        lengths = compute.list_value_length(column).to_numpy(zero_copy_only=False)
+        if len(set(lengths.tolist())) > 1:
+            place = int(np.argmax(lengths != lengths[0]))
+            row = before + place * shape[0] // max(len(column), 1)
+            raise DataError(
+                f"{path}: row {row}: its image has another size than those before",
+                hint="bring all images to one size",
+            )
+        shape.append(int(lengths[0]) if len(lengths) else 0)
+        column = column.flatten()
+    if not _is_numeric(column.type) or column.null_count:
+        raise DataError(
+            f"{path}: its images are lists of {column.type}, not of numbers", hint=_LAYOUT
+        )
+    numbers: Block = column.to_numpy(zero_copy_only=False).reshape(shape)
+    return numbers
+
+
+def _labels(column: Any) -> Block:
+    import numpy as np
+
+    found = column.to_numpy(zero_copy_only=False)
+    return found.astype(str) if found.dtype == object else np.asarray(found)
+
+
+def _collected(path: Path, blocks: Iterator[tuple[Block, Any]]) -> tuple[Block, Block | None]:
+    """Join blocks, as bytes if all are such.
+
+    Raises:
+        DataError: there are no rows, more than there is memory for, or images of two sizes.
+    """
+    import numpy as np
+
+    from vaectl.base import memory
+    from vaectl.data.arrays import COPIES
+
+    pixels: list[Block] = []
+    labels: list[Block | None] = []
+    size = 0
+    for some, column in blocks:
+        size += some.nbytes
+        if too_much := memory.excess(COPIES * size):
+            raise DataError(
+                f"{path}: {size / 10**9:,.1f} GB of pixels so far, and that {too_much}",
+                hint="save the images as x_train.npy in a folder, which need not fit into memory",
+            )
+        if pixels and some.shape[1:3] != pixels[0].shape[1:3]:
+            raise DataError(f"{path}: images of two sizes", hint="bring all images to one size")
+        pixels.append(some)
+        labels.append(column)
+    if not size:
+        raise DataError(f"{path}: no rows in it", hint=_LAYOUT)
+    if len({some.ndim for some in pixels}) > 1:  # grey pictures before or after coloured ones
+        pixels = [np.repeat(x[..., np.newaxis], 3, -1) if x.ndim == 3 else x for x in pixels]
+    known = [each for each in labels if each is not None]
+    return np.concatenate(pixels), np.concatenate(known) if known else None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
+    with regular(path) as file:
+        if not path.name.lower().endswith(".gz"):
+            yield file
+            return
+        with gzip.GzipFile(fileobj=file) as unpacked:
+            yield unpacked
+
+
+@contextmanager
+def _refusing(path: Path, names: Sequence[str] = ()) -> Iterator[None]:
+    """Turn whatever pyarrow and gzip meet into an error that names a row and a column."""
+    try:
+        yield
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{path}: cannot be read: {error.strerror}{did_you_mean_path(path)}", hint=_LAYOUT
+        ) from None
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read: {error.strerror or _first_line(error)}", hint=remedy(error)
+        ) from None
+    except Exception as error:  # of several decoders: whatever they meet
+        found = _AT.fullmatch(_first_line(error))
+        at = {} if found is None else found.groupdict()
+        place = int(at.get("column") or len(names))
+        where = [f"column {name}" for name in names[place : place + 1]]
+        where += [f"row {row}" for row in [at.get("row")] if row]
+        told = ", ".join(where) + ": " * bool(where) + (at.get("rest") or _first_line(error))
+        raise DataError(
+            f"{path}: {told}",
+            hint="correct the cell; data.labels=NAME says which column holds labels"
+            if where
+            else _LAYOUT,
+        ) from None
+
+
+def _first_line(error: BaseException) -> str:
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+
+
+def _are_names(cells: Sequence[str]) -> bool:
+    """Tell the names of columns from the cells of an image."""
+    if not any(map(_is_number, cells)):
+        return True
+    if not all(map(_is_number, cells)):
+        return len({*cells}) == len(cells)  # label, 0, 1, 2, ... but not cat, 0, 0, 0, ...
+    numbered = [cell for cell in cells if cell]
+    return len(cells) > 3 and any(
+        numbered == [f"{first + i}" for i in range(len(numbered))] for first in (0, 1)
+    )
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return cell.strip() == ""
+    return True
+
+
+def _is_list(kind: Any) -> bool:
+    types = _arrow().types
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+
+
+def _is_picture(kind: Any) -> bool:
+    types = _arrow().types
+    if types.is_struct(kind):
+        names = [kind.field(place).name for place in range(kind.num_fields)]
+        return "bytes" in names and _is_picture(kind.field(names.index("bytes")).type)
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+
+def _is_numeric(kind: Any) -> bool:
+    types = _arrow().types
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind))
+
+
+def _arrow() -> Any:
+    import pyarrow
+
+    return pyarrow
+
+
+def _told(names: Sequence[str]) -> str:
+    return ", ".join(names[:20]) + ", ..." * (len(names) > 20)
