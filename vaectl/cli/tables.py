@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # these load JAX
     from vaectl.bench.report import Bench
     from vaectl.comparison import words
     from vaectl.comparison.summary import Summary as Comparison
+    from vaectl.config.published import Verdict
     from vaectl.export import Exported
     from vaectl.sweeps.summary import Summary as Sweep
 
@@ -224,6 +225,17 @@ def show_evaluation(e: Evaluation) -> None:
         )
     if 2 * e.active_units < e.code_size:
         show("warning: posterior collapse: most dimensions of the code are not used")
+
+
+def show_verdict(measure: str, verdict: Verdict) -> None:
+    """Print a published value and ours, with its standard error."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(f"{measure}, nats per image")
+    table.add_column("value", justify="right")
+    table.add_column("standard error", justify="right")
+    table.add_row("published", f"{verdict.published:.2f}", "not given")
+    table.add_row("ours", f"{verdict.ours:.2f}", f"{verdict.standard_error:.2f}")
+    _print(table)
 
 
 def show_exports(exported: Sequence[Exported]) -> None:

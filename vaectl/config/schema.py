@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, create_model, model_validator
 
 from vaectl.base.plugs import Choice, choice
 from vaectl.base.section import Count, Positive, Section
+from vaectl.config.published import Published
 from vaectl.data.settings import Data
 from vaectl.likelihoods.base import LikelihoodChoice
 from vaectl.models.base import ModelChoice
@@ -68,6 +69,8 @@ class _Config(Section):
     objective: ObjectiveChoice
     optimizer: OptimizerChoice
     checkpoint: Checkpoint = Checkpoint()
+    published: Published | None = None
+    """The result of a paper that this experiment repeats; see `vaectl verify`."""
 
     @model_validator(mode="after")
     def _parts_suit_each_other(self) -> Self:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count, takewhile
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -19,16 +20,24 @@ class Schedule(Section):
         warm-up    (t + 1) / w                                         t < w
         constant   1                                                   t >= w
         cosine     final + (1 - final) (1 + cos(pi (t - w) / (T - w))) / 2
+        tripling   10^(-i/7) in stage i = 0, 1, ..., which has 3^i epochs
 
-    The cosine is that of Loshchilov & Hutter 2017, eq. 5, without restarts.
+    The cosine is that of Loshchilov & Hutter 2017, eq. 5, without restarts; the stages are those of
+    Burda et al. 2016, section 5.
     """
 
-    name: Literal["constant", "cosine"] = "constant"
-    """After the warm-up, stay at 1 (`constant`) or fall to `final` along half a cosine."""
+    name: Literal["constant", "cosine", "tripling"] = "constant"
+    """After the warm-up, stay at 1 (`constant`), fall to `final` along half a cosine, or fall by
+    stages, each three times as long as the one before (`tripling`)."""
     warmup_epochs: NonNegative = 0.0
     """Epochs over which the learning rate rises linearly from zero; 0: no warm-up."""
     final: float = Field(0.0, ge=0, le=1)
     """The last factor of `cosine`."""
+
+    @property
+    def needs_the_end(self) -> bool:
+        """Whether the factor of a step depends on how many there are in all."""
+        return self.name == "cosine"
 
     def scale(
         self, *, steps_per_epoch: int, steps: int
@@ -43,14 +52,20 @@ class Schedule(Section):
         import optax
 
         warmup = round(self.warmup_epochs * steps_per_epoch)
-        after: optax.Schedule = (
-            optax.cosine_decay_schedule(1.0, max(steps - warmup, 1), self.final)
-            if self.name == "cosine"
-            else optax.constant_schedule(1.0)
-        )
+        after: optax.Schedule = optax.constant_schedule(1.0)
+        if self.name == "cosine":
+            after = optax.cosine_decay_schedule(1.0, max(steps - warmup, 1), self.final)
+        elif self.name == "tripling":
+            begins = takewhile(lambda step: step < steps, _stages(steps_per_epoch))
+            after = optax.piecewise_constant_schedule(1.0, dict.fromkeys(begins, 10 ** (-1 / 7)))
 
         def scale(step: Int[Array, ""]) -> Float[Array, ""]:
             rise = (step.astype(jnp.float32) + 1.0) / max(warmup, 1)
             return jnp.where(step < warmup, rise, jnp.asarray(after(step - warmup), jnp.float32))
 
         return scale
+
+
+def _stages(steps_per_epoch: int) -> Iterator[int]:
+    """Yield the first step of each stage but the first: after 1, 1 + 3, 1 + 3 + 9, ... epochs."""
+    return (steps_per_epoch * (3**i - 1) // 2 for i in count(1))

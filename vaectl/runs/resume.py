@@ -43,10 +43,11 @@ def check_settings(name: str, stored: Config, wanted: Config, *, extend: bool) -
             hint="only --epochs, data.source and data.memory_gb may change; for other settings "
             "train a new run",
         )
-    schedule = stored.optimizer.schedule.name
-    if wanted.epochs != stored.epochs and schedule != "constant":
+    schedule = stored.optimizer.schedule
+    if wanted.epochs != stored.epochs and schedule.needs_the_end:
         raise ConfigError(
-            f"--epochs {wanted.epochs}: with optimizer.schedule.name {schedule} the learning rate "
+            f"--epochs {wanted.epochs}: with optimizer.schedule.name {schedule.name} the learning "
+            "rate "
             f"of every epoch depends on the number of epochs, which was {stored.epochs}",
             hint="train a new run",
         )
@@ -70,7 +71,7 @@ def check_unchanged(name: str, stored: Config, record: Record) -> None:
         for key, value in _recorded(record).items()
         if key in there and there[key] != value
     ]
-    if stored.epochs != record.epochs and stored.optimizer.schedule.name != "constant":
+    if stored.epochs != record.epochs and stored.optimizer.schedule.needs_the_end:
         differing.append(f"epochs: {record.epochs} at the start, {stored.epochs} now")
     if differing:
         raise RunError(
@@ -165,5 +166,5 @@ def differences(record: Record, versions: dict[str, str], device: dict[str, Any]
 
 
 def _keys(settings: Config) -> Iterator[tuple[str, object]]:
-    """Yield each setting's dotted path and value."""
-    return flat(settings.model_dump(mode="json"))
+    """Yield the dotted path and the value of each setting on which something depends."""
+    return flat(settings.model_dump(mode="json", exclude={"published"}))

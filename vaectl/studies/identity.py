@@ -30,7 +30,9 @@ def key(settings: Config, fingerprint: str) -> str:
     """
     data = settings.data.model_copy(update={"memory_gb": None})  # results do not depend on it
     settings = settings.model_copy(update={"data": data})
-    changed = settings.model_dump(mode="json", exclude_defaults=True, exclude={"checkpoint"})
+    changed = settings.model_dump(
+        mode="json", exclude_defaults=True, exclude={"checkpoint", "published"}
+    )
     for kind in schema.CHOICES:
         choice = getattr(settings, kind)
         plug = choice.chosen

@@ -1,0 +1,121 @@
+"""Published results beside ours: the verdict, the command, the schedule of Burda et al."""
+
+import json
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.conftest import Vaectl
+from vaectl.config import reading
+from vaectl.config.published import Published, Verdict
+from vaectl.optimizers._schedule import Schedule
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted((ROOT / "configs" / "published").glob("*.yaml"))
+SECTION = """
+epochs: 2
+data: {train_size: 200, validation_size: 50, test_size: 40}
+model: {hidden_size: 16}
+published:
+  paper: Somebody 2020
+  where: Table 1
+  quantity: QUANTITY
+  importance_samples: 7
+  value: VALUE
+"""
+
+
+@pytest.mark.parametrize(
+    ("ours", "error", "word"),
+    [(-86.0, 0.3, "better"), (-87.5, 0.3, "worse"), (-86.3, 0.3, "agrees"), (-87.3, 0.3, "agrees")],
+)
+def test_the_verdict_is_by_two_standard_errors(ours: float, error: float, word: str) -> None:
+    verdict = Verdict(-86.76, ours, error)
+    assert verdict.word == word
+    assert word in str(verdict)
+    assert verdict.difference == pytest.approx(ours + 86.76)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_config_of_a_paper_names_it_and_what_differs(file: Path, vaectl: Vaectl) -> None:
+    published = reading.load(file).published
+    assert published is not None
+    assert published.value < 0
+    answer = vaectl("verify", file)
+    if published.ours is None:
+        assert answer.code == 2
+        assert "not been run" in answer.err
+    else:
+        assert answer.code == 0
+        assert published.paper in answer.out
+        assert f"{published.value:.2f}" in answer.out
+        assert f"{published.ours.value:.2f}" in answer.out
+        told = json.loads(vaectl("verify", file, "--json").out)
+        expected = Verdict(published.value, published.ours.value, published.ours.standard_error)
+        assert told["verdict"] == expected.word
+
+
+@pytest.mark.parametrize("quantity", ["elbo", "log_likelihood"])
+def test_a_run_is_estimated_as_the_paper_did(quantity: str, vaectl: Vaectl) -> None:
+    text = SECTION.replace("QUANTITY", quantity).replace("VALUE", "-200.0")
+    Path("c.yaml").write_text(text)
+    assert vaectl("train", "c.yaml", "--name", "a", "-q").code == 0
+    told = json.loads(vaectl("verify", "a", "--json", "-q").out)
+    options = ("--importance-samples", "7" if quantity == "log_likelihood" else "0", "--json", "-q")
+    found = json.loads(vaectl("evaluate", "a", "--checkpoint", "latest", *options).out)
+    assert told["ours"] == pytest.approx(found[quantity]["mean"])
+    assert told["standard_error"] == pytest.approx(found[quantity]["standard_error"])
+    answer = vaectl("verify", "a", "-q")
+    assert answer.code == 0
+    assert "Somebody 2020: Table 1" in answer.out
+    assert "-200.00" in answer.out
+    # nothing that is computed depends on the claim
+    Path("c.yaml").write_text(text.replace("Somebody", "Another"))
+    assert vaectl("train", "c.yaml", "--resume", "a", "-q").code == 0
+
+
+def test_without_a_claim_there_is_nothing_to_verify(trained_runs: Path, vaectl: Vaectl) -> None:
+    answer = vaectl("verify", trained_runs / "z2")
+    assert answer.code == 2
+    assert "published" in answer.err
+    assert vaectl("verify", "gone.yaml").code == 2
+    assert vaectl("verify", "gone").code == 4
+    answer = vaectl("train", "--set", "published.value=1")
+    assert answer.code == 2
+    assert "published.paper" in answer.err
+
+
+def test_stages_triple_and_each_has_a_seventh_of_a_decade_less() -> None:
+    scale = Schedule(name="tripling").scale(steps_per_epoch=2, steps=100_000)
+    epochs = np.arange(3280)
+    found = np.array([scale(jnp.int32(2 * epoch)) for epoch in epochs[::9]])
+    stage = np.floor(np.log(2 * epochs[::9] + 1) / np.log(3) + 1e-9)
+    np.testing.assert_allclose(found, 10 ** (-stage / 7), rtol=1e-5)
+    assert stage.max() == 7
+
+
+def test_a_run_by_stages_is_trained_further_and_equals_one_that_was_asked_for_it_at_once(
+    vaectl: Vaectl,
+) -> None:
+    small: tuple[str, ...] = (
+        "--hidden-size",
+        "4",
+        "--set",
+        "optimizer.schedule.name=tripling",
+        "-q",
+    )
+    small += ("--set", "data.train_size=200", "--set", "data.validation_size=20")
+    assert vaectl("train", *small, "--epochs", "3", "--name", "a").code == 0
+    assert vaectl("train", "--resume", "a", "--epochs", "6", "-q").code == 0
+    assert vaectl("train", *small, "--epochs", "6", "--name", "b").code == 0
+    rows = [Path(f"runs/{name}/metrics.csv").read_text().splitlines() for name in "ab"]
+    elbos = [[line.split(",")[3] for line in each] for each in rows]
+    assert elbos[0] == elbos[1]
+
+
+def test_a_claim_knows_its_measure() -> None:
+    claim = Published(paper="a", where="b", quantity="log_likelihood", value=-1.0)
+    assert "IW-5000" in claim.measure
+    assert "test" in claim.measure

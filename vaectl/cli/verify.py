@@ -1,0 +1,139 @@
+"""`vaectl verify`: a published result beside ours."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vaectl.base.terminal import show
+from vaectl.cli import plugs
+from vaectl.cli.app import LOOK, AsJson, Debug, Quiet, RunsDir, app
+from vaectl.cli.look import Checkpoint, Seed, load
+
+if TYPE_CHECKING:
+    from vaectl.config.published import Published, Verdict
+
+
+@app.command(rich_help_panel=LOOK)
+def verify(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|CONFIG",
+            help="A run of such a configuration: a path, a name, or latest; or the YAML file, "
+            "which has the value that was found before.",
+            show_default=False,
+        ),
+    ],
+    checkpoint: Checkpoint = "latest",
+    seed: Seed = 0,
+    runs_dir: RunsDir = Path("runs"),
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
+    debug: Debug = False,  # noqa: ARG001  # its callback acts
+) -> None:
+    """Put a result of a paper beside ours, with a verdict.
+
+    A configuration with a section `published` repeats an experiment of a paper; see
+    configs/published. Of a run, its value is estimated now, as the paper did.
+
+    Example: vaectl verify configs/published/burda-vae-1.yaml
+    Example: vaectl verify latest
+    """
+    if what.endswith((".yaml", ".yml")):
+        _of_file(Path(what), as_json)
+    else:
+        _of_run(what, checkpoint, seed, runs_dir, quiet=quiet, as_json=as_json)
+
+
+def _of_file(file: Path, as_json: bool) -> None:
+    """Show what a configuration has found before."""
+    from vaectl.base.errors import ConfigError
+    from vaectl.config import reading
+    from vaectl.config.published import Verdict
+
+    settings = reading.load(file)
+    published = _published(settings.published, f"{file}")
+    if published.ours is None:
+        raise ConfigError(
+            f"{file}: it has not been run to its end, and has no value of ours",
+            hint=f"vaectl train {file}, then vaectl verify latest",
+        )
+    ours = published.ours
+    verdict = Verdict(published.value, ours.value, ours.standard_error)
+    _show(published, verdict, [f"by {ours.command}"], as_json)
+
+
+def _of_run(
+    name: str, checkpoint: str, seed: int, runs_dir: Path, *, quiet: bool, as_json: bool
+) -> None:
+    """Estimate what a run comes to."""
+    from vaectl.cli.busy import busy
+    from vaectl.config.published import Verdict
+    from vaectl.runs.find import find
+
+    found = find(name, runs_dir)
+    published = _published(found.read_config().published, f"{found.path}")
+    with busy(f"loading {found.name}", quiet=quiet) as tell:
+        from vaectl.evaluation import assess as assessment
+
+        model = load(found, checkpoint)
+        samples = published.importance_samples if published.quantity == "log_likelihood" else 0
+        result = assessment.assess(
+            model,
+            published.split,
+            samples=1,
+            importance_samples=samples,
+            seed=seed,
+            watch=partial(tell, f"evaluating {model.title}"),
+        )
+    ours = result.log_likelihood or result.elbo
+    verdict = Verdict(published.value, ours.mean, ours.standard_error)
+    record = found.read_record()
+    facts = [f"{found.name}, {result.where}, {result.binarization}"]
+    if record.status != "finished":
+        facts.append(f"the run is {record.status}, at epoch {record.epoch} of {record.epochs}")
+    _show(published, verdict, facts, as_json)
+
+
+def _published(found: "Published | None", where: str) -> "Published":
+    """Return the section of a configuration.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    from vaectl.base.errors import ConfigError
+
+    if found is None:
+        raise ConfigError(
+            f"{where}: its configuration has no section published",
+            hint="configs/published has some; vaectl config schema describes the section",
+        )
+    return found
+
+
+def _show(published: "Published", verdict: "Verdict", facts: list[str], as_json: bool) -> None:
+    import json
+
+    if as_json:
+        values = {
+            **published.model_dump(mode="json", exclude={"ours"}),
+            "ours": verdict.ours,
+            "standard_error": verdict.standard_error,
+            "difference": verdict.difference,
+            "verdict": verdict.word,
+            "facts": facts,
+        }
+        show(json.dumps(values))
+        return
+    from vaectl.cli import tables
+
+    show(f"{published.paper}: {published.where}")
+    tables.show_verdict(published.measure, verdict)
+    for fact in facts:
+        show(fact)
+    if published.differs:
+        show(f"differs from the paper: {published.differs}")
+    show(str(verdict))

@@ -1,0 +1,82 @@
+"""A result in a paper that an experiment repeats, and a value of ours beside it."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from pydantic import Field
+
+from vaectl.base.section import Count, Section
+
+AGREEMENT = 2.0
+"""Standard errors within which a value of ours agrees with a published one."""
+
+
+class Ours(Section):
+    """What this repository's command came to."""
+
+    value: float
+    """In nats per image; higher is better."""
+    standard_error: float = Field(ge=0)
+    """Over images; of one training."""
+    command: str
+    """What prints it."""
+
+
+class Published(Section):
+    """The result of a paper that an experiment repeats; nothing that is computed depends on it."""
+
+    paper: str
+    """Authors, year and title."""
+    where: str
+    """Its table or figure, and the row."""
+    quantity: Literal["elbo", "log_likelihood"]
+    """`log_likelihood` is the importance-weighted bound IW-K on log p(x)."""
+    importance_samples: Count = 5000
+    """K of the bound."""
+    split: Literal["train", "validation", "test"] = "test"
+    """The split that it is of."""
+    value: float
+    """The published value, in nats per image; higher is better."""
+    differs: str = ""
+    """What differs here from the paper's protocol, such as a shorter training."""
+    ours: Ours | None = None
+    """The value of this repository; null: it has not been run."""
+
+    @property
+    def measure(self) -> str:
+        """What is measured, and on which images."""
+        bound = f"log p(x), lower bound IW-{self.importance_samples}"
+        return f"{'ELBO' if self.quantity == 'elbo' else bound}, {self.split} images"
+
+
+class Verdict(NamedTuple):
+    """A value of ours beside a published one, in nats per image."""
+
+    published: float
+    ours: float
+    standard_error: float
+
+    @property
+    def difference(self) -> float:
+        """By how much ours is higher, which is better."""
+        return self.ours - self.published
+
+    @property
+    def word(self) -> Literal["agrees", "better", "worse"]:
+        """Whether both agree within `AGREEMENT` standard errors of ours, or which one is higher.
+
+        Papers give no standard error of theirs, so that the rule is strict.
+        """
+        if abs(self.difference) <= AGREEMENT * self.standard_error:
+            return "agrees"
+        return "better" if self.difference > 0 else "worse"
+
+    def __str__(self) -> str:
+        away = f"{abs(self.difference):.2f} nats"
+        within = f"{AGREEMENT:g} standard errors"
+        return {
+            "agrees": f"agrees: within {within} of the published value",
+            "better": f"better than published by {away}, more than {within}",
+            "worse": f"worse than published by {away}, more than {within}",
+        }[self.word]
