@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 import vaectl as package
+from tests.browser import browser, needs_chromium
 from tests.conftest import Vaectl, assert_equal_runs, cut_off
 from vaectl import config, data
 from vaectl.data.arrays import Split
 from vaectl.data.stored import Stored
+from vaectl.explorer import page as pages
 from vaectl.likelihoods.bernoulli import Bernoulli
 from vaectl.models.conv import Conv
 from vaectl.models.mlp import MLP
@@ -127,6 +129,7 @@ def test_a_run_resumes_streams_and_shares_its_batch_with_the_same_numbers(
         ("manifold", "--grid", "3", "--anchor", "1", "--range", "posterior"),
         ("reconstruct", "--count", "5"),
         ("inspect",),
+        ("explore",),
         ("evaluate", "--importance-samples", "4", "--prior-samples", "20", "-q"),
         ("export", "--format", "safetensors"),
         ("export", "--format", "card"),
@@ -165,7 +168,6 @@ def test_a_morph_ends_at_the_class_of_its_last_image_or_keeps_that_of_its_first(
     [
         (("sample", "TOLD", "--label", "10"), 2, "--label 10"),
         (("sample", "UNTOLD", "--label", "1"), 2, "was not told classes"),
-        (("explore", "TOLD"), 4, "conditional"),
         (("export", "TOLD", "--format", "stablehlo"), 4, "conditional"),
         (("train", "--set", "model.condition=label", "--prior", "vamp"), 2, "vamp"),
         (("train", "--set", "model.condition=class"), 2, "model.condition"),
@@ -178,6 +180,47 @@ def test_what_does_not_go_together_is_refused(
     answer = vaectl(*(places.get(each, each) for each in arguments))
     assert answer.code == code
     assert said in answer.err
+
+
+@needs_chromium
+def test_the_page_tells_the_model_a_class(told: Path, tmp_path: Path) -> None:
+    made = pages.explore([told], output=tmp_path / "page.html", count=12)
+    (tmp_path / "profile").mkdir()
+    with browser(tmp_path / "profile") as chromium:
+        chromium.open(made.path)
+        images = chromium.ask(TELL)
+        assert chromium.errors == []
+    model = package.load(told)
+    z = np.array([[0.4, -0.3]], np.float32)
+    for label, image in zip((3, 8), images["decoded"], strict=True):
+        np.testing.assert_allclose(
+            image, model.decode(z, np.array([label])).ravel(), rtol=0, atol=1e-4
+        )
+    split = model.split("test")
+    assert split.labels is not None
+    assert images["first"] == split.labels[0]
+    assert images["options"] == 10
+    # an image that is taken to the pad brings its class along
+    assert images["taken"] == images["label"]
+
+
+TELL = """
+  const wait = () => new Promise(done => setTimeout(done, 250));
+  const chooser = document.getElementById("class"), decoded = [];
+  const found = { first: +chooser.value, options: chooser.options.length, decoded };
+  for (const label of [3, 8]) {
+    chooser.value = label;
+    chooser.dispatchEvent(new Event("change"));
+    await wait();
+    app.z.set([0.4, -0.3]);
+    decoded.push([...app.model.decode(app.z)]);
+  }
+  const buttons = [...document.querySelectorAll("#draw button")];
+  const next = buttons.find(button => button.ariaLabel?.startsWith("next"));
+  next.click();
+  await wait();
+  return { ...found, taken: +chooser.value, label: app.model.sets[0].label(1) };
+"""
 
 
 def test_images_without_classes_are_refused(vaectl: Vaectl, tmp_path: Path) -> None:

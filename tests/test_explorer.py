@@ -21,7 +21,7 @@ import vaectl as package
 from tests import colours
 from tests.browser import Browser, browser, needs_chromium
 from tests.conftest import Vaectl
-from tests.test_contracts import LIKELIHOODS, MODELS
+from tests.test_contracts import LIKELIHOODS, MODELS, PRIORS
 from vaectl.base.errors import RunError
 from vaectl.base.files import Folder
 from vaectl.explorer import graph as graphs
@@ -122,7 +122,11 @@ EVERY = [
     (model, likelihood, shape) for model in MODELS for likelihood in LIKELIHOODS for shape in SHAPES
 ]
 EACH = [
-    (MODELS[i % len(MODELS)], likelihood, SHAPES[i % 2]) for i, likelihood in enumerate(LIKELIHOODS)
+    VAE(
+        *(MODELS[i % len(MODELS)], likelihood, PRIORS[i % len(PRIORS)], 3, SHAPES[i % 2]),
+        classes=4 if i % len(PRIORS) == 1 else 0,
+    )
+    for i, likelihood in enumerate(LIKELIHOODS)
 ]
 
 
@@ -177,15 +181,19 @@ def _network(vae: VAE) -> tuple[dict[str, Any], dict[str, Any]]:
     )
     x = rng.integers(0, 2, (1, *vae.image_shape)).astype(np.float32)
     z = rng.normal(size=(1, 3)).astype(np.float32)
+    told = [np.eye(vae.classes, dtype=np.float32)[1:2]] if vae.classes else []
 
     @jax.jit
     def compute(x: Any, z: Any) -> Any:
-        network = vae.network(jax.tree.map(jnp.asarray, variables))
-        nats = -network.log_prob(z[None], x)
-        return network.encode(x), network.decode(z), network.mean(z), nats
+        network = vae.network(jax.tree.map(jnp.asarray, variables)).given(
+            *map(jnp.asarray, told) if told else (None,)
+        )
+        nats, prior = -network.log_prob(z[None], x), network.prior.log_prob(z)
+        return network.encode(x), network.decode(z), network.mean(z), nats, prior
 
-    encoded, raw, mean, nats = compute(x, z)
-    inputs = {"encode": [x], "raw": [z], "mean": [raw], "nats": [raw, x]}
+    encoded, raw, mean, nats, prior = compute(x, z)
+    inputs = {"encode": [x, *told], "raw": [z, *told], "mean": [raw], "nats": [raw, x]}
+    inputs["prior"] = [z]
     weights = Weights()
     case = {
         "graphs": pages.graphs(vae, jax.tree.map(jnp.asarray, variables), weights),
@@ -193,7 +201,8 @@ def _network(vae: VAE) -> tuple[dict[str, Any], dict[str, Any]]:
         "width": 4,
         "inputs": {n: [np.ravel(a).tolist() for a in arrays] for n, arrays in inputs.items()},
     }
-    return case, {"encode": encoded, "raw": [raw], "mean": [mean], "nats": [nats]}
+    found = {"encode": encoded, "raw": [raw], "mean": [mean], "nats": [nats], "prior": [prior]}
+    return case, found
 
 
 def _compare(
@@ -222,9 +231,8 @@ def test_a_browser_computes_every_operation_as_jax_does(chromium: Browser, tmp_p
     for name, (function, x) in OPERATIONS.items():
         cases[name] = _case({"f": (lambda x, f=function: jax.tree.leaves(f(x)), [x])})
         expected[name] = {"f": jax.tree.leaves(jax.jit(function)(x))}
-    for number, (model, likelihood, shape) in enumerate(EACH):
-        name = f"{number}"
-        cases[name], expected[name] = _network(VAE(model, likelihood, StandardNormal(), 3, shape))
+    for number, vae in enumerate(EACH):
+        cases[f"{number}"], expected[f"{number}"] = _network(vae)
     _compare(cases, expected, chromium, tmp_path)
 
 

@@ -188,6 +188,7 @@ function drawSection(body, app) {
   function take(i) {
     shown = (i + set.count) % set.count;
     image.set(set.image(shown));
+    app.tell(set.label(shown));
     origin.textContent = `This is ${set.title(shown)}; draw over it, or clear the pad.`;
     quick();
   }

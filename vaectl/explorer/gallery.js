@@ -21,8 +21,15 @@ function gallerySection(body, models) {
     images.replaceChildren(
       row("Original", chosen.map(i => cell(first, set.image(i), set.title(i)))),
       ...alike.map(model => row(title(model), chosen.map(i =>
-        cell(model, model.decode(model.encode(set.image(i)).mu),
-          `${model.run.name}: reconstruction of ${set.title(i)}`)))));
+        cell(model, reconstructed(model, i), `${model.run.name}: reconstruction of ${set.title(i)}`)))));
+  }
+
+  function reconstructed(model, i) {
+    const before = model.class;
+    model.tell(set.label(i));
+    const values = model.decode(model.encode(set.image(i)).mu).slice();
+    model.tell(before);
+    return values;
   }
 
   function showCodes() {

@@ -15,23 +15,32 @@ class Model {
     this.sets = run.sets.map(set => new ImageSet(set, this.size, this.code));
     this.kl = run.kl;
     this.codes = Engine.floats(run.codes);
+    this.told = [];
+    this.tell(this.sets[0].label(0));
     // the most active dimension first
     this.order = this.kl.map((_, j) => j).sort((a, b) => this.kl[b] - this.kl[a]);
   }
 
+  // the class that a conditional model is told from now on
+  tell(label) {
+    if (!this.run.classes) return;
+    this.class = label;
+    this.told = [Float32Array.from({ length: this.run.classes }, (_, k) => +(k === label))];
+  }
+
   encode(x) {
-    const [mu, logVar] = this.graphs.encode(x);
+    const [mu, logVar] = this.graphs.encode(x, ...this.told);
     return { mu: mu.slice(), logVar: logVar.slice() };
   }
 
   // the mean of each pixel; overwritten by the next call
   decode(z) {
-    return this.graphs.mean(this.graphs.raw(z)[0])[0];
+    return this.graphs.mean(this.graphs.raw(z, ...this.told)[0])[0];
   }
 
   // -log p(x_i|z) of each pixel, or of the whole image if its pixels depend on each other
   nats(z, x) {
-    return this.graphs.nats(this.graphs.raw(z)[0], x)[0];
+    return this.graphs.nats(this.graphs.raw(z, ...this.told)[0], x)[0];
   }
 
   // a code from the prior

@@ -133,6 +133,8 @@ def graphs(vae: VAE, variables: Variables, weights: Weights) -> dict[str, Graph]
         encode: x -> mu, log_var    raw: z -> raw    mean: raw -> E[x|z]
         nats: raw, x -> -log p(x_i|z) of each pixel i    prior: z -> log p(z)
 
+    If the model is conditional, `encode` and `raw` take weights of the classes too.
+
     Pixels are independent given z, so each is an image of its own for the likelihood. If those of a
     plug are not, `nats` is one number for the image.
 
@@ -149,14 +151,22 @@ def graphs(vae: VAE, variables: Variables, weights: Weights) -> dict[str, Graph]
     def whole(raw: Any, x: Any) -> Any:
         return -likelihood.log_prob(raw, x)
 
-    raw = jax.eval_shape(network.decode, jnp.zeros((1, code)))
+    told = [(1, vae.classes)] if vae.classes else []
+
+    def encode(x: Any, *y: Any) -> Any:
+        return network.given(*y or (None,)).encode(x)
+
+    def decode(z: Any, *y: Any) -> Any:
+        return network.given(*y or (None,)).decode(z)
+
+    raw = jax.eval_shape(decode, jnp.zeros((1, code)), *map(jnp.zeros, told))
     x = jnp.full((1, *shape), 0.25)
     some = jax.random.normal(jax.random.key(0), raw.shape)
     parts, sums = jax.jit(lambda raw: (each(raw, x).sum(), whole(raw, x).sum()))(some)
     independent = bool(np.allclose(parts, sums, rtol=1e-3))
     functions: dict[str, tuple[Any, ...]] = {
-        "encode": (network.encode, (1, *shape)),
-        "raw": (network.decode, (1, code)),
+        "encode": (encode, (1, *shape), *told),
+        "raw": (decode, (1, code), *told),
         "mean": (likelihood.mean, raw.shape),
         "prior": (network.prior.log_prob, (code,)),
         "nats": (each if independent else whole, raw.shape, x.shape),
@@ -169,11 +179,6 @@ def graphs(vae: VAE, variables: Variables, weights: Weights) -> dict[str, Graph]
 
 def _payload(model: Trained, split: SplitName, count: int | None) -> _Payload:
     """Collect all that the page has of a run."""
-    if model.vae.classes:
-        raise RunError(
-            f"{model.rundir.path}: the page cannot tell a conditional model its classes",
-            hint="vaectl sample --label N and vaectl morph show what it makes of them",
-        )
     leaves = jax.tree.leaves(model.variables)
     expected = sum(4 * leaf.size for leaf in leaves)  # three bytes of each, as text
     if expected > MOST_BYTES:
@@ -189,7 +194,7 @@ def _payload(model: Trained, split: SplitName, count: int | None) -> _Payload:
     splits = {name: _some(model.split(name), most) for name in names}
     sets = [_set(model, name, *found) for name, found in splits.items()]
     shown, _ = splits[split]
-    difference = _difference(model, np.asarray(shown.images))
+    difference = _difference(model, shown)
     width: Width = 3 if difference <= CLOSE else 4
     record, rows = model.rundir.read_record(), model.rundir.read_metrics()
     rows = [row for row in rows if row.epoch <= record.epoch]
@@ -204,7 +209,8 @@ def _payload(model: Trained, split: SplitName, count: int | None) -> _Payload:
         "codes": _text(
             pack(model.prior(max(8, min(256, CODES_BYTES // (4 * model.code_size)))), 4)
         ),
-        "kl": model.kl_by_dimension(np.asarray(shown.images)).tolist(),
+        "classes": model.vae.classes,
+        "kl": model.kl_by_dimension(np.asarray(shown.images), model.labels_of(shown)).tolist(),
         "standard": model.vae.prior.standard,
         "ink": model.drawings,
         "binary": bool(np.isin(shown.images, (0, 255)).all()),
@@ -227,7 +233,7 @@ def _some(split: Split, most: int) -> tuple[Split, list[int]]:
 
 
 def _set(model: Trained, name: str, split: Split, index: list[int]) -> dict[str, Any]:
-    mu, log_var = model.encode(np.asarray(split.images))
+    mu, log_var = model.encode(np.asarray(split.images), model.labels_of(split))
     return {
         "name": "training" if name == "train" else name,
         "index": index,
@@ -238,7 +244,7 @@ def _set(model: Trained, name: str, split: Split, index: list[int]) -> dict[str,
     }
 
 
-def _difference(model: Trained, images: np.ndarray) -> float:
+def _difference(model: Trained, shown: Split) -> float:
     """Return how far rounded weights change a pixel of the reconstructions."""
 
     def round_floats(leaf: Any) -> Any:
@@ -246,8 +252,8 @@ def _difference(model: Trained, images: np.ndarray) -> float:
 
     variables = jax.tree.map(round_floats, model.variables)
     other = Trained(model.rundir, model.settings, model.checkpoint, variables, model.vae)
-    few = images[:100]
-    return float(np.abs(other.reconstruct(few) - model.reconstruct(few)).max())
+    few, labels = np.asarray(shown.images[:100]), model.labels_of(shown, slice(100))
+    return float(np.abs(other.reconstruct(few, labels) - model.reconstruct(few, labels)).max())
 
 
 def _summary(model: Trained, record: Record) -> str:
@@ -273,7 +279,8 @@ def _facts(model: Trained, record: Record) -> dict[str, str]:
         facts["best on validation"] = f"{_best(record)} at epoch {record.best.epoch}"
     sides = (height, width, channels) if channels > 1 else (height, width)
     facts["images"] = " \N{MULTIPLICATION SIGN} ".join(map(str, sides))
-    return {**facts, "seed": str(record.seed), "objective": model.settings.objective.name}
+    chosen = {kind: getattr(model.settings, kind).name for kind in ("prior", "objective")}
+    return {**facts, "seed": str(record.seed), **chosen}
 
 
 def _sentence(text: str) -> str:
