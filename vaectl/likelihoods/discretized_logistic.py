@@ -102,7 +102,7 @@ class DiscretizedLogistic(Likelihood, name="discretized_logistic"):
         scale = jnp.exp(jnp.minimum(self._log_scale(raw), 50.0))
         drawn = centre + scale * jax.random.logistic(key, centre.shape)
         levels: Array = jnp.round(255 * jnp.clip(drawn, 0, 1))
-        return levels * jnp.float32(1 / 255)
+        return (1 / 255) * levels
 
     def _centre(self, raw: Float[Array, "*batch h w c numbers"]) -> Float[Array, "*batch h w c"]:
         return 0.5 + 0.5 * raw[..., 0]
