@@ -1,8 +1,9 @@
-"""Building blocks for models: a stack of layers, and an encoder with a decoder."""
+"""Building blocks for models: layers, and an encoder with a decoder."""
 
 from collections.abc import Callable, Mapping
 from typing import final
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
@@ -27,6 +28,39 @@ class Layers(nnx.Module):
             h = self.activation(getattr(self, name)(h))
         outputs: Array = getattr(self, self.names[-1])(h)
         return outputs
+
+
+@final
+class Residual(nnx.Module):
+    """An activation of the sum of the input and layers of it: f(x + layers(x)).
+
+    He et al. 2016.
+    """
+
+    def __init__(self, activation: Callable[[Array], Array], layers: nnx.Module) -> None:
+        self.activation = activation
+        self.layers = layers
+
+    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Apply the layers, and add the input."""
+        return self.activation(x + self.layers(x))
+
+
+@final
+class InputNoise(nnx.Module):
+    """Normal noise that is added in training, and not in evaluation."""
+
+    def __init__(self, scale: float, *, rngs: nnx.Rngs) -> None:
+        self.scale = scale
+        self.deterministic = False
+        self.rngs = rngs["noise"].fork()
+
+    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Add the noise, unless `deterministic` is set."""
+        if self.deterministic:
+            return x
+        noise: Array = jax.random.normal(self.rngs(), x.shape, x.dtype)
+        return x + self.scale * noise
 
 
 @final
