@@ -46,7 +46,7 @@ from vaectl.runs.recorder import Recorder
 from vaectl.training import compiled, footprint
 from vaectl.training import fit as fitting
 from vaectl.training.events import Note, Phase, Planned, Started, Stopped, Warned, Watch, ignore
-from vaectl.training.fit import Saved
+from vaectl.training.fit import Epoch, Saved
 from vaectl.training.program import Member, Program, TrainState
 from vaectl.training.status import Status
 from vaectl.training.step import columns
@@ -242,6 +242,8 @@ def resume(
             resumption.check_unchanged(rundir.name, stored, record)
         unmoved = settings.data.source == stored.data.source
         done = record and record.status == "finished" and record.epochs == settings.epochs
+        if record and record.stopped and extend:
+            done, record = False, record.model_copy(update={"patience_from": record.epoch})
         if record and done and unmoved:
             return _finished(rundir, record, watch)
         task = _task(settings, device_kind, stream, watch)
@@ -280,9 +282,10 @@ def go_on(task: Task, rundir: RunDir, record: Record) -> tuple[Recorder, Saved |
 
 def _finished(rundir: RunDir, record: Record, watch: Watch) -> Result:
     """Return the result of a run that has finished, as its files have it."""
-    watch(Note(f"{rundir.name} is finished; --epochs N trains it further"))
+    how = record.stopped or "is finished"
+    watch(Note(f"{rundir.name} {how}; --epochs N trains it further"))
     infos = kept(rundir.checkpoints)
-    last = next((info for info in infos if info.epoch == record.epochs), None)
+    last = next((info for info in infos if info.epoch == record.epoch), None)
     if last is None:
         last = BEGINNING
         watch(
@@ -291,7 +294,7 @@ def _finished(rundir: RunDir, record: Record, watch: Watch) -> Result:
                 "numbers are read from metrics.csv unchecked"
             )
         )
-    rows = resumption.read_metrics(rundir, record.epochs, last.metrics)
+    rows = resumption.read_metrics(rundir, record.epoch, last.metrics)
     return Result(rundir.path, record, *rows[-2:])
 
 
@@ -410,6 +413,8 @@ def _carry_out(task: Task, recorder: Recorder, saved: Saved | None, stopping: St
 def _end(task: Task, recorder: Recorder, status: Status, error: str = "") -> None:
     """Write the last record, and tell of it."""
     recorder.end(status, error)
+    if recorder.record.stopped:
+        task.watch(Note(f"{recorder.record.stopped}; to go on: --resume with --epochs N"))
     task.watch(Stopped(recorder.rundir.name, status, error))
 
 
@@ -423,7 +428,7 @@ def _train(task: Task, recorder: Recorder, saved: Saved | None, stopping: Stoppi
     """Train until the last epoch, or until asked to stop."""
     settings, program = task.settings, task.program
     step = saved.step if saved else 0
-    if step == program.epochs * program.steps_per_epoch:
+    if step == program.epochs * program.steps_per_epoch or recorder.stops_early():
         return
     task.watch(Phase("compiling"))
     train, validation = task.images()
@@ -455,7 +460,7 @@ def _train(task: Task, recorder: Recorder, saved: Saved | None, stopping: Stoppi
             event = of_all._replace(state=mesh.on_first(of_all.state))
             recorder.take(event)
             task.watch(event._replace(member=name))
-            if stopping():
+            if stopping() or (isinstance(event, Epoch) and recorder.stops_early()):
                 recorder.save(event)
                 return
 
@@ -561,6 +566,7 @@ def _resumed(task: Task, rundir: RunDir, record: Record, found: Found, at: Info)
             "status": "running",
             "error": None,
             "end": None,
+            "stopped": None,
             "epoch": at.epoch,
             "epochs": task.settings.epochs,
             "best": top and Best(epoch=top.epoch, quantity=top.quantity, score=top.score or 0.0),

@@ -185,6 +185,10 @@ class Record(_Stored):
     """The last epoch that ended."""
     epochs: Positive
     """The number of epochs to train."""
+    stopped: Words | None = None
+    """Why it finished before its last epoch; None if it did not."""
+    patience_from: Natural = 0
+    """The epoch from which early stopping counts, where a run that stopped early was extended."""
     best: Best | None = None
     start: Time
     end: Time | None = None

@@ -60,10 +60,12 @@ def old_key(settings: Config, fingerprint: str) -> str | None:
     values = settings.model_dump(mode="json", exclude={"checkpoint": True, "data": {"memory_gb"}})
     model, objective, optimizer = (values[kind] for kind in ("model", "objective", "optimizer"))
     mlp = model.get("mlp", {})
-    layers = mlp.pop("hidden_layers", 1)
     defaults = {name: plug() for name, plug in settings.optimizer.sections().items()}
     names = (model["name"], values["likelihood"]["name"], objective["name"])
-    if names != _OLD or layers != 1 or optimizer["name"] not in _OLD_OPTIMIZERS:
+    if names != _OLD or optimizer["name"] not in _OLD_OPTIMIZERS:
+        return None
+    standard = type(settings.model.mlp)().model_dump(mode="json")
+    if any(mlp[key] != standard[key] for key in mlp if key not in _OLD_MLP):
         return None
     shared = {key: optimizer[key] for key in _OLD_SHARED}
     if optimizer["weight_decay_on"] != "all":
@@ -79,7 +81,7 @@ def old_key(settings: Config, fingerprint: str) -> str | None:
     }
     old: dict[str, Any] = {
         **{key: values[key] for key in ("seed", "epochs", "batch_size", "data")},
-        "model": {"code_size": model["code_size"], **mlp},
+        "model": {"code_size": model["code_size"], **{key: mlp[key] for key in _OLD_MLP}},
         "objective": {"samples": objective["samples"]},
         "optimizer": {**shared, **sections},
     }
@@ -87,6 +89,7 @@ def old_key(settings: Config, fingerprint: str) -> str | None:
 
 
 _OLD = ("mlp", "bernoulli", "elbo")
+_OLD_MLP = ("hidden_size", "activation", "weight_init", "bias_init")
 _OLD_OPTIMIZERS = ("adam", "rmsprop", "adagrad", "sgd")
 _OLD_SHARED = (
     "name",
