@@ -123,9 +123,8 @@ def evaluated(program: Program, member: Member, state: TrainState) -> Variables:
     """Return the arrays of the network to evaluate it with: those that train, or an average."""
     vae = program.vae
     learned, kept = vae.network(state.params).split()
-    found = program.optimizer_of(member).chosen.evaluated(
-        learned, state.optimizer, member.learning_rate
-    )
+    optimizer = program.optimizer_of(member)
+    found = optimizer.evaluated(learned, state.optimizer, member.learning_rate)
     return vae.network(found, kept).variables
 
 
