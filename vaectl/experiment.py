@@ -18,7 +18,7 @@ from vaectl import config, data
 from vaectl.base import cluster, devices, mesh
 from vaectl.base.errors import ConfigError, InterruptedRunError, RunError
 from vaectl.base.interrupts import asked_to_stop
-from vaectl.config.meaning import meaning, notes
+from vaectl.config.meaning import bits_per_dimension, dimensions, meaning, notes
 from vaectl.config.naming import name_of
 from vaectl.evaluation.means import Images
 from vaectl.objectives.base import label
@@ -78,14 +78,20 @@ class Result(NamedTuple):
         if best:
             lines[-1] += f", best {label(best.quantity)} {best.score:.2f} at epoch {best.epoch}"
         metrics = self.record.metrics
-        lines.append(f"{metrics['unit']}, {metrics['estimator']}, {metrics['binarization']}")
+        if best and (size := self.record.dimensions):
+            bits = bits_per_dimension(best.score, size)
+            lines[-1] += f", {bits:.4f} bits per dimension"
+        lines.append(f"{metrics['unit']}, {metrics['estimator']}, {self.record.meaning}")
         return "\n".join([*lines, str(self.path)])
 
     def as_json(self) -> str:
         """Return everything as one JSON object, for a program."""
+        best, size = self.record.best, self.record.dimensions
+        bits = {"bits_per_dimension": bits_per_dimension(best.score, size)} if best and size else {}
         result = {
             "path": str(self.path),
             **self.record.model_dump(mode="json"),
+            **bits,
             "train": self.train.flat(),
             "validation": self.validation.flat(),
         }
@@ -503,7 +509,7 @@ def draw_curves(
     from vaectl.pictures import figures  # Matplotlib takes half a second to import
 
     how = settings.objective.chosen.estimators(settings.objective.samples)
-    title = f"{rundir.name}\n{record.metrics['binarization']}"
+    title = f"{rundir.name}\n{record.meaning}"
     names = columns_of(rows)
     for name, drawn in {CURVES: names, **{name: [name] for name in names}}.items():
         rundir.write_figure(name, figures.curves(rows, *drawn, title=title, how=how), FORMATS)
@@ -600,4 +606,5 @@ def first_record(task: Task, rundir: RunDir) -> Record:
             "train": "mean over the epoch, each batch under the parameters that it met",
             "validation": "mean over the split under the parameters at the end of the epoch",
         },
+        dimensions=dimensions(settings, dataset.image_shape),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from vaectl.data import binarization
@@ -48,4 +49,31 @@ def notes(settings: Config) -> list[str]:
             f"likelihood {settings.likelihood.name} is {_OF[measure]}, but the images are "
             f"{binarization.meaning(settings.data)}; --set data.binarization=none keeps grey levels"
         ]
-    return [meaning(settings)] if settings.data.binarization == "none" else []
+    if settings.data.binarization != "none":
+        return []
+    limits = {
+        "binary": "",
+        "bytes": "; it compares with that of other probabilities of bytes alone",
+        "density": "; it compares with that of other densities of the same images alone, and gives "
+        "no bits per dimension",
+    }
+    return [meaning(settings) + limits[measure]]
+
+
+def dimensions(settings: Config, image_shape: tuple[int, int, int]) -> int | None:
+    """Return the number of values in an image if nats convert to bits per dimension; else None.
+
+    They do if they are of probabilities of the bytes of the data. A density of grey levels would
+    have to be of images with uniform noise added, and then only gives a bound (Theis et al. 2016);
+    black and white images are no bytes.
+    """
+    of_bytes = settings.likelihood.chosen.measure == "bytes"
+    return math.prod(image_shape) if of_bytes and settings.data.binarization == "none" else None
+
+
+def bits_per_dimension(log_prob: float, dimensions: int) -> float:
+    """Convert nats per image to bits per dimension, of which fewer are better.
+
+    bits = -log p / (dimensions log 2)
+    """
+    return -log_prob / (dimensions * math.log(2))
