@@ -241,6 +241,7 @@ def vaectl(
 def assert_equal_runs(ours: Path, theirs: Path) -> None:
     """Parameters bit for bit, metrics byte for byte but for the times."""
     import vaectl as package
+    from vaectl.exports.base import named
 
     metrics = (
         [line.rpartition(",")[0] for line in (run / "metrics.csv").read_text().splitlines()]
@@ -250,7 +251,8 @@ def assert_equal_runs(ours: Path, theirs: Path) -> None:
     for checkpoint in ("latest", "best"):
         a, b = (package.load(run, checkpoint) for run in (ours, theirs))
         assert a.checkpoint.step == b.checkpoint.step
-        jax.tree.map(np.testing.assert_array_equal, a.variables, b.variables)
+        arrays = (named(run.variables) for run in (a, b))
+        jax.tree.map(np.testing.assert_array_equal, *arrays)
 
 
 def cut_off(whole: Path, copy: Path, epoch: int) -> None:

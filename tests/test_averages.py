@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -56,14 +57,14 @@ def averaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return runs
 
 
-def _state(run: Path) -> tuple[int, TrainState]:
+def _state(run: Path, settings: config.Config = SETTINGS) -> tuple[int, TrainState]:
     """The step and the state of a run's best checkpoint."""
     folder = RunDir(run).checkpoints
     step = package.load(run).checkpoint.step
     [info] = [info for info in kept(folder) if info.step == step]
-    program = Program.of(SETTINGS, images=200, image_shape=(28, 28, 1))
+    program = Program.of(settings, images=200, image_shape=(28, 28, 1))
     with Checkpoints(folder) as checkpoints:
-        state: TrainState = checkpoints.restore(info, compiled.shapes(program, Member.of(SETTINGS)))
+        state: TrainState = checkpoints.restore(info, compiled.shapes(program, Member.of(settings)))
     return step, state
 
 
@@ -122,6 +123,33 @@ def test_a_run_goes_on_from_what_trains(averaged: Path, vaectl: Vaectl) -> None:
     assert_equal_runs(Path("runs/a"), averaged / "a")
 
 
+def test_a_moving_average_of_any_optimizer_is_evaluated_saved_and_gone_on_with(
+    vaectl: Vaectl,
+) -> None:
+    optimizer = {"name": "adam", "ema": 0.8, "adam": {"learning_rate": 0.02}}
+    values = SETTINGS.model_dump(exclude={"optimizer"})
+    settings = config.Config.model_validate({**values, "optimizer": optimizer})
+    runs = Path("runs").absolute()
+    experiment.run(settings, runs_dir=runs, name="a")
+    step, state = _state(runs / "a", settings)
+    best = max(
+        (row for row in RunDir(runs / "a").read_metrics() if row.split == "validation"),
+        key=lambda row: row.terms["elbo"],
+    )
+    assert best.step == step
+    assert best.terms["elbo"] == pytest.approx(_elbo(_by_hand(state), step), abs=1e-3)
+    assert abs(best.terms["elbo"] - _elbo(state.params, step)) > 0.1
+    loaded = package.load(runs / "a").variables
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        loaded,
+        _by_hand(state),
+    )
+    cut_off(runs / "a", runs / "b", epoch=2)
+    assert vaectl("train", "--resume", "b", "-q").code == 0
+    assert_equal_runs(runs / "a", runs / "b")
+
+
 def test_sinks_draw_the_average(
     averaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,21 +169,28 @@ def test_sinks_draw_the_average(
 
 
 @pytest.mark.parametrize(
-    "name", [AVERAGING[0], *(pytest.param(name, marks=pytest.mark.full) for name in AVERAGING[1:])]
+    "how",
+    [
+        {"name": AVERAGING[0]},
+        {"name": "adam", "ema": 0.8},
+        *(pytest.param({"name": name}, marks=pytest.mark.full) for name in AVERAGING[1:]),
+    ],
+    ids=lambda how: how["name"],
 )
-def test_members_that_train_together_are_evaluated_as_those_alone(name: str) -> None:
+def test_members_that_train_together_are_evaluated_as_those_alone(how: dict[str, Any]) -> None:
     rates = 0.02, 0.05
-    each = [_settings(optimizer={"name": name, "learning_rate": rate}) for rate in rates]
+    each = [_settings(optimizer={**how, "learning_rate": rate}) for rate in rates]
     program = Program.of(each[0], images=40, image_shape=SHAPE)
     members = [Member.of(settings) for settings in each]
     splits = _images(40), _images(12, 1)
+    strategies: tuple[population.Strategy, ...] = ("together", "in turn")
     found = [
         {
             (index, event.epoch): event.validation["elbo"]
-            for index, event in population.fit(program, members, *splits, how)
+            for index, event in population.fit(program, members, *splits, strategy)
             if isinstance(event, Epoch)
         }
-        for how in ("together", "in turn")
+        for strategy in strategies
     ]
     assert len(found[0]) == 6
     assert found[0] == pytest.approx(found[1], rel=1e-5)

@@ -59,7 +59,7 @@ def complete(known: dict[str, object], runs: Path, monkeypatch: pytest.MonkeyPat
         ("vaectl train --set likelihood.na", [
             "likelihood.name=",
             *(f"likelihood.name={name}" for name in ("bernoulli", "continuous_bernoulli")),
-            "likelihood.name=gaussian",
+            *(f"likelihood.name={name}" for name in ("discretized_logistic", "gaussian")),
         ]),
         ("vaectl train --set optimizer.name=ada", [
             *(f"optimizer.name={name}" for name in ADA),

@@ -129,6 +129,53 @@ def test_a_convolutional_network_halves_and_doubles_between_rectifiers() -> None
     np.testing.assert_allclose(raw, h[..., np.newaxis], rtol=1e-4, atol=1e-5)
 
 
+def test_more_halvings_and_blocks_are_more_layers_of_the_sizes_that_follow() -> None:
+    model = Conv(channels=3, layers=3, residual_blocks=2, normalization="layer")
+    vae = VAE(model, Bernoulli(), StandardNormal(), 2, (28, 28, 1))
+    variables = jax.eval_shape(vae.init, jax.random.key(0))
+    shapes = [leaf.shape for leaf in jax.tree.leaves(variables["encoder"])]
+    expected = []
+    for wide, narrow in ((1, 3), (3, 6), (6, 12)):
+        expected += [(3, 3, wide, narrow), *[(3, 3, narrow, narrow)] * 4]
+    assert sorted(shape for shape in shapes if len(shape) == 4) == sorted(expected)
+    assert [shape for shape in shapes if len(shape) == 2] == [(4 * 4 * 12, 4)]
+    raw = jax.eval_shape(lambda v: vae.network(v).decode(jnp.zeros((5, 2))), variables)
+    assert raw.shape == (5, 28, 28, 1, 1)
+
+
+def test_a_hidden_layer_is_normalized_before_its_activation(rng: np.random.Generator) -> None:
+    vae = mlp((2, 3, 1), code_size=2, hidden_size=8, normalization="layer", activation="silu")
+    variables = vae.init(jax.random.key(0))
+    x = rng.random((4, 6)).astype(np.float32)
+    linear = variables["encoder"]["hidden"]["layers"][0]
+    h = x @ linear["kernel"] + linear["bias"]
+    h = (h - h.mean(axis=1, keepdims=True)) / np.sqrt(h.var(axis=1, keepdims=True) + 1e-6)
+    heads = variables["encoder"]["heads"]
+    expected = h / (1 + np.exp(-h)) @ heads["kernel"] + heads["bias"]
+    found = jnp.concatenate(
+        vae.network(variables).encode(jnp.asarray(x.reshape(4, 2, 3, 1))), axis=-1
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "factor"), [({"dropout": 0.25}, 0.25 / 0.75), ({"input_noise": 0.3}, 0.09)]
+)
+def test_dropout_and_noise_act_in_training_alone(settings: Any, factor: float) -> None:
+    """The variance that they add to a linear encoder; its mean stays."""
+    vae = mlp((1, 1, 1), code_size=1, hidden_size=1, bias_init="zeros", **settings)
+    variables = vae.init(jax.random.key(0))
+    for path in (("encoder", "hidden"), ("encoder", "heads")):  # a weight of 1 each
+        layer = variables[path[0]][path[1]]
+        layer = layer["layers"][1] if "layers" in layer else layer
+        layer["kernel"] = jnp.ones_like(layer["kernel"])
+    x = jnp.ones((20_000, 1, 1, 1))
+    trained, rested = (vae.network(variables, training=how).encode(x)[0] for how in (True, False))
+    np.testing.assert_array_equal(rested, 1)
+    np.testing.assert_allclose(jnp.mean(trained), 1, atol=0.02)
+    np.testing.assert_allclose(jnp.var(trained), factor, rtol=0.05)
+
+
 def test_shapes_in_signatures_are_checked_in_tests() -> None:
     vae = mlp((2, 3, 1), code_size=2, hidden_size=3)
     network = vae.network(vae.init(jax.random.key(0)))

@@ -576,6 +576,47 @@ def test_schedule_free_trains_at_y_and_is_evaluated_at_x(
         assert abs(np.subtract(*rest[-1])).max() > 0.01
 
 
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_a_moving_average_is_evaluated_and_changes_no_step(
+    name: str, rng: np.random.Generator
+) -> None:
+    shared = {"weight_decay": 0.5, "bias_learning_rate_scale": 2.0}
+    plain, settings = _settings(name, **shared), _settings(name, **shared, ema=0.8)
+    assert (plain.averages, settings.averages) == (False, True)
+    params = start = _params(rng)
+    rate = jnp.float32(0.2)
+    transforms = [each.direction() for each in (plain, settings)]
+    states = [transform.init(params) for transform in transforms]
+    found = settings.evaluated(params, states[1], rate)
+    jax.tree.map(np.testing.assert_array_equal, found, start)
+    average = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), start)
+    for t in range(60):
+        gradient, factor = _params(rng), jnp.float32(1 / (1 + t))
+        steps = []
+        for place, transform in enumerate(transforms):
+            direction, states[place] = transform.update(
+                gradient, states[place], params, schedule=factor
+            )
+            steps.append(direction)
+        jax.tree.map(np.testing.assert_array_equal, *steps)
+        params = jax.tree.map(lambda p, d, s=factor: p - rate * s * d, params, steps[0])
+        c = min(0.8, (1 + t) / (10 + t))
+        average = jax.tree.map(lambda x, p, c=c: c * x + (1 - c) * np.asarray(p), average, params)
+        found = settings.evaluated(params, states[1], rate)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), found, average)
+
+
+def test_a_moving_average_is_the_only_one(vaectl: Vaectl) -> None:
+    for options in (
+        ("--optimizer", "schedule_free_sgd"),
+        ("--optimizer", "sgd", "--set", "optimizer.reset_each_epoch=true"),
+    ):
+        answer = vaectl("train", *options, "--set", "optimizer.ema=0.9")
+        assert answer.code == 2
+        assert "ema 0.9" in answer.err
+    assert traceable(_settings("adam", ema=0.9), ("b1", "ema")) == ("b1",)
+
+
 def test_an_average_takes_the_place_of_a_schedule(vaectl: Vaectl) -> None:
     """Refused where the configuration is read; a warm-up is none."""
     Path("e.yaml").write_text("optimizer: {name: schedule_free_sgd, schedule: {name: cosine}}")

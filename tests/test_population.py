@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.test_training import PIXELS, SHAPE, _bytes, _fit, _images, _settings
+from tests.test_training import NOISY, PIXELS, SHAPE, _bytes, _fit, _images, _settings
 from vaectl import config
 from vaectl.base import devices
 from vaectl.base.errors import DivergedError
@@ -48,6 +48,20 @@ def test_a_member_equals_the_same_run_alone_and_one_that_diverges_stops_nobody(
             # vmap multiplies matrices in batches, which adds in another order
             assert epoch.train == pytest.approx(one.train, rel=1e-5)
             assert epoch.validation == pytest.approx(one.validation, rel=1e-5)
+
+
+def test_members_that_train_together_have_the_dropout_of_each_alone() -> None:
+    settings = [_settings(seed=seed, epochs=2, model=NOISY) for seed in (0, 1)]
+    program = Program.of(settings[0], images=40, image_shape=SHAPE)
+    members = [Member.of(each) for each in settings]
+    found: dict[int, list[Epoch]] = {0: [], 1: []}
+    for index, event in population.fit(program, members, _images(40), _images(12, 1), "together"):
+        assert isinstance(event, Epoch)
+        found[index].append(event)
+    for index, epochs in found.items():
+        for one, epoch in zip(_fit(settings[index]), epochs, strict=True):
+            assert epoch.train == pytest.approx(one.train, rel=1e-4)
+            assert epoch.validation == pytest.approx(one.validation, rel=1e-4)
 
 
 def test_members_that_do_not_fit_on_the_device_train_in_groups(

@@ -154,6 +154,7 @@ def test_a_file_of_one_experiment_is_the_base(tmp_path: Path) -> None:
         (["seed=1,2"], None, "give seeds"),
         (["data.source=a,b"], None, "cannot vary"),
         (["likelihood.name=bernoulli,gaussian"], None, "measure different things"),
+        (["likelihood.name=gaussian,discretized_logistic"], None, "measure different things"),
         (["objective.name=elbo,iwae"], None, "measure different things"),
         (["optimizer.name=adam,adamm"], None, r"not 'adamm'.*adam"),
         (["model.code_size"], None, "not of the form"),

@@ -58,7 +58,12 @@ def _fit(settings: config.Config, count: int = 40) -> list[Epoch]:
 
 
 def _bytes(tree: object) -> list[bytes]:
-    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
+    return [_array(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
+
+
+def _array(leaf: jax.Array) -> np.ndarray:
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
 
 
 @pytest.mark.parametrize(
@@ -146,12 +151,61 @@ def test_a_run_taken_up_inside_an_epoch_ends_in_the_same_bits(
     assert rest[0].train_seconds > 7.0 > rest[1].train_seconds
 
 
+NOISY = {
+    "code_size": 2,
+    "hidden_size": 8,
+    "dropout": 0.3,
+    "input_noise": 0.1,
+    "normalization": "batch",
+}
+
+
+def test_dropout_and_running_means_go_on_in_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever an epoch is cut, and in another program that takes the state up."""
+    settings = _settings(model=NOISY, microbatches=2)
+    monkeypatch.setattr(fitting, "FIRST_CHUNK", 100)
+    whole = _pieces(settings, _images(40))
+    program, member = Program.of(settings, images=40, image_shape=SHAPE), Member.of(settings)
+    monkeypatch.setattr(fitting, "FIRST_CHUNK", 2)
+    started = fit(program, member, compiled.init(program, member), _images(40), _images(12, 1))
+    chunk = next(started)
+    assert isinstance(chunk, Chunk)
+    state = jax.tree.map(jnp.copy, chunk.state)
+    rest = [
+        (epoch.train, epoch.validation, _bytes(epoch.state))
+        for epoch in fit(program, member, state, _images(40), _images(12, 1), sums=chunk.sums)
+        if isinstance(epoch, Epoch)
+    ]
+    assert rest == [(*results, state) for *_, results, state in whole]  # type: ignore[misc]
+
+
+def test_each_part_of_a_batch_has_a_dropout_of_its_own() -> None:
+    image = jnp.tile(_images(1), (2, 1))
+    kls, kept = {}, {}
+    for rate, parts in ((0.0, 2), (0.5, 1), (0.5, 2)):
+        model = {**NOISY, "dropout": rate, "input_noise": 0.0, "normalization": "none"}
+        settings = _settings(model=model, batch_size=2, microbatches=parts)
+        program, member = Program.of(settings, images=2, image_shape=SHAPE), Member.of(settings)
+        state = compiled.init(program, member)
+        of_one = []
+        for weights in ((1.0, 0.0), (0.0, 1.0)):  # the KL of one image
+            after, sums = step(program, member, state, image, jnp.array(weights))
+            of_one.append(float(sums["kl"]))
+        kls[rate, parts] = of_one
+        kept[rate, parts] = _bytes(program.vae.network(after.params).split()[1])
+    assert kls[0.0, 2][0] == pytest.approx(kls[0.0, 2][1], rel=1e-6)
+    for parts in (1, 2):
+        assert kls[0.5, parts][0] != pytest.approx(kls[0.5, parts][1], rel=1e-3)
+    assert kept[0.5, 1] == kept[0.5, 2] != []  # keys and counters
+
+
 @pytest.mark.parametrize("binarization", ["threshold", "stochastic"])
 def test_images_streamed_from_host_memory_train_the_same(
     binarization: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same batches in the same order: to rounding, for it is another program."""
-    settings = _settings(batch_size=7, data={"binarization": binarization})
+    noisy = {"model": NOISY} if binarization == "stochastic" else {}
+    settings = _settings(batch_size=7, data={"binarization": binarization}, **noisy)
     resident = _fit(settings)
     monkeypatch.setattr(fitting, "FIRST_CHUNK", 8)
     monkeypatch.setattr(fitting, "CHUNK_BYTES", 2 * 7 * PIXELS)
@@ -361,9 +415,9 @@ def test_what_a_model_keeps_beside_parameters_is_kept_and_rests_in_evaluation() 
     program = dataclasses.replace(program, vae=vae)
     member, images = Member.of(settings), _images(12)
     start = compiled.init(program, member)
-    before = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in _leaves(start)}
+    before = _by_path(start)
     state, _ = compiled.train_steps(program, member, start, images, 0, 1)
-    after = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in _leaves(state)}
+    after = _by_path(state)
     mean = next(name for name in after if name.endswith("['mean']"))
     expected = 0.1 * np.asarray(images).mean(axis=0) / 255
     np.testing.assert_allclose(after[mean], expected, rtol=1e-5)
@@ -379,15 +433,9 @@ def test_what_a_model_keeps_beside_parameters_is_kept_and_rests_in_evaluation() 
     assert means(images) == pytest.approx(np.mean(halves), rel=1e-5)
 
 
-def _leaves(state: TrainState) -> list[tuple[Any, Any]]:
-    typed = jax.tree_util.tree_leaves_with_path(state.params)
-    return [
-        (
-            path,
-            jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf,
-        )
-        for path, leaf in typed
-    ]
+def _by_path(state: TrainState) -> dict[str, np.ndarray]:
+    leaves = jax.tree_util.tree_leaves_with_path(state.params)
+    return {jax.tree_util.keystr(path): _array(leaf) for path, leaf in leaves}
 
 
 def test_every_optimizer_meets_the_same_noise_and_the_same_batches() -> None:

@@ -18,7 +18,7 @@ from vaectl import config, data
 from vaectl.base import cluster, devices, mesh
 from vaectl.base.errors import ConfigError, InterruptedRunError, RunError
 from vaectl.base.interrupts import asked_to_stop
-from vaectl.config.meaning import estimators, meaning, notes
+from vaectl.config.meaning import bits_per_dimension, dimensions, estimators, meaning, notes
 from vaectl.config.naming import name_of
 from vaectl.evaluation.means import Images
 from vaectl.objectives.base import label
@@ -46,7 +46,7 @@ from vaectl.runs.recorder import Recorder
 from vaectl.training import compiled, footprint
 from vaectl.training import fit as fitting
 from vaectl.training.events import Note, Phase, Planned, Started, Stopped, Warned, Watch, ignore
-from vaectl.training.fit import Saved
+from vaectl.training.fit import Epoch, Saved
 from vaectl.training.program import Member, Program, TrainState
 from vaectl.training.status import Status
 from vaectl.training.step import columns
@@ -78,14 +78,20 @@ class Result(NamedTuple):
         if best:
             lines[-1] += f", best {label(best.quantity)} {best.score:.2f} at epoch {best.epoch}"
         metrics = self.record.metrics
-        lines.append(f"{metrics['unit']}, {metrics['estimator']}, {metrics['binarization']}")
+        if best and (size := self.record.dimensions):
+            bits = bits_per_dimension(best.score, size)
+            lines[-1] += f", {bits:.4f} bits per dimension"
+        lines.append(f"{metrics['unit']}, {metrics['estimator']}, {self.record.meaning}")
         return "\n".join([*lines, str(self.path)])
 
     def as_json(self) -> str:
         """Return everything as one JSON object, for a program."""
+        best, size = self.record.best, self.record.dimensions
+        bits = {"bits_per_dimension": bits_per_dimension(best.score, size)} if best and size else {}
         result = {
             "path": str(self.path),
             **self.record.model_dump(mode="json"),
+            **bits,
             "train": self.train.flat(),
             "validation": self.validation.flat(),
         }
@@ -247,6 +253,8 @@ def resume(
             resumption.check_unchanged(rundir.name, stored, record)
         unmoved = settings.data.source == stored.data.source
         done = record and record.status == "finished" and record.epochs == settings.epochs
+        if record and record.stopped and extend:
+            done, record = False, record.model_copy(update={"patience_from": record.epoch})
         if record and done and unmoved:
             return _finished(rundir, record, watch)
         task = _task(settings, device_kind, stream, watch)
@@ -285,9 +293,10 @@ def go_on(task: Task, rundir: RunDir, record: Record) -> tuple[Recorder, Saved |
 
 def _finished(rundir: RunDir, record: Record, watch: Watch) -> Result:
     """Return the result of a run that has finished, as its files have it."""
-    watch(Note(f"{rundir.name} is finished; --epochs N trains it further"))
+    how = record.stopped or "is finished"
+    watch(Note(f"{rundir.name} {how}; --epochs N trains it further"))
     infos = kept(rundir.checkpoints)
-    last = next((info for info in infos if info.epoch == record.epochs), None)
+    last = next((info for info in infos if info.epoch == record.epoch), None)
     if last is None:
         last = BEGINNING
         watch(
@@ -296,7 +305,7 @@ def _finished(rundir: RunDir, record: Record, watch: Watch) -> Result:
                 "numbers are read from metrics.csv unchecked"
             )
         )
-    rows = resumption.read_metrics(rundir, record.epochs, last.metrics)
+    rows = resumption.read_metrics(rundir, record.epoch, last.metrics)
     return Result(rundir.path, record, *rows[-2:])
 
 
@@ -415,6 +424,8 @@ def _carry_out(task: Task, recorder: Recorder, saved: Saved | None, stopping: St
 def _end(task: Task, recorder: Recorder, status: Status, error: str = "") -> None:
     """Write the last record, and tell of it."""
     recorder.end(status, error)
+    if recorder.record.stopped:
+        task.watch(Note(f"{recorder.record.stopped}; to go on: --resume with --epochs N"))
     task.watch(Stopped(recorder.rundir.name, status, error))
 
 
@@ -428,7 +439,7 @@ def _train(task: Task, recorder: Recorder, saved: Saved | None, stopping: Stoppi
     """Train until the last epoch, or until asked to stop."""
     settings, program = task.settings, task.program
     step = saved.step if saved else 0
-    if step == program.epochs * program.steps_per_epoch:
+    if step == program.epochs * program.steps_per_epoch or recorder.stops_early():
         return
     task.watch(Phase("compiling"))
     train, validation = task.images()
@@ -460,7 +471,7 @@ def _train(task: Task, recorder: Recorder, saved: Saved | None, stopping: Stoppi
             event = of_all._replace(state=mesh.on_first(of_all.state))
             recorder.take(event)
             task.watch(event._replace(member=name))
-            if stopping():
+            if stopping() or (isinstance(event, Epoch) and recorder.stops_early()):
                 recorder.save(event)
                 return
 
@@ -503,7 +514,7 @@ def draw_curves(
     from vaectl.pictures import figures  # Matplotlib takes half a second to import
 
     how = estimators(settings)
-    title = f"{rundir.name}\n{record.metrics['binarization']}"
+    title = f"{rundir.name}\n{record.meaning}"
     names = columns_of(rows)
     for name, drawn in {CURVES: names, **{name: [name] for name in names}}.items():
         rundir.write_figure(name, figures.curves(rows, *drawn, title=title, how=how), FORMATS)
@@ -566,6 +577,7 @@ def _resumed(task: Task, rundir: RunDir, record: Record, found: Found, at: Info)
             "status": "running",
             "error": None,
             "end": None,
+            "stopped": None,
             "epoch": at.epoch,
             "epochs": task.settings.epochs,
             "best": top and Best(epoch=top.epoch, quantity=top.quantity, score=top.score or 0.0),
@@ -599,4 +611,5 @@ def first_record(task: Task, rundir: RunDir) -> Record:
             "train": "mean over the epoch, each batch under the parameters that it met",
             "validation": "mean over the split under the parameters at the end of the epoch",
         },
+        dimensions=dimensions(settings, dataset.image_shape),
     )

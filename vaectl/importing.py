@@ -21,7 +21,7 @@ from vaectl.base import devices
 from vaectl.base.errors import ConfigError, DataError, RunError
 from vaectl.base.files import read
 from vaectl.config import reading, schema
-from vaectl.config.meaning import meaning
+from vaectl.config.meaning import dimensions, meaning
 from vaectl.config.naming import network_name_of
 from vaectl.exports.base import Facts, Portable, form_of, named, unreadable, with_arrays
 from vaectl.runs import environment
@@ -235,4 +235,5 @@ def _record(
             "train": none,
             "validation": none,
         },
+        dimensions=dimensions(settings, found["image_shape"]),
     )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vaectl.base.terminal import show
+from vaectl.base.terminal import say, show
 from vaectl.cli import plugs
 from vaectl.cli.app import LOOK, AsJson, Debug, Quiet, RunsDir, app
 from vaectl.cli.look import Checkpoint, Run, Seed, Split, SplitChoice, load
@@ -43,6 +43,8 @@ def evaluate(
 ) -> None:
     """Estimate ELBO, KL, NLL and log p(x) of a split, with standard errors over images.
 
+    Numbers are in nats per image; probabilities of bytes also in bits per dimension.
+
     It also counts samples from the prior that look like no image: their ink, the sum of the pixels,
     or their distance to the nearest training image is one that no image of the data has. Blurred
     samples do not count.
@@ -52,6 +54,7 @@ def evaluate(
     """
     from vaectl.cli import tables
     from vaectl.cli.busy import busy
+    from vaectl.config.meaning import notes
     from vaectl.runs.find import find
 
     found = find(run, runs_dir)
@@ -68,6 +71,9 @@ def evaluate(
             prior_samples=prior_samples,
             watch=partial(tell, f"evaluating {model.title}"),
         )
+    if not quiet:
+        for note in notes(model.settings):
+            say(f"note: {note}")
     # print before writing to a disk that may be full
     if as_json:
         show(result.model_dump_json())

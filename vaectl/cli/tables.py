@@ -203,15 +203,18 @@ def show_evaluation(e: Evaluation) -> None:
     table.add_column("nats per image")
     table.add_column("mean", justify="right")
     table.add_column("standard error", justify="right")
-    rows = [
-        (f"ELBO, {e.samples} sample{'s' * (e.samples > 1)}", e.elbo),
-        ("KL", e.kl),
-        (f"NLL, {e.samples} sample{'s' * (e.samples > 1)}", e.nll),
-    ]
+    drawn = f"{e.samples} sample{'s' * (e.samples > 1)}"
+    rows = {"elbo": f"ELBO, {drawn}", "kl": "KL", "nll": f"NLL, {drawn}"}
     if e.log_likelihood:
-        rows.append((f"log p(x), lower bound IW-{e.importance_samples}", e.log_likelihood))
-    for name, estimate in rows:
-        table.add_row(name, f"{estimate.mean:.2f}", f"{estimate.standard_error:.2f}")
+        rows["log_likelihood"] = f"log p(x), lower bound IW-{e.importance_samples}"
+    bits = e.bits_per_dimension
+    if bits:
+        table.add_column("bits per dimension", justify="right")
+        table.add_column("standard error", justify="right")
+    for key, name in rows.items():
+        found = [f"{x:.2f}" for _, x in getattr(e, key)]
+        found += [f"{x:.4f}" for _, x in getattr(bits, key)] if bits else []
+        table.add_row(name, *found)
     _print(table)
     show(f"active units: {e.active_units} of {e.code_size} (A_u > {ACTIVE})")
     largest = sorted(e.kl_by_dimension, reverse=True)

@@ -146,6 +146,11 @@ class Comparison(Section):
     importance_samples: Count = 100
     """K of the importance-weighted bound on log p(x) of the test split."""
 
+    @field_validator("base")
+    @classmethod
+    def _whole(cls, base: Config) -> Config:
+        return study.to_the_end(base)
+
     @field_validator("optimizers", mode="before")
     @classmethod
     def _named(cls, value: object) -> object:

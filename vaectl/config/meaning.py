@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from vaectl.data import binarization
 
 if TYPE_CHECKING:
     from vaectl.config.schema import Config
+    from vaectl.likelihoods.base import Measure
+
+_NLL: dict[Measure, str] = {
+    "density": "the NLL is that of a density",
+    "bytes": "the NLL is that of bytes",
+}
+_SHORT: dict[Measure, str] = {"density": "densities", "bytes": "probabilities of bytes"}
+_OF: dict[Measure, str] = {"density": "a density of grey levels", "bytes": "a probability of bytes"}
 
 
 def meaning(settings: Config) -> str:
-    """Say how the images are binarized, and whether the likelihood is a density."""
-    if settings.likelihood.chosen.binary:
+    """Say how the images are binarized, and what the likelihood's probabilities are of."""
+    measure = settings.likelihood.chosen.measure
+    if measure == "binary":
         return binarization.meaning(settings.data)
-    if settings.data.binarization == "none":
-        return "intensities from 0 to 1: the NLL is that of a density"
-    return f"{binarization.meaning(settings.data)}: the NLL is that of a density"
+    grey = settings.data.binarization == "none"
+    levels = "256 levels" if measure == "bytes" else "intensities from 0 to 1"
+    return f"{levels if grey else binarization.meaning(settings.data)}: {_NLL[measure]}"
 
 
 def measured(settings: Config) -> str:
     """Say in a few words what the NLL is of; numbers of different things do not compare."""
-    data = settings.data
+    data, measure = settings.data, settings.likelihood.chosen.measure
     grey = data.binarization == "none"
     how = {"threshold": f"binarized at {data.threshold:g}", "stochastic": "binarized by draws"}
-    if settings.likelihood.chosen.binary:
+    if measure == "binary":
         return "grey levels as probabilities" if grey else how[data.binarization]
-    return "densities of grey levels" if grey else f"densities, {how[data.binarization]}"
+    if grey:
+        return "densities of grey levels" if measure == "density" else _SHORT[measure]
+    return f"{_SHORT[measure]}, {how[data.binarization]}"
 
 
 def estimators(settings: Config) -> dict[str, str]:
@@ -39,10 +51,37 @@ def estimators(settings: Config) -> dict[str, str]:
 
 def notes(settings: Config) -> list[str]:
     """List what to know before comparing the numbers with those of other experiments."""
-    if not settings.likelihood.chosen.binary and settings.data.binarization != "none":
+    measure = settings.likelihood.chosen.measure
+    if measure != "binary" and settings.data.binarization != "none":
         return [
-            f"likelihood {settings.likelihood.name} is a density of grey levels, but the images "
-            f"are {binarization.meaning(settings.data)}; --set data.binarization=none keeps grey "
-            "levels"
+            f"likelihood {settings.likelihood.name} is {_OF[measure]}, but the images are "
+            f"{binarization.meaning(settings.data)}; --set data.binarization=none keeps grey levels"
         ]
-    return [meaning(settings)] if settings.data.binarization == "none" else []
+    if settings.data.binarization != "none":
+        return []
+    limits = {
+        "binary": "",
+        "bytes": "; it compares with that of other probabilities of bytes alone",
+        "density": "; it compares with that of other densities of the same images alone, and gives "
+        "no bits per dimension",
+    }
+    return [meaning(settings) + limits[measure]]
+
+
+def dimensions(settings: Config, image_shape: tuple[int, int, int]) -> int | None:
+    """Return the number of values in an image if nats convert to bits per dimension; else None.
+
+    They do if they are of probabilities of the bytes of the data. A density of grey levels would
+    have to be of images with uniform noise added, and then only gives a bound (Theis et al. 2016);
+    black and white images are no bytes.
+    """
+    of_bytes = settings.likelihood.chosen.measure == "bytes"
+    return math.prod(image_shape) if of_bytes and settings.data.binarization == "none" else None
+
+
+def bits_per_dimension(log_prob: float, dimensions: int) -> float:
+    """Convert nats per image to bits per dimension, of which fewer are better.
+
+    bits = -log p / (dimensions log 2)
+    """
+    return -log_prob / (dimensions * math.log(2))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, create_model, model_validator
 
 from vaectl.base.plugs import Choice, choice
-from vaectl.base.section import Count, Positive, Section
+from vaectl.base.section import Count, NonNegative, Positive, Section
 from vaectl.config.published import Published
 from vaectl.data.settings import Data
 from vaectl.likelihoods.base import LikelihoodChoice
@@ -44,6 +44,21 @@ class Checkpoint(Section):
     for animations over epochs."""
 
 
+class EarlyStopping(Section):
+    """When a run ends before its last epoch, by the validation score that marks the best epoch.
+
+    The rule only looks back, so a run that was interrupted stops where it would have stopped. If
+    the learning rate falls by a schedule, the best epochs are often the last ones: give that a long
+    patience, or none. Comparisons and sweeps do not stop early, since their members are compared
+    at equal numbers of epochs.
+    """
+
+    patience: Count | None = None
+    """Epochs without a better score after which the run is finished; null: never."""
+    min_delta: NonNegative = 0.0
+    """A score is better if it is above the best one by more than this, in nats per image."""
+
+
 def _power_of_two(number: int) -> int:
     if number & (number - 1):
         raise ValueError("must be a power of 2")
@@ -69,6 +84,7 @@ class _Config(Section):
     objective: ObjectiveChoice
     optimizer: OptimizerChoice
     checkpoint: Checkpoint = Checkpoint()
+    early_stopping: EarlyStopping = EarlyStopping()
     published: Published | None = None
     """The result of a paper that this experiment repeats; see `vaectl verify`."""
 

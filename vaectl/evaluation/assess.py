@@ -10,10 +10,10 @@ from jaxtyping import Float
 from vaectl.base import streams
 from vaectl.base.errors import DivergedError
 from vaectl.base.shapes import shaped
-from vaectl.config.meaning import meaning
+from vaectl.config.meaning import bits_per_dimension, dimensions, meaning
 from vaectl.evaluation.likelihoods import IMPORTANCE_BATCH, Likelihoods, compiled_bound, likelihoods
 from vaectl.evaluation.samples import broken
-from vaectl.runs.record import ACTIVE, Estimate, Evaluation
+from vaectl.runs.record import ACTIVE, Bits, Estimate, Evaluation
 from vaectl.runs.trained import Trained
 from vaectl.training import footprint
 
@@ -68,6 +68,20 @@ def assess(
     )
     _check_finite(found, f"{model.title}: its ELBO is not finite on the {split_name} split")
     activity = found.mu.var(axis=0, dtype=np.float64)
+    elbo, kl, nll = map(_estimate, (-(found.kl + found.nll), found.kl, found.nll))
+    iw = None if found.iw is None else _estimate(found.iw)
+    size = dimensions(model.settings, model.image_shape)
+    bits = (
+        None
+        if size is None
+        else Bits(
+            dimensions=size,
+            elbo=_in_bits(elbo, size),
+            kl=_in_bits(kl, size, sign=-1),
+            nll=_in_bits(nll, size, sign=-1),
+            log_likelihood=iw and _in_bits(iw, size),
+        )
+    )
     return Evaluation(
         run=model.rundir.name,
         epoch=model.checkpoint.epoch,
@@ -78,11 +92,12 @@ def assess(
         binarization=meaning(model.settings),
         seed=seed,
         samples=samples,
-        elbo=_estimate(-(found.kl + found.nll)),
-        kl=_estimate(found.kl),
-        nll=_estimate(found.nll),
+        elbo=elbo,
+        kl=kl,
+        nll=nll,
         importance_samples=importance_samples,
-        log_likelihood=None if found.iw is None else _estimate(found.iw),
+        log_likelihood=iw,
+        bits_per_dimension=bits,
         code_size=model.code_size,
         active_units=int((activity > ACTIVE).sum()),
         activity=activity.tolist(),
@@ -104,6 +119,14 @@ def _check_finite(found: Likelihoods, problem: str) -> None:
     if not all(np.isfinite(values).all() for values in numbers):
         hint = "an earlier checkpoint may be better: --checkpoint EPOCH"
         raise DivergedError(problem, hint=hint)
+
+
+def _in_bits(nats: Estimate, size: int, sign: int = 1) -> Estimate:
+    """Convert an estimate of a log-probability, or of its negative (`sign` -1)."""
+    return Estimate(
+        mean=bits_per_dimension(sign * nats.mean, size),
+        standard_error=-bits_per_dimension(nats.standard_error, size),
+    )
 
 
 def _estimate(values: Float[np.ndarray, " images"]) -> Estimate:

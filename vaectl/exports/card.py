@@ -55,7 +55,7 @@ class Card(Export, name="card"):
         panel = sheets.Panel(sheets.near_square(samples))
         pictures = {"card-samples.png": sheets.sheet([[panel]], title=model.title, style=style)}
         if rows:
-            facts = f"{record.metrics['estimator']}, {record.metrics['binarization']}"
+            facts = f"{record.metrics['estimator']}, {record.meaning}"
             pictures["card-curves.png"] = figures.curves(rows, title=rundir.name, facts=facts)
         environment = Environment(
             loader=PackageLoader("vaectl.exports", "."),

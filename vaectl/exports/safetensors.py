@@ -48,7 +48,10 @@ class SafeTensors(Export, name="safetensors"):
         """Return the arrays with the facts inside, and the facts with the names of the arrays."""
         import safetensors.numpy
 
-        arrays = {name: np.ascontiguousarray(leaf) for name, leaf in named(model.variables).items()}
+        # not ascontiguousarray, which makes a number, such as dropout's counter, an array of one
+        arrays = {
+            name: np.asarray(leaf, order="C") for name, leaf in named(model.variables).items()
+        }
         told = facts(model)
         shapes = {
             name: {"shape": list(array.shape), "dtype": array.dtype.name}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from vaectl.base.plugs import Choice, Plug
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Key
+
+Measure = Literal["binary", "density", "bytes"]
+"""What a probability is of: black and white pixels, grey levels as real numbers in [0, 1], or the
+256 levels of a byte. Log-probabilities of different measures do not compare."""
 
 
 class Likelihood(Plug, kind="likelihood"):
@@ -29,9 +33,14 @@ class Likelihood(Plug, kind="likelihood"):
         return 0
 
     @property
+    def measure(self) -> Measure:
+        """The measure of its probabilities: by default they are a density of grey levels."""
+        return "density"
+
+    @property
     def binary(self) -> bool:
-        """Whether pixels are black or white; otherwise this is a density of grey levels."""
-        return False
+        """Whether pixels are black or white."""
+        return self.measure == "binary"
 
     @abstractmethod
     def log_prob(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from vaectl.likelihoods.base import Likelihood, in_a_row, sum_pixels
+from vaectl.likelihoods.base import Likelihood, Measure, in_a_row, sum_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,9 +27,9 @@ class Bernoulli(Likelihood, name="bernoulli"):
     """
 
     @property
-    def binary(self) -> bool:
-        """True: pixels are 0 or 1."""
-        return True
+    def measure(self) -> Measure:
+        """Probability of black and white pixels."""
+        return "binary"
 
     def log_prob(
         self, raw: Float[Array, "*#batch h w c 1"], x: Float[Array, "*#batch h w c"]

@@ -1,12 +1,13 @@
-"""A convolutional model: two convolutions that halve the image, and their transposes."""
+"""A convolutional model: convolutions that halve the image, and their transposes."""
 
 from __future__ import annotations
 
-from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from vaectl.models._layers import Activation, Normalization, activation_of, norm
 from vaectl.models.base import ImageShape, Model
 
 if TYPE_CHECKING:
@@ -15,17 +16,33 @@ if TYPE_CHECKING:
 
 
 class Conv(Model, name="conv"):
-    """Two convolutions of stride 2 and one linear layer to the code, and the reverse.
+    """Convolutions of stride 2 and one linear layer to the code, and the reverse.
 
-    As in DCGAN (Radford et al. 2016), but without normalization.
+        x -> [f(n(conv(.))), blocks] * layers -> linear -> mu, log_var
+        z -> f(linear(.)), blocks -> [f(n(transposed(.))), blocks] * (layers - 1) -> transposed
+
+    f is the activation and n the normalization. A block is f(h + n(conv(f(n(conv(h)))))), with two
+    convolutions of stride 1. By default there are no blocks and there is no normalization.
+
+    Radford et al. 2016, DCGAN; the blocks are those of He et al. 2016.
     """
 
     conditional = True
 
     channels: Annotated[int, Field(ge=1, le=10_000)] = 32
-    """Channels of the first convolution; the second has twice as many."""
+    """Channels of the first convolution; each of the others has twice as many as the one before."""
     kernel_size: Annotated[int, Field(ge=1, le=99)] = 3
     """Height and width of the kernels."""
+    layers: Annotated[int, Field(ge=1, le=10)] = 2
+    """Convolutions of the encoder that halve the image, and as many that double it."""
+    residual_blocks: Annotated[int, Field(ge=0, le=100)] = 0
+    """Residual blocks after each halving, and as many in the decoder."""
+    activation: Activation = "relu"
+    """Activation function of all layers but the last."""
+    normalization: Normalization = "none"
+    """Normalization after each convolution but the last: `batch`, over the images and pixels of a
+    batch in training, and by their running means in evaluation; `layer`, over the channels of a
+    pixel; or `none`."""
 
     def build(
         self,
@@ -36,47 +53,47 @@ class Conv(Model, name="conv"):
         classes: int = 0,
     ) -> nnx.Module:
         """Build an encoder and a decoder for images of any size."""
-        import jax
         from flax import nnx
 
-        from vaectl.vae.networks import AutoEncoder
+        from vaectl.vae.networks import AutoEncoder, Residual
 
         height, width, colours = image_shape
-        wide, narrow = self.channels, 2 * self.channels
-        rows, columns = -(-height // 4), -(-width // 4)
-        size = rows * columns * narrow
-        how: dict[str, Any] = {
-            "kernel_size": (self.kernel_size,) * 2,
-            "strides": (2, 2),
-            "rngs": rngs,
-        }
-        down: Any = partial(nnx.Conv, **how)
-        up: Any = partial(nnx.ConvTranspose, **how)
+        channels = [self.channels * 2**number for number in range(self.layers)]
+        rows, columns = (-(-side // 2**self.layers) for side in (height, width))
+        size = rows * columns * channels[-1]
+        activation = activation_of(self.activation)
+        kernel: dict[str, Any] = {"kernel_size": (self.kernel_size,) * 2, "rngs": rngs}
 
         def flat(x: Float[Array, "batch h w c"]) -> Float[Array, "batch numbers"]:
             return x.reshape(x.shape[0], -1)
 
         def as_image(h: Float[Array, "batch numbers"]) -> Float[Array, "batch h w c"]:
-            return h.reshape(h.shape[0], rows, columns, narrow)
+            return h.reshape(h.shape[0], rows, columns, channels[-1])
 
         def cropped(raw: Float[Array, "batch h w c"]) -> Float[Array, "batch height width c"]:
             return raw[:, :height, :width]
 
-        encoder = nnx.Sequential(
-            down(colours + classes, wide),
-            jax.nn.relu,
-            down(wide, narrow),
-            jax.nn.relu,
-            flat,
-            nnx.Linear(size, 2 * code_size, rngs=rngs),
-        )
-        decoder = nnx.Sequential(
-            nnx.Linear(code_size + classes, size, rngs=rngs),
-            jax.nn.relu,
-            as_image,
-            up(narrow, wide),
-            jax.nn.relu,
-            up(wide, colours * outputs),
-            cropped,
-        )
+        def normed(conv: Any, wide: int, narrow: int, strides: int) -> list[Any]:
+            # batch normalization subtracts a bias
+            use_bias = self.normalization != "batch"
+            layer = conv(wide, narrow, strides=(strides,) * 2, use_bias=use_bias, **kernel)
+            return [layer, *norm(self.normalization, narrow, rngs)]
+
+        def block(count: int) -> nnx.Module:
+            first, second = (normed(nnx.Conv, count, count, 1) for _ in range(2))
+            return Residual(activation, nnx.Sequential(*first, activation, *second))
+
+        def blocks(count: int) -> list[nnx.Module]:
+            return [block(count) for _ in range(self.residual_blocks)]
+
+        down: list[Any] = []
+        for wide, narrow in pairwise([colours + classes, *channels]):
+            down += [*normed(nnx.Conv, wide, narrow, 2), activation, *blocks(narrow)]
+        encoder = nnx.Sequential(*down, flat, nnx.Linear(size, 2 * code_size, rngs=rngs))
+        up: list[Any] = [nnx.Linear(code_size + classes, size, rngs=rngs), activation, as_image]
+        up += blocks(channels[-1])
+        for narrow, wide in reversed([*pairwise(channels)]):
+            up += [*normed(nnx.ConvTranspose, wide, narrow, 2), activation, *blocks(narrow)]
+        last = nnx.ConvTranspose(channels[0], colours * outputs, strides=(2, 2), **kernel)
+        decoder = nnx.Sequential(*up, last, cropped)
         return AutoEncoder(encoder, decoder, (*image_shape, outputs), planes=True)

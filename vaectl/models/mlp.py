@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from vaectl.base.section import Decay, NonNegative
+from vaectl.models._layers import Activation, Normalization, activation_of, norm
 from vaectl.models.base import ImageShape, Model
 
 if TYPE_CHECKING:
@@ -21,7 +23,10 @@ class MLP(Model, name="mlp"):
         h = f(W x + b), ...;  [mu, log_var] = W' h + b'
         h = f(W z + b), ...;  raw = W' h + b'
 
-    One matrix product gives the mean and the log-variance. Kingma & Welling 2013, appendix C.
+    One matrix product gives the mean and the log-variance. With normalization n and dropout d, a
+    hidden layer is d(f(n(W x + b))).
+
+    Kingma & Welling 2013, appendix C.
     """
 
     conditional = True
@@ -31,13 +36,22 @@ class MLP(Model, name="mlp"):
     """Units of each hidden layer."""
     hidden_layers: Annotated[int, Field(ge=1, le=100)] = 1
     """Hidden layers of the encoder, and as many of the decoder; the paper has one."""
-    activation: Literal["relu", "tanh"] = "relu"
+    activation: Activation = "relu"
     """Activation function of the hidden layers; the paper has `tanh`."""
     weight_init: Literal["lecun_normal", "lecun_uniform"] = "lecun_normal"
     """Distribution of initial weights, of variance 1/fan-in; the paper's `lecun_uniform` is uniform
     in ±sqrt(3/fan-in)."""
     bias_init: Literal["zeros", "unit_uniform"] = "zeros"
     """Initial biases; the paper's `unit_uniform` is uniform in ±sqrt(3), of variance 1."""
+    normalization: Normalization = "none"
+    """Normalization before the activation: `batch`, over the images of a batch in training, and by
+    their running means in evaluation; `layer`, over the units of an image; or `none`."""
+    dropout: Decay = 0.0
+    """Probability with which training drops a unit of a hidden layer; evaluation has all units.
+    Srivastava et al. 2014."""
+    input_noise: NonNegative = 0.0
+    """Standard deviation of the normal noise that training adds to the images of the encoder, not
+    to those whose likelihood is computed: a denoising VAE, Im et al. 2017."""
 
     def summary(self, code_size: int) -> str:
         """Name the sizes of the encoder's layers, and the activation."""
@@ -53,44 +67,53 @@ class MLP(Model, name="mlp"):
         classes: int = 0,
     ) -> nnx.Module:
         """Build an encoder and a decoder for flattened images."""
-        import jax.numpy as jnp
         from flax import nnx
 
-        from vaectl.vae.networks import AutoEncoder, Layers
+        from vaectl.vae.networks import AutoEncoder, InputNoise, Layers
 
         weights = {
             "lecun_normal": nnx.initializers.lecun_normal(),
             "lecun_uniform": nnx.initializers.lecun_uniform(),
         }
         biases = {"zeros": nnx.initializers.zeros_init(), "unit_uniform": unit_uniform}
-        activation = {"tanh": jnp.tanh, "relu": relu}[self.activation]
+
+        def linear(wide: int, narrow: int, *, use_bias: bool = True) -> nnx.Module:
+            return nnx.Linear(
+                wide,
+                narrow,
+                use_bias=use_bias,
+                kernel_init=weights[self.weight_init],
+                bias_init=biases[self.bias_init],
+                rngs=rngs,
+            )
+
+        def hidden(wide: int, before: list[nnx.Module]) -> nnx.Module:
+            # batch normalization subtracts a bias
+            layer = linear(wide, self.hidden_size, use_bias=self.normalization != "batch")
+            return joined(*before, layer, *norm(self.normalization, self.hidden_size, rngs))
+
+        def dropped() -> list[nnx.Module]:
+            return [nnx.Dropout(self.dropout, rngs=rngs)] if self.dropout else []
 
         def layers(inputs: int, results: int, last: str) -> Layers:
-            names = [f"hidden_{i + 1}" if i else "hidden" for i in range(self.hidden_layers)]
-            widths = [inputs, *[self.hidden_size] * self.hidden_layers, results]
-            linear = {
-                name: nnx.Linear(
-                    wide,
-                    narrow,
-                    kernel_init=weights[self.weight_init],
-                    bias_init=biases[self.bias_init],
-                    rngs=rngs,
-                )
-                for name, wide, narrow in zip([*names, last], widths[:-1], widths[1:], strict=True)
-            }
-            return Layers(activation, linear)
+            found = {"hidden": hidden(inputs, [])}
+            for number in range(2, self.hidden_layers + 1):
+                found[f"hidden_{number}"] = hidden(self.hidden_size, dropped())
+            found[last] = joined(*dropped(), linear(self.hidden_size, results))
+            return Layers(activation_of(self.activation), found)
 
         pixels = math.prod(image_shape)
+        noise = InputNoise(self.input_noise, rngs=rngs) if self.input_noise else None
         encoder = layers(pixels + classes, 2 * code_size, "heads")
         decoder = layers(code_size + classes, pixels * outputs, "logits")
-        return AutoEncoder(encoder, decoder, (*image_shape, outputs))
+        return AutoEncoder(encoder, decoder, (*image_shape, outputs), noise=noise)
 
 
-def relu(a: Array) -> Array:
-    """Return max(a, 0), and NaN for NaN, which XLA's maximum on a CPU may turn into 0."""
-    import jax.numpy as jnp
+def joined(*layers: nnx.Module) -> nnx.Module:
+    """Return one layer for several; one alone keeps the names of its parameters."""
+    from flax import nnx
 
-    return jnp.where(a <= 0, 0.0, a)
+    return nnx.Sequential(*layers) if layers[1:] else layers[0]
 
 
 def unit_uniform(key: Array, shape: tuple[int, ...], dtype: Any = None) -> Array:

@@ -1,20 +1,21 @@
-"""Settings that all optimizers share: clipping, weight decay, learning rate of biases, schedule."""
+"""Settings that all optimizers share: clipping, weight decay, biases, an average, the schedule."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from vaectl.base.plugs import Choice
 from vaectl.base.section import NonNegative, Positive, conflict
+from vaectl.optimizers._ema import average, with_average
 from vaectl.optimizers._schedule import Schedule
 from vaectl.optimizers.base import Optimizer
 
 if TYPE_CHECKING:
     import optax
-    from jaxtyping import Array
+    from jaxtyping import Array, Float
 
 WeightDecayOn = Literal["all", "weights"]
 
@@ -37,6 +38,11 @@ class OptimizerChoice(Choice[Optimizer]):
     """Scale gradients of a larger global norm down to this norm; null: no clipping."""
     bias_learning_rate_scale: NonNegative = 1.0
     """Factor of the learning rate of biases; the paper's code has 2."""
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay of an exponential moving average of the parameters, such as 0.999, which stands for the
+    last 1,000 steps, and fewer at first. Validation, the best epoch, samples and exports have the
+    average, training goes on from the parameters; null: none. What else a network keeps, such as
+    the running means of batch normalization, is that of training and is not averaged."""
     schedule: Schedule = Schedule()
 
     @model_validator(mode="after")
@@ -45,11 +51,17 @@ class OptimizerChoice(Choice[Optimizer]):
         return self
 
     def check(self) -> None:
-        """Refuse a falling learning rate beside an average of the parameters.
+        """Refuse a falling learning rate or another average beside an average of the parameters.
 
         Raises:
-            PydanticCustomError: there are both.
+            PydanticCustomError: there are both, or the state of an average would be reset.
         """
+        if self.ema is not None and (self.chosen.averages or self.chosen.resets_each_epoch):
+            why = "averages its parameters" if self.chosen.averages else "resets its state"
+            raise conflict(
+                f"ema {self.ema:g}: {self.name} {why} itself",
+                hint="set optimizer.ema to null, or choose another optimizer",
+            )
         if self.chosen.averages and self.schedule.name != "constant":
             raise conflict(
                 f"schedule.name {self.schedule.name}: {self.name} averages its parameters instead",
@@ -76,6 +88,19 @@ class OptimizerChoice(Choice[Optimizer]):
         values = {key: defaults.value(key) for key in traced}
         return self.with_values(values).with_chosen(learning_rate=1.0)
 
+    @property
+    def averages(self) -> bool:
+        """Whether the network is evaluated with other parameters than those that train."""
+        return self.chosen.averages or self.ema is not None
+
+    def evaluated(
+        self, params: optax.Params, state: optax.OptState, learning_rate: Float[Array, ""]
+    ) -> optax.Params:
+        """Return the parameters to evaluate with."""
+        if self.ema is not None:
+            return average(params, state, learning_rate)
+        return self.chosen.evaluated(params, state, learning_rate)
+
     def direction(self) -> optax.GradientTransformationExtraArgs:
         """Return the transform from a gradient to a direction to step against.
 
@@ -96,7 +121,8 @@ class OptimizerChoice(Choice[Optimizer]):
             optax.identity() if before else decay,
             _scale_biases(self.bias_learning_rate_scale),
         )
-        return chosen.around(optax.with_extra_args_support(direction))
+        whole = chosen.around(optax.with_extra_args_support(direction))
+        return with_average(whole, self.ema) if self.ema else whole
 
 
 def _is_bias(path: tuple[Any, ...]) -> bool:

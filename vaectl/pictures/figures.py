@@ -82,7 +82,7 @@ def curves_of(
     how = {
         name: words for name, words in found[0].items() if all(f.get(name) == words for f in found)
     }
-    meanings = {run.read_record().metrics["binarization"]: None for run in runs}
+    meanings = {run.read_record().meaning: None for run in runs}
     title = runs[0].name if len(runs) == 1 else ""
     facts = next(iter(meanings)) if len(meanings) == 1 else ""
     return charts.curves(

@@ -188,6 +188,10 @@ class Record(_Stored):
     """The last epoch that ended."""
     epochs: Positive
     """The number of epochs to train."""
+    stopped: Words | None = None
+    """Why it finished before its last epoch; None if it did not."""
+    patience_from: Natural = 0
+    """The epoch from which early stopping counts, where a run that stopped early was extended."""
     best: Best | None = None
     start: Time
     end: Time | None = None
@@ -202,9 +206,20 @@ class Record(_Stored):
     plugs: list[PlugFacts] = []
     """Plugs that are not built in; vaectl does not load them by itself."""
     metrics: MetricsFacts
+    dimensions: Positive | None = None
+    """The number of values in an image if nats convert to bits per dimension, else None: see
+    `vaectl.config.meaning.dimensions`."""
     resumed: list[Resumption] = []
     imported: Imported | None = None
     """The origin of an imported run; None for a run that trained here."""
+
+    @property
+    def meaning(self) -> str:
+        """What the numbers are of, for titles, and how many nats one bit per dimension is."""
+        found = self.metrics["binarization"]
+        if self.dimensions:
+            found += f"; 1 bit per dimension is {self.dimensions * math.log(2):.1f} nats"
+        return found
 
     def untrained(self) -> RunError:
         """Return the error for a run that was imported, where its training is needed."""
@@ -248,6 +263,17 @@ class Estimate(_Stored):
     standard_error: Annotated[float, Field(ge=0)]
 
 
+class Bits(_Stored):
+    """Means in bits per dimension, -log p / (dimensions log 2); fewer are better."""
+
+    dimensions: Positive
+    """The number of values in an image."""
+    elbo: Estimate
+    kl: Estimate
+    nll: Estimate
+    log_likelihood: Estimate | None
+
+
 class Evaluation(_Stored):
     """The result of `vaectl evaluate`, with its split, binarization and estimators."""
 
@@ -271,6 +297,8 @@ class Evaluation(_Stored):
     """K, the samples of z of the importance-weighted bound; 0 if it was not computed."""
     log_likelihood: Estimate | None
     """IW-K, a lower bound on log p(x) in expectation."""
+    bits_per_dimension: Bits | None = None
+    """The same numbers where they are probabilities of bytes; None for other likelihoods."""
     code_size: Positive
     active_units: Natural
     """The number of dimensions whose posterior mean has a variance over images above 0.01."""

@@ -12,11 +12,13 @@ import jax.numpy as jnp
 from vaectl import config
 from vaectl.base.errors import RunError
 from vaectl.config import reading
+from vaectl.objectives.base import label
 from vaectl.runs import metrics
 from vaectl.runs.checkpoints import Checkpoints, Info
 from vaectl.runs.directory import RunDir
 from vaectl.runs.metrics import Digest, Row
 from vaectl.runs.record import Best, Record, now
+from vaectl.training import early
 from vaectl.training.fit import Chunk, Epoch
 from vaectl.training.program import TrainState
 from vaectl.training.status import Status
@@ -127,14 +129,35 @@ class Recorder:
         self._checkpoints.save(event.state, self._info(event, best), self._first())
         self._saved, self._saved_step = time.monotonic(), event.step
 
+    def stops_early(self) -> str | None:
+        """Say why the run ends now, before its last epoch; None if it does not."""
+        wanted, record = self._settings.early_stopping, self.record
+        if wanted.patience is None or record.epoch >= self._settings.epochs:
+            return None
+        scores = [row.terms[self._quantity] for row in self.rows if row.split == "validation"]
+        last = early.last_gain(scores, wanted.min_delta)
+        if record.epoch - max(last, record.patience_from) < wanted.patience:
+            return None
+        by = f" by more than {wanted.min_delta:g}" if wanted.min_delta else ""
+        return (
+            f"stopped early after epoch {record.epoch}: no validation {label(self._quantity)} "
+            f"better{by} than {scores[last - 1]:.2f} of epoch {last}"
+        )
+
     def end(self, status: Status, error: str = "") -> None:
         """Write the last record; of a run that failed, only if that is possible.
 
         Raises:
             RunError: the run has finished, and that cannot be written.
         """
+        stopped = self.stops_early() if status == "finished" else None
         self.record = self.record.model_copy(
-            update={"status": status, "error": _text(error) or None, "end": now()}
+            update={
+                "status": status,
+                "error": _text(error) or None,
+                "end": now(),
+                "stopped": stopped,
+            }
         )
         with contextlib.suppress(RunError) if status != "finished" else contextlib.nullcontext():
             self.rundir.write_record(self.record)

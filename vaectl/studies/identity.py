@@ -66,11 +66,13 @@ def old_key(settings: Config, fingerprint: str) -> str | None:
     values = settings.model_dump(mode="json", exclude={"checkpoint": True, "data": newer})
     model, objective, optimizer = (values[kind] for kind in ("model", "objective", "optimizer"))
     mlp = model.get("mlp", {})
-    layers = mlp.pop("hidden_layers", 1)
     defaults = {name: plug() for name, plug in settings.optimizer.sections().items()}
     names = tuple(values[kind]["name"] for kind in ("model", "likelihood", "prior", "objective"))
     known = settings.data.plug.reading == PLAIN and model["condition"] == "none"
-    if names != _OLD or layers != 1 or optimizer["name"] not in _OLD_OPTIMIZERS or not known:
+    if names != _OLD or optimizer["name"] not in _OLD_OPTIMIZERS or not known:
+        return None
+    standard = type(settings.model.mlp)().model_dump(mode="json")
+    if any(mlp[key] != standard[key] for key in mlp if key not in _OLD_MLP):
         return None
     shared = {key: optimizer[key] for key in _OLD_SHARED}
     if optimizer["weight_decay_on"] != "all":
@@ -86,7 +88,7 @@ def old_key(settings: Config, fingerprint: str) -> str | None:
     }
     old: dict[str, Any] = {
         **{key: values[key] for key in ("seed", "epochs", "batch_size", "data")},
-        "model": {"code_size": model["code_size"], **mlp},
+        "model": {"code_size": model["code_size"], **{key: mlp[key] for key in _OLD_MLP}},
         "objective": {"samples": objective["samples"]},
         "optimizer": {**shared, **sections},
     }
@@ -96,6 +98,7 @@ def old_key(settings: Config, fingerprint: str) -> str | None:
 _FIRST_KINDS = ("model", "likelihood", "objective", "optimizer")
 """Kinds of plugs that every key names; a later one counts where it differs from its default."""
 _OLD = ("mlp", "bernoulli", "standard_normal", "elbo")
+_OLD_MLP = ("hidden_size", "activation", "weight_init", "bias_init")
 _OLD_OPTIMIZERS = ("adam", "rmsprop", "adagrad", "sgd")
 _OLD_SHARED = (
     "name",

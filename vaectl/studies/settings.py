@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from vaectl.base.errors import ConfigError
-from vaectl.base.section import Section, flat
+from vaectl.base.section import Section, conflict, flat
 from vaectl.config import reading
 from vaectl.config.schema import CHOICES, Config
 from vaectl.studies.ranges import Value
@@ -129,6 +129,20 @@ def load(
     if problems:
         raise ConfigError("\n".join(problems), hint=hints[0])
     return settings
+
+
+def to_the_end(base: Config) -> Config:
+    """Refuse an experiment that may stop early: members are compared at equal numbers of epochs.
+
+    Raises:
+        PydanticCustomError: it has a patience.
+    """
+    if base.early_stopping.patience is not None:
+        raise conflict(
+            "early_stopping.patience: members are compared at equal numbers of epochs",
+            hint="leave it out, or set it to null; a member's best epoch counts in any case",
+        )
+    return base
 
 
 def differing(new: Section, old: Section, free: Sequence[str]) -> list[str]:

@@ -62,6 +62,11 @@ class Sweep(Section):
     importance_samples: Count = 100
     """K of the importance-weighted bound on log p(x) of the test split, for the best point."""
 
+    @field_validator("base")
+    @classmethod
+    def _whole(cls, base: Config) -> Config:
+        return study.to_the_end(base)
+
     @field_validator("vary", mode="before")
     @classmethod
     def _as_axes(cls, value: object) -> object:
@@ -96,7 +101,7 @@ class Sweep(Section):
                 problems.append(f"{key} is in {count} axes: a key varies in one")
             if key == "seed":
                 problems.append("seed varies by itself: leave it out, and give seeds")
-            if key.partition(".")[0] in ("data", "checkpoint"):
+            if key.partition(".")[0] in ("data", "checkpoint", "early_stopping"):
                 problems.append(f"{key} cannot vary: all trials of a sweep share it")
         count = 0 if problems else math.prod(axes.count(axis) for axis in given)
         if count > MOST_POINTS:

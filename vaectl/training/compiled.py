@@ -37,7 +37,7 @@ def evaluated(program: Program, member: Member, state: TrainState) -> Variables:
     Code that uses a network without training it takes them from here. Nothing is computed unless
     the optimizer averages.
     """
-    if not program.optimizer.chosen.averages:
+    if not program.optimizer.averages:
         return state.params
     found: Variables = average(program, member, state)
     return found

@@ -99,7 +99,7 @@ def compile_ahead(program: Program, member: Member, train: Images, validation: I
         compiled.begin.lower(program, member, state.params),
         evaluation.lowered(program.estimator, state.params, validation, member.seed),
     ]
-    if program.optimizer.chosen.averages:
+    if program.optimizer.averages:
         lowered.append(compiled.average.lower(program, member, state))
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda part: part.compile(), lowered))

@@ -92,9 +92,12 @@ def step(
         eps: Float[Array, "samples part code"],
         weights: Float[Array, " part"],
         y: Float[Array, "part classes"] | None,
+        number: Int[Array, ""] | None = None,
     ) -> tuple[Variables, tuple[Sums, Variables]]:
+        own = kept if number is None else _of_part(kept, number)
+
         def loss(learned: Variables) -> tuple[Float[Array, ""], tuple[Sums, Variables]]:
-            network = vae.network(learned, kept, training=True).given(y)
+            network = vae.network(learned, own, training=True).given(y)
             losses, terms = program.objective.terms(network, x, eps, epoch)
             sums = {name: values @ weights for name, values in terms.items()}
             return losses @ weights / images, (sums, network.split()[1])
@@ -122,9 +125,8 @@ def evaluated(program: Program, member: Member, state: TrainState) -> Variables:
     """Return the arrays of the network to evaluate it with: those that train, or an average."""
     vae = program.vae
     learned, kept = vae.network(state.params).split()
-    found = program.optimizer_of(member).chosen.evaluated(
-        learned, state.optimizer, member.learning_rate
-    )
+    optimizer = program.optimizer_of(member)
+    found = optimizer.evaluated(learned, state.optimizer, member.learning_rate)
     return vae.network(found, kept).variables
 
 
@@ -149,15 +151,32 @@ def _over_parts(
         eps: Float[Array, "part samples code"],
         weights: Float[Array, " part"],
         y: Float[Array, "part classes"] | None,
+        number: Int[Array, ""],
     ) -> tuple[Variables, tuple[Sums, Variables]]:
-        gradient, (sums, kept) = part(x, jnp.swapaxes(eps, 0, 1), weights, y)
+        gradient, (sums, kept) = part(x, jnp.swapaxes(eps, 0, 1), weights, y, number)
         return gradient, (sums, jax.tree.map(mean, kept))
 
     batch = x, jnp.swapaxes(eps, 0, 1), weights, y
     parts = jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), batch)
     total: tuple[Variables, tuple[Sums, Variables]]
-    total = mesh.summed(program.mesh, of_part, *parts)
+    total = mesh.summed(program.mesh, of_part, *parts, jnp.arange(count))
     return total
+
+
+def _of_part(kept: Variables, number: Int[Array, ""]) -> Variables:
+    """Give a part of a batch random keys of its own, so that each has another dropout.
+
+    The first part has the keys themselves. They are what the sum over the parts keeps.
+    """
+
+    def own(leaf: Array) -> Array:
+        if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return leaf
+        folded = jax.vmap(jax.random.fold_in, (0, None))(leaf.reshape(-1), number)
+        return jnp.where(number == 0, leaf, folded.reshape(leaf.shape))
+
+    found: Variables = jax.tree.map(own, kept)
+    return found
 
 
 def order(

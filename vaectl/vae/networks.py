@@ -1,8 +1,9 @@
-"""Building blocks for models: a stack of layers, and an encoder with a decoder."""
+"""Building blocks for models: layers, and an encoder with a decoder."""
 
 from collections.abc import Callable, Mapping
 from typing import final
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
@@ -30,6 +31,39 @@ class Layers(nnx.Module):
 
 
 @final
+class Residual(nnx.Module):
+    """An activation of the sum of the input and layers of it: f(x + layers(x)).
+
+    He et al. 2016.
+    """
+
+    def __init__(self, activation: Callable[[Array], Array], layers: nnx.Module) -> None:
+        self.activation = activation
+        self.layers = layers
+
+    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Apply the layers, and add the input."""
+        return self.activation(x + self.layers(x))
+
+
+@final
+class InputNoise(nnx.Module):
+    """Normal noise that is added in training, and not in evaluation."""
+
+    def __init__(self, scale: float, *, rngs: nnx.Rngs) -> None:
+        self.scale = scale
+        self.deterministic = False
+        self.rngs = rngs["noise"].fork()
+
+    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Add the noise, unless `deterministic` is set."""
+        if self.deterministic:
+            return x
+        noise: Array = jax.random.normal(self.rngs(), x.shape, x.dtype)
+        return x + self.scale * noise
+
+
+@final
 class AutoEncoder(nnx.Module):
     """An encoder and a decoder without common parameters.
 
@@ -40,6 +74,7 @@ class AutoEncoder(nnx.Module):
         planes: how the encoder takes the classes that it is told: as channels of constant value
             behind those of the image, or as numbers behind all pixels. The decoder takes them as
             numbers behind the code.
+        noise: is added to images before they are encoded; the classes that it is told stay.
     """
 
     def __init__(
@@ -49,16 +84,20 @@ class AutoEncoder(nnx.Module):
         shape: tuple[int, int, int, int],
         *,
         planes: bool = False,
+        noise: InputNoise | None = None,
     ) -> None:
         self.encoder = encoder
         self.decoder = decoder
         self.shape = shape
         self.planes = planes
+        self.noise = noise
 
     def encode(
         self, x: Float[Array, "batch h w c"], y: Float[Array, "batch classes"] | None = None
     ) -> tuple[Float[Array, "batch code"], Float[Array, "batch code"]]:
         """Return mean and log-variance of q(z|x), or of q(z|x,y), for each image."""
+        if self.noise is not None:
+            x = self.noise(x)
         seen: Array = x
         if y is not None and self.planes:
             seen = _beside(x, y[:, None, None])
