@@ -25,7 +25,7 @@ LEAPS = 5
 """Leapfrog steps of a transition."""
 ACCEPTANCE = 0.65
 """The share of accepted transitions that step sizes are adapted to: Neal 2011, section 5.4.4.3."""
-_BINS = 64
+BINS = 64
 """Parts of the path, each of which has a step size for each image."""
 _GAIN = 0.2
 """How fast the logarithm of a step size follows the acceptance."""
@@ -137,17 +137,15 @@ def _forward(
 ) -> tuple[Annealed, Float[Array, "bins images"]]:
     """Find step sizes in a short run, then keep them: adapted chains would not be unbiased."""
     pilot, start, run = jax.random.split(key, 3)
-    steps = jnp.full((_BINS, len(x)), jnp.log(_FIRST))
+    steps = jnp.full((BINS, len(x)), jnp.log(_FIRST))
     z = compiled_start(vae, variables, x, start, chains, origin)
     anneal = partial(compiled_anneal, vae, variables, x, z)
     forth = jnp.bool(False)
-    few = jnp.int32(max(temperatures // _PILOT, min(temperatures, _BINS)))
+    few = jnp.int32(max(temperatures // _PILOT, min(temperatures, BINS)))
     _, _, steps = anneal(pilot, few, steps, jnp.bool(True), forth, origin)
     t = jnp.int32(temperatures)
     log_w, accepted, _ = anneal(run, t, steps, jnp.bool(False), forth, origin)
-    effective = jnp.exp(
-        2 * jax.nn.logsumexp(log_w, axis=0) - jax.nn.logsumexp(2 * log_w, axis=0)
-    )
+    effective = jnp.exp(2 * jax.nn.logsumexp(log_w, axis=0) - jax.nn.logsumexp(2 * log_w, axis=0))
     return Annealed(_log_mean_exp(log_w), effective, accepted), steps
 
 
@@ -209,9 +207,7 @@ def anneal(
     adapt: Bool[Array, ""],
     back: Bool[Array, ""],
     origin: Origin,
-) -> tuple[
-    Float[Array, "chains images"], Float[Array, " images"], Float[Array, "bins images"]
-]:
+) -> tuple[Float[Array, "chains images"], Float[Array, " images"], Float[Array, "bins images"]]:
     """Anneal codes from the origin to the posterior, or back.
 
     The schedule is sigmoidal, so that most temperatures are near the ends. A code moves in units of
@@ -252,12 +248,12 @@ def anneal(
         point, log_w, accepted, steps = state
         b = _temperature(place(t + 1))
         log_w += (b - _temperature(place(t))) * (point.last - point.first)
-        part = jnp.minimum((place(t + 1) * _BINS).astype(jnp.int32), _BINS - 1)
+        part = jnp.minimum((place(t + 1) * BINS).astype(jnp.int32), BINS - 1)
         unit = jax.lax.rsqrt((1 - b) * at_first + b * precision)
         of_step = jax.random.fold_in(key, t)
         point, chance = _transition(at, point, b, jnp.exp(steps[part]), unit, of_step)
         # later parts begin with the size that this one ends with
-        follows = adapt & (jnp.arange(_BINS)[:, None] >= part)
+        follows = adapt & (jnp.arange(BINS)[:, None] >= part)
         steps = jnp.where(follows, steps[part] + _GAIN * (chance - ACCEPTANCE), steps)
         return point, log_w, accepted + chance, steps
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
 
 from vaectl.base import streams
 from vaectl.base.errors import DivergedError
@@ -77,11 +76,11 @@ def assess(
         binarization=meaning(model.settings),
         seed=seed,
         samples=samples,
-        elbo=_estimate(-(found.kl + found.nll)),
-        kl=_estimate(found.kl),
-        nll=_estimate(found.nll),
+        elbo=Estimate.of(-(found.kl + found.nll)),
+        kl=Estimate.of(found.kl),
+        nll=Estimate.of(found.nll),
         importance_samples=importance_samples,
-        log_likelihood=None if found.iw is None else _estimate(found.iw),
+        log_likelihood=None if found.iw is None else Estimate.of(found.iw),
         code_size=model.code_size,
         active_units=int((activity > ACTIVE).sum()),
         activity=activity.tolist(),
@@ -103,9 +102,3 @@ def _check_finite(found: Likelihoods, problem: str) -> None:
     if not all(np.isfinite(values).all() for values in numbers):
         hint = "an earlier checkpoint may be better: --checkpoint EPOCH"
         raise DivergedError(problem, hint=hint)
-
-
-def _estimate(values: Float[np.ndarray, " images"]) -> Estimate:
-    wide = values.astype(np.float64)
-    error = wide.std(ddof=1) / np.sqrt(len(wide)) if len(wide) > 1 else 0.0
-    return Estimate(mean=float(wide.mean()), standard_error=float(error))
