@@ -17,6 +17,7 @@ from vaectl.cli import compare  # noqa: F401
 from vaectl.cli import sweep  # noqa: F401
 from vaectl.cli import look  # noqa: F401
 from vaectl.cli import evaluate  # noqa: F401
+from vaectl.cli import diagnose  # noqa: F401
 from vaectl.cli import explore  # noqa: F401
 from vaectl.cli import export  # noqa: F401
 from vaectl.cli import import_  # noqa: F401

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 MOST = 3
 """Most pieces of advice."""
 AMORTIZATION = 2.0
-"""Nats of the amortization gap above which the encoder is too weak."""
+"""Nats of the amortization gap of training images above which the encoder is too weak."""
 ENCODER = 1.0
 """Nats by which the encoder is better on training images, above which it overfits."""
 DECODER = 1.0
@@ -42,7 +42,7 @@ def advice(d: Diagnosis, settings: Config) -> list[str]:
     standard errors above zero:
 
         encoder overfits       held-out minus training amortization gap > ENCODER
-        amortization           gap > AMORTIZATION, and the encoder does not overfit
+        amortization           gap of training images > AMORTIZATION
         approximation          gap > APPROXIMATION, unless the objective has a bound of its own
         decoder overfits       log p(x) of training minus held-out images > DECODER
         prior                  lower bound on KL(q(z) || p(z)) > MARGINAL, or share of broken
@@ -61,22 +61,20 @@ def _rules(d: Diagnosis, settings: Config) -> Iterator[Advice]:
     held_out, model = d.held_out, settings.model.chosen
     size = "hidden_size" if "hidden_size" in type(model).model_fields else ""
     larger = f"a larger model.{size}" if size else "a larger encoder"
-    smaller = f"a smaller model.{size}" if size else "a smaller model"
-    fewer = f"epochs below {settings.epochs}, more images (data.train_size)"
+    less = f"epochs below {settings.epochs}, optimizer.weight_decay, or a larger data.train_size"
     encoder, decoder = d.encoder_overfitting, d.decoder_overfitting
-    overfits = encoder.clear and encoder.mean > ENCODER
-    if overfits:
+    if encoder.clear and encoder.mean > ENCODER:
         yield Advice(
             encoder.mean,
             f"the encoder overfits: its gap is {encoder.mean:.1f} nats wider on held-out images; "
-            f"try {fewer}, or {smaller}",
+            f"try {less}",
         )
-    gap = held_out.amortization
-    if gap.clear and gap.mean > AMORTIZATION and not overfits:
+    gap = d.train.amortization
+    if gap.clear and gap.mean > AMORTIZATION:
         yield Advice(
             gap.mean,
-            f"the encoder misses the best posteriors by {gap.mean:.1f} nats: try {larger}, "
-            f"or epochs above {settings.epochs}",
+            f"the encoder misses the best posteriors by {gap.mean:.1f} nats even on training "
+            f"images: try {larger}, or epochs above {settings.epochs}",
         )
     gap = held_out.approximation
     if gap.clear and gap.mean > APPROXIMATION and settings.objective.chosen.best == "elbo":
@@ -89,7 +87,7 @@ def _rules(d: Diagnosis, settings: Config) -> Iterator[Advice]:
         yield Advice(
             decoder.mean,
             f"the decoder overfits: log p(x) is {decoder.mean:.1f} nats higher on training images; "
-            f"try {fewer}, or {smaller}",
+            f"try {less}",
         )
     yield from _of_prior(d, settings)
     unused = d.code_size - d.active_units

@@ -4,7 +4,7 @@ The encoder's posteriors are not the best ones that the decoder and the prior al
 of the two bounds is the amortization gap of Cremer et al. 2018, section 2.2.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -64,13 +64,14 @@ def best_posterior(
         parts = _parts(network, x, posterior, key)
         return jnp.sum(parts.kl + parts.nll)
 
-    def step(t: Int32[Array, ""], state: tuple[Posterior, optax.OptState]) -> tuple:
+    def step(t: Int32[Array, ""], state: tuple[Any, Any]) -> tuple[Any, Any]:
         posterior, moments = state
         slope = jax.grad(loss)(posterior, jax.random.fold_in(key, t))
         change, moments = adam.update(slope, moments)
         return optax.apply_updates(posterior, change), moments
 
     posterior = Posterior(*network.encode(x))
+    found: Posterior
     found, _ = jax.lax.fori_loop(0, STEPS, step, (posterior, adam.init(posterior)))
     return found
 
@@ -96,14 +97,13 @@ def bound(
         chunks: how many times eight samples of z are drawn for each image.
     """
     network = vae.network(variables)
-    network.prior  # noqa: B018  # made once, outside of the loop
 
     def add(chunk: Int32[Array, ""], total: Parts) -> Parts:
         found = _parts(network, x, posterior, jax.random.fold_in(key, chunk))
-        return jax.tree.map(jnp.add, total, found)
+        return Parts(total.kl + found.kl, total.nll + found.nll)
 
     total = jax.lax.fori_loop(0, chunks, add, Parts(*jnp.zeros((2, len(x)))))
-    return jax.tree.map(lambda value: value / chunks, total)
+    return Parts(total.kl / chunks, total.nll / chunks)
 
 
 def _parts(

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
-from scipy.stats import multivariate_normal
 
 from vaectl.base import streams
 from vaectl.base.errors import DivergedError
@@ -36,7 +35,7 @@ MOST = 10_000
 """Most images of a split of which KL and NLL are known, and most posteriors of the mixture."""
 CHUNKS = 64
 """Times eight samples of z by which a bound is estimated."""
-CODES = 2000
+CODES = 1000
 """Most codes whose densities are computed."""
 
 LARGE_BRACKET = 0.5
@@ -90,6 +89,7 @@ def diagnose(
     held_out, train = found[split_name], found["train"]
     bracket = _bracket(model, plan, progress)
     progress("comparing the aggregate posterior with the prior")
+    gathered = _aggregate(model, held_out, plan.seed)
     activity = held_out.mu.var(axis=0, dtype=np.float64)
     diagnosis = Diagnosis(
         run=model.rundir.name,
@@ -105,16 +105,19 @@ def diagnose(
         held_out=held_out.nats,
         train=train.nats,
         bracket=bracket,
-        aggregate=_aggregate(model, held_out, plan.seed),
+        aggregate=gathered,
         code_size=model.code_size,
         active_units=int((activity > ACTIVE).sum()),
         encoder_overfitting=_minus(held_out.nats.amortization, train.nats.amortization),
         decoder_overfitting=_minus(train.nats.log_p, held_out.nats.log_p),
-        samples=_samples(model, train, plan) if plan.prior_samples else None,
+        samples=_samples(model, train, gathered.width, plan) if plan.prior_samples else None,
         seconds=time.perf_counter() - begun,
     )
     return diagnosis.model_copy(
-        update={"advice": advice(diagnosis, model.settings), "warnings": _warnings(diagnosis)}
+        update={
+            "advice": tuple(advice(diagnosis, model.settings)),
+            "warnings": tuple(_warnings(diagnosis)),
+        }
     )
 
 
@@ -315,54 +318,48 @@ def _bracket(model: Trained, plan: Plan, progress: _Progress) -> Bracketed:
 def _aggregate(model: Trained, found: _Found, seed: int) -> Aggregate:
     """Bound the divergence of the aggregate posterior from the prior."""
     rng = np.random.default_rng(seed)
-    noise = rng.standard_normal(found.mu.shape).astype(np.float32)
-    z = found.mu + np.exp(0.5 * found.log_var) * noise
-    log_p = _log_prior(model, z)
-    own = rng.permutation(len(z))[:CODES]
-    under = _densities(z[own], own, found)
-    half = len(z) // 2
-    gaussian = -np.inf
-    if half > 2 * model.code_size:
-        moments = z[:half].mean(axis=0), np.cov(z[:half].T)
-        fitted = multivariate_normal(*moments, allow_singular=True)
-        gaussian = float((fitted.logpdf(z[half:]) - log_p[half:]).mean())
-    others = float((under.others - log_p[own]).mean()) if len(z) > 1 else -np.inf
+    own = rng.permutation(len(found.mu))[:CODES]
+    z = _codes(found, own, rng)
+    log_p = np.asarray(_log_prior(model.vae, model.variables, jnp.asarray(z)))
+    bounds = aggregate.divergence(z, own, found.mu, found.log_var, log_p)
     return Aggregate(
-        posteriors=len(z),
+        posteriors=len(found.mu),
         codes=len(own),
-        least=max(others, gaussian, 0.0),
-        most=Estimate.of(under.whole - log_p[own]),
+        least=bounds.least,
+        most=Estimate.of(bounds.most),
+        width=bounds.width,
     )
 
 
-def _samples(model: Trained, found: _Found, plan: Plan) -> Samples:
+def _samples(model: Trained, found: _Found, width: float, plan: Plan) -> Samples:
     """Compare samples from the prior, and from the aggregate posterior, with the data."""
     count, dataset = plan.prior_samples, model.dataset()
     codes = model.prior(count, seed=plan.seed)
     rng = np.random.default_rng(plan.seed)
-    chosen = rng.integers(len(found.mu), size=count)
-    noise = rng.standard_normal((count, model.code_size)).astype(np.float32)
-    real = found.mu[chosen] + np.exp(0.5 * found.log_var[chosen]) * noise
+    own = rng.integers(len(found.mu), size=count)
+    real = _codes(found, own, rng)
     ours, theirs = (reasons(model.decode(z).reshape(count, -1), dataset) for z in (codes, real))
     wrong = ours.ink | ours.far
-    holes = _densities(codes, np.full(count, -1), found).others
-    rare = np.quantile(_densities(real, chosen, found).others, 0.01)
+    mixture = aggregate.smoothed(found.mu, found.log_var, width)
+    nobody = np.full(count, -1)
+    rare = np.quantile(aggregate.under(real, own, *mixture).others, 0.01)
+    holes = aggregate.under(codes, nobody, *mixture).others < rare
     return Samples(
         count=count,
         prior=int(wrong.sum()),
         aggregate=int((theirs.ink | theirs.far).sum()),
         ink=int(ours.ink.sum()),
-        holes=int((wrong & (holes < rare)).sum()),
+        holes=int((wrong & holes).sum()),
     )
 
 
-def _densities(
-    z: Float[np.ndarray, "codes code"], own: Int[np.ndarray, " codes"], found: _Found
-) -> aggregate.Densities:
-    under = aggregate.compiled_densities(
-        *map(jnp.asarray, (z, own.astype(np.int32), found.mu, found.log_var))
-    )
-    return jax.tree.map(np.asarray, under)
+def _codes(
+    found: _Found, own: Int[np.ndarray, " codes"], rng: np.random.Generator
+) -> Float[np.ndarray, "codes code"]:
+    """Draw a code from the posterior of each of some images."""
+    noise = rng.standard_normal((len(own), found.mu.shape[1])).astype(np.float32)
+    codes: np.ndarray = found.mu[own] + np.exp(0.5 * found.log_var[own]) * noise
+    return codes
 
 
 def _encode(model: Trained, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -373,18 +370,10 @@ def _encode(model: Trained, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 @partial(jax.jit, static_argnames="vae")
-def _prior_density(
+def _log_prior(
     vae: VAE, variables: Variables, z: Float[Array, "codes code"]
 ) -> Float[Array, " codes"]:
     return vae.network(variables).prior.log_prob(z)
-
-
-def _log_prior(model: Trained, z: Float[np.ndarray, "codes code"]) -> Float[np.ndarray, " codes"]:
-    parts = [
-        np.asarray(_prior_density(model.vae, model.variables, jnp.asarray(z[start : start + 1000])))
-        for start in range(0, len(z), 1000)
-    ]
-    return np.concatenate(parts)
 
 
 def _minus(a: Estimate, b: Estimate) -> Estimate:

@@ -84,12 +84,13 @@ class Aggregate(Part):
     posteriors: Positive
     """N, the posteriors that the mixture q(z) is made of; of the same split as the codes."""
     codes: Positive
-    least: float
-    """The better one of two lower bounds on KL(q(z) || p(z)): by the mixture of all posteriors but
-    the code's own, and by a Gaussian with the moments of half of the codes, on the other half."""
+    least: Annotated[float, Field(ge=0)]
+    """A lower bound on KL(q(z) || p(z)), by a mixture of wider posteriors of other images."""
     most: Estimate
     """An upper bound, by the mixture with the code's own posterior. The mutual information that it
     leaves is at most log N, whatever it really is."""
+    width: Annotated[float, Field(ge=0, le=1)]
+    """The width of the posteriors in the lower bound: see `vaectl.evaluation.aggregate`."""
 
 
 class Samples(Part):
