@@ -9,14 +9,16 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
+from vaectl.pictures import text
 from vaectl.pictures.canvas import Figure, panels
 from vaectl.pictures.style import DEFAULT, Style
 from vaectl.runs.diagnosis import Aggregate, Diagnosis, Nats
 from vaectl.runs.record import Estimate
 
+_WIDTH = 175.0
 _Kind = Literal["total", "cost", "open", "gap"]
-_LABELS = 0.3
-"""The share of a panel's width that its numbers need at the right of the bars."""
+_BESIDE = 40
+"""The least width of a figure whose panels stand beside each other, in font sizes."""
 
 
 class _Bar(NamedTuple):
@@ -48,16 +50,14 @@ def waterfall(d: Diagnosis, *, title: str, style: Style = DEFAULT) -> Figure:
     splits = [(d.held_out, d.aggregate), (d.train, None)]
     rows = [list(_bars(nats, gathered)) for nats, gathered in splits]
     with mpl.rc_context(style.settings()):
+        below = style.width(_WIDTH) < _BESIDE * style.theme.font
         figure, axes, _ = panels(
-            style, title, [0.5, 0.5], facts=facts, width=175.0, weights=(1, 1), shape=0.75
+            style, title, [0.6, 0.5], facts=facts, width=_WIDTH, rows=1 + below, shape=0.75
         )
-        edges = [edge for bars in rows for bar in bars for edge in (bar.start, bar.end)]
-        low, high = min(edges), max(edges)
         for panel, bars, (nats, _) in zip(axes, rows, splits, strict=True):
             _draw(panel, bars, style)
-            margin = 0.05 * (high - low) if low < 0 else 0.0
-            panel.set_xlim(low - margin, high + _LABELS * (high - low))
             panel.set_title(f"{nats.images:,} {nats.split} images", loc="left")
+        _limit(figure, axes, [bar for bars in rows for bar in bars], style)
     return figure
 
 
@@ -88,6 +88,18 @@ def _bars(nats: Nats, gathered: Aggregate | None) -> Iterator[_Bar]:
         yield _Bar(label, total, total - gap.mean, "gap", _told(gap))
         total -= gap.mean
     yield _Bar("-log p(x)", 0.0, total, "total", _told(nats.log_p, -1))
+
+
+def _limit(figure: Figure, axes: list[Axes], bars: list[_Bar], style: Style) -> None:
+    """Give all panels the same axis, with room for the numbers at the right of the bars."""
+    edges = [edge for bar in bars for edge in (bar.start, bar.end)]
+    low, high = min(edges), max(edges)
+    words = text.widest((bar.number for bar in bars), style.small) + style.theme.font
+    width = min(figure.size(panel)[0] for panel in axes)
+    room = (high - low) * words / max(width - words, words)
+    margin = 0.05 * (high - low) if low < 0 else 0.0
+    for panel in axes:
+        panel.set_xlim(low - margin, high + room)
 
 
 def _told(estimate: Estimate, sign: int = 1) -> str:
