@@ -262,7 +262,7 @@ def show_diagnosis(d: Diagnosis) -> None:
     )
     g = d.aggregate
     show(
-        f"KL(q(z) || p(z)) of the aggregate posterior: {g.least:.1f} to {g.most.mean:.1f} nats; "
+        f"KL(q(z) || p(z)) of the aggregate posterior: {max(g.least.mean, 0.0):.1f} to {g.most.mean:.1f} nats; "
         f"the upper bound, by a mixture of N = {g.posteriors:,} posteriors, leaves at most "
         f"log N = {math.log(g.posteriors):.1f} nats of mutual information"
     )

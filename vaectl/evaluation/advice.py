@@ -105,17 +105,18 @@ def _of_prior(d: Diagnosis, settings: Config) -> Iterator[Advice]:
     excess = 0.0
     if d.samples:
         excess = (d.samples.prior - d.samples.aggregate) / d.samples.count
-    if d.aggregate.least <= MARGINAL and excess <= BROKEN:
+    least = d.aggregate.least
+    far = least.clear and least.mean > MARGINAL
+    if not far and excess <= BROKEN:
         return
     reasons = []
-    if d.aggregate.least > MARGINAL:
-        reasons.append(f"the codes are at least {d.aggregate.least:.1f} nats away from the prior")
+    if far:
+        reasons.append(f"the codes are at least {least.mean:.1f} nats away from the prior")
     if excess > BROKEN:
         reasons.append(f"{excess:.0%} more samples are broken from the prior than from real codes")
-    prior = settings.prior.chosen
-    components = getattr(prior, "components", None)
+    components = getattr(settings.prior.chosen, "components", None)
     change = f"prior.components above {components}" if components else "prior.name vamp or mixture"
     yield Advice(
-        max(d.aggregate.least, 0.0) + 10 * excess,
+        max(least.mean, 0.0) + 10 * excess,
         f"{' and '.join(reasons)}: try {change}; vaectl sample --from aggregate shows the decoder",
     )

@@ -87,9 +87,9 @@ def smoothed(
 class Divergence(NamedTuple):
     """Bounds on KL(q(z) || p(z)) of the population, in nats; both hold in expectation."""
 
-    least: float
+    least: Float[np.ndarray, " half"]
     most: Float[np.ndarray, " codes"]
-    """Values of codes, whose mean is the bound."""
+    """Values of codes, whose means are the bounds."""
     width: float
     """The width of the components that the lower bound is by."""
 
@@ -122,7 +122,7 @@ def divergence(
     half = len(z) // 2
     width = max(WIDTHS, key=lambda each: float(values[each][:half].mean()))
     most = np.asarray(under(z, own, mu, log_var).whole) - log_p
-    return Divergence(max(float(values[width][half:].mean()), 0.0), most, width)
+    return Divergence(np.asarray(values[width][half:]), most, width)
 
 
 def under(

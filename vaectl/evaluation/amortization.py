@@ -17,6 +17,8 @@ from vaectl.vae.vae import VAE, Network, Variables
 STEPS = 300
 """Steps of Adam, whose learning rate falls to zero along half a cosine."""
 _RATE = 0.03
+_MEMORY = 0.95
+"""Decay of the squares of gradients, which are large at first."""
 _SAMPLES = 8
 """Samples of z for each image that are decoded at once."""
 
@@ -58,7 +60,7 @@ def best_posterior(
     Cremer et al. 2018, section 5.2; the ELBO's gradient as in Kingma & Welling 2013, section 2.4.
     """
     network = vae.network(variables)
-    adam = optax.adam(optax.cosine_decay_schedule(_RATE, STEPS))
+    adam = optax.adam(optax.cosine_decay_schedule(_RATE, STEPS), b2=_MEMORY)
 
     def loss(posterior: Posterior, key: Key[Array, ""]) -> Float[Array, ""]:
         parts = _parts(network, x, posterior, key)

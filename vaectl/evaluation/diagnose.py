@@ -325,7 +325,7 @@ def _aggregate(model: Trained, found: _Found, seed: int) -> Aggregate:
     return Aggregate(
         posteriors=len(found.mu),
         codes=len(own),
-        least=bounds.least,
+        least=Estimate.of(bounds.least),
         most=Estimate.of(bounds.most),
         width=bounds.width,
     )

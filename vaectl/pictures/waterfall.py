@@ -68,7 +68,7 @@ def _bars(nats: Nats, gathered: Aggregate | None) -> Iterator[_Bar]:
     if gathered is None:
         yield _Bar("KL", at, at + nats.kl.mean, "cost", _told(nats.kl))
     else:
-        least = min(gathered.least, nats.kl.mean)
+        least = min(max(gathered.least.mean, 0.0), nats.kl.mean)
         most = min(max(gathered.most.mean, least), nats.kl.mean)
         parts: list[tuple[str, float, _Kind]] = [
             ("mutual information", nats.kl.mean - most, "cost"),

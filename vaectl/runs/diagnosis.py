@@ -84,7 +84,7 @@ class Aggregate(Part):
     posteriors: Positive
     """N, the posteriors that the mixture q(z) is made of; of the same split as the codes."""
     codes: Positive
-    least: Annotated[float, Field(ge=0)]
+    least: Estimate
     """A lower bound on KL(q(z) || p(z)), by a mixture of wider posteriors of other images."""
     most: Estimate
     """An upper bound, by the mixture with the code's own posterior. The mutual information that it
