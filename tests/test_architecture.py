@@ -184,6 +184,7 @@ def test_a_source_is_named_by_nothing_outside_its_file() -> None:
         ("safetensors", {"exports/safetensors.py"}),
         ("jax2onnx", {"exports/onnx.py"}),
         ("onnxruntime", {"exports/onnx.py"}),
+        ("sklearn", {"evaluation/fitted.py"}),
     ],
 )
 def test_libraries_have_one_home(package: str, homes: set[str]) -> None:

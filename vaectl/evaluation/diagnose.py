@@ -25,7 +25,7 @@ from vaectl.evaluation.likelihoods import compiled_weighting, likelihoods
 from vaectl.evaluation.samples import reasons
 from vaectl.runs.diagnosis import Aggregate, Annealing, Bracketed, Diagnosis, Nats, Samples
 from vaectl.runs.record import ACTIVE, Estimate
-from vaectl.runs.trained import Trained
+from vaectl.runs.trained import AT_ONCE, Trained
 from vaectl.training import footprint
 from vaectl.vae.vae import VAE, Variables
 
@@ -364,7 +364,8 @@ def _codes(
 
 def _encode(model: Trained, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the posteriors of many images, some at a time."""
-    parts = [model.encode(images[start : start + 1000]) for start in range(0, len(images), 1000)]
+    starts = range(0, len(images), AT_ONCE)
+    parts = [model.encode(images[start : start + AT_ONCE]) for start in starts]
     mu, log_var = (np.concatenate(part) for part in zip(*parts, strict=True))
     return mu, log_var
 

@@ -29,7 +29,7 @@ from vaectl.pictures.sheets import Panel
 from vaectl.pictures.style import DEFAULT, Style
 from vaectl.runs.checkpoints import kept
 from vaectl.runs.directory import save_figure
-from vaectl.runs.trained import Trained, load
+from vaectl.runs.trained import Origin, Trained, load
 
 Space = Literal["both", "latent", "image"]
 Draw = Literal["mean", "binary"]
@@ -39,6 +39,11 @@ Arrays = dict[str, np.ndarray]
 SAMPLES, GRID, ROWS, STEPS, RECONSTRUCTIONS = 100, 20, 12, 13, 20
 """Images of a picture if there is room for them: samples; coordinates; rows and steps of a morph;
 reconstructions."""
+_ORIGINS: dict[Origin, str] = {
+    "prior": "the prior",
+    "aggregate": "the posteriors of training images, not from the prior",
+    "mixture": "a mixture of Gaussians fitted to codes of training images, not from the prior",
+}
 PRIOR_CODES = 5000
 """Codes by which the range of a prior is found, if it is not N(0, I)."""
 
@@ -127,14 +132,16 @@ def sample(
     temperature: float,
     draw: Draw,
     seed: int,
+    origin: Origin = "prior",
     style: Style = DEFAULT,
 ) -> View:
-    """Decode codes from the prior (Fig. 4 of the paper).
+    """Decode codes from the prior (Fig. 4 of the paper), or from elsewhere.
 
     Without a count there are about 100, so that no row is left with fewer.
 
     Raises:
-        ConfigError: binary draws of a likelihood whose pixels are grey levels.
+        ConfigError: binary draws of a likelihood whose pixels are grey levels; or a mixture
+            without scikit-learn.
     """
     likelihood = model.settings.likelihood
     if draw == "binary" and not likelihood.chosen.binary:
@@ -143,7 +150,7 @@ def sample(
             hint="--draw mean shows the mean of each pixel",
         )
     count = count or pictures.filling(SAMPLES, style)
-    z = model.prior(count, seed=seed, temperature=temperature)
+    z = model.codes(count, seed=seed, temperature=temperature, origin=origin)
     images = model.decode(z)
     if draw == "binary":
         images = (np.random.default_rng(seed).random(images.shape) < images).astype(np.float32)
@@ -151,7 +158,7 @@ def sample(
     what = means if draw == "mean" else "binary draws"
     heat = "" if temperature == 1 else f", temperature {temperature:g}"
     style = with_polarity(model, style)
-    facts = f"{count} samples from the prior{heat}: {what}{_scale(model, style)}"
+    facts = f"{count} samples from {_ORIGINS[origin]}{heat}: {what}{_scale(model, style)}"
     panel = Panel(pictures.near_square(images, style))
     figure = pictures.sheet([[panel]], title=model.title, facts=facts, style=style)
     return View("sample", figure, {"z": z, "images": images})

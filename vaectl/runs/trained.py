@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,8 @@ from vaectl.base.shapes import shaped
 from vaectl.data.arrays import Dataset, Split
 from vaectl.data.binarization import SplitName, draw
 from vaectl.data.stored import Stored
+from vaectl.evaluation import fitted
+from vaectl.evaluation.fitted import Fitted
 from vaectl.evaluation.likelihoods import weighted_bounds
 from vaectl.models.base import ImageShape
 from vaectl.runs import resume as resumption
@@ -31,6 +33,14 @@ from vaectl.runs.record import Record
 from vaectl.training import compiled, footprint
 from vaectl.training.program import Member, Program
 from vaectl.vae.vae import VAE, Variables, unit
+
+Origin = Literal["prior", "aggregate", "mixture"]
+"""The distribution of codes that are decoded into samples."""
+
+FITTED = 10_000
+"""Codes that a mixture is fitted to."""
+AT_ONCE = 1000
+"""Images that are encoded at a time, where there may be many."""
 
 Images = UInt8[np.ndarray, "*images"] | Float[np.ndarray, "*images"] | UInt8[Stored, "*images"]
 
@@ -140,6 +150,7 @@ class Trained:
         self.variables = variables
         """All arrays of the network, those to evaluate it with."""
         self.vae = vae
+        self._fitted: Fitted | None = None
         self.warnings = tuple(warnings)
         """What to know before trusting the model's numbers."""
 
@@ -183,10 +194,50 @@ class Trained:
         return decoded.reshape(*z.shape[:-1], *self.picture_shape)
 
     def sample(
-        self, count: int, *, seed: int = 0, temperature: float = 1.0
+        self, count: int, *, seed: int = 0, temperature: float = 1.0, origin: Origin = "prior"
     ) -> Float[np.ndarray, "count *picture"]:
-        """Decode codes from the prior."""
-        return self.decode(self.prior(count, seed=seed, temperature=temperature))
+        """Decode codes from the prior, or from elsewhere: see `codes`."""
+        return self.decode(self.codes(count, seed=seed, temperature=temperature, origin=origin))
+
+    def codes(
+        self, count: int, *, seed: int = 0, temperature: float = 1.0, origin: Origin = "prior"
+    ) -> Float[np.ndarray, "count code"]:
+        """Draw codes; the temperature multiplies the deviation of Gaussians.
+
+            prior       z ~ p(z)
+            aggregate   z ~ q(z|x) of random training images x
+            mixture     z ~ a mixture of Gaussians fitted to such codes
+
+        Raises:
+            ConfigError: a mixture is wanted without scikit-learn.
+            DataError: the data set is missing, or is not the run's; the prior needs none.
+        """
+        if origin == "prior":
+            return self.prior(count, seed=seed, temperature=temperature)
+        if count < 0:
+            raise ValueError(f"{count} codes cannot be drawn")
+        if origin == "aggregate":
+            return self._aggregate(count, seed, temperature)
+        if self._fitted is None:
+            self._fitted = fitted.fit(self._aggregate(FITTED, 0, 1.0))
+        return self._fitted.sample(count, seed=seed, temperature=temperature)
+
+    def _aggregate(
+        self, count: int, seed: int, temperature: float
+    ) -> Float[np.ndarray, "count code"]:
+        """Draw codes from posteriors of training images, each of another image while there are."""
+        images, rng = self.split("train").images, np.random.default_rng(seed)
+        chosen = rng.choice(len(images), count, replace=count > len(images))
+        parts = [
+            self.encode(np.asarray(images[chosen[start : start + AT_ONCE]]))
+            for start in range(0, count, AT_ONCE)
+        ]
+        if not parts:
+            return np.empty((0, self.code_size), np.float32)
+        mu, log_var = (np.concatenate(part) for part in zip(*parts, strict=True))
+        noise = rng.standard_normal(mu.shape).astype(np.float32)
+        codes: np.ndarray = mu + np.float32(temperature) * np.exp(0.5 * log_var) * noise
+        return codes
 
     @devices.pinned()
     def prior(
