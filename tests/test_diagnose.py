@@ -218,7 +218,7 @@ def _changed(nats: Nats, amortization: float, approximation: float) -> Nats:
         ({}, {}, "balanced"),
         ({"encoder_overfitting": _estimate(3.0)}, {}, "weight_decay"),
         ({"encoder_overfitting": _estimate(3.0, 2.0)}, {}, "balanced"),
-        ({"decoder_overfitting": _estimate(3.0)}, {}, "epochs"),
+        ({"decoder_overfitting": _estimate(3.0)}, {}, "epochs below 50"),
         ({"amortization": 4.0}, {}, "model.hidden_size"),
         ({"amortization": 4.0}, {"model": {"name": "conv"}}, "larger"),
         ({"approximation": 4.0}, {}, "iwae"),

@@ -62,7 +62,9 @@ def diagnose(
     ] = 5000,
     prior_samples: Annotated[
         int,
-        typer.Option(min=0, max=100_000, help="Samples to compare with the data; 0: none."),
+        typer.Option(
+            min=0, max=100_000, help="Samples from the prior to compare with the data; 0: none."
+        ),
     ] = 1000,
     checkpoint: Checkpoint = "best",
     seed: Seed = 0,

@@ -291,8 +291,8 @@ def _told_samples(s: Samples) -> str:
     if not s.prior:
         return told
     return (
-        f"{told}: {s.ink:,} because of their ink, the others of their distance to the training "
-        f"images; {s.holes:,} have codes that hardly any image has"
+        f"{told}: because of their ink {s.ink:,}, only of their distance to the training images "
+        f"{s.prior - s.ink:,}; {s.holes:,} of them have codes that hardly any image has"
     )
 
 

@@ -41,10 +41,10 @@ def advice(d: Diagnosis, settings: Config) -> list[str]:
     A rule applies where its number is above its threshold, a constant of this module, by two
     standard errors above zero:
 
-        encoder overfits       held-out minus training amortization gap > ENCODER
+        overfitting            held-out minus training amortization gap > ENCODER, or log p(x) of
+                               training minus held-out images > DECODER
         amortization           gap of training images > AMORTIZATION
         approximation          gap > APPROXIMATION, unless the objective has a bound of its own
-        decoder overfits       log p(x) of training minus held-out images > DECODER
         prior                  lower bound on KL(q(z) || p(z)) > MARGINAL, or share of broken
                                samples above that of the aggregate posterior by BROKEN
         collapse               share of collapsed dimensions > UNUSED
@@ -61,20 +61,28 @@ def _rules(d: Diagnosis, settings: Config) -> Iterator[Advice]:
     held_out, model = d.held_out, settings.model.chosen
     size = "hidden_size" if "hidden_size" in type(model).model_fields else ""
     larger = f"a larger model.{size}" if size else "a larger encoder"
-    less = f"epochs below {settings.epochs}, optimizer.weight_decay, or a larger data.train_size"
-    encoder, decoder = d.encoder_overfitting, d.decoder_overfitting
-    if encoder.clear and encoder.mean > ENCODER:
+    overfitting = {
+        name: by.mean
+        for name, by, most in (
+            ("decoder", d.decoder_overfitting, DECODER),
+            ("encoder", d.encoder_overfitting, ENCODER),
+        )
+        if by.clear and by.mean > most
+    }
+    if overfitting:
+        told = " and ".join(f"the {name} by {nats:.1f}" for name, nats in overfitting.items())
         yield Advice(
-            encoder.mean,
-            f"the encoder overfits: its gap is {encoder.mean:.1f} nats wider on held-out images; "
-            f"try {less}",
+            max(overfitting.values()),
+            f"the model overfits, {told} nats: try epochs below {settings.epochs}, "
+            "optimizer.weight_decay, or more images by data.train_size",
         )
     gap = d.train.amortization
     if gap.clear and gap.mean > AMORTIZATION:
+        longer = "" if overfitting else f", or epochs above {settings.epochs}"
         yield Advice(
             gap.mean,
             f"the encoder misses the best posteriors by {gap.mean:.1f} nats even on training "
-            f"images: try {larger}, or epochs above {settings.epochs}",
+            f"images: try {larger}{longer}",
         )
     gap = held_out.approximation
     if gap.clear and gap.mean > APPROXIMATION and settings.objective.chosen.best == "elbo":
@@ -82,12 +90,6 @@ def _rules(d: Diagnosis, settings: Config) -> Iterator[Advice]:
             gap.mean,
             f"diagonal Gaussians miss the true posteriors by {gap.mean:.1f} nats: try "
             "objective.name iwae with objective.samples 5, which trains for a closer bound",
-        )
-    if decoder.clear and decoder.mean > DECODER:
-        yield Advice(
-            decoder.mean,
-            f"the decoder overfits: log p(x) is {decoder.mean:.1f} nats higher on training images; "
-            f"try {less}",
         )
     yield from _of_prior(d, settings)
     unused = d.code_size - d.active_units

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from vaectl.base import streams
-from vaectl.base.errors import DivergedError
+from vaectl.base.errors import DataError, DivergedError
 from vaectl.base.shapes import shaped
 from vaectl.config.meaning import meaning
 from vaectl.data.arrays import Split
@@ -33,6 +33,8 @@ BATCH = 50
 """Images whose chains run at once."""
 MOST = 10_000
 """Most images of a split of which KL and NLL are known, and most posteriors of the mixture."""
+LEAST = 10
+"""Fewest images of a split."""
 CHUNKS = 64
 """Times eight samples of z by which a bound is estimated."""
 CODES = 1000
@@ -76,7 +78,7 @@ def diagnose(
 
     Raises:
         ConfigError: the chains do not fit into memory.
-        DataError: the data set is missing, or is not the run's.
+        DataError: the data set is missing, is not the run's, or a split has too few images.
         DivergedError: a number is not finite.
 
     Cremer et al. 2018 (gaps); Wu et al. 2017 (log p(x)); Hoffman & Johnson 2016 (KL).
@@ -84,6 +86,12 @@ def diagnose(
     begun = time.perf_counter()
     _check_room(model, plan)
     splits: dict[SplitName, Split] = {name: model.split(name) for name in (split_name, "train")}
+    for name, split in splits.items():
+        if len(split.images) < LEAST:
+            raise DataError(
+                f"{model.title}: {len(split.images)} {name} images are too few to diagnose",
+                hint=f"at least {LEAST} are needed; --split chooses the held-out ones",
+            )
     progress = _Progress(plan, [len(split.images) for split in splits.values()], watch)
     found = {name: _of_split(model, name, split, plan, progress) for name, split in splits.items()}
     held_out, train = found[split_name], found["train"]
