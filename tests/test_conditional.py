@@ -123,6 +123,7 @@ def test_a_run_resumes_streams_and_shares_its_batch_with_the_same_numbers(
     [
         ("sample", "--label", "3", "--count", "9"),
         ("sample",),
+        ("sample", "--from", "aggregate", "--label", "1"),
         ("morph", "--rows", "2"),
         ("morph", "--rows", "2", "--classes", "keep"),
         ("manifold", "--grid", "4", "--label", "2"),
@@ -169,6 +170,7 @@ def test_a_morph_ends_at_the_class_of_its_last_image_or_keeps_that_of_its_first(
         (("sample", "TOLD", "--label", "10"), 2, "--label 10"),
         (("sample", "UNTOLD", "--label", "1"), 2, "was not told classes"),
         (("export", "TOLD", "--format", "stablehlo"), 4, "conditional"),
+        (("diagnose", "TOLD", "-q"), 4, "conditional"),
         (("train", "--set", "model.condition=label", "--prior", "vamp"), 2, "vamp"),
         (("train", "--set", "model.condition=class"), 2, "model.condition"),
     ],

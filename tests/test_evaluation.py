@@ -94,7 +94,9 @@ def test_unit_maps_bytes_onto_zero_to_one() -> None:
 
 def _iw(variables: Variables, images: jax.Array, samples: int, seed: int = 0) -> np.ndarray:
     key, k = jax.random.key(seed), jnp.int32(samples)
-    return np.asarray(likelihoods.compiled_weighted_bound(VAE, variables, VAE.unit(images), key, k))
+    return np.asarray(
+        likelihoods.compiled_weighted_bound(VAE, variables, VAE.unit(images), None, key, k)
+    )
 
 
 def _random(rng: np.random.Generator, count: int) -> tuple[Variables, jax.Array]:

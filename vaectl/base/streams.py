@@ -10,7 +10,7 @@ from typing import Literal
 import jax
 from jaxtyping import Array, Int, Key, UInt32
 
-Stream = Literal["init", "shuffle", "noise", "binarize", "evaluate", "sample"]
+Stream = Literal["init", "shuffle", "noise", "binarize", "evaluate", "sample", "diagnose"]
 
 
 def key(

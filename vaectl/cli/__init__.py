@@ -18,6 +18,7 @@ from vaectl.cli import sweep  # noqa: F401
 from vaectl.cli import look  # noqa: F401
 from vaectl.cli import evaluate  # noqa: F401
 from vaectl.cli import verify  # noqa: F401
+from vaectl.cli import diagnose  # noqa: F401
 from vaectl.cli import explore  # noqa: F401
 from vaectl.cli import export  # noqa: F401
 from vaectl.cli import import_  # noqa: F401

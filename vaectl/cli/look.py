@@ -179,6 +179,14 @@ class Draw(StrEnum):
     binary = "binary"
 
 
+class Origin(StrEnum):
+    """The distribution of the codes of samples."""
+
+    prior = "prior"
+    aggregate = "aggregate"
+    mixture = "mixture"
+
+
 class Spacing(StrEnum):
     """The spacing of a grid."""
 
@@ -275,8 +283,17 @@ def sample(
             show_default=False,
         ),
     ] = None,
+    origin: Annotated[
+        Origin,
+        typer.Option(
+            "--from",
+            help="Draw codes from the prior; aggregate: from the posteriors of random training "
+            "images; mixture: from 10 Gaussians fitted to such codes, by scikit-learn.",
+        ),
+    ] = Origin.prior,
     temperature: Annotated[
-        float, typer.Option(min=0, max=100, help="The standard deviation of the codes.")
+        float,
+        typer.Option(min=0, max=100, help="A factor of the standard deviation of the codes."),
     ] = 1.0,
     draw: Annotated[Draw, typer.Option(help="Means of the pixels, or binary draws.")] = Draw.mean,
     label: Label = None,
@@ -296,6 +313,7 @@ def sample(
     """Show images that the model makes up: codes from the prior, decoded (Fig. 4).
 
     Example: vaectl sample latest --count 64 --temperature 0.8
+    Example: vaectl sample latest --from aggregate
     """
     from vaectl.cli.busy import busy
     from vaectl.pictures import style as styles
@@ -314,6 +332,7 @@ def sample(
             draw=draw.value,
             label=label,
             seed=seed,
+            origin=origin.value,
         )
         view = look.over_epochs(model, picture, looks) if animate else picture(model, style=looks)
         path = look.save(model, _counted(view, tell), out, save_arrays)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
@@ -16,8 +17,9 @@ from rich.text import Text
 from vaectl.base.nearest import did_you_mean_path
 from vaectl.base.terminal import say, show, visible
 from vaectl.objectives.base import label
+from vaectl.runs.diagnosis import Diagnosis, Nats, Samples
 from vaectl.runs.find import Summary, age
-from vaectl.runs.record import ACTIVE, Evaluation
+from vaectl.runs.record import ACTIVE, Estimate, Evaluation
 
 if TYPE_CHECKING:  # these load JAX
     from vaectl.bench.measures import Work
@@ -239,6 +241,74 @@ def show_verdict(measure: str, verdict: Verdict) -> None:
     table.add_row("published", f"{verdict.published:.2f}", "not given")
     table.add_row("ours", f"{verdict.ours:.2f}", f"{verdict.standard_error:.2f}")
     _print(table)
+
+
+def show_diagnosis(d: Diagnosis) -> None:
+    """Print where the nats go, how log p(x) is known, and the advice."""
+    where = d.where or f"epoch {d.epoch}"
+    show(f"{d.run}, {where}: {d.binarization}; standard errors in brackets")
+    splits = (d.held_out, d.train)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("nats per image")
+    for nats in splits:
+        table.add_column(f"{nats.split}, {nats.images:,}", justify="right")
+    rows: dict[str, Callable[[Nats], Estimate]] = {
+        "NLL": lambda nats: nats.nll,
+        "KL": lambda nats: nats.kl,
+        "ELBO = -(NLL + KL)": lambda nats: nats.elbo,
+        "amortization gap, encoder to best Gaussian": lambda nats: nats.amortization,
+        "approximation gap, best Gaussian to posterior": lambda nats: nats.approximation,
+        "log p(x) = ELBO + gaps": lambda nats: nats.log_p,
+    }
+    for name, part in rows.items():
+        table.add_row(name, *(_told(part(nats)) for nats in splits))
+    _print(table)
+    for nats in splits:
+        a = nats.annealing
+        show(
+            f"{nats.subset} {nats.split} images: log p(x) {_told(a.log_p)} by annealing, "
+            f"effective {a.effective:.1f} of {d.chains} chains; IW-{d.importance_samples} is "
+            f"{_told(a.difference)} below it, effective {a.importance_effective:.1f} samples"
+        )
+    b = d.bracket
+    show(
+        f"{b.images} simulated images: log p(x) from {b.lower.mean:.2f} to {b.upper.mean:.2f}, "
+        f"{_told(b.gap)} apart"
+    )
+    g = d.aggregate
+    least = max(g.least.mean, 0.0)
+    show(
+        f"KL(q(z) || p(z)) of the aggregate posterior: {least:.1f} to {g.most.mean:.1f} nats; "
+        f"the upper bound, by a mixture of N = {g.posteriors:,} posteriors, leaves at most "
+        f"log N = {math.log(g.posteriors):.1f} nats of mutual information"
+    )
+    show(f"active units: {d.active_units} of {d.code_size} (A_u > {ACTIVE})")
+    show(
+        f"overfitting: encoder {_told(d.encoder_overfitting)} (amortization gap, held-out minus "
+        f"train), decoder {_told(d.decoder_overfitting)} (log p(x), train minus held-out)"
+    )
+    if d.samples:
+        show(_told_samples(d.samples))
+    for sentence in d.advice:
+        show(f"advice: {sentence}")
+
+
+def _told(estimate: Estimate) -> str:
+    return f"{estimate.mean:.2f} ({estimate.standard_error:.2f})"
+
+
+def _told_samples(s: Samples) -> str:
+    """Say how many samples look broken, and why."""
+    told = (
+        f"{s.prior:,} of {s.count:,} samples from the prior look broken, {s.aggregate:,} from the "
+        "aggregate posterior"
+    )
+    if not s.prior:
+        return told
+    return (
+        f"{told}: because of their ink {s.ink:,}, only of their distance to the training images "
+        f"{s.prior - s.ink:,}; {s.holes:,} of them have codes that hardly any image has"
+    )
 
 
 def show_exports(exported: Sequence[Exported]) -> None:

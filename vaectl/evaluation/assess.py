@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
 
 from vaectl.base import streams
 from vaectl.base.errors import DivergedError
@@ -68,8 +67,8 @@ def assess(
     )
     _check_finite(found, f"{model.title}: its ELBO is not finite on the {split_name} split")
     activity = found.mu.var(axis=0, dtype=np.float64)
-    elbo, kl, nll = map(_estimate, (-(found.kl + found.nll), found.kl, found.nll))
-    iw = None if found.iw is None else _estimate(found.iw)
+    elbo, kl, nll = map(Estimate.of, (-(found.kl + found.nll), found.kl, found.nll))
+    iw = None if found.iw is None else Estimate.of(found.iw)
     size = dimensions(model.settings, model.image_shape)
     bits = (
         None
@@ -127,9 +126,3 @@ def _in_bits(nats: Estimate, size: int, sign: int = 1) -> Estimate:
         mean=bits_per_dimension(sign * nats.mean, size),
         standard_error=-bits_per_dimension(nats.standard_error, size),
     )
-
-
-def _estimate(values: Float[np.ndarray, " images"]) -> Estimate:
-    wide = values.astype(np.float64)
-    error = wide.std(ddof=1) / np.sqrt(len(wide)) if len(wide) > 1 else 0.0
-    return Estimate(mean=float(wide.mean()), standard_error=float(error))

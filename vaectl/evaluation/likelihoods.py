@@ -147,29 +147,50 @@ def importance_weighted_bound(
     key: Key[Array, ""],
     importance_samples: Int32[Array, ""],
 ) -> Float[Array, " batch"]:
-    """Return IW-K of each image, in nats, by a running log-sum-exp over chunks of samples.
+    """Return IW-K of each image, in nats."""
+    return importance_weighting(vae, variables, x, y, key, importance_samples)[0]
 
-    K is traced, so that one program serves every K. Samples of the last chunk beyond K have weight
-    zero.
+
+def importance_weighting(
+    vae: VAE,
+    variables: Variables,
+    x: Float[Array, "batch h w c"],
+    y: Float[Array, "batch classes"] | None,
+    key: Key[Array, ""],
+    importance_samples: Int32[Array, ""],
+) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:
+    """Return IW-K of each image in nats, and the effective sample size of its K samples.
+
+    Both come from running log-sum-exps over chunks of samples. K is traced, so that one program
+    serves every K. Samples of the last chunk beyond K have weight zero.
+
+    Burda et al. 2016, eq. 8; (sum_k w_k)^2 / sum_k w_k^2 is the effective sample size.
     """
     network = vae.network(variables).given(y)
     (mu, log_var), prior = network.encode(x), network.prior
 
-    def add_chunk(chunk: Int[Array, ""], total: Float[Array, " batch"]) -> Float[Array, " batch"]:
+    def add_chunk(
+        chunk: Int[Array, ""], totals: tuple[Float[Array, " batch"], Float[Array, " batch"]]
+    ) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:
         shape = (IMPORTANCE_CHUNK, len(x), vae.code_size)
         noise = jax.random.normal(jax.random.fold_in(key, chunk), shape)
         codes = Codes.draw(mu, log_var, noise)
         log_w = network.log_prob(codes.z, x) + prior.log_ratio(codes)
         index = chunk * IMPORTANCE_CHUNK + jnp.arange(IMPORTANCE_CHUNK)
         log_w = jnp.where(index[:, None] < importance_samples, log_w, -jnp.inf)
-        return jnp.logaddexp(total, jax.nn.logsumexp(log_w, axis=0))
+        total, squares = totals
+        return (
+            jnp.logaddexp(total, jax.nn.logsumexp(log_w, axis=0)),
+            jnp.logaddexp(squares, jax.nn.logsumexp(2 * log_w, axis=0)),
+        )
 
     chunks = (importance_samples + IMPORTANCE_CHUNK - 1) // IMPORTANCE_CHUNK
     start = jnp.full(len(x), -jnp.inf)
-    total = jax.lax.fori_loop(0, chunks, add_chunk, start)
-    bound: Array = total - jnp.log(importance_samples.astype(jnp.float32))
-    return bound
+    total, squares = jax.lax.fori_loop(0, chunks, add_chunk, (start, start))
+    bound = total - jnp.log(importance_samples.astype(jnp.float32))
+    return bound, jnp.exp(2 * total - squares)
 
 
 compiled_bound = jax.jit(bound_of_each, static_argnames=("vae", "samples"))
 compiled_weighted_bound = jax.jit(importance_weighted_bound, static_argnames="vae")
+compiled_weighting = jax.jit(importance_weighting, static_argnames="vae")

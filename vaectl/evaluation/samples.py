@@ -1,5 +1,7 @@
 """Find samples from the prior that are unlike all images of the data."""
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
@@ -9,9 +11,25 @@ MOST_TRAINING, MOST_VALIDATION = 20_000, 2000
 """The most images of a split that samples are compared with, its first ones."""
 
 
+class Broken(NamedTuple):
+    """Samples that are unlike all images of the data, by the reason."""
+
+    ink: Bool[np.ndarray, " images"]
+    """Their ink is that of no image."""
+    far: Bool[np.ndarray, " images"]
+    """Their distance to the data is that of no image."""
+
+
 def broken(
     samples: Float[np.ndarray, "images pixels"], dataset: Dataset
 ) -> Bool[np.ndarray, " images"]:
+    """Mark samples that are unlike all images of the data, for either reason: see `reasons`."""
+    found = reasons(samples, dataset)
+    wrong: np.ndarray = found.ink | found.far
+    return wrong
+
+
+def reasons(samples: Float[np.ndarray, "images pixels"], dataset: Dataset) -> Broken:
     """Mark samples whose ink, or whose distance to the data, no image of the data has.
 
         ink        a(x) = sum_i x_i;   outside its 0.1 % to 99.9 % quantiles over training images
@@ -30,8 +48,7 @@ def broken(
     least, most = np.quantile(training.sum(axis=1), [0.001, 0.999])
     farthest = np.quantile(_distance(held_out, training), 0.99)
     ink = samples.sum(axis=1)
-    wrong: np.ndarray = (ink < least) | (ink > most) | (_distance(samples, training) > farthest)
-    return wrong
+    return Broken((ink < least) | (ink > most), _distance(samples, training) > farthest)
 
 
 def _unit(images: UInt8[np.ndarray, "images pixels"]) -> Float[np.ndarray, "images pixels"]:

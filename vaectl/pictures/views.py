@@ -29,7 +29,7 @@ from vaectl.pictures.sheets import Panel
 from vaectl.pictures.style import DEFAULT, Style
 from vaectl.runs.checkpoints import kept
 from vaectl.runs.directory import save_figure
-from vaectl.runs.trained import Trained, load
+from vaectl.runs.trained import Origin, Trained, load
 
 Space = Literal["both", "latent", "image"]
 Draw = Literal["mean", "binary"]
@@ -40,6 +40,11 @@ Arrays = dict[str, np.ndarray]
 SAMPLES, GRID, ROWS, STEPS, RECONSTRUCTIONS = 100, 20, 12, 13, 20
 """Images of a picture if there is room for them: samples; coordinates; rows and steps of a morph;
 reconstructions."""
+_ORIGINS: dict[Origin, str] = {
+    "prior": "the prior",
+    "aggregate": "the posteriors of training images, not from the prior",
+    "mixture": "a mixture of Gaussians fitted to codes of training images, not from the prior",
+}
 PRIOR_CODES = 5000
 """Codes by which the range of a prior is found, if it is not N(0, I)."""
 
@@ -129,16 +134,17 @@ def sample(
     draw: Draw,
     label: int | None = None,
     seed: int,
+    origin: Origin = "prior",
     style: Style = DEFAULT,
 ) -> View:
-    """Decode codes from the prior (Fig. 4 of the paper).
+    """Decode codes from the prior (Fig. 4 of the paper), or from elsewhere.
 
     Without a count there are about 100, so that no row is left with fewer. A conditional model
     shows one class, or all of them in turn.
 
     Raises:
-        ConfigError: binary draws of a likelihood whose pixels are grey levels, or a class that the
-            model does not know.
+        ConfigError: binary draws of a likelihood whose pixels are grey levels, a class that the
+            model does not know, or a mixture without scikit-learn.
     """
     _check_label(model, label)
     likelihood = model.settings.likelihood
@@ -148,7 +154,7 @@ def sample(
             hint="--draw mean shows the mean of each pixel",
         )
     count = count or pictures.filling(SAMPLES, style)
-    z = model.prior(count, seed=seed, temperature=temperature)
+    z = model.codes(count, seed=seed, temperature=temperature, origin=origin)
     labels = model.in_turn(count) if label is None else np.full(count, label)
     images = model.decode(z, labels)
     if draw == "binary":
@@ -159,7 +165,7 @@ def sample(
     style = with_polarity(model, style)
     classes = "" if labels is None else f" of classes 0 to {model.vae.classes - 1} in turn"
     classes = classes if label is None else f" of class {label}"
-    facts = f"{count} samples{classes} from the prior{heat}: {what}{_scale(model, style)}"
+    facts = f"{count} samples{classes} from {_ORIGINS[origin]}{heat}: {what}{_scale(model, style)}"
     panel = Panel(pictures.near_square(images, style))
     figure = pictures.sheet([[panel]], title=model.title, facts=facts, style=style)
     return View("sample", figure, {"z": z, "images": images})

@@ -29,22 +29,23 @@ _ORBAX = re.compile(
     r"|(ocdbt\.process_\d+/)?(manifest\.ocdbt|d/[0-9a-f]{32}))(\.__lock)?"
 )
 
-_EVALUATION = r"evaluation\.json"
+_EVALUATION, _DIAGNOSIS = r"evaluation\.json", r"diagnosis\.json"
 RUN: Made = {
     r"config\.yaml": rb"# the resolved configuration of ",
     r"curve\.jsonl": rb"\[\d",
     r"metrics\.csv": rb"epoch,step,split,",
     _EVALUATION: rb'\{\s*"(train|validation|test)": \{',
     r"\.evaluation\.lock": rb"\Z",
+    _DIAGNOSIS: JSON,
     r"run\.json": JSON,
 }
 CHECKPOINTS: Made = {r"\d+\.json": JSON}
 VIEWS: Made = {
-    r"(sample|manifold|morph|reconstruct|inspect)\.png": PNG,
+    r"(sample|manifold|morph|reconstruct|inspect|diagnosis)\.png": PNG,
     r"(sample|manifold|morph)\.gif": rb"GIF89a.*made by vaectl",
     r"(explore|gallery)\.html": rb"<!doctype html>\s*<!-- made by vaectl explore -->",
 }
-EVALUATION: Made = {name: RUN[name] for name in (_EVALUATION, r"\.evaluation\.lock")}
+EVALUATION: Made = {name: RUN[name] for name in (_EVALUATION, r"\.evaluation\.lock", _DIAGNOSIS)}
 TRAINING: Made = {
     name: content for name, content in {**RUN, **CHECKPOINTS}.items() if name not in EVALUATION
 }

@@ -31,6 +31,7 @@ from vaectl.base.plugs import known
 from vaectl.config import reading
 from vaectl.config.schema import Config
 from vaectl.runs import belongings, metrics
+from vaectl.runs.diagnosis import DIAGNOSIS_FORMAT, Diagnosis
 from vaectl.runs.metrics import SPLITS, Row
 from vaectl.runs.record import FORMAT_VERSION, Evaluation, PlugFacts, Record
 
@@ -38,7 +39,9 @@ PARTS = ("run.json", "config.yaml", "metrics.csv", "checkpoints")
 """A directory with any of these is taken for a run."""
 
 _KINDS: Mapping[str, Kind] = {
-    **dict.fromkeys(("run.json", "config.yaml", "metrics.csv", "evaluation.json"), "file"),
+    **dict.fromkeys(
+        ("run.json", "config.yaml", "metrics.csv", "evaluation.json", "diagnosis.json"), "file"
+    ),
     **dict.fromkeys(("checkpoints", "figures"), "folder"),
 }
 """The files and folders of a run."""
@@ -377,6 +380,40 @@ class RunDir:
             raise RunError(
                 f"{file}: it was changed, is damaged, or is not of this vaectl",
                 hint="restore it from a copy, or move it away and evaluate again",
+            ) from None
+
+    def write_diagnosis(self, diagnosis: Diagnosis) -> Path:
+        """Write a diagnosis into diagnosis.json, instead of an older one.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
+        file = self.path / "diagnosis.json"
+        with _writing(file), FileLock(self.path / ".evaluation.lock"):
+            belongings.remove_halves(self.folder, belongings.EVALUATION)
+            fields = seals.sealed(diagnosis.model_dump(mode="json"))
+            self._write(file.name, json.dumps(fields, indent=2) + "\n")
+        return file
+
+    def read_diagnosis(self) -> Diagnosis | None:
+        """Read diagnosis.json; return None if there is no such file.
+
+        Raises:
+            RunError: it cannot be read, is broken, or from a newer vaectl.
+        """
+        file = self.path / "diagnosis.json"
+        try:
+            with _reading(file):
+                if self.folder.kind(file.name) is None:
+                    return None
+                content = self.folder.read(file.name, MOST_BYTES)
+            refuse_newer(file, content, DIAGNOSIS_FORMAT)
+            seals.check(content)
+            return Diagnosis.model_validate_json(content)
+        except ValueError:
+            raise RunError(
+                f"{file}: it was changed, is damaged, or is not of this vaectl",
+                hint="restore it from a copy, or diagnose again",
             ) from None
 
     @property

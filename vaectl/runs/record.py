@@ -19,6 +19,8 @@ from vaectl.base.errors import DataError, RunError
 from vaectl.training.status import Status
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from vaectl.data.arrays import Dataset
 
 FORMAT_VERSION = 2
@@ -62,13 +64,13 @@ ImageShape = Annotated[
 """Height, width and channels."""
 
 
-class _Stored(BaseModel):
+class Part(BaseModel):
     """A part of a run's JSON files, whose types and ranges are checked when it is read."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Best(_Stored):
+class Best(Part):
     """The best epoch by a term of the validation split."""
 
     epoch: Positive
@@ -133,7 +135,7 @@ Device = dict[str, str | int | None]
 """A description of the machine: see `vaectl.base.devices.describe`."""
 
 
-class PlugFacts(_Stored):
+class PlugFacts(Part):
     """A plug of a run that is not built in."""
 
     kind: Words
@@ -147,7 +149,7 @@ class PlugFacts(_Stored):
         return f"the {self.kind} {self.name}, of {self.source}"
 
 
-class Resumption(_Stored):
+class Resumption(Part):
     """A resumption of a run: where it continued, and in which environment."""
 
     time: Time
@@ -162,7 +164,7 @@ class Resumption(_Stored):
     """Why numbers may differ in the last bits, and which files of the run were damaged."""
 
 
-class Imported(_Stored):
+class Imported(Part):
     """The origin of a run that was imported, and not trained here."""
 
     file: Annotated[str, Field(max_length=10_000)]
@@ -176,7 +178,7 @@ class Imported(_Stored):
     """The version of vaectl that wrote it, as the file claims."""
 
 
-class Record(_Stored):
+class Record(Part):
     """run.json: status, environment, data and settings of a run."""
 
     format_version: int = FORMAT_VERSION
@@ -256,14 +258,26 @@ class Record(_Stored):
             )
 
 
-class Estimate(_Stored):
+class Estimate(Part):
     """A mean over images, in nats per image, and its standard error."""
 
     mean: float
     standard_error: Annotated[float, Field(ge=0)]
 
+    @classmethod
+    def of(cls, values: "np.ndarray") -> Self:
+        """Return the mean of one value for each image, and its standard error."""
+        count, wide = len(values), values.astype("float64")
+        error = wide.std(ddof=1) / math.sqrt(count) if count > 1 else 0.0
+        return cls(mean=float(wide.mean()), standard_error=float(error))
 
-class Bits(_Stored):
+    @property
+    def clear(self) -> bool:
+        """Whether the mean is above zero by two standard errors."""
+        return self.mean > 2 * self.standard_error
+
+
+class Bits(Part):
     """Means in bits per dimension, -log p / (dimensions log 2); fewer are better."""
 
     dimensions: Positive
@@ -274,7 +288,7 @@ class Bits(_Stored):
     log_likelihood: Estimate | None
 
 
-class Evaluation(_Stored):
+class Evaluation(Part):
     """The result of `vaectl evaluate`, with its split, binarization and estimators."""
 
     format_version: int = FORMAT_VERSION

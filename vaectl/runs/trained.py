@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,8 @@ from vaectl.base.shapes import shaped
 from vaectl.data.arrays import Dataset, Split
 from vaectl.data.binarization import SplitName, draw
 from vaectl.data.stored import Index, Stored
+from vaectl.evaluation import fitted
+from vaectl.evaluation.fitted import Fitted
 from vaectl.evaluation.likelihoods import weighted_bounds
 from vaectl.models.base import ImageShape
 from vaectl.runs import resume as resumption
@@ -33,6 +35,14 @@ from vaectl.training.program import Member, Program
 from vaectl.vae.vae import VAE, Variables, unit
 
 Labels = Integer[np.ndarray, " images"] | Float[np.ndarray, "images classes"]
+Origin = Literal["prior", "aggregate", "mixture"]
+"""The distribution of codes that are decoded into samples."""
+
+FITTED = 10_000
+"""Codes that a mixture is fitted to."""
+AT_ONCE = 1000
+"""Images that are encoded at a time, where there may be many."""
+
 Images = UInt8[np.ndarray, "*images"] | Float[np.ndarray, "*images"] | UInt8[Stored, "*images"]
 
 
@@ -145,6 +155,7 @@ class Trained:
         self.variables = variables
         """All arrays of the network, those to evaluate it with."""
         self.vae = vae
+        self._fitted: Fitted | None = None
         self.warnings = tuple(warnings)
         """What to know before trusting the model's numbers."""
 
@@ -198,14 +209,59 @@ class Trained:
         seed: int = 0,
         temperature: float = 1.0,
         labels: Labels | None = None,
+        origin: Origin = "prior",
     ) -> Float[np.ndarray, "count *picture"]:
-        """Decode codes from the prior; a conditional model shows its classes in turn by default."""
-        codes = self.prior(count, seed=seed, temperature=temperature)
+        """Decode codes from the prior, or from elsewhere: see `codes`.
+
+        A conditional model shows its classes in turn by default.
+        """
+        codes = self.codes(count, seed=seed, temperature=temperature, origin=origin)
         return self.decode(codes, self.in_turn(count) if labels is None else labels)
 
     def in_turn(self, count: int) -> Int64[np.ndarray, " count"] | None:
         """Return the classes of a conditional model in turn, one for each code; else None."""
         return np.arange(count) % self.vae.classes if self.vae.classes else None
+
+    def codes(
+        self, count: int, *, seed: int = 0, temperature: float = 1.0, origin: Origin = "prior"
+    ) -> Float[np.ndarray, "count code"]:
+        """Draw codes; the temperature multiplies the deviation of Gaussians.
+
+            prior       z ~ p(z)
+            aggregate   z ~ q(z|x) of random training images x
+            mixture     z ~ a mixture of Gaussians fitted to such codes
+
+        Raises:
+            ConfigError: a mixture is wanted without scikit-learn.
+            DataError: the data set is missing, or is not the run's; the prior needs none.
+        """
+        if origin == "prior":
+            return self.prior(count, seed=seed, temperature=temperature)
+        if count < 0:
+            raise ValueError(f"{count} codes cannot be drawn")
+        if origin == "aggregate":
+            return self._aggregate(count, seed, temperature)
+        if self._fitted is None:
+            self._fitted = fitted.fit(self._aggregate(FITTED, 0, 1.0))
+        return self._fitted.sample(count, seed=seed, temperature=temperature)
+
+    def _aggregate(
+        self, count: int, seed: int, temperature: float
+    ) -> Float[np.ndarray, "count code"]:
+        """Draw codes from posteriors of training images, each of another image while there are."""
+        split, rng = self.split("train"), np.random.default_rng(seed)
+        chosen = rng.choice(len(split.images), count, replace=count > len(split.images))
+        parts = [
+            self.encode(np.asarray(split.images[some]), self.labels_of(split, some))
+            for start in range(0, count, AT_ONCE)
+            if len(some := chosen[start : start + AT_ONCE])
+        ]
+        if not parts:
+            return np.empty((0, self.code_size), np.float32)
+        mu, log_var = (np.concatenate(part) for part in zip(*parts, strict=True))
+        noise = rng.standard_normal(mu.shape).astype(np.float32)
+        codes: np.ndarray = mu + np.float32(temperature) * np.exp(0.5 * log_var) * noise
+        return codes
 
     @devices.pinned()
     def prior(

@@ -1,0 +1,344 @@
+"""Where the nats go: against models whose log p(x) and posteriors are known."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+from tests.conftest import Vaectl
+from tests.test_contracts import _linear
+from vaectl import config, experiment
+from vaectl.base import devices
+from vaectl.base.errors import RunError
+from vaectl.evaluation import aggregate, amortization, annealed
+from vaectl.evaluation.advice import advice
+from vaectl.evaluation.amortization import Posterior
+from vaectl.evaluation.annealed import Origin
+from vaectl.evaluation.diagnose import Plan, diagnose
+from vaectl.pictures import style
+from vaectl.pictures.waterfall import waterfall
+from vaectl.priors.base import Prior
+from vaectl.priors.mixture import MixturePrior
+from vaectl.priors.standard_normal import StandardNormal
+from vaectl.priors.vamp import Vamp
+from vaectl.runs import trained
+from vaectl.runs.diagnosis import Diagnosis, Nats
+from vaectl.runs.directory import RunDir
+from vaectl.runs.record import Estimate
+from vaectl.vae.vae import Network
+
+SMALL = ("--images", 6, "--chains", 3, "--temperatures", 10, "--importance-samples", 8)
+
+
+class Known(NamedTuple):
+    """A linear network, with its prior as a mixture of Gaussians."""
+
+    network: Network
+    matrix: np.ndarray
+    bias: np.ndarray
+    parts: list[tuple[float, np.ndarray, np.ndarray]]
+
+    def log_p(self, x: jax.Array) -> np.ndarray:
+        """Return log p(x), which is a mixture of Gaussians, too."""
+        noise = 0.25 * np.eye(len(self.bias))
+        densities = [
+            w
+            * multivariate_normal(
+                self.matrix @ mu + self.bias, self.matrix @ np.diag(var) @ self.matrix.T + noise
+            ).pdf(np.asarray(x).reshape(len(x), -1))
+            for w, mu, var in self.parts
+        ]
+        return np.asarray(np.log(np.sum(densities, axis=0)))
+
+
+@cache
+def known(prior: Prior) -> Known:
+    network = _linear(prior)
+    decoder, p = network.module.decoder, network.prior
+    parts = [(1.0, np.zeros(2), np.ones(2))]
+    if not prior.standard:
+        arrays = (jnp.exp(p.log_weights), p.mu, jnp.exp(p.log_var))  # type: ignore[attr-defined]
+        weights, mu, var = (np.asarray(each, np.float64) for each in arrays)
+        parts = list(zip(weights.tolist(), mu, var, strict=True))
+    return Known(network, np.asarray(decoder.kernel[...]).T, np.asarray(decoder.bias[...]), parts)
+
+
+PRIORS = [StandardNormal(), MixturePrior(components=3, spread=2.0), Vamp(components=4)]
+
+
+ROWS = [(0, "prior"), (1, "posterior")]
+MORE = [(0, "posterior"), (1, "prior"), (2, "prior"), (2, "posterior")]
+
+
+@pytest.mark.parametrize(
+    ("number", "origin"), [*ROWS, *(pytest.param(*row, marks=pytest.mark.full) for row in MORE)]
+)
+def test_annealing_finds_the_likelihood_of_a_linear_model(number: int, origin: Origin) -> None:
+    model = known(PRIORS[number])
+    x = 0.5 * jax.random.normal(jax.random.key(2), (60, 2, 2, 1))
+    found = annealed.annealed(
+        *(model.network.vae, model.network.variables, x, jax.random.key(5)),
+        chains=16,
+        temperatures=100,
+        origin=origin,
+    )
+    wrong = np.asarray(found.log_p) - model.log_p(x)
+    error = wrong.std() / np.sqrt(len(wrong))
+    assert abs(wrong.mean()) < 4 * error
+    assert error < 0.05
+    assert 0.5 < found.acceptance.mean() < 0.8
+    assert 8 < found.effective.mean() <= 16
+
+
+@pytest.mark.parametrize(
+    "prior", [pytest.param(PRIORS[0], marks=pytest.mark.full), PRIORS[1]], ids=repr
+)
+def test_simulated_images_are_bracketed(prior: Prior) -> None:
+    model, key = known(prior), jax.random.key(6)
+    vae, variables = model.network.vae, model.network.variables
+    # as `bracket` draws them
+    x, _ = annealed.compiled_simulate(vae, variables, jax.random.split(key, 3)[0], 80)
+    exact = model.log_p(x)
+    gaps = []
+    for temperatures in (3, 200):
+        found = annealed.bracket(
+            vae, variables, 80, key, chains=8, temperatures=temperatures, origin="prior"
+        )
+        below, above = exact - np.asarray(found.lower), np.asarray(found.upper) - exact
+        for each in (below, above):
+            assert each.mean() > -4 * each.std() / np.sqrt(len(each))
+        gaps.append((below + above).mean())
+    assert gaps[0] > gaps[1] + 0.2
+    assert abs(gaps[1]) < 0.15
+
+
+def test_the_best_gaussian_of_a_linear_model_is_found() -> None:
+    """It has the mean of the posterior, and the diagonal of its precision."""
+    model = known(StandardNormal())
+    vae, variables, matrix = model.network.vae, model.network.variables, model.matrix
+    x = 0.5 * jax.random.normal(jax.random.key(2), (30, 2, 2, 1))
+    precision = np.eye(2) + matrix.T @ matrix / 0.25
+    mean = (np.asarray(x).reshape(30, 4) - model.bias) @ matrix / 0.25 @ np.linalg.inv(precision)
+    best = amortization.compiled_best_posterior(vae, variables, x, jax.random.key(0))
+    np.testing.assert_allclose(best.mu, mean, atol=0.05)
+    expected = np.broadcast_to(-np.log(np.diag(precision)), (30, 2))
+    np.testing.assert_allclose(best.log_var, expected, atol=0.2)
+    # log p(x) - L[q*] = KL(q* || p(z|x)) = 1/2 (sum_j log precision_jj - log |precision|)
+    gap = 0.5 * (np.log(np.diag(precision)).sum() - np.linalg.slogdet(precision)[1])
+    assert gap > 0.1
+    bound, ours = (
+        amortization.compiled_bound(vae, variables, x, q, jax.random.key(1), jnp.int32(400)).elbo
+        for q in (best, Posterior(*model.network.encode(x)))
+    )
+    np.testing.assert_allclose((model.log_p(x) - bound).mean(), gap, atol=0.02)
+    assert (np.asarray(bound - ours) > -0.02).all()
+
+
+def test_the_best_gaussian_is_better_than_the_encoders_with_other_priors() -> None:
+    model = known(PRIORS[1])
+    vae, variables = model.network.vae, model.network.variables
+    x = 0.5 * jax.random.normal(jax.random.key(2), (30, 2, 2, 1))
+    best = amortization.compiled_best_posterior(vae, variables, x, jax.random.key(0))
+    bound, ours = (
+        amortization.compiled_bound(vae, variables, x, q, jax.random.key(1), jnp.int32(400)).elbo
+        for q in (best, Posterior(*model.network.encode(x)))
+    )
+    assert (np.asarray(bound - ours) > -0.05).all()
+    assert (bound < model.log_p(x) + 0.05).all()
+
+
+@pytest.mark.parametrize("size", [1, 20])
+def test_the_divergence_of_the_aggregate_posterior_is_bracketed(
+    size: int, rng: np.random.Generator
+) -> None:
+    """q(z) = N(0, 1.5^2 + 0.5^2) in each dimension, whose KL from N(0, 1) is known."""
+    mu = (1.5 * rng.standard_normal((2000, size))).astype(np.float32)
+    log_var = np.full(mu.shape, 2 * np.log(0.5), np.float32)
+    z = mu + 0.5 * rng.standard_normal(mu.shape).astype(np.float32)
+    log_p = -0.5 * (z**2 + np.log(2 * np.pi)).sum(axis=1)
+    found = aggregate.divergence(z, np.arange(2000), mu, log_var, log_p)
+    variance = 1.5**2 + 0.5**2
+    exact = size * 0.5 * (variance - 1 - np.log(variance))
+    least, most = Estimate.of(found.least), Estimate.of(found.most)
+    assert least.mean < exact + 3 * least.standard_error
+    assert most.mean > exact - 3 * most.standard_error
+    assert least.mean > 0.7 * exact
+    if size == 1:  # few dimensions are known well
+        assert most.mean - least.mean < 0.2
+    else:
+        kl = 0.5 * (mu**2 + np.exp(log_var) - 1 - log_var).sum(axis=1)
+        assert kl.mean() - most.mean <= np.log(2000) + 0.1
+
+
+def test_wider_components_leave_the_width_of_the_mixture(rng: np.random.Generator) -> None:
+    mu = rng.standard_normal((500, 3)).astype(np.float32)
+    log_var = rng.standard_normal((500, 3)).astype(np.float32) - 2
+    for width in aggregate.WIDTHS:
+        wider, log_variances = aggregate.smoothed(mu, log_var, width)
+        np.testing.assert_allclose(wider.mean(axis=0), mu.mean(axis=0), atol=1e-5)
+        np.testing.assert_allclose(
+            wider.var(axis=0) + np.exp(log_variances).mean(axis=0),
+            mu.var(axis=0) + np.exp(log_var).mean(axis=0),
+            rtol=1e-4,
+        )
+
+
+def _estimate(mean: float, error: float = 0.01) -> Estimate:
+    return Estimate(mean=mean, standard_error=error)
+
+
+@pytest.fixture(scope="module")
+def told(trained_runs: Path) -> Diagnosis:
+    """A diagnosis of a small run."""
+    model = trained.load(RunDir(trained_runs / "z5"))
+    plan = Plan(images=6, chains=3, temperatures=10, importance_samples=8, prior_samples=50)
+    return diagnose(model, "test", plan)
+
+
+def _changed(nats: Nats, amortization: float, approximation: float) -> Nats:
+    log_p = nats.elbo.mean + amortization + approximation
+    return nats.model_copy(
+        update={
+            "amortization": _estimate(amortization),
+            "approximation": _estimate(approximation),
+            "log_p": _estimate(log_p),
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "key"),
+    [
+        ({}, {}, "balanced"),
+        ({"encoder_overfitting": _estimate(3.0)}, {}, "weight_decay"),
+        ({"encoder_overfitting": _estimate(3.0, 2.0)}, {}, "balanced"),
+        ({"decoder_overfitting": _estimate(3.0)}, {}, "epochs below 50"),
+        ({"amortization": 4.0}, {}, "model.hidden_size"),
+        ({"amortization": 4.0}, {"model": {"name": "conv"}}, "larger"),
+        ({"approximation": 4.0}, {}, "iwae"),
+        ({"approximation": 4.0}, {"objective": {"name": "iwae", "samples": 5}}, "balanced"),
+        ({"least": 4.0}, {}, "vamp"),
+        ({"least": 4.0}, {"prior": {"name": "mixture"}}, "prior.components above 100"),
+        ({"active_units": 2}, {}, "free_nats"),
+    ],
+)
+def test_advice_names_a_key(
+    change: dict[str, object], settings: dict[str, object], key: str, told: Diagnosis
+) -> None:
+    change = dict(change)
+    gaps: Any = change.pop("amortization", 0.5), change.pop("approximation", 0.5)
+    least: Any = change.pop("least", 0.2)
+    update = {
+        "held_out": _changed(told.held_out, *gaps),
+        "train": _changed(told.train, *gaps),
+        "encoder_overfitting": _estimate(0.1),
+        "decoder_overfitting": _estimate(0.1),
+        "active_units": told.code_size,
+        "samples": None,
+        "aggregate": told.aggregate.model_copy(update={"least": _estimate(least)}),
+        **change,
+    }
+    given = advice(told.model_copy(update=update), config.Config.model_validate(settings))
+    assert len(given) == 1
+    assert key in given[0]
+
+
+def test_at_most_three_pieces_of_advice_and_the_largest_first(told: Diagnosis) -> None:
+    update = {
+        "held_out": _changed(told.held_out, 5.0, 7.0),
+        "train": _changed(told.train, 5.0, 7.0),
+        "encoder_overfitting": _estimate(30.0),
+        "decoder_overfitting": _estimate(2.0),
+        "aggregate": told.aggregate.model_copy(update={"least": _estimate(0.0)}),
+        "samples": None,
+        "active_units": 0,
+    }
+    given = advice(told.model_copy(update=update), config.Config())
+    assert len(given) == 3
+    assert "30.0" in given[0]
+    assert "7.0" in given[1]
+
+
+def test_parts_add_up_to_the_whole(told: Diagnosis) -> None:
+    for nats in (told.held_out, told.train):
+        parts = -(nats.nll.mean + nats.kl.mean) + nats.amortization.mean + nats.approximation.mean
+        assert nats.log_p.mean == pytest.approx(parts)
+        assert nats.amortization.mean > 0
+    with pytest.raises(ValueError, match="add up"):
+        Nats.model_validate(nats.model_dump() | {"log_p": _estimate(-3.0)})
+
+
+def test_the_command_prints_writes_and_draws(vaectl: Vaectl, runs: Path) -> None:
+    code, out, err = vaectl("diagnose", "z5", *SMALL, "--prior-samples", 50)
+    assert code == 0, err
+    *_, file, picture = out.splitlines()
+    assert Path(file) == Path("runs/z5/diagnosis.json")
+    assert Path(picture).read_bytes().startswith(b"\x89PNG")
+    found = RunDir(runs / "z5").read_diagnosis()
+    assert found is not None
+    assert f"{found.held_out.log_p.mean:.2f}" in out
+    assert found.samples is not None
+    assert found.samples.count == 50
+    assert all(sentence in out for sentence in found.advice)
+    # the same again, and as JSON
+    answer = vaectl(
+        "diagnose", "z5", *SMALL, "--prior-samples", 50, "--json", "-q", "--out", "a.svg"
+    )
+    again = json.loads(answer.out)
+    assert Path("a.svg").exists()
+    assert again | {"seconds": 0} == found.model_dump(mode="json") | {"seconds": 0}
+    Path(file).write_text(Path(file).read_text().replace('"chains": 3', '"chains": 4'))
+    with pytest.raises(RunError):
+        RunDir(runs / "z5").read_diagnosis()
+
+
+def test_too_many_chains_are_refused_before_they_start(
+    vaectl: Vaectl, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert runs.is_dir()
+    monkeypatch.setattr(devices, "memory_of", lambda _: 2**18)
+    code, out, err = vaectl("diagnose", "z2", *SMALL)
+    assert (code, out) == (2, "")
+    assert "--chains" in err
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("objective", ["iwae", "beta"])
+@pytest.mark.parametrize("prior", ["mixture", "vamp"])
+@pytest.mark.parametrize("likelihood", ["gaussian", "continuous_bernoulli"])
+def test_every_likelihood_and_prior_is_diagnosed(
+    likelihood: str, prior: str, objective: str, vaectl: Vaectl
+) -> None:
+    settings = config.Config.model_validate(
+        {
+            "epochs": 1,
+            "data": {"train_size": 500, "validation_size": 50, "test_size": 60},
+            "model": {"code_size": 2, "hidden_size": 16},
+            "likelihood": likelihood,
+            "prior": {"name": prior, prior: {"components": 5}},
+            "objective": objective,
+        }
+    )
+    settings = settings.model_copy(
+        update={"data": settings.data.model_copy(update={"binarization": "none"})}
+    )
+    experiment.run(settings, runs_dir=Path("runs"), name="a")
+    code, out, err = vaectl("diagnose", "a", *SMALL, "--prior-samples", 20)
+    assert code == 0, err
+    assert "advice: " in out
+
+
+@pytest.mark.parametrize("looks", [{}, {"width": "column"}, {"theme": "dark"}])
+def test_the_waterfall_has_room_for_its_numbers(looks: dict[str, str], told: Diagnosis) -> None:
+    figure = waterfall(told, title="a", style=style.parse(**looks))  # type: ignore[arg-type]
+    figure.draw_without_rendering()
+    assert len(figure.axes) == 2
+    for axes in figure.axes:
+        for words in axes.texts:
+            assert words.get_window_extent().x1 <= figure.bbox.x1

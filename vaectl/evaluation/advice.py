@@ -1,0 +1,124 @@
+"""Advice from a diagnosis: which key of the configuration to change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from vaectl.config.schema import Config
+    from vaectl.runs.diagnosis import Diagnosis
+
+MOST = 3
+"""Most pieces of advice."""
+AMORTIZATION = 2.0
+"""Nats of the amortization gap of training images above which the encoder is too weak."""
+ENCODER = 1.0
+"""Nats by which the encoder is better on training images, above which it overfits."""
+DECODER = 1.0
+"""The same for log p(x), the decoder and the prior."""
+APPROXIMATION = 2.0
+"""Nats of the approximation gap above which a diagonal Gaussian is too simple."""
+MARGINAL = 1.0
+"""Nats that the aggregate posterior is at least away from the prior, above which another prior
+pays."""
+BROKEN = 0.05
+"""By so much the share of broken samples from the prior must exceed that of the aggregate."""
+UNUSED = 0.25
+"""The share of collapsed dimensions above which the code is too large or the KL too dear."""
+
+
+class Advice(NamedTuple):
+    """A sentence that names a key, and the nats that are at stake."""
+
+    nats: float
+    words: str
+
+
+def advice(d: Diagnosis, settings: Config) -> list[str]:
+    """Return two or three sentences, of the largest numbers first.
+
+    A rule applies where its number is above its threshold, a constant of this module, by two
+    standard errors above zero:
+
+        overfitting            held-out minus training amortization gap > ENCODER, or log p(x) of
+                               training minus held-out images > DECODER
+        amortization           gap of training images > AMORTIZATION
+        approximation          gap > APPROXIMATION, unless the objective has a bound of its own
+        prior                  lower bound on KL(q(z) || p(z)) > MARGINAL, or share of broken
+                               samples above that of the aggregate posterior by BROKEN
+        collapse               share of collapsed dimensions > UNUSED
+
+    If none applies, there is one sentence that says so.
+    """
+    found = sorted(_rules(d, settings), key=lambda each: -each.nats)[:MOST]
+    if found:
+        return [each.words for each in found]
+    return ["no part is large: the model is balanced, and a larger one may still be better"]
+
+
+def _rules(d: Diagnosis, settings: Config) -> Iterator[Advice]:
+    held_out, model = d.held_out, settings.model.chosen
+    size = "hidden_size" if "hidden_size" in type(model).model_fields else ""
+    larger = f"a larger model.{size}" if size else "a larger encoder"
+    overfitting = {
+        name: by.mean
+        for name, by, most in (
+            ("decoder", d.decoder_overfitting, DECODER),
+            ("encoder", d.encoder_overfitting, ENCODER),
+        )
+        if by.clear and by.mean > most
+    }
+    if overfitting:
+        told = " and ".join(f"the {name} by {nats:.1f}" for name, nats in overfitting.items())
+        yield Advice(
+            max(overfitting.values()),
+            f"the model overfits, {told} nats: try epochs below {settings.epochs}, "
+            "optimizer.weight_decay, or more images by data.train_size",
+        )
+    gap = d.train.amortization
+    if gap.clear and gap.mean > AMORTIZATION:
+        longer = "" if overfitting else f", or epochs above {settings.epochs}"
+        yield Advice(
+            gap.mean,
+            f"the encoder misses the best posteriors by {gap.mean:.1f} nats even on training "
+            f"images: try {larger}{longer}",
+        )
+    gap = held_out.approximation
+    if gap.clear and gap.mean > APPROXIMATION and settings.objective.chosen.best == "elbo":
+        yield Advice(
+            gap.mean,
+            f"diagonal Gaussians miss the true posteriors by {gap.mean:.1f} nats: try "
+            "objective.name iwae with objective.samples 5, which trains for a closer bound",
+        )
+    yield from _of_prior(d, settings)
+    unused = d.code_size - d.active_units
+    if unused > UNUSED * d.code_size:
+        yield Advice(
+            float(unused),
+            f"{unused} of {d.code_size} dimensions of the code are not used: try objective.name "
+            "beta with warmup_epochs or free_nats, or a smaller model.code_size, "
+            f"{max(d.active_units, 1)} say",
+        )
+
+
+def _of_prior(d: Diagnosis, settings: Config) -> Iterator[Advice]:
+    """Advise another prior, or more components where it has components already."""
+    excess = 0.0
+    if d.samples:
+        excess = (d.samples.prior - d.samples.aggregate) / d.samples.count
+    least = d.aggregate.least
+    far = least.clear and least.mean > MARGINAL
+    if not far and excess <= BROKEN:
+        return
+    reasons = []
+    if far:
+        reasons.append(f"the codes are at least {least.mean:.1f} nats away from the prior")
+    if excess > BROKEN:
+        reasons.append(f"{excess:.0%} more samples are broken from the prior than from real codes")
+    components = getattr(settings.prior.chosen, "components", None)
+    change = f"prior.components above {components}" if components else "prior.name vamp or mixture"
+    yield Advice(
+        max(least.mean, 0.0) + 10 * excess,
+        f"{' and '.join(reasons)}: try {change}; vaectl sample --from aggregate shows the decoder",
+    )

@@ -1,0 +1,397 @@
+"""Diagnosis of a trained model: where the nats go, and what to change."""
+
+import math
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from vaectl.base import streams
+from vaectl.base.errors import DataError, DivergedError, RunError
+from vaectl.base.shapes import shaped
+from vaectl.config.meaning import meaning
+from vaectl.data.arrays import Split
+from vaectl.data.binarization import SplitName
+from vaectl.evaluation import aggregate, amortization, annealed
+from vaectl.evaluation.advice import advice
+from vaectl.evaluation.annealed import Origin
+from vaectl.evaluation.likelihoods import compiled_weighting, likelihoods
+from vaectl.evaluation.samples import reasons
+from vaectl.runs.diagnosis import Aggregate, Annealing, Bracketed, Diagnosis, Nats, Samples
+from vaectl.runs.record import ACTIVE, Estimate
+from vaectl.runs.trained import AT_ONCE, Trained
+from vaectl.training import footprint
+from vaectl.vae.vae import VAE, Variables
+
+BATCH = 50
+"""Images whose chains run at once."""
+MOST = 10_000
+"""Most images of a split of which KL and NLL are known, and most posteriors of the mixture."""
+LEAST = 10
+"""Fewest images of a split."""
+CHUNKS = 64
+"""Times eight samples of z by which a bound is estimated."""
+CODES = 1000
+"""Most codes whose densities are computed."""
+
+LARGE_BRACKET = 0.5
+"""Nats between the bounds on simulated images above which log p(x) is not to be trusted."""
+ACCEPTANCE = (0.4, 0.9)
+"""Between these the share of accepted transitions is as it should be."""
+
+Watch = Callable[[str, float, float], None]
+"""Told what is being done, how much of all work is done, and how much there is."""
+
+
+class Plan(NamedTuple):
+    """The sizes of a diagnosis."""
+
+    images: int = 100
+    """Images of each split that are annealed, and whose posteriors are optimized."""
+    chains: int = 8
+    temperatures: int = 200
+    importance_samples: int = 5000
+    prior_samples: int = 1000
+    origin: Origin = "posterior"
+    seed: int = 0
+
+
+def diagnose(
+    model: Trained,
+    split_name: Literal["validation", "test"],
+    plan: Plan,
+    watch: Watch = lambda _what, _done, _total: None,
+) -> Diagnosis:
+    """Find where the nats of a model go.
+
+    Args:
+        model: a trained model.
+        split_name: the held-out images.
+        plan: how many images, chains, temperatures and samples.
+        watch: told of the progress.
+
+    Raises:
+        ConfigError: the chains do not fit into memory.
+        DataError: the data set is missing, is not the run's, or a split has too few images.
+        DivergedError: a number is not finite.
+        RunError: the model is conditional.
+
+    Cremer et al. 2018 (gaps); Wu et al. 2017 (log p(x)); Hoffman & Johnson 2016 (KL).
+    """
+    begun = time.perf_counter()
+    if model.vae.classes:
+        raise RunError(
+            f"{model.rundir.path}: the diagnosis cannot tell a conditional model its classes",
+            hint="vaectl evaluate has its ELBO and the bound on log p(x|y)",
+        )
+    _check_room(model, plan)
+    splits: dict[SplitName, Split] = {name: model.split(name) for name in (split_name, "train")}
+    for name, split in splits.items():
+        if len(split.images) < LEAST:
+            raise DataError(
+                f"{model.title}: {len(split.images)} {name} images are too few to diagnose",
+                hint=f"at least {LEAST} are needed; --split chooses the held-out ones",
+            )
+    progress = _Progress(plan, [len(split.images) for split in splits.values()], watch)
+    found = {name: _of_split(model, name, split, plan, progress) for name, split in splits.items()}
+    held_out, train = found[split_name], found["train"]
+    bracket = _bracket(model, plan, progress)
+    progress("comparing the aggregate posterior with the prior")
+    gathered = _aggregate(model, held_out, plan.seed)
+    activity = held_out.mu.var(axis=0, dtype=np.float64)
+    diagnosis = Diagnosis(
+        run=model.rundir.name,
+        epoch=model.checkpoint.epoch,
+        step=model.checkpoint.step,
+        where=model.checkpoint.where,
+        binarization=meaning(model.settings),
+        seed=plan.seed,
+        origin=plan.origin,
+        chains=plan.chains,
+        temperatures=plan.temperatures,
+        importance_samples=plan.importance_samples,
+        held_out=held_out.nats,
+        train=train.nats,
+        bracket=bracket,
+        aggregate=gathered,
+        code_size=model.code_size,
+        active_units=int((activity > ACTIVE).sum()),
+        encoder_overfitting=_minus(held_out.nats.amortization, train.nats.amortization),
+        decoder_overfitting=_minus(train.nats.log_p, held_out.nats.log_p),
+        samples=_samples(model, train, gathered.width, plan) if plan.prior_samples else None,
+        seconds=time.perf_counter() - begun,
+    )
+    return diagnosis.model_copy(
+        update={
+            "advice": tuple(advice(diagnosis, model.settings)),
+            "warnings": tuple(_warnings(diagnosis)),
+        }
+    )
+
+
+class _Found(NamedTuple):
+    """The numbers of a split, and the posteriors of its images."""
+
+    nats: Nats
+    mu: Float[np.ndarray, "images code"]
+    log_var: Float[np.ndarray, "images code"]
+
+
+def _warnings(d: Diagnosis) -> list[str]:
+    """Say what makes the numbers uncertain."""
+    found = []
+    if d.bracket.gap.mean > LARGE_BRACKET:
+        found.append(
+            f"log p(x) is uncertain: its bounds on simulated images are {d.bracket.gap.mean:.2f} "
+            f"nats apart; raise --temperatures above {d.temperatures}, or --chains"
+        )
+    acceptance = d.held_out.annealing.acceptance
+    if not ACCEPTANCE[0] < acceptance < ACCEPTANCE[1]:
+        found.append(
+            f"{acceptance:.0%} of the transitions are accepted, not about 65 %: the step sizes do "
+            "not suit the posteriors; raise --temperatures"
+        )
+    if d.held_out.approximation.mean < -2 * d.held_out.approximation.standard_error:
+        found.append(
+            "log p(x) is below the ELBO of the best posteriors, which it cannot be: the chains do "
+            "not mix; raise --temperatures, or --chains"
+        )
+    return found
+
+
+class _Progress:
+    """The share of the work that is done, counted in gradients of the decoder for an image."""
+
+    def __init__(self, plan: Plan, sizes: Sequence[int], watch: Watch) -> None:
+        path = plan.chains * plan.temperatures * annealed.LEAPS
+        self.annealing = 1.25 * path
+        self.bracketing = 2.25 * path
+        self.fitting = 8 * amortization.STEPS + 2 * 8 * CHUNKS / 3 + plan.importance_samples / 3
+        self._watch, self._done = watch, 0.0
+        each = self.annealing + self.fitting
+        self._all = sum(each * min(plan.images, size) for size in sizes)
+        self._all += self.bracketing * min(plan.images, BATCH)
+
+    def __call__(self, what: str, done: float = 0.0) -> None:
+        """Tell what is done next, and add what was done."""
+        self._done += done
+        self._watch(what, min(round(100 * self._done / self._all), 100), 100)
+
+
+def _check_room(model: Trained, plan: Plan) -> None:
+    """Refuse chains that do not fit into memory."""
+    images, bins = min(plan.images, BATCH), annealed.BINS
+    flag, key = shaped((), np.bool_), streams.key(plan.seed, "diagnose")
+    footprint.check_program(
+        f"--chains {plan.chains}",
+        "lower --chains, or --images",
+        annealed.compiled_anneal,
+        model.vae,
+        model.variables,
+        shaped((images, *model.image_shape), np.float32),
+        shaped((plan.chains, images, model.code_size), np.float32),
+        *(key, shaped((), np.int32), shaped((bins, images), np.float32), flag, flag),
+        plan.origin,
+    )
+
+
+def _of_split(
+    model: Trained, name: SplitName, split: Split, plan: Plan, progress: _Progress
+) -> _Found:
+    """Estimate all numbers of a split."""
+    order = np.random.default_rng(plan.seed).permutation(len(split.images))
+    images = np.asarray(split.images[np.sort(order[:MOST])]).reshape(-1, model.vae.pixels)
+    few = np.sort(order[: plan.images])
+    subset = np.asarray(split.images[few]).reshape(-1, model.vae.pixels)
+    progress(f"KL and NLL of {name} images")
+    whole = likelihoods(
+        model.vae, model.variables, images, samples=1, importance_samples=0, seed=plan.seed
+    )
+    mu, log_var = _encode(model, images)
+    key = jax.random.fold_in(streams.key(plan.seed, "diagnose"), zlib.crc32(name.encode()))
+    parts = [
+        {field: values[:count] for field, values in of_batch.items()}
+        for of_batch, count in _of_batches(model, name, subset, key, plan, progress)
+    ]
+    each = {field: np.concatenate([part[field] for part in parts]) for field in parts[0]}
+    numbers = [*each.values(), whole.kl, whole.nll, mu, log_var]
+    if not all(np.isfinite(values).all() for values in numbers):
+        raise DivergedError(
+            f"{model.title}: a bound is not finite on the {name} split",
+            hint="an earlier checkpoint may be better: --checkpoint EPOCH",
+        )
+    elbo = Estimate.of(-(whole.kl + whole.nll))
+    amortized = Estimate.of(each["best"] - each["elbo"])
+    approximated = Estimate.of(each["log_p"] - each["best"])
+    gap = Estimate.of(each["log_p"] - each["elbo"])
+    nats = Nats(
+        split=name,
+        images=len(images),
+        subset=len(subset),
+        nll=Estimate.of(whole.nll),
+        kl=Estimate.of(whole.kl),
+        elbo=elbo,
+        amortization=amortized,
+        approximation=approximated,
+        log_p=Estimate(
+            mean=elbo.mean + amortized.mean + approximated.mean,
+            standard_error=math.hypot(elbo.standard_error, gap.standard_error),
+        ),
+        annealing=Annealing(
+            log_p=Estimate.of(each["log_p"]),
+            effective=float(each["effective"].mean()),
+            acceptance=float(each["acceptance"].mean()),
+            importance_weighted=Estimate.of(each["weighted"]),
+            importance_effective=float(each["weighted_effective"].mean()),
+            difference=Estimate.of(each["log_p"] - each["weighted"]),
+        ),
+    )
+    return _Found(nats, mu, log_var)
+
+
+def _of_batches(
+    model: Trained,
+    name: str,
+    images: np.ndarray,
+    key: Key[Array, ""],
+    plan: Plan,
+    progress: _Progress,
+) -> Iterator[tuple[dict[str, np.ndarray], int]]:
+    """Yield the values of each image of a batch by name, and how many of them count."""
+    vae, variables = model.vae, model.variables
+    k, chunks = jnp.int32(plan.importance_samples), jnp.int32(CHUNKS)
+    for start in range(0, len(images), BATCH):
+        batch = images[start : start + BATCH]
+        count, size = len(batch), min(BATCH, len(images))
+        # a short batch is filled with copies of its last image, so that one shape is compiled
+        filled = np.pad(batch, ((0, size - count), (0, 0)), mode="edge")
+        x = vae.unit(jnp.asarray(filled))
+        of_fit, of_bound, of_weights, of_chains = jax.random.split(
+            jax.random.fold_in(key, start), 4
+        )
+        progress(f"optimizing posteriors of {name} images")
+        posteriors = [
+            amortization.Posterior(*model.vae.network(variables).encode(x)),
+            amortization.compiled_best_posterior(vae, variables, x, of_fit),
+        ]
+        ours, best = (
+            amortization.compiled_bound(vae, variables, x, posterior, of_bound, chunks).elbo
+            for posterior in posteriors
+        )
+        weighted, effective = compiled_weighting(vae, variables, x, None, of_weights, k)
+        weighted.block_until_ready()
+        progress(f"annealing {name} images", count * progress.fitting)
+        chains = annealed.annealed(
+            *(vae, variables, x, of_chains),
+            chains=plan.chains,
+            temperatures=plan.temperatures,
+            origin=plan.origin,
+        )
+        values = {
+            "elbo": ours,
+            "best": best,
+            "weighted": weighted,
+            "weighted_effective": effective,
+            **chains._asdict(),
+        }
+        yield {field: np.asarray(each) for field, each in values.items()}, count
+        progress(f"annealing {name} images", count * progress.annealing)
+
+
+def _bracket(model: Trained, plan: Plan, progress: _Progress) -> Bracketed:
+    """Bound log p(x) of simulated images."""
+    progress("annealing simulated images, there and back")
+    count = min(plan.images, BATCH)
+    found = annealed.bracket(
+        *(model.vae, model.variables, count, streams.key(plan.seed, "diagnose", 1)),
+        chains=plan.chains,
+        temperatures=plan.temperatures,
+        origin=plan.origin,
+    )
+    lower, upper = (np.asarray(values) for values in found)
+    if not (np.isfinite(lower).all() and np.isfinite(upper).all()):
+        raise DivergedError(
+            f"{model.title}: a bound is not finite on simulated images",
+            hint="raise --temperatures, or choose an earlier checkpoint: --checkpoint EPOCH",
+        )
+    progress("annealing simulated images, there and back", count * progress.bracketing)
+    return Bracketed(
+        images=count,
+        lower=Estimate.of(lower),
+        upper=Estimate.of(upper),
+        gap=Estimate.of(upper - lower),
+    )
+
+
+def _aggregate(model: Trained, found: _Found, seed: int) -> Aggregate:
+    """Bound the divergence of the aggregate posterior from the prior."""
+    rng = np.random.default_rng(seed)
+    own = rng.permutation(len(found.mu))[:CODES]
+    z = _codes(found, own, rng)
+    log_p = np.asarray(_log_prior(model.vae, model.variables, jnp.asarray(z)))
+    bounds = aggregate.divergence(z, own, found.mu, found.log_var, log_p)
+    return Aggregate(
+        posteriors=len(found.mu),
+        codes=len(own),
+        least=Estimate.of(bounds.least),
+        most=Estimate.of(bounds.most),
+        width=bounds.width,
+    )
+
+
+def _samples(model: Trained, found: _Found, width: float, plan: Plan) -> Samples:
+    """Compare samples from the prior, and from the aggregate posterior, with the data."""
+    count, dataset = plan.prior_samples, model.dataset()
+    codes = model.prior(count, seed=plan.seed)
+    rng = np.random.default_rng(plan.seed)
+    own = rng.integers(len(found.mu), size=count)
+    real = _codes(found, own, rng)
+    ours, theirs = (reasons(model.decode(z).reshape(count, -1), dataset) for z in (codes, real))
+    wrong = ours.ink | ours.far
+    mixture = aggregate.smoothed(found.mu, found.log_var, width)
+    nobody = np.full(count, -1)
+    rare = np.quantile(aggregate.under(real, own, *mixture).others, 0.01)
+    holes = aggregate.under(codes, nobody, *mixture).others < rare
+    return Samples(
+        count=count,
+        prior=int(wrong.sum()),
+        aggregate=int((theirs.ink | theirs.far).sum()),
+        ink=int(ours.ink.sum()),
+        holes=int((wrong & holes).sum()),
+    )
+
+
+def _codes(
+    found: _Found, own: Int[np.ndarray, " codes"], rng: np.random.Generator
+) -> Float[np.ndarray, "codes code"]:
+    """Draw a code from the posterior of each of some images."""
+    noise = rng.standard_normal((len(own), found.mu.shape[1])).astype(np.float32)
+    codes: np.ndarray = found.mu[own] + np.exp(0.5 * found.log_var[own]) * noise
+    return codes
+
+
+def _encode(model: Trained, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the posteriors of many images, some at a time."""
+    starts = range(0, len(images), AT_ONCE)
+    parts = [model.encode(images[start : start + AT_ONCE]) for start in starts]
+    mu, log_var = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return mu, log_var
+
+
+@partial(jax.jit, static_argnames="vae")
+def _log_prior(
+    vae: VAE, variables: Variables, z: Float[Array, "codes code"]
+) -> Float[Array, " codes"]:
+    return vae.network(variables).prior.log_prob(z)
+
+
+def _minus(a: Estimate, b: Estimate) -> Estimate:
+    """Return the difference of two independent estimates."""
+    error = math.hypot(a.standard_error, b.standard_error)
+    return Estimate(mean=a.mean - b.mean, standard_error=error)

@@ -1,0 +1,142 @@
+"""The contents of diagnosis.json."""
+
+import math
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from vaectl.runs.record import Estimate, Natural, Part, Positive, Words
+
+DIAGNOSIS_FORMAT = 1
+
+Count = Annotated[float, Field(ge=0)]
+
+
+class Annealing(Part):
+    """Estimates of log p(x) on the same images, in nats per image."""
+
+    log_p: Estimate
+    """By annealed importance sampling."""
+    effective: Count
+    """Effective sample size over chains, as a mean over images."""
+    acceptance: Annotated[float, Field(ge=0, le=1)]
+    """The share of accepted transitions."""
+    importance_weighted: Estimate
+    """IW-K."""
+    importance_effective: Count
+    """Effective sample size of the K samples, as a mean over images."""
+    difference: Estimate
+    """The first minus IW-K, image by image."""
+
+
+class Nats(Part):
+    """Where the nats of a split go, in nats per image.
+
+    log p(x) = -NLL - KL + amortization + approximation
+
+    NLL and KL are means over `images`, the two gaps over `subset` of them, so that log p(x) is more
+    precise than its mean over the subset.
+    """
+
+    split: Literal["train", "validation", "test"]
+    images: Positive
+    subset: Positive
+    nll: Estimate
+    kl: Estimate
+    elbo: Estimate
+    amortization: Estimate
+    """L[q*] - L[q]: q* is the best diagonal Gaussian of an image, q the encoder's."""
+    approximation: Estimate
+    """log p(x) - L[q*]."""
+    log_p: Estimate
+    annealing: Annealing
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        elbo = -(self.nll.mean + self.kl.mean)
+        log_p = elbo + self.amortization.mean + self.approximation.mean
+        scale = 1e-6 * (1 + abs(self.nll.mean) + abs(self.kl.mean))
+        for found, expected in ((self.elbo.mean, elbo), (self.log_p.mean, log_p)):
+            if not math.isclose(found, expected, abs_tol=scale, rel_tol=0):
+                raise ValueError("parts that do not add up")
+        return self
+
+
+class Bracketed(Part):
+    """Bounds on log p(x) of simulated images, in nats per image; both hold in expectation."""
+
+    images: Positive
+    lower: Estimate
+    upper: Estimate
+    gap: Estimate
+    """Upper minus lower bound, image by image."""
+
+
+class Aggregate(Part):
+    """The aggregate posterior q(z) against the prior p(z), in nats.
+
+    KL(q(z|x) || p(z)) = mutual information + KL(q(z) || p(z)), as means over images
+
+    Neither can be estimated well where the code has many dimensions, but both have bounds in
+    expectation, which meet where N is large enough.
+    """
+
+    posteriors: Positive
+    """N, the posteriors that the mixture q(z) is made of; of the same split as the codes."""
+    codes: Positive
+    least: Estimate
+    """A lower bound on KL(q(z) || p(z)), by a mixture of wider posteriors of other images."""
+    most: Estimate
+    """An upper bound, by the mixture with the code's own posterior. The mutual information that it
+    leaves is at most log N, whatever it really is."""
+    width: Annotated[float, Field(ge=0, le=1)]
+    """The width of the posteriors in the lower bound: see `vaectl.evaluation.aggregate`."""
+
+
+class Samples(Part):
+    """Decoded codes that are unlike all images: see `vaectl.evaluation.samples`."""
+
+    count: Positive
+    """The number of codes from the prior, and of those from the aggregate posterior."""
+    prior: Natural
+    """Broken ones of the prior."""
+    aggregate: Natural
+    """Broken ones of the aggregate posterior."""
+    ink: Natural
+    """Those of the prior whose ink no image has; the others are too far from all images."""
+    holes: Natural
+    """Those of the prior whose code has a density under the aggregate posterior that is below the
+    density of 99 % of the codes of the aggregate posterior."""
+
+
+class Diagnosis(Part):
+    """The result of `vaectl diagnose`."""
+
+    format_version: int = DIAGNOSIS_FORMAT
+    run: Words
+    epoch: Natural
+    step: Natural | None = None
+    where: Words = ""
+    """The checkpoint's place in the training, in words."""
+    binarization: Words
+    seed: Natural
+    origin: Literal["prior", "posterior"]
+    """The distribution that chains start from."""
+    chains: Positive
+    temperatures: Positive
+    importance_samples: Positive
+    held_out: Nats
+    train: Nats
+    bracket: Bracketed
+    aggregate: Aggregate
+    code_size: Positive
+    active_units: Natural
+    """The number of dimensions whose posterior mean has a variance over images above 0.01."""
+    encoder_overfitting: Estimate
+    """Amortization gap of held-out images minus that of training images."""
+    decoder_overfitting: Estimate
+    """log p(x) of training images minus that of held-out images."""
+    samples: Samples | None = None
+    advice: tuple[Words, ...] = Field((), strict=False)
+    warnings: tuple[Words, ...] = Field((), strict=False)
+    seconds: Annotated[float, Field(ge=0)]
