@@ -101,7 +101,7 @@ MODELS: list[Model] = [
     Conv(channels=3, kernel_size=4),
     MLP(hidden_size=6, hidden_layers=2, activation="gelu", normalization="layer", dropout=0.2),
     MLP(hidden_size=6, activation="silu", normalization="batch", input_noise=0.1),
-    Conv(channels=2, layers=3, residual_blocks=1, activation="elu", normalization="batch"),
+    Conv(channels=2, residual_blocks=1, activation="elu", normalization="batch"),
     Conv(channels=3, layers=1, activation="leaky_relu", normalization="layer"),
 ]
 EXPORTS: list[Export] = [

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import Vaectl, assert_equal_runs
-from tests.test_training import SHAPE, _bytes, _images, _settings
+from tests.test_training import NOISY, SHAPE, _bytes, _images, _settings
 from vaectl.base import devices, mesh, wanted
 from vaectl.base.errors import ConfigError
 from vaectl.config.schema import Config
@@ -69,7 +69,7 @@ def _train(
 
 @pytest.mark.parametrize("devices", [*(pytest.param(n, marks=pytest.mark.full) for n in (2, 4)), 8])
 def test_the_bits_of_a_model_do_not_depend_on_the_number_of_devices(devices: int) -> None:
-    settings = _shared(objective={"samples": 3})
+    settings = _shared(objective={"samples": 3}, model=NOISY)
     alone = _train(settings, 1)
     assert len(alone) == 2
     assert _train(settings, devices) == alone
@@ -262,6 +262,20 @@ def test_two_processes_train_one_model_to_the_bits_of_one(vaectl: Vaectl) -> Non
     assert out.startswith("{")
     assert not followed[0]
     assert_equal_runs(Path("runs/one"), Path("runs/two"))
+
+
+@pytest.mark.full
+@pytest.mark.usefixtures("vaectl")
+def test_random_keys_of_a_model_are_refused_in_several_processes() -> None:
+    """They cannot be saved there; said before anything is written."""
+    address = _address()
+    follower = _process(1, address)
+    leader = _process(0, address, *TINY, "--set", "model.dropout=0.2", "--name", "two")
+    _, err = leader.communicate(timeout=120)
+    follower.communicate(timeout=120)
+    assert leader.returncode == ConfigError.exit_code, err
+    assert "random keys" in err
+    assert not Path("runs").exists()
 
 
 def test_a_process_that_fails_says_so_and_the_first_one_ends(

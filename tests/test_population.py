@@ -50,6 +50,7 @@ def test_a_member_equals_the_same_run_alone_and_one_that_diverges_stops_nobody(
             assert epoch.validation == pytest.approx(one.validation, rel=1e-5)
 
 
+@pytest.mark.full
 def test_members_that_train_together_have_the_dropout_of_each_alone() -> None:
     settings = [_settings(seed=seed, epochs=2, model=NOISY) for seed in (0, 1)]
     program = Program.of(settings[0], images=40, image_shape=SHAPE)

@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Sharding
 
 from vaectl import config, data
-from vaectl.base import cluster, devices, mesh
+from vaectl.base import cluster, devices, mesh, streams
 from vaectl.base.errors import ConfigError, InterruptedRunError, RunError
 from vaectl.base.interrupts import asked_to_stop
 from vaectl.config.meaning import bits_per_dimension, dimensions, estimators, meaning, notes
@@ -372,9 +372,19 @@ def _check_devices(task: Task) -> None:
     """Refuse several devices if a batch has no parts that they can share.
 
     Raises:
-        ConfigError: their number is no power of 2, or there are fewer parts than devices.
+        ConfigError: their number is no power of 2, or there are fewer parts than devices; or there
+            are several processes, and the model keeps random keys, which these cannot save.
     """
     count, settings = len(task.devices), task.settings
+    if not cluster.is_alone():
+        kept = compiled.shapes(task.program, task.program.somebody).params
+        if any(map(streams.is_key, jax.tree.leaves(kept))):
+            raise ConfigError(
+                f"the model {settings.model.name} keeps random keys, for dropout or noise, which "
+                "several processes cannot save",
+                hint="train it in one process, on any number of its devices, or without dropout "
+                "and noise",
+            )
     if count & (count - 1):
         raise ConfigError(
             f"{count} devices cannot share a batch equally", hint="use 2, 4, 8, ... devices"

@@ -5,7 +5,7 @@ the same initial weights, batches and noise; and a new stream does not change th
 """
 
 import zlib
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 from jaxtyping import Array, Int, Key, UInt32
@@ -25,3 +25,28 @@ def key(
     """
     named = jax.random.fold_in(jax.random.key(seed), zlib.crc32(stream.encode()))
     return jax.random.fold_in(named, step)
+
+
+def is_key(leaf: Any) -> bool:
+    """Tell whether an array, or its shape and type, is of random keys."""
+    return bool(jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+
+
+def as_numbers(tree: Any) -> Any:
+    """Replace random keys by the numbers that they are made of, which travel between devices.
+
+    A model keeps keys for layers such as dropout.
+    """
+    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, tree)
+
+
+def as_keys(tree: Any, like: Any) -> Any:
+    """Undo `as_numbers`.
+
+    Args:
+        tree: has numbers in place of keys.
+        like: the same tree with keys, or with their shapes and types.
+    """
+    return jax.tree.map(
+        lambda leaf, of: jax.random.wrap_key_data(leaf) if is_key(of) else leaf, tree, like
+    )

@@ -100,12 +100,13 @@ def step(
             network = vae.network(learned, own, training=True).given(y)
             losses, terms = program.objective.terms(network, x, eps, epoch)
             sums = {name: values @ weights for name, values in terms.items()}
-            return losses @ weights / images, (sums, network.split()[1])
+            return losses @ weights / images, (sums, streams.as_numbers(network.split()[1]))
 
         found: tuple[Variables, tuple[Sums, Variables]] = jax.grad(loss, has_aux=True)(learned)
         return found
 
-    gradient, (sums, kept) = _over_parts(program, part, x, eps, weights, y)
+    gradient, (sums, after) = _over_parts(program, part, x, eps, weights, y)
+    kept = streams.as_keys(after, kept)
     schedule = program.optimizer.schedule.scale(
         steps_per_epoch=program.steps_per_epoch, steps=program.steps
     )
@@ -170,7 +171,7 @@ def _of_part(kept: Variables, number: Int[Array, ""]) -> Variables:
     """
 
     def own(leaf: Array) -> Array:
-        if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if not streams.is_key(leaf):
             return leaf
         folded = jax.vmap(jax.random.fold_in, (0, None))(leaf.reshape(-1), number)
         return jnp.where(number == 0, leaf, folded.reshape(leaf.shape))
