@@ -42,7 +42,7 @@ def densities(
         mu: means of the posteriors.
         log_var: their log-variances.
 
-    Hoffman & Johnson 2016, eq. 6; for the two sides Poole et al. 2019, section 2.3.
+    Hoffman & Johnson 2016; for the two sides Poole et al. 2019.
     """
     count, size = mu.shape
     # differences are squared, not expanded: z^2 - 2 z mu + mu^2 would cancel in float32
@@ -76,7 +76,7 @@ def smoothed(
     m and s^2 are the mean and the variances of the mixture, and h is the width: 0 leaves the
     posteriors as they are, 1 makes all of them the same Gaussian.
 
-    West 1993, section 2.2.
+    West 1993.
     """
     mean, shrunk = mu.mean(axis=0), math.sqrt(1 - width**2)
     variance = mu.var(axis=0) + np.exp(log_var).mean(axis=0)

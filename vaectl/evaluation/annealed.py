@@ -4,6 +4,7 @@ All of it is one compiled program, `anneal`: step sizes are found by it, chains 
 distribution to the posterior by it, and back from the posterior.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -24,7 +25,7 @@ _Density: TypeAlias = Callable[[Array], Array]
 LEAPS = 5
 """Leapfrog steps of a transition."""
 ACCEPTANCE = 0.65
-"""The share of accepted transitions that step sizes are adapted to: Neal 2011, section 5.4.4.3."""
+"""The share of accepted transitions that step sizes are adapted to: Neal 2011, section 5.4.4."""
 BINS = 64
 """Parts of the path, each of which has a step size for each image."""
 _GAIN = 0.2
@@ -83,7 +84,7 @@ def annealed(
         temperatures: T.
         origin: f_0.
 
-    Neal 2001, eq. 11 to 14; for VAEs Wu et al. 2017.
+    Neal 2001; for VAEs Wu et al. 2017.
     """
     return _forward(vae, variables, x, key, chains, temperatures, origin)[0]
 
@@ -113,17 +114,17 @@ def bracket(
         temperatures: T.
         origin: f_0.
 
-    Grosse et al. 2015, section 3 (bidirectional Monte Carlo).
+    Grosse et al. 2015 (bidirectional Monte Carlo).
     """
     of_images, of_chains, back = jax.random.split(key, 3)
     x, z = compiled_simulate(vae, variables, of_images, images)
     found, steps = _forward(vae, variables, x, of_chains, chains, temperatures, origin)
-    z = jnp.broadcast_to(z, (chains, *z.shape))
+    z = jnp.repeat(z[None], chains, axis=0)
     t = jnp.int32(temperatures)
     log_w, _, _ = compiled_anneal(
         vae, variables, x, z, back, t, steps, jnp.bool(False), jnp.bool(True), origin
     )
-    return Bracket(found.log_p, -_log_mean_exp(log_w))
+    return Bracket(found.log_p, -compiled_sum_up(log_w)[0])
 
 
 def _forward(
@@ -136,21 +137,26 @@ def _forward(
     origin: Origin,
 ) -> tuple[Annealed, Float[Array, "bins images"]]:
     """Find step sizes in a short run, then keep them: adapted chains would not be unbiased."""
-    pilot, start, run = jax.random.split(key, 3)
-    steps = jnp.full((BINS, len(x)), jnp.log(_FIRST))
-    z = compiled_start(vae, variables, x, start, chains, origin)
+    pilot, first, run = jax.random.split(key, 3)
+    # as images that were drawn on the device of the arrays: another placement is another program
+    x = jax.device_put(x, jax.tree.leaves(variables)[0].sharding)
+    z, steps = compiled_start(vae, variables, x, first, chains, origin)
     anneal = partial(compiled_anneal, vae, variables, x, z)
     forth = jnp.bool(False)
     few = jnp.int32(max(temperatures // _PILOT, min(temperatures, BINS)))
     _, _, steps = anneal(pilot, few, steps, jnp.bool(True), forth, origin)
     t = jnp.int32(temperatures)
     log_w, accepted, _ = anneal(run, t, steps, jnp.bool(False), forth, origin)
-    effective = jnp.exp(2 * jax.nn.logsumexp(log_w, axis=0) - jax.nn.logsumexp(2 * log_w, axis=0))
-    return Annealed(_log_mean_exp(log_w), effective, accepted), steps
+    log_p, effective = compiled_sum_up(log_w)
+    return Annealed(log_p, effective, accepted), steps
 
 
-def _log_mean_exp(log_w: Float[Array, "chains images"]) -> Float[Array, " images"]:
-    return jax.nn.logsumexp(log_w, axis=0) - jnp.log(jnp.float32(len(log_w)))
+def sum_up(
+    log_w: Float[Array, "chains images"],
+) -> tuple[Float[Array, " images"], Float[Array, " images"]]:
+    """Return the logarithm of the mean weight of each image, and the effective sample size."""
+    total, squares = jax.nn.logsumexp(log_w, axis=0), jax.nn.logsumexp(2 * log_w, axis=0)
+    return total - jnp.log(jnp.float32(len(log_w))), jnp.exp(2 * total - squares)
 
 
 def simulate(
@@ -170,12 +176,13 @@ def start(
     key: Key[Array, ""],
     chains: int,
     origin: Origin,
-) -> Float[Array, "chains images code"]:
-    """Draw the first codes of all chains from the origin."""
+) -> tuple[Float[Array, "chains images code"], Float[Array, "bins images"]]:
+    """Draw the first codes of all chains from the origin; return the first step sizes, too."""
     network, shape = vae.network(variables), (chains, len(x), vae.code_size)
+    steps = jnp.full((BINS, len(x)), math.log(_FIRST), jnp.float32)
     if origin == "posterior":
-        return network.draw(x, jax.random.normal(key, shape)).z
-    return network.prior.sample(key, chains * len(x)).reshape(shape)
+        return network.draw(x, jax.random.normal(key, shape)).z, steps
+    return network.prior.sample(key, chains * len(x)).reshape(shape), steps
 
 
 class _Point(NamedTuple):
@@ -228,7 +235,7 @@ def anneal(
     Returns:
         log w of each chain, the share of accepted transitions, and the step sizes.
 
-    Grosse et al. 2015, section 6 (schedule); Neal 2011, section 5.2 (transitions).
+    Grosse et al. 2015 (schedule); Neal 2011, section 5.3 (transitions).
     """
     network = vae.network(variables)
     mu, log_var = network.encode(x)
@@ -341,5 +348,6 @@ def _transition(
 
 
 compiled_anneal = jax.jit(anneal, static_argnames=("vae", "origin"))
+compiled_sum_up = jax.jit(sum_up)
 compiled_simulate = jax.jit(simulate, static_argnames=("vae", "images"))
 compiled_start = jax.jit(start, static_argnames=("vae", "chains", "origin"))

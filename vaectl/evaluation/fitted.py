@@ -11,7 +11,7 @@ from jaxtyping import Float
 from vaectl.base.errors import ConfigError
 
 COMPONENTS = 10
-"""The number of Gaussians, each with a full covariance: Ghosh et al. 2020, section 5."""
+"""The number of Gaussians, each with a full covariance: as in Ghosh et al. 2020."""
 
 
 class Fitted(NamedTuple):
@@ -43,7 +43,7 @@ def fit(codes: Float[np.ndarray, "codes code"]) -> Fitted:
     Raises:
         ConfigError: scikit-learn is not installed.
 
-    Ghosh et al. 2020, section 4 (ex-post density estimation).
+    Ghosh et al. 2020 (ex-post density estimation).
     """
     try:
         from sklearn.exceptions import ConvergenceWarning
