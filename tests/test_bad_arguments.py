@@ -62,7 +62,7 @@ def test_odd_arguments_are_answered_without_a_traceback(
         raise DataError("right so far; names and places were checked before", hint="")
 
     assert runs.is_dir()
-    if path in {("train",), ("demo",), ("compare-optimizers",), ("bench",)}:
+    if path in {("train",), ("demo",), ("compare-optimizers",), ("bench",), ("diagnose",)}:
         monkeypatch.setattr(data, "load", load)
     Path("file").touch()
     os.mkfifo("pipe")

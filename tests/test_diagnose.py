@@ -35,6 +35,8 @@ from vaectl.vae.vae import Network
 
 SMALL = ("--images", 6, "--chains", 3, "--temperatures", 10, "--importance-samples", 8)
 
+SMALL_PLAN = Plan(images=6, chains=3, temperatures=10, importance_samples=8, prior_samples=50)
+
 
 class Known(NamedTuple):
     """A linear network, with its prior as a mixture of Gaussians."""
@@ -197,8 +199,7 @@ def _estimate(mean: float, error: float = 0.01) -> Estimate:
 def told(trained_runs: Path) -> Diagnosis:
     """A diagnosis of a small run."""
     model = trained.load(RunDir(trained_runs / "z5"))
-    plan = Plan(images=6, chains=3, temperatures=10, importance_samples=8, prior_samples=50)
-    return diagnose(model, "test", plan)
+    return diagnose(model, "test", SMALL_PLAN)
 
 
 def _changed(nats: Nats, amortization: float, approximation: float) -> Nats:
@@ -263,6 +264,22 @@ def test_at_most_three_pieces_of_advice_and_the_largest_first(told: Diagnosis) -
     assert len(given) == 3
     assert "30.0" in given[0]
     assert "7.0" in given[1]
+
+
+def test_chains_start_where_the_bounds_are_nearer(
+    trained_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gaps = {"prior": 3.0, "posterior": 2.0}
+
+    def bracket(*_: object, origin: Origin, **_how: object) -> annealed.Bracket:
+        lower = jnp.arange(6.0)
+        return annealed.Bracket(lower, lower + gaps[origin])
+
+    monkeypatch.setattr(annealed, "bracket", bracket)
+    model = trained.load(RunDir(trained_runs / "z5"))
+    found = diagnose(model, "test", SMALL_PLAN)
+    assert (found.origin, found.bracket.gap.mean) == ("posterior", 2.0)
+    assert any("uncertain" in warning for warning in found.warnings)
 
 
 def test_parts_add_up_to_the_whole(told: Diagnosis) -> None:

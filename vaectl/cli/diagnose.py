@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vaectl.base.terminal import say, show
+from vaectl.base.terminal import show
 from vaectl.cli import plugs
 from vaectl.cli.app import LOOK, AsJson, Debug, Quiet, RunsDir, app
 from vaectl.cli.look import (
@@ -33,6 +33,7 @@ class HeldOut(StrEnum):
 class Start(StrEnum):
     """The distribution that chains start from."""
 
+    auto = "auto"
     prior = "prior"
     posterior = "posterior"
 
@@ -54,9 +55,10 @@ def diagnose(
     start: Annotated[
         Start,
         typer.Option(
-            help="Anneal from the prior or, with fewer temperatures, from the encoder's posterior."
+            help="Anneal from the prior, or from the encoder's posterior; auto: whichever is more "
+            "precise on simulated images."
         ),
-    ] = Start.posterior,
+    ] = Start.auto,
     importance_samples: Annotated[
         int, typer.Option(min=1, max=10**6, help="K of IW-K, to compare.")
     ] = 5000,
@@ -105,7 +107,7 @@ def diagnose(
             temperatures=temperatures,
             importance_samples=importance_samples,
             prior_samples=prior_samples,
-            origin=start.value,
+            origin=diagnosing.origin_of(start.value),
             seed=seed,
         )
         result = diagnosing.diagnose(model, split.value, plan, tell)
@@ -114,8 +116,6 @@ def diagnose(
         show(result.model_dump_json())
     else:
         tables.show_diagnosis(result)
-    for warning in result.warnings:
-        say(f"warning: {warning}")
     figure = waterfall(result, title=model.title, style=looks)
     path = model.rundir.write_diagnosis(result)
     if out is None:

@@ -266,7 +266,8 @@ def show_diagnosis(d: Diagnosis) -> None:
     for nats in splits:
         a = nats.annealing
         show(
-            f"{nats.subset} {nats.split} images: log p(x) {_told(a.log_p)} by annealing, "
+            f"{nats.subset} {nats.split} images: log p(x) {_told(a.log_p)} by annealing from the "
+            f"{d.origin}, "
             f"effective {a.effective:.1f} of {d.chains} chains; IW-{d.importance_samples} is "
             f"{_told(a.difference)} below it, effective {a.importance_effective:.1f} samples"
         )
@@ -291,6 +292,8 @@ def show_diagnosis(d: Diagnosis) -> None:
         show(_told_samples(d.samples))
     for sentence in d.advice:
         show(f"advice: {sentence}")
+    for warning in d.warnings:
+        show(f"warning: {warning}")
 
 
 def _told(estimate: Estimate) -> str:

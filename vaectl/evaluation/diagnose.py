@@ -33,6 +33,8 @@ BATCH = 50
 """Images whose chains run at once."""
 MOST = 10_000
 """Most images of a split of which KL and NLL are known, and most posteriors of the mixture."""
+ORIGINS: tuple[Origin, ...] = ("posterior", "prior")
+"""Where chains may start."""
 LEAST = 10
 """Fewest images of a split."""
 CHUNKS = 64
@@ -58,7 +60,8 @@ class Plan(NamedTuple):
     temperatures: int = 200
     importance_samples: int = 5000
     prior_samples: int = 1000
-    origin: Origin = "posterior"
+    origin: Origin | None = None
+    """Where chains start; None: where the bounds on simulated images are nearer to each other."""
     seed: int = 0
 
 
@@ -99,9 +102,13 @@ def diagnose(
                 hint=f"at least {LEAST} are needed; --split chooses the held-out ones",
             )
     progress = _Progress(plan, [len(split.images) for split in splits.values()], watch)
+    brackets: dict[Origin, Bracketed] = {
+        each: _bracket(model, each, plan, progress) for each in _origins(plan)
+    }
+    origin = min(brackets, key=lambda each: abs(brackets[each].gap.mean))
+    plan = plan._replace(origin=origin)
     found = {name: _of_split(model, name, split, plan, progress) for name, split in splits.items()}
     held_out, train = found[split_name], found["train"]
-    bracket = _bracket(model, plan, progress)
     progress("comparing the aggregate posterior with the prior")
     gathered = _aggregate(model, held_out, plan.seed)
     activity = held_out.mu.var(axis=0, dtype=np.float64)
@@ -112,13 +119,13 @@ def diagnose(
         where=model.checkpoint.where,
         binarization=meaning(model.settings),
         seed=plan.seed,
-        origin=plan.origin,
+        origin=origin,
         chains=plan.chains,
         temperatures=plan.temperatures,
         importance_samples=plan.importance_samples,
         held_out=held_out.nats,
         train=train.nats,
-        bracket=bracket,
+        bracket=brackets[origin],
         aggregate=gathered,
         code_size=model.code_size,
         active_units=int((activity > ACTIVE).sum()),
@@ -176,7 +183,7 @@ class _Progress:
         self._watch, self._done = watch, 0.0
         each = self.annealing + self.fitting
         self._all = sum(each * min(plan.images, size) for size in sizes)
-        self._all += self.bracketing * min(plan.images, BATCH)
+        self._all += len(_origins(plan)) * self.bracketing * min(plan.images, BATCH)
 
     def __call__(self, what: str, done: float = 0.0) -> None:
         """Tell what is done next, and add what was done."""
@@ -197,7 +204,7 @@ def _check_room(model: Trained, plan: Plan) -> None:
         shaped((images, *model.image_shape), np.float32),
         shaped((plan.chains, images, model.code_size), np.float32),
         *(key, shaped((), np.int32), shaped((bins, images), np.float32), flag, flag),
-        plan.origin,
+        _origins(plan)[0],
     )
 
 
@@ -291,7 +298,7 @@ def _of_batches(
             *(vae, variables, x, of_chains),
             chains=plan.chains,
             temperatures=plan.temperatures,
-            origin=plan.origin,
+            origin=_origins(plan)[0],
         )
         values = {
             "elbo": ours,
@@ -304,7 +311,17 @@ def _of_batches(
         progress(f"annealing {name} images", count * progress.annealing)
 
 
-def _bracket(model: Trained, plan: Plan, progress: _Progress) -> Bracketed:
+def origin_of(text: str) -> Origin | None:
+    """Return the origin of that name; None for `auto`."""
+    return next((origin for origin in ORIGINS if origin == text), None)
+
+
+def _origins(plan: Plan) -> tuple[Origin, ...]:
+    """Return where chains may start."""
+    return (plan.origin,) if plan.origin else ORIGINS
+
+
+def _bracket(model: Trained, origin: Origin, plan: Plan, progress: _Progress) -> Bracketed:
     """Bound log p(x) of simulated images."""
     progress("annealing simulated images, there and back")
     count = min(plan.images, BATCH)
@@ -312,7 +329,7 @@ def _bracket(model: Trained, plan: Plan, progress: _Progress) -> Bracketed:
         *(model.vae, model.variables, count, streams.key(plan.seed, "diagnose", 1)),
         chains=plan.chains,
         temperatures=plan.temperatures,
-        origin=plan.origin,
+        origin=origin,
     )
     lower, upper = (np.asarray(values) for values in found)
     if not (np.isfinite(lower).all() and np.isfinite(upper).all()):
