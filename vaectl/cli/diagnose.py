@@ -84,7 +84,7 @@ def diagnose(
 
     log p(x) comes from annealed importance sampling. What the ELBO lacks is split in two: the
     encoder does not give each image its best Gaussian posterior (amortization), and no Gaussian is
-    the true posterior (approximation). The default takes about a minute on two cores.
+    the true posterior (approximation). The default takes about two minutes of processor time.
 
     Example: vaectl diagnose latest
     Example: vaectl diagnose latest --images 500 --temperatures 1000 --out nats.pdf
