@@ -12,6 +12,7 @@ import vaectl as package
 from tests.browser import browser, needs_chromium
 from tests.conftest import Vaectl, assert_equal_runs, cut_off
 from vaectl import config, data
+from vaectl.config import meaning, reading
 from vaectl.data.arrays import Split
 from vaectl.data.stored import Stored
 from vaectl.explorer import page as pages
@@ -34,7 +35,6 @@ SMALL = (
 def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a conditional run."""
     from vaectl import experiment
-    from vaectl.config import reading
 
     small = {
         "epochs": 12,
@@ -184,6 +184,47 @@ def test_what_does_not_go_together_is_refused(
     assert said in answer.err
 
 
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"y_train": np.arange(90) % 3},
+        {"y_train": np.arange(90) % 3 - 1, "y_test": np.arange(40) % 3},
+        {"x_val": None, "y_train": np.arange(90) % 3, "y_test": np.arange(40) % 3},
+    ],
+    ids=["one split", "below zero", "validation"],
+)
+def test_images_some_of_which_have_no_class_are_refused(
+    arrays: dict[str, np.ndarray | None], vaectl: Vaectl, tmp_path: Path
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (90, 4, 4), np.uint8)
+    given = {name: images[:20] if array is None else array for name, array in arrays.items()}
+    np.savez(tmp_path / "x.npz", x_train=images, x_test=images[:40], **given)  # type: ignore[arg-type]
+    sizes = ("--set", "data.train_size=20", "--set", "data.validation_size=20")
+    source = ("--set", f"data.source=npz:{tmp_path / 'x.npz'}")
+    answer = vaectl("train", *SMALL, *source, *sizes)
+    assert answer.code == 3
+    assert "class" in answer.err
+    assert vaectl("train", *SMALL, *source, *sizes, "--set", "model.condition=none").code == 0
+
+
+def test_bounds_given_the_class_do_not_compare_with_others() -> None:
+    plain, given = (
+        reading.of_mapping({"model": {"condition": condition}}) for condition in ("none", "label")
+    )
+    for say in (meaning.meaning, meaning.measured):
+        assert say(given) == f"{say(plain)}, given the class"
+
+
+def test_codes_of_a_class_are_those_of_its_images(told: Path) -> None:
+    model = package.load(told)
+    split = model.split("train")
+    assert split.labels is not None
+    of_class = np.flatnonzero(split.labels == 3)
+    codes = model.codes(len(of_class), origin="aggregate", label=3, temperature=0.0)
+    means, _ = model.encode(np.asarray(split.images[of_class]), split.labels[of_class])
+    np.testing.assert_allclose(np.sort(codes, axis=0), np.sort(means, axis=0), atol=1e-5)
+
+
 @needs_chromium
 def test_the_page_tells_the_model_a_class(told: Path, tmp_path: Path) -> None:
     made = pages.explore([told], output=tmp_path / "page.html", count=12)
@@ -231,7 +272,7 @@ def test_images_without_classes_are_refused(vaectl: Vaectl, tmp_path: Path) -> N
     source = f"data.source=npz:{tmp_path / 'x.npz'}"
     answer = vaectl("train", *SMALL, "--set", source, "--set", "data.train_size=20")
     assert answer.code == 3
-    assert "no classes" in answer.err
+    assert "class" in answer.err
 
 
 def test_the_library_says_which_labels_are_needed(told: Path, trained_runs: Path) -> None:

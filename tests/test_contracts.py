@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -90,6 +90,7 @@ OBJECTIVES: list[Objective] = [
     Beta(beta=0.5, warmup_epochs=3.0, free_nats=0.2),
     IWAE(),
 ]
+DOUBLE: Literal["doubly_reparameterized"] = "doubly_reparameterized"
 PRIORS: list[Prior] = [
     StandardNormal(),
     MixturePrior(components=5, spread=1.5),
@@ -557,6 +558,57 @@ def test_with_a_mixture_an_objective_stays_below_the_likelihood(objective: Objec
     assert (-np.asarray(terms["kl"] + terms["nll"]) < exact + 0.05).all()
     if objective.best != "elbo":
         np.testing.assert_allclose(terms[objective.best], exact, atol=0.3)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--objective", "iwae", "--set", f"objective.gradient={DOUBLE}", "--set", key), DOUBLE)
+        for key in ("model.dropout=0.1", "model.input_noise=0.1", "model.normalization=batch")
+    ]
+    + [
+        (("--prior", "vamp", "--set", "model.normalization=batch"), "vamp"),
+        (("--prior", "vamp", "--model", "conv", "--set", "model.normalization=batch"), "vamp"),
+    ],
+)
+def test_parts_that_would_compute_something_else_together_are_refused(
+    options: tuple[str, ...], said: str, vaectl: Vaectl
+) -> None:
+    answer = vaectl("train", *options)
+    assert answer.code == 2
+    assert said in answer.err
+
+
+TOGETHER = [
+    (model, prior, objective)
+    for model in (MLP(hidden_size=6, normalization="batch", dropout=0.2), MLP(hidden_size=6))
+    for prior in PRIORS
+    for objective in (Beta(warmup_epochs=1.0), IWAE(gradient=DOUBLE), IWAE())
+    if not model.averages_batches or (not isinstance(prior, Vamp) and objective == IWAE())
+]
+
+
+@pytest.mark.parametrize(("model", "prior", "objective"), TOGETHER, ids=repr)
+def test_a_step_of_all_parts_together_is_finite_and_changes_all(
+    model: Model, prior: Prior, objective: Objective
+) -> None:
+    vae = VAE(model, Bernoulli(), prior, 3, (4, 4, 1))
+    variables = vae.init(jax.random.key(0))
+    learned, kept = vae.network(variables).split()
+    x = jax.random.uniform(jax.random.key(1), (4, 4, 4, 1))
+    noise = jax.random.normal(jax.random.key(2), (3, 4, 3))
+
+    @jax.jit
+    def gradient(learned: Any) -> Any:
+        def loss(learned: Any) -> Any:
+            network = vae.network(learned, kept, training=True)
+            return objective.terms(network, x, noise, jnp.float32(1))[0].sum()
+
+        return jax.grad(loss)(learned)
+
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient(learned)):
+        assert np.isfinite(leaf).all(), path
+        assert np.abs(leaf).max() > 0, path
 
 
 def test_free_nats_and_a_prior_without_a_sum_over_dimensions_are_refused(vaectl: Vaectl) -> None:

@@ -13,7 +13,7 @@ from tests.conftest import MNIST, needs_mnist
 from vaectl import config, data
 from vaectl.base.errors import ConfigError, DataError
 from vaectl.config import reading
-from vaectl.data import arrays, cache, idx, splits
+from vaectl.data import arrays, cache, idx, layout, splits
 from vaectl.data.binarization import binarize, draw, meaning
 from vaectl.data.reading import Reading
 from vaectl.data.sources.base import Source, parse
@@ -695,3 +695,58 @@ def test_how_data_are_read_does_not_change_what_older_trials_are_known_by() -> N
     told = reading.of_mapping({"data": {"range": [0, 255]}})
     assert identity.old_key(told, "x") is None
     assert identity.key(told, "x") != identity.key(plain, "x")
+
+
+@pytest.mark.parametrize(
+    "newer",
+    [
+        {"optimizer": {"ema": 0.999}},
+        {"early_stopping": {"patience": 3}},
+        {"model": {"dropout": 0.1}},
+        {"model": {"condition": "label"}},
+        {"prior": {"name": "vamp"}},
+    ],
+    ids=str,
+)
+def test_what_an_older_vaectl_could_not_run_has_no_key_of_it(newer: dict[str, object]) -> None:
+    plain, other = (config.Config.model_validate(values) for values in ({}, newer))
+    old = config.Config.model_validate({"model": {"activation": "tanh"}})
+    assert identity.old_key(old, "x")
+    assert identity.old_key(other, "x") is None
+    assert identity.key(plain, "x") != identity.key(other, "x")
+
+
+def test_a_claim_of_a_paper_does_not_change_the_key_of_a_trial() -> None:
+    claim = {"paper": "a", "where": "b", "quantity": "elbo", "value": -1.0}
+    plain, other = (config.Config.model_validate(v) for v in ({}, {"published": claim}))
+    assert identity.key(plain, "x") == identity.key(other, "x")
+    assert identity.old_key(plain, "x") == identity.old_key(other, "x")
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"), [((6, 20, 28), [28, 20]), ((6, 8, 8, 3), [3, 8, 8]), ((6, 4, 9), [36])]
+)
+def test_axes_that_differ_from_the_shape_are_refused_not_reshaped(
+    axes: tuple[int, ...], shape: list[int]
+) -> None:
+    array = np.random.default_rng(0).integers(0, 256, axes, np.uint8)
+    with pytest.raises(DataError, match="axes"):
+        layout.images("x", array, shape)
+    rows = layout.images("x", array.reshape(len(array), -1), [axes[1], *axes[2:]]).images
+    np.testing.assert_array_equal(np.asarray(rows).reshape(axes), array)
+
+
+def test_validation_images_of_another_scale_are_refused(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).uniform(0, 1, (60, 5, 5)).astype(np.float32)
+    np.savez(tmp_path / "a.npz", x_train=255 * images, x_val=images[:20], x_test=255 * images)
+    with pytest.raises(DataError, match="scale"):
+        data.published(f"npz:{tmp_path / 'a.npz'}")
+
+
+def test_labels_that_not_all_images_have_are_left_out_with_a_note(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (60, 5, 5), np.uint8)
+    labels = np.arange(60) % 3
+    np.savez(tmp_path / "a.npz", x_train=images, y_train=labels, x_val=images[:9], x_test=images)
+    found = data.published(f"npz:{tmp_path / 'a.npz'}")
+    assert found.train.labels is None
+    assert any("labels" in note for note in found.notes)

@@ -219,7 +219,7 @@ def _changed(nats: Nats, amortization: float, approximation: float) -> Nats:
         ({}, {}, "balanced"),
         ({"encoder_overfitting": _estimate(3.0)}, {}, "weight_decay"),
         ({"encoder_overfitting": _estimate(3.0, 2.0)}, {}, "balanced"),
-        ({"decoder_overfitting": _estimate(3.0)}, {}, "epochs below 50"),
+        ({"decoder_overfitting": _estimate(3.0)}, {}, "early_stopping.patience"),
         ({"amortization": 4.0}, {}, "model.hidden_size"),
         ({"amortization": 4.0}, {"model": {"name": "conv"}}, "larger"),
         ({"approximation": 4.0}, {}, "iwae"),
@@ -250,7 +250,7 @@ def test_advice_names_a_key(
     assert key in given[0]
 
 
-def test_at_most_three_pieces_of_advice_and_the_largest_first(told: Diagnosis) -> None:
+def test_at_most_three_pieces_of_advice_in_the_order_of_the_rules(told: Diagnosis) -> None:
     update = {
         "held_out": _changed(told.held_out, 5.0, 7.0),
         "train": _changed(told.train, 5.0, 7.0),
@@ -263,7 +263,8 @@ def test_at_most_three_pieces_of_advice_and_the_largest_first(told: Diagnosis) -
     given = advice(told.model_copy(update=update), config.Config())
     assert len(given) == 3
     assert "30.0" in given[0]
-    assert "7.0" in given[1]
+    assert "5.0" in given[1]
+    assert "7.0" in given[2]
 
 
 def test_chains_start_where_the_bounds_are_nearer(

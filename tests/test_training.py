@@ -735,3 +735,11 @@ def test_a_finite_bound_that_float32_cannot_improve_has_diverged() -> None:
         DivergedError, match=r"the ELBO is -1.06e\+11 at epoch 1, step 10, on the val"
     ):
         fitting.check_held_out(with_elbo({"kl": 1.06e11, "nll": 207.0}), "elbo", 10, 1)
+
+
+def test_a_short_batch_is_filled_up_with_different_images() -> None:
+    """Their weight is zero, but batch normalization sees them."""
+    program = Program.of(_settings(batch_size=5, epochs=3), images=11, image_shape=SHAPE)
+    *whole, last = np.asarray(training.order(program, MEMBER, 1))
+    assert sorted([*np.concatenate(whole), last[0]]) == list(range(11))
+    assert len(set(last)) == 5

@@ -81,6 +81,7 @@ def _of_run(
 
         model = load(found, checkpoint)
         samples = published.importance_samples if published.quantity == "log_likelihood" else 0
+        record = found.read_record()
         result = assessment.assess(
             model,
             published.split,
@@ -91,8 +92,7 @@ def _of_run(
         )
     ours = result.log_likelihood or result.elbo
     verdict = Verdict(published.value, ours.mean, ours.standard_error)
-    record = found.read_record()
-    facts = [f"{found.name}, {result.where}, {result.binarization}"]
+    facts = [f"{found.name}, {result.where} of {record.epochs}, {result.binarization}"]
     if record.status != "finished":
         facts.append(f"the run is {record.status}, at epoch {record.epoch} of {record.epochs}")
     _show(published, verdict, facts, as_json)

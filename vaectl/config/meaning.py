@@ -21,6 +21,15 @@ _OF: dict[Measure, str] = {"density": "a density of grey levels", "bytes": "a pr
 
 def meaning(settings: Config) -> str:
     """Say how the images are binarized, and what the likelihood's probabilities are of."""
+    return _pixels(settings) + _given(settings)
+
+
+def _given(settings: Config) -> str:
+    """Say of a conditional model that its probabilities are of images given their class."""
+    return ", given the class" if settings.model.condition != "none" else ""
+
+
+def _pixels(settings: Config) -> str:
     measure = settings.likelihood.chosen.measure
     if measure == "binary":
         return binarization.meaning(settings.data)
@@ -31,6 +40,10 @@ def meaning(settings: Config) -> str:
 
 def measured(settings: Config) -> str:
     """Say in a few words what the NLL is of; numbers of different things do not compare."""
+    return _few_words(settings) + _given(settings)
+
+
+def _few_words(settings: Config) -> str:
     data, measure = settings.data, settings.likelihood.chosen.measure
     grey = data.binarization == "none"
     how = {"threshold": f"binarized at {data.threshold:g}", "stochastic": "binarized by draws"}

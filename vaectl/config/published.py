@@ -16,9 +16,9 @@ class Ours(Section):
     """What this repository's command came to."""
 
     value: float
-    """In nats per image; higher is better."""
+    """The value in nats per image; higher is better."""
     standard_error: float = Field(ge=0)
-    """Over images; of one training."""
+    """The standard error over images, of one training."""
     command: str
     """What prints it."""
 
@@ -59,7 +59,7 @@ class Verdict(NamedTuple):
 
     @property
     def difference(self) -> float:
-        """By how much ours is higher, which is better."""
+        """The value of ours minus the published one; positive is better."""
         return self.ours - self.published
 
     @property

@@ -167,6 +167,10 @@ class Dataset:
 
     @property
     def classes(self) -> int:
-        """One more than the largest class of an image; 0 without classes."""
-        known = [part.labels for part in (self.train, self.validation, self.test)]
-        return max(0 if labels is None else int(labels.max()) + 1 for labels in known)
+        """One more than the largest class; 0 if an image has none, or one below zero."""
+        ends = [0]
+        for part in (self.train, self.validation, self.test):
+            if part.labels is None or part.labels.min() < 0:
+                return 0
+            ends.append(int(part.labels.max()) + 1)
+        return max(ends)

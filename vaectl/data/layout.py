@@ -81,6 +81,13 @@ def _shaped(name: str, array: Pixels, shape: Sequence[int]) -> Pixels:
             f"{[*shape]} says {math.prod(shape)}",
             hint=f"the array has the shape {array.shape}",
         )
+    sides, known = ([n for n in axes if n != 1] for axes in (shape, array.shape[1:]))
+    if array.ndim > 2 and sides != known:
+        raise DataError(
+            f"{name}: its images have the axes {array.shape[1:]}, and data.shape={[*shape]} has "
+            "others",
+            hint="data.shape is for rows of numbers; np.moveaxis moves axes",
+        )
     return array.reshape(len(array), *shape)
 
 

@@ -19,7 +19,8 @@ from vaectl.data import labels as labelling
 from vaectl.data import layout
 from vaectl.data.arrays import Images, Published, divide
 from vaectl.data.reading import Reading
-from vaectl.data.stored import Pixels, joined
+from vaectl.data.scale import LEAST
+from vaectl.data.stored import Pixels, ends, joined
 
 _IMAGES = "x|xs|images?|imgs?|pictures?|pixels?|data|features?|inputs?|arr_0"
 _LABELS = "y|ys|labels?|targets?|class(?:es)?|digits?|arr_1"
@@ -190,11 +191,20 @@ def _assembled(
             f"{place}: its training images are {kinds[0]}, its validation images {kinds[1]}",
             hint="bring both to one shape and type",
         )
-    labels = None
+    small, large = sorted(float(max(map(abs, ends(each.images)))) for each in (train, validation))
+    if small < LEAST * large:
+        raise DataError(
+            f"{place}: not one scale: its training images and its validation images have values up "
+            f"to {small:g} and {large:g}",
+            hint="bring both to one scale",
+        )
+    labels, notes = None, found.notes
     if train.labels is not None and validation.labels is not None:
         labels = np.concatenate([train.labels, validation.labels])
+    elif train.labels is not None or validation.labels is not None:
+        notes += ("labels are not used: training or validation images have none",)
     both = Images(joined(train.images, validation.images), labels)
-    return replace(found, train=both, validation_size=len(validation.images))
+    return replace(found, train=both, validation_size=len(validation.images), notes=notes)
 
 
 def _same(one: Pixels, other: Pixels) -> bool:

@@ -17,7 +17,7 @@ from vaectl.base.errors import DataError
 from vaectl.data.arrays import Published
 from vaectl.data.stored import PIECE_BYTES, Array, Pixels, changed, ends, pieces
 
-_LEAST = 0.25
+LEAST = 0.25
 """A data set whose largest value is below this part of white is on another scale."""
 _DARK = 0.5
 """A data set whose largest value is below this part of white gets a note."""
@@ -47,7 +47,7 @@ class _Scale(NamedTuple):
         low, high = self.place(low), self.place(high)
         if low < -_ROUNDING or high > 1 + _ROUNDING:
             return False
-        return low <= _ROUNDING and high >= 1 - _ROUNDING if self.both else high >= _LEAST
+        return low <= _ROUNDING and high >= 1 - _ROUNDING if self.both else high >= LEAST
 
     def nearly_fits(self, low: float, high: float) -> bool:
         """Tell whether it may be the scale of data whose ends were moved by resizing."""
@@ -181,7 +181,7 @@ def _joint(ranges: Mapping[str, _Range]) -> _Range:
 def _common(name: str, ranges: Mapping[str, _Range], images: Mapping[str, Pixels]) -> _Scale:
     """Return the scale that all splits share."""
     small, large = sorted(found.largest for found in ranges.values())
-    if small < _LEAST * large:
+    if small < LEAST * large:
         recipes = [
             found.recipe(f" in the {split} images")
             for split, found in ranges.items()

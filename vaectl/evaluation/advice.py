@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vaectl.config.schema import Config
@@ -23,20 +24,14 @@ MARGINAL = 1.0
 """Nats that the aggregate posterior is at least away from the prior, above which another prior
 pays."""
 BROKEN = 0.05
-"""By so much the share of broken samples from the prior must exceed that of the aggregate."""
+"""The excess of the share of broken samples from the prior over that of the aggregate posterior,
+above which another prior pays."""
 UNUSED = 0.25
 """The share of collapsed dimensions above which the code is too large or the KL too dear."""
 
 
-class Advice(NamedTuple):
-    """A sentence that names a key, and the nats that are at stake."""
-
-    nats: float
-    words: str
-
-
 def advice(d: Diagnosis, settings: Config) -> list[str]:
-    """Return two or three sentences, of the largest numbers first.
+    """Return at most three sentences, of the rules below in their order.
 
     A rule applies where its number is above its threshold, a constant of this module, by two
     standard errors above zero:
@@ -51,13 +46,13 @@ def advice(d: Diagnosis, settings: Config) -> list[str]:
 
     If none applies, there is one sentence that says so.
     """
-    found = sorted(_rules(d, settings), key=lambda each: -each.nats)[:MOST]
+    found = [*islice(_rules(d, settings), MOST)]
     if found:
-        return [each.words for each in found]
+        return found
     return ["no part is large: the model is balanced, and a larger one may still be better"]
 
 
-def _rules(d: Diagnosis, settings: Config) -> Iterator[Advice]:
+def _rules(d: Diagnosis, settings: Config) -> Iterator[str]:
     held_out, model = d.held_out, settings.model.chosen
     size = "hidden_size" if "hidden_size" in type(model).model_fields else ""
     larger = f"a larger model.{size}" if size else "a larger encoder"
@@ -69,40 +64,38 @@ def _rules(d: Diagnosis, settings: Config) -> Iterator[Advice]:
         )
         if by.clear and by.mean > most
     }
+    dropout = "model.dropout, " if "dropout" in type(model).model_fields else ""
     if overfitting:
         told = " and ".join(f"the {name} by {nats:.1f}" for name, nats in overfitting.items())
-        yield Advice(
-            max(overfitting.values()),
-            f"the model overfits, {told} nats: try epochs below {settings.epochs}, "
-            "optimizer.weight_decay, or more images by data.train_size",
+        yield (
+            f"the model overfits, {told} nats: try early_stopping.patience, {dropout}"
+            "optimizer.weight_decay, or more images by data.train_size"
         )
     gap = d.train.amortization
     if gap.clear and gap.mean > AMORTIZATION:
         longer = "" if overfitting else f", or epochs above {settings.epochs}"
-        yield Advice(
-            gap.mean,
+        yield (
             f"the encoder misses the best posteriors by {gap.mean:.1f} nats even on training "
-            f"images: try {larger}{longer}",
+            f"images: try {larger}{longer}"
         )
     gap = held_out.approximation
     if gap.clear and gap.mean > APPROXIMATION and settings.objective.chosen.best == "elbo":
-        yield Advice(
-            gap.mean,
+        yield (
             f"diagonal Gaussians miss the true posteriors by {gap.mean:.1f} nats: try "
-            "objective.name iwae with objective.samples 5, which trains for a closer bound",
+            "objective.name iwae with objective.samples 5, which trains for a closer bound"
         )
     yield from _of_prior(d, settings)
     unused = d.code_size - d.active_units
     if unused > UNUSED * d.code_size:
-        yield Advice(
-            float(unused),
+        free = " or free_nats" if settings.prior.chosen.standard else ""
+        yield (
             f"{unused} of {d.code_size} dimensions of the code are not used: try objective.name "
-            "beta with warmup_epochs or free_nats, or a smaller model.code_size, "
-            f"{max(d.active_units, 1)} say",
+            f"beta with warmup_epochs{free}, or a smaller model.code_size, such as "
+            f"{max(d.active_units, 1)}"
         )
 
 
-def _of_prior(d: Diagnosis, settings: Config) -> Iterator[Advice]:
+def _of_prior(d: Diagnosis, settings: Config) -> Iterator[str]:
     """Advise another prior, or more components where it has components already."""
     excess = 0.0
     if d.samples:
@@ -118,7 +111,6 @@ def _of_prior(d: Diagnosis, settings: Config) -> Iterator[Advice]:
         reasons.append(f"{excess:.0%} more samples are broken from the prior than from real codes")
     components = getattr(settings.prior.chosen, "components", None)
     change = f"prior.components above {components}" if components else "prior.name vamp or mixture"
-    yield Advice(
-        max(least.mean, 0.0) + 10 * excess,
-        f"{' and '.join(reasons)}: try {change}; vaectl sample --from aggregate shows the decoder",
+    yield (
+        f"{' and '.join(reasons)}: try {change}; vaectl sample --from aggregate shows the decoder"
     )

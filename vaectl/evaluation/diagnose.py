@@ -48,7 +48,7 @@ ACCEPTANCE = (0.4, 0.9)
 """Between these the share of accepted transitions is as it should be."""
 
 Watch = Callable[[str, float, float], None]
-"""Told what is being done, how much of all work is done, and how much there is."""
+"""A function that is told what is being done, how much is done, and how much there is."""
 
 
 class Plan(NamedTuple):

@@ -39,6 +39,16 @@ class Model(Plug, kind="model"):
     conditional: ClassVar[bool] = False
     """Whether `build` can make them take the classes of images too."""
 
+    @property
+    def draws(self) -> bool:
+        """Whether layers draw random numbers in training, as dropout does."""
+        return False
+
+    @property
+    def averages_batches(self) -> bool:
+        """Whether layers use means over the batch in training, as batch normalization does."""
+        return False
+
     def summary(self, code_size: int) -> str:
         """Describe the model in a few words, for tables."""
         return f"{self.name}-{code_size}"

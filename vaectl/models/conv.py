@@ -44,6 +44,11 @@ class Conv(Model, name="conv"):
     batch in training, and by their running means in evaluation; `layer`, over the channels of a
     pixel; or `none`."""
 
+    @property
+    def averages_batches(self) -> bool:
+        """Whether there is batch normalization."""
+        return self.normalization == "batch"
+
     def build(
         self,
         image_shape: ImageShape,

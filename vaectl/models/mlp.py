@@ -58,6 +58,16 @@ class MLP(Model, name="mlp"):
         sizes = [self.hidden_size] * self.hidden_layers + [code_size]
         return f"{'-'.join(map(str, sizes))} {self.activation}"
 
+    @property
+    def draws(self) -> bool:
+        """Whether there is dropout or noise."""
+        return bool(self.dropout or self.input_noise)
+
+    @property
+    def averages_batches(self) -> bool:
+        """Whether there is batch normalization."""
+        return self.normalization == "batch"
+
     def build(
         self,
         image_shape: ImageShape,

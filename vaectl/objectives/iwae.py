@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from vaectl.base.section import conflict
 from vaectl.objectives.base import Objective
 
 if TYPE_CHECKING:
@@ -27,6 +28,16 @@ class IWAE(Objective, name="iwae"):
     gradient: Literal["reparameterized", "doubly_reparameterized"] = "reparameterized"
     """The encoder's gradient: that of the bound, or an estimate of the same gradient whose noise
     does not grow beside its mean as K grows, at the price of one more pass through the decoder."""
+
+    def suits(self, experiment: Any) -> None:
+        """Refuse the doubly reparameterized gradient of layers that act differently each time."""
+        model = experiment.model.chosen
+        if self.gradient == "doubly_reparameterized" and (model.draws or model.averages_batches):
+            raise conflict(
+                "objective.iwae.gradient doubly_reparameterized decodes the same codes again, and "
+                "dropout, noise or batch normalization would change the result",
+                "train without them, or set objective.iwae.gradient to reparameterized",
+            )
 
     @property
     def best(self) -> str:

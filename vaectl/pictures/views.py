@@ -154,7 +154,7 @@ def sample(
             hint="--draw mean shows the mean of each pixel",
         )
     count = count or pictures.filling(SAMPLES, style)
-    z = model.codes(count, seed=seed, temperature=temperature, origin=origin)
+    z = model.codes(count, seed=seed, temperature=temperature, origin=origin, label=label)
     labels = model.in_turn(count) if label is None else np.full(count, label)
     images = model.decode(z, labels)
     if draw == "binary":

@@ -21,7 +21,7 @@ class StandardNormal(Prior, name="standard_normal"):
 
     @property
     def standard(self) -> bool:
-        """True."""
+        """True: this is N(0, I)."""
         return True
 
     def given(self, learned: Any, encode: Encode, code_size: int) -> Distribution:  # noqa: ARG002

@@ -29,7 +29,16 @@ class Vamp(Prior, name="vamp"):
     """K, the number of pseudo-inputs; the paper of the prior has 500."""
 
     def suits(self, experiment: Any) -> None:
-        """Refuse a conditional model: its encoder would need a class of each pseudo-input."""
+        """Refuse a model that is told classes, which pseudo-inputs lack, or that averages batches.
+
+        Batch normalization would treat a batch of pseudo-inputs otherwise than one of images.
+        """
+        if experiment.model.chosen.averages_batches:
+            raise conflict(
+                "the prior vamp encodes pseudo-inputs, and batch normalization would treat them "
+                "otherwise in training than in evaluation",
+                "--prior mixture, or a model without batch normalization",
+            )
         if experiment.model.condition != "none":
             raise conflict(
                 f"the prior vamp encodes images without classes, and model.condition is "

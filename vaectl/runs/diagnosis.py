@@ -16,17 +16,17 @@ class Annealing(Part):
     """Estimates of log p(x) on the same images, in nats per image."""
 
     log_p: Estimate
-    """By annealed importance sampling."""
+    """The estimate by annealed importance sampling."""
     effective: Count
     """Effective sample size over chains, as a mean over images."""
     acceptance: Annotated[float, Field(ge=0, le=1)]
     """The share of accepted transitions."""
     importance_weighted: Estimate
-    """IW-K."""
+    """The importance-weighted bound IW-K."""
     importance_effective: Count
     """Effective sample size of the K samples, as a mean over images."""
     difference: Estimate
-    """The first minus IW-K, image by image."""
+    """The annealed estimate minus IW-K, image by image."""
 
 
 class Nats(Part):
@@ -99,14 +99,15 @@ class Samples(Part):
     count: Positive
     """The number of codes from the prior, and of those from the aggregate posterior."""
     prior: Natural
-    """Broken ones of the prior."""
+    """The number of broken samples from the prior."""
     aggregate: Natural
-    """Broken ones of the aggregate posterior."""
+    """The number of broken samples from the aggregate posterior."""
     ink: Natural
-    """Those of the prior whose ink no image has; the others are too far from all images."""
+    """The number of broken samples from the prior whose ink no image has; the others are too far
+    from all images."""
     holes: Natural
-    """Those of the prior whose code has a density under the aggregate posterior that is below the
-    density of 99 % of the codes of the aggregate posterior."""
+    """The number of broken samples from the prior whose code has a density under the aggregate
+    posterior that is below that of 99 % of the codes of the aggregate posterior."""
 
 
 class Diagnosis(Part):

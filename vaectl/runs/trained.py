@@ -155,7 +155,7 @@ class Trained:
         self.variables = variables
         """All arrays of the network, those to evaluate it with."""
         self.vae = vae
-        self._fitted: Fitted | None = None
+        self._fitted: dict[int | None, Fitted] = {}
         self.warnings = tuple(warnings)
         """What to know before trusting the model's numbers."""
 
@@ -223,7 +223,13 @@ class Trained:
         return np.arange(count) % self.vae.classes if self.vae.classes else None
 
     def codes(
-        self, count: int, *, seed: int = 0, temperature: float = 1.0, origin: Origin = "prior"
+        self,
+        count: int,
+        *,
+        seed: int = 0,
+        temperature: float = 1.0,
+        origin: Origin = "prior",
+        label: int | None = None,
     ) -> Float[np.ndarray, "count code"]:
         """Draw codes; the temperature multiplies the deviation of Gaussians.
 
@@ -231,8 +237,10 @@ class Trained:
             aggregate   z ~ q(z|x) of random training images x
             mixture     z ~ a mixture of Gaussians fitted to such codes
 
+        With a label, only the training images of that class count.
+
         Raises:
-            ConfigError: a mixture is wanted without scikit-learn.
+            ConfigError: a mixture is wanted without scikit-learn, or no image has the class.
             DataError: the data set is missing, or is not the run's; the prior needs none.
         """
         if origin == "prior":
@@ -240,17 +248,24 @@ class Trained:
         if count < 0:
             raise ValueError(f"{count} codes cannot be drawn")
         if origin == "aggregate":
-            return self._aggregate(count, seed, temperature)
-        if self._fitted is None:
-            self._fitted = fitted.fit(self._aggregate(FITTED, 0, 1.0))
-        return self._fitted.sample(count, seed=seed, temperature=temperature)
+            return self._aggregate(count, seed, temperature, label)
+        if label not in self._fitted:
+            self._fitted[label] = fitted.fit(self._aggregate(FITTED, 0, 1.0, label))
+        return self._fitted[label].sample(count, seed=seed, temperature=temperature)
 
     def _aggregate(
-        self, count: int, seed: int, temperature: float
+        self, count: int, seed: int, temperature: float, label: int | None
     ) -> Float[np.ndarray, "count code"]:
         """Draw codes from posteriors of training images, each of another image while there are."""
         split, rng = self.split("train"), np.random.default_rng(seed)
-        chosen = rng.choice(len(split.images), count, replace=count > len(split.images))
+        images = np.arange(len(split.images))
+        if label is not None and split.labels is not None:
+            images = np.flatnonzero(split.labels == label)
+        if not len(images):
+            raise ConfigError(
+                f"no training image has the class {label}", hint="--from prior needs none"
+            )
+        chosen = rng.choice(images, count, replace=count > len(images))
         parts = [
             self.encode(np.asarray(split.images[some]), self.labels_of(split, some))
             for start in range(0, count, AT_ONCE)

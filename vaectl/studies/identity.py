@@ -71,6 +71,9 @@ def old_key(settings: Config, fingerprint: str) -> str | None:
     known = settings.data.plug.reading == PLAIN and model["condition"] == "none"
     if names != _OLD or optimizer["name"] not in _OLD_OPTIMIZERS or not known:
         return None
+    newer_ones = optimizer["ema"], values["early_stopping"]["patience"]
+    if any(value is not None for value in newer_ones):
+        return None
     standard = type(settings.model.mlp)().model_dump(mode="json")
     if any(mlp[key] != standard[key] for key in mlp if key not in _OLD_MLP):
         return None

@@ -159,7 +159,7 @@ def differing(new: Section, old: Section, free: Sequence[str]) -> list[str]:
         {
             key: value
             for key, value in flat(one.model_dump())
-            if key not in free and not key.startswith("base.checkpoint.")
+            if key not in free and not key.startswith(("base.checkpoint.", "base.published"))
         }
         for one in (new, old)
     )

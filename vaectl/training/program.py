@@ -67,7 +67,8 @@ def _told(settings: Config, classes: int) -> int:
         return 0
     if not classes:
         raise DataError(
-            f"model.condition is label, and the images of {settings.data.source} have no classes",
+            f"model.condition is label, and not all images of {settings.data.source} have a class, "
+            "a number from 0",
             hint="--set model.condition=none, or images with classes: see vaectl data prepare",
         )
     if classes > MOST_CLASSES:

@@ -185,13 +185,13 @@ def order(
 ) -> Int32[Array, "steps batch"]:
     """Return the images of each step of an epoch: all in a new order, without replacement.
 
-    A last short batch is filled up with the first image, at weight zero, so that no image is lost
-    and every step has one shape.
+    A last short batch is filled up with the first images of the order, at weight zero, so that no
+    image is lost and every step has one shape. Batch normalization counts them.
     """
     steps, count = program.steps_per_epoch, program.images
     key = streams.key(member.seed, "shuffle", epoch)
-    rows = jnp.zeros(steps * program.batch_size, jnp.int32)
-    rows = rows.at[:count].set(jax.random.permutation(key, count))
+    shuffled = jax.random.permutation(key, count).astype(jnp.int32)
+    rows = jnp.concatenate([shuffled, shuffled[: steps * program.batch_size - count]])
     return rows.reshape(steps, program.batch_size)
 
 

@@ -74,7 +74,7 @@ class AutoEncoder(nnx.Module):
         planes: how the encoder takes the classes that it is told: as channels of constant value
             behind those of the image, or as numbers behind all pixels. The decoder takes them as
             numbers behind the code.
-        noise: is added to images before they are encoded; the classes that it is told stay.
+        noise: what is added to images before they are encoded; None for nothing.
     """
 
     def __init__(
