@@ -175,10 +175,14 @@ def _case(functions: dict[str, tuple[Callable[..., Any], list[np.ndarray]]]) -> 
 def _network(vae: VAE) -> tuple[dict[str, Any], dict[str, Any]]:
     """A case, and what JAX computes, with parameters that make something of all inputs."""
     rng = np.random.default_rng(0)
-    variables = jax.tree.map(
-        lambda leaf: (0.3 * rng.normal(size=leaf.shape)).astype(np.float32),
-        jax.eval_shape(vae.init, jax.random.key(0)),
-    )
+
+    def filled(path: Any, leaf: Any) -> Any:
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return leaf  # the keys of dropout and their counters
+        values = (0.3 * rng.normal(size=leaf.shape)).astype(np.float32)
+        return np.abs(values) if path[-1].key == "var" else values
+
+    variables = jax.tree_util.tree_map_with_path(filled, vae.init(jax.random.key(0)))
     x = rng.integers(0, 2, (1, *vae.image_shape)).astype(np.float32)
     z = rng.normal(size=(1, 3)).astype(np.float32)
     told = [np.eye(vae.classes, dtype=np.float32)[1:2]] if vae.classes else []

@@ -11,6 +11,7 @@ from vaectl.completion.shells import Candidate
 
 BY_METAVAR: Mapping[str, Callable[[places.Given, str], Sequence[str]]] = {
     "RUN": places.runs,
+    "RUN|CONFIG": places.runs,
     "RUN|COMPARISON": places.drawable,
     "RUN_NAME": places.owned,
     "GLOB": places.names,
