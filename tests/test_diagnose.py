@@ -99,7 +99,7 @@ def test_annealing_finds_the_likelihood_of_a_linear_model(number: int, origin: O
 
 
 @pytest.mark.parametrize(
-    "prior", [pytest.param(PRIORS[0], marks=pytest.mark.full), PRIORS[1]], ids=repr
+    "prior", [PRIORS[0], pytest.param(PRIORS[1], marks=pytest.mark.full)], ids=repr
 )
 def test_simulated_images_are_bracketed(prior: Prior) -> None:
     model, key = known(prior), jax.random.key(6)
