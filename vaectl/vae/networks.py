@@ -1,5 +1,6 @@
 """Building blocks for models: layers, and an encoder with a decoder."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import final
 
@@ -118,6 +119,11 @@ class AutoEncoder(nnx.Module):
 
 
 def _beside(a: Float[Array, "*shape numbers"], y: Float[Array, "*some classes"]) -> Array:
-    """Put the same y behind the last axis of all of a."""
-    joined: Array = jnp.concatenate([a, jnp.broadcast_to(y, (*a.shape[:-1], y.shape[-1]))], axis=-1)
+    """Put the same y, scaled, behind the last axis of all of a.
+
+    A class is a one among zeros. Times the root of the number of classes, these numbers have a mean
+    square of 1, as those of a code have; else the first layers would learn of the class last.
+    """
+    scaled = math.sqrt(y.shape[-1]) * y
+    joined: Array = jnp.concatenate([a, jnp.broadcast_to(scaled, (*a.shape[:-1], y.shape[-1]))], -1)
     return joined
