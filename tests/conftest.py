@@ -5,11 +5,11 @@ import shutil
 import signal
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import pytest
@@ -132,6 +132,16 @@ def strict_types() -> Iterator[None]:
     """Refuse to mix types silently. Not for all tests: Optax's Adam itself mixes some."""
     with jax.numpy_dtype_promotion("strict"):
         yield
+
+
+def few(rows: Iterable[Any], every: int = 3) -> list[Any]:
+    """Leave every so many rows of a test to the suite, and all others to `-m full`."""
+    return [
+        row
+        if number % every == 0
+        else pytest.param(*(row if isinstance(row, tuple) else [row]), marks=pytest.mark.full)
+        for number, row in enumerate(rows)
+    ]
 
 
 def mlp(image_shape: tuple[int, int, int], **settings: object) -> "VAE":

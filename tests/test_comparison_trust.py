@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Answer, Happened, Vaectl
+from tests.conftest import Answer, Happened, Vaectl, few
 from tests.edits import (
     COMMAND,
     NEXT,
@@ -98,7 +98,7 @@ VIEW_EDITS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("name", ["trials.csv", "curves.csv"])
-@pytest.mark.parametrize("edit", VIEW_EDITS)
+@pytest.mark.parametrize("edit", few(VIEW_EDITS))
 def test_a_table_is_made_again_from_the_sealed_trials(
     name: str, edit: str, again: Callable[[], Answer], finished: Path
 ) -> None:
@@ -130,7 +130,7 @@ def test_an_edited_evaluation_of_a_member_is_notpublished(
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "run.json", "metrics.csv", "checkpoints/4.json"])
-@pytest.mark.parametrize("edit", ["changed", "gone", "a line twice"])
+@pytest.mark.parametrize("edit", few(["changed", "gone", "a line twice"]))
 def test_a_small_file_of_a_member_is_made_again(
     name: str, edit: str, again: Callable[[], Answer], finished: Path
 ) -> None:
@@ -212,8 +212,8 @@ SEALED_EDITS: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize(
     ("edit", "stage"),
     [
-        *((edit, "result") for edit in SEALED_EDITS),
-        *((edit, "tuning") for edit in ("a digit", "cut", "other seed", "other stage")),
+        *few((edit, "result") for edit in SEALED_EDITS),
+        *few((edit, "tuning") for edit in ("a digit", "cut", "other seed", "other stage")),
     ],
 )
 def test_a_trial_that_is_not_what_was_sealed_is_trained_again(

@@ -278,6 +278,7 @@ def test_an_executor_that_cannot_be_is_refused(
     assert not list((tmp_path / "runs").glob("*/trials/*"))
 
 
+@pytest.mark.full
 def test_a_worker_that_does_not_see_the_directory_hands_over_whole_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -324,6 +325,7 @@ def _work_on_a_full_disk(connection: Any, known: worker.Facts) -> None:
     worker.work(connection, known)
 
 
+@pytest.mark.full
 def test_a_member_without_room_on_its_worker_is_named_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

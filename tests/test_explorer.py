@@ -126,7 +126,7 @@ EACH = [
         *(MODELS[i % len(MODELS)], likelihood, PRIORS[i % len(PRIORS)], 3, SHAPES[i % 2]),
         classes=4 if i % len(PRIORS) == 1 else 0,
     )
-    for i, likelihood in enumerate(LIKELIHOODS)
+    for i, likelihood in enumerate(LIKELIHOODS[::2])
 ]
 
 

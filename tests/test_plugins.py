@@ -83,6 +83,7 @@ def test_the_example_is_used_as_its_header_says(
     assert "--plugin" in answer.err
 
 
+@pytest.mark.full  # the suite adds one to a comparison that is there
 def test_a_comparison_takes_an_optimizer_of_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

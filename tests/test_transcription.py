@@ -242,7 +242,7 @@ def test_an_epoch_is_a_new_permutation_of_all_images() -> None:
     orders = [np.asarray(compiled.order(program, member, epoch)).ravel() for epoch in range(20)]
     for order in orders:
         assert sorted(order[:COUNT]) == list(range(COUNT))
-        assert not order[COUNT:].any()
+        assert list(order[COUNT:]) == list(order[: len(order) - COUNT])  # at weight zero
     places = np.array([np.argsort(order[:COUNT]) for order in orders])
     # where an image stands in one epoch says nothing of where it stands in the next
     correlation = np.corrcoef(places[:-1].ravel(), places[1:].ravel())[0, 1]
