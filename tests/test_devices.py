@@ -168,6 +168,7 @@ def test_a_run_goes_on_with_another_number_of_devices(vaectl: Vaectl) -> None:
     assert_equal_runs(Path("runs/one"), Path("runs/two"))
 
 
+@pytest.mark.full
 def test_a_study_spread_over_devices_equals_one_on_a_single_one(vaectl: Vaectl) -> None:
     command: list[object] = ["sweep", "--vary", "batch_size=20", "--seeds", "3"]
     for each in (*SMALL, "model.hidden_size=8", "data.test_size=50"):

@@ -440,7 +440,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     return _recorded(tmp_path_factory.mktemp("comparison"), "c", *COMPARED)
 
 
-@pytest.mark.parametrize("command", ["recorded", "compared"])
+@pytest.mark.parametrize("command", ["recorded", pytest.param("compared", marks=pytest.mark.full)])
 def test_all_is_synced_before_it_counts_and_before_anything_older_goes(
     command: str, request: pytest.FixtureRequest
 ) -> None:

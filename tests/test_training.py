@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from tests.conftest import few
 from vaectl import config
 from vaectl.base import streams
 from vaectl.base.errors import ConfigError, DivergedError
@@ -111,7 +112,7 @@ def _pieces(settings: config.Config, train: evaluation.Images) -> list[tuple[obj
     return pieces
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", few(OPTIMIZERS, every=2))
 def test_where_an_epoch_is_cut_changes_no_bit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = _settings(optimizer={"name": name, "sgd": {"reset_each_epoch": True}})
     monkeypatch.setattr(fitting, "FIRST_CHUNK", 100)
