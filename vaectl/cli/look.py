@@ -210,7 +210,7 @@ class By(StrEnum):
 
 
 class Classes(StrEnum):
-    """What a morph tells a conditional model of the classes."""
+    """The class that a conditional model is told along a row of a morph."""
 
     change = "change"
     keep = "keep"

@@ -133,7 +133,7 @@ class Summary(BaseModel):
     """The label of the optimizer that others are measured against."""
     target: float | None
     target_told: str
-    """What the target is."""
+    """The target in words."""
     loaded: str
     """Why times are no basis for a ranking; empty if they are one."""
     leaders: list[tuple[int, str]]

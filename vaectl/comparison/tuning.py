@@ -42,7 +42,7 @@ class Around(Section):
     """Values around the optimizer's own, in equal ratios."""
 
     within: Annotated[float, Field(gt=1, le=1e6)]
-    """From the optimizer's own value divided by this factor to its own value times this factor."""
+    """The factor between the optimizer's own value and either end of the range."""
 
     def of(self, own: float) -> Range:
         """Return the range around a value."""
@@ -117,9 +117,9 @@ class Tuning(Section):
     trials: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Instead of a grid: the number of points that are drawn for every optimizer from `space`."""
     space: Space = Field({RATE: Around(within=10.0)}, validate_default=True)
-    """What points are drawn from: for each key of an optimizer's settings a list of values, a range
-    {low, high, scale: linear or log}, or {within: FACTOR}, around the optimizer's own value. An
-    optimizer's own `space` adds keys, and replaces what is here."""
+    """The space that points are drawn from: for each key of an optimizer's settings a list of
+    values, a range {low, high, scale: linear or log}, or {within: FACTOR}, around the optimizer's
+    own value. An optimizer's own `space` adds keys, and replaces what is here."""
     seeds: Annotated[list[Seed], counted_from(FIRST_SEED)] = Field(2, validate_default=True)
     """A number or a list; they must differ from the seeds of the result."""
 

@@ -13,14 +13,14 @@ AGREEMENT = 2.0
 
 
 class Ours(Section):
-    """What this repository's command came to."""
+    """The result of a command of this repository."""
 
     value: float
     """The value in nats per image; higher is better."""
     standard_error: float = Field(ge=0)
     """The standard error over images, of one training."""
     command: str
-    """What prints it."""
+    """The command that prints it."""
 
 
 class Published(Section):
@@ -39,13 +39,13 @@ class Published(Section):
     value: float
     """The published value, in nats per image; higher is better."""
     differs: str = ""
-    """What differs here from the paper's protocol, such as a shorter training."""
+    """The differences from the paper's protocol, such as a shorter training."""
     ours: Ours | None = None
     """The value of this repository; null: it has not been run."""
 
     @property
     def measure(self) -> str:
-        """What is measured, and on which images."""
+        """The quantity, and the images that it is of."""
         bound = f"log p(x), lower bound IW-{self.importance_samples}"
         return f"{'ELBO' if self.quantity == 'elbo' else bound}, {self.split} images"
 

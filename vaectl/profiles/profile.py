@@ -61,7 +61,7 @@ class Workload(BaseModel):
     """The number that it is judged by: the objective's `best`."""
     target: float | None
     target_told: str
-    """What the target is."""
+    """The target in words."""
     parts: dict[str, Part]
     """By the label of the optimizer."""
 
