@@ -120,7 +120,7 @@ def _parts(
 ) -> Parts:
     shape = (_SAMPLES, *posterior.mu.shape)
     codes = Codes.draw(*posterior, jax.random.normal(key, shape))
-    return Parts(prior.kl(codes), -jnp.mean(network.log_prob(codes.z, x), axis=0))
+    return Parts(prior.kl(codes), network.nll(codes, x))
 
 
 compiled_best_posterior = jax.jit(best_posterior, static_argnames="vae")

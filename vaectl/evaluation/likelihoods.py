@@ -135,8 +135,7 @@ def bound_of_each(
     network = vae.network(variables).given(y)
     noise = jax.random.normal(key, (samples, len(x), vae.code_size))
     codes, prior = network.draw(x, noise), network.prior
-    nll = -jnp.mean(network.log_prob(codes.z, x), axis=0)
-    return prior.kl(codes), prior.kl_by_dimension(codes), nll, codes.mu
+    return prior.kl(codes), prior.kl_by_dimension(codes), network.nll(codes, x), codes.mu
 
 
 def importance_weighted_bound(

@@ -57,7 +57,7 @@ class Beta(Objective, name="beta"):
         import jax.numpy as jnp
 
         codes, prior = network.draw(x, noise), network.prior
-        nll = -jnp.mean(network.log_prob(codes.z, x), axis=0)
+        nll = network.nll(codes, x)
         if network.vae.prior.standard:
             by_dimension = prior.kl_by_dimension(codes)
             kl = jnp.sum(by_dimension, axis=-1)

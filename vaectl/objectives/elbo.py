@@ -31,10 +31,8 @@ class ELBO(Objective, name="elbo"):
         epoch: Float[Array, ""],
     ) -> tuple[Float[Array, " batch"], dict[str, Float[Array, " batch"]]]:
         """Return NLL + KL of each image, and both terms."""
-        import jax.numpy as jnp
-
         del epoch
         codes = network.draw(x, noise)
-        nll = -jnp.mean(network.log_prob(codes.z, x), axis=0)
+        nll = network.nll(codes, x)
         kl = network.prior.kl(codes)
         return kl + nll, {"kl": kl, "nll": nll}

@@ -502,7 +502,7 @@ def _elbo(
 ) -> Float[Array, " images"]:
     network = vae.network(variables).given(y)
     codes = network.draw(x, noise)
-    return jnp.mean(network.log_prob(codes.z, x), axis=0) - network.prior.kl(codes)
+    return -(network.nll(codes, x) + network.prior.kl(codes))
 
 
 @partial(jax.jit, static_argnames="vae")

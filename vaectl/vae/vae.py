@@ -147,6 +147,13 @@ class Network:
         """Return log p(x|z) of each image, in nats."""
         return self.vae.likelihood.log_prob(self.decode(z), x)
 
+    def nll(self, codes: Codes, x: Float[Array, "batch h w c"]) -> Float[Array, " batch"]:
+        """Return -log p(x|z) of each image as a mean over its samples, in nats.
+
+        With the KL it is the negative of the ELBO: Kingma & Welling 2013, eq. 10.
+        """
+        return -jnp.mean(self.log_prob(codes.z, x), axis=0)
+
     def mean(self, z: Float[Array, "*batch code"]) -> Float[Array, "*batch h w c"]:
         """Return the mean of each pixel under p(x|z)."""
         return self.vae.likelihood.mean(self.decode(z))
