@@ -59,8 +59,10 @@ def with_average(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def average(params: optax.Params, state: Averaged, learning_rate: Float[Array, ""]) -> optax.Params:
-    """Return the average x of parameters y."""
+def average(
+    params: optax.Params, offset: optax.Updates, learning_rate: Float[Array, ""]
+) -> optax.Params:
+    """Return the average x of parameters y by their offset w = (y - x) / learning_rate."""
     import jax
 
-    return jax.tree.map(lambda y, w: y - learning_rate * w, params, state.offset)
+    return jax.tree.map(lambda y, w: y - learning_rate * w, params, offset)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from vaectl.base.section import Decay
+from vaectl.optimizers._ema import average
 from vaectl.optimizers.base import Optimizer
 
 if TYPE_CHECKING:
@@ -66,9 +67,7 @@ class ScheduleFree(Optimizer):
         self, params: optax.Params, state: optax.OptState, learning_rate: Float[Array, ""]
     ) -> optax.Params:
         """Return the average x."""
-        import jax
-
-        return jax.tree.map(lambda y, w: y - learning_rate * w, params, state.offset)
+        return average(params, state.offset, learning_rate)
 
 
 class Averaged(NamedTuple):

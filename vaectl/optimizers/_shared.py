@@ -98,7 +98,7 @@ class OptimizerChoice(Choice[Optimizer]):
     ) -> optax.Params:
         """Return the parameters to evaluate with."""
         if self.ema is not None:
-            return average(params, state, learning_rate)
+            return average(params, state.offset, learning_rate)
         return self.chosen.evaluated(params, state, learning_rate)
 
     def direction(self) -> optax.GradientTransformationExtraArgs:
