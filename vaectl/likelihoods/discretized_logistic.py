@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from vaectl.likelihoods.base import Likelihood, Measure, in_a_row, sum_pixels
+from vaectl.likelihoods._scaled import Scaled
+from vaectl.likelihoods.base import Measure, in_a_row, sum_pixels
 from vaectl.likelihoods.bernoulli import softplus
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _HALF = 1 / 510
 Scale = Annotated[float, Field(ge=1e-6, le=1e6)]
 
 
-class DiscretizedLogistic(Likelihood, name="discretized_logistic"):
+class DiscretizedLogistic(Scaled, name="discretized_logistic"):
     """Independent pixels of 256 levels: a logistic distribution in bins around 0, 1/255, ..., 1.
 
         p(x|z) = prod_i F(x_i + 1/510) - F(x_i - 1/510),   F(t) = s((t - m_i) / s_i),
@@ -36,22 +37,10 @@ class DiscretizedLogistic(Likelihood, name="discretized_logistic"):
     Kingma et al. 2016, section 6; Salimans et al. 2017, eq. 2, with one component.
     """
 
-    scale: Literal["pixel", "one", "fixed"] = "one"
-    """s: a decoder output for each pixel, one learned number for all pixels, or `fixed_scale`."""
     fixed_scale: Scale = 0.1
     """s if `scale` is `fixed`; otherwise about the initial value of s."""
     smallest: Scale = 5e-4
     """Lower limit of a learned s; the code of Salimans et al. has exp(-7) / 2."""
-
-    @property
-    def outputs(self) -> int:
-        """1 for the centre, and 1 more for the scale if it is `pixel`."""
-        return 2 if self.scale == "pixel" else 1
-
-    @property
-    def shared(self) -> int:
-        """1 for the scale if it is `one`."""
-        return int(self.scale == "one")
 
     @property
     def measure(self) -> Measure:

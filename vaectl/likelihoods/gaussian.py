@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from vaectl.base.section import Positive
-from vaectl.likelihoods.base import Likelihood, in_a_row, sum_pixels
+from vaectl.likelihoods._scaled import Scaled
+from vaectl.likelihoods.base import in_a_row, sum_pixels
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Key
 
 
-class Gaussian(Likelihood, name="gaussian"):
+class Gaussian(Scaled, name="gaussian"):
     """Independent normal pixels x_i ~ N(m_i, s_i^2) with means in (0, 1).
 
         log p(x|z) = sum_i -(x_i - m_i)^2 / (2 s_i^2) - log s_i - log(2 pi) / 2,
@@ -24,22 +25,10 @@ class Gaussian(Likelihood, name="gaussian"):
     Kingma & Welling 2013, appendix C.2, with the means of their section 5 (Frey Face).
     """
 
-    scale: Literal["pixel", "one", "fixed"] = "one"
-    """s: a decoder output for each pixel, one learned number for all pixels, or `fixed_scale`."""
     fixed_scale: Positive = 0.1
     """s if `scale` is `fixed`; otherwise about the initial value of s."""
     smallest: Positive = 0.01
     """Lower limit of a learned s, so that constant pixels cannot make the density infinite."""
-
-    @property
-    def outputs(self) -> int:
-        """1 for the mean, and 1 more for the scale if it is `pixel`."""
-        return 2 if self.scale == "pixel" else 1
-
-    @property
-    def shared(self) -> int:
-        """1 for the scale if it is `one`."""
-        return int(self.scale == "one")
 
     def log_prob(
         self, raw: Float[Array, "*#batch h w c numbers"], x: Float[Array, "*#batch h w c"]
