@@ -9,7 +9,7 @@ import typer
 from vaectl.base.terminal import say, show
 from vaectl.cli import plugs
 from vaectl.cli.app import LOOK, AsJson, Debug, Quiet, RunsDir, app
-from vaectl.cli.look import Checkpoint, Run, Seed, Split, SplitChoice, load
+from vaectl.cli.looking import Checkpoint, Run, Seed, Split, SplitChoice, load
 
 
 @app.command(rich_help_panel=LOOK)

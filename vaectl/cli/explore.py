@@ -9,7 +9,7 @@ import typer
 from vaectl.base.terminal import show
 from vaectl.cli import plugs
 from vaectl.cli.app import LOOK, OUTPUT, AsJson, Debug, RunsDir, app
-from vaectl.cli.look import Checkpoint, Split, SplitChoice
+from vaectl.cli.looking import Checkpoint, Split, SplitChoice
 
 
 @app.command(rich_help_panel=LOOK)

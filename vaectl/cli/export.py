@@ -8,7 +8,7 @@ import typer
 from vaectl.base.terminal import show
 from vaectl.cli import plugs
 from vaectl.cli.app import OUTPUT, TAKE, AsJson, Debug, Quiet, RunsDir, app
-from vaectl.cli.look import Checkpoint, Run, load
+from vaectl.cli.looking import Checkpoint, Run, load
 
 
 @app.command(rich_help_panel=TAKE)

@@ -3,173 +3,35 @@
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from vaectl.base.errors import ConfigError
-from vaectl.base.nearest import did_you_mean
-from vaectl.base.terminal import say, show
+from vaectl.base.terminal import show
 from vaectl.cli import plugs
-from vaectl.cli.app import LOOK, OUTPUT, Debug, RunsDir, app
-
-if TYPE_CHECKING:
-    from vaectl.cli.busy import Sign
-    from vaectl.pictures.views import View
-    from vaectl.runs.directory import RunDir
-    from vaectl.runs.trained import Trained
-
-LOOKS = "How it looks"
-
-Run = Annotated[
-    str,
-    typer.Argument(metavar="RUN", help="A path, a name in --runs-dir, latest, or STUDY/best."),
-]
-
-
-def _checkpoint(wanted: str) -> str:
-    """Refuse what no checkpoint can be called."""
-    if wanted not in ("best", "latest") and not wanted.isdecimal():
-        raise ConfigError(
-            f"--checkpoint {wanted}: no checkpoint{did_you_mean(wanted, ['best', 'latest'])}",
-            hint="choose best, latest, or the number of an epoch",
-        )
-    return wanted
-
-
-Checkpoint = Annotated[
-    str,
-    typer.Option(
-        metavar="CHECKPOINT",
-        help="best, latest, or the number of an epoch.",
-        callback=_checkpoint,
-    ),
-]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The seed of all random choices.")]
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="Write to this .png, .svg or .pdf; by default to a PNG in the run's figures/.",
-        show_default=False,
-        rich_help_panel=OUTPUT,
-    ),
-]
-AnimationOut = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="Write to this .png, .svg or .pdf, an animation to .gif or .mp4; by default to a PNG "
-        "or GIF in the run's figures/.",
-        show_default=False,
-        rich_help_panel=OUTPUT,
-    ),
-]
-SaveArrays = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE.npz",
-        help="Save the arrays of the picture too.",
-        show_default=False,
-        rich_help_panel=OUTPUT,
-    ),
-]
-
-
-class Theme(StrEnum):
-    """Colours and sizes that fit each other."""
-
-    paper = "paper"
-    slides = "slides"
-    dark = "dark"
-
-
-class Polarity(StrEnum):
-    """How grey images are drawn."""
-
-    auto = "auto"
-    ink = "ink"
-    light = "light"
-
-
-def _widths(incomplete: str) -> list[str]:
-    """Complete the name of a width."""
-    from vaectl.pictures.style import WIDTHS
-
-    return [name for name in WIDTHS if name.startswith(incomplete)]
-
-
-def _ranges(incomplete: str) -> list[str]:
-    """Complete the name of a range."""
-    from vaectl.pictures.options import NAMED_RANGES
-
-    return [name for name in NAMED_RANGES if name.startswith(incomplete)]
-
-
-ThemeChoice = Annotated[
-    Theme,
-    typer.Option(
-        "--style",
-        help="Sizes and colours: for paper, for slides, or for slides with a dark background.",
-        rich_help_panel=LOOKS,
-    ),
-]
-Width = Annotated[
-    str | None,
-    typer.Option(
-        metavar="MM",
-        help="The width in mm, or column (85), page (175), slide (254); by default what fits.",
-        autocompletion=_widths,
-        show_default=False,
-        rich_help_panel=LOOKS,
-    ),
-]
-Title = Annotated[
-    str | None,
-    typer.Option(
-        metavar="TEXT",
-        help="A heading of your own, above what the figure says of its numbers; none for neither.",
-        show_default=False,
-        rich_help_panel=LOOKS,
-    ),
-]
-PolarityChoice = Annotated[
+from vaectl.cli.app import LOOK, Debug, RunsDir, app
+from vaectl.cli.looking import (
+    Animate,
+    AnimateRows,
+    AnimationOut,
+    Checkpoint,
+    Out,
     Polarity,
-    typer.Option(
-        help="Grey images: ink draws 1 as black on white, light draws 1 as white. auto draws "
-        "thin bright lines on black, digits say, as ink, and all else as light. RGB images keep "
-        "their colours.",
-        rich_help_panel=LOOKS,
-    ),
-]
-Animate = Annotated[
-    bool,
-    typer.Option(
-        "--animate",
-        help="Animate over the epochs of all checkpoints that the run keeps: a GIF, or MP4 by "
-        "--out FILE.mp4.",
-        rich_help_panel=LOOKS,
-    ),
-]
-AnimateRows = Annotated[
-    bool,
-    typer.Option(
-        "--animate",
-        help="Animate along the rows: a GIF, or MP4 by --out FILE.mp4.",
-        rich_help_panel=LOOKS,
-    ),
-]
-
-
-class Split(StrEnum):
-    """A split of the data."""
-
-    train = "train"
-    validation = "validation"
-    test = "test"
-
-
-SplitChoice = Annotated[Split, typer.Option(help="The split of the data.")]
+    PolarityChoice,
+    Run,
+    SaveArrays,
+    Seed,
+    Split,
+    SplitChoice,
+    Theme,
+    ThemeChoice,
+    Title,
+    Width,
+    counted,
+    find_to_draw,
+    load,
+)
 
 
 class Draw(StrEnum):
@@ -223,42 +85,11 @@ class Way(StrEnum):
     spherical = "spherical"
 
 
-def find_to_draw(
-    run: str,
-    runs_dir: Path,
-    out: Path | None = None,
-    arrays: Path | None = None,
-    *,
-    animate: bool | None = None,
-) -> "RunDir":
-    """Find a run, after a check of the files to write; nothing slow is loaded for it."""
-    from vaectl.pictures import options
-    from vaectl.runs.find import find
+def _ranges(incomplete: str) -> list[str]:
+    """Complete the name of a range."""
+    from vaectl.pictures.options import NAMED_RANGES
 
-    options.check_files(out, arrays, animate=animate)
-    return find(run, runs_dir)
-
-
-def load(run: "RunDir", checkpoint: str) -> "Trained":
-    """Load the model of a run, and print its warnings."""
-    from vaectl.runs import trained
-
-    model = trained.load(run, checkpoint)
-    for warning in model.warnings:
-        say(f"warning: {warning}")
-    return model
-
-
-def _counted(view: "View", tell: "Sign") -> "View":
-    """Count the figures of an animation while they are drawn."""
-    from vaectl.cli.busy import counted
-    from vaectl.pictures.animation import Animation
-
-    moving = view.figure
-    if not isinstance(moving, Animation):
-        return view
-    figures = counted(moving.figures, moving.total, "drawing", tell)
-    return view._replace(figure=moving._replace(figures=figures))
+    return [name for name in NAMED_RANGES if name.startswith(incomplete)]
 
 
 Label = Annotated[
@@ -335,7 +166,7 @@ def sample(
             origin=origin.value,
         )
         view = look.over_epochs(model, picture, looks) if animate else picture(model, style=looks)
-        path = look.save(model, _counted(view, tell), out, save_arrays)
+        path = look.save(model, counted(view, tell), out, save_arrays)
     show(path)
 
 
@@ -418,7 +249,7 @@ def manifold(
         )
         picture = partial(look.manifold, where=plane, anchor=anchor, label=label)
         view = look.over_epochs(model, picture, looks) if animate else picture(model, style=looks)
-        path = look.save(model, _counted(view, tell), out, save_arrays)
+        path = look.save(model, counted(view, tell), out, save_arrays)
     show(path)
 
 
@@ -506,7 +337,7 @@ def morph(
         )
         if animate:
             view = look.along_rows(model, view, looks)
-        written = look.save(model, _counted(view, tell), out, save_arrays)
+        written = look.save(model, counted(view, tell), out, save_arrays)
     show(written)
 
 

@@ -9,7 +9,7 @@ import typer
 from vaectl.base.terminal import show
 from vaectl.cli import plugs
 from vaectl.cli.app import LOOK, AsJson, Debug, Quiet, RunsDir, app
-from vaectl.cli.look import Checkpoint, Seed, load
+from vaectl.cli.looking import Checkpoint, Seed, load
 
 if TYPE_CHECKING:
     from vaectl.config.published import Published, Verdict
