@@ -277,11 +277,10 @@ def show_diagnosis(d: Diagnosis) -> None:
         f"{_told(b.gap)} apart"
     )
     g = d.aggregate
-    least = max(g.least.mean, 0.0)
     show(
-        f"KL(q(z) || p(z)) of the aggregate posterior: {least:.1f} to {g.most.mean:.1f} nats; "
-        f"the upper bound, by a mixture of N = {g.posteriors:,} posteriors, leaves at most "
-        f"log N = {math.log(g.posteriors):.1f} nats of mutual information"
+        f"KL(q(z) || p(z)) of the aggregate posterior, in nats: at least {_told(g.least)}, at most "
+        f"{_told(g.most)}; the upper bound, by a mixture of N = {g.posteriors:,} posteriors, leaves "
+        f"at most log N = {math.log(g.posteriors):.1f} nats of mutual information"
     )
     show(f"active units: {d.active_units} of {d.code_size} (A_u > {ACTIVE})")
     show(
