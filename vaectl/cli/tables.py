@@ -278,9 +278,10 @@ def show_diagnosis(d: Diagnosis) -> None:
     )
     g = d.aggregate
     show(
-        f"KL(q(z) || p(z)) of the aggregate posterior, in nats: at least {_told(g.least)}, at most "
-        f"{_told(g.most)}; the upper bound, by a mixture of N = {g.posteriors:,} posteriors, leaves "
-        f"at most log N = {math.log(g.posteriors):.1f} nats of mutual information"
+        f"KL(q(z) || p(z)) of the aggregate posterior, in nats: at least {_told(g.least)}, "
+        f"at most {_told(g.most)}; the upper bound, by a mixture of N = {g.posteriors:,} "
+        f"posteriors, leaves at most log N = {math.log(g.posteriors):.1f} nats of mutual "
+        "information"
     )
     show(f"active units: {d.active_units} of {d.code_size} (A_u > {ACTIVE})")
     show(
