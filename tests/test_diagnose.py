@@ -18,6 +18,7 @@ from vaectl.base import devices
 from vaectl.base.errors import RunError
 from vaectl.evaluation import aggregate, amortization, annealed
 from vaectl.evaluation.advice import advice
+from vaectl.evaluation.aggregate import Posteriors
 from vaectl.evaluation.amortization import Posterior
 from vaectl.evaluation.annealed import Origin
 from vaectl.evaluation.diagnose import Plan, diagnose
@@ -85,7 +86,7 @@ def test_annealing_finds_the_likelihood_of_a_linear_model(number: int, origin: O
     model = known(PRIORS[number])
     x = 0.5 * jax.random.normal(jax.random.key(2), (60, 2, 2, 1))
     found = annealed.annealed(
-        *(model.network.vae, model.network.variables, x, jax.random.key(5)),
+        *(model.network.vae, model.network.variables, x, None, jax.random.key(5)),
         chains=16,
         temperatures=100,
         origin=origin,
@@ -105,12 +106,12 @@ def test_simulated_images_are_bracketed(prior: Prior) -> None:
     model, key = known(prior), jax.random.key(6)
     vae, variables = model.network.vae, model.network.variables
     # as `bracket` draws them
-    x, _ = annealed.compiled_simulate(vae, variables, jax.random.split(key, 3)[0], 80)
+    x, _ = annealed.compiled_simulate(vae, variables, None, jax.random.split(key, 3)[0], 80)
     exact = model.log_p(x)
     gaps = []
     for temperatures in (3, 200):
         found = annealed.bracket(
-            vae, variables, 80, key, chains=8, temperatures=temperatures, origin="prior"
+            vae, variables, 80, None, key, chains=8, temperatures=temperatures, origin="prior"
         )
         below, above = exact - np.asarray(found.lower), np.asarray(found.upper) - exact
         for each in (below, above):
@@ -127,7 +128,7 @@ def test_the_best_gaussian_of_a_linear_model_is_found() -> None:
     x = 0.5 * jax.random.normal(jax.random.key(2), (30, 2, 2, 1))
     precision = np.eye(2) + matrix.T @ matrix / 0.25
     mean = (np.asarray(x).reshape(30, 4) - model.bias) @ matrix / 0.25 @ np.linalg.inv(precision)
-    best = amortization.compiled_best_posterior(vae, variables, x, jax.random.key(0))
+    best = amortization.compiled_best_posterior(vae, variables, x, None, jax.random.key(0))
     np.testing.assert_allclose(best.mu, mean, atol=0.05)
     expected = np.broadcast_to(-np.log(np.diag(precision)), (30, 2))
     np.testing.assert_allclose(best.log_var, expected, atol=0.2)
@@ -135,7 +136,9 @@ def test_the_best_gaussian_of_a_linear_model_is_found() -> None:
     gap = 0.5 * (np.log(np.diag(precision)).sum() - np.linalg.slogdet(precision)[1])
     assert gap > 0.1
     bound, ours = (
-        amortization.compiled_bound(vae, variables, x, q, jax.random.key(1), jnp.int32(400)).elbo
+        amortization.compiled_bound(
+            vae, variables, x, None, q, jax.random.key(1), jnp.int32(400)
+        ).elbo
         for q in (best, Posterior(*model.network.encode(x)))
     )
     np.testing.assert_allclose((model.log_p(x) - bound).mean(), gap, atol=0.02)
@@ -146,9 +149,11 @@ def test_the_best_gaussian_is_better_than_the_encoders_with_other_priors() -> No
     model = known(PRIORS[1])
     vae, variables = model.network.vae, model.network.variables
     x = 0.5 * jax.random.normal(jax.random.key(2), (30, 2, 2, 1))
-    best = amortization.compiled_best_posterior(vae, variables, x, jax.random.key(0))
+    best = amortization.compiled_best_posterior(vae, variables, x, None, jax.random.key(0))
     bound, ours = (
-        amortization.compiled_bound(vae, variables, x, q, jax.random.key(1), jnp.int32(400)).elbo
+        amortization.compiled_bound(
+            vae, variables, x, None, q, jax.random.key(1), jnp.int32(400)
+        ).elbo
         for q in (best, Posterior(*model.network.encode(x)))
     )
     assert (np.asarray(bound - ours) > -0.05).all()
@@ -164,7 +169,8 @@ def test_the_divergence_of_the_aggregate_posterior_is_bracketed(
     log_var = np.full(mu.shape, 2 * np.log(0.5), np.float32)
     z = mu + 0.5 * rng.standard_normal(mu.shape).astype(np.float32)
     log_p = -0.5 * (z**2 + np.log(2 * np.pi)).sum(axis=1)
-    found = aggregate.divergence(z, np.arange(2000), mu, log_var, log_p)
+    posteriors = Posteriors(mu, log_var, np.zeros(2000, int))
+    found = aggregate.divergence(z, np.arange(2000), posteriors, log_p)
     variance = 1.5**2 + 0.5**2
     exact = size * 0.5 * (variance - 1 - np.log(variance))
     least, most = Estimate.of(found.least), Estimate.of(found.most)
@@ -181,14 +187,31 @@ def test_the_divergence_of_the_aggregate_posterior_is_bracketed(
 def test_wider_components_leave_the_width_of_the_mixture(rng: np.random.Generator) -> None:
     mu = rng.standard_normal((500, 3)).astype(np.float32)
     log_var = rng.standard_normal((500, 3)).astype(np.float32) - 2
+    classes = rng.integers(3, size=500)
     for width in aggregate.WIDTHS:
-        wider, log_variances = aggregate.smoothed(mu, log_var, width)
-        np.testing.assert_allclose(wider.mean(axis=0), mu.mean(axis=0), atol=1e-5)
-        np.testing.assert_allclose(
-            wider.var(axis=0) + np.exp(log_variances).mean(axis=0),
-            mu.var(axis=0) + np.exp(log_var).mean(axis=0),
-            rtol=1e-4,
-        )
+        wider = aggregate.smoothed(Posteriors(mu, log_var, classes), width)
+        for each in range(3):
+            of = classes == each
+            np.testing.assert_allclose(wider.mu[of].mean(axis=0), mu[of].mean(axis=0), atol=1e-5)
+            np.testing.assert_allclose(
+                np.var(wider.mu[of], axis=0) + np.exp(wider.log_var[of]).mean(axis=0),
+                mu[of].var(axis=0) + np.exp(log_var[of]).mean(axis=0),
+                rtol=1e-4,
+            )
+
+
+def test_a_code_is_compared_with_the_posteriors_of_its_class(rng: np.random.Generator) -> None:
+    """They are those of a mixture that has no others."""
+    mu, log_var = rng.standard_normal((2, 60, 2)).astype(np.float32)
+    classes = np.arange(60) % 2
+    z, own = rng.standard_normal((60, 2)).astype(np.float32), np.arange(60)
+    found = aggregate.under(z, own, classes, Posteriors(mu, log_var, classes))
+    for each in range(2):
+        of = classes == each
+        alone = Posteriors(mu[of], log_var[of], np.zeros(30, int))
+        expected = aggregate.under(z[of], np.arange(30), np.zeros(30, int), alone)
+        np.testing.assert_allclose(found.whole[of], expected.whole, rtol=1e-5)
+        np.testing.assert_allclose(found.others[of], expected.others, rtol=1e-5)
 
 
 def _estimate(mean: float, error: float = 0.01) -> Estimate:
@@ -270,16 +293,20 @@ def test_at_most_three_pieces_of_advice_in_the_order_of_the_rules(told: Diagnosi
 def test_chains_start_where_the_bounds_are_nearer(
     trained_runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gaps = {"prior": 3.0, "posterior": 2.0}
+    # by every other image, the first of them; the bounds are of those between
+    gaps = {"prior": [3.0, 0.0], "posterior": [2.0, 1.0]}
 
     def bracket(*_: object, origin: Origin, **_how: object) -> annealed.Bracket:
         lower = jnp.arange(6.0)
-        return annealed.Bracket(lower, lower + gaps[origin])
+        return annealed.Bracket(lower, lower + jnp.array(3 * gaps[origin]))
 
     monkeypatch.setattr(annealed, "bracket", bracket)
     model = trained.load(RunDir(trained_runs / "z5"))
     found = diagnose(model, "test", SMALL_PLAN)
-    assert (found.origin, found.bracket.gap.mean) == ("posterior", 2.0)
+    assert (found.origin, found.bracket.gap.mean) == ("posterior", 1.0)
+    assert found.bracket.images == 3
+    found = diagnose(model, "test", SMALL_PLAN._replace(origin="prior"))
+    assert (found.bracket.gap.mean, found.bracket.images) == (1.5, 6)
     assert any("uncertain" in warning for warning in found.warnings)
 
 

@@ -45,7 +45,7 @@ def diagnose(
     images: Annotated[
         int,
         typer.Option(
-            min=2, max=100_000, help="Images of each split whose log p(x) and gaps are estimated."
+            min=4, max=100_000, help="Images of each split whose log p(x) and gaps are estimated."
         ),
     ] = 100,
     chains: Annotated[int, typer.Option(min=1, max=10_000, help="Chains for each image.")] = 8,

@@ -258,7 +258,7 @@ def show_diagnosis(d: Diagnosis) -> None:
         "ELBO = -(NLL + KL)": lambda nats: nats.elbo,
         "amortization gap, encoder to best Gaussian": lambda nats: nats.amortization,
         "approximation gap, best Gaussian to posterior": lambda nats: nats.approximation,
-        "log p(x) = ELBO + gaps": lambda nats: nats.log_p,
+        f"log {d.of_image} = ELBO + gaps": lambda nats: nats.log_p,
     }
     for name, part in rows.items():
         table.add_row(name, *(_told(part(nats)) for nats in splits))
@@ -266,27 +266,33 @@ def show_diagnosis(d: Diagnosis) -> None:
     for nats in splits:
         a = nats.annealing
         show(
-            f"{nats.subset} {nats.split} images: log p(x) {_told(a.log_p)} by annealing from the "
-            f"{d.origin}, "
-            f"effective {a.effective:.1f} of {d.chains} chains; IW-{d.importance_samples} is "
-            f"{_told(a.difference)} below it, effective {a.importance_effective:.1f} samples"
+            f"{nats.subset} {nats.split} images: log {d.of_image} {_told(a.log_p)} by annealing "
+            f"from the {d.origin}, effective {a.effective:.1f} of {d.chains} chains; "
+            f"IW-{d.importance_samples} is {_told(a.difference)} below it, effective "
+            f"{a.importance_effective:.1f} samples"
         )
     b = d.bracket
     show(
-        f"{b.images} simulated images: log p(x) from {b.lower.mean:.2f} to {b.upper.mean:.2f}, "
-        f"{_told(b.gap)} apart"
+        f"{b.images} simulated images: log {d.of_image} from {b.lower.mean:.2f} to "
+        f"{b.upper.mean:.2f}, {_told(b.gap)} apart"
     )
     g = d.aggregate
+    mixture = (
+        f"mixtures of the posteriors of each class, {g.posteriors:,} in all, leaves at most the "
+        "logarithm of their number as"
+        if d.conditional
+        else f"a mixture of N = {g.posteriors:,} posteriors, leaves at most log N = "
+        f"{math.log(g.posteriors):.1f} nats of"
+    )
     show(
-        f"KL(q(z) || p(z)) of the aggregate posterior, in nats: at least {_told(g.least)}, "
-        f"at most {_told(g.most)}; the upper bound, by a mixture of N = {g.posteriors:,} "
-        f"posteriors, leaves at most log N = {math.log(g.posteriors):.1f} nats of mutual "
+        f"KL({d.of_codes} || p(z)) of the aggregate posterior, in nats: at least "
+        f"{_told(g.least)}, at most {_told(g.most)}; the upper bound, by {mixture} mutual "
         "information"
     )
     show(f"active units: {d.active_units} of {d.code_size} (A_u > {ACTIVE})")
     show(
         f"overfitting: encoder {_told(d.encoder_overfitting)} (amortization gap, held-out minus "
-        f"train), decoder {_told(d.decoder_overfitting)} (log p(x), train minus held-out)"
+        f"train), decoder {_told(d.decoder_overfitting)} (log {d.of_image}, train minus held-out)"
     )
     if d.samples:
         show(_told_samples(d.samples))

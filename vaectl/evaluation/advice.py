@@ -110,7 +110,8 @@ def _of_prior(d: Diagnosis, settings: Config) -> Iterator[str]:
     if excess > BROKEN:
         reasons.append(f"{excess:.0%} more samples are broken from the prior than from real codes")
     components = getattr(settings.prior.chosen, "components", None)
-    change = f"prior.components above {components}" if components else "prior.name vamp or mixture"
+    others = "mixture" if d.conditional else "vamp or mixture"
+    change = f"prior.components above {components}" if components else f"prior.name {others}"
     yield (
         f"{' and '.join(reasons)}: try {change}; vaectl sample --from aggregate shows the decoder"
     )

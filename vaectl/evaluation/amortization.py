@@ -44,7 +44,11 @@ class Parts(NamedTuple):
 
 
 def best_posterior(
-    vae: VAE, variables: Variables, x: Float[Array, "images h w c"], key: Key[Array, ""]
+    vae: VAE,
+    variables: Variables,
+    x: Float[Array, "images h w c"],
+    y: Float[Array, "images classes"] | None,
+    key: Key[Array, ""],
 ) -> Posterior:
     """Maximize the ELBO of each image over the mean and log-variance of its posterior.
 
@@ -56,11 +60,12 @@ def best_posterior(
         vae: the structure of the network.
         variables: the arrays of the network.
         x: images in [0, 1].
+        y: their classes, if the model is told them.
         key: of the noise.
 
     Cremer et al. 2018; the ELBO's gradient as in Kingma & Welling 2013, section 2.4.
     """
-    network = vae.network(variables)
+    network = vae.network(variables).given(y)
     prior = network.prior  # made once, outside of the loop
     adam = optax.adam(optax.cosine_decay_schedule(_RATE, STEPS), b2=_MEMORY)
 
@@ -84,6 +89,7 @@ def bound(
     vae: VAE,
     variables: Variables,
     x: Float[Array, "images h w c"],
+    y: Float[Array, "images classes"] | None,
     posterior: Posterior,
     key: Key[Array, ""],
     chunks: Int32[Array, ""],
@@ -96,11 +102,12 @@ def bound(
         vae: the structure of the network.
         variables: the arrays of the network.
         x: images in [0, 1].
+        y: their classes, if the model is told them.
         posterior: of each image.
         key: of the noise.
         chunks: how many times eight samples of z are drawn for each image.
     """
-    network = vae.network(variables)
+    network = vae.network(variables).given(y)
     prior = network.prior
 
     def add(chunk: Int32[Array, ""], total: Parts) -> Parts:

@@ -61,6 +61,7 @@ def annealed(
     vae: VAE,
     variables: Variables,
     x: Float[Array, "images h w c"],
+    y: Float[Array, "images classes"] | None,
     key: Key[Array, ""],
     *,
     chains: int,
@@ -79,6 +80,7 @@ def annealed(
         vae: the structure of the network.
         variables: the arrays of the network.
         x: images in [0, 1].
+        y: their classes, if the model is told them; then p(x) is p(x|y).
         key: of all random numbers.
         chains: S.
         temperatures: T.
@@ -86,13 +88,14 @@ def annealed(
 
     Neal 2001; for VAEs Wu et al. 2017.
     """
-    return _forward(vae, variables, x, key, chains, temperatures, origin)[0]
+    return _forward(vae, variables, x, y, key, chains, temperatures, origin)[0]
 
 
 def bracket(
     vae: VAE,
     variables: Variables,
     images: int,
+    y: Float[Array, "images classes"] | None,
     key: Key[Array, ""],
     *,
     chains: int,
@@ -109,6 +112,7 @@ def bracket(
         vae: the structure of the network.
         variables: the arrays of the network.
         images: how many are drawn.
+        y: their classes, if the model is told them.
         key: of all random numbers.
         chains: S.
         temperatures: T.
@@ -117,12 +121,12 @@ def bracket(
     Grosse et al. 2015 (bidirectional Monte Carlo).
     """
     of_images, of_chains, back = jax.random.split(key, 3)
-    x, z = compiled_simulate(vae, variables, of_images, images)
-    found, steps = _forward(vae, variables, x, of_chains, chains, temperatures, origin)
+    x, z = compiled_simulate(vae, variables, y, of_images, images)
+    found, steps = _forward(vae, variables, x, y, of_chains, chains, temperatures, origin)
     z = jnp.repeat(z[None], chains, axis=0)
     t = jnp.int32(temperatures)
     log_w, _, _ = compiled_anneal(
-        vae, variables, x, z, back, t, steps, jnp.bool(False), jnp.bool(True), origin
+        vae, variables, x, y, z, back, t, steps, jnp.bool(False), jnp.bool(True), origin
     )
     return Bracket(found.log_p, -compiled_sum_up(log_w)[0])
 
@@ -131,6 +135,7 @@ def _forward(
     vae: VAE,
     variables: Variables,
     x: Float[Array, "images h w c"],
+    y: Float[Array, "images classes"] | None,
     key: Key[Array, ""],
     chains: int,
     temperatures: int,
@@ -139,9 +144,9 @@ def _forward(
     """Find step sizes in a short run, then keep them: adapted chains would not be unbiased."""
     pilot, first, run = jax.random.split(key, 3)
     # as images that were drawn on the device of the arrays: another placement is another program
-    x = jax.device_put(x, jax.tree.leaves(variables)[0].sharding)
-    z, steps = compiled_start(vae, variables, x, first, chains, origin)
-    anneal = partial(compiled_anneal, vae, variables, x, z)
+    x, y = jax.device_put((x, y), jax.tree.leaves(variables)[0].sharding)
+    z, steps = compiled_start(vae, variables, x, y, first, chains, origin)
+    anneal = partial(compiled_anneal, vae, variables, x, y, z)
     forth = jnp.bool(False)
     few = jnp.int32(max(temperatures // _PILOT, min(temperatures, BINS)))
     _, _, steps = anneal(pilot, few, steps, jnp.bool(True), forth, origin)
@@ -160,11 +165,15 @@ def sum_up(
 
 
 def simulate(
-    vae: VAE, variables: Variables, key: Key[Array, ""], images: int
+    vae: VAE,
+    variables: Variables,
+    y: Float[Array, "images classes"] | None,
+    key: Key[Array, ""],
+    images: int,
 ) -> tuple[Float[Array, "images h w c"], Float[Array, "images code"]]:
     """Draw images from the model, with their codes."""
     of_code, of_pixels = jax.random.split(key)
-    network = vae.network(variables)
+    network = vae.network(variables).given(y)
     z = network.prior.sample(of_code, images)
     return vae.likelihood.sample(network.decode(z), of_pixels), z
 
@@ -173,12 +182,13 @@ def start(
     vae: VAE,
     variables: Variables,
     x: Float[Array, "images h w c"],
+    y: Float[Array, "images classes"] | None,
     key: Key[Array, ""],
     chains: int,
     origin: Origin,
 ) -> tuple[Float[Array, "chains images code"], Float[Array, "bins images"]]:
     """Draw the first codes of all chains from the origin; return the first step sizes, too."""
-    network, shape = vae.network(variables), (chains, len(x), vae.code_size)
+    network, shape = vae.network(variables).given(y), (chains, len(x), vae.code_size)
     steps = jnp.full((BINS, len(x)), math.log(_FIRST), jnp.float32)
     if origin == "posterior":
         return network.draw(x, jax.random.normal(key, shape)).z, steps
@@ -207,6 +217,7 @@ def anneal(
     vae: VAE,
     variables: Variables,
     x: Float[Array, "images h w c"],
+    y: Float[Array, "images classes"] | None,
     z: Float[Array, "chains images code"],
     key: Key[Array, ""],
     temperatures: Int32[Array, ""],
@@ -224,6 +235,7 @@ def anneal(
         vae: the structure of the network.
         variables: the arrays of the network.
         x: images in [0, 1].
+        y: their classes, if the model is told them.
         z: codes from the distribution where the chains begin.
         key: of all random numbers.
         temperatures: T; it is traced, so that one program serves every T.
@@ -237,7 +249,7 @@ def anneal(
 
     Grosse et al. 2015 (schedule); Neal 2011, section 5.3 (transitions).
     """
-    network = vae.network(variables)
+    network = vae.network(variables).given(y)
     mu, log_var = network.encode(x)
     first, last = _ends(network, x, mu, log_var, origin)
     precision = jnp.exp(-log_var)

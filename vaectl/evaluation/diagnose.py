@@ -10,16 +10,17 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, UInt8
 
 from vaectl.base import streams
-from vaectl.base.errors import DataError, DivergedError, RunError
+from vaectl.base.errors import DataError, DivergedError
 from vaectl.base.shapes import shaped
 from vaectl.config.meaning import meaning
 from vaectl.data.arrays import Split
 from vaectl.data.binarization import SplitName
 from vaectl.evaluation import aggregate, amortization, annealed
 from vaectl.evaluation.advice import advice
+from vaectl.evaluation.aggregate import Posteriors
 from vaectl.evaluation.annealed import Origin
 from vaectl.evaluation.likelihoods import compiled_weighting, likelihoods
 from vaectl.evaluation.samples import reasons
@@ -83,16 +84,10 @@ def diagnose(
         ConfigError: the chains do not fit into memory.
         DataError: the data set is missing, is not the run's, or a split has too few images.
         DivergedError: a number is not finite.
-        RunError: the model is conditional.
 
     Cremer et al. 2018 (gaps); Wu et al. 2017 (log p(x)); Hoffman & Johnson 2016 (KL).
     """
     begun = time.perf_counter()
-    if model.vae.classes:
-        raise RunError(
-            f"{model.rundir.path}: the diagnosis cannot tell a conditional model its classes",
-            hint="vaectl evaluate has its ELBO and the bound on log p(x|y)",
-        )
     _check_room(model, plan)
     splits: dict[SplitName, Split] = {name: model.split(name) for name in (split_name, "train")}
     for name, split in splits.items():
@@ -102,22 +97,20 @@ def diagnose(
                 hint=f"at least {LEAST} are needed; --split chooses the held-out ones",
             )
     progress = _Progress(plan, [len(split.images) for split in splits.values()], watch)
-    brackets: dict[Origin, Bracketed] = {
-        each: _bracket(model, each, plan, progress) for each in _origins(plan)
-    }
-    origin = min(brackets, key=lambda each: abs(brackets[each].gap.mean))
+    origin, bracketed = _origin(model, splits[split_name], plan, progress)
     plan = plan._replace(origin=origin)
     found = {name: _of_split(model, name, split, plan, progress) for name, split in splits.items()}
     held_out, train = found[split_name], found["train"]
     progress("comparing the aggregate posterior with the prior")
     gathered = _aggregate(model, held_out, plan.seed)
-    activity = held_out.mu.var(axis=0, dtype=np.float64)
+    activity = held_out.posteriors.mu.var(axis=0, dtype=np.float64)
     diagnosis = Diagnosis(
         run=model.rundir.name,
         epoch=model.checkpoint.epoch,
         step=model.checkpoint.step,
         where=model.checkpoint.where,
         binarization=meaning(model.settings),
+        conditional=bool(model.vae.classes),
         seed=plan.seed,
         origin=origin,
         chains=plan.chains,
@@ -125,7 +118,7 @@ def diagnose(
         importance_samples=plan.importance_samples,
         held_out=held_out.nats,
         train=train.nats,
-        bracket=brackets[origin],
+        bracket=bracketed,
         aggregate=gathered,
         code_size=model.code_size,
         active_units=int((activity > ACTIVE).sum()),
@@ -146,8 +139,7 @@ class _Found(NamedTuple):
     """The numbers of a split, and the posteriors of its images."""
 
     nats: Nats
-    mu: Float[np.ndarray, "images code"]
-    log_var: Float[np.ndarray, "images code"]
+    posteriors: Posteriors
 
 
 def _warnings(d: Diagnosis) -> list[str]:
@@ -202,6 +194,7 @@ def _check_room(model: Trained, plan: Plan) -> None:
         model.vae,
         model.variables,
         shaped((images, *model.image_shape), np.float32),
+        model.vae.first_class(images),
         shaped((plan.chains, images, model.code_size), np.float32),
         *(key, shaped((), np.int32), shaped((bins, images), np.float32), flag, flag),
         _origins(plan)[0],
@@ -213,21 +206,19 @@ def _of_split(
 ) -> _Found:
     """Estimate all numbers of a split."""
     order = np.random.default_rng(plan.seed).permutation(len(split.images))
-    images = np.asarray(split.images[np.sort(order[:MOST])]).reshape(-1, model.vae.pixels)
-    few = np.sort(order[: plan.images])
-    subset = np.asarray(split.images[few]).reshape(-1, model.vae.pixels)
+    rows, subset = (_rows(model, split, order[:count]) for count in (MOST, plan.images))
     progress(f"KL and NLL of {name} images")
     whole = likelihoods(
-        model.vae, model.variables, images, samples=1, importance_samples=0, seed=plan.seed
+        model.vae, model.variables, rows, samples=1, importance_samples=0, seed=plan.seed
     )
-    mu, log_var = _encode(model, images)
+    posteriors = _encode(model, rows)
     key = jax.random.fold_in(streams.key(plan.seed, "diagnose"), zlib.crc32(name.encode()))
     parts = [
         {field: values[:count] for field, values in of_batch.items()}
         for of_batch, count in _of_batches(model, name, subset, key, plan, progress)
     ]
     each = {field: np.concatenate([part[field] for part in parts]) for field in parts[0]}
-    numbers = [*each.values(), whole.kl, whole.nll, mu, log_var]
+    numbers = [*each.values(), whole.kl, whole.nll, posteriors.mu, posteriors.log_var]
     if not all(np.isfinite(values).all() for values in numbers):
         raise DivergedError(
             f"{model.title}: a bound is not finite on the {name} split",
@@ -239,7 +230,7 @@ def _of_split(
     gap = Estimate.of(each["log_p"] - each["elbo"])
     nats = Nats(
         split=name,
-        images=len(images),
+        images=len(rows),
         subset=len(subset),
         nll=Estimate.of(whole.nll),
         kl=Estimate.of(whole.kl),
@@ -259,13 +250,13 @@ def _of_split(
             difference=Estimate.of(each["log_p"] - each["weighted"]),
         ),
     )
-    return _Found(nats, mu, log_var)
+    return _Found(nats, posteriors)
 
 
 def _of_batches(
     model: Trained,
     name: str,
-    images: np.ndarray,
+    rows: np.ndarray,
     key: Key[Array, ""],
     plan: Plan,
     progress: _Progress,
@@ -273,29 +264,30 @@ def _of_batches(
     """Yield the values of each image of a batch by name, and how many of them count."""
     vae, variables = model.vae, model.variables
     k, chunks = jnp.int32(plan.importance_samples), jnp.int32(CHUNKS)
-    for start in range(0, len(images), BATCH):
-        batch = images[start : start + BATCH]
-        count, size = len(batch), min(BATCH, len(images))
+    for start in range(0, len(rows), BATCH):
+        batch = rows[start : start + BATCH]
+        count, size = len(batch), min(BATCH, len(rows))
         # a short batch is filled with copies of its last image, so that one shape is compiled
         filled = np.pad(batch, ((0, size - count), (0, 0)), mode="edge")
-        x = vae.unit(jnp.asarray(filled))
+        pixels, y = vae.apart(jnp.asarray(filled))
+        x = vae.unit(pixels)
         of_fit, of_bound, of_weights, of_chains = jax.random.split(
             jax.random.fold_in(key, start), 4
         )
         progress(f"optimizing posteriors of {name} images")
         posteriors = [
-            amortization.Posterior(*model.vae.network(variables).encode(x)),
-            amortization.compiled_best_posterior(vae, variables, x, of_fit),
+            amortization.Posterior(*vae.network(variables).given(y).encode(x)),
+            amortization.compiled_best_posterior(vae, variables, x, y, of_fit),
         ]
         ours, best = (
-            amortization.compiled_bound(vae, variables, x, posterior, of_bound, chunks).elbo
+            amortization.compiled_bound(vae, variables, x, y, posterior, of_bound, chunks).elbo
             for posterior in posteriors
         )
-        weighted, effective = compiled_weighting(vae, variables, x, None, of_weights, k)
+        weighted, effective = compiled_weighting(vae, variables, x, y, of_weights, k)
         weighted.block_until_ready()
         progress(f"annealing {name} images", count * progress.fitting)
         chains = annealed.annealed(
-            *(vae, variables, x, of_chains),
+            *(vae, variables, x, y, of_chains),
             chains=plan.chains,
             temperatures=plan.temperatures,
             origin=_origins(plan)[0],
@@ -321,12 +313,40 @@ def _origins(plan: Plan) -> tuple[Origin, ...]:
     return (plan.origin,) if plan.origin else ORIGINS
 
 
-def _bracket(model: Trained, origin: Origin, plan: Plan, progress: _Progress) -> Bracketed:
-    """Bound log p(x) of simulated images."""
+def _origin(
+    model: Trained, split: Split, plan: Plan, progress: _Progress
+) -> tuple[Origin, Bracketed]:
+    """Choose where chains start, and bound log p(x) of simulated images with such chains.
+
+    Where there is a choice, half of the images are for it and the other half for the bounds, which
+    would look too near to each other on the images that they were chosen by.
+    """
+    found = {each: _bracket(model, split, each, plan, progress) for each in _origins(plan)}
+    of_choice, of_bounds = slice(0, None, 2), slice(1, None, 2)
+    if len(found) == 1:
+        of_choice = of_bounds = slice(None)
+    gaps = {each: (upper - lower)[of_choice].mean() for each, (lower, upper) in found.items()}
+    origin = min(found, key=lambda each: abs(gaps[each]))
+    lower, upper = (values[of_bounds] for values in found[origin])
+    return origin, Bracketed(
+        images=len(lower),
+        lower=Estimate.of(lower),
+        upper=Estimate.of(upper),
+        gap=Estimate.of(upper - lower),
+    )
+
+
+def _bracket(
+    model: Trained, split: Split, origin: Origin, plan: Plan, progress: _Progress
+) -> tuple[Float[np.ndarray, " images"], Float[np.ndarray, " images"]]:
+    """Bound log p(x) of simulated images, whose classes are those of images of a split."""
     progress("annealing simulated images, there and back")
     count = min(plan.images, BATCH)
+    total = len(split.images)
+    some = np.random.default_rng(plan.seed).choice(total, count, replace=count > total)
+    _, y = model.vae.apart(jnp.asarray(_rows(model, split, some)))
     found = annealed.bracket(
-        *(model.vae, model.variables, count, streams.key(plan.seed, "diagnose", 1)),
+        *(model.vae, model.variables, count, y, streams.key(plan.seed, "diagnose", 1)),
         chains=plan.chains,
         temperatures=plan.temperatures,
         origin=origin,
@@ -338,23 +358,18 @@ def _bracket(model: Trained, origin: Origin, plan: Plan, progress: _Progress) ->
             hint="raise --temperatures, or choose an earlier checkpoint: --checkpoint EPOCH",
         )
     progress("annealing simulated images, there and back", count * progress.bracketing)
-    return Bracketed(
-        images=count,
-        lower=Estimate.of(lower),
-        upper=Estimate.of(upper),
-        gap=Estimate.of(upper - lower),
-    )
+    return lower, upper
 
 
 def _aggregate(model: Trained, found: _Found, seed: int) -> Aggregate:
     """Bound the divergence of the aggregate posterior from the prior."""
-    rng = np.random.default_rng(seed)
-    own = rng.permutation(len(found.mu))[:CODES]
-    z = _codes(found, own, rng)
+    rng, posteriors = np.random.default_rng(seed), found.posteriors
+    own = rng.permutation(_with_others(posteriors))[:CODES]
+    z = _codes(posteriors, own, rng)
     log_p = np.asarray(_log_prior(model.vae, model.variables, jnp.asarray(z)))
-    bounds = aggregate.divergence(z, own, found.mu, found.log_var, log_p)
+    bounds = aggregate.divergence(z, own, posteriors, log_p)
     return Aggregate(
-        posteriors=len(found.mu),
+        posteriors=len(posteriors.mu),
         codes=len(own),
         least=Estimate.of(bounds.least),
         most=Estimate.of(bounds.most),
@@ -366,15 +381,18 @@ def _samples(model: Trained, found: _Found, width: float, plan: Plan) -> Samples
     """Compare samples from the prior, and from the aggregate posterior, with the data."""
     count, dataset = plan.prior_samples, model.dataset()
     codes = model.prior(count, seed=plan.seed)
-    rng = np.random.default_rng(plan.seed)
-    own = rng.integers(len(found.mu), size=count)
-    real = _codes(found, own, rng)
-    ours, theirs = (reasons(model.decode(z).reshape(count, -1), dataset) for z in (codes, real))
+    rng, posteriors = np.random.default_rng(plan.seed), found.posteriors
+    own = rng.choice(_with_others(posteriors), count)
+    real, told = _codes(posteriors, own, rng), posteriors.classes[own]
+    labels = told if model.vae.classes else None
+    ours, theirs = (
+        reasons(model.decode(z, labels).reshape(count, -1), dataset) for z in (codes, real)
+    )
     wrong = ours.ink | ours.far
-    mixture = aggregate.smoothed(found.mu, found.log_var, width)
+    mixture = aggregate.smoothed(posteriors, width)
     nobody = np.full(count, -1)
-    rare = np.quantile(aggregate.under(real, own, *mixture).others, 0.01)
-    holes = aggregate.under(codes, nobody, *mixture).others < rare
+    rare = np.quantile(aggregate.under(real, own, told, mixture).others, 0.01)
+    holes = aggregate.under(codes, nobody, told, mixture).others < rare
     return Samples(
         count=count,
         prior=int(wrong.sum()),
@@ -384,21 +402,50 @@ def _samples(model: Trained, found: _Found, width: float, plan: Plan) -> Samples
     )
 
 
+def _rows(
+    model: Trained, split: Split, places: Int[np.ndarray, " some"]
+) -> UInt8[np.ndarray, "some numbers"]:
+    """Return some images of a split as the model's functions take them, in their order."""
+    return np.asarray(split.rows(labelled=bool(model.vae.classes))[np.sort(places)])
+
+
+def _with_others(posteriors: Posteriors) -> Int[np.ndarray, " some"]:
+    """Return the images that have another one of their class.
+
+    Raises:
+        DataError: there are none.
+    """
+    _, inverse, counts = np.unique(posteriors.classes, return_inverse=True, return_counts=True)
+    found = np.flatnonzero(counts[inverse] > 1)
+    if not len(found):
+        raise DataError(
+            "each class has one image, too few to diagnose a conditional model",
+            hint="at least two of a class are needed",
+        )
+    return found
+
+
 def _codes(
-    found: _Found, own: Int[np.ndarray, " codes"], rng: np.random.Generator
+    posteriors: Posteriors, own: Int[np.ndarray, " codes"], rng: np.random.Generator
 ) -> Float[np.ndarray, "codes code"]:
     """Draw a code from the posterior of each of some images."""
-    noise = rng.standard_normal((len(own), found.mu.shape[1])).astype(np.float32)
-    codes: np.ndarray = found.mu[own] + np.exp(0.5 * found.log_var[own]) * noise
+    mu, log_var = posteriors.mu[own], posteriors.log_var[own]
+    noise = rng.standard_normal(mu.shape).astype(np.float32)
+    codes: np.ndarray = mu + np.exp(0.5 * log_var) * noise
     return codes
 
 
-def _encode(model: Trained, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _encode(model: Trained, rows: np.ndarray) -> Posteriors:
     """Return the posteriors of many images, some at a time."""
-    starts = range(0, len(images), AT_ONCE)
-    parts = [model.encode(images[start : start + AT_ONCE]) for start in starts]
+    conditional = bool(model.vae.classes)
+    classes = rows[:, -1].astype(np.int32) if conditional else np.zeros(len(rows), np.int32)
+    starts = [slice(start, start + AT_ONCE) for start in range(0, len(rows), AT_ONCE)]
+    parts = [
+        model.encode(rows[some, : model.vae.pixels], classes[some] if conditional else None)
+        for some in starts
+    ]
     mu, log_var = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return mu, log_var
+    return Posteriors(mu, log_var, classes)
 
 
 @partial(jax.jit, static_argnames="vae")

@@ -44,11 +44,11 @@ def waterfall(d: Diagnosis, *, title: str, style: Style = DEFAULT) -> Figure:
     """
     facts = (
         f"nats per image with standard errors, {d.binarization}; gaps of {d.held_out.subset} "
-        f"images of each split; log p(x) by annealed importance sampling, {d.chains} chains, "
-        f"{d.temperatures} temperatures"
+        f"images of each split; log {d.of_image} by annealed importance sampling, {d.chains} "
+        f"chains, {d.temperatures} temperatures"
     )
     splits = [(d.held_out, d.aggregate), (d.train, None)]
-    rows = [list(_bars(nats, gathered)) for nats, gathered in splits]
+    rows = [list(_bars(d, nats, gathered)) for nats, gathered in splits]
     with mpl.rc_context(style.settings()):
         below = style.width(_WIDTH) < _BESIDE * style.theme.font
         figure, axes, _ = panels(
@@ -61,7 +61,7 @@ def waterfall(d: Diagnosis, *, title: str, style: Style = DEFAULT) -> Figure:
     return figure
 
 
-def _bars(nats: Nats, gathered: Aggregate | None) -> Iterator[_Bar]:
+def _bars(d: Diagnosis, nats: Nats, gathered: Aggregate | None) -> Iterator[_Bar]:
     """Yield the rows from the top; without an aggregate posterior the KL is one of them."""
     at = nats.nll.mean
     yield _Bar("NLL", 0.0, at, "cost", _told(nats.nll))
@@ -73,7 +73,7 @@ def _bars(nats: Nats, gathered: Aggregate | None) -> Iterator[_Bar]:
         parts: list[tuple[str, float, _Kind]] = [
             ("mutual information", nats.kl.mean - most, "cost"),
             ("either, not known", most - least, "open"),
-            ("KL(q(z) || p(z))", least, "cost"),
+            (f"KL({d.of_codes} || p(z))", least, "cost"),
         ]
         for label, size, kind in parts:
             bound = "" if kind == "open" or most - least < 0.05 else "at least "
@@ -87,7 +87,7 @@ def _bars(nats: Nats, gathered: Aggregate | None) -> Iterator[_Bar]:
     ):
         yield _Bar(label, total, total - gap.mean, "gap", _told(gap))
         total -= gap.mean
-    yield _Bar("-log p(x)", 0.0, total, "total", _told(nats.log_p, -1))
+    yield _Bar(f"-log {d.of_image}", 0.0, total, "total", _told(nats.log_p, -1))
 
 
 def _limit(figure: Figure, axes: list[Axes], bars: list[_Bar], style: Style) -> None:

@@ -120,6 +120,8 @@ class Diagnosis(Part):
     where: Words = ""
     """The checkpoint's place in the training, in words."""
     binarization: Words
+    conditional: bool = False
+    """True if the model is told the class y of each image: p(x) is p(x|y), and q(z) is q(z|y)."""
     seed: Natural
     origin: Literal["prior", "posterior"]
     """The distribution that chains start from."""
@@ -141,3 +143,13 @@ class Diagnosis(Part):
     advice: tuple[Words, ...] = Field((), strict=False)
     warnings: tuple[Words, ...] = Field((), strict=False)
     seconds: Annotated[float, Field(ge=0)]
+
+    @property
+    def of_image(self) -> str:
+        """The symbol of the probability of an image."""
+        return "p(x|y)" if self.conditional else "p(x)"
+
+    @property
+    def of_codes(self) -> str:
+        """The symbol of the aggregate posterior."""
+        return "q(z|y)" if self.conditional else "q(z)"
