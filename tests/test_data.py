@@ -624,6 +624,28 @@ class TestWithoutScheme:
         elif text != "idx":
             assert "no such data source" in error.value.message
 
+    @pytest.mark.parametrize(
+        ("text", "near"),
+        [
+            ("f16", "f16.npz"),
+            ("pictres", "pictures"),
+            ("f16.np", "f16.npz"),
+            ("notes", ""),
+            ("mnits", "tfds:mnist"),
+            ("\udcff" * 300, ""),
+        ],
+    )
+    def test_a_mistyped_file_is_asked_about(
+        self, text: str, near: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "pictures").mkdir()
+        for name in ("f16.npz", "notes.txt", "pictures/1.png", "mnits.txt"):
+            (tmp_path / name).touch()
+        with pytest.raises(DataError, match="no such data source") as error:
+            parse(text)
+        assert error.value.message.endswith(f"; did you mean {near}?" if near else "tfds:NAME")
+
     def test_a_name_that_is_also_a_folder_is_asked_about(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 from vaectl.base import plugins
 from vaectl.base.errors import DataError
-from vaectl.base.nearest import nearest, question
+from vaectl.base.nearest import nearest, nearest_path, question
 from vaectl.base.plugs import Plug
 from vaectl.base.terminal import Tell
 from vaectl.data.reading import PLAIN, Reading
@@ -257,8 +257,15 @@ def _nearest(name: str, text: str) -> str:
         for nickname, rest in source.nicknames.items()
     }
     near = near or [known[nickname] for nickname in nearest(text, known)]
-    near = near or nearest(text, suggestions())
+    near = near or nearest(text, suggestions()) or _near_file(text)
     return f"there are {', '.join(forms())}{question(near[:1])}"
+
+
+def _near_file(text: str) -> list[str]:
+    """Return the file or folder of images that is named most like a text, if there is one."""
+    near = str(nearest_path(Path(text)) or "")
+    sources = Source.known.values()
+    return [near] if near and any(source.meant(near) is not None for source in sources) else []
 
 
 _LIST = "vaectl data list describes the sources"
