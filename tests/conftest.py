@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,9 +29,8 @@ install_import_hook(
 # XLA's own optimizations are not what is tested, and take half of the time. LLVM leaves most out,
 # and the older way to write fused loops compiles in half of the time of the newer one.
 # For all of them: XLA_FLAGS= python -m pytest
-os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-)
+_QUICK = "--xla_backend_optimization_level=0"
+_ASKED = os.environ.setdefault("XLA_FLAGS", f"{_QUICK} --xla_cpu_use_fusion_emitters=false")
 
 import jax
 
@@ -45,6 +45,22 @@ MNIST = os.environ.get("VAECTL_MNIST_DIR")
 needs_mnist = pytest.mark.skipif(
     MNIST is None, reason="set VAECTL_MNIST_DIR to the four IDX files of MNIST"
 )
+
+
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test of bits in a process of its own, whose loops are fused as those of users."""
+    if pyfuncitem.get_closest_marker("bits") is None or "emitters" not in _ASKED:
+        return None
+    again = subprocess.run(
+        [sys.executable, "-m", "pytest", "-o", "addopts=", "-q", pyfuncitem.nodeid],
+        cwd=pyfuncitem.config.rootpath,
+        env=os.environ | {"XLA_FLAGS": _QUICK},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.returncode == 0, again.stdout + again.stderr
+    return True
 
 
 @pytest.fixture(scope="session")

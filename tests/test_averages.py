@@ -196,6 +196,7 @@ def test_members_that_train_together_are_evaluated_as_those_alone(how: dict[str,
     assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
+@pytest.mark.bits
 def test_images_in_host_memory_give_the_same_average() -> None:
     settings = _settings(optimizer={"name": "schedule_free_sgd"})
     program, member = Program.of(settings, images=40, image_shape=SHAPE), Member.of(settings)
@@ -208,6 +209,7 @@ def test_images_in_host_memory_give_the_same_average() -> None:
     assert found[0] == found[1]
 
 
+@pytest.mark.bits
 @pytest.mark.full
 def test_devices_that_share_batches_give_the_bits_of_one() -> None:
     optimizer = {"name": "schedule_free_adamw", "learning_rate": 0.02}

@@ -7,6 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
 
 import vaectl as package
 from tests.browser import browser, needs_chromium
@@ -20,6 +23,8 @@ from vaectl.likelihoods.bernoulli import Bernoulli
 from vaectl.models.conv import Conv
 from vaectl.models.mlp import MLP
 from vaectl.objectives.elbo import ELBO
+from vaectl.pictures import style as styles
+from vaectl.pictures import views
 from vaectl.priors.standard_normal import StandardNormal
 from vaectl.vae.vae import VAE
 
@@ -215,6 +220,80 @@ def test_images_some_of_which_have_no_class_are_refused(
     assert answer.code == 3
     assert "class" in answer.err
     assert vaectl("train", *SMALL, *source, *sizes, "--set", "model.condition=none").code == 0
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a conditional run whose classes have names."""
+    from vaectl import experiment
+
+    folder = tmp_path_factory.mktemp("named")
+    bright = {"circles": 200, "a rather long name of a class": 90, "squares": 30}
+    draw = np.random.default_rng(0)
+    for name, level in bright.items():
+        (folder / "pictures" / name).mkdir(parents=True)
+        for number in range(20):
+            pixels = draw.integers(level, level + 50, (6, 6), np.uint8)
+            Image.fromarray(pixels).save(folder / "pictures" / name / f"{number}.png")
+    small = {
+        "epochs": 1,
+        "batch_size": 10,
+        "model": {"code_size": 2, "hidden_size": 8, "condition": "label"},
+        "data": {"source": f"images:{folder / 'pictures'}", "binarization": "none"},
+    }
+    return experiment.run(reading.of_mapping(small), runs_dir=folder, name="named").path
+
+
+def test_a_class_is_asked_for_and_told_by_its_name(named: Path, vaectl: Vaectl) -> None:
+    model = package.load(named)
+    assert model.class_names == ("a rather long name of a class", "circles", "squares")
+    for command, *options in (("sample", "--count", 4), ("manifold", "--grid", 3)):
+        for label in ("circles", "1"):
+            files = ("--out", f"{command}{label}.svg", "--save-arrays", f"{command}{label}.npz")
+            answer = vaectl(command, named, *options, "--label", label, *files)
+            assert answer.code == 0, answer.err
+        with np.load(f"{command}circles.npz") as one, np.load(f"{command}1.npz") as other:
+            np.testing.assert_array_equal(one["images"], other["images"])
+    drawn = views.sample(model, label=1, count=4, temperature=1.0, draw="mean", seed=0).figure
+    assert isinstance(drawn, Figure)
+    texts = [found.get_text() for found in drawn.findobj(Text)]
+    assert any("of class circles from" in text for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [("squaers", "did you mean squares?"), ("3", "0 to 2"), ("-1", "0 to 2"), ("x", "circles")],
+)
+def test_a_class_that_there_is_not_is_refused(
+    label: str, said: str, named: Path, vaectl: Vaectl
+) -> None:
+    answer = vaectl("sample", named, "--label", label)
+    assert answer.code == 2
+    assert said in answer.err
+
+
+@pytest.mark.parametrize("width", [None, "column"])
+def test_the_names_of_classes_stand_in_the_legend(width: str | None, named: Path) -> None:
+    style = styles.parse(width=width)
+    figure = views.inspect(package.load(named), split_name="train", seed=0, style=style).figure
+    assert isinstance(figure, Figure)
+    figure.draw_without_rendering()
+    (legend,) = [
+        found
+        for axes in figure.axes
+        if (found := axes.get_legend()) and "1 circles" in [t.get_text() for t in found.get_texts()]
+    ]
+    entries = [text.get_text() for text in legend.get_texts()]
+    assert entries == ["0 a rather long...", "1 circles", "2 squares"]
+    box = legend.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+    assert box.y0 >= 0
+
+
+def test_the_page_offers_classes_by_name(named: Path, tmp_path: Path) -> None:
+    made = pages.explore([named], output=tmp_path / "page.html", count=12)
+    assert '"classNames": ["a rather long name of a class", "circles"' in made.path.read_text()
 
 
 def test_bounds_given_the_class_do_not_compare_with_others() -> None:

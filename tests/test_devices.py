@@ -67,6 +67,7 @@ def _train(
         ]
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("devices", [*(pytest.param(n, marks=pytest.mark.full) for n in (2, 4)), 8])
 def test_the_bits_of_a_model_do_not_depend_on_the_number_of_devices(devices: int) -> None:
     settings = _shared(objective={"samples": 3}, model=NOISY)
@@ -160,6 +161,7 @@ def test_several_members_of_a_device_equal_those_alone_to_rounding(
 # commands
 
 
+@pytest.mark.bits
 def test_a_run_goes_on_with_another_number_of_devices(vaectl: Vaectl) -> None:
     assert vaectl("train", *TINY, "--name", "one", "--epochs", 4, "--device", "cpu").code == 0
     assert vaectl("train", *TINY, "--name", "two", "--device", "cpu:2").code == 0
@@ -252,6 +254,7 @@ def _address() -> str:
         return f"127.0.0.1:{server.getsockname()[1]}"
 
 
+@pytest.mark.bits
 def test_two_processes_train_one_model_to_the_bits_of_one(vaectl: Vaectl) -> None:
     address = _address()
     follower = _process(1, address)

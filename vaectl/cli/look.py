@@ -93,10 +93,11 @@ def _ranges(incomplete: str) -> list[str]:
 
 
 Label = Annotated[
-    int | None,
+    str | None,
     typer.Option(
-        min=0,
-        help="The class that a conditional model shows; see model.condition.",
+        metavar="CLASS",
+        help="The class that a conditional model shows, by its number or its name; see "
+        "model.condition.",
         show_default=False,
     ),
 ]

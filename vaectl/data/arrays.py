@@ -152,6 +152,8 @@ class Dataset:
     test: Split
     drawings: bool = False
     """True if the images, before binarization, are drawings on a black background."""
+    class_names: tuple[str, ...] = ()
+    """The names of the classes, by number; none if they have only numbers."""
     notes: tuple[str, ...] = ()
     """Remarks for the user on how the images were read."""
 

@@ -51,6 +51,7 @@ def split(found: Published, settings: Data, tell: Tell = silent) -> Dataset:
             found.train, slice(total - validation, total), settings, "validation", hold
         ),
         test=_part(found.test, slice(test), settings, "test", hold),
+        class_names=found.classes,
         drawings=image_shape[-1] == 1 and are_drawings(found.train.images),
         notes=notes,
     )

@@ -35,7 +35,8 @@ function use(index, kept = {}) {
     fill(body, app);
   }
   classes.parentElement.hidden = !run.classes;
-  classes.replaceChildren(...Array.from({ length: run.classes }, (_, k) => h("option", {}, k)));
+  classes.replaceChildren(...Array.from({ length: run.classes }, (_, k) =>
+    h("option", { value: k }, run.classNames[k] ? `${k} ${run.classNames[k]}` : k)));
   classes.value = model.class;
   document.querySelectorAll(".facts").forEach((facts, k) => { facts.hidden = k !== index; });
   return app;

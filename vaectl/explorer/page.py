@@ -210,6 +210,7 @@ def _payload(model: Trained, split: SplitName, count: int | None) -> _Payload:
             pack(model.prior(max(8, min(256, CODES_BYTES // (4 * model.code_size)))), 4)
         ),
         "classes": model.vae.classes,
+        "classNames": list(model.class_names),
         "kl": model.kl_by_dimension(np.asarray(shown.images), model.labels_of(shown)).tolist(),
         "standard": model.vae.prior.standard,
         "ink": model.drawings,

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int32
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 
+from vaectl.pictures import text
 from vaectl.pictures.canvas import Figure, panels
 from vaectl.pictures.charts import marker
 from vaectl.pictures.latent import density
@@ -18,6 +19,12 @@ _BELOW = 3.7
 """Distance of a legend from the panel above it, in font sizes: that of an axis and its name."""
 _MANY = 2000
 """Points of which a vector file holds a picture instead."""
+_WIDTH = 175.0
+"""Millimetres."""
+_LEGEND = 0.33
+"""The share of the width that the legend has."""
+_LONGEST = 16
+"""Characters of the name of a class."""
 _NEIGHBOURS = 1000
 """Points among which neighbours are looked for."""
 
@@ -29,6 +36,7 @@ def inspection(
     labels: Int32[np.ndarray, " images"] | None,
     dims: tuple[int, int],
     *,
+    names: Sequence[str] = (),
     prior: Float[np.ndarray, "samples code"] | None = None,
     title: str,
     facts: str = "",
@@ -42,6 +50,7 @@ def inspection(
         kl_by_dimension: means over images.
         labels: classes, which set the colours and markers of the means.
         dims: the two dimensions that are drawn.
+        names: those of the classes, if they have any.
         prior: codes from the prior; None if it is N(0, I).
         title: the title of the figure.
         facts: what the numbers are of, below the title.
@@ -49,15 +58,22 @@ def inspection(
     """
     with mpl.rc_context(style.settings()):
         shapes, weights = (0.62, 1.0, 0.5), (1, 1.25, 1.05)
+        several = _classes(labels, style)
+        below = max(2, -(-len(several) // _columns(several, names, style)))
         figure, axes, _ = panels(
-            *(style, title, shapes), facts=facts, width=175.0, weights=weights, below=2, shape=1.0
+            *(style, title, shapes),
+            facts=facts,
+            width=_WIDTH,
+            weights=weights,
+            below=below,
+            shape=1.0,
         )
         bars, scatter, curve = axes
-        _scatter(scatter, mu, labels, dims, prior, style)
+        _scatter(scatter, mu, labels, dims, names, prior, style)
         _aggregate(curve, mu, log_var, dims, prior, style)
         # how many bars have room for a name is known when all else has its place
         _bars(bars, kl_by_dimension, figure.size(bars)[1], style)
-        if labels is not None and (several := _classes(labels, style)):
+        if labels is not None and several:
             width, _ = figure.size(scatter)
             _name_classes(scatter, mu[:, dims], labels, several, width, style)
     return figure
@@ -67,6 +83,23 @@ def _classes(labels: Int32[np.ndarray, " images"] | None, style: Style) -> list[
     """Return the classes, if there are several and each has a colour."""
     classes = [] if labels is None else sorted(set(labels.tolist()))
     return classes if 1 < len(classes) <= len(style.theme.palette) else []
+
+
+def _entry(label: int | None, names: Sequence[str]) -> str:
+    """Return what the legend says of a class: its number, and its name if it has one."""
+    if label is None or label >= len(names):
+        return str(label)
+    name = names[label]
+    return f"{label} {name if len(name) <= _LONGEST else name[: _LONGEST - 3] + '...'}"
+
+
+def _columns(several: Sequence[int], names: Sequence[str], style: Style) -> int:
+    """Return how many classes stand in a row of the legend."""
+    if not names or not several:
+        return 5
+    font = style.theme.font
+    wide = text.widest((_entry(label, names) for label in several), font) + 2 * font
+    return max(1, min(5, int(_LEGEND * style.width(_WIDTH) / wide)))
 
 
 def _bars(
@@ -106,6 +139,7 @@ def _scatter(
     mu: Float[np.ndarray, "images code"],
     labels: Int32[np.ndarray, " images"] | None,
     dims: tuple[int, int],
+    names: Sequence[str],
     prior: Float[np.ndarray, "samples code"] | None,
     style: Style,
 ) -> None:
@@ -124,7 +158,7 @@ def _scatter(
             ms=size,
             mew=0,
             color=style.colour(number) if several else style.theme.accent,
-            label=str(label) if several else "_",
+            label=_entry(label, names) if several else "_",
             rasterized=len(mu) > _MANY,
         )
     if several:
@@ -132,7 +166,7 @@ def _scatter(
             loc="upper center",
             bbox_to_anchor=(0.5, 0),
             borderaxespad=_BELOW,
-            ncols=5,
+            ncols=_columns(several, names, style),
             markerscale=0.6 * font / size,
             handletextpad=0.1,
             columnspacing=1.0,

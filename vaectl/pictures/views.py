@@ -15,6 +15,7 @@ from jaxtyping import Float
 from vaectl.base import streams
 from vaectl.base.errors import ConfigError, RunError, remedy
 from vaectl.base.files import replacing
+from vaectl.base.nearest import did_you_mean
 from vaectl.base.terminal import say
 from vaectl.config.meaning import meaning
 from vaectl.data.binarization import SplitName
@@ -132,7 +133,7 @@ def sample(
     count: int | None,
     temperature: float,
     draw: Draw,
-    label: int | None = None,
+    label: int | str | None = None,
     seed: int,
     origin: Origin = "prior",
     style: Style = DEFAULT,
@@ -146,7 +147,7 @@ def sample(
         ConfigError: binary draws of a likelihood whose pixels are grey levels, a class that the
             model does not know, or a mixture without scikit-learn.
     """
-    _check_label(model, label)
+    of_class = _class(model, label)
     likelihood = model.settings.likelihood
     if draw == "binary" and not likelihood.chosen.binary:
         raise ConfigError(
@@ -154,8 +155,8 @@ def sample(
             hint="--draw mean shows the mean of each pixel",
         )
     count = count or pictures.filling(SAMPLES, style)
-    z = model.codes(count, seed=seed, temperature=temperature, origin=origin, label=label)
-    labels = model.in_turn(count) if label is None else np.full(count, label)
+    z = model.codes(count, seed=seed, temperature=temperature, origin=origin, label=of_class)
+    labels = model.in_turn(count) if of_class is None else np.full(count, of_class)
     images = model.decode(z, labels)
     if draw == "binary":
         images = (np.random.default_rng(seed).random(images.shape) < images).astype(np.float32)
@@ -164,7 +165,7 @@ def sample(
     heat = "" if temperature == 1 else f", temperature {temperature:g}"
     style = with_polarity(model, style)
     classes = "" if labels is None else f" of classes 0 to {model.vae.classes - 1} in turn"
-    classes = classes if label is None else f" of class {label}"
+    classes = classes if of_class is None else f" of class {_named(model, of_class)}"
     facts = f"{count} samples{classes} from {_ORIGINS[origin]}{heat}: {what}{_scale(model, style)}"
     panel = Panel(pictures.near_square(images, style))
     figure = pictures.sheet([[panel]], title=model.title, facts=facts, style=style)
@@ -243,7 +244,7 @@ def manifold(
     where: Plane,
     *,
     anchor: int | None = None,
-    label: int | None = None,
+    label: int | str | None = None,
     style: Style = DEFAULT,
 ) -> View:
     """Decode a plane of the latent space (Fig. 5 of the paper).
@@ -253,7 +254,7 @@ def manifold(
     Raises:
         ConfigError: the image is out of range, or the model does not know the class.
     """
-    _check_label(model, label)
+    of_class = _class(model, label)
     dims, x, y, what = where
     centre = np.zeros(model.code_size, np.float32)
     if anchor is not None:
@@ -261,10 +262,10 @@ def manifold(
         _check_index("--anchor", anchor, len(split.images), "test images")
         of_anchor = model.labels_of(split, one)
         centre = model.encode(np.asarray(split.images[one]), of_anchor)[0][0]
-        if label is None and of_anchor is not None:
-            label = int(of_anchor[0])
+        if of_class is None and of_anchor is not None:
+            of_class = int(of_anchor[0])
     z = latent.plane(x, y, dims, centre)
-    labels = np.full(len(y) * len(x), label or 0) if model.vae.classes else None
+    labels = np.full(len(y) * len(x), of_class or 0) if model.vae.classes else None
     images = model.decode(z, labels)
     panel = Panel(
         images,
@@ -277,7 +278,7 @@ def manifold(
     if anchor is not None:
         others = f", through test image {anchor}"
     if labels is not None:
-        others += f"; class {label or 0}"
+        others += f"; class {_named(model, of_class or 0)}"
     style = with_polarity(model, style)
     facts = f"decoded plane of the latent space, {what}{others}{_scale(model, style)}"
     figure = pictures.sheet([[panel]], title=model.title, facts=facts, style=style)
@@ -444,6 +445,7 @@ def inspect(model: Trained, *, split_name: SplitName, seed: int, style: Style = 
     facts = f"{split_name} split, {len(z):,} images, {meaning(model.settings)}"
     figure = inspecting.inspection(
         *(mu, log_var, found.kl_by_dimension, split.labels, dims),
+        names=model.class_names,
         prior=None if model.vae.prior.standard else model.prior(len(mu), seed=seed),
         title=model.title,
         facts=facts,
@@ -480,16 +482,38 @@ def _in_unit(model: Trained, images: np.ndarray) -> Float[np.ndarray, "images *p
     return images.reshape(-1, *model.picture_shape).astype(np.float32) / 255
 
 
-def _check_label(model: Trained, label: int | None) -> None:
+def _class(model: Trained, label: int | str | None) -> int | None:
+    """Return the number of a class that is asked for by its number or its name.
+
+    Raises:
+        ConfigError: the model is not conditional, or does not know the class.
+    """
     if label is None:
-        return
+        return None
     classes = model.vae.classes
     if not classes:
         raise ConfigError(
             f"--label {label}: {model.rundir.name} was not told classes",
             hint="vaectl train --set model.condition=label makes a model that is",
         )
-    _check_index("--label", label, classes, "classes")
+    names = model.class_names
+    if label in names:
+        return names.index(str(label))
+    try:
+        number = int(label)
+    except ValueError:
+        known = names or [f"0 to {classes - 1}"]
+        raise ConfigError(
+            f"--label {label}: no such class{did_you_mean(str(label), names)}",
+            hint=f"the classes are {', '.join(known)}",
+        ) from None
+    _check_index("--label", number, classes, "classes")
+    return number
+
+
+def _named(model: Trained, number: int) -> str:
+    """Return the name of a class, or its number if it has none."""
+    return model.class_names[number] if number < len(model.class_names) else str(number)
 
 
 def _check_index(option: str, index: int, size: int, what: str) -> None:

@@ -103,6 +103,8 @@ class DataFacts(TypedDict):
     """See `vaectl.data.arrays.Dataset.drawings`; not there in a run of an older vaectl."""
     classes: NotRequired[Annotated[int, Field(ge=0)]]
     """See `vaectl.data.arrays.Dataset.classes`; not there in a run of an older vaectl."""
+    class_names: NotRequired[list[Annotated[str, Field(max_length=1000)]]]
+    """See `vaectl.data.arrays.Dataset.class_names`; not there in a run of an older vaectl."""
 
 
 def data_facts(source: str, dataset: "Dataset") -> DataFacts:
@@ -118,6 +120,7 @@ def data_facts(source: str, dataset: "Dataset") -> DataFacts:
         },
         "drawings": dataset.drawings,
         "classes": dataset.classes,
+        "class_names": [name[:1000] for name in dataset.class_names],
     }
 
 

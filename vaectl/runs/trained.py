@@ -82,7 +82,8 @@ def load(run: RunDir | Path | str, checkpoint: str | int = "best") -> Trained:
             else:
                 warnings = resumption.changed_plugs(settings, record)
                 variables = compiled.evaluated(program, member, state)
-                return Trained(rundir, settings, info, variables, program.vae, warnings)
+                names = record.data.get("class_names", [])
+                return Trained(rundir, settings, info, variables, program.vae, warnings, names)
 
 
 def _other_shape(rundir: RunDir, said: ImageShape, found: ImageShape) -> RunError:
@@ -148,6 +149,7 @@ class Trained:
         variables: Variables,
         vae: VAE,
         warnings: Sequence[str] = (),
+        class_names: Sequence[str] = (),
     ) -> None:
         self.rundir = rundir
         self.settings = settings
@@ -158,6 +160,8 @@ class Trained:
         self._fitted: dict[int | None, Fitted] = {}
         self.warnings = tuple(warnings)
         """What to know before trusting the model's numbers."""
+        self.class_names = tuple(class_names)
+        """The names of the classes of the data, by number; none if they have only numbers."""
 
     @property
     def code_size(self) -> int:
