@@ -89,7 +89,7 @@ def _entry(label: int | None, names: Sequence[str]) -> str:
     """Return what the legend says of a class: its number, and its name if it has one."""
     if label is None or label >= len(names):
         return str(label)
-    name = names[label]
+    name = text.plain(names[label])
     return f"{label} {name if len(name) <= _LONGEST else name[: _LONGEST - 3] + '...'}"
 
 
@@ -162,7 +162,7 @@ def _scatter(
             rasterized=len(mu) > _MANY,
         )
     if several:
-        axes.legend(
+        legend = axes.legend(
             loc="upper center",
             bbox_to_anchor=(0.5, 0),
             borderaxespad=_BELOW,
@@ -171,6 +171,8 @@ def _scatter(
             handletextpad=0.1,
             columnspacing=1.0,
         )
+        for entry in legend.get_texts():  # the names of folders, perhaps
+            entry.set_parse_math(False)
     axes.set(aspect="equal", xlabel=f"$z_{{{dims[0]}}}$", ylabel=f"$z_{{{dims[1]}}}$")
     if prior is not None:
         codes = prior[:, dims].T
