@@ -26,7 +26,7 @@ LAYERS = [
     {"evaluation"},
     {"training"},
     {"runs"},
-    {"evaluation.advice"},
+    {"evaluation.advice", "evaluation.mismatch"},
     {"evaluation.assess", "evaluation.diagnose", "pictures", "bench", "sinks", "explorer"},
     {"follow", "exports"},
     {"experiment", "export", "importing"},

@@ -4,7 +4,6 @@ import math
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -18,17 +17,15 @@ from vaectl.base.shapes import shaped
 from vaectl.config.meaning import meaning
 from vaectl.data.arrays import Split
 from vaectl.data.binarization import SplitName
-from vaectl.evaluation import aggregate, amortization, annealed
+from vaectl.evaluation import amortization, annealed, mismatch
 from vaectl.evaluation.advice import advice
 from vaectl.evaluation.aggregate import Posteriors
 from vaectl.evaluation.annealed import Origin
 from vaectl.evaluation.likelihoods import compiled_weighting, likelihoods
-from vaectl.evaluation.samples import reasons
-from vaectl.runs.diagnosis import Aggregate, Annealing, Bracketed, Diagnosis, Nats, Samples
+from vaectl.runs.diagnosis import Annealing, Bracketed, Diagnosis, Nats
 from vaectl.runs.record import ACTIVE, Estimate
 from vaectl.runs.trained import AT_ONCE, Trained
 from vaectl.training import footprint
-from vaectl.vae.vae import VAE, Variables
 
 BATCH = 50
 """Images whose chains run at once."""
@@ -40,8 +37,6 @@ LEAST = 10
 """Fewest images of a split."""
 CHUNKS = 64
 """Times eight samples of z by which a bound is estimated."""
-CODES = 1000
-"""Most codes whose densities are computed."""
 
 LARGE_BRACKET = 0.5
 """Nats between the bounds on simulated images above which log p(x) is not to be trusted."""
@@ -102,7 +97,7 @@ def diagnose(
     found = {name: _of_split(model, name, split, plan, progress) for name, split in splits.items()}
     held_out, train = found[split_name], found["train"]
     progress("comparing the aggregate posterior with the prior")
-    gathered = _aggregate(model, held_out, plan.seed)
+    gathered = mismatch.divergence(model, held_out.posteriors, plan.seed)
     activity = held_out.posteriors.mu.var(axis=0, dtype=np.float64)
     diagnosis = Diagnosis(
         run=model.rundir.name,
@@ -124,7 +119,11 @@ def diagnose(
         active_units=int((activity > ACTIVE).sum()),
         encoder_overfitting=_minus(held_out.nats.amortization, train.nats.amortization),
         decoder_overfitting=_minus(train.nats.log_p, held_out.nats.log_p),
-        samples=_samples(model, train, gathered.width, plan) if plan.prior_samples else None,
+        samples=mismatch.samples(
+            model, train.posteriors, gathered.width, count=plan.prior_samples, seed=plan.seed
+        )
+        if plan.prior_samples
+        else None,
         seconds=time.perf_counter() - begun,
     )
     return diagnosis.model_copy(
@@ -361,78 +360,11 @@ def _bracket(
     return lower, upper
 
 
-def _aggregate(model: Trained, found: _Found, seed: int) -> Aggregate:
-    """Bound the divergence of the aggregate posterior from the prior."""
-    rng, posteriors = np.random.default_rng(seed), found.posteriors
-    own = rng.permutation(_with_others(posteriors))[:CODES]
-    z = _codes(posteriors, own, rng)
-    log_p = np.asarray(_log_prior(model.vae, model.variables, jnp.asarray(z)))
-    bounds = aggregate.divergence(z, own, posteriors, log_p)
-    return Aggregate(
-        posteriors=len(posteriors.mu),
-        codes=len(own),
-        least=Estimate.of(bounds.least),
-        most=Estimate.of(bounds.most),
-        width=bounds.width,
-    )
-
-
-def _samples(model: Trained, found: _Found, width: float, plan: Plan) -> Samples:
-    """Compare samples from the prior, and from the aggregate posterior, with the data."""
-    count, dataset = plan.prior_samples, model.dataset()
-    codes = model.prior(count, seed=plan.seed)
-    rng, posteriors = np.random.default_rng(plan.seed), found.posteriors
-    own = rng.choice(_with_others(posteriors), count)
-    real, told = _codes(posteriors, own, rng), posteriors.classes[own]
-    labels = told if model.vae.classes else None
-    ours, theirs = (
-        reasons(model.decode(z, labels).reshape(count, -1), dataset) for z in (codes, real)
-    )
-    wrong = ours.ink | ours.far
-    mixture = aggregate.smoothed(posteriors, width)
-    nobody = np.full(count, -1)
-    rare = np.quantile(aggregate.under(real, own, told, mixture).others, 0.01)
-    holes = aggregate.under(codes, nobody, told, mixture).others < rare
-    return Samples(
-        count=count,
-        prior=int(wrong.sum()),
-        aggregate=int((theirs.ink | theirs.far).sum()),
-        ink=int(ours.ink.sum()),
-        holes=int((wrong & holes).sum()),
-    )
-
-
 def _rows(
     model: Trained, split: Split, places: Int[np.ndarray, " some"]
 ) -> UInt8[np.ndarray, "some numbers"]:
     """Return some images of a split as the model's functions take them, in their order."""
     return np.asarray(split.rows(labelled=bool(model.vae.classes))[np.sort(places)])
-
-
-def _with_others(posteriors: Posteriors) -> Int[np.ndarray, " some"]:
-    """Return the images that have another one of their class.
-
-    Raises:
-        DataError: there are none.
-    """
-    _, inverse, counts = np.unique(posteriors.classes, return_inverse=True, return_counts=True)
-    found = np.flatnonzero(counts[inverse] > 1)
-    if not len(found):
-        raise DataError(
-            "each class has one image, too few to diagnose a conditional model",
-            hint="at least two of a class are needed",
-        )
-    return found
-
-
-def _codes(
-    posteriors: Posteriors, own: Int[np.ndarray, " codes"], rng: np.random.Generator
-) -> Float[np.ndarray, "codes code"]:
-    """Draw a code from the posterior of each of some images."""
-    mu, log_var = posteriors.mu[own], posteriors.log_var[own]
-    noise = rng.standard_normal(mu.shape).astype(np.float32)
-    codes: np.ndarray = mu + np.exp(0.5 * log_var) * noise
-    return codes
 
 
 def _encode(model: Trained, rows: np.ndarray) -> Posteriors:
@@ -446,13 +378,6 @@ def _encode(model: Trained, rows: np.ndarray) -> Posteriors:
     ]
     mu, log_var = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Posteriors(mu, log_var, classes)
-
-
-@partial(jax.jit, static_argnames="vae")
-def _log_prior(
-    vae: VAE, variables: Variables, z: Float[Array, "codes code"]
-) -> Float[Array, " codes"]:
-    return vae.network(variables).prior.log_prob(z)
 
 
 def _minus(a: Estimate, b: Estimate) -> Estimate:
