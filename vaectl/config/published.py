@@ -64,7 +64,7 @@ class Verdict(NamedTuple):
 
     @property
     def word(self) -> Literal["agrees", "better", "worse"]:
-        """Whether both agree within `AGREEMENT` standard errors of ours, or which one is higher.
+        """Say if both agree within `AGREEMENT` standard errors of ours, or which one is higher.
 
         Papers give no standard error of theirs, so that the rule is strict.
         """

@@ -32,7 +32,7 @@ BATCH = 50
 MOST = 10_000
 """Most images of a split of which KL and NLL are known, and most posteriors of the mixture."""
 ORIGINS: tuple[Origin, ...] = ("posterior", "prior")
-"""Where chains may start."""
+"""The distributions that chains may start from."""
 LEAST = 10
 """Fewest images of a split."""
 CHUNKS = 64
@@ -57,7 +57,7 @@ class Plan(NamedTuple):
     importance_samples: int = 5000
     prior_samples: int = 1000
     origin: Origin | None = None
-    """Where chains start; None: where the bounds on simulated images are nearer to each other."""
+    """The start of chains; None: that whose bounds on simulated images are nearer to each other."""
     seed: int = 0
 
 
@@ -317,7 +317,7 @@ def _origin(
 ) -> tuple[Origin, Bracketed]:
     """Choose where chains start, and bound log p(x) of simulated images with such chains.
 
-    Where there is a choice, half of the images are for it and the other half for the bounds, which
+    If both may be chosen, half of the images are for it and the other half for the bounds, which
     would look too near to each other on the images that they were chosen by.
     """
     found = {each: _bracket(model, split, each, plan, progress) for each in _origins(plan)}

@@ -50,7 +50,7 @@ for number in (1, 2):
 sys.stdin.read()
 ray.shutdown()
 """
-"""What holds a new cluster until its input ends."""
+"""A program that holds a new cluster until its input ends."""
 _KEPT = {"RAY_kill_child_processes_on_worker_exit": "0"}
 """Lets the process behind a dying actor save its member."""
 
@@ -275,13 +275,13 @@ class _Room:
 
 @final
 class _Admission:
-    """Whether the cluster lets workers of this command begin."""
+    """True if the cluster lets workers of this command begin."""
 
     def __init__(self, ray: Any) -> None:
         self._ray = ray
         self._cancelled = 0
         self.begun = False
-        """Whether one has begun."""
+        """Tell whether one has begun."""
 
     def refuse(self) -> None:
         """Count a worker that was cancelled before it began, as by a machine that has just gone.

@@ -53,7 +53,7 @@ class Slurm(Executor, name="slurm"):
     argument: ClassVar[str] = "partition"
 
     partition: str = ""
-    """Where jobs go; empty for the cluster's default."""
+    """The partition of jobs; empty for the cluster's default."""
     workers: int = Field(4, ge=1, le=10_000)
     """The number of jobs at once."""
     cores: int = Field(1, ge=1, le=1024)
@@ -202,7 +202,7 @@ class _Switchboard:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where jobs connect to."""
+        """The address that jobs connect to."""
         address: Any = self._listener.address
         return self.host, address[1]
 
