@@ -219,10 +219,11 @@ class TestBinarization:
     def test_every_binarization_says_what_x_is(self) -> None:
         said = {
             name: meaning(config.Data.model_validate({"binarization": name, "threshold": 0.25}))
-            for name in ("threshold", "stochastic", "none")
+            for name in ("threshold", "stochastic", "static", "none")
         }
         assert "0.25" in said["threshold"]
         assert "draws" in said["stochastic"]
+        assert "one draw" in said["static"]
         assert "probabilities" in said["none"]
 
     def test_draws_stay_what_they_were(self) -> None:
@@ -232,6 +233,15 @@ class TestBinarization:
             zlib.crc32(np.asarray(part.images).tobytes())
             for part in (dataset.validation, dataset.test)
         ] == [1125626138, 4166266925]
+
+    def test_static_draws_are_made_once_for_training_too(self) -> None:
+        grey = np.full((2000, 8), 51, np.uint8)
+        once, anew = (config.Data(binarization=name) for name in ("static", "stochastic"))
+        train, validation = (binarize(grey, once, name) for name in ("train", "validation"))
+        assert set(np.unique(train)) == {0, 255}
+        assert abs(np.mean(train) / 255 - 0.2) < 0.01
+        assert not np.array_equal(train, validation)
+        assert np.array_equal(validation, binarize(grey, anew, "validation"))
 
     def test_stochastic_training_images_and_none_stay_grey(self) -> None:
         grey = np.arange(256, dtype=np.uint8)

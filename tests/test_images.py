@@ -483,7 +483,7 @@ def _as_photographs(border: int, greys: int) -> Array:
     [(0, 2, True), (255, 2, False), (0, 256, False), (90, 256, False)],
     ids=["drawings", "negatives of drawings", "photographs of a night", "photographs"],
 )
-@pytest.mark.parametrize("binarization", ["threshold", "stochastic", "none"])
+@pytest.mark.parametrize("binarization", ["threshold", "stochastic", "static", "none"])
 def test_photographs_are_told_from_drawings_however_they_are_binarized(
     border: int, greys: int, drawings: bool, binarization: str, tmp_path: Path
 ) -> None:

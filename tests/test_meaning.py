@@ -28,7 +28,7 @@ def _settings(likelihood: str, binarization: str) -> config.Config:
 
 def test_numbers_of_different_measures_or_pixels_are_told_apart() -> None:
     assert {name: plug().measure for name, plug in Likelihood.known.items()} == MEASURES
-    kinds = ("threshold", "stochastic", "none")
+    kinds = ("threshold", "stochastic", "static", "none")
     for words in (meaning, measured):
         said = {
             (measure, kind): {words(_settings(name, kind)) for name in MEASURES}
@@ -44,7 +44,7 @@ def test_numbers_of_different_measures_or_pixels_are_told_apart() -> None:
 
 @pytest.mark.parametrize("likelihood", MEASURES)
 def test_only_probabilities_of_the_bytes_of_the_data_are_in_bits(likelihood: str) -> None:
-    for kind in ("threshold", "stochastic", "none"):
+    for kind in ("threshold", "stochastic", "static", "none"):
         settings = _settings(likelihood, kind)
         is_right = MEASURES[likelihood] == "bytes" and kind == "none"
         assert dimensions(settings, (4, 5, 3)) == (60 if is_right else None)

@@ -571,7 +571,7 @@ class TestOtherSources:
 class TestBinarized:
     """What a model sees."""
 
-    @pytest.mark.parametrize("binarization", ["threshold", "stochastic", "none"])
+    @pytest.mark.parametrize("binarization", ["threshold", "stochastic", "static", "none"])
     @pytest.mark.parametrize("make", [np.uint8, np.float64, bool])
     def test_zeros_and_ones_are_black_and_white_under_every_binarization(
         self, binarization: str, make: Any, tmp_path: Path
@@ -609,7 +609,7 @@ class TestBinarized:
         read = data.load(config.Data(source=source, threshold=float(suggested[1])))
         assert 0 < getattr(read, part).images.mean() < 255
 
-    @pytest.mark.parametrize("binarization", ["threshold", "stochastic", "none"])
+    @pytest.mark.parametrize("binarization", ["threshold", "stochastic", "static", "none"])
     @pytest.mark.parametrize("value", [0, 255])
     def test_a_part_without_a_picture_is_refused(
         self, binarization: str, value: int, tmp_path: Path

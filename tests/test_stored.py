@@ -196,7 +196,7 @@ def _saved(array: Any) -> bytes:
 class TestSplits:
     """Data sets."""
 
-    @pytest.mark.parametrize("binarization", ["threshold", "stochastic", "none"])
+    @pytest.mark.parametrize("binarization", ["threshold", "stochastic", "static", "none"])
     @pytest.mark.parametrize(
         "change",
         [
@@ -290,7 +290,7 @@ class TestTraining:
         assert_equal_runs(whole, held.path)
 
     @pytest.mark.full
-    @pytest.mark.parametrize("binarization", ["threshold", "stochastic", "none"])
+    @pytest.mark.parametrize("binarization", ["threshold", "stochastic", "static", "none"])
     def test_a_run_from_disk_equals_one_from_memory(
         self, binarization: str, whole: Path, tmp_path: Path
     ) -> None:

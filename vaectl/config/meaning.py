@@ -46,7 +46,11 @@ def measured(settings: Config) -> str:
 def _few_words(settings: Config) -> str:
     data, measure = settings.data, settings.likelihood.chosen.measure
     grey = data.binarization == "none"
-    how = {"threshold": f"binarized at {data.threshold:g}", "stochastic": "binarized by draws"}
+    how = {
+        "threshold": f"binarized at {data.threshold:g}",
+        "stochastic": "binarized by draws",
+        "static": "binarized by one draw",
+    }
     if measure == "binary":
         return "grey levels as probabilities" if grey else how[data.binarization]
     if grey:

@@ -20,6 +20,7 @@ def meaning(settings: Data) -> str:
     return {
         "threshold": f"binarized at {settings.threshold:g}",
         "stochastic": "binarized by draws, anew each training epoch, fixed for evaluation",
+        "static": "binarized by one draw, the same in every epoch",
         "none": "intensities as probabilities: the NLL is a cross-entropy, not of binary images",
     }[settings.binarization]
 
@@ -30,7 +31,8 @@ def binarize(images: Pixels, settings: Data, split: SplitName) -> Pixels:
     `threshold`: 255 where the pixel is at least the threshold, else 0 (the paper's, at 0.5).
     `stochastic`: 255 with the pixel as probability, by a draw that depends on the split alone, so
     that every run is evaluated on the same images; training images keep their levels, and training
-    draws them anew in each epoch. `none`: unchanged.
+    draws them anew in each epoch. `static`: one draw of all splits, as
+    Salakhutdinov & Murray 2008 made it for MNIST. `none`: unchanged.
     """
     if settings.binarization == "threshold":
         lowest = np.uint8(np.argmax(np.arange(256) / 255 >= settings.threshold))
@@ -39,9 +41,8 @@ def binarize(images: Pixels, settings: Data, split: SplitName) -> Pixels:
             lambda part: (part >= lowest).astype(np.uint8) * np.uint8(255),
             np.dtype(np.uint8),
         )
-    if settings.binarization == "stochastic" and split != "train":
-        return draw(images, split)
-    return images
+    drawn = {"stochastic": split != "train", "static": True}
+    return draw(images, split) if drawn.get(settings.binarization) else images
 
 
 def draw(images: Pixels, split: SplitName) -> Pixels:

@@ -39,10 +39,10 @@ class Selection(Section):
     """Which images, and how they become the x of the model."""
 
     source: Annotated[str, AfterValidator(_resolved)] = Field(DEFAULT, json_schema_extra=_describe)
-    binarization: Literal["threshold", "stochastic", "none"] = "threshold"
+    binarization: Literal["threshold", "stochastic", "static", "none"] = "threshold"
     """`threshold`: 1 where a pixel is at least `threshold`. `stochastic`: a Bernoulli draw with the
-    pixel as its probability, anew in each training epoch, fixed for validation and test. `none`:
-    the pixels themselves, between 0 and 1."""
+    pixel as its probability, anew in each training epoch, fixed for validation and test. `static`:
+    such a draw, made once for all images. `none`: the pixels themselves, between 0 and 1."""
     threshold: float = Field(0.5, gt=0, le=1)
     """The intensity from which a pixel is 1, as a fraction of full intensity."""
     train_size: Count | None = None
