@@ -238,7 +238,8 @@ def show_verdict(measure: str, verdict: Verdict) -> None:
     table.add_column(f"{measure}, nats per image")
     table.add_column("value", justify="right")
     table.add_column("standard error", justify="right")
-    table.add_row("published", f"{verdict.published:.2f}", "not given")
+    published = "a curve" if verdict.published is None else f"{verdict.published:.2f}"
+    table.add_row("published", published, "not given")
     table.add_row("ours", f"{verdict.ours:.2f}", f"{verdict.standard_error:.2f}")
     _print(table)
 

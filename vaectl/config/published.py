@@ -36,8 +36,9 @@ class Published(Section):
     """K of the bound."""
     split: Literal["train", "validation", "test"] = "test"
     """The split that it is of."""
-    value: float
-    """The published value, in nats per image; higher is better."""
+    value: float | None
+    """The published value, in nats per image; higher is better; null: the paper draws a curve, and
+    prints no number."""
     differs: str = ""
     """The differences from the paper's protocol, such as a shorter training."""
     ours: Ours | None = None
@@ -53,26 +54,31 @@ class Published(Section):
 class Verdict(NamedTuple):
     """A value of ours beside a published one, in nats per image."""
 
-    published: float
+    published: float | None
     ours: float
     standard_error: float
 
     @property
-    def difference(self) -> float:
-        """The value of ours minus the published one; positive is better."""
-        return self.ours - self.published
+    def difference(self) -> float | None:
+        """The value of ours minus the published one; positive is better; None without that."""
+        return None if self.published is None else self.ours - self.published
 
     @property
-    def word(self) -> Literal["agrees", "better", "worse"]:
+    def word(self) -> Literal["agrees", "better", "worse"] | None:
         """Say if both agree within `AGREEMENT` standard errors of ours, or which one is higher.
 
-        Papers give no standard error of theirs, so that the rule is strict.
+        Papers give no standard error of theirs, so that the rule is strict. None: there is no
+        published value.
         """
+        if self.difference is None:
+            return None
         if abs(self.difference) <= AGREEMENT * self.standard_error:
             return "agrees"
         return "better" if self.difference > 0 else "worse"
 
     def __str__(self) -> str:
+        if self.difference is None or self.word is None:
+            return "no verdict: the paper draws a curve, and prints no number"
         away = f"{abs(self.difference):.2f} nats"
         within = f"{AGREEMENT:g} standard errors"
         return {
