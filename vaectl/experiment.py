@@ -43,7 +43,7 @@ from vaectl.runs.metrics import columns as columns_of
 from vaectl.runs.quiet import quiet_orbax
 from vaectl.runs.record import Best, Device, Record, Resumption, data_facts, now
 from vaectl.runs.recorder import Recorder
-from vaectl.training import compiled, footprint
+from vaectl.training import compiled, footprint, precision
 from vaectl.training import fit as fitting
 from vaectl.training.events import Note, Phase, Planned, Started, Stopped, Warned, Watch, ignore
 from vaectl.training.fit import Epoch, Saved
@@ -204,6 +204,7 @@ def run(
             f"{runs_dir} is a {kind}, which makes its runs itself",
             hint="choose another --runs-dir",
         )
+    settings = _resolved(settings, device_kind, watch)
     task = _task(settings, device_kind, stream, watch)
     with (
         asked_to_stop() as stopping,
@@ -243,6 +244,7 @@ def resume(
         InterruptedRunError: as for `run`.
     """
     check_place(rundir.path, to_save=True)
+    settings = _resolved(settings, device_kind, watch)
     with rundir.lock():
         stored = rundir.read_config()
         resumption.check_settings(rundir.name, stored, settings, extend=extend)
@@ -341,7 +343,18 @@ def _opening(task: Task) -> str:
     model = f"{settings.model.name} {settings.model.chosen.summary(settings.model.code_size)}"
     epochs = f"{settings.epochs} epoch{'s' * (settings.epochs > 1)}"
     source, optimizer = settings.data.source, settings.optimizer.name
-    return f"training {model} on {images:,} images of {source}: {epochs}, {optimizer}"
+    half = ", products in bfloat16" if task.program.half else ""
+    return f"training {model} on {images:,} images of {source}: {epochs}, {optimizer}{half}"
+
+
+def _resolved(settings: config.Config, device_kind: str, watch: Watch) -> config.Config:
+    """Choose the precision if that is left to the device."""
+    if settings.model.precision == "float32":
+        return settings
+    settings, told = precision.resolved(settings, devices.several(device_kind)[0])
+    if told:
+        watch(Note(f"note: {told}"))
+    return settings
 
 
 def _task(settings: config.Config, device_kind: str, stream: bool, watch: Watch) -> Task:

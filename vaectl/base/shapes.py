@@ -24,19 +24,25 @@ def products(program: Any) -> Iterator[Any]:
     Products of vectors, such as weighted sums, are left out.
     """
     for equation in program.eqns:
-        matrices = all(len(operand.aval.shape) > 1 for operand in equation.invars)
-        if equation.primitive.name in ("dot_general", "conv_general_dilated") and matrices:
+        if is_product(equation):
             yield equation
         for inner in inner_programs(equation):
             yield from products(inner)
 
 
+def is_product(equation: Any) -> bool:
+    """Tell whether an equation is a product of matrices or a convolution."""
+    matrices = all(len(operand.aval.shape) > 1 for operand in equation.invars)
+    return equation.primitive.name in ("dot_general", "conv_general_dilated") and matrices
+
+
 def inner_programs(equation: Any) -> Iterator[Any]:
     """Yield the programs that an equation runs: loop bodies, branches, inner functions."""
-    for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
-        if _is_program(inner):
+    for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=is_program):
+        if is_program(inner):
             yield getattr(inner, "jaxpr", inner)
 
 
-def _is_program(value: object) -> bool:
+def is_program(value: object) -> bool:
+    """Tell whether a parameter of an equation is a program."""
     return isinstance(value, ClosedJaxpr | Jaxpr)

@@ -79,7 +79,7 @@ class Floor:
         self._times = times
         self._products = tuple(products)
         self.operands = [
-            [rng.standard_normal(shape.shape, np.float32) for shape in product.shapes]
+            [rng.standard_normal(s.shape, np.float32).astype(s.dtype) for s in product.shapes]
             for product in products
         ]
         self._device = jax.device_put(self.operands)

@@ -14,7 +14,7 @@ from vaectl.bench import measures
 from vaectl.bench.measures import Amount, Part, Population, Work
 from vaectl.runs import environment
 from vaectl.training import fit as fitting
-from vaectl.training import footprint
+from vaectl.training import footprint, precision
 from vaectl.training.program import Member, Program
 
 
@@ -70,6 +70,7 @@ def run(
         DataError: the data set is missing or broken.
     """
     device = devices.select(device_kind, keep_programs=False)
+    settings, _ = precision.resolved(settings, device)
     watch(f"reading {settings.data.source}")
     dataset = data.load(settings.data)
     program = Program.of(

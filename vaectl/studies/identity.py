@@ -68,7 +68,8 @@ def old_key(settings: Config, fingerprint: str) -> str | None:
     mlp = model.get("mlp", {})
     defaults = {name: plug() for name, plug in settings.optimizer.sections().items()}
     names = tuple(values[kind]["name"] for kind in ("model", "likelihood", "prior", "objective"))
-    known = settings.data.plug.reading == PLAIN and model["condition"] == "none"
+    plain = model["condition"] == "none" and model["precision"] == "float32"
+    known = settings.data.plug.reading == PLAIN and plain
     if names != _OLD or optimizer["name"] not in _OLD_OPTIMIZERS or not known:
         return None
     newer_ones = optimizer["ema"], values["early_stopping"]["patience"]

@@ -241,6 +241,11 @@ def prepare(study: Study, device_kind: str, executor: Executor, watch: Watch) ->
         ConfigError: no such device, or an experiment needs more memory than there is.
         DataError: the data set is missing or broken.
     """
+    if any(one.model.precision == "auto" for one in study.experiments):
+        raise ConfigError(
+            "model.precision auto: members are compared at one precision, on whatever device",
+            hint="set model.precision to float32 or bfloat16",
+        )
     chosen = devices.several(device_kind)
     device = chosen[0]
     if len(chosen) > 1 and not executor.spreads:

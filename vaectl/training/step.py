@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, Int32, UInt8
 
 from vaectl.base import mesh, streams
 from vaectl.objectives.base import check_terms, with_elbo
+from vaectl.training.precision import in_bfloat16
 from vaectl.training.program import Member, Program, TrainState
 from vaectl.vae.vae import Variables, unit
 
@@ -102,7 +103,9 @@ def step(
             sums = {name: values @ weights for name, values in terms.items()}
             return losses @ weights / images, (sums, streams.as_numbers(network.split()[1]))
 
-        found: tuple[Variables, tuple[Sums, Variables]] = jax.grad(loss, has_aux=True)(learned)
+        gradient = jax.grad(loss, has_aux=True)
+        found: tuple[Variables, tuple[Sums, Variables]]
+        found = (in_bfloat16(gradient) if program.half else gradient)(learned)
         return found
 
     gradient, (sums, after) = _over_parts(program, part, x, eps, weights, y)

@@ -1,0 +1,174 @@
+"""Training with matrix products in bfloat16."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from tests.conftest import Vaectl
+from vaectl import config
+from vaectl.base import shapes
+from vaectl.training import compiled
+from vaectl.training import step as training
+from vaectl.training.precision import UNIT, in_bfloat16, multiplies_bfloat16, resolved
+from vaectl.training.program import Program
+
+HALF = ("--set", "model.precision=bfloat16")
+SMALL = (
+    *("--set", "data.train_size=200", "--set", "data.validation_size=50"),
+    *("--hidden-size", "8", "-q"),
+)
+
+
+def _conv(x: jax.Array, w: jax.Array) -> jax.Array:
+    return lax.conv_general_dilated(
+        x, w, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+PRODUCTS: dict[str, tuple[Callable[..., jax.Array], tuple[int, ...], tuple[int, ...]]] = {
+    "matrices": (jnp.matmul, (30, 50), (50, 20)),
+    "left transposed": (lambda a, b: a.T @ b, (50, 30), (50, 20)),
+    "right transposed": (lambda a, b: a @ b.T, (30, 50), (20, 50)),
+    "a batch of matrices": (jnp.matmul, (3, 30, 50), (3, 50, 20)),
+    "vmap": (jax.vmap(jnp.matmul), (3, 30, 50), (3, 50, 20)),
+    "jit": (jax.jit(jnp.matmul), (30, 50), (50, 20)),
+    "scan": (lambda a, b: lax.scan(lambda c, x: (c, x @ b), 0, a)[1], (3, 30, 50), (50, 20)),
+    "cond": (
+        lambda a, b: lax.cond(a[0, 0] < 9, jnp.matmul, lambda a, b: 0 * (a @ b), a, b),
+        (30, 50),
+        (50, 20),
+    ),
+    "checkpoint": (jax.checkpoint(jnp.matmul), (30, 50), (50, 20)),
+    "convolution": (_conv, (3, 8, 8, 5), (3, 3, 5, 4)),
+    "gradient": (lambda a, b: jax.grad(lambda w: jnp.vdot(a @ w, b))(jnp.ones((50, 20))),
+                 (30, 50), (30, 20)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PRODUCTS)
+def test_products_are_within_the_bound_of_two_roundings(kind: str) -> None:
+    product, left, right = PRODUCTS[kind]
+    rng = np.random.default_rng(0)
+    a, b = (jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in (left, right))
+    exact, found = product(a, b), in_bfloat16(product)(a, b)
+    assert found.dtype == jnp.float32
+    bound = (2 * UNIT + UNIT**2) * product(jnp.abs(a), jnp.abs(b)) + 1e-5
+    error = jnp.abs(found - exact)
+    assert jnp.all(error <= bound)
+    assert jnp.max(error) > 1e-4  # operands were rounded
+
+
+def test_black_and_white_pixels_and_sums_are_exact() -> None:
+    weights = jnp.asarray(np.random.default_rng(0).standard_normal(300), jnp.float32)
+    values = 1 + weights / 1000
+
+    def weighted(values: jax.Array) -> jax.Array:
+        return values @ weights  # a sum over images, and no product of matrices
+
+    assert in_bfloat16(weighted)(values) == weighted(values)
+    ones = jnp.asarray(np.random.default_rng(1).integers(0, 2, (40, 300)), jnp.float32)
+    counts = in_bfloat16(jnp.matmul)(ones, ones.T)
+    np.testing.assert_array_equal(counts, ones @ ones.T)
+
+
+def _settings(precision: str, **changes: Any) -> config.Config:
+    model = {"code_size": 2, "precision": precision, **changes}
+    return config.Config.model_validate({"epochs": 2, "batch_size": 10, "model": model})
+
+
+def _program(precision: str, **changes: Any) -> Program:
+    return Program.of(_settings(precision, **changes), images=40, image_shape=(8, 8, 1))
+
+
+@pytest.mark.parametrize("model", ["mlp", "conv"])
+def test_all_products_of_a_step_are_in_bfloat16_and_nothing_else_is(model: str) -> None:
+    program = _program("bfloat16", name=model)
+    state = compiled.shapes(program, program.somebody)
+    rows = shapes.shaped((10, 64), jnp.uint8), shapes.shaped((10,), jnp.float32)
+
+    def step(*arguments: Any) -> Any:
+        return training.step(program, program.somebody, *arguments)
+
+    traced = jax.make_jaxpr(step)(state, *rows)
+    products = list(shapes.products(traced.jaxpr))
+    plain = _program("float32", name=model)
+    expected = jax.make_jaxpr(lambda *a: training.step(plain, plain.somebody, *a))(state, *rows)
+    assert len(products) == len(list(shapes.products(expected.jaxpr))) > 4
+    for product in products:
+        assert {str(v.aval.dtype) for v in product.invars} == {"bfloat16"}
+        assert [str(v.aval.dtype) for v in product.outvars] == ["float32"]
+    # what comes out of a step, parameters and the optimizer's numbers, is as it was
+    assert traced.out_avals == expected.out_avals
+    assert "bfloat16" not in {str(aval.dtype) for aval in traced.out_avals}
+
+
+def test_evaluation_is_in_float32() -> None:
+    assert _program("bfloat16").estimator == _program("float32").estimator
+    assert _program("bfloat16") != _program("float32")
+
+
+def test_a_run_in_bfloat16_is_continued_to_the_same_bits(vaectl: Vaectl) -> None:
+    assert vaectl("train", *SMALL, *HALF, "--epochs", "2", "--name", "a").code == 0
+    assert vaectl("train", "--resume", "a", "--epochs", "3", "-q").code == 0
+    assert vaectl("train", *SMALL, *HALF, "--epochs", "3", "--name", "b").code == 0
+    assert vaectl("train", *SMALL, "--epochs", "3", "--name", "c").code == 0
+    elbos = {
+        name: [row.split(",")[3] for row in Path(f"runs/{name}/metrics.csv").read_text().split()]
+        for name in "abc"
+    }
+    assert elbos["a"] == elbos["b"]
+    exact, rounded = (np.array(elbos[name][1:], float) for name in "cb")
+    assert 0 < np.abs(exact - rounded).max() < 0.5
+    # a run keeps its precision
+    answer = vaectl("train", "--resume", "a", "--epochs", "4", "--set", "model.precision=float32")
+    assert answer.code == 2
+    assert "model.precision" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("device", "instructions", "has"),
+    [
+        ({"platform": "cpu"}, "avx512f amx_bf16", True),
+        ({"platform": "cpu"}, "avx2 avx512_bf16", True),
+        ({"platform": "cpu"}, "avx2 avx512f", False),
+        ({"platform": "cpu"}, None, False),
+        ({"platform": "gpu", "compute_capability": "7.5", "device_kind": "T4"}, "", False),
+        ({"platform": "gpu", "compute_capability": "9.0", "device_kind": "H"}, "", True),
+        ({"platform": "gpu", "compute_capability": "gfx942", "device_kind": "MI"}, "", True),
+        ({"platform": "tpu", "device_kind": "TPU v5"}, "", True),
+    ],
+)
+def test_hardware_is_asked_for_products_of_bfloat16(
+    device: dict[str, str], instructions: str | None, has: bool, tmp_path: Path
+) -> None:
+    facts = tmp_path / "cpuinfo"
+    if instructions is not None:
+        facts.write_text(f"flags : fpu {instructions}\n")
+    found, why = multiplies_bfloat16(SimpleNamespace(**device), facts)  # type: ignore[arg-type]
+    assert found is has
+    assert why
+
+
+def test_auto_is_resolved_once_and_written_down(vaectl: Vaectl) -> None:
+    [device, *_] = jax.devices()
+    has, _ = multiplies_bfloat16(device)
+    chosen = "bfloat16" if has else "float32"
+    settings, told = resolved(_settings("auto"), device)
+    assert settings == _settings(chosen)
+    assert chosen in told
+    assert resolved(_settings("float32"), device) == (_settings("float32"), "")
+    auto = ("--set", "model.precision=auto")
+    answer = vaectl("train", *SMALL[:-1], *auto, "--epochs", "1", "--name", "a")
+    assert answer.code == 0
+    assert f"auto: {chosen}" in answer.err
+    assert f"precision: {chosen}" in Path("runs/a/config.yaml").read_text()
+    answer = vaectl("compare-optimizers", "--set", "model.precision=auto", "-q")
+    assert answer.code == 2
+    assert "model.precision" in answer.err
