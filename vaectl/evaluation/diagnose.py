@@ -53,7 +53,7 @@ ACCEPTANCE = (0.4, 0.9)
 
 Watch = Callable[[str, float, float], None]
 """A function that is told what is being done, how much is done, and how much there is."""
-Values = Float[np.ndarray, "numbers images"]
+Values = Float[np.ndarray, "_numbers _images"]
 """The numbers of a part of a diagnosis: a row for each quantity, a column for each image."""
 
 
@@ -343,7 +343,7 @@ def _of_split(model: Trained, name: SplitName, split: Split, plan: Plan, work: _
 def _of_batch(
     model: Trained,
     name: SplitName,
-    rows: UInt8[np.ndarray, "images numbers"],
+    rows: UInt8[np.ndarray, "images row"],
     size: int,
     key: Key[Array, ""],
     plan: Plan,

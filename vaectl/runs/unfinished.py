@@ -30,7 +30,7 @@ FORMAT_VERSION = 1
 MOST_BYTES = 2**20
 """Largest file that is read; that of 50 images has a hundredth of this."""
 
-Values = Float[np.ndarray, "numbers images"]
+Values = Float[np.ndarray, "_numbers _images"]
 
 
 class _Stored(Part):
