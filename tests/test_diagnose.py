@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partialmethod
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import Mock
@@ -23,7 +23,7 @@ from vaectl import config, experiment
 from vaectl.base import devices
 from vaectl.base.errors import RunError
 from vaectl.base.files import Folder
-from vaectl.evaluation import aggregate, amortization, annealed
+from vaectl.evaluation import aggregate, amortization, annealed, likelihoods
 from vaectl.evaluation import diagnose as diagnosing
 from vaectl.evaluation.advice import advice
 from vaectl.evaluation.aggregate import Posteriors
@@ -41,6 +41,7 @@ from vaectl.runs.diagnosis import Diagnosis, Nats
 from vaectl.runs.directory import RunDir
 from vaectl.runs.record import Estimate
 from vaectl.runs.unfinished import Unfinished
+from vaectl.training import footprint
 from vaectl.vae.vae import Network
 
 SMALL = ("--images", 6, "--chains", 3, "--temperatures", 10, "--importance-samples", 8)
@@ -258,6 +259,8 @@ def _changed(nats: Nats, amortization: float, approximation: float) -> Nats:
         ({"approximation": 4.0}, {}, "iwae"),
         ({"approximation": 4.0}, {"objective": {"name": "iwae", "samples": 5}}, "balanced"),
         ({"least": 4.0}, {}, "vamp"),
+        ({"least": 4.0}, {"model": {"condition": "label"}}, "prior.name mixture;"),
+        ({"least": 4.0}, {"model": {"normalization": "batch"}}, "prior.name mixture;"),
         ({"least": 4.0}, {"prior": {"name": "mixture"}}, "prior.components above 100"),
         ({"active_units": 2}, {}, "free_nats"),
     ],
@@ -363,6 +366,50 @@ def test_too_many_chains_are_refused_before_they_start(
     assert "--chains" in err
 
 
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        (annealed.compiled_anneal, "--chains 3"),
+        (amortization.compiled_best_posterior, "--images 6"),
+        (amortization.compiled_bound, "--images 6"),
+        (likelihoods.compiled_weighting, "--images 6"),
+        (likelihoods.compiled_bound, "250 images"),
+        (aggregate.compiled_densities, "250 images"),
+    ],
+)
+def test_a_program_that_does_not_fit_is_refused_before_any_runs(
+    program: object, told: str, vaectl: Vaectl, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert runs.is_dir()
+    monkeypatch.setattr(
+        footprint, "excess", lambda _, function, *__: "is too much" * (function is program)
+    )
+    for name in ("bracket", "annealed"):
+        monkeypatch.setattr(annealed, name, None)
+    code, out, err = vaectl("diagnose", "z2", *SMALL)
+    assert (code, out) == (2, "")
+    assert told in err
+
+
+def test_many_images_are_encoded_and_decoded_some_at_a_time(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = []
+    for name in ("encode", "decode"):
+
+        def counted(self: trained.Trained, given: Any, *rest: Any, of: Any) -> Any:
+            counts.append(len(given))
+            return of(self, given, *rest)
+
+        of = getattr(trained.Trained, name)
+        monkeypatch.setattr(trained.Trained, name, partialmethod(counted, of=of))
+    model = trained.load(RunDir(runs / "z5"))
+    found = diagnose(model, "test", SMALL_PLAN._replace(prior_samples=600))
+    assert found.samples is not None
+    assert found.samples.count == 600
+    assert max(counts) == 250
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("objective", ["iwae", "beta"])
 @pytest.mark.parametrize("prior", ["mixture", "vamp"])
@@ -401,10 +448,22 @@ def _numbers(diagnosis: Diagnosis) -> Diagnosis:
     return diagnosis.model_copy(update={"seconds": 0.0})
 
 
+_SIX = 6
+"""Images at once, as many as in the other tests, for which JAX compiles."""
+
+
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Diagnose six images at once, as many as in the other tests, for which JAX compiles."""
-    monkeypatch.setattr(diagnosing, "BATCH", 6)
+    """Diagnose ten images in two batches."""
+    monkeypatch.setattr(diagnosing, "BATCH", _SIX)
+
+
+@pytest.fixture(scope="module")
+def whole(trained_runs: Path) -> Diagnosis:
+    """A diagnosis in two batches, without an interrupt."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(diagnosing, "BATCH", _SIX)
+        return _numbers(diagnose(trained.load(RunDir(trained_runs / "z5")), "test", TWO_BATCHES))
 
 
 def _kept(model: trained.Trained, split: str = "test", **plan: Any) -> Unfinished:
@@ -425,10 +484,9 @@ def _stop(finished: Unfinished, after: int) -> diagnosing.Watch:
 
 @pytest.mark.usefixtures("small_batches")
 def test_an_interrupted_diagnosis_continues_with_the_same_numbers(
-    runs: Path, capsys: pytest.CaptureFixture[str]
+    runs: Path, whole: Diagnosis, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = trained.load(RunDir(runs / "z5"))
-    whole = _numbers(diagnose(model, "test", TWO_BATCHES))
     parts = ["simulated-posterior", "simulated-prior", "test-0", "test-6", "train-0", "train-6"]
     for after in (1, 4):
         finished = _kept(model)
@@ -508,10 +566,9 @@ def test_parts_of_another_diagnosis_are_not_used(
 
 
 @pytest.mark.usefixtures("small_batches")
-def test_numbers_that_do_not_fit_are_computed_again(runs: Path) -> None:
-    model = trained.load(RunDir(runs / "z5"))
-    whole = _numbers(diagnose(model, "test", TWO_BATCHES))
+def test_numbers_that_do_not_fit_are_computed_again(runs: Path, whole: Diagnosis) -> None:
     finished = {"simulated-prior": np.zeros((2, 3)), "test-0": np.zeros((6, 6))}
+    model = trained.load(RunDir(runs / "z5"))
     assert _numbers(diagnose(model, "test", TWO_BATCHES, finished=finished)) == whole
 
 

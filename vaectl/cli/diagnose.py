@@ -84,8 +84,10 @@ def diagnose(
 
     log p(x) comes from annealed importance sampling. What the ELBO lacks is split in two: the
     encoder does not give each image its best Gaussian posterior (amortization), and no Gaussian is
-    the true posterior (approximation). The default takes about two minutes of processor time. After
-    an interrupt the same command continues with the next images.
+    the true posterior (approximation). The default takes about two minutes of processor time.
+
+    Every 50 images are kept until the diagnosis is written: if it is interrupted, the same command
+    continues after them.
 
     Example: vaectl diagnose latest
     Example: vaectl diagnose latest --images 500 --temperatures 1000 --out nats.pdf

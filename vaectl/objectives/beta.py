@@ -10,6 +10,7 @@ from vaectl.objectives.base import Objective
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
+    from vaectl.base.plugs import Finding
     from vaectl.vae.vae import Network
 
 
@@ -40,6 +41,13 @@ class Beta(Objective, name="beta"):
                 f"from the prior {experiment.prior.name} is not a sum over dimensions",
                 "--set objective.beta.free_nats=0, or --prior standard_normal",
             )
+
+    @classmethod
+    def against(cls, finding: Finding, experiment: Any) -> str | None:
+        """Help where dimensions of the code are not used."""
+        if finding != "collapse":
+            return None
+        return "with warmup_epochs" + " or free_nats" * experiment.prior.chosen.standard
 
     @property
     def short_name(self) -> str:
