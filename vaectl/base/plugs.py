@@ -72,6 +72,7 @@ class Plug(Section):
             experiment: the whole configuration of that model.
         """
         del finding, experiment
+        return None
 
     def __init_subclass__(cls, **_: Any) -> None:
         super().__init_subclass__()  # options are handled once the class is complete

@@ -47,7 +47,8 @@ class Beta(Objective, name="beta"):
         """Help where dimensions of the code are not used."""
         if finding != "collapse":
             return None
-        return "with warmup_epochs" + " or free_nats" * experiment.prior.chosen.standard
+        free = " or free_nats" if experiment.prior.chosen.standard else ""
+        return f"with warmup_epochs{free}"
 
     @property
     def short_name(self) -> str:
