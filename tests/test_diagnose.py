@@ -1,9 +1,15 @@
 """Where the nats go: against models whose log p(x) and posteriors are known."""
 
+import errno
 import json
-from functools import cache
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache, partialmethod
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import Mock
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +22,9 @@ from tests.test_contracts import _linear
 from vaectl import config, experiment
 from vaectl.base import devices
 from vaectl.base.errors import RunError
-from vaectl.evaluation import aggregate, amortization, annealed
+from vaectl.base.files import Folder
+from vaectl.evaluation import aggregate, amortization, annealed, likelihoods
+from vaectl.evaluation import diagnose as diagnosing
 from vaectl.evaluation.advice import advice
 from vaectl.evaluation.aggregate import Posteriors
 from vaectl.evaluation.amortization import Posterior
@@ -28,15 +36,18 @@ from vaectl.priors.base import Prior
 from vaectl.priors.mixture import MixturePrior
 from vaectl.priors.standard_normal import StandardNormal
 from vaectl.priors.vamp import Vamp
-from vaectl.runs import trained
+from vaectl.runs import environment, trained
 from vaectl.runs.diagnosis import Diagnosis, Nats
 from vaectl.runs.directory import RunDir
 from vaectl.runs.record import Estimate
+from vaectl.runs.unfinished import Unfinished
+from vaectl.training import footprint
 from vaectl.vae.vae import Network
 
 SMALL = ("--images", 6, "--chains", 3, "--temperatures", 10, "--importance-samples", 8)
 
 SMALL_PLAN = Plan(images=6, chains=3, temperatures=10, importance_samples=8, prior_samples=50)
+TWO_BATCHES = SMALL_PLAN._replace(images=10)
 
 
 class Known(NamedTuple):
@@ -248,6 +259,8 @@ def _changed(nats: Nats, amortization: float, approximation: float) -> Nats:
         ({"approximation": 4.0}, {}, "iwae"),
         ({"approximation": 4.0}, {"objective": {"name": "iwae", "samples": 5}}, "balanced"),
         ({"least": 4.0}, {}, "vamp"),
+        ({"least": 4.0}, {"model": {"condition": "label"}}, "prior.name mixture;"),
+        ({"least": 4.0}, {"model": {"normalization": "batch"}}, "prior.name mixture;"),
         ({"least": 4.0}, {"prior": {"name": "mixture"}}, "prior.components above 100"),
         ({"active_units": 2}, {}, "free_nats"),
     ],
@@ -353,6 +366,50 @@ def test_too_many_chains_are_refused_before_they_start(
     assert "--chains" in err
 
 
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        (annealed.compiled_anneal, "--chains 3"),
+        (amortization.compiled_best_posterior, "--images 6"),
+        (amortization.compiled_bound, "--images 6"),
+        (likelihoods.compiled_weighting, "--images 6"),
+        (likelihoods.compiled_bound, "250 images"),
+        (aggregate.compiled_densities, "250 images"),
+    ],
+)
+def test_a_program_that_does_not_fit_is_refused_before_any_runs(
+    program: object, told: str, vaectl: Vaectl, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert runs.is_dir()
+    monkeypatch.setattr(
+        footprint, "excess", lambda _, function, *__: "is too much" * (function is program)
+    )
+    for name in ("bracket", "annealed"):
+        monkeypatch.setattr(annealed, name, None)
+    code, out, err = vaectl("diagnose", "z2", *SMALL)
+    assert (code, out) == (2, "")
+    assert told in err
+
+
+def test_many_images_are_encoded_and_decoded_some_at_a_time(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = []
+    for name in ("encode", "decode"):
+
+        def counted(self: trained.Trained, given: Any, *rest: Any, of: Any) -> Any:
+            counts.append(len(given))
+            return of(self, given, *rest)
+
+        of = getattr(trained.Trained, name)
+        monkeypatch.setattr(trained.Trained, name, partialmethod(counted, of=of))
+    model = trained.load(RunDir(runs / "z5"))
+    found = diagnose(model, "test", SMALL_PLAN._replace(prior_samples=600))
+    assert found.samples is not None
+    assert found.samples.count == 600
+    assert max(counts) == 250
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("objective", ["iwae", "beta"])
 @pytest.mark.parametrize("prior", ["mixture", "vamp"])
@@ -385,3 +442,165 @@ def test_the_waterfall_has_room_for_its_numbers(looks: dict[str, str], told: Dia
     for axes in figure.axes:
         for words in axes.texts:
             assert words.get_window_extent().x1 <= figure.bbox.x1
+
+
+def _numbers(diagnosis: Diagnosis) -> Diagnosis:
+    return diagnosis.model_copy(update={"seconds": 0.0})
+
+
+_SIX = 6
+"""Images at once, as many as in the other tests, for which JAX compiles."""
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Diagnose ten images in two batches."""
+    monkeypatch.setattr(diagnosing, "BATCH", _SIX)
+
+
+@pytest.fixture(scope="module")
+def whole(trained_runs: Path) -> Diagnosis:
+    """A diagnosis in two batches, without an interrupt."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(diagnosing, "BATCH", _SIX)
+        return _numbers(diagnose(trained.load(RunDir(trained_runs / "z5")), "test", TWO_BATCHES))
+
+
+def _kept(model: trained.Trained, split: str = "test", **plan: Any) -> Unfinished:
+    """Open the parts of a diagnosis that was interrupted."""
+    inputs = diagnosing.inputs(model, split, TWO_BATCHES._replace(**plan))
+    return Unfinished(model.rundir, inputs, print)
+
+
+def _stop(finished: Unfinished, after: int) -> diagnosing.Watch:
+    """Return a function that interrupts a diagnosis once so many parts are finished."""
+
+    def watch(*_: object) -> None:
+        if len(finished) == after:
+            raise KeyboardInterrupt
+
+    return watch
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_an_interrupted_diagnosis_continues_with_the_same_numbers(
+    runs: Path, whole: Diagnosis, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = trained.load(RunDir(runs / "z5"))
+    parts = ["simulated-posterior", "simulated-prior", "test-0", "test-6", "train-0", "train-6"]
+    for after in (1, 4):
+        finished = _kept(model)
+        with pytest.raises(KeyboardInterrupt):
+            diagnose(model, "test", TWO_BATCHES, _stop(finished, after), finished)
+        finished = _kept(model)
+        assert len(finished) == after
+        watch = Mock()
+        assert _numbers(diagnose(model, "test", TWO_BATCHES, watch, finished)) == whole
+        shown = [call.args[1] for call in watch.call_args_list]
+        assert sorted(finished) == parts
+        assert shown[0] > 0
+        assert sorted(shown) == shown
+        assert shown[-1] == 100
+        finished.remove()
+        assert not (runs / "z5/unfinished").exists()
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda content: content.replace(b"0.25", b"0.26", 1),
+        lambda content: b"\0" * len(content),
+        lambda _: b"",
+        lambda _: b"[" * 100_000,
+    ],
+)
+def test_a_damaged_part_is_not_used(
+    damage: Callable[[bytes], bytes], runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = trained.load(RunDir(runs / "z5"))
+    part = np.full((7, 6), 0.25, np.float32)
+    _kept(model).update({"simulated-prior": part[:2], "test-0": part})
+    (file,) = (runs / "z5/unfinished").glob("*-test-0.json")
+    file.write_bytes(damage(file.read_bytes()))
+    (file.parent / f".{file.name}.0123abcd").write_bytes(b'{"format_version": 1, "ke')
+    found = _kept(model)
+    assert found.keys() == {"simulated-prior"}
+    assert str(file) in capsys.readouterr().out
+    found["test-0"] = part
+    again = _kept(model)
+    np.testing.assert_array_equal(again["test-0"], part)
+    again.remove()
+    assert not file.parent.exists()
+
+
+def test_parts_of_another_diagnosis_are_not_used(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, other = (trained.load(RunDir(runs / "z5")) for _ in range(2))
+    other.checkpoint = other.checkpoint.model_copy(update={"digest": "another"})
+    folder, part = runs / "z5/unfinished", np.zeros((7, 6), np.float32)
+    _kept(model)["test-0"] = part
+    (file,) = folder.iterdir()
+    changes: list[dict[str, Any]] = [{"seed": 1}, {"chains": 4}, {"images": 7}, {"origin": "prior"}]
+    theirs = [_kept(other), _kept(model, "validation"), *(_kept(model, **each) for each in changes)]
+    for name in ("versions", "describe"):
+        with monkeypatch.context() as patch:
+            module = environment if name == "versions" else devices
+            patch.setattr(module, name, lambda *_: {"jax": "0.0.1", "host": "a"})
+            theirs.append(_kept(model))
+    assert not any(theirs)
+    # nor where they have the name of those of another one
+    theirs[0]["test-0"] = part
+    (its,) = set(folder.iterdir()) - {file}
+    its.write_bytes(file.read_bytes())
+    assert not _kept(other)
+    assert str(its) in capsys.readouterr().out
+    # the others stay until they are finished, or their run is removed
+    theirs[0].remove()
+    assert [*folder.iterdir()] == [file]
+    assert len(_kept(model)) == 1
+    assert model.rundir.remove() == []
+    assert not folder.exists()
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_numbers_that_do_not_fit_are_computed_again(runs: Path, whole: Diagnosis) -> None:
+    finished = {"simulated-prior": np.zeros((2, 3)), "test-0": np.zeros((6, 6))}
+    model = trained.load(RunDir(runs / "z5"))
+    assert _numbers(diagnose(model, "test", TWO_BATCHES, finished=finished)) == whole
+
+
+def test_a_diagnosis_that_cannot_be_kept_is_made_all_the_same(
+    vaectl: Vaectl, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "replacing", full)
+        code, out, err = vaectl("diagnose", "z5", *SMALL, "--prior-samples", 0)
+    assert code == 4  # it is printed, but cannot be written
+    assert "log p(x)" in out
+    assert err.count("warning: ") == 1
+    assert runs.is_dir()
+
+
+@pytest.mark.full
+def test_a_signal_ends_a_diagnosis_at_once_and_the_command_continues(runs: Path) -> None:
+    command = [sys.executable, "-m", "vaectl", "diagnose", "z5", "--images", "6", "--start=prior"]
+    command += ["--temperatures", "1000000", "--json"]
+    for number, kept in ((signal.SIGINT, 0), (signal.SIGTERM, 1)):
+        if kept:
+            model = trained.load(RunDir(runs / "z5"))
+            plan = Plan(images=6, temperatures=1_000_000, origin="prior")
+            inputs = diagnosing.inputs(model, "test", plan)
+            Unfinished(model.rundir, inputs, print)["simulated-prior"] = np.ones((2, 6), np.float32)
+        running = subprocess.Popen(command, cwd=runs.parent, stderr=subprocess.PIPE, text=True)
+        with pytest.raises(subprocess.TimeoutExpired):
+            running.wait(15)
+        running.send_signal(number)
+        _, err = running.communicate(timeout=2)
+        assert running.returncode == 130
+        assert ("the same command, which continues" in err) == bool(kept)

@@ -52,6 +52,20 @@ def test_a_command_leaves_at_once_and_without_a_traceback(number: int) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\n")
 
 
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("within", [True, False])
+def test_a_command_says_what_is_kept_while_there_is_something(number: int, within: bool) -> None:
+    now, later = (f"signal.raise_signal({int(number)})", "pass")[:: 1 if within else -1]
+    code = (
+        "import signal; from vaectl.base.interrupts import leave_at_once, leaving\n"
+        "leave_at_once(); parts = []\n"
+        f"with leaving(lambda: str(len(parts)) + ' kept'): parts.append(1); {now}\n{later}"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    words = "; 1 kept" if within else ""
+    assert (done.returncode, done.stderr) == (130, f"error: interrupted{words}\n")
+
+
 def test_a_command_leaves_though_nobody_reads_what_it_says() -> None:
     code = (
         "import os, signal; from vaectl.base.interrupts import leave_at_once; leave_at_once()\n"

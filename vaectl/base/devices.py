@@ -3,6 +3,7 @@
 import logging
 import os
 import platform
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,6 +15,8 @@ from vaectl.base.errors import ConfigError
 
 _UNPINNABLE = {"jax_random_seed_offset": 0, "jax_disable_most_optimizations": False}
 """Settings that change results and that JAX can only set for a whole process."""
+_MOMENT = 0.01
+"""Seconds between two looks at arrays that are being computed."""
 
 
 def select(text: str, *, keep_programs: bool = True) -> jax.Device:
@@ -129,6 +132,12 @@ def memory_of(device: jax.Device) -> int:
     """Return the bytes that JAX may use: its share of a GPU's memory, or the machine's memory."""
     stats = device.memory_stats() or {}
     return int(stats.get("bytes_limit") or memory.total())
+
+
+def wait_for(arrays: Sequence[jax.Array]) -> None:
+    """Wait until arrays are computed, and answer signals meanwhile, which JAX itself does not."""
+    while not all(each.is_ready() for each in arrays):  # type: ignore[attr-defined]  # not declared
+        time.sleep(_MOMENT)
 
 
 def keep_compiled_programs() -> None:

@@ -6,8 +6,9 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 
 from vaectl.base.errors import InterruptedRunError
@@ -16,6 +17,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Handler = Callable[[int, FrameType | None], object] | int | None
 
+_INTERRUPTED = "error: interrupted"
+
 
 def leave_at_once() -> None:
     """Let both signals end the process from now on, with exit code 130 and no traceback.
@@ -23,7 +26,23 @@ def leave_at_once() -> None:
     Nothing is lost: files on disk are complete at every moment.
     """
     for number in _heeded():
-        signal.signal(number, _leave)
+        signal.signal(number, partial(_leave, lambda: _INTERRUPTED))
+
+
+@contextmanager
+def leaving(kept: Callable[[], str]) -> Iterator[None]:
+    """Let both signals end the process at once within this context, as `leave_at_once` does.
+
+    Args:
+        kept: returns what the message says after "interrupted".
+    """
+    previous = _heeded()
+    for number in previous:
+        signal.signal(number, partial(_leave, lambda: f"{_INTERRUPTED}; {kept()}"))
+    try:
+        yield
+    finally:
+        _restore(previous)
 
 
 def ignore() -> None:
@@ -38,12 +57,16 @@ def _heeded() -> dict[signal.Signals, Handler]:
     return {number: old for number, old in handlers.items() if old not in (signal.SIG_IGN, None)}
 
 
-def _leave(_number: int, _frame: FrameType | None) -> None:
-    words = b"error: interrupted\n"
+def _restore(handlers: Mapping[signal.Signals, Handler]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def _leave(words: Callable[[], str], _number: int, _frame: FrameType | None) -> None:
     with contextlib.suppress(OSError):
         if sys.stderr is not None and select.select([], [2], [], 0)[1]:  # else it might block
             # a progress bar hides the cursor: show it again
-            os.write(2, (b"\033[?25h\n" if os.isatty(2) else b"") + words)
+            os.write(2, (b"\033[?25h\n" if os.isatty(2) else b"") + f"{words()}\n".encode())
     os._exit(InterruptedRunError.exit_code)
 
 
@@ -61,18 +84,14 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
     asked = False
     previous = _heeded()
 
-    def restore() -> None:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
     def note(_number: int, _frame: FrameType | None) -> None:
         nonlocal asked
         asked = True
-        restore()
+        _restore(previous)
 
     for number in previous:
         signal.signal(number, note)
     try:
         yield lambda: asked
     finally:
-        restore()
+        _restore(previous)

@@ -28,6 +28,9 @@ from pydantic import (
 from vaectl.base.errors import ConfigError
 from vaectl.base.section import Section
 
+Finding = Literal["approximation", "prior", "collapse"]
+"""What another plug may help against: see `vaectl.evaluation.advice.advice`."""
+
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 
 
@@ -59,6 +62,17 @@ class Plug(Section):
     def short_name(self) -> str:
         """The name in letters, digits and hyphens, for names of runs; it may tell a setting."""
         return self.name.replace("_", "-")
+
+    @classmethod
+    def against(cls, finding: Finding, experiment: Any) -> str | None:
+        """Return what to set with this plug against what a diagnosis finds; None if it is no help.
+
+        Args:
+            finding: what is wrong with a trained model.
+            experiment: the whole configuration of that model.
+        """
+        del finding, experiment
+        return None
 
     def __init_subclass__(cls, **_: Any) -> None:
         super().__init_subclass__()  # options are handled once the class is complete

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vaectl.base.terminal import show
+from vaectl.base.terminal import say, show
 from vaectl.cli import plugs
 from vaectl.cli.app import LOOK, AsJson, Debug, Quiet, RunsDir, app
 from vaectl.cli.looking import (
@@ -86,9 +86,13 @@ def diagnose(
     encoder does not give each image its best Gaussian posterior (amortization), and no Gaussian is
     the true posterior (approximation). The default takes about two minutes of processor time.
 
+    Every 50 images are kept until the diagnosis is written: if it is interrupted, the same command
+    continues after them.
+
     Example: vaectl diagnose latest
     Example: vaectl diagnose latest --images 500 --temperatures 1000 --out nats.pdf
     """
+    from vaectl.base.interrupts import leaving
     from vaectl.cli import tables
     from vaectl.cli.busy import busy
     from vaectl.pictures import style as styles
@@ -99,6 +103,7 @@ def diagnose(
         from vaectl.evaluation import diagnose as diagnosing
         from vaectl.pictures.waterfall import waterfall
         from vaectl.runs.directory import save_figure
+        from vaectl.runs.unfinished import Unfinished
 
         model = load(found, checkpoint)
         plan = diagnosing.Plan(
@@ -110,7 +115,10 @@ def diagnose(
             origin=diagnosing.origin_of(start.value),
             seed=seed,
         )
-        result = diagnosing.diagnose(model, split.value, plan, tell)
+        inputs = diagnosing.inputs(model, split.value, plan)
+        finished = Unfinished(model.rundir, inputs, say)
+        with leaving(lambda: _kept(len(finished))):
+            result = diagnosing.diagnose(model, split.value, plan, tell, finished)
     # print before writing to a disk that may be full
     if as_json:
         show(result.model_dump_json())
@@ -118,6 +126,7 @@ def diagnose(
         tables.show_diagnosis(result)
     figure = waterfall(result, title=model.title, style=looks)
     path = model.rundir.write_diagnosis(result)
+    finished.remove()
     if out is None:
         (out,) = model.rundir.write_figure("diagnosis", figure, ["png"])
     else:
@@ -125,3 +134,10 @@ def diagnose(
     if not as_json:
         show(path)
         show(out)
+
+
+def _kept(parts: int) -> str:
+    """Return the end of the message after an interrupt."""
+    if not parts:
+        return "no part was finished, so the same command starts again"
+    return f"parts that are finished: {parts}\ntry:   the same command, which continues after them"

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from pydantic_core import PydanticCustomError
+
 if TYPE_CHECKING:
+    from vaectl.base.plugs import Finding, Plug
     from vaectl.config.schema import Config
     from vaectl.runs.diagnosis import Diagnosis
 
@@ -78,21 +81,36 @@ def _rules(d: Diagnosis, settings: Config) -> Iterator[str]:
             f"the encoder misses the best posteriors by {gap.mean:.1f} nats even on training "
             f"images: try {larger}{longer}"
         )
-    gap = held_out.approximation
-    if gap.clear and gap.mean > APPROXIMATION and settings.objective.chosen.best == "elbo":
-        yield (
-            f"diagonal Gaussians miss the true posteriors by {gap.mean:.1f} nats: try "
-            "objective.name iwae with objective.samples 5, which trains for a closer bound"
-        )
+    gap, closer = held_out.approximation, _choosing("objective", "approximation", settings)
+    has_own = settings.objective.chosen.best != "elbo"
+    if gap.clear and gap.mean > APPROXIMATION and not has_own:
+        yield f"diagonal Gaussians miss the true posteriors by {gap.mean:.1f} nats: try {closer}"
     yield from _of_prior(d, settings)
     unused = d.code_size - d.active_units
     if unused > UNUSED * d.code_size:
-        free = " or free_nats" if settings.prior.chosen.standard else ""
+        others = _choosing("objective", "collapse", settings)
         yield (
-            f"{unused} of {d.code_size} dimensions of the code are not used: try objective.name "
-            f"beta with warmup_epochs{free}, or a smaller model.code_size, such as "
-            f"{max(d.active_units, 1)}"
+            f"{unused} of {d.code_size} dimensions of the code are not used: try {others}, or a "
+            f"smaller model.code_size, such as {max(d.active_units, 1)}"
         )
+
+
+def _choosing(kind: str, finding: Finding, settings: Config) -> str:
+    """Return the key that chooses a plug, with those that help and that suit the other parts."""
+    found = [
+        f"{name} {words}".rstrip()
+        for name, plug in getattr(settings, kind).sections().items()
+        if (words := plug.against(finding, settings)) is not None and _suits(plug(), settings)
+    ]
+    return f"{kind}.name {' or '.join(found)}"
+
+
+def _suits(plug: Plug, settings: Config) -> bool:
+    try:
+        plug.suits(settings)
+    except PydanticCustomError:
+        return False
+    return True
 
 
 def _of_prior(d: Diagnosis, settings: Config) -> Iterator[str]:
@@ -110,8 +128,8 @@ def _of_prior(d: Diagnosis, settings: Config) -> Iterator[str]:
     if excess > BROKEN:
         reasons.append(f"{excess:.0%} more samples are broken from the prior than from real codes")
     components = getattr(settings.prior.chosen, "components", None)
-    others = "mixture" if d.conditional else "vamp or mixture"
-    change = f"prior.components above {components}" if components else f"prior.name {others}"
+    others = _choosing("prior", "prior", settings)
+    change = f"prior.components above {components}" if components else others
     yield (
         f"{' and '.join(reasons)}: try {change}; vaectl sample --from aggregate shows the decoder"
     )

@@ -3,28 +3,36 @@
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping, MutableMapping
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt8
 
-from vaectl.base import streams
+from vaectl.base import devices, streams
 from vaectl.base.errors import DataError, DivergedError
 from vaectl.base.shapes import shaped
 from vaectl.config.meaning import meaning
 from vaectl.data.arrays import Split
 from vaectl.data.binarization import SplitName
-from vaectl.evaluation import amortization, annealed, mismatch
+from vaectl.evaluation import aggregate, amortization, annealed, mismatch
 from vaectl.evaluation.advice import advice
 from vaectl.evaluation.aggregate import Posteriors
-from vaectl.evaluation.annealed import Origin
-from vaectl.evaluation.likelihoods import compiled_weighting, likelihoods
+from vaectl.evaluation.amortization import Posterior, compiled_best_posterior
+from vaectl.evaluation.annealed import Origin, compiled_anneal
+from vaectl.evaluation.likelihoods import (
+    IMPORTANCE_BATCH,
+    compiled_bound,
+    compiled_weighting,
+    likelihoods,
+)
+from vaectl.runs import environment, resume
 from vaectl.runs.diagnosis import Annealing, Bracketed, Diagnosis, Nats
 from vaectl.runs.record import ACTIVE, Estimate
-from vaectl.runs.trained import AT_ONCE, Trained
+from vaectl.runs.trained import Trained
 from vaectl.training import footprint
 
 BATCH = 50
@@ -45,6 +53,8 @@ ACCEPTANCE = (0.4, 0.9)
 
 Watch = Callable[[str, float, float], None]
 """A function that is told what is being done, how much is done, and how much there is."""
+Values = Float[np.ndarray, "_numbers _images"]
+"""The numbers of a part of a diagnosis: a row for each quantity, a column for each image."""
 
 
 class Plan(NamedTuple):
@@ -66,37 +76,42 @@ def diagnose(
     split_name: Literal["validation", "test"],
     plan: Plan,
     watch: Watch = lambda _what, _done, _total: None,
+    finished: MutableMapping[str, Values] | None = None,
 ) -> Diagnosis:
     """Find where the nats of a model go.
+
+    The images are diagnosed in parts, each of which depends on the arguments alone.
 
     Args:
         model: a trained model.
         split_name: the held-out images.
         plan: how many images, chains, temperatures and samples.
         watch: told of the progress.
+        finished: parts that are not computed again; each part is added as soon as it is computed.
 
     Raises:
-        ConfigError: the chains do not fit into memory.
+        ConfigError: the diagnosis does not fit into memory.
         DataError: the data set is missing, is not the run's, or a split has too few images.
         DivergedError: a number is not finite.
 
     Cremer et al. 2018 (gaps); Wu et al. 2017 (log p(x)); Hoffman & Johnson 2016 (KL).
     """
     begun = time.perf_counter()
-    _check_room(model, plan)
     splits: dict[SplitName, Split] = {name: model.split(name) for name in (split_name, "train")}
+    _check_room(model, plan, max(len(split.images) for split in splits.values()))
     for name, split in splits.items():
         if len(split.images) < LEAST:
             raise DataError(
                 f"{model.title}: {len(split.images)} {name} images are too few to diagnose",
                 hint=f"at least {LEAST} are needed; --split chooses the held-out ones",
             )
-    progress = _Progress(plan, [len(split.images) for split in splits.values()], watch)
-    origin, bracketed = _origin(model, splits[split_name], plan, progress)
+    sizes = {name: len(split.images) for name, split in splits.items()}
+    work = _Work(plan, sizes, watch, {} if finished is None else finished)
+    origin, bracketed = _origin(model, splits[split_name], plan, work)
     plan = plan._replace(origin=origin)
-    found = {name: _of_split(model, name, split, plan, progress) for name, split in splits.items()}
+    found = {name: _of_split(model, name, split, plan, work) for name, split in splits.items()}
     held_out, train = found[split_name], found["train"]
-    progress("comparing the aggregate posterior with the prior")
+    work.tell("comparing the aggregate posterior with the prior")
     gathered = mismatch.divergence(model, held_out.posteriors, plan.seed)
     activity = held_out.posteriors.mu.var(axis=0, dtype=np.float64)
     diagnosis = Diagnosis(
@@ -141,6 +156,20 @@ class _Found(NamedTuple):
     posteriors: Posteriors
 
 
+class _Each(NamedTuple):
+    """The numbers of each image of a split."""
+
+    elbo: Float[np.ndarray, " images"]
+    best: Float[np.ndarray, " images"]
+    """The ELBO of the best posterior."""
+    weighted: Float[np.ndarray, " images"]
+    """IW-K."""
+    weighted_effective: Float[np.ndarray, " images"]
+    log_p: Float[np.ndarray, " images"]
+    effective: Float[np.ndarray, " images"]
+    acceptance: Float[np.ndarray, " images"]
+
+
 def _warnings(d: Diagnosis) -> list[str]:
     """Say what makes the numbers uncertain."""
     found = []
@@ -163,70 +192,129 @@ def _warnings(d: Diagnosis) -> list[str]:
     return found
 
 
-class _Progress:
-    """The share of the work that is done, counted in gradients of the decoder for an image."""
+def inputs(model: Trained, split_name: str, plan: Plan) -> dict[str, Any]:
+    """Return everything that the numbers of a diagnosis depend on, to the last bit, as JSON."""
+    machine = devices.describe(jax.devices()[0])
+    del machine["host"]
+    return {
+        "checkpoint": model.checkpoint.model_dump(mode="json"),
+        "settings": model.settings.model_dump(mode="json"),
+        "plugs": [(plug.name, plug.sha256) for plug in resume.plugs_of(model.settings)],
+        "data": model.rundir.read_record().data["fingerprint"],
+        "split": split_name,
+        "plan": plan._asdict(),
+        "versions": environment.versions(),
+        "machine": machine,
+    }
 
-    def __init__(self, plan: Plan, sizes: Sequence[int], watch: Watch) -> None:
+
+class _Work:
+    """The parts of a diagnosis, and the share of them that is done.
+
+    The share is counted in gradients of the decoder for an image.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        sizes: Mapping[SplitName, int],
+        watch: Watch,
+        finished: MutableMapping[str, Values],
+    ) -> None:
         path = plan.chains * plan.temperatures * annealed.LEAPS
         self.annealing = 1.25 * path
         self.bracketing = 2.25 * path
         self.fitting = 8 * amortization.STEPS + 2 * 8 * CHUNKS / 3 + plan.importance_samples / 3
-        self._watch, self._done = watch, 0.0
-        each = self.annealing + self.fitting
-        self._all = sum(each * min(plan.images, size) for size in sizes)
-        self._all += len(_origins(plan)) * self.bracketing * min(plan.images, BATCH)
+        costs = {
+            f"simulated-{origin}": self.bracketing * min(plan.images, BATCH)
+            for origin in _origins(plan)
+        }
+        for name, size in sizes.items():
+            count = min(plan.images, size)
+            for start in range(0, count, BATCH):
+                images = min(BATCH, count - start)
+                costs[f"{name}-{start}"] = (self.fitting + self.annealing) * images
+        self._watch, self._finished = watch, finished
+        self._all = sum(costs.values())
+        self._done = sum(cost for name, cost in costs.items() if name in finished)
 
-    def __call__(self, what: str, done: float = 0.0) -> None:
+    def tell(self, what: str, done: float = 0.0) -> None:
         """Tell what is done next, and add what was done."""
         self._done += done
         self._watch(what, min(round(100 * self._done / self._all), 100), 100)
 
-
-def _check_room(model: Trained, plan: Plan) -> None:
-    """Refuse chains that do not fit into memory."""
-    images, bins = min(plan.images, BATCH), annealed.BINS
-    flag, key = shaped((), np.bool_), streams.key(plan.seed, "diagnose")
-    footprint.check_program(
-        f"--chains {plan.chains}",
-        "lower --chains, or --images",
-        annealed.compiled_anneal,
-        model.vae,
-        model.variables,
-        shaped((images, *model.image_shape), np.float32),
-        model.vae.first_class(images),
-        shaped((plan.chains, images, model.code_size), np.float32),
-        *(key, shaped((), np.int32), shaped((bins, images), np.float32), flag, flag),
-        _origins(plan)[0],
-    )
+    def part(self, name: str, shape: tuple[int, int], compute: Callable[[], Values]) -> Values:
+        """Return the numbers of a part, which are computed unless they are there."""
+        found = self._finished.get(name)
+        if found is None or found.shape != shape:
+            found = self._finished[name] = compute()
+        return found
 
 
-def _of_split(
-    model: Trained, name: SplitName, split: Split, plan: Plan, progress: _Progress
-) -> _Found:
+def _check_room(model: Trained, plan: Plan, most: int) -> None:
+    """Refuse a diagnosis of which a program does not fit into memory, before any of them runs.
+
+    Args:
+        model: a trained model.
+        plan: the sizes of the diagnosis.
+        most: images of the larger split.
+
+    Raises:
+        ConfigError: with the option to lower.
+    """
+    count, size = min(plan.images, BATCH), model.code_size
+    batch, many = (_some(model, each) for each in (count, IMPORTANCE_BATCH))
+    key, number, flag = streams.key(plan.seed, "diagnose"), shaped((), np.int32), shaped((), bool)
+    posterior = Posterior(*[shaped((count, size), np.float32)] * 2)
+    chains = shaped((plan.chains, count, size), np.float32)
+    steps = shaped((annealed.BINS, count), np.float32)
+    of_chains = f"--chains {plan.chains}", "lower --chains, or --images"
+    of_images = f"--images {plan.images}", f"lower --images below {count}"
+    of_split = f"{IMPORTANCE_BATCH} images at once", "no option lowers it: use another device"
+    programs: list[tuple[Any, ...]] = [
+        *(
+            (of_chains, compiled_anneal, *batch, chains, key, number, steps, flag, flag, origin)
+            for origin in _origins(plan)
+        ),
+        (of_images, compiled_best_posterior, *batch, key),
+        (of_images, amortization.compiled_bound, *batch, posterior, key, number),
+        (of_images, compiled_weighting, *batch, key, number),
+        (of_split, compiled_bound, *many, key, 1),
+        (of_split, aggregate.compiled_densities, *mismatch.shapes(min(most, MOST), size)),
+    ]
+    for (what, hint), function, *arguments in programs:
+        footprint.check_program(what, hint, function, *arguments)
+
+
+def _some(model: Trained, count: int) -> tuple[Any, ...]:
+    """Return the first arguments of the programs for so many images."""
+    x = shaped((count, *model.image_shape), np.float32)
+    return model.vae, model.variables, x, model.vae.first_class(count)
+
+
+def _of_split(model: Trained, name: SplitName, split: Split, plan: Plan, work: _Work) -> _Found:
     """Estimate all numbers of a split."""
     order = np.random.default_rng(plan.seed).permutation(len(split.images))
     rows, subset = (_rows(model, split, order[:count]) for count in (MOST, plan.images))
-    progress(f"KL and NLL of {name} images")
+    work.tell(f"KL and NLL of {name} images")
     whole = likelihoods(
         model.vae, model.variables, rows, samples=1, importance_samples=0, seed=plan.seed
     )
     posteriors = _encode(model, rows)
+    numbers = (whole.kl, whole.nll, posteriors.mu, posteriors.log_var)
+    _check_finite(model, f"the {name} split", *numbers)
     key = jax.random.fold_in(streams.key(plan.seed, "diagnose"), zlib.crc32(name.encode()))
-    parts = [
-        {field: values[:count] for field, values in of_batch.items()}
-        for of_batch, count in _of_batches(model, name, subset, key, plan, progress)
-    ]
-    each = {field: np.concatenate([part[field] for part in parts]) for field in parts[0]}
-    numbers = [*each.values(), whole.kl, whole.nll, posteriors.mu, posteriors.log_var]
-    if not all(np.isfinite(values).all() for values in numbers):
-        raise DivergedError(
-            f"{model.title}: a bound is not finite on the {name} split",
-            hint="an earlier checkpoint may be better: --checkpoint EPOCH",
-        )
+    size = min(BATCH, len(subset))
+    parts = []
+    for start in range(0, len(subset), BATCH):
+        batch, of_batch = subset[start : start + BATCH], jax.random.fold_in(key, start)
+        compute = partial(_of_batch, model, name, batch, size, of_batch, plan, work)
+        parts.append(work.part(f"{name}-{start}", (len(_Each._fields), len(batch)), compute))
+    each = _Each(*np.concatenate(parts, axis=1))
     elbo = Estimate.of(-(whole.kl + whole.nll))
-    amortized = Estimate.of(each["best"] - each["elbo"])
-    approximated = Estimate.of(each["log_p"] - each["best"])
-    gap = Estimate.of(each["log_p"] - each["elbo"])
+    amortized = Estimate.of(each.best - each.elbo)
+    approximated = Estimate.of(each.log_p - each.best)
+    gap = Estimate.of(each.log_p - each.elbo)
     nats = Nats(
         split=name,
         images=len(rows),
@@ -241,65 +329,80 @@ def _of_split(
             standard_error=math.hypot(elbo.standard_error, gap.standard_error),
         ),
         annealing=Annealing(
-            log_p=Estimate.of(each["log_p"]),
-            effective=float(each["effective"].mean()),
-            acceptance=float(each["acceptance"].mean()),
-            importance_weighted=Estimate.of(each["weighted"]),
-            importance_effective=float(each["weighted_effective"].mean()),
-            difference=Estimate.of(each["log_p"] - each["weighted"]),
+            log_p=Estimate.of(each.log_p),
+            effective=float(each.effective.mean()),
+            acceptance=float(each.acceptance.mean()),
+            importance_weighted=Estimate.of(each.weighted),
+            importance_effective=float(each.weighted_effective.mean()),
+            difference=Estimate.of(each.log_p - each.weighted),
         ),
     )
     return _Found(nats, posteriors)
 
 
-def _of_batches(
+def _of_batch(
     model: Trained,
-    name: str,
-    rows: np.ndarray,
+    name: SplitName,
+    rows: UInt8[np.ndarray, "images row"],
+    size: int,
     key: Key[Array, ""],
     plan: Plan,
-    progress: _Progress,
-) -> Iterator[tuple[dict[str, np.ndarray], int]]:
-    """Yield the values of each image of a batch by name, and how many of them count."""
+    work: _Work,
+) -> Values:
+    """Estimate the numbers of the images of a batch.
+
+    Args:
+        model: a trained model.
+        name: the split, for messages.
+        rows: the images.
+        size: images of a whole batch.
+        key: of all random numbers.
+        plan: the sizes of the diagnosis, with the origin of the chains.
+        work: told of the progress.
+
+    Raises:
+        DivergedError: a number is not finite.
+    """
     vae, variables = model.vae, model.variables
     k, chunks = jnp.int32(plan.importance_samples), jnp.int32(CHUNKS)
-    for start in range(0, len(rows), BATCH):
-        batch = rows[start : start + BATCH]
-        count, size = len(batch), min(BATCH, len(rows))
-        # a short batch is filled with copies of its last image, so that one shape is compiled
-        filled = np.pad(batch, ((0, size - count), (0, 0)), mode="edge")
-        pixels, y = vae.apart(jnp.asarray(filled))
-        x = vae.unit(pixels)
-        of_fit, of_bound, of_weights, of_chains = jax.random.split(
-            jax.random.fold_in(key, start), 4
+    count = len(rows)
+    # a short batch is filled with copies of its last image, so that one shape is compiled
+    pixels, y = vae.apart(jnp.asarray(np.pad(rows, ((0, size - count), (0, 0)), mode="edge")))
+    x = vae.unit(pixels)
+    of_fit, of_bound, of_weights, of_chains = jax.random.split(key, 4)
+    work.tell(f"optimizing posteriors of {name} images")
+    posteriors = [
+        Posterior(*vae.network(variables).given(y).encode(x)),
+        compiled_best_posterior(vae, variables, x, y, of_fit),
+    ]
+    ours, best = (
+        amortization.compiled_bound(vae, variables, x, y, posterior, of_bound, chunks).elbo
+        for posterior in posteriors
+    )
+    weighted, effective = compiled_weighting(vae, variables, x, y, of_weights, k)
+    devices.wait_for([ours, best, weighted])
+    work.tell(f"annealing {name} images", count * work.fitting)
+    chains = annealed.annealed(
+        *(vae, variables, x, y, of_chains),
+        chains=plan.chains,
+        temperatures=plan.temperatures,
+        origin=_origins(plan)[0],
+    )
+    devices.wait_for(chains)
+    each = _Each(*map(np.asarray, (ours, best, weighted, effective, *chains)))
+    found = np.stack(each)[:, :count]
+    _check_finite(model, f"the {name} split", found)
+    work.tell(f"annealing {name} images", count * work.annealing)
+    return found
+
+
+def _check_finite(model: Trained, place: str, *numbers: np.ndarray) -> None:
+    """Refuse numbers that are not finite."""
+    if not all(np.isfinite(values).all() for values in numbers):
+        raise DivergedError(
+            f"{model.title}: a bound is not finite on {place}",
+            hint="an earlier checkpoint may be better: --checkpoint EPOCH; or raise --temperatures",
         )
-        progress(f"optimizing posteriors of {name} images")
-        posteriors = [
-            amortization.Posterior(*vae.network(variables).given(y).encode(x)),
-            amortization.compiled_best_posterior(vae, variables, x, y, of_fit),
-        ]
-        ours, best = (
-            amortization.compiled_bound(vae, variables, x, y, posterior, of_bound, chunks).elbo
-            for posterior in posteriors
-        )
-        weighted, effective = compiled_weighting(vae, variables, x, y, of_weights, k)
-        weighted.block_until_ready()
-        progress(f"annealing {name} images", count * progress.fitting)
-        chains = annealed.annealed(
-            *(vae, variables, x, y, of_chains),
-            chains=plan.chains,
-            temperatures=plan.temperatures,
-            origin=_origins(plan)[0],
-        )
-        values = {
-            "elbo": ours,
-            "best": best,
-            "weighted": weighted,
-            "weighted_effective": effective,
-            **chains._asdict(),
-        }
-        yield {field: np.asarray(each) for field, each in values.items()}, count
-        progress(f"annealing {name} images", count * progress.annealing)
 
 
 def origin_of(text: str) -> Origin | None:
@@ -312,15 +415,19 @@ def _origins(plan: Plan) -> tuple[Origin, ...]:
     return (plan.origin,) if plan.origin else ORIGINS
 
 
-def _origin(
-    model: Trained, split: Split, plan: Plan, progress: _Progress
-) -> tuple[Origin, Bracketed]:
+def _origin(model: Trained, split: Split, plan: Plan, work: _Work) -> tuple[Origin, Bracketed]:
     """Choose where chains start, and bound log p(x) of simulated images with such chains.
 
     If both may be chosen, half of the images are for it and the other half for the bounds, which
     would look too near to each other on the images that they were chosen by.
     """
-    found = {each: _bracket(model, split, each, plan, progress) for each in _origins(plan)}
+    shape = 2, min(plan.images, BATCH)
+    found = {
+        each: work.part(
+            f"simulated-{each}", shape, partial(_bracket, model, split, each, plan, work)
+        )
+        for each in _origins(plan)
+    }
     of_choice, of_bounds = slice(0, None, 2), slice(1, None, 2)
     if len(found) == 1:
         of_choice = of_bounds = slice(None)
@@ -335,11 +442,9 @@ def _origin(
     )
 
 
-def _bracket(
-    model: Trained, split: Split, origin: Origin, plan: Plan, progress: _Progress
-) -> tuple[Float[np.ndarray, " images"], Float[np.ndarray, " images"]]:
+def _bracket(model: Trained, split: Split, origin: Origin, plan: Plan, work: _Work) -> Values:
     """Bound log p(x) of simulated images, whose classes are those of images of a split."""
-    progress("annealing simulated images, there and back")
+    work.tell("annealing simulated images, there and back")
     count = min(plan.images, BATCH)
     total = len(split.images)
     some = np.random.default_rng(plan.seed).choice(total, count, replace=count > total)
@@ -350,14 +455,11 @@ def _bracket(
         temperatures=plan.temperatures,
         origin=origin,
     )
-    lower, upper = (np.asarray(values) for values in found)
-    if not (np.isfinite(lower).all() and np.isfinite(upper).all()):
-        raise DivergedError(
-            f"{model.title}: a bound is not finite on simulated images",
-            hint="raise --temperatures, or choose an earlier checkpoint: --checkpoint EPOCH",
-        )
-    progress("annealing simulated images, there and back", count * progress.bracketing)
-    return lower, upper
+    devices.wait_for(found)
+    bounds = np.stack(found)
+    _check_finite(model, "simulated images", bounds)
+    work.tell("annealing simulated images, there and back", count * work.bracketing)
+    return bounds
 
 
 def _rows(
@@ -371,10 +473,10 @@ def _encode(model: Trained, rows: np.ndarray) -> Posteriors:
     """Return the posteriors of many images, some at a time."""
     conditional = bool(model.vae.classes)
     classes = rows[:, -1].astype(np.int32) if conditional else np.zeros(len(rows), np.int32)
-    starts = [slice(start, start + AT_ONCE) for start in range(0, len(rows), AT_ONCE)]
+    starts = range(0, len(rows), IMPORTANCE_BATCH)
     parts = [
         model.encode(rows[some, : model.vae.pixels], classes[some] if conditional else None)
-        for some in starts
+        for some in (slice(start, start + IMPORTANCE_BATCH) for start in starts)
     ]
     mu, log_var = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Posteriors(mu, log_var, classes)

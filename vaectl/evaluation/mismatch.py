@@ -1,6 +1,7 @@
 """The distance of a trained model's codes from its prior, and the samples that it spoils."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +9,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from vaectl.base.errors import DataError
+from vaectl.base.shapes import shaped
 from vaectl.evaluation import aggregate
 from vaectl.evaluation.aggregate import Posteriors
+from vaectl.evaluation.likelihoods import IMPORTANCE_BATCH
 from vaectl.evaluation.samples import reasons
 from vaectl.runs.diagnosis import Aggregate, Samples
 from vaectl.runs.record import Estimate
@@ -45,6 +48,13 @@ def divergence(model: Trained, posteriors: Posteriors, seed: int) -> Aggregate:
     )
 
 
+def shapes(posteriors: int, code_size: int) -> tuple[Any, ...]:
+    """Return the shapes of the arguments of `aggregate.compiled_densities`, of all codes."""
+    z, mu = (shaped((count, code_size), np.float32) for count in (CODES, posteriors))
+    own, classes = (shaped((count,), np.int32) for count in (CODES, posteriors))
+    return z, own, own, mu, mu, classes
+
+
 def samples(
     model: Trained, posteriors: Posteriors, width: float, *, count: int, seed: int
 ) -> Samples:
@@ -65,9 +75,7 @@ def samples(
     own = rng.choice(_with_others(posteriors), count)
     real, told = _codes(posteriors, own, rng), posteriors.classes[own]
     labels = told if model.vae.classes else None
-    ours, theirs = (
-        reasons(model.decode(z, labels).reshape(count, -1), dataset) for z in (codes, real)
-    )
+    ours, theirs = (reasons(_decode(model, z, labels), dataset) for z in (codes, real))
     wrong = ours.ink | ours.far
     mixture = aggregate.smoothed(posteriors, width)
     nobody = np.full(count, -1)
@@ -80,6 +88,15 @@ def samples(
         ink=int(ours.ink.sum()),
         holes=int((wrong & holes).sum()),
     )
+
+
+def _decode(
+    model: Trained, z: Float[np.ndarray, "codes code"], labels: Int[np.ndarray, " codes"] | None
+) -> Float[np.ndarray, "codes pixels"]:
+    """Return the images of many codes, some at a time."""
+    some = [slice(at, at + IMPORTANCE_BATCH) for at in range(0, len(z), IMPORTANCE_BATCH)]
+    parts = [model.decode(z[each], None if labels is None else labels[each]) for each in some]
+    return np.concatenate(parts).reshape(len(z), -1)
 
 
 def _with_others(posteriors: Posteriors) -> Int[np.ndarray, " some"]:

@@ -10,6 +10,7 @@ from vaectl.objectives.base import Objective
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
+    from vaectl.base.plugs import Finding
     from vaectl.vae.vae import Network
 
 
@@ -40,6 +41,14 @@ class Beta(Objective, name="beta"):
                 f"from the prior {experiment.prior.name} is not a sum over dimensions",
                 "--set objective.beta.free_nats=0, or --prior standard_normal",
             )
+
+    @classmethod
+    def against(cls, finding: Finding, experiment: Any) -> str | None:
+        """Help where dimensions of the code are not used."""
+        if finding != "collapse":
+            return None
+        free = " or free_nats" if experiment.prior.chosen.standard else ""
+        return f"with warmup_epochs{free}"
 
     @property
     def short_name(self) -> str:

@@ -13,6 +13,8 @@ from vaectl.priors.base import Distribution, Encode, Prior
 if TYPE_CHECKING:
     from flax import nnx
 
+    from vaectl.base.plugs import Finding
+
 
 class MixturePrior(Prior, name="mixture"):
     """A mixture of K Gaussians, whose weights, means and variances are learned.
@@ -28,6 +30,12 @@ class MixturePrior(Prior, name="mixture"):
     """K, the number of Gaussians."""
     spread: Positive = 1.0
     """Standard deviation of the initial means in each dimension."""
+
+    @classmethod
+    def against(cls, finding: Finding, experiment: Any) -> str | None:
+        """Help where codes are far from the prior."""
+        del experiment
+        return "" if finding == "prior" else None
 
     def build(
         self, image_shape: tuple[int, int, int], code_size: int, rngs: nnx.Rngs

@@ -14,6 +14,8 @@ from vaectl.priors.base import Distribution, Encode, Prior
 if TYPE_CHECKING:
     from flax import nnx
 
+    from vaectl.base.plugs import Finding
+
 
 class Vamp(Prior, name="vamp"):
     """The mean of the posteriors of K pseudo-inputs u_k, images that are learned.
@@ -27,6 +29,12 @@ class Vamp(Prior, name="vamp"):
 
     components: Annotated[int, Field(ge=1, le=100_000)] = 500
     """K, the number of pseudo-inputs; the paper of the prior has 500."""
+
+    @classmethod
+    def against(cls, finding: Finding, experiment: Any) -> str | None:
+        """Help where codes are far from the prior."""
+        del experiment
+        return "" if finding == "prior" else None
 
     def suits(self, experiment: Any) -> None:
         """Refuse a model that is told classes, which pseudo-inputs lack, or that averages batches.

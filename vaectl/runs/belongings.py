@@ -40,6 +40,7 @@ RUN: Made = {
     r"run\.json": JSON,
 }
 CHECKPOINTS: Made = {r"\d+\.json": JSON}
+UNFINISHED: Made = {r"[0-9a-f]{16}-[a-z]+-[a-z0-9]+\.json": JSON}
 VIEWS: Made = {
     r"(sample|manifold|morph|reconstruct|inspect|diagnosis)\.png": PNG,
     r"(sample|manifold|morph)\.gif": rb"GIF89a.*made by vaectl",
@@ -171,7 +172,12 @@ def clear(run: Folder) -> list[str]:
         OSError: something cannot be read or removed.
     """
     figures = {**VIEWS, **curves(run)}
-    places: dict[str, Made] = {**_of_plugs(), "checkpoints": CHECKPOINTS, "figures": figures}
+    places: dict[str, Made] = {
+        **_of_plugs(),
+        "checkpoints": CHECKPOINTS,
+        "figures": figures,
+        "unfinished": UNFINISHED,
+    }
     left = []
     for place, made in {**places, "": RUN}.items():
         folder = run.folder(place)

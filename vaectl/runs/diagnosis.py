@@ -143,6 +143,7 @@ class Diagnosis(Part):
     advice: tuple[Words, ...] = Field((), strict=False)
     warnings: tuple[Words, ...] = Field((), strict=False)
     seconds: Annotated[float, Field(ge=0)]
+    """The time that it took; without that of parts which an interrupted diagnosis had finished."""
 
     @property
     def of_image(self) -> str:

@@ -5,6 +5,7 @@ run.json       status, seed, versions, device, data set, times, resumptions
 metrics.csv    one row per epoch and split
 checkpoints/   see `vaectl.runs.checkpoints`
 figures/       curves, and the figures of other commands
+unfinished/    see `vaectl.runs.unfinished`
 
 Files are written durably, reached without following links, and removed only if vaectl made them.
 """
@@ -42,7 +43,7 @@ _KINDS: Mapping[str, Kind] = {
     **dict.fromkeys(
         ("run.json", "config.yaml", "metrics.csv", "evaluation.json", "diagnosis.json"), "file"
     ),
-    **dict.fromkeys(("checkpoints", "figures"), "folder"),
+    **dict.fromkeys(("checkpoints", "figures", "unfinished"), "folder"),
 }
 """The files and folders of a run."""
 
