@@ -35,7 +35,6 @@ class Verbatim(str):
 class Card(Export, name="card"):
     """A page of Markdown, and its pictures: samples and, of a run that trained here, the curves."""
 
-    takes_classes = True
     leaves: ClassVar[Mapping[str, Mapping[str, bytes]]] = {
         FOLDER: {r"card\.md": rb"<!-- a model card by vaectl", r"card-(curves|samples)\.png": PNG}
     }
