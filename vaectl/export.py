@@ -167,7 +167,8 @@ def differences(model: Trained, coders: Coders, images: Images) -> Differences:
         images: real images; they and samples from the prior give the codes to decode.
     """
     encode, decode = map(jax.jit, functions(model.vae, model.variables))
-    x = np.asarray(unit(jnp.asarray(images))).reshape(-1, *model.image_shape)
+    # fewer images than the largest batch are repeated
+    x = np.resize(unit(jnp.asarray(images)), (max(BATCHES), *model.image_shape))
     encoded, decoded = 0.0, 0.0
     for size in BATCHES:
         labels = model.in_turn(size)

@@ -147,16 +147,20 @@ def functions(
         z [batch, code], label [batch] -> mean [batch, h, w, c]
 
     All are float32, but the label: int32, the number of a class. Only functions of a conditional
-    model take it. A number that no class has tells the model no class: all its weights are 0.
+    model take it. Of a number that no class has, the results are NaN.
     """
     import jax
+    import jax.numpy as jnp
 
     network = vae.network(variables)
     if not vae.classes:
         return network.encode, network.mean
 
     def told(label: Int32[Array, " batch"]) -> Network:
-        return network.given(jax.nn.one_hot(label, vae.classes))
+        known = (label >= 0) & (label < vae.classes)
+        # one_hot of ONNX counts negative numbers from the end
+        y = jax.nn.one_hot(label, vae.classes)
+        return network.given(jnp.where(known[:, None], y, jnp.nan))
 
     return (lambda x, label: told(label).encode(x), lambda z, label: told(label).mean(z))
 

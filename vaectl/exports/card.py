@@ -74,6 +74,7 @@ class Card(Export, name="card"):
             likelihood=settings.likelihood.chosen,
             summary=settings.model.chosen.summary(model.code_size),
             shape=model.image_shape,
+            told=model.vae.classes,
             pixels=meaning(settings),
             parameters=sum(leaf.size for leaf in _leaves(model)),
             best=label(best),
