@@ -40,7 +40,7 @@ class StableHLO(Export, name="stablehlo"):
 
         from vaectl.base.shapes import shaped
 
-        (batch,) = export.symbolic_shape("batch")
+        batch: Any = export.symbolic_shape("batch")[0]
         label = [shaped((batch,), np.int32)] if model.vae.classes else []
 
         def program(function: Callable[..., Any], shape: tuple[int, ...]) -> bytes:
