@@ -120,7 +120,7 @@ def test_every_format_holds_every_model(
 
 
 @pytest.mark.parametrize(
-    "model", [MODELS[0], pytest.param(MODELS[1], marks=pytest.mark.full)], ids=repr
+    "model", [MODELS[0], pytest.param(MODELS[2], marks=pytest.mark.full)], ids=repr
 )
 def test_the_functions_of_a_conditional_model_take_the_class(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
