@@ -186,7 +186,6 @@ def test_a_morph_ends_at_the_class_of_its_last_image_or_keeps_that_of_its_first(
     [
         (("sample", "TOLD", "--label", "10"), 2, "--label 10"),
         (("sample", "UNTOLD", "--label", "1"), 2, "was not told classes"),
-        (("export", "TOLD", "--format", "stablehlo"), 4, "conditional"),
         (("train", "--set", "model.condition=label", "--prior", "vamp"), 2, "vamp"),
         (("train", "--set", "model.condition=class"), 2, "model.condition"),
     ],
@@ -266,6 +265,27 @@ def test_a_class_is_asked_for_and_told_by_its_name(named: Path, vaectl: Vaectl) 
     assert isinstance(drawn, Figure)
     texts = [found.get_text() for found in drawn.findobj(Text)]
     assert any("of class circles from" in text for text in texts)
+
+
+def test_an_export_brings_its_classes_and_their_names_along(
+    named: Path, vaectl: Vaectl, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    answer = vaectl("export", named, "--format", "safetensors,card", "--output", out)
+    assert answer.code == 0, answer.err
+    card = (out / "card.md").read_text()
+    assert "label: int32" in card
+    assert "1 circles" in card
+    assert vaectl("import", out / "model.safetensors", "--name", "copy").code == 0
+    ours, theirs = package.load("copy"), package.load(named)
+    assert (ours.vae, ours.class_names) == (theirs.vae, theirs.class_names)
+    jax.tree.map(np.testing.assert_array_equal, ours.variables, theirs.variables)
+    labels = np.array([2, 0])
+    np.testing.assert_array_equal(
+        ours.sample(2, labels=labels), theirs.sample(2, labels=labels), strict=True
+    )
+    answer = vaectl("sample", "copy", "--label", "circles", "--count", "4")
+    assert answer.code == 0, answer.err
 
 
 @pytest.mark.parametrize(

@@ -35,17 +35,19 @@ FUNCTIONS = {"encoder", "decoder", "model"}
 """The files that compute something."""
 
 
-def untrained(folder: Path, model: Model, likelihood: Likelihood) -> Trained:
+def untrained(
+    folder: Path, model: Model, likelihood: Likelihood, *, code_size: int = 3, classes: int = 0
+) -> Trained:
     """Import drawn weights of a network, which costs no training."""
     values: dict[str, Any] = {
         kind: {"name": plug.name, plug.name: plug.model_dump(mode="json")}
         for kind, plug in (("model", model), ("likelihood", likelihood))
     }
-    values["model"]["code_size"] = 3
+    values["model"] |= {"code_size": code_size, "condition": "label" if classes else "none"}
     if not likelihood.binary:
         values["data"] = {"binarization": "none"}
     settings = config.Config.model_validate(values)
-    vae = Program.of(settings, images=1, image_shape=(28, 28, 1)).vae
+    vae = Program.of(settings, images=1, image_shape=(28, 28, 1), classes=classes).vae
     shapes = jax.eval_shape(lambda: named(vae.init(jax.random.key(0))))
     draw = np.random.default_rng(1).normal
     arrays = {name: draw(0, 0.1, one.shape).astype(one.dtype) for name, one in shapes.items()}
@@ -117,10 +119,39 @@ def test_every_format_holds_every_model(
         np.testing.assert_array_equal(ours, theirs)
 
 
-def _readme(what: str) -> str:
+@pytest.mark.parametrize(
+    "model", [MODELS[0], pytest.param(MODELS[2], marks=pytest.mark.full)], ids=repr
+)
+def test_the_functions_of_a_conditional_model_take_the_class(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "BATCHES", (1, 7))
+    run = untrained(tmp_path, model, LIKELIHOODS[0], classes=10)
+    images = np.random.default_rng(0).random((3, 28, 28, 1), np.float32)
+    labels = np.array([7, 0, 9], np.int32)
+    mu, log_var = run.encode(images, labels)
+    forms = [form for form in EXPORTS if _available(form)]
+    result = export.export(run, forms)
+    result.check()
+    for form, each in zip(forms, result.exported, strict=True):
+        coders = form.read({path.name: path.read_bytes() for path in each.files})
+        if coders is None:
+            continue
+        for ours, theirs in zip((mu, log_var), coders.encode(images, labels), strict=True):
+            np.testing.assert_allclose(theirs, ours, atol=1e-5)
+        decoded = coders.decode(mu, labels)
+        np.testing.assert_allclose(decoded[..., 0], run.decode(mu, labels), atol=1e-5)
+        assert np.abs(coders.decode(mu, labels[::-1].copy())[0] - decoded[0]).max() > 1e-3
+        # a number of no class, alone or beside others
+        odd = coders.decode(mu, np.array([-1, 0, 10], np.int32))
+        assert np.isnan(odd[[0, 2]]).all()
+        np.testing.assert_array_equal(odd[1], decoded[1])
+
+
+def _readme(what: str, also: str = "mu, log_var") -> str:
     """The lines of Python in the README that load an export."""
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    (found,) = [block for block in blocks if what in block and "mu, log_var" in block]
+    (found,) = [block for block in blocks if what in block and also in block]
     return str(found)
 
 
@@ -146,6 +177,21 @@ def test_the_lines_of_the_readme_load_an_export(
         np.testing.assert_allclose(names["log_var"], log_var, atol=1e-5)
         pixels = np.asarray(names["pixels"]).reshape(7, 28, 28)
         np.testing.assert_allclose(pixels, run.decode(mu), atol=1e-5)
+
+
+def test_the_lines_of_the_readme_tell_a_decoder_the_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (onnx,) = base.parse(["onnx"])
+    if not _available(onnx):
+        pytest.skip("the format onnx is not installed")
+    run = untrained(tmp_path, MODELS[0], LIKELIHOODS[0], code_size=20, classes=10)
+    (tmp_path / "decoder.onnx").write_bytes(onnx.write(run)["decoder.onnx"])
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(_readme("onnxruntime", "labels"), names)  # noqa: S102  # the README's own lines
+    decoded = run.decode(names["z"], names["labels"])
+    np.testing.assert_allclose(names["pixels"][..., 0], decoded, atol=1e-5)
 
 
 class _Odd:

@@ -14,6 +14,7 @@ import pytest
 import vaectl as package
 from tests.conftest import Vaectl, assert_equal_runs
 from vaectl import config, experiment
+from vaectl import data as images
 from vaectl.base.errors import ConfigError, DataError, InterruptedRunError, RunError
 from vaectl.base.files import Folder
 from vaectl.config import reading
@@ -402,3 +403,40 @@ def test_a_run_goes_on_on_another_device(whole: RunDir, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("finished\n", "")
     assert_equal_runs(run.path, whole.path)
+
+
+@pytest.mark.parametrize("folder", [False, True], ids=["npz", "npy"])
+def test_a_run_that_was_trained_before_validation_arrays_were_read_has_its_data(
+    folder: bool, tmp_path: Path, vaectl: Vaectl, rng: np.random.Generator
+) -> None:
+    """An older vaectl read only `x_train` and `x_test`: as if the others were not there."""
+    place = tmp_path / "data"
+    arrays = {
+        name: rng.integers(0, 256, (count, 4, 4), np.uint8)
+        for name, count in {"x_train": 90, "x_test": 20, "x_val": 30}.items()
+    }
+    arrays["y_train"] = np.arange(90) % 3  # and y_test missing
+
+    def save(*names: str) -> None:
+        if not folder:
+            np.savez(place.with_suffix(".npz"), **{name: arrays[name] for name in names})  # type: ignore[arg-type]
+            return
+        place.mkdir(exist_ok=True)
+        for name in names:
+            np.save(place / f"{name}.npy", arrays[name])
+
+    save("x_train", "x_test", "y_train")
+    source = f"npy:{place}" if folder else f"npz:{place.with_suffix('.npz')}"
+    data = {"source": source, "train_size": None, "validation_size": None, "test_size": None}
+    settings = _settings(data=data, epochs=1)
+    experiment.run(settings, runs_dir=tmp_path / "runs", name="a")
+    before = package.load("a").split("validation")
+    save("x_train", "x_test", "x_val", "y_train")
+    after = package.load("a").split("validation")
+    np.testing.assert_array_equal(after.images, before.images)
+    assert vaectl("train", "--resume", "a", "--epochs", "2", "-q").code == 0
+    # a new run has them, and an old one refuses what are really others
+    assert len(images.load(settings.data).validation.images) == 30
+    arrays["x_train"][0] ^= 1
+    save("x_train", "x_test", "x_val", "y_train")
+    assert vaectl("evaluate", "a", "-q").code == 3

@@ -53,6 +53,13 @@ def _file(folder: Path, array: Array) -> Stored:
 class TestStored:
     """The array."""
 
+    @pytest.mark.parametrize("count", [0, 1])
+    def test_a_step_beyond_all_images_takes_one_at_most(self, count: int) -> None:
+        array = _levels(3)
+        images = Stored(lambda numbers: array[numbers], range(3), (4, 3), array.dtype)
+        few = images[:count][:: 2**63].map(lambda part, _: part, array.dtype)
+        np.testing.assert_array_equal(np.asarray(few), array[:count])
+
     @given(st.data())
     def test_it_reads_as_an_array_does(self, drawn: st.DataObject) -> None:
         array = _levels(drawn.draw(st.integers(1, 50)))

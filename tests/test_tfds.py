@@ -24,7 +24,10 @@ from tests.test_data import _idx, _source
 from vaectl import data
 from vaectl.base.cache import directory
 from vaectl.base.errors import DataError
+from vaectl.base.terminal import silent
 from vaectl.data import cache, idx
+from vaectl.data.description import describe
+from vaectl.data.settings import Data
 from vaectl.data.sources import tfds
 from vaectl.data.sources.base import Source
 from vaectl.data.stored import Stored
@@ -33,6 +36,10 @@ from vaectl.data.stored import Stored
 class _Silent(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
+
+
+FEATURES = {"label": SimpleNamespace(names=["shirt", "shoe"])}
+"""What TFDS says of the set that is served."""
 
 
 @pytest.fixture
@@ -57,7 +64,8 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
                 size=len(content),
                 filename=f"{name}.gz",
             )
-    monkeypatch.setattr(tfds, "_builder", lambda name: SimpleNamespace(url_infos=infos))  # noqa: ARG005
+    builder = SimpleNamespace(url_infos=infos, info=SimpleNamespace(features=FEATURES))
+    monkeypatch.setattr(tfds, "_builder", lambda name: builder)  # noqa: ARG005
     yield folder
     server.shutdown()
     server.server_close()
@@ -70,7 +78,11 @@ def test_published_idx_files_are_fetched_checked_parsed_and_cached(served: Path)
     assert tfds.is_ready("mnist")
     for file in served.iterdir():
         file.unlink()  # from now on the cache must do
-    assert data.published("tfds:mnist").fingerprint() == _source().fingerprint()
+    cached = data.published("tfds:mnist")
+    assert cached.fingerprint() == _source().fingerprint()
+    assert cached.classes == ("shirt", "shoe")
+    small = Data(source="tfds:mnist", train_size=2, validation_size=1, test_size=2)
+    assert data.load(small).class_names == ("shirt", "shoe")
 
 
 def test_data_sets_with_the_same_file_names_keep_apart(served: Path) -> None:
@@ -96,7 +108,8 @@ from vaectl import data
 from vaectl.data.sources import tfds
 
 infos = {url: SimpleNamespace(**info) for url, info in json.loads(sys.argv[1]).items()}
-tfds._builder = lambda name: SimpleNamespace(url_infos=infos)
+info = SimpleNamespace(features={})
+tfds._builder = lambda name: SimpleNamespace(url_infos=infos, info=info)
 print("ready", flush=True)
 sys.stdin.readline()
 print(data.published("tfds:mnist").fingerprint())
@@ -237,6 +250,21 @@ def test_prepared_data_sets_that_do_not_fit_are_decoded_once_into_files(prepared
     for found in (first, again):
         assert isinstance(found.train.images, Stored)
         assert found.fingerprint() == held.fingerprint()
+
+
+@pytest.mark.parametrize(("first", "named"), [("letter 0", True), ("0", False)])
+def test_classes_of_prepared_data_sets_have_their_names(
+    first: str, named: bool, prepared: Path
+) -> None:
+    """Also those of a copy that was cached without names."""
+    assert data.published("tfds:emnist/balanced").classes == ()
+    names = [first, *map(str, range(1, 47))]
+    (features,) = prepared.rglob("features.json")
+    (features.parent / "label.labels.txt").write_text("\n".join(names))
+    for most in (None, 1000):  # in memory, and on disk
+        found = data.published("tfds:emnist/balanced", most)
+        assert found.classes == (tuple(names) if named else ())
+        assert f" {first} (" in describe("x", found, silent)[-1]
 
 
 def test_what_was_read_is_cached(prepared: Path) -> None:

@@ -259,7 +259,8 @@ def resume(
             done, record = False, record.model_copy(update={"patience_from": record.epoch})
         if record and done and unmoved:
             return _finished(rundir, record, watch)
-        task = _task(settings, device_kind, stream, watch)
+        fingerprint = record.data["fingerprint"] if record else None
+        task = _task(settings, device_kind, stream, watch, fingerprint)
         record = record or first_record(task, rundir)
         dataset = task.dataset
         record.check_data(settings.data.source, dataset.fingerprint, dataset.image_shape)
@@ -357,11 +358,22 @@ def _resolved(settings: config.Config, device_kind: str, watch: Watch) -> config
     return settings
 
 
-def _task(settings: config.Config, device_kind: str, stream: bool, watch: Watch) -> Task:
-    """Choose the devices and read the data, before anything is written."""
+def _task(
+    settings: config.Config,
+    device_kind: str,
+    stream: bool,
+    watch: Watch,
+    fingerprint: str | None = None,
+) -> Task:
+    """Choose the devices and read the data, before anything is written.
+
+    A resumed run needs the data of its fingerprint.
+    """
     chosen = devices.several(device_kind)
     watch(Phase(f"reading {settings.data.source}"))
-    dataset = data.load(settings.data, tell=lambda text: watch(Phase(text)))
+    dataset = data.load(
+        settings.data, fingerprint=fingerprint, tell=lambda text: watch(Phase(text))
+    )
     task = Task(settings, dataset, chosen, streamed=False, watch=watch)
     _check_devices(task)
     task.program.check()

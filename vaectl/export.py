@@ -21,7 +21,7 @@ from jaxtyping import Float, UInt8
 from vaectl.base import devices
 from vaectl.base.errors import RunError, VaectlError, remedy
 from vaectl.base.files import Folder, make_directory
-from vaectl.exports.base import FOLDER, Coders, Export, Files
+from vaectl.exports.base import FOLDER, Coders, Export, Files, functions
 from vaectl.runs import belongings
 from vaectl.runs.trained import Trained
 from vaectl.vae.vae import unit
@@ -138,11 +138,6 @@ def _export(model: Trained, form: Export, folder: Folder, images: Callable[[], I
         RunError: the model cannot be written in it, what was written differs from the run, or the
             files cannot be kept.
     """
-    if model.vae.classes and not form.takes_classes:
-        raise RunError(
-            f"{model.title}: {form.name} has no place for the classes of a conditional model",
-            hint="choose another format, such as safetensors",
-        )
     start = time.perf_counter()
     files = _made(model, form, lambda: form.write(model))
     coders = _made(model, form, lambda: form.read(files))
@@ -171,18 +166,19 @@ def differences(model: Trained, coders: Coders, images: Images) -> Differences:
         coders: the functions.
         images: real images; they and samples from the prior give the codes to decode.
     """
-    network = model.vae.network(model.variables)
-    told = model.vae.first_class
-    encode = jax.jit(lambda x: network.given(told(x.shape[0])).encode(x))
-    decode = jax.jit(lambda z: network.given(told(z.shape[0])).mean(z))
-    x = np.asarray(unit(jnp.asarray(images))).reshape(-1, *model.image_shape)
+    encode, decode = map(jax.jit, functions(model.vae, model.variables))
+    # fewer images than the largest batch are repeated
+    x = np.resize(unit(jnp.asarray(images)), (max(BATCHES), *model.image_shape))
     encoded, decoded = 0.0, 0.0
     for size in BATCHES:
-        mu, log_var = (np.asarray(array) for array in encode(x[:size]))
-        for ours, theirs in zip((mu, log_var), coders.encode(x[:size]), strict=True):
+        labels = model.in_turn(size)
+        label = () if labels is None else (labels.astype(np.int32),)
+        mu, log_var = (np.asarray(array) for array in encode(x[:size], *label))
+        for ours, theirs in zip((mu, log_var), coders.encode(x[:size], *label), strict=True):
             encoded = max(encoded, _difference(ours, theirs))
         for z in (mu, model.prior(size)):
-            decoded = max(decoded, _difference(np.asarray(decode(z)), coders.decode(z)))
+            ours = np.asarray(decode(z, *label))
+            decoded = max(decoded, _difference(ours, coders.decode(z, *label)))
     return Differences(encoded, decoded)
 
 

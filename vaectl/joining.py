@@ -33,7 +33,7 @@ def take_part(device_kind: str) -> None:
         message = cluster.told()
         with cluster.prepared():
             settings = _settings(message)
-            dataset = data.load(settings.data)
+            dataset = data.load(settings.data, fingerprint=message["fingerprint"])
             if dataset.fingerprint != message["fingerprint"]:
                 raise DataError(
                     f"{settings.data.source}: other images than those of the first process",

@@ -7,6 +7,7 @@ is imported when data are read, not with a configuration.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from vaectl.base.errors import DataError
@@ -30,11 +31,19 @@ def __getattr__(name: str) -> Any:
     return getattr(arrays, name)
 
 
-def load(settings: Data, *, progress: bool = False, tell: Tell = silent) -> Dataset:
+def load(
+    settings: Data,
+    *,
+    fingerprint: str | None = None,
+    progress: bool = False,
+    tell: Tell = silent,
+) -> Dataset:
     """Load, split and binarize the data set of a configuration.
 
     Args:
         settings: which, and how much of it may be held in memory.
+        fingerprint: that of the data set of a run; if only what an older vaectl read of the source
+            has it, this is returned.
         progress: whether a download may show a bar.
         tell: called with a description of what takes long.
 
@@ -43,10 +52,20 @@ def load(settings: Data, *, progress: bool = False, tell: Tell = silent) -> Data
     """
     from vaectl.data.splits import split
 
-    found = published(
-        settings.source, settings.most_bytes, settings.plug.reading, progress=progress, tell=tell
-    )
-    return split(found, settings, tell)
+    def read(reading: Reading) -> Dataset:
+        found = published(
+            settings.source, settings.most_bytes, reading, progress=progress, tell=tell
+        )
+        return split(found, settings, tell)
+
+    plug = settings.plug
+    dataset = read(plug.reading)
+    changed = plug.reading == PLAIN != plug.first_reading
+    if changed and fingerprint not in (None, dataset.fingerprint):
+        with suppress(DataError):
+            earlier = read(plug.first_reading)
+            return earlier if earlier.fingerprint == fingerprint else dataset
+    return dataset
 
 
 def published(

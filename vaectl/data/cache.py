@@ -32,6 +32,8 @@ def path(key: str) -> Path:
 def cached(key: str, build: Callable[[], Published], most: int | None = None) -> Published:
     """Return the data set of a key from an intact copy on disk, or build it and keep a copy.
 
+    A copy has the images and their classes by number; notes and names of classes are not in it.
+
     Args:
         key: a name and a fingerprint of everything that `build` depends on.
         build: makes the data set where there is no intact copy; if its images are on disk, they are

@@ -35,7 +35,7 @@ def describe(source: str, found: Published, tell: Tell) -> list[str]:
 
 def name_of_class(found: Published, number: int) -> str:
     """Return the name of a class, or its number."""
-    return found.classes[number] if found.classes else str(number)
+    return found.classes[number] if 0 <= number < len(found.classes) else str(number)
 
 
 def _pixels(part: Images) -> str:

@@ -185,4 +185,5 @@ def _selected(index: range | Index, key: Key) -> range | Index:
         return index[places]
     if places.size and not (places.min() >= 0 and places.max() < len(index)):
         raise IndexError(f"an image beyond the {len(index):,} that there are")
-    return index.start + index.step * places
+    step = index.step if len(index) > 1 else 0  # that of fewer images may be any integer
+    return index.start + step * places

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, Int32
 from pydantic import BaseModel, ConfigDict
 
 from vaectl.base import plugins
@@ -28,7 +28,7 @@ from vaectl.version import VERSION
 
 if TYPE_CHECKING:
     from vaectl.runs.trained import Trained
-    from vaectl.vae.vae import Variables
+    from vaectl.vae.vae import VAE, Network, Variables
 
 FOLDER = "export"
 """The folder of a run for exported files."""
@@ -41,14 +41,14 @@ Files = Mapping[str, bytes]
 
 
 class Coders(NamedTuple):
-    """An encoder and a decoder as NumPy functions, for any number of images or codes."""
+    """An encoder and a decoder as NumPy functions, for any number of images or codes.
 
-    encode: Callable[
-        [Float[np.ndarray, "batch h w c"]],
-        tuple[Float[np.ndarray, "batch code"], Float[np.ndarray, "batch code"]],
-    ]
+    Those of a conditional model take the class of each image as a second argument: see `functions`.
+    """
+
+    encode: Callable[..., tuple[Float[np.ndarray, "batch code"], Float[np.ndarray, "batch code"]]]
     """Map images in [0, 1] to mean and log-variance of q(z|x)."""
-    decode: Callable[[Float[np.ndarray, "batch code"]], Float[np.ndarray, "batch h w c"]]
+    decode: Callable[..., Float[np.ndarray, "batch h w c"]]
     """Map codes to the mean of each pixel under p(x|z)."""
 
 
@@ -93,9 +93,6 @@ class Export(Plug, kind="export"):
     suffix: ClassVar[str] = ""
     """The suffix of a file that `restore` reads; empty if the format cannot be imported."""
 
-    takes_classes: ClassVar[bool] = False
-    """Whether a conditional model can be written in it; its functions are those of class 0."""
-
     def check(self) -> None:
         """Refuse to export before anything is computed.
 
@@ -136,6 +133,36 @@ def facts(model: Trained) -> Facts:
         data=record.data,
         plugs=record.plugs,
     )
+
+
+def functions(
+    vae: VAE, variables: Variables
+) -> tuple[
+    Callable[..., tuple[Float[Array, "batch code"], Float[Array, "batch code"]]],
+    Callable[..., Float[Array, "batch h w c"]],
+]:
+    """Return the encoder and the decoder of a model, as functions that a format writes.
+
+        x [batch, h, w, c], label [batch] -> mu, log_var [batch, code]
+        z [batch, code], label [batch] -> mean [batch, h, w, c]
+
+    All are float32, but the label: int32, the number of a class. Only functions of a conditional
+    model take it. Of a number that no class has, the results are NaN.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    network = vae.network(variables)
+    if not vae.classes:
+        return network.encode, network.mean
+
+    def told(label: Int32[Array, " batch"]) -> Network:
+        known = (label >= 0) & (label < vae.classes)
+        # one_hot of ONNX counts negative numbers from the end
+        y = jax.nn.one_hot(label, vae.classes)
+        return network.given(jnp.where(known[:, None], y, jnp.nan))
+
+    return (lambda x, label: told(label).encode(x), lambda z, label: told(label).mean(z))
 
 
 def named(variables: Variables) -> dict[str, Any]:

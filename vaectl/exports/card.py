@@ -35,7 +35,6 @@ class Verbatim(str):
 class Card(Export, name="card"):
     """A page of Markdown, and its pictures: samples and, of a run that trained here, the curves."""
 
-    takes_classes = True
     leaves: ClassVar[Mapping[str, Mapping[str, bytes]]] = {
         FOLDER: {r"card\.md": rb"<!-- a model card by vaectl", r"card-(curves|samples)\.png": PNG}
     }
@@ -75,6 +74,7 @@ class Card(Export, name="card"):
             likelihood=settings.likelihood.chosen,
             summary=settings.model.chosen.summary(model.code_size),
             shape=model.image_shape,
+            told=model.vae.classes,
             pixels=meaning(settings),
             parameters=sum(leaf.size for leaf in _leaves(model)),
             best=label(best),

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from vaectl.exports.base import FOLDER, Coders, Export, Files, require
+import numpy as np
+
+from vaectl.exports.base import FOLDER, Coders, Export, Files, functions, require
 
 if TYPE_CHECKING:
     from vaectl.runs.trained import Trained
@@ -25,8 +27,10 @@ _FATAL = 4
 class ONNX(Export, name="onnx"):
     """Two networks with the weights inside, for batches of any size.
 
-    encoder.onnx  x [batch, h, w, c] -> mu, log_var [batch, code]
-    decoder.onnx  z [batch, code] -> mean [batch, h, w, c]
+        encoder.onnx  x [batch, h, w, c] -> mu, log_var [batch, code]
+        decoder.onnx  z [batch, code] -> mean [batch, h, w, c]
+
+    Those of a conditional model take a `label` [batch], too: see `functions`.
     """
 
     tolerance: ClassVar[float] = 1e-4
@@ -45,23 +49,28 @@ class ONNX(Export, name="onnx"):
 
     def write(self, model: Trained) -> Files:
         """Return the encoder and the decoder."""
+        from vaectl.base.shapes import shaped
+
+        batch: Any = "batch"
         # built before the conversion, which replaces functions of JAX while it runs
-        network = model.vae.network(model.variables)
+        encode, decode = functions(model.vae, model.variables)
+        label = {"label": shaped((batch,), np.int32)} if model.vae.classes else {}
         with _quiet():
             from jax2onnx import to_onnx
 
             def network_of(
                 function: Callable[..., Any],
+                name: str,
                 shape: tuple[int, ...],
-                inputs: Sequence[str],
                 outputs: Sequence[str],
             ) -> bytes:
+                inputs = {name: shaped((batch, *shape), np.float32), **label}
                 converted: Any = to_onnx(
                     function,
-                    [("batch", *shape)],
+                    [*inputs.values()],
                     opset=OPSET,
                     model_name=f"{model.rundir.name}, {model.checkpoint.where}",
-                    input_names=inputs,
+                    input_names=[*inputs],
                     output_names=outputs,
                 )
                 converted.producer_name = "vaectl"
@@ -69,10 +78,8 @@ class ONNX(Export, name="onnx"):
                 return content
 
             return {
-                "encoder.onnx": network_of(
-                    network.encode, model.image_shape, ["x"], ["mu", "log_var"]
-                ),
-                "decoder.onnx": network_of(network.mean, (model.code_size,), ["z"], ["mean"]),
+                "encoder.onnx": network_of(encode, "x", model.image_shape, ["mu", "log_var"]),
+                "decoder.onnx": network_of(decode, "z", (model.code_size,), ["mean"]),
             }
 
     def read(self, files: Files) -> Coders:
@@ -89,11 +96,11 @@ class ONNX(Export, name="onnx"):
 
         encoder, decoder = session("encoder.onnx"), session("decoder.onnx")
 
-        def encode(x: Any) -> tuple[Any, Any]:
-            mu, log_var = encoder.run(["mu", "log_var"], {"x": x})
-            return mu, log_var
+        def run(network: Any, *given: Any) -> Any:
+            names = [one.name for one in network.get_inputs()]
+            return network.run(None, dict(zip(names, given, strict=True)))
 
-        return Coders(encode, lambda z: decoder.run(["mean"], {"z": z})[0])
+        return Coders(lambda *given: run(encoder, *given), lambda *given: run(decoder, *given)[0])
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from vaectl.exports.base import (
     Files,
     Portable,
     facts,
+    functions,
     named,
     with_arrays,
 )
@@ -36,7 +37,6 @@ class SafeTensors(Export, name="safetensors"):
 
     tolerance: ClassVar[float] = 1e-5
     suffix: ClassVar[str] = ".safetensors"
-    takes_classes = True
     leaves: ClassVar[Mapping[str, Mapping[str, bytes]]] = {
         FOLDER: {
             r"model\.safetensors": rb'.{8}\{"__metadata__":\{"vaectl":"',
@@ -82,15 +82,10 @@ class SafeTensors(Export, name="safetensors"):
         ).vae
         shapes = jax.eval_shape(lambda: vae.init(jax.random.key(0)))
         variables = with_arrays(shapes, found.arrays)
-        encode = jax.jit(
-            lambda variables, x: vae.network(variables).given(vae.first_class(x.shape[0])).encode(x)
-        )
-        decode = jax.jit(
-            lambda variables, z: vae.network(variables).given(vae.first_class(z.shape[0])).mean(z)
-        )
+        encode, decode = map(jax.jit, functions(vae, variables))
         return Coders(
-            lambda x: jax.tree.map(np.asarray, encode(variables, x)),
-            lambda z: np.asarray(decode(variables, z)),
+            lambda *given: jax.tree.map(np.asarray, encode(*given)),
+            lambda *given: np.asarray(decode(*given)),
         )
 
     def restore(self, content: bytes) -> Portable:

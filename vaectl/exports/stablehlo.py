@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from vaectl.exports.base import FOLDER, Coders, Export, Files, require
+from vaectl.exports.base import FOLDER, Coders, Export, Files, functions, require
 
 if TYPE_CHECKING:
     from vaectl.runs.trained import Trained
@@ -17,7 +17,7 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
 class StableHLO(Export, name="stablehlo"):
-    """Two programs with the weights inside, for batches of any size."""
+    """Two programs with the weights inside, for batches of any size: see `functions`."""
 
     tolerance: ClassVar[float] = 1e-5
     # what jax.export writes before it: offsets of a FlatBuffer
@@ -40,17 +40,18 @@ class StableHLO(Export, name="stablehlo"):
 
         from vaectl.base.shapes import shaped
 
-        network = model.vae.network(model.variables)
+        batch: Any = export.symbolic_shape("batch")[0]
+        label = [shaped((batch,), np.int32)] if model.vae.classes else []
 
         def program(function: Callable[..., Any], shape: tuple[int, ...]) -> bytes:
-            sizes: Any = export.symbolic_shape(",".join(["batch", *map(str, shape)]))
-            x = shaped(sizes, np.float32)
-            exported = export.export(jax.jit(function), platforms=PLATFORMS)(x)
+            given = shaped((batch, *shape), np.float32)
+            exported = export.export(jax.jit(function), platforms=PLATFORMS)(given, *label)
             return bytes(exported.serialize())
 
+        encode, decode = functions(model.vae, model.variables)
         return {
-            "encoder.stablehlo": program(network.encode, model.image_shape),
-            "decoder.stablehlo": program(network.mean, (model.code_size,)),
+            "encoder.stablehlo": program(encode, model.image_shape),
+            "decoder.stablehlo": program(decode, (model.code_size,)),
         }
 
     def read(self, files: Files) -> Coders:
@@ -60,6 +61,6 @@ class StableHLO(Export, name="stablehlo"):
 
         def loaded(name: str) -> Callable[..., Any]:
             called = jax.jit(export.deserialize(bytearray(files[name])).call)
-            return lambda x: jax.tree.map(np.asarray, called(x))
+            return lambda *given: jax.tree.map(np.asarray, called(*given))
 
         return Coders(loaded("encoder.stablehlo"), loaded("decoder.stablehlo"))

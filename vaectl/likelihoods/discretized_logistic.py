@@ -101,5 +101,5 @@ class DiscretizedLogistic(Scaled, name="discretized_logistic"):
 
         fixed = math.log(self.fixed_scale)
         if self.scale == "fixed":
-            return jnp.full(raw.shape[:-1], fixed, raw.dtype)
+            return jnp.full_like(raw[..., 0], fixed)
         return jnp.logaddexp(math.log(self.smallest), fixed + raw[..., 1])

@@ -87,7 +87,7 @@ def _classes(labels: Int32[np.ndarray, " images"] | None, style: Style) -> list[
 
 def _entry(label: int | None, names: Sequence[str]) -> str:
     """Return what the legend says of a class: its number, and its name if it has one."""
-    if label is None or label >= len(names):
+    if label is None or not 0 <= label < len(names):
         return str(label)
     name = text.plain(names[label])
     return f"{label} {name if len(name) <= _LONGEST else name[: _LONGEST - 3] + '...'}"

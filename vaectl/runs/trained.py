@@ -378,8 +378,8 @@ class Trained:
             DataError: the data set is missing, or is not the run's.
             RunError: the shape of the images differs from the run's.
         """
-        dataset = data.load(self.settings.data)
         record = self.rundir.read_record()
+        dataset = data.load(self.settings.data, fingerprint=record.data["fingerprint"])
         record.check_data(self.settings.data.source, dataset.fingerprint, dataset.image_shape)
         return dataset
 

@@ -61,6 +61,9 @@ class Source(Plug, kind="source"):
     heeds: ClassVar[frozenset[str]] = frozenset({"range"})
     """The settings of its `reading` that it understands; `range` is applied to what it returns."""
 
+    first_reading: ClassVar[Reading] = PLAIN
+    """How the first vaectl read what is now found by looking at it; runs of then need it."""
+
     rest: str = ""
     reading: Reading = PLAIN
     """How its images are read, as a configuration says beside the source."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from vaectl.base.errors import DataError, remedy
 from vaectl.base.nearest import did_you_mean_path
+from vaectl.data.reading import Reading
 from vaectl.data.sources.base import LocalSource
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class Npy(LocalSource, name="npy"):
     placeholder = "PATH"
     what = "a folder of x_train.npy, x_test.npy, or one file; larger than memory"
     heeds = LocalSource.heeds | {"images", "labels", "shape"}
+    first_reading = Reading(images=("x_train", "x_test"))
     suffixes = (".npy",)
 
     @classmethod

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from vaectl.base.errors import DataError
 from vaectl.base.nearest import did_you_mean_path
+from vaectl.data.reading import Reading
 from vaectl.data.sources.base import LocalSource
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Npz(LocalSource, name="npz"):
     placeholder = "FILE"
     what = "x_train, x_test, or images; labels optional; names as people use them"
     heeds = LocalSource.heeds | {"images", "labels", "shape"}
+    first_reading = Reading(images=("x_train", "x_test"))
     suffixes = (".npz",)
 
     @property

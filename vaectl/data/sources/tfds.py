@@ -14,6 +14,8 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vaectl.base.cache import directory
@@ -61,15 +63,21 @@ class Tfds(Source, name="tfds"):
         return self.load_within(most_in_memory(), silent, progress=progress)
 
     def load_within(self, most: int, tell: Tell, *, progress: bool = False) -> Published:
-        """Load the cached copy; images that take too much memory are decoded once into a file."""
+        """Load the cached copy; images that take too much memory are decoded once into a file.
+
+        The names of the classes come from TFDS, also those of a copy that was cached without names.
+        """
         from vaectl.data import cache
 
         name = self.rest
         builder = _builder(name)
         if name in IDX_SETS:
-            return cache.cached(idx_key(name), lambda: _download(name, builder, progress))
-        key = "tfds-" + f"{builder.info.full_name}".replace("/", "-")
-        return cache.cached(key, lambda: _prepared(key, name, builder, most, tell, progress), most)
+            found = cache.cached(idx_key(name), lambda: _download(name, builder, progress))
+        else:
+            key = "tfds-" + f"{builder.info.full_name}".replace("/", "-")
+            prepare = partial(_prepared, key, name, builder, most, tell, progress)
+            found = cache.cached(key, prepare, most)
+        return replace(found, classes=_class_names(builder.info.features))
 
     @classmethod
     def entries(cls) -> list[Entry]:
@@ -113,6 +121,13 @@ def _builder(name: str) -> Any:
             ) from None
         except Exception as error:  # TFDS raises whatever it meets
             raise DataError(f"tfds:{name}: {_first_line(error)}", hint=_OTHERS) from None
+
+
+def _class_names(features: Any) -> tuple[str, ...]:
+    """Return the names of the classes by number; none if their numbers are all that they have."""
+    names = getattr(features["label"], "names", ()) if "label" in features else ()
+    numbers = [str(number) for number in range(len(names))]
+    return () if list(names) == numbers else tuple(names)
 
 
 def _download(name: str, builder: Any, progress: bool) -> Published:
