@@ -16,9 +16,10 @@ from vaectl import config
 from vaectl.base import shapes
 from vaectl.training import compiled
 from vaectl.training import step as training
-from vaectl.training.precision import UNIT, in_bfloat16, multiplies_bfloat16, resolved
+from vaectl.training.precision import in_bfloat16, multiplies_bfloat16, resolved
 from vaectl.training.program import Program
 
+UNIT = 2.0**-8  # the largest relative error of a number that is rounded to bfloat16
 HALF = ("--set", "model.precision=bfloat16")
 SMALL = (
     *("--set", "data.train_size=200", "--set", "data.validation_size=50"),

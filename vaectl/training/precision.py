@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,18 +17,15 @@ from vaectl.base.shapes import is_product, is_program, like
 if TYPE_CHECKING:
     from vaectl.config.schema import Config
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
-UNIT = 2.0**-8
-"""Largest relative error of a number that is rounded to bfloat16."""
 _CPU = ("amx_bf16", "avx512_bf16")
 """Instructions of processors that multiply bfloat16."""
 _GPU = 8.0
 """Compute capability from which GPUs multiply bfloat16."""
 
 
-def in_bfloat16(function: Callable[P, T]) -> Callable[P, T]:
+def in_bfloat16(function: Callable[..., T]) -> Callable[..., T]:
     """Return the same function with its matrix products and convolutions in bfloat16.
 
     Operands in float32 are rounded, and products summed in float32, so that for matrices a and b
@@ -37,20 +34,13 @@ def in_bfloat16(function: Callable[P, T]) -> Callable[P, T]:
     changed too.
     """
 
-    def changed(*args: P.args, **kwargs: P.kwargs) -> T:
-        leaves, tree = jax.tree.flatten((args, kwargs))
-        program, out = jax.make_jaxpr(
-            lambda *leaves: _call(function, jax.tree.unflatten(tree, leaves)), return_shape=True
-        )(*leaves)
-        found: T = jax.tree.unflatten(jax.tree.structure(out), _evaluate(program, *leaves))
-        return found
+    def changed(*arguments: Any) -> T:
+        program, out = jax.make_jaxpr(function, return_shape=True)(*arguments)
+        found = _evaluate(program, *jax.tree.leaves(arguments))
+        result: T = jax.tree.unflatten(jax.tree.structure(out), found)
+        return result
 
     return changed
-
-
-def _call(function: Callable[..., T], arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> T:
-    args, kwargs = arguments
-    return function(*args, **kwargs)
 
 
 def _evaluate(program: ClosedJaxpr, *arguments: Any) -> list[Any]:
