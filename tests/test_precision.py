@@ -152,7 +152,7 @@ def test_hardware_is_asked_for_products_of_bfloat16(
     facts = tmp_path / "cpuinfo"
     if instructions is not None:
         facts.write_text(f"flags : fpu {instructions}\n")
-    found, why = multiplies_bfloat16(SimpleNamespace(**device), facts)  # type: ignore[arg-type]
+    found, why = multiplies_bfloat16(SimpleNamespace(**device), facts)
     assert found is has
     assert why
 
