@@ -12,7 +12,7 @@ import pytest
 from jax import lax
 
 from tests.conftest import Vaectl
-from vaectl import config
+from vaectl import config, data
 from vaectl.base import shapes
 from vaectl.training import compiled
 from vaectl.training import step as training
@@ -129,6 +129,24 @@ def test_a_run_in_bfloat16_is_continued_to_the_same_bits(vaectl: Vaectl) -> None
     assert 0 < np.abs(exact - rounded).max() < 0.5
     # a run keeps its precision
     answer = vaectl("train", "--resume", "a", "--epochs", "4", "--set", "model.precision=float32")
+    assert answer.code == 2
+    assert "model.precision" in answer.err
+
+
+def test_a_product_that_xla_lacks_is_told_without_a_traceback(
+    vaectl: Vaectl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def transposed_in_a_loop(a: jax.Array, b: jax.Array) -> jax.Array:
+        turned = lax.fori_loop(0, 1, lambda _, t: a.T + 0 * t, jnp.zeros(a.T.shape))
+        return turned @ b
+
+    def load(*_: object, **_how: object) -> data.Dataset:
+        a, b = jnp.ones((250, 784)), jnp.ones((250, 500))
+        jax.jit(in_bfloat16(transposed_in_a_loop))(a, b).block_until_ready()
+        raise RuntimeError("UNIMPLEMENTED: BF16 x BF16 = F32")  # where XLA has it
+
+    monkeypatch.setattr(data, "load", load)
+    answer = vaectl("train", *SMALL, *HALF)
     assert answer.code == 2
     assert "model.precision" in answer.err
 

@@ -86,6 +86,11 @@ def _told(reason: Exception) -> VaectlError | None:
             f"the memory is full: {first}",
             hint="lower batch_size, objective.samples or model.hidden_size",
         )
+    if "UNIMPLEMENTED" in str(reason) and "BF16" in str(reason):
+        return ConfigError(
+            "XLA lacks a product in bfloat16 that this model needs on this device",
+            hint="--set model.precision=float32",
+        )
     if isinstance(reason, OSError) and reason.errno in FEW_FILES:
         return ConfigError(
             f"{reason.filename or 'vaectl'}: {reason.strerror}", hint=surroundings.MORE_FILES
