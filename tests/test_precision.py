@@ -137,7 +137,7 @@ def test_a_product_that_xla_lacks_is_told_without_a_traceback(
     vaectl: Vaectl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def transposed_in_a_loop(a: jax.Array, b: jax.Array) -> jax.Array:
-        turned = lax.fori_loop(0, 1, lambda _, t: a.T + 0 * t, jnp.zeros(a.T.shape))
+        turned: jax.Array = lax.fori_loop(0, 1, lambda _, t: a.T + 0 * t, jnp.zeros(a.T.shape))
         return turned @ b
 
     def load(*_: object, **_how: object) -> data.Dataset:

@@ -240,7 +240,9 @@ def show_verdict(measure: str, verdict: Verdict) -> None:
     table.add_column("standard error", justify="right")
     published = "a curve" if verdict.published is None else f"{verdict.published:.2f}"
     table.add_row("published", published, "not given")
-    table.add_row("ours", f"{verdict.ours:.2f}", f"{verdict.standard_error:.2f}")
+    ours = "not run" if verdict.ours is None else f"{verdict.ours:.2f}"
+    error = "" if verdict.standard_error is None else f"{verdict.standard_error:.2f}"
+    table.add_row("ours", ours, error)
     _print(table)
 
 

@@ -50,18 +50,18 @@ def verify(
 
 def _of_file(file: Path, as_json: bool) -> None:
     """Show what a configuration has found before."""
-    from vaectl.base.errors import ConfigError
+    import shlex
+
     from vaectl.config import reading
     from vaectl.config.published import Verdict
 
     settings = reading.load(file)
     published = _published(settings.published, f"{file}")
-    if published.ours is None:
-        raise ConfigError(
-            f"{file}: it has not been run to its end, and has no value of ours",
-            hint=f"vaectl train {file}, then vaectl verify latest",
-        )
     ours = published.ours
+    if ours is None:
+        how = f"not run yet: vaectl train {shlex.quote(str(file))}, then vaectl verify latest"
+        _show(published, Verdict(published.value), [how], as_json)
+        return
     verdict = Verdict(published.value, ours.value, ours.standard_error)
     _show(published, verdict, [f"by {ours.command}"], as_json)
 

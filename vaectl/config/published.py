@@ -55,22 +55,24 @@ class Verdict(NamedTuple):
     """A value of ours beside a published one, in nats per image."""
 
     published: float | None
-    ours: float
-    standard_error: float
+    ours: float | None = None
+    standard_error: float | None = None
 
     @property
     def difference(self) -> float | None:
-        """The value of ours minus the published one; positive is better; None without that."""
-        return None if self.published is None else self.ours - self.published
+        """The value of ours minus the published one; positive is better; None without both."""
+        if self.published is None or self.ours is None:
+            return None
+        return self.ours - self.published
 
     @property
     def word(self) -> Literal["agrees", "better", "worse"] | None:
         """Say if both agree within `AGREEMENT` standard errors of ours, or which one is higher.
 
-        Papers give no standard error of theirs, so that the rule is strict. None: there is no
-        published value.
+        Papers give no standard error of theirs, so that the rule is strict. None: one of the values
+        is missing.
         """
-        if self.difference is None:
+        if self.difference is None or self.standard_error is None:
             return None
         if abs(self.difference) <= AGREEMENT * self.standard_error:
             return "agrees"
@@ -78,7 +80,8 @@ class Verdict(NamedTuple):
 
     def __str__(self) -> str:
         if self.difference is None or self.word is None:
-            return "no verdict: the paper draws a curve, and prints no number"
+            drawn = "the paper draws a curve, and prints no number"
+            return f"no verdict: {'there is no value of ours' if self.ours is None else drawn}"
         away = f"{abs(self.difference):.2f} nats"
         within = f"{AGREEMENT:g} standard errors"
         return {
