@@ -506,6 +506,15 @@ def test_an_interrupted_diagnosis_continues_with_the_same_numbers(
     assert capsys.readouterr().out == ""
 
 
+def test_a_figure_that_cannot_be_written_costs_no_part(runs: Path, vaectl: Vaectl) -> None:
+    few = ("--prior-samples", 0, "-q")
+    answer = vaectl("diagnose", "z5", *SMALL, *few, "--out", "gone/a.png")
+    assert answer.code == 4
+    assert len([*(runs / "z5/unfinished").iterdir()]) == 4
+    assert vaectl("diagnose", "z5", *SMALL, *few).code == 0
+    assert not (runs / "z5/unfinished").exists()
+
+
 @pytest.mark.parametrize(
     "damage",
     [

@@ -435,6 +435,14 @@ def test_a_run_that_was_trained_before_validation_arrays_were_read_has_its_data(
     after = package.load("a").split("validation")
     np.testing.assert_array_equal(after.images, before.images)
     assert vaectl("train", "--resume", "a", "--epochs", "2", "-q").code == 0
+    # whatever they hold
+    usual = arrays["x_val"]
+    for odd in (np.zeros((30, 5, 5), np.uint8), np.zeros((30, 4, 4), np.float32)):
+        arrays["x_val"] = odd
+        save("x_train", "x_test", "x_val", "y_train")
+        np.testing.assert_array_equal(package.load("a").split("validation").images, before.images)
+    arrays["x_val"] = usual
+    save("x_train", "x_test", "x_val", "y_train")
     # a new run has them, and an old one refuses what are really others
     assert len(images.load(settings.data).validation.images) == 30
     arrays["x_train"][0] ^= 1

@@ -244,9 +244,9 @@ def resume(
         InterruptedRunError: as for `run`.
     """
     check_place(rundir.path, to_save=True)
-    settings = _resolved(settings, device_kind, watch)
     with rundir.lock():
         stored = rundir.read_config()
+        settings = precision.as_chosen(settings, stored)
         resumption.check_settings(rundir.name, stored, settings, extend=extend)
         record = rundir.read_record() if rundir.has_record else None
         if record and record.status == "imported":
@@ -344,12 +344,12 @@ def _opening(task: Task) -> str:
     model = f"{settings.model.name} {settings.model.chosen.summary(settings.model.code_size)}"
     epochs = f"{settings.epochs} epoch{'s' * (settings.epochs > 1)}"
     source, optimizer = settings.data.source, settings.optimizer.name
-    half = ", products in bfloat16" if task.program.half else ""
-    return f"training {model} on {images:,} images of {source}: {epochs}, {optimizer}{half}"
+    products = ", products in bfloat16" if task.program.bfloat16 else ""
+    return f"training {model} on {images:,} images of {source}: {epochs}, {optimizer}{products}"
 
 
 def _resolved(settings: config.Config, device_kind: str, watch: Watch) -> config.Config:
-    """Choose the precision if that is left to the device."""
+    """Choose the precision of a new run if that is left to the device."""
     if settings.model.precision == "float32":
         return settings
     settings, told = precision.resolved(settings, devices.several(device_kind)[0])

@@ -29,7 +29,7 @@ from vaectl.base.errors import ConfigError
 from vaectl.base.section import Section
 
 Finding = Literal["approximation", "prior", "collapse"]
-"""What another plug may help against: see `vaectl.evaluation.advice.advice`."""
+"""A problem that another plug may help against: see `vaectl.evaluation.advice.advice`."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 

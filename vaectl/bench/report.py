@@ -23,6 +23,8 @@ class Bench(NamedTuple):
 
     device: Mapping[str, object]
     versions: Mapping[str, str]
+    precision: str
+    """The precision of the matrix products of training."""
     rounds: int
     compile_seconds: float
     """Time to compile training and validation, without a cache."""
@@ -70,7 +72,9 @@ def run(
         DataError: the data set is missing or broken.
     """
     device = devices.select(device_kind, keep_programs=False)
-    settings, _ = precision.resolved(settings, device)
+    settings, told = precision.resolved(settings, device)
+    if told:
+        watch(told)
     watch(f"reading {settings.data.source}")
     dataset = data.load(settings.data)
     program = Program.of(
@@ -112,6 +116,7 @@ def run(
     return Bench(
         device=devices.describe(device),
         versions=environment.versions(),
+        precision=settings.model.precision,
         rounds=rounds,
         compile_seconds=compiled,
         peak_memory=peak,

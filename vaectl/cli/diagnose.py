@@ -126,11 +126,11 @@ def diagnose(
         tables.show_diagnosis(result)
     figure = waterfall(result, title=model.title, style=looks)
     path = model.rundir.write_diagnosis(result)
-    finished.remove()
     if out is None:
         (out,) = model.rundir.write_figure("diagnosis", figure, ["png"])
     else:
         save_figure(out, figure)
+    finished.remove()
     if not as_json:
         show(path)
         show(out)

@@ -343,7 +343,10 @@ def show_exports(exported: Sequence[Exported]) -> None:
 def show_bench(b: Bench) -> None:
     """Print speeds with their floors, the parts of a step, and the cost of members."""
     threads = f", {b.device['cpu_threads']} threads" if b.device["platform"] == "cpu" else ""
-    show(f"{b.device['kind']} ({b.device['platform']}{threads}), medians of {b.rounds} rounds")
+    show(
+        f"{b.device['kind']} ({b.device['platform']}{threads}), products of training in "
+        f"{b.precision}, medians of {b.rounds} rounds"
+    )
     _print(_work_table("work", b.work))
     parts = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     parts.add_column("a training step")

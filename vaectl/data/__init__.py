@@ -59,13 +59,23 @@ def load(
         return split(found, settings, tell)
 
     plug = settings.plug
-    dataset = read(plug.reading)
-    changed = plug.reading == PLAIN != plug.first_reading
-    if changed and fingerprint not in (None, dataset.fingerprint):
+
+    def as_before() -> Dataset | None:
+        """Return what an older vaectl read, if it has the fingerprint; else None."""
+        if fingerprint is None or not plug.reading == PLAIN != plug.first_reading:
+            return None
         with suppress(DataError):
-            earlier = read(plug.first_reading)
-            return earlier if earlier.fingerprint == fingerprint else dataset
-    return dataset
+            found = read(plug.first_reading)
+            return found if found.fingerprint == fingerprint else None
+        return None
+
+    try:
+        dataset = read(plug.reading)
+    except DataError:
+        if (earlier := as_before()) is None:
+            raise
+        return earlier
+    return dataset if dataset.fingerprint == fingerprint else as_before() or dataset
 
 
 def published(

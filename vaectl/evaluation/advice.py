@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from pydantic_core import PydanticCustomError
-
 if TYPE_CHECKING:
     from vaectl.base.plugs import Finding, Plug
     from vaectl.config.schema import Config
@@ -83,32 +81,33 @@ def _rules(d: Diagnosis, settings: Config) -> Iterator[str]:
         )
     gap, closer = held_out.approximation, _choosing("objective", "approximation", settings)
     has_own = settings.objective.chosen.best != "elbo"
-    if gap.clear and gap.mean > APPROXIMATION and not has_own:
+    if closer and gap.clear and gap.mean > APPROXIMATION and not has_own:
         yield f"diagonal Gaussians miss the true posteriors by {gap.mean:.1f} nats: try {closer}"
     yield from _of_prior(d, settings)
     unused = d.code_size - d.active_units
     if unused > UNUSED * d.code_size:
         others = _choosing("objective", "collapse", settings)
+        others = f"{others}, or " if others else ""
         yield (
-            f"{unused} of {d.code_size} dimensions of the code are not used: try {others}, or a "
-            f"smaller model.code_size, such as {max(d.active_units, 1)}"
+            f"{unused} of {d.code_size} dimensions of the code are not used: try {others}a smaller "
+            f"model.code_size, such as {max(d.active_units, 1)}"
         )
 
 
 def _choosing(kind: str, finding: Finding, settings: Config) -> str:
-    """Return the key that chooses a plug, with those that help and that suit the other parts."""
+    """Return the key that chooses a plug, with those that help and suit the rest; else nothing."""
     found = [
         f"{name} {words}".rstrip()
         for name, plug in getattr(settings, kind).sections().items()
-        if (words := plug.against(finding, settings)) is not None and _suits(plug(), settings)
+        if (words := plug.against(finding, settings)) is not None and _suits(plug, settings)
     ]
-    return f"{kind}.name {' or '.join(found)}"
+    return f"{kind}.name {' or '.join(found)}" if found else ""
 
 
-def _suits(plug: Plug, settings: Config) -> bool:
+def _suits(plug: type[Plug], settings: Config) -> bool:
     try:
-        plug.suits(settings)
-    except PydanticCustomError:
+        plug().suits(settings)
+    except ValueError:  # pydantic's errors are of this kind
         return False
     return True
 
@@ -130,6 +129,5 @@ def _of_prior(d: Diagnosis, settings: Config) -> Iterator[str]:
     components = getattr(settings.prior.chosen, "components", None)
     others = _choosing("prior", "prior", settings)
     change = f"prior.components above {components}" if components else others
-    yield (
-        f"{' and '.join(reasons)}: try {change}; vaectl sample --from aggregate shows the decoder"
-    )
+    change = f"try {change}; " if change else ""
+    yield f"{' and '.join(reasons)}: {change}vaectl sample --from aggregate shows the decoder"

@@ -98,7 +98,6 @@ def diagnose(
     """
     begun = time.perf_counter()
     splits: dict[SplitName, Split] = {name: model.split(name) for name in (split_name, "train")}
-    _check_room(model, plan, max(len(split.images) for split in splits.values()))
     for name, split in splits.items():
         if len(split.images) < LEAST:
             raise DataError(
@@ -106,6 +105,7 @@ def diagnose(
                 hint=f"at least {LEAST} are needed; --split chooses the held-out ones",
             )
     sizes = {name: len(split.images) for name, split in splits.items()}
+    _check_room(model, plan, max(sizes.values()))
     work = _Work(plan, sizes, watch, {} if finished is None else finished)
     origin, bracketed = _origin(model, splits[split_name], plan, work)
     plan = plan._replace(origin=origin)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from flax import nnx
     from jaxtyping import Array, Float
 
+Precision = Literal["float32", "bfloat16", "auto"]
 ImageShape = tuple[int, int, int]
 """Height, width and channels of an image."""
 
@@ -87,10 +88,10 @@ class ModelChoice(Choice[Model]):
     """`label`: the encoder and the decoder are told the class of each image, q(z|x,y) and p(x|z,y),
     so that images of a class can be asked for (Sohn et al. 2015). `none`: they are not."""
 
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    precision: Precision = "float32"
     """Numbers of the matrix products of training. `bfloat16`: their operands are rounded to 8
-    significant bits, which about halves their time on hardware that has such products; sums,
-    parameters, the optimizer and every evaluation stay in float32. `auto`: bfloat16 on such
+    significant bits, which takes less time on hardware that has such products; sums, parameters,
+    the optimizer, validation and all that follows stay in float32. `auto`: bfloat16 on such
     hardware, else float32; the run's configuration has the one that was chosen."""
 
     @model_validator(mode="after")

@@ -16,11 +16,12 @@ from vaectl.base.shapes import is_product, is_program, like
 
 if TYPE_CHECKING:
     from vaectl.config.schema import Config
+    from vaectl.models.base import Precision
 
 T = TypeVar("T")
 
-_CPU = ("amx_bf16", "avx512_bf16")
-"""Instructions of processors that multiply bfloat16."""
+_CPU = "amx_bf16"
+"""The instruction of processors whose products of bfloat16 are much faster."""
 _GPU = 8.0
 """Compute capability from which GPUs multiply bfloat16."""
 
@@ -30,7 +31,8 @@ def in_bfloat16(function: Callable[..., T]) -> Callable[..., T]:
 
     Operands in float32 are rounded, and products summed in float32, so that for matrices a and b
     each element is off by at most (2u + u^2) |a| |b|, with u = 2^-8, beside float32's own errors.
-    All other operations stay as they are. Of a gradient, the products of its backward pass are
+    Products for which a precision was asked stay as they are, and so do all other operations. Of a
+    gradient, the products of its backward pass are
     changed too.
     """
 
@@ -59,7 +61,8 @@ def _evaluate(program: ClosedJaxpr, *arguments: Any) -> list[Any]:
 
 def _compute(equation: Any, operands: list[Any]) -> Sequence[Any]:
     params = dict(equation.params)
-    if is_product(equation) and all(operand.dtype == jnp.float32 for operand in operands):
+    plain = is_product(equation) and params["precision"] is None
+    if plain and all(operand.dtype == jnp.float32 for operand in operands):
         operands = [operand.astype(jnp.bfloat16) for operand in operands]
         params["preferred_element_type"] = jnp.dtype(jnp.float32)
     params = {
@@ -90,19 +93,29 @@ def resolved(settings: Config, device: jax.Device) -> tuple[Config, str]:
     asked = settings.model.precision
     has, why = multiplies_bfloat16(device)
     if asked == "bfloat16" and not has:
-        return settings, f"model.precision bfloat16: {why}, so it takes longer than float32"
+        return settings, f"model.precision bfloat16: {why}, so it may take longer than float32"
     if asked != "auto":
         return settings, ""
-    chosen = "bfloat16" if has else "float32"
-    model = settings.model.model_copy(update={"precision": chosen})
-    told = f"model.precision auto: {chosen}, since {why}"
-    return settings.model_copy(update={"model": model}), told
+    chosen: Precision = "bfloat16" if has else "float32"
+    return _with(settings, chosen), f"model.precision auto: {chosen}, since {why}"
+
+
+def as_chosen(settings: Config, stored: Config) -> Config:
+    """Replace `auto` by what a run has chosen before, on whatever device."""
+    return (
+        _with(settings, stored.model.precision) if settings.model.precision == "auto" else settings
+    )
+
+
+def _with(settings: Config, precision: Precision) -> Config:
+    model = settings.model.model_copy(update={"precision": precision})
+    return settings.model_copy(update={"model": model})
 
 
 def multiplies_bfloat16(
     device: jax.Device, facts: Path = Path("/proc/cpuinfo")
 ) -> tuple[bool, str]:
-    """Tell whether a device has products of bfloat16, and by what that is known.
+    """Tell whether a device has fast products of bfloat16, and by what that is known.
 
     Args:
         device: a CPU, a GPU or another accelerator.
@@ -119,7 +132,5 @@ def multiplies_bfloat16(
         listed = facts.read_text().split()
     except OSError:
         return False, "nothing is known of the instructions of this processor"
-    found = [name for name in _CPU if name in listed]
-    if found:
-        return True, f"the processor has {found[0]}"
-    return False, f"the processor has neither {' nor '.join(_CPU)}"
+    has = _CPU in listed
+    return has, f"the processor has {'' if has else 'no '}{_CPU}"

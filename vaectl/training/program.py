@@ -95,7 +95,7 @@ class Program:
     batch_size: int
     epochs: int
     images: int
-    half: bool = False
+    bfloat16: bool = False
     """True if the matrix products of a step are in bfloat16."""
     microbatches: int = 1
     """The parts of a batch whose gradients are computed one at a time, or on several devices."""
@@ -142,7 +142,7 @@ class Program:
             batch_size=min(settings.batch_size, images),
             epochs=settings.epochs,
             images=images,
-            half=settings.model.precision == "bfloat16",
+            bfloat16=settings.model.precision == "bfloat16",
             microbatches=settings.microbatches,
             mesh=mesh.of(devices) if settings.microbatches > 1 else None,
             traced=tuple(traced),

@@ -105,7 +105,7 @@ def step(
 
         gradient = jax.grad(loss, has_aux=True)
         found: tuple[Variables, tuple[Sums, Variables]]
-        found = (in_bfloat16(gradient) if program.half else gradient)(learned)
+        found = (in_bfloat16(gradient) if program.bfloat16 else gradient)(learned)
         return found
 
     gradient, (sums, after) = _over_parts(program, part, x, eps, weights, y)
