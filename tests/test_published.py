@@ -70,6 +70,16 @@ def test_every_config_of_a_paper_names_it_and_what_differs(file: Path, vaectl: V
         assert told["verdict"] == expected.word
 
 
+def test_the_table_of_the_readme_has_the_values_of_the_configurations() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    for file in FILES:
+        published = reading.load(file).published
+        assert published is not None
+        (row,) = [line for line in lines if line.startswith("|") and f"`{file.stem}`" in line]
+        values = [published.value, published.ours and published.ours.value]
+        assert all(f"{value:.2f}" in row for value in values if value is not None)
+
+
 @pytest.mark.parametrize("quantity", ["elbo", "log_likelihood"])
 def test_a_run_is_estimated_as_the_paper_did(quantity: str, vaectl: Vaectl) -> None:
     text = SECTION.replace("QUANTITY", quantity).replace("VALUE", "-200.0")
