@@ -89,7 +89,7 @@ class ModelChoice(Choice[Model]):
     so that images of a class can be asked for (Sohn et al. 2015). `none`: they are not."""
 
     precision: Precision = "float32"
-    """Numbers of the matrix products of training. `bfloat16`: their operands are rounded to 8
+    """Precision of the matrix products of training. `bfloat16`: their operands are rounded to 8
     significant bits, which takes less time on hardware that has such products; sums, parameters,
     the optimizer, validation and all that follows stay in float32. `auto`: bfloat16 on such
     hardware, else float32; the run's configuration has the one that was chosen."""
