@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float, Int32
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 
 from vaectl.base import plugins
@@ -27,6 +27,8 @@ from vaectl.runs.record import DataFacts, ImageShape, PlugFacts, Positive, Words
 from vaectl.version import VERSION
 
 if TYPE_CHECKING:
+    from jaxtyping import Array, Int32
+
     from vaectl.runs.trained import Trained
     from vaectl.vae.vae import VAE, Network, Variables
 
