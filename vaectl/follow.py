@@ -128,7 +128,7 @@ class _Follower:
         self._members: dict[str, _Member] = {}
         self._jobs: Queue[Callable[[], None] | Flag | None] = Queue(most)
         self._drawn = Flag()
-        """Whether the pictures that were asked for last are made: one copy waits at a time."""
+        """Set once the pictures that were asked for last are made: one copy waits at a time."""
         self._drawn.set()
         self._problem = ""
         """Why it is disabled."""

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float, Key
 
 Measure = Literal["binary", "density", "bytes"]
-"""What a probability is of: black and white pixels, grey levels as real numbers in [0, 1], or the
-256 levels of a byte. Log-probabilities of different measures do not compare."""
+"""The pixels that a probability is of: black and white ones, grey levels as real numbers in [0, 1],
+or the 256 levels of a byte. Log-probabilities of different measures do not compare."""
 
 
 class Likelihood(Plug, kind="likelihood"):
@@ -39,7 +39,7 @@ class Likelihood(Plug, kind="likelihood"):
 
     @property
     def binary(self) -> bool:
-        """Whether pixels are black or white."""
+        """True if pixels are black or white."""
         return self.measure == "binary"
 
     @abstractmethod

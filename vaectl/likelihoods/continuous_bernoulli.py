@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float, Key
 
 _SMALL = 0.05
-"""For |l| below this, a series replaces the quotient of two small numbers."""
+"""The |l| below which a series replaces the quotient of two small numbers."""
 
 
 class ContinuousBernoulli(Likelihood, name="continuous_bernoulli"):

@@ -169,7 +169,7 @@ class _Track:
         self.step = 0
         """The last step that it has taken before."""
         self._told: list[Event] = []
-        """What is said of a run that goes on, or cannot."""
+        """Notes on a run that goes on, or on why it cannot."""
         self._task = task._replace(settings=wanted.settings, watch=self._told.append)
         self._folder = folder
         self._open = opened

@@ -51,13 +51,13 @@ TOKEN = ".workers"  # noqa: S105  # no password
 
 
 class Facts(NamedTuple):
-    """What a worker knows of a study, in plain values."""
+    """The facts of a study that a worker knows, in plain values."""
 
     settings: dict[str, Any]
     fingerprint: str
-    """Of the data."""
+    """The fingerprint of the data."""
     folder: str
-    """Where members leave their runs, if the worker sees it."""
+    """The folder in which members leave their runs, if the worker sees it."""
     token: bytes
     """The content of its file `TOKEN`."""
     sinks: list[tuple[str, dict[str, Any]]]
