@@ -108,8 +108,13 @@ class Floor:
 
 
 def _numpy(product: Product) -> Any:
-    """Return the axes that NumPy contracts; None for convolutions and batched products."""
+    """Return the axes that NumPy contracts; None for products that its BLAS does not have.
+
+    These are convolutions, batched products, and those of bfloat16.
+    """
     if product.equation.primitive.name != "dot_general":
+        return None
+    if any(shape.dtype != jnp.float32 for shape in product.shapes):
         return None
     axes, batches = product.equation.params["dimension_numbers"]
     return None if any(batches) else axes

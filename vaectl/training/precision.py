@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -10,7 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax import lax
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jaxtyping import Array
 
 from vaectl.base.shapes import is_product, is_program, like
 
@@ -65,6 +69,9 @@ def _compute(equation: Any, operands: list[Any]) -> Sequence[Any]:
     if plain and all(operand.dtype == jnp.float32 for operand in operands):
         operands = [operand.astype(jnp.bfloat16) for operand in operands]
         params["preferred_element_type"] = jnp.dtype(jnp.float32)
+        if equation.primitive is lax.dot_general_p:
+            left, right = operands
+            return [_product(left, right, params)]
     params = {
         name: jax.tree.map(_changed, value, is_leaf=is_program) for name, value in params.items()
     }
@@ -72,6 +79,33 @@ def _compute(equation: Any, operands: list[Any]) -> Sequence[Any]:
     results = equation.primitive.bind(*operands, **bound)
     found: Sequence[Any] = results if equation.primitive.multiple_results else [results]
     return found
+
+
+def _product(left: Array, right: Array, params: dict[str, Any]) -> Array:
+    """Multiply in the form that XLA's fast kernel for CPUs takes.
+
+    The kernel (YNNPACK, `__ynn_fusion` in the optimized program) contracts the last axis of a left
+    operand that is stored so. The gradient of a weight contracts the first axes, those of images:
+    JAX computes g^T x and transposes it. Here x^T is stored, and the same numbers are (x^T g)^T,
+    whose two transpositions cancel.
+    """
+    (axes, others), batches = params["dimension_numbers"]
+    first = tuple(range(len(axes)))
+    if any(batches) or not axes == others == first:
+        plain: Array = lax.dot_general_p.bind(_stored(left), right, **params)
+        return plain
+    params["dimension_numbers"] = ((1,), (0,)), batches
+    size = math.prod(left.shape[: len(axes)])
+    turned = _stored(right.reshape(size, -1).T)
+    product = _stored(lax.dot_general_p.bind(turned, left.reshape(size, -1), **params))
+    return product.T.reshape(*left.shape[len(axes) :], *right.shape[len(axes) :])
+
+
+def _stored(array: Array) -> Array:
+    """Store an array in the order of its axes on a CPU; XLA would read its source transposed."""
+    rows = partial(with_layout_constraint, layouts=Layout(tuple(range(array.ndim))))
+    stored: Array = lax.platform_dependent(array, cpu=rows, default=lambda array: array)
+    return stored
 
 
 def _changed(value: Any) -> Any:
