@@ -7,7 +7,8 @@
 The work: the VAE of configs/mnist-z20.yaml (784-500-20, tanh, Bernoulli decoder, analytic KL, one
 sample), batches of 250 in a new order each epoch, Adam at 1e-3, initial weights of the same
 variance, float32, on all CPU cores that the process may use. Validation is not timed, and no
-checkpoints are written.
+checkpoints are written. The peers named after bfloat16 have products of matrices whose operands are
+rounded to it, and validate in float32.
 
 A round starts every peer in a process of its own, all from one new seed. The peers then take turns,
 an epoch each, in an order that rotates, and wait while another trains. The first epoch warms up:
@@ -38,18 +39,23 @@ import typer
 from tests.benchmarks.peers.worker import Turn, started
 from vaectl import config, data
 from vaectl.base.errors import VaectlError
+from vaectl.config import reading
 
 PEERS = {
     "vaectl": "jax",
+    "vaectl_bfloat16": "jax",
     "pytorch": "torch",
     "pytorch_compiled": "torch",
+    "pytorch_bfloat16": "torch",
+    "pytorch_bfloat16_compiled": "torch",
     "pytorch_example": "torch",
     "pythae": "pythae",
 }
 """A module of this package, and the package that it needs."""
-BASE = "vaectl"
+BASES = ("vaectl", "vaectl_bfloat16")
+"""What the others are set against: their times are divided by those of each."""
 TOLERANCE = 1.0
-BATCH_SIZE = 250
+WORK = Path(__file__).parents[3] / "configs" / "mnist-z20.yaml"
 
 
 def main(
@@ -60,9 +66,8 @@ def main(
 ) -> None:
     """Time an epoch of vaectl and of its peers, and print a table."""
     names = list(installed(only))
-    settings = config.Config(
-        batch_size=BATCH_SIZE, epochs=1 + epochs, data=config.Data(source=source)
-    )
+    asked = [f"data.source={source}", f"epochs={1 + epochs}"]
+    settings = reading.load(WORK, assignments=asked)
     dataset = data.load(settings.data)
     cores = len(os.sched_getaffinity(0))
     # XLA takes every core that it may; OpenMP, under PyTorch, is told to
@@ -80,7 +85,7 @@ def main(
 
 def installed(only: str) -> Iterator[str]:
     """The peers that are asked for and can run; always vaectl, which the others are set against."""
-    asked = {BASE, *only.split(",")}
+    asked = {*BASES, *only.split(",")}
     if unknown := asked - PEERS.keys():
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: known are {', '.join(PEERS)}")
     for name in (name for name in PEERS if name in asked):
@@ -104,34 +109,36 @@ def race(names: list[str], settings: config.Config, dataset: data.Dataset) -> di
 
 def report(runs: dict[str, list[list[Turn]]]) -> bool:
     """Print a row a peer; return whether all did vaectl's work, and could be timed."""
-    epochs = len(runs[BASE][0])
-    heads = ("peer", "seconds per epoch", "times vaectl's", "quiet turns")
+    epochs = len(runs[BASES[0]][0])
+    against = (f"times {name}'s" for name in BASES)
+    heads = ("peer", "seconds per epoch", *against, "quiet turns")
     print("| " + " | ".join(heads) + f" | validation ELBO, epoch {epochs} |")
     print("| --- |" + " ---: |" * len(heads))
-    base = [turn for run in runs[BASE] for turn in run[1:]]
-    base_elbo = statistics.mean(run[-1].epoch.elbo for run in runs[BASE])
+    turns = {name: [turn for run in rounds for turn in run[1:]] for name, rounds in runs.items()}
+    elbos = {
+        name: statistics.mean(run[-1].epoch.elbo for run in rounds) for name, rounds in runs.items()
+    }
     good = True
-    for name, rounds in runs.items():
-        turns = [turn for run in rounds for turn in run[1:]]
-        pairs = [
-            (theirs.epoch.seconds, ours.epoch.seconds)
-            for theirs, ours in zip(turns, base, strict=True)
-            if theirs.quiet and ours.quiet
-        ]
-        elbo = statistics.mean(run[-1].epoch.elbo for run in rounds)
-        good &= bool(pairs) and abs(elbo - base_elbo) <= TOLERANCE
-        counted = f"{len(pairs)} of {len(turns)} | {elbo:.2f}"
-        print(f"| {name} | {timing(pairs)} | {counted} |")
+    for name, own in turns.items():
+        quiet = [turn.epoch.seconds for turn in own if turn.quiet]
+        seconds = f"{statistics.median(quiet):.3f}" if quiet else "never quiet"
+        ratios = " | ".join(ratio(own, turns[base]) for base in BASES)
+        good &= bool(quiet) and abs(elbos[name] - elbos[BASES[0]]) <= TOLERANCE
+        counted = f"{len(quiet)} of {len(own)} | {elbos[name]:.2f}"
+        print(f"| {name} | {seconds} | {ratios} | {counted} |")
     return good
 
 
-def timing(pairs: list[tuple[float, float]]) -> str:
-    """Median seconds of the first, and median, least and greatest ratio to the second."""
-    if not pairs:
-        return "never quiet |"
-    ratios = [theirs / ours for theirs, ours in pairs]
-    ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-    return f"{statistics.median(theirs for theirs, _ in pairs):.2f} | {ratio}"
+def ratio(theirs: list[Turn], ours: list[Turn]) -> str:
+    """Median, least and greatest ratio of the seconds of two peers, over turns quiet for both."""
+    ratios = [
+        one.epoch.seconds / other.epoch.seconds
+        for one, other in zip(theirs, ours, strict=True)
+        if one.quiet and other.quiet
+    ]
+    if not ratios:
+        return "never quiet"
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def versions(names: list[str]) -> str:

@@ -31,9 +31,11 @@ class VAE(nn.Module):
         self.decoder = nn.Sequential(nn.Linear(code, hidden), nn.Tanh(), nn.Linear(hidden, pixels))
 
     def loss(self, x: Tensor) -> Tensor:
-        mu, log_var = self.encoder(x).chunk(2, dim=-1)
+        # float32 already, but for autocast
+        mu, log_var = self.encoder(x).float().chunk(2, dim=-1)
         z = mu + torch.exp(0.5 * log_var) * torch.randn_like(mu)
-        nll = F.binary_cross_entropy_with_logits(self.decoder(z), x, reduction="sum")
+        logits = self.decoder(z).float()
+        nll = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
         kl = 0.5 * torch.sum(mu.square() + log_var.exp() - 1 - log_var)
         return (nll + kl) / len(x)
 
@@ -42,6 +44,8 @@ def train(
     settings: config.Config,
     dataset: data.Dataset,
     compiled: Callable[[Loss], Loss] = lambda loss: loss,
+    *,
+    bfloat16: bool = False,
 ) -> Iterator[Epoch]:
     torch.manual_seed(settings.seed)
     images, validation = floats(dataset.train.flat), floats(dataset.validation.flat)
@@ -54,7 +58,9 @@ def train(
         start = time.perf_counter()
         for rows in torch.randperm(len(images)).split(settings.batch_size):
             optimizer.zero_grad(set_to_none=True)
-            loss(images.index_select(0, rows)).backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+                losses = loss(images.index_select(0, rows))
+            losses.backward()
             optimizer.step()
         seconds = time.perf_counter() - start
         yield Epoch(seconds, elbo(model.loss, validation))

@@ -10,13 +10,14 @@ import importlib
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vaectl import config, data
 from vaectl.base.errors import VaectlError
+from vaectl.config import reading
 
 QUIET = 0.05
 """The part of the cores' time up to which other programs do not count."""
@@ -46,7 +47,9 @@ def started(
     # spawned, not forked: thread pools do not survive a fork
     context = multiprocessing.get_context("spawn")
     pipe, other_end = context.Pipe()
-    process = context.Process(target=_work, args=(peer, settings, dataset, other_end), daemon=True)
+    # as a mapping: the classes of its sections are made anew in each process
+    arguments = peer, settings.model_dump(), dataset, other_end
+    process = context.Process(target=_work, args=arguments, daemon=True)
     process.start()
     other_end.close()  # else a dead peer would be waited for
 
@@ -65,7 +68,8 @@ def started(
         process.join()
 
 
-def _work(peer: str, settings: config.Config, dataset: data.Dataset, pipe: Connection) -> None:
+def _work(peer: str, values: Mapping[str, Any], dataset: data.Dataset, pipe: Connection) -> None:
+    settings = reading.of_mapping(values)
     epochs = importlib.import_module(f"{__package__}.{peer}").train(settings, dataset)
     cores = os.sched_getaffinity(0)
     with contextlib.suppress(EOFError):  # nobody asks any more
