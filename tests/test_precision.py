@@ -19,7 +19,8 @@ from vaectl.base import shapes
 from vaectl.evaluation.means import term_sums
 from vaectl.training import compiled
 from vaectl.training import step as training
-from vaectl.training.precision import in_bfloat16, multiplies_bfloat16, resolved
+from vaectl.training.precision import multiplies_bfloat16, resolved
+from vaectl.training.products import in_fast_forms
 from vaectl.training.program import Program
 
 UNIT = 2.0**-8  # the largest relative error of a number that is rounded to bfloat16
@@ -72,7 +73,7 @@ def test_products_are_within_the_bound_of_two_roundings(kind: str) -> None:
     product, left, right = PRODUCTS[kind]
     rng = np.random.default_rng(0)
     a, b = (jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in (left, right))
-    exact, found = product(a, b), in_bfloat16(product)(a, b)
+    exact, found = product(a, b), in_fast_forms(product, bfloat16=True)(a, b)
     assert found.dtype == jnp.float32
     bound = (2 * UNIT + UNIT**2) * product(jnp.abs(a), jnp.abs(b)) + 1e-5
     error = jnp.abs(found - exact)
@@ -87,9 +88,9 @@ def test_black_and_white_pixels_and_sums_are_exact() -> None:
     def weighted(values: jax.Array) -> jax.Array:
         return values @ weights  # a sum over images, and no product of matrices
 
-    assert in_bfloat16(weighted)(values) == weighted(values)
+    assert in_fast_forms(weighted, bfloat16=True)(values) == weighted(values)
     ones = jnp.asarray(np.random.default_rng(1).integers(0, 2, (40, 300)), jnp.float32)
-    counts = in_bfloat16(jnp.matmul)(ones, ones.T)
+    counts = in_fast_forms(jnp.matmul, bfloat16=True)(ones, ones.T)
     np.testing.assert_array_equal(counts, ones @ ones.T)
 
 
@@ -157,7 +158,7 @@ def test_a_product_whose_precision_is_asked_for_stays_as_it_is() -> None:
     def exact(a: jax.Array, b: jax.Array) -> jax.Array:
         return jnp.matmul(a, b, precision="highest")
 
-    np.testing.assert_array_equal(in_bfloat16(exact)(a, b), exact(a, b))
+    np.testing.assert_array_equal(in_fast_forms(exact, bfloat16=True)(a, b), exact(a, b))
 
 
 def test_a_run_in_bfloat16_is_continued_to_the_same_bits(vaectl: Vaectl) -> None:

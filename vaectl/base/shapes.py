@@ -21,13 +21,17 @@ def like(array: Array, place: Any = None) -> Any:
 def products(program: Any) -> Iterator[Any]:
     """Yield the matrix products and convolutions of a jaxpr and of the programs inside it.
 
-    Products of vectors, such as weighted sums, are left out.
+    Products of vectors, such as weighted sums, are left out. Of programs for several platforms,
+    those for the first one count.
     """
+    platforms = [e.outvars[0] for e in program.eqns if e.primitive.name == "platform_index"]
     for equation in program.eqns:
         if is_product(equation):
             yield equation
-        for inner in inner_programs(equation):
-            yield from products(inner)
+        inner = list(inner_programs(equation))
+        for_platforms = any(one is two for one in platforms for two in equation.invars[:1])
+        for one in inner[:1] if for_platforms else inner:
+            yield from products(one)
 
 
 def is_product(equation: Any) -> bool:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, Int32, UInt8
 
 from vaectl.base import mesh, streams
 from vaectl.objectives.base import check_terms, with_elbo
-from vaectl.training.precision import in_bfloat16
+from vaectl.training.products import in_fast_forms
 from vaectl.training.program import Member, Program, TrainState
 from vaectl.vae.vae import Variables, unit
 
@@ -105,7 +105,7 @@ def step(
 
         gradient = jax.grad(loss, has_aux=True)
         found: tuple[Variables, tuple[Sums, Variables]]
-        found = (in_bfloat16(gradient) if program.bfloat16 else gradient)(learned)
+        found = in_fast_forms(gradient, bfloat16=program.bfloat16)(learned)
         return found
 
     gradient, (sums, after) = _over_parts(program, part, x, eps, weights, y)
