@@ -149,9 +149,10 @@ def _by_places(left: Array, right: Array, params: dict[str, Any], places: Sequen
     numbers = params["dimension_numbers"]
     pixels, covered = numbers.lhs_spec[2:], numbers.rhs_spec[2:]
     pairs = [*zip(pixels, covered, strict=True), (numbers.lhs_spec[1], numbers.rhs_spec[1])]
+    of_left, of_right = zip(*sorted(pairs), strict=True)  # in this order, images come first
     kept = {key: params[key] for key in ("precision", "preferred_element_type")}
-    contracted = tuple(zip(*sorted(pairs), strict=True))
-    how = {"dimension_numbers": (contracted, ((), ())), "out_sharding": None, **kept}
+    how = {"dimension_numbers": (((0,), (0,)), ((), ())), "out_sharding": None, **kept}
+    matrix = _as_matrix(right, of_right)
     margins = [(0, 0, 0)] * left.ndim
     for axis, (low, high), dilation in zip(
         pixels, params["padding"], params["lhs_dilation"], strict=True
@@ -168,8 +169,14 @@ def _by_places(left: Array, right: Array, params: dict[str, Any], places: Sequen
         ):
             start = number * stride
             window[axis] = slice(start, start + (size - 1) * step + 1, step)
-        return _matrices(padded[tuple(window)], right, how)
+        return _matrices(_as_matrix(padded[tuple(window)], of_left), matrix, how)
 
     results = jnp.stack([at(place) for place in np.ndindex(*places)], axis=-1)
     found: Array = results.reshape(*results.shape[:2], *places)
     return found.transpose(*np.argsort(numbers.out_spec))
+
+
+def _as_matrix(array: Array, axes: tuple[int, ...]) -> Array:
+    """Join some axes to the rows of a matrix, whose columns are the axis that is left."""
+    [last] = {*range(array.ndim)} - {*axes}
+    return array.transpose(*axes, last).reshape(-1, array.shape[last])

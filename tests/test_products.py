@@ -1,0 +1,89 @@
+"""The gradients of convolution kernels as products of matrices."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from vaectl.base import shapes
+from vaectl.training.products import in_fast_forms
+
+_conv: Callable[..., jax.Array] = partial(
+    lax.conv_general_dilated, dimension_numbers=("NHWC", "HWIO", "NHWC")
+)
+
+LAYERS: dict[str, tuple[Callable[[jax.Array, jax.Array], jax.Array], tuple[int, ...], int]] = {
+    "halving": (partial(_conv, window_strides=(2, 2), padding="SAME"), (3, 3, 2, 4), 9),
+    "of stride 1": (partial(_conv, window_strides=(1, 1), padding="SAME"), (3, 3, 2, 4), 9),
+    "without margins": (partial(_conv, window_strides=(1, 1), padding="VALID"), (5, 4, 2, 4), 20),
+    "dilated": (
+        partial(_conv, window_strides=(1, 2), padding=[(2, 0), (1, 3)], rhs_dilation=(2, 1)),
+        (3, 2, 2, 4),
+        6,
+    ),
+    "of a dilated image": (
+        partial(_conv, window_strides=(1, 1), padding=[(1, 2), (0, 3)], lhs_dilation=(2, 3)),
+        (3, 2, 2, 4),
+        6,
+    ),
+    "transposed": (
+        partial(lax.conv_transpose, strides=(2, 2), padding="SAME"),
+        (3, 3, 2, 4),
+        9,
+    ),
+    "channels first": (
+        partial(lax.conv, window_strides=(2, 2), padding="SAME"), (4, 8, 2, 1), 2
+    ),
+}  # fmt: skip
+"""A convolution, the shape of its kernel, and the pixels of that."""
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_the_gradient_of_a_kernel_is_a_product_for_each_of_its_pixels(kind: str) -> None:
+    layer, shape, places = LAYERS[kind]
+    rng = np.random.default_rng(0)
+    x, w = (jnp.asarray(rng.standard_normal(s), jnp.float32) for s in ((5, 8, 9, 2), shape))
+
+    def gradient(w: jax.Array) -> jax.Array:
+        found: jax.Array = jax.grad(lambda w: jnp.sum(layer(x, w) ** 2))(w)
+        return found
+
+    changed = in_fast_forms(gradient, bfloat16=False)
+    np.testing.assert_allclose(changed(w), gradient(w), rtol=1e-5, atol=1e-4)
+    found = [e.primitive.name for e in shapes.products(jax.make_jaxpr(changed)(w).jaxpr)]
+    assert found == ["conv_general_dilated"] + ["dot_general"] * places
+    # in a loop XLA's own is slow; under vmap these are products too
+    several = jax.vmap(changed)(jnp.stack([w, 2 * w]))
+    np.testing.assert_allclose(several[1], gradient(2 * w), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("groups", [{"feature_group_count": 2}, {"batch_group_count": 5}])
+def test_convolutions_in_groups_stay_as_they_are(groups: dict[str, int]) -> None:
+    x = jnp.ones((5, 8, 9, 2))
+    shape = (3, 3, 2 // groups.get("feature_group_count", 1), 10)
+
+    def gradient(w: jax.Array) -> jax.Array:
+        how: dict[str, Any] = {"window_strides": (1, 1), "padding": "SAME"}
+        found: jax.Array = jax.grad(lambda w: jnp.sum(_conv(x, w, **how, **groups) ** 2))(w)
+        return found
+
+    program = jax.make_jaxpr(in_fast_forms(gradient, bfloat16=False))(jnp.ones(shape))
+    found = [e.primitive.name for e in shapes.products(program.jaxpr)]
+    assert found == ["conv_general_dilated"] * 2
+
+
+def test_a_large_kernel_stays_as_it_is() -> None:
+    x = jnp.ones((2, 30, 30, 1))
+
+    def loss(w: jax.Array) -> jax.Array:
+        return jnp.sum(_conv(x, w, window_strides=(1, 1), padding="SAME") ** 2)
+
+    gradient = in_fast_forms(jax.grad(loss), bfloat16=False)
+    program = jax.make_jaxpr(gradient)(jnp.ones((11, 11, 1, 1)))
+    found = [e.primitive.name for e in shapes.products(program.jaxpr)]
+    assert found == ["conv_general_dilated"] * 2
