@@ -1,0 +1,21 @@
+"""The benchmark for accelerators, tried on a CPU."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.full
+def test_the_benchmark_of_accelerators_prints_its_tables() -> None:
+    command = [sys.executable, "-m", "tests.benchmarks.accelerator", "--device", "cpu"]
+    small = ["--small", "--rounds", "1"]
+    done = subprocess.run(
+        [*command, *small], capture_output=True, text=True, cwd=Path(__file__).parents[1]
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in done.stdout.splitlines()]
+    assert "bfloat16" in rows
+    assert "2" in rows
+    assert "IW-50 of the test images" in rows
