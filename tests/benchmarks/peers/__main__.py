@@ -3,6 +3,7 @@
     pip install --group peers .        (pip 25.1 or newer)
     python -m tests.benchmarks.peers
     python -m tests.benchmarks.peers --data idx:DIR --only vaectl,pytorch
+    python -m tests.benchmarks.peers --device gpu        (all but pythae, which stays on the CPU)
 
 The work: the VAE of configs/mnist-z20.yaml (784-500-20, tanh, Bernoulli decoder, analytic KL, one
 sample), batches of 250 in a new order each epoch, Adam at 1e-3, initial weights of the same
@@ -32,11 +33,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from importlib import metadata, util
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from tests.benchmarks.peers.worker import Turn, started
+from tests.benchmarks.peers.worker import PLACE, Turn, started
 from vaectl import config, data
 from vaectl.base.errors import VaectlError
 from vaectl.config import reading
@@ -63,6 +64,7 @@ def main(
     epochs: Annotated[int, typer.Option(min=1, help="Timed, after one that warms up.")] = 3,
     rounds: Annotated[int, typer.Option(min=1, help="Fresh starts, each from a new seed.")] = 3,
     only: Annotated[str, typer.Option(help="Peers, separated by commas.")] = ",".join(PEERS),
+    device: Annotated[Literal["cpu", "gpu"], typer.Option(help="Where they compute.")] = "cpu",
 ) -> None:
     """Time an epoch of vaectl and of its peers, and print a table."""
     names = list(installed(only))
@@ -71,7 +73,8 @@ def main(
     dataset = data.load(settings.data)
     cores = len(os.sched_getaffinity(0))
     # XLA takes every core that it may; OpenMP, under PyTorch, is told to
-    os.environ |= {"JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": str(cores)}
+    platforms = "cuda,cpu" if device == "gpu" else "cpu"
+    os.environ |= {"JAX_PLATFORMS": platforms, "OMP_NUM_THREADS": str(cores), PLACE: device}
     runs: dict[str, list[list[Turn]]] = {name: [] for name in names}
     for seed in range(rounds):
         print(f"round {seed + 1} of {rounds}", file=sys.stderr)

@@ -3,6 +3,7 @@
 Both heads are one linear layer, as in vaectl.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
@@ -12,10 +13,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # its usual name
 from torch import Tensor, nn
 
-from tests.benchmarks.peers.worker import Epoch
+from tests.benchmarks.peers.worker import PLACE, Epoch
 from vaectl import config, data
 from vaectl.data.stored import Stored
 from vaectl.models.base import ModelChoice
+
+DEVICE = {"cpu": "cpu", "gpu": "cuda"}[os.environ.get(PLACE, "cpu")]
 
 Loss: TypeAlias = Callable[[Tensor], Tensor]
 """The negative ELBO of a batch, mean over its images."""
@@ -49,26 +52,28 @@ def train(
 ) -> Iterator[Epoch]:
     torch.manual_seed(settings.seed)
     images, validation = floats(dataset.train.flat), floats(dataset.validation.flat)
-    model = VAE(settings.model, dataset.pixels)
+    model = VAE(settings.model, dataset.pixels).to(DEVICE)
     initialize(model)
     loss = compiled(model.loss)
     rate = settings.optimizer.adam.learning_rate
     optimizer = torch.optim.Adam(model.parameters(), lr=rate, fused=True)
     for _ in range(settings.epochs):
         start = time.perf_counter()
-        for rows in torch.randperm(len(images)).split(settings.batch_size):
+        for rows in torch.randperm(len(images), device=DEVICE).split(settings.batch_size):
             optimizer.zero_grad(set_to_none=True)
-            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            with torch.autocast(DEVICE, torch.bfloat16, enabled=bfloat16):
                 losses = loss(images.index_select(0, rows))
             losses.backward()
             optimizer.step()
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
         seconds = time.perf_counter() - start
         yield Epoch(seconds, elbo(model.loss, validation))
 
 
 def floats(images: np.ndarray | Stored) -> Tensor:
     """Pixels 0 to 255 as a tensor of numbers in [0, 1]."""
-    return torch.from_numpy(np.asarray(images)).float() / 255
+    return torch.from_numpy(np.asarray(images)).to(DEVICE).float() / 255
 
 
 def initialize(model: nn.Module) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812  # its usual name
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from tests.benchmarks.peers.pytorch import elbo, floats, initialize
+from tests.benchmarks.peers.pytorch import DEVICE, elbo, floats, initialize
 from tests.benchmarks.peers.worker import Epoch
 from vaectl import config, data
 from vaectl.models.base import ModelChoice
@@ -45,8 +45,8 @@ class VAE(nn.Module):
 def train(settings: config.Config, dataset: data.Dataset) -> Iterator[Epoch]:
     torch.manual_seed(settings.seed)
     images, validation = floats(dataset.train.flat), floats(dataset.validation.flat)
-    loader = DataLoader(TensorDataset(images), batch_size=settings.batch_size, shuffle=True)
-    model = VAE(settings.model, dataset.pixels)
+    loader = DataLoader(TensorDataset(images.cpu()), batch_size=settings.batch_size, shuffle=True)
+    model = VAE(settings.model, dataset.pixels).to(DEVICE)
     initialize(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.optimizer.adam.learning_rate)
 
@@ -60,7 +60,7 @@ def train(settings: config.Config, dataset: data.Dataset) -> Iterator[Epoch]:
         start, total = time.perf_counter(), 0.0
         for (x,) in loader:
             optimizer.zero_grad()
-            loss = loss_of(x)
+            loss = loss_of(x.to(DEVICE))
             loss.backward()
             total += loss.item()
             optimizer.step()

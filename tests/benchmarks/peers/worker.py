@@ -23,6 +23,10 @@ QUIET = 0.05
 """The part of the cores' time up to which other programs do not count."""
 
 
+PLACE = "PEERS_DEVICE"
+"""The variable of the environment that says where peers compute: cpu or gpu."""
+
+
 class Epoch(NamedTuple):
     """What a peer tells of an epoch."""
 
