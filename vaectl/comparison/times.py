@@ -18,6 +18,7 @@ import jax
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from vaectl.base import spent
 from vaectl.base.files import Folder
 from vaectl.base.load import Load
 from vaectl.config.schema import Config
@@ -89,6 +90,7 @@ class Times(BaseModel):
             return None
 
 
+@spent.on("timing of steps", whole=True)
 def measure(
     experiments: Mapping[str, Config], task: Task, folder: Folder, stopping: Callable[[], bool]
 ) -> Times | None:

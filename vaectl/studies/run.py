@@ -22,7 +22,7 @@ from typing import ClassVar, NamedTuple, Required, TypedDict
 import jax
 
 from vaectl import data
-from vaectl.base import devices
+from vaectl.base import devices, spent
 from vaectl.base.errors import ConfigError, InterruptedRunError
 from vaectl.base.files import Folder
 from vaectl.base.interrupts import asked_to_stop
@@ -142,6 +142,7 @@ class How(TypedDict, total=False):
     watch: Watch
 
 
+@spent.watching_compilation()
 def run(
     study: Study,
     *,
@@ -255,7 +256,8 @@ def prepare(study: Study, device_kind: str, executor: Executor, watch: Watch) ->
         )
     executor.check(device)
     watch(Phase(f"reading {study.base.data.source}"))
-    dataset = data.load(study.base.data, tell=lambda text: watch(Phase(text)))
+    with spent.on("loading"):
+        dataset = data.load(study.base.data, tell=lambda text: watch(Phase(text)))
     held_out = len(dataset.validation.images)
     at_once = executor.processes * (len(chosen) if device.platform == "cpu" else 1)
     programs = dict.fromkeys(program_of(one, dataset, chosen) for one in study.experiments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import final
 
+from vaectl.base import spent
 from vaectl.base.errors import DivergedError, RunError
 from vaectl.base.files import Folder
 from vaectl.evaluation import assess as assessment
@@ -42,6 +43,7 @@ class Tests:
         self._folder, self._ledger, self._watch = folder, ledger, watch
         self._images, self._importance_samples = images, importance_samples
 
+    @spent.on("evaluation")
     def of(self, trial: Trial, ended: Ended) -> Evaluation | None:
         """Check the run of a trial of the result; evaluate it on the test split, if never done."""
         if trial.stage == "tuning":
@@ -91,9 +93,12 @@ class Tests:
             importance_samples=self._importance_samples,
             seed=SEED,
         )
-        self._ledger.add_test(Tested(key=ended.key, checkpoint=checkpoint.digest, evaluation=found))
-        try:
-            rundir.write_evaluation(found)  # for whoever looks at the run alone
-        except RunError as error:
-            self._watch(Note(error.message))
+        with spent.on("saving"):
+            self._ledger.add_test(
+                Tested(key=ended.key, checkpoint=checkpoint.digest, evaluation=found)
+            )
+            try:
+                rundir.write_evaluation(found)  # for whoever looks at the run alone
+            except RunError as error:
+                self._watch(Note(error.message))
         return found
