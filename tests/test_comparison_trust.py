@@ -510,7 +510,7 @@ def test_what_a_killed_comparison_left_half_made_is_removed(
 def test_curves_of_a_member_that_cannot_be_drawn_are_told_after_all_else(
     again: Callable[[], Answer], finished: Path
 ) -> None:
-    drawn = C / (numbers(C)["sides"][0]["label"] + "-s0") / "figures"
+    drawn = C / Path(numbers(C)["sides"][0]["best_run"]).name / "figures"
     shutil.rmtree(drawn)
     drawn.symlink_to(Path("outside").absolute())
     code, out, err = again()

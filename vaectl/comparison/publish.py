@@ -97,7 +97,7 @@ def _publish(result: Result) -> Summary:
     }
     for name, text in files.items():
         write(Folder(result.path), name, text)
-    best = summary.sides[0].label if summary.sides else None
+    best = summary.sides[0].best_run if summary.sides else None
     result.problems.extend(drawing.draw(result.trials, best, result.path))
     return summary
 

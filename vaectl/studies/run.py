@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Required, TypedDict
 
@@ -213,7 +214,7 @@ def run(
                 folder,
                 ledger,
                 watch,
-                images=len(task.dataset.test.images),
+                dataset=task.dataset,
                 importance_samples=study.importance_samples,
             )
             tested: dict[Trial, Evaluation | None] = {}
@@ -273,7 +274,9 @@ def prepare(study: Study, device_kind: str, executor: Executor, watch: Watch) ->
         watch(Note("note: images that are streamed train on one device, one member after another"))
     for note in (*dataset.notes, *notes(study.base)):
         watch(Note(f"note: {note}"))
-    return Task(study.base, dataset, chosen, any(streamed), watch)
+    return Task(
+        study.base, dataset, chosen, any(streamed), watch, git_commit=cache(environment.git_commit)
+    )
 
 
 def program_of(

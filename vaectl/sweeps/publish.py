@@ -49,7 +49,7 @@ def publish(result: Result, watch: Watch = ignore) -> Summary:
         }
         for name, text in texts.items():
             write(Folder(result.path), name, text)
-        best = summary.best.label if summary.best else None
+        best = summary.best.run if summary.best else None
         result.problems.extend(drawing.draw(result.trials, best, result.path))
         return summary
 
