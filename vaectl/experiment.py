@@ -116,6 +116,8 @@ class Task(NamedTuple):
     watch: Watch
     traced: Sequence[str] = ()
     """Keys of the optimizer that are traced: see `Program.traced`."""
+    git_commit: Callable[[], str | None] = environment.git_commit
+    """Finds the Git commit of the working directory, for the records of its runs."""
 
     @property
     def program(self) -> Program:
@@ -601,7 +603,7 @@ def _resumed(task: Task, rundir: RunDir, record: Record, found: Found, at: Info)
         epoch=at.epoch,
         step=at.step,
         command=sys.argv,
-        git_commit=environment.git_commit(),
+        git_commit=task.git_commit(),
         versions=versions,
         device=device,
         warnings=warnings,
@@ -633,7 +635,7 @@ def first_record(task: Task, rundir: RunDir) -> Record:
         epochs=settings.epochs,
         start=now(),
         command=sys.argv,
-        git_commit=environment.git_commit(),
+        git_commit=task.git_commit(),
         versions=environment.versions(),
         device=task.place,
         data=data_facts(settings.data.source, dataset),

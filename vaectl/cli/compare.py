@@ -1,11 +1,11 @@
 """`vaectl compare-optimizers`."""
 
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from vaectl.base import spent
 from vaectl.base.terminal import say, show
 from vaectl.cli import plugs, steps
 from vaectl.cli.app import PLACE, TRAIN, AsJson, Debug, Quiet, RunsDir, app
@@ -123,74 +123,74 @@ def compare_optimizers(
     Example: vaectl compare-optimizers configs/compare/quick.yaml --add lion,muon
     Example: vaectl compare-optimizers configs/compare/workloads-quick.yaml
     """
-    began = time.perf_counter()
-    from vaectl.comparison import plan
-    from vaectl.profiles import plan as profiles
-    from vaectl.studies.naming import name_of_file
+    with spent.counted() as account:
+        from vaectl.comparison import plan
+        from vaectl.profiles import plan as profiles
+        from vaectl.studies.naming import name_of_file
 
-    sinks, executor = plugs.sinks_of(log), plugs.executor_of(executor_)
-    apart = executor is not None and executor.at_once != 1
-    added = plan.words(add or "")
-    more = added if optimizers is None else []
-    options = {
-        "protocol": protocol,
-        "optimizers": None if optimizers is None else [*plan.words(optimizers), *added],
-        "seeds": seeds,
-        "tuning.learning_rates": None if learning_rates is None else plan.numbers(learning_rates),
-        "tuning.trials": trials,
-        "base.epochs": epochs,
-        "base.model.code_size": code_size,
-    }
-    from vaectl.cli.busy import LOADING, busy
+        sinks, executor = plugs.sinks_of(log), plugs.executor_of(executor_)
+        apart = executor is not None and executor.at_once != 1
+        added = plan.words(add or "")
+        more = added if optimizers is None else []
+        options = {
+            "protocol": protocol,
+            "optimizers": None if optimizers is None else [*plan.words(optimizers), *added],
+            "seeds": seeds,
+            "tuning.learning_rates": None
+            if learning_rates is None
+            else plan.numbers(learning_rates),
+            "tuning.trials": trials,
+            "base.epochs": epochs,
+            "base.model.code_size": code_size,
+        }
+        from vaectl.cli.busy import LOADING, busy
 
-    if file is not None and profiles.has_workloads(file):
-        over = profiles.load(file, assignments=assignments or (), options=options, added=more)
-        with busy(LOADING, quiet=quiet):
-            from vaectl.cli import profile
+        if file is not None and profiles.has_workloads(file):
+            over = profiles.load(file, assignments=assignments or (), options=options, added=more)
+            with busy(LOADING, quiet=quiet):
+                from vaectl.cli import profile
 
-        profile.compare(
-            over,
-            name or name_of_file(file) or profiles.KEY,
-            {
-                "runs_dir": runs_dir,
-                "force": force,
-                "device_kind": device,
-                "executor": executor,
-                "sinks": sinks,
-            },
-            apart=apart,
-            quiet=quiet,
-            as_json=as_json,
-        )
-        return
-    settings = plan.load(file, assignments=assignments or (), options=options, added=more)
+            profile.compare(
+                over,
+                name or name_of_file(file) or profiles.KEY,
+                {
+                    "runs_dir": runs_dir,
+                    "force": force,
+                    "device_kind": device,
+                    "executor": executor,
+                    "sinks": sinks,
+                },
+                apart=apart,
+                quiet=quiet,
+                as_json=as_json,
+                account=account,
+            )
+            return
+        settings = plan.load(file, assignments=assignments or (), options=options, added=more)
 
-    with busy(LOADING, quiet=quiet):
-        from vaectl.cli import progress, tables
-        from vaectl.comparison import publish, run
+        with busy(LOADING, quiet=quiet), spent.on("loading"):
+            from vaectl.cli import progress, tables
+            from vaectl.comparison import publish, run
 
-    with progress.watching(quiet=quiet, apart=apart) as watch:
-        result = run.run(
-            settings,
-            runs_dir=runs_dir,
-            name=name or name_of_file(file),
-            force=force,
-            device_kind=device,
-            executor=executor,
-            sinks=sinks,
-            watch=watch,
-        )
-        summary = publish.publish(result, watch)
-    if as_json:
-        show(summary.model_dump_json())
-    else:
-        tables.show_comparison(summary, added)
-        show(result.path)
-    result.check()
-    if not (quiet or as_json):
-        if result.trained:
-            one = executor.at_once if executor else 1
-            at_once = one if ":" not in device else None  # on several, members overlap
-            say(steps.of_time(began, result.trained, at_once))
-        best = bool(summary.sides[0].best_run)
-        say(steps.of_study(result.path, runs_dir, plugin or [], best=best))
+        with progress.watching(quiet=quiet, apart=apart) as watch:
+            result = run.run(
+                settings,
+                runs_dir=runs_dir,
+                name=name or name_of_file(file),
+                force=force,
+                device_kind=device,
+                executor=executor,
+                sinks=sinks,
+                watch=watch,
+            )
+            summary = publish.publish(result, watch)
+        if as_json:
+            show(steps.with_time(summary.model_dump_json(), account))
+        else:
+            tables.show_comparison(summary, added)
+            show(result.path)
+        result.check()
+        if not (quiet or as_json):
+            say(steps.of_time(account, result.trained, executor.at_once if executor else None))
+            best = bool(summary.sides[0].best_run)
+            say(steps.of_study(result.path, runs_dir, plugin or [], best=best))

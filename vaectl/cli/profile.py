@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from vaectl.base.spent import Spent
 from vaectl.base.terminal import say, show
 
 if TYPE_CHECKING:  # these load JAX
@@ -14,7 +15,14 @@ if TYPE_CHECKING:  # these load JAX
 
 
 def compare(
-    settings: Workloads, name: str, how: How, *, apart: bool, quiet: bool, as_json: bool
+    settings: Workloads,
+    name: str,
+    how: How,
+    *,
+    apart: bool,
+    quiet: bool,
+    as_json: bool,
+    account: Spent,
 ) -> None:
     """Run the comparison of each workload, then write and print the profile.
 
@@ -25,6 +33,7 @@ def compare(
         apart: whether workers train members apart.
         quiet: print no progress.
         as_json: print the profile as JSON.
+        account: of the time of the command.
     """
     from vaectl.cli import progress, steps
     from vaectl.profiles import publish, run
@@ -35,12 +44,17 @@ def compare(
     path = how["runs_dir"] / name
     profile = publish.publish(path, settings, summaries, force=how.get("force", False))
     if as_json:
-        show(profile.model_dump_json())
+        show(steps.with_time(profile.model_dump_json(), account))
     else:
         _show(profile)
         show(path)
     run.check(compared)
     if not (quiet or as_json):
+        trained, executor = (
+            sum(each.result.trained for each in compared.values()),
+            how.get("executor"),
+        )
+        say(steps.of_time(account, trained, executor.at_once if executor else None))
         say(steps.of_study(path, how["runs_dir"], [], best=False))
 
 

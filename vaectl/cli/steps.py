@@ -1,9 +1,11 @@
 """The next steps, told on stderr after a command that made something."""
 
+import json
 import shlex
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from vaectl.base.spent import Spent
 
 
 def of_run(path: Path, runs_dir: Path, plugins: Sequence[Path]) -> str:
@@ -27,13 +29,43 @@ def of_study(path: Path, runs_dir: Path, plugins: Sequence[Path], *, best: bool)
     return _told(steps)
 
 
-def of_time(began: float, trained: float, at_once: int | None) -> str:
-    """Say how long a command took since a time, and what part of it was spent in training steps."""
-    wall = time.perf_counter() - began
-    minutes, seconds = divmod(round(wall), 60)
-    workers = f" of {at_once} workers" if at_once and at_once > 1 else ""
-    part = "" if at_once is None else f", {trained / wall / at_once:.0%}{workers} in training steps"
-    return f"took {minutes} min {seconds} s{part}" if minutes else f"took {seconds} s{part}"
+def of_time(account: Spent, trained: float, workers: int | None) -> str:
+    """Say how long a command took, and on what it spent the time.
+
+    Args:
+        account: of the command.
+        trained: seconds of training steps, of all members together.
+        workers: how many train members apart; None if unknown.
+    """
+    parts, told, until = account.parts, [], 0.0
+    whole = sum(parts.values())
+    for part, seconds in parts.items():
+        # rounded so that what is told adds up
+        shown = round(until + seconds) - round(until)
+        until += seconds
+        if not shown:
+            continue
+        share = ""
+        if part == "training":
+            share = f" ({seconds / whole:.0%})"
+        elif part == "waiting for workers" and workers:
+            of_them = f"{workers} worker{'s' * (workers > 1)}"
+            share = f" ({trained / seconds / workers:.0%} of {of_them} in training steps)"
+        told.append(f"{part} {_duration(shown)}{share}")
+    return f"time:  {_duration(round(whole))} = {', '.join(told) or 'next to nothing'}"
+
+
+def with_time(result: str, account: Spent) -> str:
+    """Add what a command spent its time on to its result, a JSON object."""
+    parts = account.parts
+    seconds = {part.replace(" ", "_"): round(taken, 3) for part, taken in parts.items()}
+    time = {"seconds": round(sum(parts.values()), 3), "parts": seconds}
+    return json.dumps({**json.loads(result), "time": time})
+
+
+def _duration(seconds: int) -> str:
+    minutes, rest = divmod(seconds, 60)
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
 def _arguments(path: Path, runs_dir: Path, plugins: Sequence[Path]) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from vaectl.base import spent
 from vaectl.base.errors import ConfigError
 from vaectl.base.terminal import say, show
 from vaectl.cli import plugs, steps
@@ -115,58 +116,60 @@ def sweep(
     Example: vaectl sweep --vary optimizer.learning_rate=1e-4:1e-2:log --optimize 18
     Example: vaectl sweep configs/sweep/code-and-rate.yaml --executor processes:2
     """
-    from vaectl.studies.naming import name_of_file
-    from vaectl.sweeps import options, plan
+    with spent.counted() as account:
+        from vaectl.studies.naming import name_of_file
+        from vaectl.sweeps import options, plan
 
-    if draw is not None and optimize is not None:
-        raise ConfigError(
-            f"--draw {draw} and --optimize {optimize}: both say how many points are drawn",
-            hint="leave out one of them",
-        )
-    sinks, executor = plugs.sinks_of(log), plugs.executor_of(executor_)
-    settings = plan.load(
-        file,
-        assignments=assignments or (),
-        searching=optimize is not None,
-        more=options.axes(vary or (), draw if optimize is None else optimize),
-        options={
-            "seeds": 1 if optimize and seeds is None else seeds,
-            "base.epochs": epochs,
-        },
-    )
-    from vaectl.cli.busy import LOADING, busy
-
-    with busy(LOADING, quiet=quiet):
-        from vaectl.cli import progress, tables
-        from vaectl.sweeps import publish, run
-        from vaectl.sweeps.told import told
-
-    apart = executor is not None and executor.at_once != 1
-    with progress.watching(quiet=quiet, apart=apart) as watch:
-        if plan_only:
-            left = run.planned(settings, device_kind=device, executor=executor, watch=watch)
-        else:
-            result = run.run(
-                settings,
-                runs_dir=runs_dir,
-                name=name or name_of_file(file),
-                force=force,
-                retry=retry,
-                device_kind=device,
-                executor=executor,
-                sinks=sinks,
-                watch=watch,
+        if draw is not None and optimize is not None:
+            raise ConfigError(
+                f"--draw {draw} and --optimize {optimize}: both say how many points are drawn",
+                hint="leave out one of them",
             )
-            summary = publish.publish(result, watch)
-    if plan_only:
-        show(json.dumps(left._asdict()) if as_json else told(settings, left))
-        return
-    if as_json:
-        show(summary.model_dump_json())
-    else:
-        tables.show_sweep(summary)
-        show(result.path)
-    result.check()
-    if not (quiet or as_json):
-        best = bool(summary.best)
-        say(steps.of_study(result.path, runs_dir, plugin or [], best=best))
+        sinks, executor = plugs.sinks_of(log), plugs.executor_of(executor_)
+        settings = plan.load(
+            file,
+            assignments=assignments or (),
+            searching=optimize is not None,
+            more=options.axes(vary or (), draw if optimize is None else optimize),
+            options={
+                "seeds": 1 if optimize and seeds is None else seeds,
+                "base.epochs": epochs,
+            },
+        )
+        from vaectl.cli.busy import LOADING, busy
+
+        with busy(LOADING, quiet=quiet), spent.on("loading"):
+            from vaectl.cli import progress, tables
+            from vaectl.sweeps import publish, run
+            from vaectl.sweeps.told import told
+
+        apart = executor is not None and executor.at_once != 1
+        with progress.watching(quiet=quiet, apart=apart) as watch:
+            if plan_only:
+                left = run.planned(settings, device_kind=device, executor=executor, watch=watch)
+            else:
+                result = run.run(
+                    settings,
+                    runs_dir=runs_dir,
+                    name=name or name_of_file(file),
+                    force=force,
+                    retry=retry,
+                    device_kind=device,
+                    executor=executor,
+                    sinks=sinks,
+                    watch=watch,
+                )
+                summary = publish.publish(result, watch)
+        if plan_only:
+            show(json.dumps(left._asdict()) if as_json else told(settings, left))
+            return
+        if as_json:
+            show(steps.with_time(summary.model_dump_json(), account))
+        else:
+            tables.show_sweep(summary)
+            show(result.path)
+        result.check()
+        if not (quiet or as_json):
+            say(steps.of_time(account, result.trained, executor.at_once if executor else None))
+            best = bool(summary.best)
+            say(steps.of_study(result.path, runs_dir, plugin or [], best=best))

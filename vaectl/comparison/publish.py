@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from vaectl.base import spent
 from vaectl.base.files import Folder
 from vaectl.comparison import report
 from vaectl.comparison.result import Member, Result, members
@@ -30,6 +31,7 @@ CAPTIONS = {
 """Captions of the figures that are embedded in the page."""
 
 
+@spent.on("figures and page")
 def publish(result: Result, watch: Watch = ignore) -> Summary:
     """Write the summary and the figures, and a page with both.
 
@@ -95,7 +97,7 @@ def _publish(result: Result) -> Summary:
     }
     for name, text in files.items():
         write(Folder(result.path), name, text)
-    best = summary.sides[0].label if summary.sides else None
+    best = summary.sides[0].best_run if summary.sides else None
     result.problems.extend(drawing.draw(result.trials, best, result.path))
     return summary
 

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from vaectl.base import spent
 from vaectl.base.files import Folder
 from vaectl.base.load import Load
 from vaectl.config.schema import Config
@@ -33,7 +34,7 @@ from vaectl.training.program import Member, Program, TrainState
 
 FILE = "times.json"
 ROUNDS = 7
-MOMENT = 0.3
+MOMENT = 0.15
 """Seconds of one optimizer's steps in a round, about: whole epochs, or the first steps of one."""
 _MOST_EPOCHS = 20
 """The most epochs of a round."""
@@ -89,6 +90,7 @@ class Times(BaseModel):
             return None
 
 
+@spent.on("timing of steps", whole=True)
 def measure(
     experiments: Mapping[str, Config], task: Task, folder: Folder, stopping: Callable[[], bool]
 ) -> Times | None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, final
 
-from vaectl.base import errors, spawn
+from vaectl.base import errors, spawn, spent
 from vaectl.base.errors import VaectlError
 from vaectl.base.surroundings import processor
 from vaectl.executors.base import Lost, Message, Surroundings
@@ -164,7 +164,8 @@ class Pool:
             for each in busy:  # results that are on their way are still taken
                 each.stop()
         try:
-            told, message = self._told.get(timeout=MOMENT)
+            with spent.on("waiting for workers"):
+                told, message = self._told.get(timeout=MOMENT)
         except Empty:
             self._share()
             return None

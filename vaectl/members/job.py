@@ -16,6 +16,7 @@ import jax
 from pydantic import TypeAdapter
 
 from vaectl import experiment
+from vaectl.base import spent
 from vaectl.base.errors import DivergedError, RunError, VaectlError
 from vaectl.base.files import Folder
 from vaectl.config.schema import Config
@@ -194,6 +195,7 @@ class _Track:
         if not found and (aside := places.clear(self._folder, name)):
             yield Warned(f"{name} is there, and not of a sealed trial: renamed to {aside}")
 
+    @spent.on("saving")
     def start(self) -> Started:
         """Begin; a member that leaves a run begins that."""
         self.started = True
@@ -207,6 +209,7 @@ class _Track:
         place = self._recorder.rundir.path if self._recorder else None
         return Started(self.wanted.name, task.settings, task.dataset, place, self.step)
 
+    @spent.on("saving")
     def take(self, event: Chunk | Epoch) -> None:
         """Write an event into the run, and keep an epoch's numbers."""
         if isinstance(event, Epoch):
@@ -218,6 +221,7 @@ class _Track:
         if self._recorder:
             self._recorder.take(event)
 
+    @spent.on("saving")
     def save(self, event: Chunk | Epoch) -> None:
         """Save the state, from which the run can go on."""
         if self._recorder:
@@ -226,10 +230,11 @@ class _Track:
     def end(self, error: str = "", *, paused: bool = False) -> Iterator[Event | Done]:
         """Write how it ended, or that it pauses, and yield its result."""
         self._error, self._paused = error, paused
-        self._open.close()
-        files = {}
-        if self._recorder and not paused:
-            files = places.small_files(self._recorder.rundir)
+        with spent.on("saving"):
+            self._open.close()
+            files = {}
+            if self._recorder and not paused:
+                files = places.small_files(self._recorder.rundir)
         ended: Status = "failed" if error else "finished"
         yield Stopped(self.wanted.name, "interrupted" if paused else ended, error)
         yield Done(self.wanted.name, self._rows, error, files, paused)

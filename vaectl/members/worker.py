@@ -19,6 +19,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
@@ -38,6 +39,7 @@ from vaectl.follow import follow
 from vaectl.members import handover, places
 from vaectl.members import job as jobs
 from vaectl.members.job import Done, Job, Wanted
+from vaectl.runs import environment
 from vaectl.runs.quiet import quiet_orbax
 from vaectl.sinks import Sink
 from vaectl.training.events import Event, Started, ignore
@@ -243,7 +245,14 @@ def _handing_over(
 
 def _task(known: Facts, device: jax.Device) -> Task:
     base = Config.model_validate(known.settings)
-    task = Task(base, data.load(base.data), [device], streamed=False, watch=ignore)
+    task = Task(
+        base,
+        data.load(base.data),
+        [device],
+        streamed=False,
+        watch=ignore,
+        git_commit=cache(environment.git_commit),
+    )
     if task.dataset.fingerprint != known.fingerprint:
         raise DataError(
             f"{base.data.source}: not the data that the study began with",

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from vaectl.base import spent
 from vaectl.base.files import Folder
 from vaectl.comparison.summary import Summary
 from vaectl.experiment import FORMATS
@@ -21,6 +22,7 @@ from vaectl.studies.ledger import write
 from vaectl.studies.statistics import shown
 
 
+@spent.on("figures and page")
 def publish(
     path: Path, settings: Workloads, summaries: Mapping[str, Summary], *, force: bool = False
 ) -> Profile:

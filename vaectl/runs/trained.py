@@ -47,12 +47,15 @@ Images = UInt8[np.ndarray, "*images"] | Float[np.ndarray, "*images"] | UInt8[Sto
 
 
 @devices.pinned()
-def load(run: RunDir | Path | str, checkpoint: str | int = "best") -> Trained:
+def load(
+    run: RunDir | Path | str, checkpoint: str | int = "best", *, dataset: Dataset | None = None
+) -> Trained:
     """Load the model of a run.
 
     Args:
         run: a run directory.
         checkpoint: `best` by the validation split, `latest`, or the number of an epoch.
+        dataset: the run's data if they are in memory; None: they are read when they are wanted.
 
     Raises:
         RunError: this is not a run, its files were changed, or the checkpoint is missing or
@@ -83,7 +86,9 @@ def load(run: RunDir | Path | str, checkpoint: str | int = "best") -> Trained:
                 warnings = resumption.changed_plugs(settings, record)
                 variables = compiled.evaluated(program, member, state)
                 names = record.data.get("class_names", [])
-                return Trained(rundir, settings, info, variables, program.vae, warnings, names)
+                return Trained(
+                    rundir, settings, info, variables, program.vae, warnings, names, dataset
+                )
 
 
 def _other_shape(rundir: RunDir, said: ImageShape, found: ImageShape) -> RunError:
@@ -150,6 +155,7 @@ class Trained:
         vae: VAE,
         warnings: Sequence[str] = (),
         class_names: Sequence[str] = (),
+        dataset: Dataset | None = None,
     ) -> None:
         self.rundir = rundir
         self.settings = settings
@@ -157,6 +163,7 @@ class Trained:
         self.variables = variables
         """All arrays of the network, those to evaluate it with."""
         self.vae = vae
+        self._dataset = dataset
         self._fitted: dict[int | None, Fitted] = {}
         self.warnings = tuple(warnings)
         """What to know before trusting the model's numbers."""
@@ -372,14 +379,16 @@ class Trained:
         return bool(np.median(np.concatenate([edge.ravel() for edge in border])) < 0.5)
 
     def dataset(self) -> Dataset:
-        """Load the run's data.
+        """Return the run's data; they are read unless they were given.
 
         Raises:
             DataError: the data set is missing, or is not the run's.
             RunError: the shape of the images differs from the run's.
         """
         record = self.rundir.read_record()
-        dataset = data.load(self.settings.data, fingerprint=record.data["fingerprint"])
+        dataset = self._dataset
+        if dataset is None:
+            dataset = data.load(self.settings.data, fingerprint=record.data["fingerprint"])
         record.check_data(self.settings.data.source, dataset.fingerprint, dataset.image_shape)
         return dataset
 

@@ -1,4 +1,4 @@
-"""Drawing the curves of some runs of a study, as `vaectl train` draws those of a run."""
+"""Drawing the curves of the best run of a study, as `vaectl train` draws those of a run."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from vaectl.runs.directory import RunDir
 from vaectl.studies.run import Finished
 
 
-def draw(found: Iterable[Finished], label: str | None, path: Path) -> list[str]:
-    """Draw the runs of one label that have no curves yet; return why some cannot be drawn.
+def draw(found: Iterable[Finished], best: str | None, path: Path) -> list[str]:
+    """Draw the best run, if it has no curves yet; return why it cannot be drawn.
 
-    All other runs are drawn by `vaectl curves`: eight figures a run would take longer than training
-    it, where there are many.
+    All other runs are drawn by `vaectl curves`: eight figures a run take longer than to train it,
+    where it is small.
 
     Args:
         found: the trials of the study.
-        label: that of the runs to draw; None: of none.
+        best: the path of the best run; None if there is none.
         path: of the study.
     """
     problems = []
     for trial, ended, _ in found:
-        if trial.stage == "result" and trial.label == label:
+        if trial.stage == "result" and best and trial.run_name == Path(best).name:
             rundir = RunDir(Folder(path).folder(trial.run_name))
             try:
                 if not rundir.has_figures([f"{experiment.CURVES}.{kind}" for kind in FORMATS]):

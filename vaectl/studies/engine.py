@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, takewhile
 from typing import final
 
+from vaectl.base import spent
 from vaectl.base.files import Folder
 from vaectl.config.schema import Config
 from vaectl.executors.base import Lost, Pool
@@ -228,6 +229,7 @@ class Engine:
         told = f"best validation {label_of(quantity)} {best:.2f}"
         self.watch(Note(f"{trial}: {told} until epoch {trial.until}"))
 
+    @spent.on("saving")
     def _end(self, trial: Trial, done: Done) -> None:
         """Seal a trial that ended."""
         settings = trial.settings

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from vaectl.base import spent
 from vaectl.base.errors import DivergedError
 from vaectl.base.memory import text as size_of
 from vaectl.experiment import Task
@@ -19,7 +20,7 @@ from vaectl.training.fit import Chunk
 
 CALIBRATED = 3
 """The most programs that are run for a moment."""
-MOMENT = 0.5
+MOMENT = 0.25
 """Seconds of training after which the pace of a program is known."""
 OF_MEMBER = 0.3
 """Seconds to begin, to save and to end a member, about."""
@@ -95,19 +96,21 @@ def _pace(task: Task) -> tuple[float, float, float]:
     with jax.default_device(task.device), suppress(DivergedError):
         images, validation = task.images()
         state = compiled.init(program, member)
+        fit.compile_ahead(program, member, images, validation)
         events = fit.fit(program, member, state, images, validation)
-        for number, event in enumerate(events):
-            if isinstance(event, Chunk):
-                of_epoch = event.seconds * program.steps_per_epoch / event.beyond
-                if number and event.seconds >= MOMENT:
+        with spent.on("timing of steps", whole=True):
+            for number, event in enumerate(events):
+                if isinstance(event, Chunk):
+                    of_epoch = event.seconds * program.steps_per_epoch / event.beyond
+                    if number and event.seconds >= MOMENT:
+                        break
+                    continue
+                taken = event.train_seconds + event.validation_seconds
+                trained += taken
+                # the first one starts much that stays
+                of_epoch = min(of_epoch, taken) if number > 1 else taken
+                if number and trained >= MOMENT:
                     break
-                continue
-            taken = event.train_seconds + event.validation_seconds
-            trained += taken
-            # the first one starts much that stays
-            of_epoch = min(of_epoch, taken) if number > 1 else taken
-            if number and trained >= MOMENT:
-                break
     size = footprint.of_arrays(compiled.shapes(program, member))
     return of_epoch, max(time.perf_counter() - began - trained, 0.0), float(size)
 

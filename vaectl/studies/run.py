@@ -16,13 +16,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Required, TypedDict
 
 import jax
 
 from vaectl import data
-from vaectl.base import devices
+from vaectl.base import devices, spent
 from vaectl.base.errors import ConfigError, InterruptedRunError
 from vaectl.base.files import Folder
 from vaectl.base.interrupts import asked_to_stop
@@ -142,6 +143,7 @@ class How(TypedDict, total=False):
     watch: Watch
 
 
+@spent.watching_compilation()
 def run(
     study: Study,
     *,
@@ -212,7 +214,7 @@ def run(
                 folder,
                 ledger,
                 watch,
-                images=len(task.dataset.test.images),
+                dataset=task.dataset,
                 importance_samples=study.importance_samples,
             )
             tested: dict[Trial, Evaluation | None] = {}
@@ -255,7 +257,8 @@ def prepare(study: Study, device_kind: str, executor: Executor, watch: Watch) ->
         )
     executor.check(device)
     watch(Phase(f"reading {study.base.data.source}"))
-    dataset = data.load(study.base.data, tell=lambda text: watch(Phase(text)))
+    with spent.on("loading"):
+        dataset = data.load(study.base.data, tell=lambda text: watch(Phase(text)))
     held_out = len(dataset.validation.images)
     at_once = executor.processes * (len(chosen) if device.platform == "cpu" else 1)
     programs = dict.fromkeys(program_of(one, dataset, chosen) for one in study.experiments)
@@ -271,7 +274,9 @@ def prepare(study: Study, device_kind: str, executor: Executor, watch: Watch) ->
         watch(Note("note: images that are streamed train on one device, one member after another"))
     for note in (*dataset.notes, *notes(study.base)):
         watch(Note(f"note: {note}"))
-    return Task(study.base, dataset, chosen, any(streamed), watch)
+    return Task(
+        study.base, dataset, chosen, any(streamed), watch, git_commit=cache(environment.git_commit)
+    )
 
 
 def program_of(

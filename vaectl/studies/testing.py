@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import final
 
+from vaectl.base import spent
 from vaectl.base.errors import DivergedError, RunError
 from vaectl.base.files import Folder
+from vaectl.data import Dataset
 from vaectl.evaluation import assess as assessment
 from vaectl.runs import trained
 from vaectl.runs.checkpoints import Info
@@ -26,7 +28,13 @@ class Tests:
     """The evaluations of the runs of a comparison's result."""
 
     def __init__(
-        self, folder: Folder, ledger: Ledger, watch: Watch, *, images: int, importance_samples: int
+        self,
+        folder: Folder,
+        ledger: Ledger,
+        watch: Watch,
+        *,
+        dataset: Dataset,
+        importance_samples: int,
     ) -> None:
         """Prepare to evaluate.
 
@@ -34,14 +42,15 @@ class Tests:
             folder: of the comparison.
             ledger: where evaluations are sealed.
             watch: told of what goes on.
-            images: the size of the test split.
+            dataset: of all runs.
             importance_samples: K of the importance-weighted bound.
         """
         self.problems: list[str] = []
         """Why runs are damaged, or could not be evaluated."""
         self._folder, self._ledger, self._watch = folder, ledger, watch
-        self._images, self._importance_samples = images, importance_samples
+        self._dataset, self._importance_samples = dataset, importance_samples
 
+    @spent.on("evaluation")
     def of(self, trial: Trial, ended: Ended) -> Evaluation | None:
         """Check the run of a trial of the result; evaluate it on the test split, if never done."""
         if trial.stage == "tuning":
@@ -68,8 +77,9 @@ class Tests:
         if sealed is None:
             return None
         e, samples = sealed.evaluation, self._importance_samples
+        images = len(self._dataset.test.images)
         told = e.split, e.samples, e.importance_samples, e.seed, e.images, e.epoch, e.step
-        asked = "test", SAMPLES, samples, SEED, self._images, checkpoint.epoch, checkpoint.step
+        asked = "test", SAMPLES, samples, SEED, images, checkpoint.epoch, checkpoint.step
         same_code = e.code_size == trial.settings.model.code_size
         return e if told == asked and same_code else None
 
@@ -77,7 +87,7 @@ class Tests:
         """Evaluate the run of a trial on the test split, and seal that."""
         self._watch(Phase(f"evaluating {trial.run_name} on the test split"))
         rundir = RunDir(self._folder.folder(trial.run_name))
-        model = trained.load(rundir, checkpoint.epoch)
+        model = trained.load(rundir, checkpoint.epoch, dataset=self._dataset)
         settings = model.settings.model_copy(update={"checkpoint": trial.settings.checkpoint})
         if (settings, model.checkpoint) != (trial.settings, checkpoint):
             raise RunError(
@@ -91,9 +101,12 @@ class Tests:
             importance_samples=self._importance_samples,
             seed=SEED,
         )
-        self._ledger.add_test(Tested(key=ended.key, checkpoint=checkpoint.digest, evaluation=found))
-        try:
-            rundir.write_evaluation(found)  # for whoever looks at the run alone
-        except RunError as error:
-            self._watch(Note(error.message))
+        with spent.on("saving"):
+            self._ledger.add_test(
+                Tested(key=ended.key, checkpoint=checkpoint.digest, evaluation=found)
+            )
+            try:
+                rundir.write_evaluation(found)  # for whoever looks at the run alone
+            except RunError as error:
+                self._watch(Note(error.message))
         return found

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vaectl.base import spent
 from vaectl.base.files import Folder
 from vaectl.experiment import FORMATS
 from vaectl.pictures import responses
@@ -25,6 +26,7 @@ from vaectl.training.events import Phase, Watch, ignore
 POINTS = "points.csv"
 
 
+@spent.on("figures and page")
 def publish(result: Result, watch: Watch = ignore) -> Summary:
     """Write the summary, a table of all trials, and the figures, and a page with all of it.
 
@@ -47,7 +49,7 @@ def publish(result: Result, watch: Watch = ignore) -> Summary:
         }
         for name, text in texts.items():
             write(Folder(result.path), name, text)
-        best = summary.best.label if summary.best else None
+        best = summary.best.run if summary.best else None
         result.problems.extend(drawing.draw(result.trials, best, result.path))
         return summary
 

@@ -40,6 +40,8 @@ class Result(NamedTuple):
     """Why runs are damaged, or could not be evaluated."""
     lost: list[str]
     """The trials that were given up, because their workers ended; and why."""
+    trained: float = 0.0
+    """Seconds of the training steps of this command."""
 
     def check(self) -> None:
         """Tell of what went wrong, now that all else is done.
@@ -68,7 +70,7 @@ def run(settings: Sweep, **how: Unpack[How]) -> Result:
     For the arguments, and what is raised, see `vaectl.studies.run.run`.
     """
     found = studies.run(Sweeping(settings), **how)
-    return Result(found.path, settings, found.trials, found.paused, found.problems, found.lost)
+    return Result(settings=settings, **found._asdict())
 
 
 def planned(

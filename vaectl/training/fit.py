@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32, UInt8
 
-from vaectl.base import cluster, mesh
+from vaectl.base import cluster, mesh, spent
 from vaectl.base.errors import DivergedError
 from vaectl.base.shapes import shaped
 from vaectl.evaluation import means as evaluation
@@ -82,6 +82,11 @@ class Saved(NamedTuple):
 
 def compile_ahead(program: Program, member: Member, train: Images, validation: Images) -> None:
     """Compile all that training runs, side by side. Done again, it is free."""
+    with spent.on("compilation"):
+        _compile(program, member, train, validation)
+
+
+def _compile(program: Program, member: Member, train: Images, validation: Images) -> None:
     state = compiled.shapes(program, member)
     if not isinstance(train, Array):
         place = member.seed.sharding if member.seed.committed else None
@@ -147,11 +152,14 @@ def fit(
             # in equal parts, none longer than the pace so far allows
             stop = done + -(-(end - done) // -(-(end - done) // most))
             stop = cluster.agreed(stop)
-            if stream is not None:
-                state, of_steps = stream.train(state, done, stop)
-            else:
-                state, of_steps = compiled.train_steps(program, member, state, train, done, stop)
-            terms = {name: np.asarray(values, np.float64) for name, values in of_steps.items()}
+            with spent.on("training"):
+                if stream is not None:
+                    state, of_steps = stream.train(state, done, stop)
+                else:
+                    state, of_steps = compiled.train_steps(
+                        program, member, state, train, done, stop
+                    )
+                terms = {name: np.asarray(values, np.float64) for name, values in of_steps.items()}
             check_steps(terms, program.objective.best, end - steps, epoch)
             taken = time.perf_counter() - start
             # exact in float64, and so the same however the epoch is cut
@@ -162,10 +170,11 @@ def fit(
             if done < end:
                 yield Chunk(epoch, done, done - (end - steps), total, seconds, state)
         start = time.perf_counter()
-        variables = compiled.evaluated(program, member, state)
-        held_out = evaluation.split_means(
-            program.estimator, variables, validation, member.seed, end, float(epoch)
-        )
+        with spent.on("evaluation"):
+            variables = compiled.evaluated(program, member, state)
+            held_out = evaluation.split_means(
+                program.estimator, variables, validation, member.seed, end, float(epoch)
+            )
         check_held_out(held_out, program.objective.best, end, epoch)
         yield Epoch(
             epoch=epoch,

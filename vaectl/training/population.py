@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, UInt8
 
-from vaectl.base import devices, mesh
+from vaectl.base import devices, mesh, spent
 from vaectl.base.errors import DivergedError
 from vaectl.evaluation import means as evaluation
 from vaectl.evaluation.means import Images
@@ -135,19 +135,22 @@ def _together(
     over = mesh.of(places)
     everyone, states = start(program, members, over)
     # first of all, so that it does not count as time of training
-    train_steps.lower(program, everyone, states, train, 0, 1, over).compile()
-    _term_sums.lower(program, everyone, states, validation, 0, 0.0, over).compile()
+    with spent.on("compilation"):
+        train_steps.lower(program, everyone, states, train, 0, 1, over).compile()
+        _term_sums.lower(program, everyone, states, validation, 0, 0.0, over).compile()
     going = list(range(len(members)))
     for epoch in range(1, until + 1):
         end = epoch * program.steps_per_epoch
         before = end - program.steps_per_epoch
         began = time.perf_counter()
-        states, device_sums = train_steps(program, everyone, states, train, before, end, over)
-        sums = _of_members(device_sums)
+        with spent.on("training"):
+            states, device_sums = train_steps(program, everyone, states, train, before, end, over)
+            sums = _of_members(device_sums)
         trained = time.perf_counter()
-        held_out = _of_members(
-            _term_sums(program, everyone, states, validation, end, float(epoch), over)
-        )
+        with spent.on("evaluation"):
+            held_out = _of_members(
+                _term_sums(program, everyone, states, validation, end, float(epoch), over)
+            )
         evaluated = time.perf_counter()
         best = program.objective.best
         for index in tuple(going):
