@@ -34,7 +34,7 @@ from vaectl.training.program import Member, Program, TrainState
 
 FILE = "times.json"
 ROUNDS = 7
-MOMENT = 0.15
+MOMENT = 0.3
 """Seconds of one optimizer's steps in a round, about: whole epochs, or the first steps of one."""
 _MOST_EPOCHS = 20
 """The most epochs of a round."""

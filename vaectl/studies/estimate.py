@@ -20,7 +20,7 @@ from vaectl.training.fit import Chunk
 
 CALIBRATED = 3
 """The most programs that are run for a moment."""
-MOMENT = 0.25
+MOMENT = 0.5
 """Seconds of training after which the pace of a program is known."""
 OF_MEMBER = 0.3
 """Seconds to begin, to save and to end a member, about."""
