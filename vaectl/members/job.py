@@ -217,6 +217,7 @@ class _Track:
                     self._recorder.rundir.folder.append(CURVE, _text(rows))
         if self._recorder:
             self._recorder.take(event)
+            self._recorder.save_if_due(event)
 
     def save(self, event: Chunk | Epoch) -> None:
         """Save the state, from which the run can go on."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int32, UInt32
@@ -50,10 +51,12 @@ class Member(NamedTuple):
     def of(cls, settings: Config, traced: Sequence[str] = ()) -> Member:
         """Return the one member of an ordinary run, or of one whose other settings are traced."""
         optimizer = settings.optimizer
+        # by NumPy, for which JAX compiles no conversion
+        numbers = {key: jnp.asarray(np.float32(optimizer.value(key))) for key in traced}
         return cls(
-            seed=jnp.asarray(settings.seed, jnp.uint32),
-            learning_rate=jnp.asarray(optimizer.chosen.learning_rate, jnp.float32),
-            numbers={key: jnp.asarray(optimizer.value(key), jnp.float32) for key in traced},
+            seed=jnp.asarray(np.uint32(settings.seed)),
+            learning_rate=jnp.asarray(np.float32(optimizer.chosen.learning_rate)),
+            numbers=numbers,
         )
 
 
