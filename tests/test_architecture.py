@@ -261,6 +261,25 @@ def test_listing_runs_loads_no_jax(tmp_path: Path) -> None:
     assert not loaded & {"jax", "flax", "optax", "orbax", "matplotlib"}
 
 
+def test_the_first_epoch_waits_for_no_library_that_it_does_not_need(tmp_path: Path) -> None:
+    code = f"""
+import os, pathlib, sys
+from vaectl import config, experiment
+from vaectl.training.fit import Epoch
+
+def watch(event):
+    if isinstance(event, Epoch):
+        print(*sys.modules, flush=True)
+        os._exit(0)
+
+settings = config.Config(epochs=1, data=dict(train_size=100, validation_size=50))
+experiment.run(settings, runs_dir=pathlib.Path({str(tmp_path)!r}), watch=watch)
+"""
+    loaded = _loaded(code)
+    assert {"jax", "flax", "optax"} <= loaded
+    assert not loaded & {"orbax", "matplotlib", "scipy", "pyarrow", "tensorflow_datasets"}
+
+
 def test_reading_a_configuration_and_data_loads_no_jax_and_no_tensorflow() -> None:
     loaded = _loaded("from vaectl import config, data; data.load(config.Config().data)")
     assert not loaded & {"jax", "tensorflow", "tensorflow_datasets"}

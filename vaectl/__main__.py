@@ -37,7 +37,7 @@ def main() -> None:
         cli.main()
     finally:
         ignore()
-        gc.freeze()  # else Python looks through all objects when it exits, which takes half a second
+        gc.freeze()  # else Python looks through all objects as it exits, for half a second
 
 
 def _collect_garbage_later() -> None:
