@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -259,6 +260,34 @@ def test_listing_runs_loads_no_jax(tmp_path: Path) -> None:
     loaded = _loaded(code)
     assert "finished" in loaded  # a run was listed
     assert not loaded & {"jax", "flax", "optax", "orbax", "matplotlib"}
+
+
+def test_the_readme_says_what_each_dependency_is_for() -> None:
+    root = Path(__file__).parents[1]
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    wanted = {re.split(r"[<>=]", each)[0] for each in project["dependencies"]}
+    text = (root / "README.md").read_text()
+    start = text.partition("## Start")[2].partition("\n## ")[0]
+    assert wanted <= {*re.findall(r"`([\w.-]+)`", start)}
+
+
+def test_the_first_epoch_waits_for_no_library_that_it_does_not_need(tmp_path: Path) -> None:
+    code = f"""
+import os, pathlib, sys
+from vaectl import config, experiment
+from vaectl.training.fit import Epoch
+
+def watch(event):
+    if isinstance(event, Epoch):
+        print(*sys.modules, flush=True)
+        os._exit(0)
+
+settings = config.Config(epochs=1, data=dict(train_size=100, validation_size=50))
+experiment.run(settings, runs_dir=pathlib.Path({str(tmp_path)!r}), watch=watch)
+"""
+    loaded = _loaded(code)
+    assert {"jax", "flax", "optax"} <= loaded
+    assert not loaded & {"orbax", "matplotlib", "scipy", "pyarrow", "tensorflow_datasets"}
 
 
 def test_reading_a_configuration_and_data_loads_no_jax_and_no_tensorflow() -> None:

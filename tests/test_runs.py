@@ -167,7 +167,7 @@ def test_a_row_is_one_line_of_the_terminal_and_no_number_is_cut(
 def test_a_pipe_has_everything(vaectl: Vaectl, runs: Path, trained_runs: Path) -> None:
     name = "z2-" + 90 * "x"
     (runs / "z2").rename(runs / name)
-    (runs / "z5" / "config.yaml").write_text("{")
+    (runs / "z5" / "run.json").write_text("{")
     for arguments in ((), ("--sort", "elbo")):
         header, *lines = vaectl("runs", *arguments).out.splitlines()
         assert [line.split("\t")[0] for line in lines if "\t" in line] == [name, "z5"]

@@ -11,7 +11,7 @@ from flax import nnx
 
 from tests.conftest import few
 from vaectl import config
-from vaectl.base import streams
+from vaectl.base import mesh, streams
 from vaectl.base.errors import ConfigError, DivergedError
 from vaectl.evaluation import means as evaluation
 from vaectl.models.base import Model
@@ -744,3 +744,20 @@ def test_a_short_batch_is_filled_up_with_different_images() -> None:
     *whole, last = np.asarray(training.order(program, MEMBER, 1))
     assert sorted([*np.concatenate(whole), last[0]]) == list(range(11))
     assert len(set(last)) == 5
+
+
+def test_a_start_compiles_four_programs(caplog: pytest.LogCaptureFixture) -> None:
+    """Each further one costs a start 20 ms or more, as every `jnp.asarray` of a number would."""
+    settings = _settings(model={"code_size": 3, "hidden_size": 7})  # which no other test compiles
+    with jax.log_compiles(), caplog.at_level("WARNING", "jax"):
+        program = Program.of(settings, images=40, image_shape=SHAPE)
+        member = Member.of(settings)
+        images = jax.device_put((np.zeros((40, PIXELS), np.uint8), np.zeros((9, PIXELS), np.uint8)))
+        fitting.compile_ahead(program, member, *images)
+        epochs = fit(program, member, compiled.init(program, member), *images)
+        mesh.copied(next(epoch for epoch in epochs if isinstance(epoch, Epoch)).state)
+    found = {
+        record.message.split()[1] for record in caplog.records if "Compiling" in record.message
+    }
+    programs = ("weights", "begin", "train_steps", "term_sums")
+    assert found == {f"jit({name})" for name in programs}

@@ -508,6 +508,7 @@ def _train(task: Task, recorder: Recorder, saved: Saved | None, stopping: Stoppi
             event = of_all._replace(state=mesh.on_first(of_all.state))
             recorder.take(event)
             task.watch(event._replace(member=name))
+            recorder.save_if_due(event)  # after the news: before its first save Orbax is imported
             if stopping() or (isinstance(event, Epoch) and recorder.stops_early()):
                 recorder.save(event)
                 return

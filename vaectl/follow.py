@@ -21,10 +21,9 @@ from threading import Event as Flag
 from threading import Thread
 from typing import final
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
+from vaectl.base import mesh
 from vaectl.base.errors import DataError, RunError
 from vaectl.data.arrays import Split
 from vaectl.pictures import latent
@@ -110,7 +109,7 @@ class _Member:
         """Return the model at the end of an epoch; a copy, since the next one has its state."""
         settings = self.training.settings
         arrays = compiled.evaluated(self._program, Member.of(settings), epoch.state)
-        variables = jax.tree.map(jnp.copy, arrays)
+        variables = mesh.copied(arrays)
         info = Info(epoch=epoch.epoch, step=epoch.step, score=None)
         directory = RunDir(self.training.directory)
         return Trained(directory, settings, info, variables, self._program.vae)

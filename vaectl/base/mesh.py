@@ -61,6 +61,12 @@ def put(tree: Tree, place: Sharding) -> Tree:
     return there
 
 
+def copied(tree: Tree) -> Tree:
+    """Copy arrays where they are, and compile nothing for that, as `jnp.copy` does per shape."""
+    copies: Tree = jax.device_put(tree, may_alias=False)
+    return copies
+
+
 def beside(tree: Any, array: Array) -> Any:
     """Bring arrays to where another one is, unless it may be anywhere."""
     return put(tree, array.sharding) if array.committed else jax.tree.map(jnp.asarray, tree)

@@ -29,6 +29,18 @@ def flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, 
             yield prefix + name, value
 
 
+def nested(values: Mapping[str, object]) -> dict[str, Any]:
+    """Undo `flat`: return nested mappings for dotted paths."""
+    found: dict[str, Any] = {}
+    for path, value in values.items():
+        *above, name = path.split(".")
+        place = found
+        for each in above:
+            place = place.setdefault(each, {})
+        place[name] = value
+    return found
+
+
 class Section(BaseModel):
     """A section of a configuration: frozen, without unknown keys or silent conversions.
 

@@ -220,6 +220,7 @@ class _Track:
                     self._recorder.rundir.folder.append(CURVE, _text(rows))
         if self._recorder:
             self._recorder.take(event)
+            self._recorder.save_if_due(event)
 
     @spent.on("saving")
     def save(self, event: Chunk | Epoch) -> None:

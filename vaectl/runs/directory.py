@@ -425,6 +425,14 @@ class RunDir:
         except OSError:
             return False
 
+    @property
+    def has_config(self) -> bool:
+        """Whether config.yaml is there, and is a file."""
+        try:
+            return self.folder.kind("config.yaml") == "file"
+        except OSError:
+            return False
+
     def read_record(self) -> Record:
         """Read run.json and check every field.
 

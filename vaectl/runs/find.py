@@ -11,9 +11,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from vaectl.base.errors import ConfigError, RunError
 from vaectl.base.files import LINK, Folder
 from vaectl.base.nearest import did_you_mean, did_you_mean_path
+from vaectl.base.section import nested
 from vaectl.config.schema import Config
 from vaectl.objectives.base import label
 from vaectl.runs.directory import PARTS, STUDIES, RunDir, is_run, missing_plugs
@@ -312,7 +315,7 @@ def _summary(name: str, path: Path) -> Summary:
     try:
         record = run.read_record()
         missing = missing_plugs(record.plugs)
-        model, optimizer = _parts(record) if missing else _parts_of(run.read_config())
+        model, optimizer = _parts(record) if missing else _parts_of(_settings(run, record))
     except RunError as error:
         problem = error.message.splitlines()[0].removeprefix(f"{path}/")
         return Summary(name, "not a run", problem=problem)
@@ -334,6 +337,20 @@ def _summary(name: str, path: Path) -> Summary:
         problem=f"needs {needed}, which is not loaded" if needed else None,
         settings=record.settings,
     )
+
+
+def _settings(run: RunDir, record: Record) -> Config:
+    """Return the settings of a run, by its record: YAML takes 20 times as long to read.
+
+    Raises:
+        RunError: config.yaml is missing; or an older vaectl wrote the record, and it is broken.
+    """
+    if "model.name" in record.settings and run.has_config:
+        try:
+            return Config.model_validate_json(json.dumps(nested(record.settings)))
+        except ValidationError:  # settings of an older vaectl, which config.yaml has too
+            pass
+    return run.read_config()
 
 
 def _measure(record: Record) -> str | None:

@@ -6,10 +6,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import final
 
-import jax
-import jax.numpy as jnp
-
 from vaectl import config
+from vaectl.base import mesh
 from vaectl.base.errors import RunError
 from vaectl.config import reading
 from vaectl.objectives.base import label
@@ -95,18 +93,26 @@ class Recorder:
         self.rundir.write_metrics(self.rows, self._columns)
 
     def take(self, event: Chunk | Epoch) -> None:
-        """Write an epoch's metrics; save the state if the last save is long enough ago.
+        """Write an epoch's metrics.
 
         Args:
             event: what was trained.
 
         Raises:
-            RunError: something cannot be written.
+            RunError: they cannot be written.
+        """
+        if isinstance(event, Epoch):
+            self._add(event)
+
+    def save_if_due(self, event: Chunk | Epoch) -> None:
+        """Save the state if the last save is long enough ago; the event has been taken.
+
+        Raises:
+            RunError: it cannot be written.
         """
         wanted = self._settings.checkpoint
         due = time.monotonic() - self._saved >= (wanted.every_seconds or math.inf)
         if isinstance(event, Epoch):
-            self._add(event)
             due = due or event.epoch % wanted.every == 0 or event.epoch == self._settings.epochs
         if due:
             self.save(event)
@@ -172,7 +178,7 @@ class Recorder:
         if best is None or score > best.score:
             best = Best(epoch=epoch.epoch, quantity=self._quantity, score=score)
             # a copy: the state itself is donated to the next epoch
-            self._best, self._unsaved = self._info(epoch), jax.tree.map(jnp.copy, epoch.state)
+            self._best, self._unsaved = self._info(epoch), mesh.copied(epoch.state)
         self.record = self.record.model_copy(update={"best": best, "epoch": epoch.epoch})
 
     def _save_best(self) -> None:

@@ -210,7 +210,7 @@ class Trained:
         flat = z.reshape(-1, self.code_size) if self.vae.classes else z
         _check_room(_decode, self.vae, flat.shape)
         y = self._told(labels, len(flat))
-        decoded = np.asarray(_decode(self.vae, self.variables, jnp.asarray(flat), y))
+        decoded = np.asarray(_decode(self.vae, self.variables, flat, y))
         return decoded.reshape(*z.shape[:-1], *self.picture_shape)
 
     def sample(

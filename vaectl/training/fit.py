@@ -6,9 +6,9 @@ batches are brought to the device while it computes the chunk before. Nothing he
 
 import time
 from collections.abc import Generator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import MappingProxyType
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import jax.numpy as jnp
 import numpy as np
@@ -80,34 +80,34 @@ class Saved(NamedTuple):
         return int(self.state.step)
 
 
+@spent.on("compilation")
 def compile_ahead(program: Program, member: Member, train: Images, validation: Images) -> None:
-    """Compile all that training runs, side by side. Done again, it is free."""
-    with spent.on("compilation"):
-        _compile(program, member, train, validation)
+    """Compile all that training runs, side by side. Done again, it is free.
 
-
-def _compile(program: Program, member: Member, train: Images, validation: Images) -> None:
+    The first of them, which takes longest, compiles while the others are traced.
+    """
     state = compiled.shapes(program, member)
-    if not isinstance(train, Array):
-        place = member.seed.sharding if member.seed.committed else None
-        size = streamed_steps(program), program.batch_size, program.row
-        batches = shaped(size, jnp.uint8, place)
-        steps = [
-            compiled.train_streamed_steps.lower(program, member, state, batches, 0, 1),
-            compiled.order.lower(program, member, 0),
-        ]
-    else:
-        steps = [compiled.train_steps.lower(program, member, state, train, 0, 1)]
-    lowered = [
-        *steps,
-        compiled.weights.lower(program, member),
-        compiled.begin.lower(program, member, state.params),
-        evaluation.lowered(program.estimator, state.params, validation, member.seed),
-    ]
-    if program.optimizer.averages:
-        lowered.append(compiled.average.lower(program, member, state))
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda part: part.compile(), lowered))
+        compiling: list[Future[Any]] = []
+
+        def begin(lowered: Any) -> None:
+            compiling.append(pool.submit(lowered.compile))
+
+        if isinstance(train, Array):
+            begin(compiled.train_steps.lower(program, member, state, train, 0, 1))
+        else:
+            place = member.seed.sharding if member.seed.committed else None
+            size = streamed_steps(program), program.batch_size, program.row
+            batches = shaped(size, jnp.uint8, place)
+            begin(compiled.train_streamed_steps.lower(program, member, state, batches, 0, 1))
+            begin(compiled.order.lower(program, member, 0))
+        begin(compiled.weights.lower(program, member))
+        begin(evaluation.lowered(program.estimator, state.params, validation, member.seed))
+        begin(compiled.begin.lower(program, member, state.params))
+        if program.optimizer.averages:
+            begin(compiled.average.lower(program, member, state))
+        for each in compiling:
+            each.result()
 
 
 def fit(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int32, UInt32
@@ -50,11 +51,17 @@ class Member(NamedTuple):
     def of(cls, settings: Config, traced: Sequence[str] = ()) -> Member:
         """Return the one member of an ordinary run, or of one whose other settings are traced."""
         optimizer = settings.optimizer
-        return cls(
-            seed=jnp.asarray(settings.seed, jnp.uint32),
-            learning_rate=jnp.asarray(optimizer.chosen.learning_rate, jnp.float32),
-            numbers={key: jnp.asarray(optimizer.value(key), jnp.float32) for key in traced},
-        )
+        numbers = {key: optimizer.value(key) for key in traced}
+        return _member(settings.seed, optimizer.chosen.learning_rate, numbers)
+
+
+def _member(seed: int, learning_rate: float, numbers: Mapping[str, float]) -> Member:
+    """Bring the numbers of a member to the device; JAX compiles nothing for NumPy's numbers."""
+    of_numpy = {key: np.float32(value) for key, value in numbers.items()}
+    member: Member = jax.device_put(
+        Member(np.uint32(seed), np.float32(learning_rate), of_numpy)  # type: ignore[arg-type]
+    )
+    return member
 
 
 def _told(settings: Config, classes: int) -> int:
@@ -151,7 +158,7 @@ class Program:
     @property
     def somebody(self) -> Member:
         """A member, for whom only the shapes of its numbers matter."""
-        return Member(jnp.uint32(0), jnp.float32(0), {key: jnp.float32(0) for key in self.traced})
+        return _member(0, 0.0, dict.fromkeys(self.traced, 0.0))
 
     def optimizer_of(self, member: Member) -> OptimizerChoice:
         """Return the optimizer with the numbers of a member."""
