@@ -352,6 +352,14 @@ def test_an_assessment_is_the_mean_of_each_image_with_its_standard_error(
     without = assess(model, "test", samples=3, importance_samples=0, seed=2)
     assert without.log_likelihood is None
     assert without.elbo == found.elbo
+    rounded = assess(model, "test", samples=3, importance_samples=5, seed=2, precision="bfloat16")
+    assert (rounded.precision, found.precision) == ("bfloat16", "float32")
+    assert rounded.log_likelihood is not None
+    assert found.log_likelihood is not None
+    assert rounded.log_likelihood != found.log_likelihood
+    assert rounded.log_likelihood.mean == pytest.approx(found.log_likelihood.mean, rel=2**-8)
+    # nothing else is rounded
+    assert (rounded.elbo, rounded.kl, rounded.activity) == (found.elbo, found.kl, found.activity)
 
 
 @pytest.mark.parametrize("layer", ["encoder", "decoder"])

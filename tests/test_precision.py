@@ -16,11 +16,11 @@ from jax import lax
 from tests.conftest import Vaectl
 from vaectl import config, data
 from vaectl.base import shapes
+from vaectl.base.products import in_fast_forms
 from vaectl.evaluation.means import term_sums
 from vaectl.training import compiled
 from vaectl.training import step as training
 from vaectl.training.precision import multiplies_bfloat16, resolved
-from vaectl.training.products import in_fast_forms
 from vaectl.training.program import Program
 
 UNIT = 2.0**-8  # the largest relative error of a number that is rounded to bfloat16
@@ -212,6 +212,15 @@ def test_hardware_is_asked_for_products_of_bfloat16(
     found, why = multiplies_bfloat16(SimpleNamespace(**device), facts)
     assert found is has
     assert why
+
+
+def test_an_evaluation_says_that_products_were_rounded(vaectl: Vaectl) -> None:
+    assert vaectl("train", *SMALL, "--epochs", "1", "--name", "a").code == 0
+    bound = ("evaluate", "a", "--importance-samples", "4", "--prior-samples", "0", "-q")
+    rounded = vaectl(*bound, "--precision", "bfloat16")
+    assert "IW-4, products in bfloat16" in rounded.out
+    assert '"precision": "bfloat16"' in Path("runs/a/evaluation.json").read_text()
+    assert "bfloat16" not in vaectl(*bound).out
 
 
 def test_auto_is_resolved_once_and_written_down(vaectl: Vaectl) -> None:

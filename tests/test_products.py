@@ -11,7 +11,7 @@ import pytest
 from jax import lax
 
 from vaectl.base import shapes
-from vaectl.training.products import in_fast_forms
+from vaectl.base.products import in_fast_forms
 
 _conv: Callable[..., jax.Array] = partial(
     lax.conv_general_dilated, dimension_numbers=("NHWC", "HWIO", "NHWC")

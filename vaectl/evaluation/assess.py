@@ -24,6 +24,7 @@ def assess(
     samples: int,
     importance_samples: int,
     seed: int,
+    precision: Literal["float32", "bfloat16"] = "float32",
     prior_samples: int = 0,
     watch: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Evaluation:
@@ -35,6 +36,7 @@ def assess(
         samples: L of the ELBO.
         importance_samples: K of the importance-weighted bound; 0 to leave it out.
         seed: the seed of the noise.
+        precision: that of the products of the importance-weighted bound; all else is in float32.
         prior_samples: how many samples from the prior are compared with the data.
         watch: called with the number of images done, and of all.
 
@@ -63,6 +65,7 @@ def assess(
         samples=samples,
         importance_samples=importance_samples,
         seed=seed,
+        bfloat16=precision == "bfloat16",
         watch=watch,
     )
     _check_finite(found, f"{model.title}: its ELBO is not finite on the {split_name} split")
@@ -95,6 +98,7 @@ def assess(
         kl=kl,
         nll=nll,
         importance_samples=importance_samples,
+        precision=precision,
         log_likelihood=iw,
         bits_per_dimension=bits,
         code_size=model.code_size,

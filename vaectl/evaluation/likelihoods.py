@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Int32, Key, UInt8
 
 from vaectl.base import streams
+from vaectl.base.products import in_fast_forms
 from vaectl.data.stored import Stored
 from vaectl.vae.posterior import Codes
 from vaectl.vae.vae import VAE, Variables
@@ -44,6 +45,7 @@ def likelihoods(
     samples: int,
     importance_samples: int,
     seed: int,
+    bfloat16: bool = False,
     watch: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Likelihoods:
     """Evaluate every image of a split.
@@ -59,6 +61,7 @@ def likelihoods(
         samples: L of the ELBO's estimate.
         importance_samples: K; 0 to leave the bound out.
         seed: the seed of the noise.
+        bfloat16: whether the decoder's products of the bound have operands in bfloat16.
         watch: called with the number of images done, and of all.
 
     Burda et al. 2016, eq. 8.
@@ -71,7 +74,8 @@ def likelihoods(
         parts.append([values[:count] for values in found])
         if importance_samples:
             k = jnp.asarray(importance_samples, jnp.int32)
-            bounds.append(compiled_weighted_bound(vae, variables, x, y, key, k)[:count])
+            found_bound = compiled_weighted_bound(vae, variables, x, y, key, k, bfloat16=bfloat16)
+            bounds.append(found_bound[:count])
             bounds[-1].block_until_ready()
         done += count
         watch(done, len(rows))
@@ -145,9 +149,12 @@ def importance_weighted_bound(
     y: Float[Array, "batch classes"] | None,
     key: Key[Array, ""],
     importance_samples: Int32[Array, ""],
+    *,
+    bfloat16: bool = False,
 ) -> Float[Array, " batch"]:
     """Return IW-K of each image, in nats."""
-    return importance_weighting(vae, variables, x, y, key, importance_samples)[0]
+    found = importance_weighting(vae, variables, x, y, key, importance_samples, bfloat16=bfloat16)
+    return found[0]
 
 
 def importance_weighting(
@@ -157,16 +164,20 @@ def importance_weighting(
     y: Float[Array, "batch classes"] | None,
     key: Key[Array, ""],
     importance_samples: Int32[Array, ""],
+    *,
+    bfloat16: bool = False,
 ) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:
     """Return IW-K of each image in nats, and the effective sample size of its K samples.
 
     Both come from running log-sum-exps over chunks of samples. K is traced, so that one program
-    serves every K. Samples of the last chunk beyond K have weight zero.
+    serves every K. Samples of the last chunk beyond K have weight zero. With `bfloat16` the
+    decoder's products have operands in bfloat16; all else is in float32.
 
     Burda et al. 2016, eq. 8; (sum_k w_k)^2 / sum_k w_k^2 is the effective sample size.
     """
     network = vae.network(variables).given(y)
     (mu, log_var), prior = network.encode(x), network.prior
+    log_prob = in_fast_forms(network.log_prob, bfloat16=True) if bfloat16 else network.log_prob
 
     def add_chunk(
         chunk: Int[Array, ""], totals: tuple[Float[Array, " batch"], Float[Array, " batch"]]
@@ -174,7 +185,7 @@ def importance_weighting(
         shape = (IMPORTANCE_CHUNK, len(x), vae.code_size)
         noise = jax.random.normal(jax.random.fold_in(key, chunk), shape)
         codes = Codes.draw(mu, log_var, noise)
-        log_w = network.log_prob(codes.z, x) + prior.log_ratio(codes)
+        log_w = log_prob(codes.z, x) + prior.log_ratio(codes)
         index = chunk * IMPORTANCE_CHUNK + jnp.arange(IMPORTANCE_CHUNK)
         log_w = jnp.where(index[:, None] < importance_samples, log_w, -jnp.inf)
         total, squares = totals
@@ -191,5 +202,5 @@ def importance_weighting(
 
 
 compiled_bound = jax.jit(bound_of_each, static_argnames=("vae", "samples"))
-compiled_weighted_bound = jax.jit(importance_weighted_bound, static_argnames="vae")
+compiled_weighted_bound = jax.jit(importance_weighted_bound, static_argnames=("vae", "bfloat16"))
 compiled_weighting = jax.jit(importance_weighting, static_argnames="vae")

@@ -312,6 +312,8 @@ class Evaluation(Part):
     nll: Estimate
     importance_samples: Natural
     """K, the samples of z of the importance-weighted bound; 0 if it was not computed."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """The precision of the products of the bound."""
     log_likelihood: Estimate | None
     """IW-K, a lower bound on log p(x) in expectation."""
     bits_per_dimension: Bits | None = None

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Int32, UInt8
 
 from vaectl.base import mesh, streams
+from vaectl.base.products import in_fast_forms
 from vaectl.objectives.base import check_terms, with_elbo
-from vaectl.training.products import in_fast_forms
 from vaectl.training.program import Member, Program, TrainState
 from vaectl.vae.vae import Variables, unit
 

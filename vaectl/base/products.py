@@ -1,4 +1,4 @@
-"""Matrix products and convolutions of a training step, in the forms that have fast kernels."""
+"""Matrix products and convolutions of a program, in the forms that have fast kernels."""
 
 from __future__ import annotations
 
