@@ -179,7 +179,7 @@ def test_a_run_in_bfloat16_is_continued_to_the_same_bits(vaectl: Vaectl) -> None
     assert "model.precision" in answer.err
 
 
-def test_a_product_that_xla_lacks_is_told_without_a_traceback(
+def test_an_unimplemented_product_is_told_without_a_traceback(
     vaectl: Vaectl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def load(*_: object, **_how: object) -> data.Dataset:
@@ -220,7 +220,12 @@ def test_an_evaluation_says_that_products_were_rounded(vaectl: Vaectl) -> None:
     rounded = vaectl(*bound, "--precision", "bfloat16")
     assert "IW-4, products in bfloat16" in rounded.out
     assert '"precision": "bfloat16"' in Path("runs/a/evaluation.json").read_text()
+    assert vaectl("export", "a", "--format", "card", "-q").code == 0
+    assert "IW-4, products in bfloat16 |" in Path("runs/a/export/card.md").read_text()
     assert "bfloat16" not in vaectl(*bound).out
+    nothing = vaectl("evaluate", "a", "--importance-samples", "0", "--precision", "bfloat16")
+    assert nothing.code == 2
+    assert "--importance-samples" in nothing.err
 
 
 def test_auto_is_resolved_once_and_written_down(vaectl: Vaectl) -> None:

@@ -77,13 +77,54 @@ def test_convolutions_in_groups_stay_as_they_are(groups: dict[str, int]) -> None
     assert found == ["conv_general_dilated"] * 2
 
 
-def test_a_large_kernel_stays_as_it_is() -> None:
-    x = jnp.ones((2, 30, 30, 1))
+@pytest.mark.parametrize("size", [3, 9])
+def test_a_kernel_that_is_larger_than_the_image_is_no_exception(size: int) -> None:
+    x, kernel = jnp.ones((6, 2, 2, 3)), jnp.ones((size, size, 3, 4))
+
+    def loss(w: jax.Array, x: jax.Array) -> jax.Array:
+        return jnp.sum(_conv(x, w, window_strides=(1, 1), padding="SAME") ** 2)
+
+    gradient = in_fast_forms(jax.grad(loss, argnums=(0, 1)), bfloat16=False)
+    program = jax.make_jaxpr(gradient)(kernel, x)
+    found = [e.primitive.name for e in shapes.products(program.jaxpr)]
+    # forward, and for the image, as they were; by pixels of the kernel, for the kernel
+    assert found.count("conv_general_dilated") == 2
+    assert found.count("dot_general") == size**2
+    for one, other in zip(gradient(kernel, x), jax.grad(loss, (0, 1))(kernel, x), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(0, 8, 9, 2), (5, 2, 2, 2)])
+def test_nothing_to_contract_is_no_error(shape: tuple[int, ...]) -> None:
+    """No image, and no pixel that is left."""
+
+    def loss(w: jax.Array) -> jax.Array:
+        return jnp.sum(_conv(jnp.ones(shape), w, window_strides=(1, 1), padding="VALID") ** 2)
+
+    found = in_fast_forms(jax.grad(loss), bfloat16=False)(jnp.ones((3, 3, 2, 4)))
+    assert not found.any()
+
+
+def test_a_step_without_convolutions_has_the_same_bits() -> None:
+    rng = np.random.default_rng(0)
+    x, w, v = (jnp.asarray(rng.standard_normal(s), jnp.float32) for s in ((9, 7), (7, 5), (5, 7)))
+
+    def loss(weights: tuple[jax.Array, jax.Array]) -> jax.Array:
+        first, second = weights
+        return jnp.sum(jax.nn.softplus(jnp.tanh(x @ first) @ second) - x)
+
+    plain, changed = jax.grad(loss), in_fast_forms(jax.grad(loss), bfloat16=False)
+    for one, other in zip(jax.jit(plain)((w, v)), jax.jit(changed)((w, v)), strict=True):
+        assert one.tobytes() == other.tobytes()
+
+
+def test_one_window_at_a_time_is_in_memory() -> None:
+    x, kernel = jnp.ones((50, 28, 28, 8)), jnp.ones((7, 7, 8, 8))
 
     def loss(w: jax.Array) -> jax.Array:
         return jnp.sum(_conv(x, w, window_strides=(1, 1), padding="SAME") ** 2)
 
-    gradient = in_fast_forms(jax.grad(loss), bfloat16=False)
-    program = jax.make_jaxpr(gradient)(jnp.ones((11, 11, 1, 1)))
-    found = [e.primitive.name for e in shapes.products(program.jaxpr)]
-    assert found == ["conv_general_dilated"] * 2
+    compiled = jax.jit(in_fast_forms(jax.grad(loss), bfloat16=False)).lower(kernel).compile()
+    memory = compiled.memory_analysis()
+    assert memory is not None
+    assert memory.temp_size_in_bytes < 8 * x.nbytes  # all 49 windows have 49 times as much

@@ -181,6 +181,35 @@ def test_a_pipe_has_everything(vaectl: Vaectl, runs: Path, trained_runs: Path) -
     assert "no runs in runs match elbo>0" in vaectl("runs", "--where", "elbo>0").out
 
 
+@pytest.mark.parametrize(
+    "odd", [{"model": 3}, {".".join("a" * 3000): 1}, {"model.name.of": 1}, {"epochs": "many"}]
+)
+def test_a_record_of_odd_settings_is_listed_by_its_configuration(
+    odd: dict[str, object], vaectl: Vaectl, runs: Path
+) -> None:
+    file = runs / "z2" / "run.json"
+    fields = json.loads(file.read_text())
+    fields["settings"] = odd | fields["settings"]
+    del fields["seal"]
+    file.write_text(json.dumps(fields))
+    answer = vaectl("runs", "--json")
+    assert answer.code == 0
+    rows = {row["name"]: row for row in json.loads(answer.out)["runs"]}
+    assert rows["z2"]["model"] == rows["z5"]["model"].replace("5", "2")
+
+
+def test_the_list_has_the_record_of_a_run_whose_configuration_is_broken(
+    vaectl: Vaectl, runs: Path
+) -> None:
+    """It is said where the configuration is used."""
+    before = vaectl("runs").out
+    (runs / "z2" / "config.yaml").write_text("{")
+    assert vaectl("runs").out == before
+    answer = vaectl("sample", "z2")
+    assert answer.code == 4
+    assert "config.yaml" in answer.err
+
+
 def test_members_are_listed_on_request(vaectl: Vaectl, finished: Path) -> None:
     shutil.copytree(finished, "runs/c")
     assert "c\t4 finished\t" in vaectl("runs").out

@@ -105,7 +105,7 @@ def main() -> None:
         faster = median(one / other for one, other in zip(first, own, strict=True))
         print(f"| {name} | {median(own):.3f} | {faster:.2f} |", flush=True)
 
-    print("\n| members by vmap | cost of one, of one alone |\n| ---: | ---: |")
+    print("\n| members by vmap | time per member / time of a run alone |\n| ---: | ---: |")
     one = task("float32")
     images = jax.device_put(one.dataset.train.flat, device)
     for members in (2,) if options.small else (16, 64):

@@ -19,9 +19,6 @@ from vaectl.base.shapes import is_product, is_program, like
 
 T = TypeVar("T")
 
-_MOST_PLACES = 100
-"""The most pixels of a kernel whose gradient is written as products of matrices."""
-
 
 def in_fast_forms(function: Callable[..., T], *, bfloat16: bool) -> Callable[..., T]:
     """Return the same function with its products and convolutions in the forms that are fast.
@@ -31,7 +28,8 @@ def in_fast_forms(function: Callable[..., T], *, bfloat16: bool) -> Callable[...
     bit for bit, unless `bfloat16` asks for rounded operands.
 
     Args:
-        function: a function of arrays, such as a gradient, whose backward pass is changed too.
+        function: a function of arrays, such as a gradient, whose backward pass is changed too. It
+            may be called inside `shard_map`, but not call it.
         bfloat16: round the float32 operands of products, which are summed in float32. For matrices
             a and b each element is then off by at most (2u + u^2) |a| |b|, with u = 2^-8, beside
             float32's own errors. Products for which a precision was asked stay as they are.
@@ -125,24 +123,24 @@ def _convolution(
 ) -> Array:
     """Convolve; on a CPU the gradient of a kernel is written as products of matrices.
 
-    A convolution whose right operand has more pixels than its result is such a gradient: the left
-    operand is the layer's input and the right one the gradient of its output.
+    That gradient contracts the images, the first axis of the layer's input on the left and of the
+    gradient of its output on the right, and has a place for each pixel of the kernel.
     """
     numbers = params["dimension_numbers"]
-    places = [shape[axis] for axis in numbers.out_spec[2:]]
-    covered = math.prod(right.shape[axis] for axis in numbers.rhs_spec[2:])
     convolve = partial(lax.conv_general_dilated_p.bind, **params)
+    contracts_images = numbers.lhs_spec[1] == numbers.rhs_spec[1] == 0
     ungrouped = params["feature_group_count"] == params["batch_group_count"] == 1
-    if not ungrouped or not math.prod(places) <= min(_MOST_PLACES, covered - 1):
+    if not (contracts_images and ungrouped and math.prod(shape) and left.size and right.size):
         plain: Array = convolve(left, right)
         return plain
+    places = [shape[axis] for axis in numbers.out_spec[2:]]
     by_places = partial(_by_places, params=params, places=places)
     found: Array = lax.platform_dependent(left, right, cpu=by_places, default=convolve)
     return found
 
 
 def _by_places(left: Array, right: Array, params: dict[str, Any], places: Sequence[int]) -> Array:
-    """Convolve by one product of matrices for each pixel of the result.
+    """Convolve by a product of matrices for each pixel of the result, one after another.
 
     The product contracts the pixels that the right operand covers there, and the features.
     """
@@ -153,25 +151,22 @@ def _by_places(left: Array, right: Array, params: dict[str, Any], places: Sequen
     kept = {key: params[key] for key in ("precision", "preferred_element_type")}
     how = {"dimension_numbers": (((0,), (0,)), ((), ())), "out_sharding": None, **kept}
     matrix = _as_matrix(right, of_right)
-    margins = [(0, 0, 0)] * left.ndim
-    for axis, (low, high), dilation in zip(
-        pixels, params["padding"], params["lhs_dilation"], strict=True
-    ):
-        margins[axis] = low, high, dilation - 1
+    margins, extents, steps = [(0, 0, 0)] * left.ndim, [*left.shape], [1] * left.ndim
+    starts = np.zeros((math.prod(places), left.ndim), np.int32)
+    starts[:, list(pixels)] = [*np.ndindex(*places)]
+    for number, axis in enumerate(pixels):
+        margins[axis] = *params["padding"][number], params["lhs_dilation"][number] - 1
+        steps[axis] = params["rhs_dilation"][number]
+        extents[axis] = (right.shape[covered[number]] - 1) * steps[axis] + 1
+        starts[:, axis] *= params["window_strides"][number]
     padded = lax.pad(left, jnp.zeros((), left.dtype), margins)
-    sizes = [right.shape[axis] for axis in covered]
+    every = tuple(slice(None, None, step) for step in steps)
 
-    def at(place: tuple[int, ...]) -> Array:
-        window = [slice(None)] * left.ndim
-        strides, steps = params["window_strides"], params["rhs_dilation"]
-        for axis, number, stride, size, step in zip(
-            pixels, place, strides, sizes, steps, strict=True
-        ):
-            start = number * stride
-            window[axis] = slice(start, start + (size - 1) * step + 1, step)
-        return _matrices(_as_matrix(padded[tuple(window)], of_left), matrix, how)
+    def at(place: Array) -> Array:
+        window = lax.dynamic_slice(padded, place, extents)[every]
+        return _matrices(_as_matrix(window, of_left), matrix, how)
 
-    results = jnp.stack([at(place) for place in np.ndindex(*places)], axis=-1)
+    results = jnp.moveaxis(lax.map(at, jnp.asarray(starts)), 0, -1)
     found: Array = results.reshape(*results.shape[:2], *places)
     return found.transpose(*np.argsort(numbers.out_spec))
 

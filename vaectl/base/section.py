@@ -29,14 +29,23 @@ def flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, 
             yield prefix + name, value
 
 
+_DEEPEST = 20
+
+
 def nested(values: Mapping[str, object]) -> dict[str, Any]:
-    """Undo `flat`: return nested mappings for dotted paths."""
+    """Undo `flat`: return nested mappings for dotted paths.
+
+    Raises:
+        ValueError: a path goes on below a value, or is deeper than any configuration.
+    """
     found: dict[str, Any] = {}
     for path, value in values.items():
         *above, name = path.split(".")
-        place = found
+        place: Any = found
         for each in above:
-            place = place.setdefault(each, {})
+            place = place.setdefault(each, {}) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or len(above) > _DEEPEST:
+            raise ValueError(f"{path} is no path of a configuration")
         place[name] = value
     return found
 

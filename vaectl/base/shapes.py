@@ -1,6 +1,6 @@
 """Shapes and types of arrays, and the matrix products in traced programs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -18,20 +18,32 @@ def like(array: Array, place: Any = None) -> Any:
     return shaped(array.shape, array.dtype, place)
 
 
-def products(program: Any) -> Iterator[Any]:
+def products(program: Any, *, every: bool = False) -> Iterator[Any]:
     """Yield the matrix products and convolutions of a jaxpr and of the programs inside it.
 
-    Products of vectors, such as weighted sums, are left out. Of programs for several platforms,
-    those for the first one count.
+    Products of vectors, such as weighted sums, are left out. Where a program differs between
+    platforms, those of the default device count, each as often as it runs.
+
+    Args:
+        program: a jaxpr.
+        every: count a product in a loop as often as it runs, if that is known; else once.
     """
-    platforms = [e.outvars[0] for e in program.eqns if e.primitive.name == "platform_index"]
     for equation in program.eqns:
         if is_product(equation):
             yield equation
         inner = list(inner_programs(equation))
-        for_platforms = any(one is two for one in platforms for two in equation.invars[:1])
-        for one in inner[:1] if for_platforms else inner:
-            yield from products(one)
+        platforms = equation.params.get("branches_platforms")
+        if platforms:
+            inner = [inner[_of_device(platforms)]]
+        known = every and equation.primitive.name == "scan"
+        for one in inner * (equation.params["length"] if known else 1):
+            yield from products(one, every=every or bool(platforms))
+
+
+def _of_device(platforms: Sequence[Sequence[str] | None]) -> int:
+    """Return the number of the branch for the default device."""
+    device = jax.config.jax_default_device or jax.devices()[0]  # type: ignore[attr-defined]
+    return next(n for n, names in enumerate(platforms) if names is None or device.platform in names)
 
 
 def is_product(equation: Any) -> bool:

@@ -2,9 +2,9 @@
 
 Code that does a part of the work does it within `on(part)`. Of parts within each other, the
 innermost has the time, and what belongs to none is the rest, so that all of them add up to the
-whole. What JAX traces and compiles counts as compilation, wherever it happens. Only the thread that
-counts is counted: what other threads do in the background costs a command no time until it waits
-for them.
+whole. What JAX traces and compiles within `watching_compilation` counts as compilation, whatever
+part it is in. Only the thread that opened the account is counted: what other threads do in the
+background costs a command no time until it waits for them.
 """
 
 from __future__ import annotations
@@ -63,7 +63,10 @@ class Spent:
             self._go_to(*before)
 
     def compiled(self, seconds: float) -> None:
-        """Count the last seconds as compilation; those within them may have been counted before."""
+        """Count the last seconds as compilation, and none of them twice.
+
+        JAX tells of an inner function first, and then of the one that contains it.
+        """
         end = time.perf_counter()
         start = max(end - seconds, self._since)
         while self._compiled and self._compiled[-1][0] >= start:
@@ -100,7 +103,9 @@ def counted() -> Iterator[Spent]:
 
 @contextmanager
 def on(part: Part, *, whole: bool = False) -> Iterator[None]:
-    """Count the time of a context as that of a part, if an account is open. Nothing may be yielded.
+    """Count the time of a context as that of a part, if an account is open.
+
+    A generator must not yield inside it: what its caller does would be counted too.
 
     Args:
         part: what the time is spent on.

@@ -174,6 +174,7 @@ def work(
         _Task("training", program.images, _epochs(program, member, train), training),
         _validation(program, member, variables, validation),
         _bound(program.vae, variables, validation),
+        *([_bound(program.vae, variables, validation, bfloat16=True)] if program.bfloat16 else []),
         _sampling(program.vae, variables, amount.samples),
     ]
     pairs: dict[str, Callable[[], object]] = {}
@@ -209,16 +210,24 @@ def _validation(
     return _Task("validation", count, run, Floor(products, batches))
 
 
-def _bound(vae: VAE, variables: Variables, images: UInt8[Array, "held_out pixels"]) -> _Task:
+def _bound(
+    vae: VAE,
+    variables: Variables,
+    images: UInt8[Array, "held_out pixels"],
+    *,
+    bfloat16: bool = False,
+) -> _Task:
     count, k = likelihoods.IMPORTANCE_BATCH, IMPORTANCE_SAMPLES
     pixels, y = vae.apart(jnp.resize(images, (count, vae.row)))
     few = vae.unit(pixels)
     arguments = variables, few, y, jax.random.key(0), jnp.asarray(k, jnp.int32)
     encoded = floor.products(lambda v, x: vae.network(v).given(y).encode(x), variables, few)
-    products = floor.products(partial(likelihoods.importance_weighted_bound, vae), *arguments)
+    bound = partial(likelihoods.importance_weighted_bound, vae, bfloat16=bfloat16)
+    products = floor.products(bound, *arguments)
     decoded = products[len(encoded) :]  # images are encoded once, and decoded in every chunk
-    run = partial(likelihoods.compiled_weighted_bound, vae, *arguments)
-    return _Task(f"IW-{k}", count, run, Floor(decoded, k // likelihoods.IMPORTANCE_CHUNK))
+    run = partial(likelihoods.compiled_weighted_bound, vae, *arguments, bfloat16=bfloat16)
+    rounded = ", bfloat16" if bfloat16 else ""
+    return _Task(f"IW-{k}{rounded}", count, run, Floor(decoded, k // likelihoods.IMPORTANCE_CHUNK))
 
 
 def _sampling(vae: VAE, variables: Variables, count: int) -> _Task:

@@ -124,9 +124,10 @@ def compare_optimizers(
     Example: vaectl compare-optimizers configs/compare/workloads-quick.yaml
     """
     with spent.counted() as account:
-        from vaectl.comparison import plan
-        from vaectl.profiles import plan as profiles
-        from vaectl.studies.naming import name_of_file
+        with spent.on("loading"):
+            from vaectl.comparison import plan
+            from vaectl.profiles import plan as profiles
+            from vaectl.studies.naming import name_of_file
 
         sinks, executor = plugs.sinks_of(log), plugs.executor_of(executor_)
         apart = executor is not None and executor.at_once != 1
@@ -147,7 +148,7 @@ def compare_optimizers(
 
         if file is not None and profiles.has_workloads(file):
             over = profiles.load(file, assignments=assignments or (), options=options, added=more)
-            with busy(LOADING, quiet=quiet):
+            with busy(LOADING, quiet=quiet), spent.on("loading"):
                 from vaectl.cli import profile
 
             profile.compare(

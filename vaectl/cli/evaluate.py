@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from vaectl.base.errors import ConfigError
 from vaectl.base.terminal import say, show
 from vaectl.cli import plugs
 from vaectl.cli.app import LOOK, AsJson, Debug, Quiet, RunsDir, app
@@ -36,8 +37,8 @@ def evaluate(
     precision: Annotated[
         Precision,
         typer.Option(
-            help="Of the products of the bound IW-K: in bfloat16 they are faster on some devices, "
-            "and rounded. All else is in float32."
+            help="Precision of the products of the bound IW-K: bfloat16 rounds them, and is faster "
+            "on some devices. All else is in float32."
         ),
     ] = Precision.float32,
     prior_samples: Annotated[
@@ -73,6 +74,11 @@ def evaluate(
     from vaectl.config.meaning import notes
     from vaectl.runs.find import find
 
+    if precision is Precision.bfloat16 and not importance_samples:
+        raise ConfigError(
+            "--precision bfloat16: there is no bound whose products could be rounded",
+            hint="leave it out, or ask for a bound by --importance-samples 100",
+        )
     found = find(run, runs_dir)
     with busy(f"loading {found.name}", quiet=quiet) as tell:
         from vaectl.evaluation import assess as assessment

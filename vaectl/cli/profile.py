@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from vaectl.base import spent
 from vaectl.base.spent import Spent
 from vaectl.base.terminal import say, show
 
@@ -33,10 +34,11 @@ def compare(
         apart: whether workers train members apart.
         quiet: print no progress.
         as_json: print the profile as JSON.
-        account: of the time of the command.
+        account: the time of the command, by parts.
     """
-    from vaectl.cli import progress, steps
-    from vaectl.profiles import publish, run
+    with spent.on("loading"):
+        from vaectl.cli import progress, steps
+        from vaectl.profiles import publish, run
 
     watching = partial(progress.watching, quiet=quiet, apart=apart)
     compared = run.run(settings, name, how, watching)
@@ -50,10 +52,8 @@ def compare(
         show(path)
     run.check(compared)
     if not (quiet or as_json):
-        trained, executor = (
-            sum(each.result.trained for each in compared.values()),
-            how.get("executor"),
-        )
+        trained = sum(each.result.trained for each in compared.values())
+        executor = how.get("executor")
         say(steps.of_time(account, trained, executor.at_once if executor else None))
         say(steps.of_study(path, how["runs_dir"], [], best=False))
 

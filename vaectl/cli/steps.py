@@ -30,10 +30,10 @@ def of_study(path: Path, runs_dir: Path, plugins: Sequence[Path], *, best: bool)
 
 
 def of_time(account: Spent, trained: float, workers: int | None) -> str:
-    """Say how long a command took, and on what it spent the time.
+    """Say how long a command took, and what took the time.
 
     Args:
-        account: of the command.
+        account: the time of the command, by parts.
         trained: seconds of training steps, of all members together.
         workers: how many train members apart; None if unknown.
     """

@@ -117,8 +117,9 @@ def sweep(
     Example: vaectl sweep configs/sweep/code-and-rate.yaml --executor processes:2
     """
     with spent.counted() as account:
-        from vaectl.studies.naming import name_of_file
-        from vaectl.sweeps import options, plan
+        with spent.on("loading"):
+            from vaectl.studies.naming import name_of_file
+            from vaectl.sweeps import options, plan
 
         if draw is not None and optimize is not None:
             raise ConfigError(

@@ -208,8 +208,7 @@ def show_evaluation(e: Evaluation) -> None:
     drawn = f"{e.samples} sample{'s' * (e.samples > 1)}"
     rows = {"elbo": f"ELBO, {drawn}", "kl": "KL", "nll": f"NLL, {drawn}"}
     if e.log_likelihood:
-        rounded = ", products in bfloat16" if e.precision == "bfloat16" else ""
-        rows["log_likelihood"] = f"log p(x), lower bound IW-{e.importance_samples}{rounded}"
+        rows["log_likelihood"] = e.bound
     bits = e.bits_per_dimension
     if bits:
         table.add_column("bits per dimension", justify="right")

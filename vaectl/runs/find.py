@@ -11,8 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
-
 from vaectl.base.errors import ConfigError, RunError
 from vaectl.base.files import LINK, Folder
 from vaectl.base.nearest import did_you_mean, did_you_mean_path
@@ -342,13 +340,16 @@ def _summary(name: str, path: Path) -> Summary:
 def _settings(run: RunDir, record: Record) -> Config:
     """Return the settings of a run, by its record: YAML takes 20 times as long to read.
 
+    Of config.yaml only its being there is checked: what it holds is read where it is used.
+
     Raises:
-        RunError: config.yaml is missing; or an older vaectl wrote the record, and it is broken.
+        RunError: config.yaml is missing; or the record does not tell the settings, as one of an
+            older vaectl, and config.yaml is broken.
     """
     if "model.name" in record.settings and run.has_config:
         try:
             return Config.model_validate_json(json.dumps(nested(record.settings)))
-        except ValidationError:  # settings of an older vaectl, which config.yaml has too
+        except ValueError:  # settings of an older vaectl, or edited ones; config.yaml has them too
             pass
     return run.read_config()
 

@@ -330,6 +330,12 @@ class Evaluation(Part):
     """The number of them that are unlike all images: see `vaectl.evaluation.samples`."""
     seconds: Annotated[float, Field(ge=0)]
 
+    @property
+    def bound(self) -> str:
+        """The name of the bound on log p(x), with its K and how its products were rounded."""
+        rounded = ", products in bfloat16" if self.precision == "bfloat16" else ""
+        return f"log p(x), lower bound IW-{self.importance_samples}{rounded}"
+
     @model_validator(mode="after")
     def _of_one_code(self) -> Self:
         dimensions = {len(self.activity), len(self.kl_by_dimension)}

@@ -105,7 +105,9 @@ class Recorder:
             self._add(event)
 
     def save_if_due(self, event: Chunk | Epoch) -> None:
-        """Save the state if the last save is long enough ago; the event has been taken.
+        """Save the state if the last save is long enough ago.
+
+        Call `take` first: a checkpoint goes with the metrics of its epoch.
 
         Raises:
             RunError: it cannot be written.

@@ -42,7 +42,7 @@ class Tests:
             folder: of the comparison.
             ledger: where evaluations are sealed.
             watch: told of what goes on.
-            dataset: of all runs.
+            dataset: the images of all runs.
             importance_samples: K of the importance-weighted bound.
         """
         self.problems: list[str] = []
