@@ -29,11 +29,11 @@ COMMAND = ("compare-optimizers", "c.yaml", "--name", "c")
 C = Path("runs/c")
 NEXT = steps.of_study(C, Path("runs"), [], best=True).splitlines()
 NOTHING_NEW = "\n".join(["reading digits-5k", "drawing curves", *NEXT, ""])
-"""What the command says if all of it was done before, without the time that it took."""
+"""The message of a command that finds all of it done, without the time that it took."""
 
 
 def untimed(err: str) -> str:
-    """What a command says on stderr, but for the time that it took."""
+    """Return the stderr of a command without the time that it took."""
     return "".join(line for line in err.splitlines(True) if not line.startswith("time:"))
 
 

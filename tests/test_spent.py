@@ -1,4 +1,4 @@
-"""What a study says it spent its time on."""
+"""The time of a study, by what it was spent on."""
 
 import json
 import re

@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def _collect_garbage_later() -> None:
-    """Let Python look for garbage as usual only after a start, a tenth of which that would take."""
+    """Let Python look for garbage only after a start, of which that would take a tenth."""
     usual = gc.get_threshold()
 
     def begun(*_: Any) -> None:

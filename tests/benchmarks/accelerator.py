@@ -1,4 +1,4 @@
-"""What an accelerator does: precisions, populations, Fig. 3 of the paper, a likelihood.
+"""Times on an accelerator: precisions, populations, Fig. 3 of the paper, a likelihood.
 
     python -m tests.benchmarks.accelerator --data idx:DIR
     python -m tests.benchmarks.accelerator --device cpu --small        (tries the command itself)

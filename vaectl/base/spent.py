@@ -26,7 +26,7 @@ Part = Literal[
     "loading",
     "rest",
 ]
-"""What time is spent on, in the order in which it is told.
+"""A part of the work, in the order in which times are told.
 
 timing of steps: the moments of training that tell how long a study and a step take."""
 
@@ -43,7 +43,7 @@ class Spent:
         """True while parts within the present one do not count for themselves."""
         self._since = time.perf_counter()
         self._compiled: list[tuple[float, float]] = []
-        """When JAX was compiling since the present part began or went on, in order."""
+        """Spans in which JAX was compiling since the present part began or went on, in order."""
 
     @property
     def parts(self) -> dict[Part, float]:

@@ -427,7 +427,7 @@ class RunDir:
 
     @property
     def has_config(self) -> bool:
-        """Whether config.yaml is there, and is a file."""
+        """True if config.yaml is there, and is a file."""
         try:
             return self.folder.kind("config.yaml") == "file"
         except OSError:

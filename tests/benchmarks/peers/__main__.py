@@ -54,7 +54,7 @@ PEERS = {
 }
 """A module of this package, and the package that it needs."""
 BASES = ("vaectl", "vaectl_bfloat16")
-"""What the others are set against: their times are divided by those of each."""
+"""The peers by whose times those of all are divided."""
 TOLERANCE = 1.0
 WORK = Path(__file__).parents[3] / "configs" / "mnist-z20.yaml"
 
