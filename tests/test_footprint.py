@@ -4,8 +4,10 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
 import pytest
 
 from tests.conftest import Vaectl
@@ -42,7 +44,13 @@ def test_a_run_that_does_not_fit_is_refused_with_the_estimate_and_leaves_nothing
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(memory, "total", lambda: 16 * 2**30)
-    monkeypatch.setattr(jax, "device_put", None)  # nothing is made before the estimate
+    put = jax.device_put
+
+    def put_numbers(tree: Any, *arguments: Any, **options: Any) -> Any:
+        assert not any(np.ndim(leaf) for leaf in jax.tree.leaves(tree)), "before the estimate"
+        return put(tree, *arguments, **options)
+
+    monkeypatch.setattr(jax, "device_put", put_numbers)
     code, out, err = vaectl("train", "-q", *(f"--set={text}" for text in assignments))
     assert (code, out) == (2, "")
     assert err.startswith("error: this run needs about ")
@@ -121,6 +129,7 @@ def test_what_many_samples_decode_to_counts_in_validation_too(samples: int) -> N
 MEASURE = r"""
 import re
 from pathlib import Path
+from typing import Any
 import jax
 import jax.numpy as jnp
 from vaectl import config

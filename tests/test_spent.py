@@ -111,7 +111,13 @@ def test_what_jax_compiles_is_compilation_wherever_it_happens() -> None:
     assert account.parts["compilation"] == 0  # nobody listens any more
 
 
-@pytest.mark.parametrize("command", [COMPARE, SWEEP], ids=["comparison", "sweep"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(COMPARE, id="comparison"),
+        pytest.param(SWEEP, id="sweep", marks=pytest.mark.full),
+    ],
+)
 def test_the_parts_of_a_study_add_up_and_each_is_there(
     vaectl: Vaectl, command: tuple[object, ...]
 ) -> None:
@@ -128,6 +134,7 @@ def test_the_parts_of_a_study_add_up_and_each_is_there(
     assert "time:" not in vaectl(*command, "--quiet").err
 
 
+@pytest.mark.full
 def test_of_workers_the_driver_tells_how_long_it_waited(vaectl: Vaectl) -> None:
     told = json.loads(vaectl(*COMPARE, "--executor", "processes:1", "--json").out)["time"]["parts"]
     assert told["training"] == 0
