@@ -41,7 +41,7 @@ PRECISIONS = {
 
 def epochs(task: Task, multiplied: str | None) -> Iterator[float]:
     """Train on and on; yield the seconds of each epoch."""
-    state, splits = None, task.images()
+    splits = task.images()
     with jax.default_device(task.device):
         with jax.default_matmul_precision(multiplied):
             state = compiled.init(task.program, task.member)

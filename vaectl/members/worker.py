@@ -69,7 +69,7 @@ class Ready(NamedTuple):
     """A worker waits for jobs."""
 
     shared: bool
-    """Whether it sees the study's directory."""
+    """True if it sees the study's directory."""
     host: str
     processor: str
 

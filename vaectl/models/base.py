@@ -38,16 +38,16 @@ class Model(Plug, kind="model"):
     """The settings of an encoder q(z|x) and a decoder of p(x|z), from which they are built."""
 
     conditional: ClassVar[bool] = False
-    """Whether `build` can make them take the classes of images too."""
+    """True if `build` can make them take the classes of images too."""
 
     @property
     def draws(self) -> bool:
-        """Whether layers draw random numbers in training, as dropout does."""
+        """True if layers draw random numbers in training, as dropout does."""
         return False
 
     @property
     def averages_batches(self) -> bool:
-        """Whether layers use means over the batch in training, as batch normalization does."""
+        """True if layers use means over the batch in training, as batch normalization does."""
         return False
 
     def summary(self, code_size: int) -> str:

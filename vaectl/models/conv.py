@@ -46,7 +46,7 @@ class Conv(Model, name="conv"):
 
     @property
     def averages_batches(self) -> bool:
-        """Whether there is batch normalization."""
+        """True if there is batch normalization."""
         return self.normalization == "batch"
 
     def build(

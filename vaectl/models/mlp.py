@@ -60,12 +60,12 @@ class MLP(Model, name="mlp"):
 
     @property
     def draws(self) -> bool:
-        """Whether there is dropout or noise."""
+        """True if there is dropout or noise."""
         return bool(self.dropout or self.input_noise)
 
     @property
     def averages_batches(self) -> bool:
-        """Whether there is batch normalization."""
+        """True if there is batch normalization."""
         return self.normalization == "batch"
 
     def build(

@@ -36,7 +36,7 @@ class Schedule(Section):
 
     @property
     def needs_the_end(self) -> bool:
-        """Whether the factor of a step depends on how many there are in all."""
+        """True if the factor of a step depends on how many there are in all."""
         return self.name == "cosine"
 
     def scale(

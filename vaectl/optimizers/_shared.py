@@ -90,7 +90,7 @@ class OptimizerChoice(Choice[Optimizer]):
 
     @property
     def averages(self) -> bool:
-        """Whether the network is evaluated with other parameters than those that train."""
+        """True if the network is evaluated with other parameters than those that train."""
         return self.chosen.averages or self.ema is not None
 
     def evaluated(

@@ -26,7 +26,7 @@ class Optimizer(Plug, kind="optimizer"):
     """Position in the paper's Fig. 3, or None; by default these optimizers are compared."""
 
     averages: ClassVar[bool] = False
-    """Whether the network is evaluated with an average of its parameters. The average stands in for
+    """True if the network is evaluated with an average of its parameters. The average stands in for
     a falling learning rate: there is no schedule beside it, but a warm-up."""
 
     learning_rate: Positive
@@ -68,10 +68,10 @@ class Optimizer(Plug, kind="optimizer"):
 
     @property
     def decays_before_the_rule(self) -> bool:
-        """Whether weight decay is added to the gradient, not to the direction."""
+        """True if weight decay is added to the gradient, not to the direction."""
         return False
 
     @property
     def resets_each_epoch(self) -> bool:
-        """Whether the state is reset at the start of each epoch."""
+        """True if the state is reset at the start of each epoch."""
         return False

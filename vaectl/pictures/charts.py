@@ -69,7 +69,7 @@ class Trace(NamedTuple):
     place: int | None = None
     """The place of its colour and its marker; None: its own among the traces."""
     grey: bool = False
-    """Whether it is a thin, grey line behind the others: its validation mean, without a name."""
+    """True if it is a thin, grey line behind the others: its validation mean, without a name."""
 
     @classmethod
     def of(cls, label: str, runs: Sequence[Sequence[Row]], diverged: Sequence[bool] = ()) -> Self:

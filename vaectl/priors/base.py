@@ -61,7 +61,7 @@ class Prior(Plug, kind="prior"):
 
     @property
     def standard(self) -> bool:
-        """Whether p(z) = N(0, I), from which the KL is a known formula, a sum over dimensions."""
+        """True if p(z) = N(0, I), from which the KL is a known formula, a sum over dimensions."""
         return False
 
     def build(

@@ -46,7 +46,7 @@ class Part(BaseModel):
     factor: float | None
     """These steps relative to the fewest; None if the target was not reached."""
     first: bool
-    """Whether it has the best mean rank by its best score."""
+    """True if it has the best mean rank by its best score."""
 
 
 class Workload(BaseModel):
@@ -87,7 +87,7 @@ class Standing(BaseModel):
 
     @property
     def apart(self) -> bool:
-        """Whether it is told apart from the first."""
+        """True if it is told apart from the first."""
         return self.p_value is not None and self.p_value <= statistics.LEVEL
 
 

@@ -419,7 +419,7 @@ class RunDir:
 
     @property
     def has_record(self) -> bool:
-        """Whether run.json exists; a run that was killed early has none."""
+        """True if run.json exists; a run that was killed early has none."""
         try:
             return self.folder.kind("run.json") is not None
         except OSError:

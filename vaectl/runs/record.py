@@ -276,7 +276,7 @@ class Estimate(Part):
 
     @property
     def clear(self) -> bool:
-        """Whether the mean is above zero by two standard errors."""
+        """True if the mean is above zero by two standard errors."""
         return self.mean > 2 * self.standard_error
 
 

@@ -364,7 +364,7 @@ class Trained:
 
     @property
     def drawings(self) -> bool:
-        """Whether the images are drawings on a black background, such as digits.
+        """True if the images are drawings on a black background, such as digits.
 
         A run of an older vaectl does not know: there, binary pixels and samples with a dark border
         are taken for drawings.

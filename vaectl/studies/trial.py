@@ -10,7 +10,7 @@ from vaectl.studies import identity
 from vaectl.studies.ranges import Value
 
 Stage = Literal["tuning", "result"]
-"""Whether a trial only tells a score, or leaves a run."""
+"""The purpose of a trial: to tell a score alone, or to leave a run."""
 
 Values = tuple[tuple[str, Value], ...]
 """Keys of an experiment and their values."""
