@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, final
 
 from vaectl.priors.base import Distribution
@@ -32,11 +33,22 @@ class Mixture(Distribution):
         self.log_var = log_var
 
     def log_prob(self, z: Float[Array, "*batch code"]) -> Float[Array, "*batch"]:
-        """Return log p(z) of each code."""
+        """Return log p(z) of each code.
+
+        A CPU takes one code after another. Of all at once, XLA's sums of the gradient over codes
+        and over components take ten times as long.
+        """
         import jax
         import jax.numpy as jnp
 
-        return jax.nn.logsumexp(self.log_weights + jnp.sum(self._log_normal(z), axis=-1), axis=-1)
+        @jax.checkpoint
+        def of_one(z: Float[Array, " code"]) -> Float[Array, ""]:
+            return jax.nn.logsumexp(self.log_weights + jnp.sum(self._log_normal(z), axis=-1))
+
+        found: Array = jax.lax.platform_dependent(
+            z.reshape(-1, z.shape[-1]), cpu=partial(jax.lax.map, of_one), default=jax.vmap(of_one)
+        )
+        return found.reshape(z.shape[:-1])
 
     def log_marginals(self, z: Float[Array, "*batch code"]) -> Float[Array, "*batch code"]:
         """Return log p(z_j) of each dimension alone, a mixture of the same weights."""
