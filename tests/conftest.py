@@ -1,5 +1,6 @@
 """What all tests share: shapes checked at every call, strict dtypes, and small data."""
 
+import gc
 import os
 import shutil
 import signal
@@ -126,6 +127,14 @@ def _time_steps_quickly() -> Iterator[None]:
         patch.setattr(times, "MOMENT", 1e-3)
         patch.setattr(estimate, "MOMENT", 0.05)
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _look_for_garbage_of_this_module_alone() -> Iterator[None]:
+    """What is compiled and imported grows to gigabytes; to look through it takes seconds."""
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,6 +11,7 @@ import sys
 import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -234,7 +235,7 @@ def _raw(likelihood: Likelihood, logits: np.ndarray) -> jax.Array:
     """Numbers for images of one pixel: each logit, and for a scale another one."""
     numbers = likelihood.outputs + likelihood.shared
     columns = [logits, *[0.5 * np.cos(logits)] * (numbers - 1)]
-    return jnp.asarray(np.stack(columns, -1), jnp.float32).reshape(-1, 1, 1, 1, numbers)
+    return jnp.asarray(np.float32(np.stack(columns, -1)).reshape(-1, 1, 1, 1, numbers))
 
 
 BYTES = np.arange(256) / 255
@@ -253,12 +254,12 @@ def test_a_likelihood_sums_to_one_and_its_mean_is_the_mean(likelihood: Likelihoo
         nodes, gauss = np.polynomial.legendre.leggauss(400)
         x = 0.5 + (0.5 + edge) * nodes
         weights = (0.5 + edge) * gauss
-    images = jnp.asarray(x, jnp.float32).reshape(-1, 1, 1, 1, 1)
+    images = np.float32(x).reshape(-1, 1, 1, 1, 1)
     # [x, raw]: every value under every distribution
-    log_prob = np.asarray(likelihood.log_prob(raw[None], images), np.float64)
+    log_prob = np.asarray(jax.jit(likelihood.log_prob)(raw[None], images), np.float64)
     density = np.exp(log_prob) * weights[:, None]
     np.testing.assert_allclose(density.sum(axis=0), 1, rtol=2e-4)
-    mean = np.asarray(likelihood.mean(raw)).ravel()
+    mean = np.asarray(jax.jit(likelihood.mean)(raw)).ravel()
     np.testing.assert_allclose(mean, (x[:, None] * density).sum(axis=0), rtol=2e-3, atol=2e-5)
 
 
@@ -266,17 +267,18 @@ def test_a_likelihood_sums_to_one_and_its_mean_is_the_mean(likelihood: Likelihoo
 def test_a_likelihood_draws_what_it_says(likelihood: Likelihood) -> None:
     raw = _raw(likelihood, LOGITS)
     count = 10_000
-    many = jnp.broadcast_to(raw, (count, *raw.shape))
-    drawn = np.asarray(likelihood.sample(many, jax.random.key(0)), np.float64).reshape(count, -1)
+    many = np.broadcast_to(raw, (count, *raw.shape))
+    drawn = np.float64(jax.jit(likelihood.sample)(many, jax.random.key(0))).reshape(count, -1)
     error = 5 * drawn.std(axis=0) / math.sqrt(count) + 1e-6
     assert (abs(drawn.mean(axis=0) - np.asarray(likelihood.mean(raw)).ravel()) < error).all()
     if likelihood.binary:
         assert set(np.unique(drawn)) <= {0.0, 1.0}
         return
     # the probability of what was drawn, by the density: it is uniform
-    entropy = -np.asarray(
-        likelihood.log_prob(raw[None], jnp.asarray(drawn, jnp.float32).reshape(count, -1, 1, 1, 1))
-    ).mean(axis=0)
+    log_prob = jax.jit(likelihood.log_prob)
+    entropy = -np.asarray(log_prob(raw[None], np.float32(drawn).reshape(count, -1, 1, 1, 1))).mean(
+        axis=0
+    )
     if likelihood.measure == "bytes":
         assert np.isin(drawn, unit(jnp.arange(256, dtype=jnp.uint8))).all()
         p = _probabilities_of_bytes(likelihood, np.asarray(raw, np.float64).reshape(len(raw), -1))
@@ -293,13 +295,15 @@ def test_the_gradient_of_a_likelihood_is_that_of_finite_differences(likelihood: 
     raw = _raw(likelihood, LOGITS[1:-1])
     x = jnp.full((len(raw), 1, 1, 1), 0.7, jnp.float32)
     with jax.enable_x64(True):
-        wide, target = jnp.asarray(raw, jnp.float64), jnp.asarray(x, jnp.float64)
-        gradient = jax.grad(lambda raw: likelihood.log_prob(raw, target).sum())(wide)
+        wide, target = np.float64(raw), np.float64(x)
+        log_prob = jax.jit(lambda raw: likelihood.log_prob(raw, target))
+        gradient = jax.jit(jax.grad(lambda raw: log_prob(raw).sum()))(wide)
         for column in range(raw.shape[-1]):
-            step = jnp.zeros(wide.shape).at[..., column].set(1e-5)
-            above, below = (likelihood.log_prob(wide + s * step, target) for s in (1, -1))
+            step = np.zeros(wide.shape)
+            step[..., column] = 1e-5
+            above, below = (np.asarray(log_prob(wide + s * step)) for s in (1, -1))
             slope = (above - below) / 2e-5
-            own = gradient[..., column].ravel()
+            own = np.asarray(gradient)[..., column].ravel()
             np.testing.assert_allclose(own, slope, rtol=1e-3, atol=1e-5)
 
 
@@ -378,12 +382,12 @@ def test_a_discretized_logistic_is_finite_for_any_outputs(likelihood: Any) -> No
         found = likelihood.log_prob(raw, x)
         return found.sum(), found
 
-    gradient, found = jax.grad(total, has_aux=True)(jnp.float32(raw))
+    gradient, found = jax.jit(jax.grad(total, has_aux=True))(jnp.float32(raw))
     assert np.isfinite(found).all()
     assert (np.asarray(found) <= 0).all()
     assert np.isfinite(gradient).all()
-    drawn = likelihood.sample(jnp.float32(raw), jax.random.key(0))
-    for pixels in (drawn, likelihood.mean(jnp.float32(raw))):
+    drawn = jax.jit(likelihood.sample)(jnp.float32(raw), jax.random.key(0))
+    for pixels in (drawn, jax.jit(likelihood.mean)(jnp.float32(raw))):
         assert ((np.asarray(pixels) >= 0) & (np.asarray(pixels) <= 1)).all()
 
 
@@ -394,20 +398,24 @@ def test_pixels_are_independent(likelihood: Likelihood) -> None:
     rng = np.random.default_rng(0)
     raw = jnp.float32(rng.normal(size=(3, 2, 4, 5, 2, numbers)))
     x = jnp.float32(rng.integers(0, 2, size=(2, 4, 5, 2)))
-    together = likelihood.log_prob(raw, x)
+    log_prob, sample = jax.jit(likelihood.log_prob), jax.jit(likelihood.sample)
+    together = log_prob(raw, x)
     assert together.shape == (3, 2)
-    alone = likelihood.log_prob(
-        raw.reshape(3, 80, 1, 1, 1, numbers), x.reshape(80, 1, 1, 1)
+    alone = np.asarray(
+        log_prob(raw.reshape(3, 80, 1, 1, 1, numbers), x.reshape(80, 1, 1, 1))
     ).reshape(3, 2, 40)
     np.testing.assert_allclose(together, alone.sum(axis=-1), rtol=1e-5)
-    assert likelihood.mean(raw).shape == (3, 2, 4, 5, 2)
-    drawn = likelihood.sample(raw, jax.random.key(0))
+    assert jax.eval_shape(likelihood.mean, raw).shape == (3, 2, 4, 5, 2)
+    drawn = jax.eval_shape(likelihood.sample, raw, jax.random.key(0))
     assert (drawn.shape, drawn.dtype) == ((3, 2, 4, 5, 2), jnp.float32)
     # each by a draw of its own
-    same = likelihood.sample(jnp.zeros((1, 9, 9, 1, numbers)), jax.random.key(0))
+    same, other = (
+        np.asarray(sample(jnp.zeros((1, 9, 9, 1, numbers)), jax.random.key(seed)))
+        for seed in range(2)
+    )
     few, many = {"binary": (2, 2), "density": (81, 81), "bytes": (2, 81)}[likelihood.measure]
     assert few <= len(np.unique(same)) <= many
-    assert (same != likelihood.sample(jnp.zeros((1, 9, 9, 1, numbers)), jax.random.key(1))).any()
+    assert (same != other).any()
 
 
 class _Normal(Likelihood):
@@ -441,9 +449,9 @@ LINEAR = VAE(_Linear(), _Normal(), StandardNormal(), 2, (2, 2, 1))
 def _linear(prior: Prior) -> Network:
     """Return a linear network with a prior none of whose parts is at zero."""
     vae = replace(LINEAR, prior=prior)
-    key = iter(jax.random.split(jax.random.key(7), 20))
+    rng = np.random.default_rng(7)
     variables = jax.tree.map(
-        lambda leaf: leaf + 0.3 * jax.random.normal(next(key), leaf.shape),
+        lambda leaf: jnp.float32(leaf + 0.3 * rng.normal(size=leaf.shape)),
         vae.init(jax.random.key(1)),
     )
     return vae.network(variables)
@@ -462,20 +470,21 @@ def test_a_prior_is_a_density_whose_marginals_and_samples_are_its_own(
 ) -> None:
     z, cell = plane
     found: Distribution = _linear(prior).prior
-    density = np.exp(np.asarray(found.log_prob(jnp.float32(z)), np.float64))
+    sample = jax.jit(found.sample, static_argnums=1)
+    density = np.exp(np.asarray(jax.jit(found.log_prob)(np.float32(z)), np.float64))
     np.testing.assert_allclose(density.sum() * cell, 1, atol=1e-4)
-    margins = np.exp(np.asarray(found.log_marginals(jnp.float32(z[:, 0])), np.float64))
+    margins = np.exp(np.asarray(jax.jit(found.log_marginals)(np.float32(z[:, 0])), np.float64))
     np.testing.assert_allclose(density.sum(axis=1) * cell**0.5, margins[:, 0], atol=1e-4)
-    assert found.log_marginals(jnp.zeros((3, 4, 2))).shape == (3, 4, 2)
-    assert found.log_prob(jnp.zeros((3, 4, 2))).shape == (3, 4)
-    drawn = np.asarray(found.sample(jax.random.key(5), 40_000))
+    assert jax.eval_shape(found.log_marginals, jnp.zeros((3, 4, 2))).shape == (3, 4, 2)
+    assert jax.eval_shape(found.log_prob, jnp.zeros((3, 4, 2))).shape == (3, 4)
+    drawn = np.asarray(sample(jax.random.key(5), 40_000, 1.0))
     assert drawn.shape == (40_000, 2)
     mean = (density[..., None] * z).sum(axis=(0, 1)) * cell
     second = np.einsum("ab,abi,abj->ij", density, z, z) * cell
     error = 5 / np.sqrt(len(drawn))
     np.testing.assert_allclose(drawn.mean(axis=0), mean, atol=error * second.max() ** 0.5)
     np.testing.assert_allclose(drawn.T @ drawn / len(drawn), second, atol=3 * error * second.max())
-    cold = np.asarray(found.sample(jax.random.key(5), 40_000, 1e-6))
+    cold = np.asarray(sample(jax.random.key(5), 40_000, 1e-6))
     assert len(np.unique(cold.round(3), axis=0)) == getattr(prior, "components", 1)
 
 
@@ -486,26 +495,29 @@ def test_the_kl_from_a_prior_is_the_integral(prior: Prior, plane: tuple[np.ndarr
     mu = np.array([[0.5, -1.0], [2.0, 0.1]], np.float32)
     log_var = np.array([[-1.0, 0.3], [-0.5, -2.0]], np.float32)
     noise = jax.random.normal(jax.random.key(0), (20_000, 2, 2))
-    codes = Codes.draw(jnp.asarray(mu), jnp.asarray(log_var), noise)
-    each = np.asarray(found.kl_by_dimension(codes))
+    codes = jax.jit(Codes.draw)(jnp.asarray(mu), jnp.asarray(log_var), noise)
+    log_prob, log_marginals = jax.jit(found.log_prob), jax.jit(found.log_marginals)
+    each, kl, ratios = (
+        np.asarray(jax.jit(function)(codes))
+        for function in (found.kl_by_dimension, found.kl, found.log_ratio)
+    )
     for image in range(2):
         q = stats.norm(mu[image], np.exp(log_var[image] / 2))
         log_q = q.logpdf(z)
-        log_p = np.asarray(found.log_prob(jnp.float32(z)), np.float64)
+        log_p = np.asarray(log_prob(np.float32(z)), np.float64)
         joint = np.exp(log_q.sum(axis=-1))
         expected = (joint * (log_q.sum(axis=-1) - log_p)).sum() * cell
-        np.testing.assert_allclose(found.kl(codes)[image], expected, rtol=0.02)
+        np.testing.assert_allclose(kl[image], expected, rtol=0.02)
         if prior.standard:
-            np.testing.assert_allclose(found.kl(codes)[image], expected, rtol=1e-4)
+            np.testing.assert_allclose(kl[image], expected, rtol=1e-4)
             np.testing.assert_allclose(each.sum(axis=1)[image], expected, rtol=1e-4)
-        log_p = np.asarray(found.log_marginals(jnp.float32(z)), np.float64)
+        log_p = np.asarray(log_marginals(np.float32(z)), np.float64)
         alone = (joint[..., None] * (log_q - log_p)).sum(axis=(0, 1)) * cell
         np.testing.assert_allclose(each[image], alone, rtol=0.03, atol=0.01)
         few = jax.tree.map(np.asarray, codes)
         log_q = q.logpdf(few.z[:50, image]).sum(axis=-1)
-        log_p = np.asarray(found.log_prob(few.z[:50, image]))
-        ratio = np.asarray(found.log_ratio(codes))[:50, image]
-        np.testing.assert_allclose(ratio, log_p - log_q, rtol=1e-4, atol=1e-4)
+        log_p = np.asarray(log_prob(few.z[:50, image]))
+        np.testing.assert_allclose(ratios[:50, image], log_p - log_q, rtol=1e-4, atol=1e-4)
 
 
 def test_the_density_of_a_mixture_is_that_of_scipy() -> None:
@@ -542,7 +554,8 @@ def test_a_prior_learns_with_all_of_it(objective: Objective, prior: Prior) -> No
         terms = objective.terms(network.vae.network(variables), x, noise, jnp.float32(0))
         return terms[0].sum()
 
-    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.grad(loss)(network.variables)):
+    gradient = jax.jit(jax.grad(loss))(network.variables)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
         assert np.isfinite(leaf).all(), path
         assert np.abs(leaf).max() > 0, path
 
@@ -550,14 +563,14 @@ def test_a_prior_learns_with_all_of_it(objective: Objective, prior: Prior) -> No
 @pytest.mark.parametrize("objective", [ELBO(), IWAE()], ids=repr)
 def test_with_a_mixture_an_objective_stays_below_the_likelihood(objective: Objective) -> None:
     network = _linear(PRIORS[1])
+    prior: Any = network.prior  # before a function is traced that keeps it
     wide = network.module.encoder.layers[-1]
     wide.kernel[...], wide.bias[...] = 0.1 * wide.kernel[...], jnp.float32([0, 0, 1.5, 1.5])
     x = 0.5 * jax.random.normal(jax.random.key(2), (20, 2, 2, 1))
     noise = jax.random.normal(jax.random.key(3), (3000, 20, 2))
-    _, terms = objective.terms(network, x, noise, jnp.float32(0))
+    _, terms = jax.jit(partial(objective.terms, network))(x, noise, jnp.float32(0))
     matrix = np.asarray(network.module.decoder.kernel[...]).T
     bias = np.asarray(network.module.decoder.bias[...])
-    prior: Any = network.prior
     parts = [
         multivariate_normal(
             matrix @ mean + bias, matrix @ np.diag(np.exp(log_var)) @ matrix.T + 0.25 * np.eye(4)
@@ -644,7 +657,7 @@ def test_an_objective_stays_below_the_likelihood_and_comes_near_it(objective: Ob
     x = 0.5 * jax.random.normal(jax.random.key(2), (20, 2, 2, 1))
     samples = 3000
     noise = jax.random.normal(jax.random.key(3), (samples, 20, 2))
-    loss, terms = objective.terms(network, x, noise, jnp.float32(10.0))
+    loss, terms = jax.jit(partial(objective.terms, network))(x, noise, jnp.float32(10.0))
     matrix = np.asarray(network.module.decoder.kernel[...]).T
     covariance = matrix @ matrix.T + 0.25 * np.eye(4)
     exact = multivariate_normal(np.zeros(4), covariance).logpdf(np.asarray(x).reshape(20, 4))
@@ -674,7 +687,7 @@ def test_what_the_objectives_minimize() -> None:
         (Beta(beta=4.0, warmup_epochs=8.0), 20.0, nll + 4 * by_dimension.sum(axis=1)),
         (Beta(free_nats=0.3), 0.0, nll + np.maximum(by_dimension, 0.3).sum(axis=1)),
     ):
-        loss, reported = objective.terms(network, x, noise, jnp.float32(epoch))
+        loss, reported = jax.jit(partial(objective.terms, network))(x, noise, jnp.float32(epoch))
         np.testing.assert_allclose(loss, expected, rtol=1e-5)
         assert set(reported) == {"kl", "nll"}
         np.testing.assert_allclose(reported["kl"], by_dimension.sum(axis=1), rtol=1e-5)
@@ -684,7 +697,7 @@ def test_what_the_objectives_minimize() -> None:
     log_q = -0.5 * (np.asarray(noise) ** 2 + log_var + math.log(2 * math.pi)).sum(axis=-1)
     log_p = -0.5 * (z**2 + math.log(2 * math.pi)).sum(axis=-1)
     weights = np.exp(np.asarray(network.log_prob(jnp.asarray(z), x)) + log_p - log_q)
-    loss, reported = IWAE().terms(network, x, noise, jnp.float32(0.0))
+    loss, reported = jax.jit(partial(IWAE().terms, network))(x, noise, jnp.float32(0.0))
     np.testing.assert_allclose(loss, -np.log(weights.mean(axis=0)), rtol=1e-4)
     assert set(reported) == {"iwae", "kl", "nll"}
     np.testing.assert_allclose(reported["iwae"], -loss, rtol=1e-6)
@@ -695,26 +708,25 @@ def test_what_the_objectives_minimize() -> None:
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
 def test_the_gradient_of_an_objective_is_that_of_finite_differences(objective: Objective) -> None:
     with jax.enable_x64(True):
-        variables = jax.tree.map(
-            lambda leaf: jnp.asarray(leaf, jnp.float64), LINEAR.init(jax.random.key(1))
-        )
-        x = jax.random.normal(jax.random.key(2), (3, 2, 2, 1), jnp.float64)
-        noise = jax.random.normal(jax.random.key(3), (4, 3, 2), jnp.float64)
+        variables = jax.tree.map(np.float64, LINEAR.init(jax.random.key(1)))
+        rng = np.random.default_rng(2)
+        x, noise = (jnp.asarray(rng.normal(size=size)) for size in ((3, 2, 2, 1), (4, 3, 2)))
 
+        @jax.jit
         def loss(variables: Any) -> Any:
             terms = objective.terms(LINEAR.network(variables), x, noise, jnp.float64(1.0))
             return terms[0].sum()
 
-        gradient = jax.grad(loss)(variables)
+        gradient = jax.jit(jax.grad(loss))(variables)
         direction = jax.tree.map(
-            lambda leaf: jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), variables
+            lambda leaf: np.cos(np.arange(leaf.size)).reshape(leaf.shape), variables
         )
 
         def moved(by: float) -> Any:
             return jax.tree.map(lambda leaf, d: leaf + by * d, variables, direction)
 
         ahead, behind = loss(moved(1e-6)), loss(moved(-1e-6))
-        along = sum(jax.tree.leaves(jax.tree.map(lambda g, d: (g * d).sum(), gradient, direction)))
+        along = sum(jax.tree.leaves(jax.tree.map(np.vdot, gradient, direction)))
         np.testing.assert_allclose(along, (ahead - behind) / 2e-6, rtol=1e-5)
 
 

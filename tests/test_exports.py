@@ -35,6 +35,13 @@ FUNCTIONS = {"encoder", "decoder", "model"}
 """The files that compute something."""
 
 
+@pytest.fixture(autouse=True)
+def _compare_two_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program is compiled for each size of a batch."""
+    assert {1, 7} < {*BATCHES}
+    monkeypatch.setattr(export, "BATCHES", (1, 7))
+
+
 def untrained(
     folder: Path, model: Model, likelihood: Likelihood, *, code_size: int = 3, classes: int = 0
 ) -> Trained:
@@ -92,10 +99,8 @@ REST += [(m, LIKELIHOODS[0]) for m in MODELS[3:]]
     [*PAIRS, *(pytest.param(*pair, marks=pytest.mark.full) for pair in REST)],
 )
 def test_every_format_holds_every_model(
-    model: Model, likelihood: Likelihood, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Model, likelihood: Likelihood, tmp_path: Path
 ) -> None:
-    assert {1, 7} < {*BATCHES}
-    monkeypatch.setattr(export, "BATCHES", (1, 7))
     run = untrained(tmp_path, model, likelihood)
     before = _bits(run)
     forms = [form for form in EXPORTS if _available(form)]
@@ -122,10 +127,7 @@ def test_every_format_holds_every_model(
 @pytest.mark.parametrize(
     "model", [MODELS[0], pytest.param(MODELS[2], marks=pytest.mark.full)], ids=repr
 )
-def test_the_functions_of_a_conditional_model_take_the_class(
-    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(export, "BATCHES", (1, 7))
+def test_the_functions_of_a_conditional_model_take_the_class(model: Model, tmp_path: Path) -> None:
     run = untrained(tmp_path, model, LIKELIHOODS[0], classes=10)
     images = np.random.default_rng(0).random((3, 28, 28, 1), np.float32)
     labels = np.array([7, 0, 9], np.int32)

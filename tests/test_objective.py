@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +20,7 @@ from vaectl.vae.vae import VAE, Network, Variables
 pytestmark = pytest.mark.usefixtures("strict_types")
 
 
+@jax.jit
 def _log_likelihood(logits: Array, x: Array) -> Array:
     """Of images of one row, whose pixels stand last."""
     return Bernoulli().log_prob(logits[..., None, :, None, None], x[..., None, :, None])
@@ -25,7 +28,7 @@ def _log_likelihood(logits: Array, x: Array) -> Array:
 
 def _terms(network: Network, x: Array, noise: Array) -> dict[str, Array]:
     """The loss and the terms of the bound, by name."""
-    loss, terms = ELBO().terms(network, x, noise, jnp.zeros(()))
+    loss, terms = jax.jit(partial(ELBO().terms, network))(x, noise, jnp.float32(0))
     return {"loss": loss, **terms}
 
 
@@ -81,7 +84,7 @@ def test_log_likelihood_matches_scipy_bernoulli(rng: np.random.Generator) -> Non
 def test_gradients_of_log_likelihood_stay_finite_where_probabilities_round() -> None:
     logits = jnp.array([-200.0, 200.0, -200.0, 200.0])
     x = jnp.array([0.0, 1.0, 1.0, 0.0])
-    gradient = jax.grad(_log_likelihood)(logits, x)
+    gradient = jax.jit(jax.grad(_log_likelihood))(logits, x)
     np.testing.assert_allclose(gradient, [0.0, 0.0, 1.0, -1.0], atol=1e-30)
 
 
@@ -93,10 +96,11 @@ def _tiny() -> tuple[VAE, Variables]:
 def test_gradient_of_the_elbo_matches_finite_differences(rng: np.random.Generator) -> None:
     vae, variables = _tiny()
     with jax.enable_x64(True):
-        wide = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), variables)
-        x = jnp.asarray(rng.integers(0, 2, size=(4, 1, 5, 1)), jnp.float64)
-        noise = jnp.asarray(rng.normal(size=(2, 4, 2)))
+        wide = jax.tree.map(np.float64, variables)
+        x = np.float64(rng.integers(0, 2, size=(4, 1, 5, 1)))
+        noise = rng.normal(size=(2, 4, 2))
 
+        @jax.jit
         def negative_elbo(variables: Variables) -> Array:
             return jnp.mean(_terms(vae.network(variables), x, noise)["loss"])
 
