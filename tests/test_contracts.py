@@ -295,7 +295,7 @@ def test_the_gradient_of_a_likelihood_is_that_of_finite_differences(likelihood: 
     raw = _raw(likelihood, LOGITS[1:-1])
     x = jnp.full((len(raw), 1, 1, 1), 0.7, jnp.float32)
     with jax.enable_x64(True):
-        wide, target = np.float64(raw), np.float64(x)
+        wide, target = jnp.asarray(raw, jnp.float64), jnp.asarray(x, jnp.float64)
         log_prob = jax.jit(lambda raw: likelihood.log_prob(raw, target))
         gradient = jax.jit(jax.grad(lambda raw: log_prob(raw).sum()))(wide)
         for column in range(raw.shape[-1]):

@@ -257,7 +257,9 @@ def test_a_target_that_most_seeds_do_not_reach_is_not_reached(
 
     assert shown([3, 9, 4]) == "4"
     assert shown([3, None, 4]) == "4 (1 of 3 did not)"
-    assert shown([3, None, None]) == "not reached"
+    assert shown([3, None, None]) == "not reached (1 of 3 did)"
+    assert shown([100, None]) == "not reached (1 of 2 did)"
+    assert shown([None, None]) == "not reached"
 
 
 def test_figures_are_drawn_and_the_page_refers_to_nothing_outside(

@@ -162,11 +162,15 @@ def _found(side: Side) -> str:
 
 
 def _median(values: Sequence[float | None], digits: int = 0) -> Cell:
-    """Return the median over seeds, and how many seeds did not reach the target."""
+    """Return the median over seeds, and how many seeds did not reach the target.
+
+    Where half of the seeds or more did not, there is no median, and the text says how many did.
+    """
     missing = sum(value is None for value in values)
     middle = median([math.inf if value is None else value for value in values] or [math.inf])
     if middle == math.inf:
-        return Cell("not reached")
+        reached = len(values) - missing
+        return Cell("not reached" + f" ({reached} of {len(values)} did)" * bool(reached))
     some = f" ({missing} of {len(values)} did not)" if missing else ""
     return Cell(f"{middle:,.{digits}f}{some}", middle)
 

@@ -11,6 +11,7 @@ import re
 import shlex
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
@@ -330,8 +331,12 @@ def read_mapping(
     return document
 
 
+@lru_cache(maxsize=32)
 def _loaded(text: str) -> Any:
-    """Load YAML with the round-trip loader: it makes plain data only, and keeps line numbers."""
+    """Load YAML with the round-trip loader: it makes plain data only, and keeps line numbers.
+
+    The result is never changed, for a command reads some files several times, each in 20 ms.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ReusedAnchorWarning)  # YAML allows it
         return YAML(typ="rt").load(text)
