@@ -8,17 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.spatial.distance import cdist
 
 from tests.conftest import mlp
 from vaectl import config, data
 from vaectl.base import streams
 from vaectl.base.errors import DivergedError
-from vaectl.data.arrays import Split
+from vaectl.data.arrays import Dataset, Split
 from vaectl.evaluation import likelihoods
 from vaectl.evaluation import means as evaluation
 from vaectl.evaluation.assess import assess
 from vaectl.evaluation.means import Estimator
-from vaectl.evaluation.samples import broken
+from vaectl.evaluation.samples import broken, reasons
 from vaectl.objectives.elbo import ELBO
 from vaectl.priors.standard_normal import Normal
 from vaectl.runs.checkpoints import Info
@@ -349,7 +350,16 @@ def test_an_assessment_is_the_mean_of_each_image_with_its_standard_error(
     assert found.code_size == 2
     assert "0.25" in found.binarization
     assert 0 <= found.seconds < 60
-    without = assess(model, "test", samples=3, importance_samples=0, seed=2)
+    assert (found.prior_samples, found.broken_samples) == (0, None)
+    alike = (255 * model.sample(300, seed=5)).astype(np.uint8).reshape(300, 2, 3, 1)
+    halves = Split(alike[:150], None), Split(alike[150:], None)
+    dataset = Dataset("", (2, 3, 1), *halves, halves[0])
+    monkeypatch.setattr(Trained, "dataset", lambda _: dataset)
+    without = assess(model, "test", samples=3, importance_samples=0, seed=2, prior_samples=300)
+    drawn = [model.sample(300, seed=seed).reshape(300, 6) for seed in (2, 0)]
+    counts = [int(broken(images, dataset).sum()) for images in drawn]
+    assert (without.prior_samples, without.broken_samples) == (300, counts[0])
+    assert 0 < counts[0] != counts[1] > 0
     assert without.log_likelihood is None
     assert without.elbo == found.elbo
     rounded = assess(model, "test", samples=3, importance_samples=5, seed=2, precision="bfloat16")
@@ -389,6 +399,27 @@ def test_one_image_has_no_standard_error(
     found = assess(model, "test", samples=3, importance_samples=0, seed=2)
     assert found.elbo.standard_error == 0.0
     assert found.activity == [0.0, 0.0]
+
+
+def test_a_sample_is_broken_beyond_the_quantiles_of_the_data(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vaectl.evaluation.samples.MOST_TRAINING", 600)
+    monkeypatch.setattr("vaectl.evaluation.samples.MOST_VALIDATION", 300)
+    train, validation = (rng.integers(256, size=(n, 2, 3, 1), dtype=np.uint8) for n in (700, 400))
+    train[600:] = validation[300:] = 0  # images that are not looked at
+    splits = [Split(images, None) for images in (train, validation, validation)]
+    near, far = (
+        part[:count].reshape(count, 6) / 255 for part, count in ((train, 600), (validation, 300))
+    )
+    decoded = rng.uniform(size=(510, 6)) * rng.choice([0.7, 1.0, 1.4], size=(510, 1))
+    found = reasons(decoded.astype(np.float32), Dataset("", (2, 3, 1), *splits))
+    least, most = np.quantile(near.sum(axis=1), [0.001, 0.999])
+    inside = (decoded.sum(axis=1) >= least) & (decoded.sum(axis=1) <= most)
+    np.testing.assert_array_equal(found.ink, ~inside)
+    farthest = np.quantile(cdist(far, near).min(axis=1), 0.99)
+    np.testing.assert_array_equal(found.far, cdist(decoded, near).min(axis=1) > farthest)
+    assert 10 < found.ink.sum() != found.far.sum() > 10
 
 
 def test_a_sample_looks_broken_by_its_ink_or_its_distance_to_the_data(

@@ -148,8 +148,11 @@ def test_images_can_be_morphed_too(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(points[2], (start + end) / 2, rtol=1e-6)
 
 
-def test_a_chain_goes_on_where_it_stopped_and_changes_class(rng: np.random.Generator) -> None:
-    labels = rng.integers(0, 3, size=50).astype(np.int32)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_chain_goes_on_where_it_stopped_and_changes_class(
+    classes: int, rng: np.random.Generator
+) -> None:
+    labels = rng.integers(0, classes, size=50).astype(np.int32)
     pairs = latent.chain(30, 50, labels, seed=1)
     assert len(pairs) == 30
     for (_, end), (start, _) in itertools.pairwise(pairs):
