@@ -408,12 +408,13 @@ def test_a_sample_is_broken_beyond_the_quantiles_of_the_data(
     monkeypatch.setattr("vaectl.evaluation.samples.MOST_VALIDATION", 300)
     train, validation = (rng.integers(256, size=(n, 2, 3, 1), dtype=np.uint8) for n in (700, 400))
     train[600:] = validation[300:] = 0  # images that are not looked at
-    splits = [Split(images, None) for images in (train, validation, validation)]
+    held_out = Split(validation, None)
+    dataset = Dataset("", (2, 3, 1), Split(train, None), held_out, held_out)
     near, far = (
         part[:count].reshape(count, 6) / 255 for part, count in ((train, 600), (validation, 300))
     )
     decoded = rng.uniform(size=(510, 6)) * rng.choice([0.7, 1.0, 1.4], size=(510, 1))
-    found = reasons(decoded.astype(np.float32), Dataset("", (2, 3, 1), *splits))
+    found = reasons(decoded.astype(np.float32), dataset)
     least, most = np.quantile(near.sum(axis=1), [0.001, 0.999])
     inside = (decoded.sum(axis=1) >= least) & (decoded.sum(axis=1) <= most)
     np.testing.assert_array_equal(found.ink, ~inside)
