@@ -422,6 +422,10 @@ def test_a_sample_is_broken_beyond_the_quantiles_of_the_data(
         part[:count].reshape(count, 6) / 255 for part, count in ((train, 600), (validation, 300))
     )
     decoded = rng.uniform(size=(510, 6)) * rng.choice([0.7, 1.0, 1.4], size=(510, 1))
+    # as close to the limits as tells quantiles apart
+    edges = np.sort(near.sum(axis=1))
+    ink = np.linspace(edges[[0, -2]], edges[[1, -1]], 50).ravel()
+    decoded[:100] *= (ink / decoded[:100].sum(axis=1))[:, None]
     found = reasons(decoded.astype(np.float32), dataset)
     least, most = np.quantile(near.sum(axis=1), [0.001, 0.999])
     inside = (decoded.sum(axis=1) >= least) & (decoded.sum(axis=1) <= most)
