@@ -396,6 +396,23 @@ def test_an_assessment_that_is_not_finite_is_refused(
     assert "--checkpoint" in error.value.hint
 
 
+@pytest.mark.parametrize("name", ["kl", "nll", "mu", "iw"])
+def test_one_number_that_is_not_finite_is_enough(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    variables, images = _random(rng, 11)
+    info = Info(epoch=3, step=40, score=None)
+    model = Trained(RunDir(tmp_path / "r"), config.Config(), info, variables, VAE)
+    split = Split(np.asarray(images).reshape(11, 2, 3, 1), None)
+    monkeypatch.setattr(Trained, "split", lambda *_: split)
+    kl, nll, iw, mu = (np.ones(shape, np.float32) for shape in (11, 11, 11, (11, 2)))
+    found = likelihoods.Likelihoods(kl, nll, iw, mu, np.ones(2))
+    getattr(found, name)[3] = -np.inf
+    monkeypatch.setattr("vaectl.evaluation.assess.likelihoods", lambda *_, **_how: found)
+    with pytest.raises(DivergedError, match="not finite"):
+        assess(model, "test", samples=3, importance_samples=5, seed=2)
+
+
 def test_one_image_has_no_standard_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
