@@ -1,5 +1,6 @@
 """A model that is told the classes of images."""
 
+import dataclasses
 import json
 from io import BytesIO
 from pathlib import Path
@@ -78,6 +79,10 @@ def test_bounds_are_of_each_image_given_its_own_class() -> None:
     rng = np.random.default_rng(0)
     count = likelihoods.IMPORTANCE_BATCH + 5
     pixels, classes = rng.integers(256, size=(count, 6)), rng.integers(3, size=(count, 1))
+
+    assert vae.row == 7
+    np.testing.assert_array_equal(vae.first_class(2), [[1, 0, 0], [1, 0, 0]])
+    assert dataclasses.replace(vae, classes=0).first_class(2) is None
 
     def bounds(classes: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
         rows = np.hstack([pixels, classes]).astype(np.uint8)

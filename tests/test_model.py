@@ -165,6 +165,9 @@ def test_dropout_and_noise_act_in_training_alone(settings: Any, factor: float) -
     """The variance that they add to a linear encoder; its mean stays."""
     vae = mlp((1, 1, 1), code_size=1, hidden_size=1, bias_init="zeros", **settings)
     variables = vae.init(jax.random.key(0))
+    # what draws in training leaves the first weights as they are without it
+    plain = mlp((1, 1, 1), code_size=1, hidden_size=1).init(jax.random.key(0))
+    assert variables["decoder"]["hidden"]["kernel"] == plain["decoder"]["hidden"]["kernel"]
     for path in (("encoder", "hidden"), ("encoder", "heads")):  # a weight of 1 each
         layer = variables[path[0]][path[1]]
         layer = layer["layers"][1] if "layers" in layer else layer
