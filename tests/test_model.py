@@ -42,6 +42,7 @@ def test_a_network_splits_into_what_is_learned_and_what_is_kept() -> None:
     vae = dataclasses.replace(vae, likelihood=Gaussian(scale="one"))
     variables = vae.init(jax.random.key(0))
     assert set(variables) == {"encoder", "decoder", "likelihood"}
+    np.testing.assert_array_equal(variables["likelihood"], [0.0])
     learned, kept = vae.network(variables).split()
     jax.tree.map(np.testing.assert_array_equal, learned, variables)
     assert kept == {}
