@@ -144,6 +144,33 @@ def test_more_halvings_and_blocks_are_more_layers_of_the_sizes_that_follow() -> 
     assert raw.shape == (5, 28, 28, 1, 1)
 
 
+@pytest.mark.parametrize(
+    ("model", "biases"),
+    [
+        # in the order of their names: heads, hidden; hidden, logits
+        (MLP(hidden_size=3, normalization="batch"), ([True, False], [False, True])),
+        (MLP(hidden_size=3, normalization="layer"), ([True, True], [True, True])),
+        (
+            Conv(channels=3, normalization="batch"),
+            ([False, False, True], [True, False, True]),
+        ),
+    ],
+)
+def test_a_layer_before_batch_normalization_has_no_bias(
+    model: MLP | Conv, biases: tuple[list[bool], list[bool]]
+) -> None:
+    vae = VAE(model, Bernoulli(), StandardNormal(), 2, (4, 4, 1))
+    variables = jax.eval_shape(vae.init, jax.random.key(0))
+
+    def found(part: Any) -> list[bool]:
+        if "kernel" in part:
+            return ["bias" in part]
+        inner = [part[name] for name in sorted(part) if isinstance(part[name], dict)]
+        return [each for layer in inner for each in found(layer)]
+
+    assert (found(variables["encoder"]), found(variables["decoder"])) == biases
+
+
 def test_a_hidden_layer_is_normalized_before_its_activation(rng: np.random.Generator) -> None:
     vae = mlp((2, 3, 1), code_size=2, hidden_size=8, normalization="layer", activation="silu")
     variables = vae.init(jax.random.key(0))
