@@ -237,6 +237,7 @@ def coded(rng: np.random.Generator, tmp_path: Path) -> tuple[Trained, Posteriors
     info = Info(epoch=1, step=1, score=None)
     model = Trained(RunDir(tmp_path / "r"), config.Config(), info, variables, vae)
     mu, log_var = rng.normal(size=(2, 60, 2)).astype(np.float32)
+    mu[1], log_var[1] = (-3.5, 0), 2  # where no other is
     return model, Posteriors(
         mu + np.asarray([1, 0], np.float32), log_var - 2, np.array([0, 1] * 29 + [0, 2])
     )
@@ -273,11 +274,11 @@ def test_samples_are_counted_by_what_is_wrong_with_them(
     train, held_out = (Split(part, None) for part in np.split((255 * images).astype(np.uint8), 2))
     dataset = Dataset("", (2, 3, 1), train, held_out, held_out)
     monkeypatch.setattr(Trained, "dataset", lambda _: dataset)
-    found = mismatch.samples(model, posteriors, 0.6, count=400, seed=4)
+    found = mismatch.samples(model, posteriors, 0.6, count=2000, seed=4)
     rng = np.random.default_rng(4)
-    own = rng.choice(59, 400)
-    real, codes = _drawn(posteriors, own, rng), model.prior(400, seed=4)
-    ours, theirs = (reasons(model.decode(z).reshape(400, 6), dataset) for z in (codes, real))
+    own = rng.choice(59, 2000)
+    real, codes = _drawn(posteriors, own, rng), model.prior(2000, seed=4)
+    ours, theirs = (reasons(model.decode(z).reshape(2000, 6), dataset) for z in (codes, real))
     wide = aggregate.smoothed(posteriors, 0.6)
     told = posteriors.classes[own]
 
@@ -289,8 +290,8 @@ def test_samples_are_counted_by_what_is_wrong_with_them(
 
     rare = np.quantile(density(real, own), 0.01)
     wrong = ours.ink | ours.far
-    holes = wrong & (density(codes, np.full(400, -1)) < rare)
-    assert found.count == 400
+    holes = wrong & (density(codes, np.full(2000, -1)) < rare)
+    assert found.count == 2000
     assert (found.prior, found.aggregate) == (wrong.sum(), (theirs.ink | theirs.far).sum())
     assert (found.ink, found.holes) == (ours.ink.sum(), holes.sum())
     assert len({found.prior, found.aggregate, found.ink, found.holes, 0}) == 5
