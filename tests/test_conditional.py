@@ -72,6 +72,26 @@ def test_the_encoder_and_the_decoder_use_the_class(model: MLP | Conv) -> None:
     assert terms["nll"].shape == (2,)
 
 
+def test_a_class_stands_behind_the_pixels_and_behind_the_code() -> None:
+    """As a number of mean square 1; parameters that were saved keep their meaning."""
+    vae = VAE(MLP(hidden_size=6), Bernoulli(), StandardNormal(), 3, (2, 3, 1), classes=4)
+    variables = vae.init(jax.random.key(0))
+    y = jax.nn.one_hot(jnp.array([2, 0]), 4)
+    network = vae.network(variables).given(y)
+
+    def by_hand(side: str, last: str, numbers: jax.Array) -> np.ndarray:
+        hidden, outputs = variables[side]["hidden"], variables[side][last]
+        h = np.maximum(np.hstack([numbers, 2 * y]) @ hidden["kernel"] + hidden["bias"], 0)
+        return np.asarray(h @ outputs["kernel"] + outputs["bias"])
+
+    x = jax.random.uniform(jax.random.key(1), (2, 2, 3, 1))
+    mu, log_var = network.encode(x)
+    expected = by_hand("encoder", "heads", x.reshape(2, 6))
+    np.testing.assert_allclose(np.hstack([mu, log_var]), expected, rtol=1e-5, atol=1e-6)
+    decoded = network.decode(mu).reshape(2, 6)
+    np.testing.assert_allclose(decoded, by_hand("decoder", "logits", mu), rtol=1e-5, atol=1e-6)
+
+
 def test_bounds_are_of_each_image_given_its_own_class() -> None:
     """In every batch, from rows with classes and from images with weights of them."""
     vae = VAE(MLP(hidden_size=4), Bernoulli(), StandardNormal(), 2, (2, 3, 1), classes=3)

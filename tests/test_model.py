@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax import lax
 
 from tests.conftest import mlp
@@ -13,6 +14,7 @@ from vaectl.likelihoods.gaussian import Gaussian
 from vaectl.models.conv import Conv
 from vaectl.models.mlp import MLP, unit_uniform
 from vaectl.priors.standard_normal import StandardNormal
+from vaectl.vae.networks import Residual
 from vaectl.vae.vae import VAE, Variables
 
 pytestmark = pytest.mark.usefixtures("strict_types")
@@ -128,6 +130,12 @@ def test_a_convolutional_network_halves_and_doubles_between_rectifiers() -> None
     h = convolved(h, up[5], lax.conv_transpose)[:, :9, :5]
     raw = vae.network(variables).decode(mu)
     np.testing.assert_allclose(raw, h[..., np.newaxis], rtol=1e-4, atol=1e-5)
+
+
+def test_a_residual_block_adds_its_input_before_the_activation() -> None:
+    x = jnp.linspace(-2, 2, 9)
+    block = Residual(jnp.tanh, nnx.Sequential(lambda x: 2 * x))
+    np.testing.assert_allclose(block(x), np.tanh(3 * x), rtol=1e-5)
 
 
 def test_more_halvings_and_blocks_are_more_layers_of_the_sizes_that_follow() -> None:
