@@ -1,5 +1,6 @@
 """A model that is told the classes of images."""
 
+import dataclasses
 import json
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +20,7 @@ from vaectl import config, data
 from vaectl.config import meaning, reading
 from vaectl.data.arrays import Split
 from vaectl.data.stored import Stored
+from vaectl.evaluation import likelihoods
 from vaectl.explorer import page as pages
 from vaectl.likelihoods.bernoulli import Bernoulli
 from vaectl.models.conv import Conv
@@ -68,6 +70,54 @@ def test_the_encoder_and_the_decoder_use_the_class(model: MLP | Conv) -> None:
     np.testing.assert_allclose(decoded[:, 1], changed[:, 1], rtol=1e-6)
     _, terms = ELBO().terms(one, x, z, jnp.float32(0))
     assert terms["nll"].shape == (2,)
+
+
+def test_a_class_stands_behind_the_pixels_and_behind_the_code() -> None:
+    """As a number of mean square 1; parameters that were saved keep their meaning."""
+    vae = VAE(MLP(hidden_size=6), Bernoulli(), StandardNormal(), 3, (2, 3, 1), classes=4)
+    variables = vae.init(jax.random.key(0))
+    y = jax.nn.one_hot(jnp.array([2, 0]), 4)
+    network = vae.network(variables).given(y)
+
+    def by_hand(side: str, last: str, numbers: jax.Array) -> np.ndarray:
+        hidden, outputs = variables[side]["hidden"], variables[side][last]
+        h = np.maximum(np.hstack([numbers, 2 * y]) @ hidden["kernel"] + hidden["bias"], 0)
+        return np.asarray(h @ outputs["kernel"] + outputs["bias"])
+
+    x = jax.random.uniform(jax.random.key(1), (2, 2, 3, 1))
+    mu, log_var = network.encode(x)
+    expected = by_hand("encoder", "heads", x.reshape(2, 6))
+    np.testing.assert_allclose(np.hstack([mu, log_var]), expected, rtol=1e-5, atol=1e-6)
+    decoded = network.decode(mu).reshape(2, 6)
+    np.testing.assert_allclose(decoded, by_hand("decoder", "logits", mu), rtol=1e-5, atol=1e-6)
+
+
+def test_bounds_are_of_each_image_given_its_own_class() -> None:
+    """In every batch, from rows with classes and from images with weights of them."""
+    vae = VAE(MLP(hidden_size=4), Bernoulli(), StandardNormal(), 2, (2, 3, 1), classes=3)
+    variables = jax.tree.map(lambda leaf: 2 * leaf, vae.init(jax.random.key(0)))
+    rng = np.random.default_rng(0)
+    count = likelihoods.IMPORTANCE_BATCH + 5
+    pixels, classes = rng.integers(256, size=(count, 6)), rng.integers(3, size=(count, 1))
+
+    assert vae.row == 7
+    np.testing.assert_array_equal(vae.first_class(2), [[1, 0, 0], [1, 0, 0]])
+    assert dataclasses.replace(vae, classes=0).first_class(2) is None
+
+    def bounds(classes: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
+        rows = np.hstack([pixels, classes]).astype(np.uint8)
+        found = likelihoods.likelihoods(
+            vae, variables, rows, samples=1, importance_samples=5, seed=3
+        )
+        flat, y = vae.apart(jnp.asarray(rows))
+        return found.iw, likelihoods.weighted_bounds(vae, variables, vae.unit(flat), y, 5, 3)
+
+    found, again = bounds(classes)
+    assert found is not None
+    np.testing.assert_allclose(again, found, rtol=1e-5)
+    classes[[1, -1]] = (classes[[1, -1]] + 1) % 3
+    for one, other in zip((found, again), bounds(classes), strict=True):
+        np.testing.assert_array_equal(np.flatnonzero(one != other), [1, count - 1])
 
 
 def test_a_row_has_its_class_at_its_end_in_memory_and_on_disk() -> None:

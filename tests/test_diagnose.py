@@ -15,21 +15,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.stats import multivariate_normal
+from scipy.stats import multivariate_normal, norm, sem
 
-from tests.conftest import Vaectl
+from tests.conftest import Vaectl, mlp
 from tests.test_contracts import _linear
 from vaectl import config, experiment
 from vaectl.base import devices
 from vaectl.base.errors import RunError
 from vaectl.base.files import Folder
-from vaectl.evaluation import aggregate, amortization, annealed, likelihoods
+from vaectl.data.arrays import Dataset, Split
+from vaectl.evaluation import aggregate, amortization, annealed, likelihoods, mismatch
 from vaectl.evaluation import diagnose as diagnosing
 from vaectl.evaluation.advice import advice
 from vaectl.evaluation.aggregate import Posteriors
 from vaectl.evaluation.amortization import Posterior
 from vaectl.evaluation.annealed import Origin
 from vaectl.evaluation.diagnose import Plan, diagnose
+from vaectl.evaluation.samples import reasons
 from vaectl.pictures import style
 from vaectl.pictures.waterfall import waterfall
 from vaectl.priors.base import Prior
@@ -37,9 +39,11 @@ from vaectl.priors.mixture import MixturePrior
 from vaectl.priors.standard_normal import StandardNormal
 from vaectl.priors.vamp import Vamp
 from vaectl.runs import environment, trained
+from vaectl.runs.checkpoints import Info
 from vaectl.runs.diagnosis import Diagnosis, Nats
 from vaectl.runs.directory import RunDir
 from vaectl.runs.record import Estimate
+from vaectl.runs.trained import Trained
 from vaectl.runs.unfinished import Unfinished
 from vaectl.training import footprint
 from vaectl.vae.vae import Network
@@ -223,6 +227,74 @@ def test_a_code_is_compared_with_the_posteriors_of_its_class(rng: np.random.Gene
         expected = aggregate.under(z[of], np.arange(30), np.zeros(30, int), alone)
         np.testing.assert_allclose(found.whole[of], expected.whole, rtol=1e-5)
         np.testing.assert_allclose(found.others[of], expected.others, rtol=1e-5)
+
+
+@pytest.fixture
+def coded(rng: np.random.Generator, tmp_path: Path) -> tuple[Trained, Posteriors]:
+    """An untrained model, and posteriors of images; the last one is alone in its class."""
+    vae = mlp((2, 3, 1), code_size=2, hidden_size=8)
+    variables = jax.tree.map(lambda leaf: 2 * leaf, vae.init(jax.random.key(0)))
+    info = Info(epoch=1, step=1, score=None)
+    model = Trained(RunDir(tmp_path / "r"), config.Config(), info, variables, vae)
+    mu, log_var = rng.normal(size=(2, 60, 2)).astype(np.float32)
+    mu[1], log_var[1] = (-3.5, 0), 2  # where no other is
+    return model, Posteriors(
+        mu + np.asarray([1, 0], np.float32), log_var - 2, np.array([0, 1] * 29 + [0, 2])
+    )
+
+
+def _drawn(posteriors: Posteriors, own: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    noise = rng.standard_normal((len(own), 2))
+    codes = posteriors.mu[own] + np.exp(posteriors.log_var[own] / 2) * noise
+    return np.asarray(codes, np.float32)
+
+
+def test_the_divergence_is_by_a_code_of_each_image_that_has_others(
+    coded: tuple[Trained, Posteriors],
+) -> None:
+    model, posteriors = coded
+    found = mismatch.divergence(model, posteriors, seed=3)
+    assert (found.posteriors, found.codes) == (60, 59)
+    rng = np.random.default_rng(3)
+    own = rng.permutation(59)
+    z = _drawn(posteriors, own, rng)
+    expected = aggregate.divergence(z, own, posteriors, norm.logpdf(z).sum(axis=1))
+    assert found.width == expected.width
+    for estimate, values in ((found.least, expected.least), (found.most, expected.most)):
+        assert estimate.mean == pytest.approx(values.mean(), rel=1e-4)
+        assert estimate.standard_error == pytest.approx(sem(values), rel=1e-3)
+
+
+def test_samples_are_counted_by_what_is_wrong_with_them(
+    coded: tuple[Trained, Posteriors], rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, posteriors = coded
+    # of codes of the posteriors, so that samples from the prior are broken more often
+    images = model.decode(_drawn(posteriors, rng.choice(60, 300), rng)).reshape(300, 2, 3, 1)
+    train, held_out = (Split(part, None) for part in np.split((255 * images).astype(np.uint8), 2))
+    dataset = Dataset("", (2, 3, 1), train, held_out, held_out)
+    monkeypatch.setattr(Trained, "dataset", lambda _: dataset)
+    found = mismatch.samples(model, posteriors, 0.6, count=2000, seed=4)
+    rng = np.random.default_rng(4)
+    own = rng.choice(59, 2000)
+    real, codes = _drawn(posteriors, own, rng), model.prior(2000, seed=4)
+    ours, theirs = (reasons(model.decode(z).reshape(2000, 6), dataset) for z in (codes, real))
+    wide = aggregate.smoothed(posteriors, 0.6)
+    told = posteriors.classes[own]
+
+    def density(z: np.ndarray, own: np.ndarray) -> np.ndarray:
+        """Under the posteriors of other images of the class."""
+        each = norm.pdf(z[:, None], wide.mu, np.exp(wide.log_var / 2)).prod(axis=-1)
+        alike = (wide.classes == told[:, None]) & (np.arange(60) != own[:, None])
+        return np.asarray((each * alike).sum(axis=1) / alike.sum(axis=1))
+
+    rare = np.quantile(density(real, own), 0.01)
+    wrong = ours.ink | ours.far
+    holes = wrong & (density(codes, np.full(2000, -1)) < rare)
+    assert found.count == 2000
+    assert (found.prior, found.aggregate) == (wrong.sum(), (theirs.ink | theirs.far).sum())
+    assert (found.ink, found.holes) == (ours.ink.sum(), holes.sum())
+    assert len({found.prior, found.aggregate, found.ink, found.holes, 0}) == 5
 
 
 def _estimate(mean: float, error: float = 0.01) -> Estimate:

@@ -8,17 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.spatial.distance import cdist
 
 from tests.conftest import mlp
 from vaectl import config, data
 from vaectl.base import streams
 from vaectl.base.errors import DivergedError
-from vaectl.data.arrays import Split
+from vaectl.data.arrays import Dataset, Split
 from vaectl.evaluation import likelihoods
 from vaectl.evaluation import means as evaluation
 from vaectl.evaluation.assess import assess
 from vaectl.evaluation.means import Estimator
-from vaectl.evaluation.samples import broken
+from vaectl.evaluation.samples import broken, reasons
 from vaectl.objectives.elbo import ELBO
 from vaectl.priors.standard_normal import Normal
 from vaectl.runs.checkpoints import Info
@@ -160,9 +161,12 @@ def test_a_decoder_that_ignores_z_is_found_from_any_posterior(rng: np.random.Gen
     np.testing.assert_allclose(_iw(variables, images, 50_000), exact, atol=0.02)
 
 
-def test_streaming_is_the_log_mean_of_the_weights(rng: np.random.Generator) -> None:
+def test_streaming_is_the_log_mean_of_the_weights_and_their_effective_number(
+    rng: np.random.Generator,
+) -> None:
     """K that is no multiple of the chunk: the samples beyond K weigh nothing."""
-    variables, images = _random(rng, 3)
+    _, images = _random(rng, 3)
+    variables = VAE.init(jax.random.key(0))  # by which many samples count
     network = VAE.network(variables)
     x = VAE.unit(images)
     mu, log_var = network.encode(x)
@@ -175,8 +179,12 @@ def test_streaming_is_the_log_mean_of_the_weights(rng: np.random.Generator) -> N
     )[: 3 * chunk + 1]
     codes = Codes.draw(mu, log_var, noise)
     log_w = network.log_prob(codes.z, x) + PRIOR.log_ratio(codes)
-    expected = np.log(np.mean(np.exp(np.asarray(log_w, np.float64)), axis=0))
-    np.testing.assert_allclose(_iw(variables, images, 3 * chunk + 1), expected, rtol=1e-5)
+    weights = np.exp(np.asarray(log_w, np.float64))
+    k = jnp.int32(3 * chunk + 1)
+    bound, effective = likelihoods.compiled_weighting(VAE, variables, x, None, jax.random.key(0), k)
+    np.testing.assert_allclose(bound, np.log(weights.mean(axis=0)), rtol=1e-5)
+    expected = weights.sum(axis=0) ** 2 / np.square(weights).sum(axis=0)
+    np.testing.assert_allclose(effective, expected, rtol=1e-3)
 
 
 def test_every_k_is_one_program(rng: np.random.Generator) -> None:
@@ -202,6 +210,8 @@ def test_likelihoods_are_those_of_each_image(count: int, rng: np.random.Generato
         watch=lambda done, total: seen.append((done, total)),
     )
     batch, chunk = likelihoods.IMPORTANCE_BATCH, likelihoods.IMPORTANCE_CHUNK
+    # the noise of an image depends on them: with others, no number is found again
+    assert (batch, chunk, ONE.batch_size) == (250, 4, 1000)
     assert seen == [(min(done, count), count) for done in range(batch, count + batch, batch)]
     starts = range(0, count, batch)
     keys = [jax.random.fold_in(streams.key(9, "evaluate"), start) for start in starts]
@@ -349,7 +359,16 @@ def test_an_assessment_is_the_mean_of_each_image_with_its_standard_error(
     assert found.code_size == 2
     assert "0.25" in found.binarization
     assert 0 <= found.seconds < 60
-    without = assess(model, "test", samples=3, importance_samples=0, seed=2)
+    assert (found.prior_samples, found.broken_samples) == (0, None)
+    alike = (255 * model.sample(300, seed=5)).astype(np.uint8).reshape(300, 2, 3, 1)
+    halves = Split(alike[:150], None), Split(alike[150:], None)
+    dataset = Dataset("", (2, 3, 1), *halves, halves[0])
+    monkeypatch.setattr(Trained, "dataset", lambda _: dataset)
+    without = assess(model, "test", samples=3, importance_samples=0, seed=2, prior_samples=300)
+    drawn = [model.sample(300, seed=seed).reshape(300, 6) for seed in (2, 0)]
+    counts = [int(broken(images, dataset).sum()) for images in drawn]
+    assert (without.prior_samples, without.broken_samples) == (300, counts[0])
+    assert 0 < counts[0] != counts[1] > 0
     assert without.log_likelihood is None
     assert without.elbo == found.elbo
     rounded = assess(model, "test", samples=3, importance_samples=5, seed=2, precision="bfloat16")
@@ -378,6 +397,23 @@ def test_an_assessment_that_is_not_finite_is_refused(
     assert "--checkpoint" in error.value.hint
 
 
+@pytest.mark.parametrize("name", ["kl", "nll", "mu", "iw"])
+def test_one_number_that_is_not_finite_is_enough(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    variables, images = _random(rng, 11)
+    info = Info(epoch=3, step=40, score=None)
+    model = Trained(RunDir(tmp_path / "r"), config.Config(), info, variables, VAE)
+    split = Split(np.asarray(images).reshape(11, 2, 3, 1), None)
+    monkeypatch.setattr(Trained, "split", lambda *_: split)
+    kl, nll, iw, mu = (np.ones(shape, np.float32) for shape in (11, 11, 11, (11, 2)))
+    found = likelihoods.Likelihoods(kl, nll, iw, mu, np.ones(2))
+    getattr(found, name)[3] = -np.inf
+    monkeypatch.setattr("vaectl.evaluation.assess.likelihoods", lambda *_, **_how: found)
+    with pytest.raises(DivergedError, match="not finite"):
+        assess(model, "test", samples=3, importance_samples=5, seed=2)
+
+
 def test_one_image_has_no_standard_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
@@ -389,6 +425,32 @@ def test_one_image_has_no_standard_error(
     found = assess(model, "test", samples=3, importance_samples=0, seed=2)
     assert found.elbo.standard_error == 0.0
     assert found.activity == [0.0, 0.0]
+
+
+def test_a_sample_is_broken_beyond_the_quantiles_of_the_data(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vaectl.evaluation.samples.MOST_TRAINING", 600)
+    monkeypatch.setattr("vaectl.evaluation.samples.MOST_VALIDATION", 300)
+    train, validation = (rng.integers(256, size=(n, 2, 3, 1), dtype=np.uint8) for n in (700, 400))
+    train[600:] = validation[300:] = 0  # images that are not looked at
+    held_out = Split(validation, None)
+    dataset = Dataset("", (2, 3, 1), Split(train, None), held_out, held_out)
+    near, far = (
+        part[:count].reshape(count, 6) / 255 for part, count in ((train, 600), (validation, 300))
+    )
+    decoded = rng.uniform(size=(510, 6)) * rng.choice([0.7, 1.0, 1.4], size=(510, 1))
+    # as close to the limits as tells quantiles apart
+    edges = np.sort(near.sum(axis=1))
+    ink = np.linspace(edges[[0, -2]], edges[[1, -1]], 50).ravel()
+    decoded[:100] *= (ink / decoded[:100].sum(axis=1))[:, None]
+    found = reasons(decoded.astype(np.float32), dataset)
+    least, most = np.quantile(near.sum(axis=1), [0.001, 0.999])
+    inside = (decoded.sum(axis=1) >= least) & (decoded.sum(axis=1) <= most)
+    np.testing.assert_array_equal(found.ink, ~inside)
+    farthest = np.quantile(cdist(far, near).min(axis=1), 0.99)
+    np.testing.assert_array_equal(found.far, cdist(decoded, near).min(axis=1) > farthest)
+    assert 10 < found.ink.sum() != found.far.sum() > 10
 
 
 def test_a_sample_looks_broken_by_its_ink_or_its_distance_to_the_data(

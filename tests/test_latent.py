@@ -56,6 +56,7 @@ def test_coordinates_span_the_codes(rng: np.random.Generator) -> None:
     linear, quantile = latent.spread(codes, 5, "linear"), latent.spread(codes, 5, "quantile")
     assert linear.dtype == quantile.dtype == np.float32
     np.testing.assert_allclose(linear[[0, -1]], np.quantile(codes, (0.005, 0.995)), rtol=1e-6)
+    assert len(linear) == len(quantile) == 5
     np.testing.assert_allclose(np.diff(linear), np.diff(linear)[0], rtol=1e-5)
     shares = np.searchsorted(np.sort(codes), quantile) / len(codes)
     np.testing.assert_allclose(np.diff(shares), 0.99 / 4, atol=1e-3)
@@ -78,6 +79,19 @@ def test_the_density_of_an_aggregate_posterior_is_one(count: int, rng: np.random
     if count == 1:
         width = np.exp(0.5 * log_var[0])
         np.testing.assert_allclose(found, stats.norm.pdf(z, mu[0], width), atol=1e-9)
+
+
+@pytest.mark.parametrize("drawn", ["uniform", "standard_t"])
+def test_a_density_is_smoothed_by_the_rule_of_silverman(
+    drawn: str, rng: np.random.Generator
+) -> None:
+    """By the deviation or by the quartiles, whichever is less: one of the two for each of these."""
+    mu = rng.uniform(-2, 2, 200) if drawn == "uniform" else rng.standard_t(2, 200)
+    log_var = rng.normal(-4, 1, 200)
+    z = np.linspace(-5, 5, 101)
+    width = 0.9 * min(mu.std(), stats.iqr(mu) / 1.34) / 200 ** (1 / 5)
+    each = stats.norm.pdf(z[:, None], mu, np.sqrt(np.exp(log_var) + width**2))
+    np.testing.assert_allclose(latent.density(mu, log_var, z), each.mean(axis=1), rtol=1e-6)
 
 
 @pytest.mark.parametrize("path", ["linear", "spherical"])
@@ -134,8 +148,11 @@ def test_images_can_be_morphed_too(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(points[2], (start + end) / 2, rtol=1e-6)
 
 
-def test_a_chain_goes_on_where_it_stopped_and_changes_class(rng: np.random.Generator) -> None:
-    labels = rng.integers(0, 3, size=50).astype(np.int32)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_chain_goes_on_where_it_stopped_and_changes_class(
+    classes: int, rng: np.random.Generator
+) -> None:
+    labels = rng.integers(0, classes, size=50).astype(np.int32)
     pairs = latent.chain(30, 50, labels, seed=1)
     assert len(pairs) == 30
     for (_, end), (start, _) in itertools.pairwise(pairs):

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax import lax
 
 from tests.conftest import mlp
@@ -13,6 +14,7 @@ from vaectl.likelihoods.gaussian import Gaussian
 from vaectl.models.conv import Conv
 from vaectl.models.mlp import MLP, unit_uniform
 from vaectl.priors.standard_normal import StandardNormal
+from vaectl.vae.networks import Residual
 from vaectl.vae.vae import VAE, Variables
 
 pytestmark = pytest.mark.usefixtures("strict_types")
@@ -42,6 +44,7 @@ def test_a_network_splits_into_what_is_learned_and_what_is_kept() -> None:
     vae = dataclasses.replace(vae, likelihood=Gaussian(scale="one"))
     variables = vae.init(jax.random.key(0))
     assert set(variables) == {"encoder", "decoder", "likelihood"}
+    np.testing.assert_array_equal(variables["likelihood"], [0.0])
     learned, kept = vae.network(variables).split()
     jax.tree.map(np.testing.assert_array_equal, learned, variables)
     assert kept == {}
@@ -132,6 +135,12 @@ def test_a_convolutional_network_halves_and_doubles_between_rectifiers() -> None
     np.testing.assert_allclose(raw, h[..., np.newaxis], rtol=1e-4, atol=1e-5)
 
 
+def test_a_residual_block_adds_its_input_before_the_activation() -> None:
+    x = jnp.linspace(-2, 2, 9)
+    block = Residual(jnp.tanh, nnx.Sequential(lambda x: 2 * x))
+    np.testing.assert_allclose(block(x), np.tanh(3 * x), rtol=1e-5)
+
+
 def test_more_halvings_and_blocks_are_more_layers_of_the_sizes_that_follow() -> None:
     model = Conv(channels=3, layers=3, residual_blocks=2, normalization="layer")
     vae = VAE(model, Bernoulli(), StandardNormal(), 2, (28, 28, 1))
@@ -144,6 +153,33 @@ def test_more_halvings_and_blocks_are_more_layers_of_the_sizes_that_follow() -> 
     assert [shape for shape in shapes if len(shape) == 2] == [(4 * 4 * 12, 4)]
     raw = jax.eval_shape(lambda v: vae.network(v).decode(jnp.zeros((5, 2))), variables)
     assert raw.shape == (5, 28, 28, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "biases"),
+    [
+        # in the order of their names: heads, hidden; hidden, logits
+        (MLP(hidden_size=3, normalization="batch"), ([True, False], [False, True])),
+        (MLP(hidden_size=3, normalization="layer"), ([True, True], [True, True])),
+        (
+            Conv(channels=3, normalization="batch"),
+            ([False, False, True], [True, False, True]),
+        ),
+    ],
+)
+def test_a_layer_before_batch_normalization_has_no_bias(
+    model: MLP | Conv, biases: tuple[list[bool], list[bool]]
+) -> None:
+    vae = VAE(model, Bernoulli(), StandardNormal(), 2, (4, 4, 1))
+    variables = jax.eval_shape(vae.init, jax.random.key(0))
+
+    def found(part: Any) -> list[bool]:
+        if "kernel" in part:
+            return ["bias" in part]
+        inner = [part[name] for name in sorted(part) if isinstance(part[name], dict)]
+        return [each for layer in inner for each in found(layer)]
+
+    assert (found(variables["encoder"]), found(variables["decoder"])) == biases
 
 
 def test_a_hidden_layer_is_normalized_before_its_activation(rng: np.random.Generator) -> None:
@@ -167,6 +203,9 @@ def test_dropout_and_noise_act_in_training_alone(settings: Any, factor: float) -
     """The variance that they add to a linear encoder; its mean stays."""
     vae = mlp((1, 1, 1), code_size=1, hidden_size=1, bias_init="zeros", **settings)
     variables = vae.init(jax.random.key(0))
+    # what draws in training leaves the first weights as they are without it
+    plain = mlp((1, 1, 1), code_size=1, hidden_size=1).init(jax.random.key(0))
+    assert variables["decoder"]["hidden"]["kernel"] == plain["decoder"]["hidden"]["kernel"]
     for path in (("encoder", "hidden"), ("encoder", "heads")):  # a weight of 1 each
         layer = variables[path[0]][path[1]]
         layer = layer["layers"][1] if "layers" in layer else layer

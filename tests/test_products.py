@@ -36,8 +36,12 @@ LAYERS: dict[str, tuple[Callable[[jax.Array, jax.Array], jax.Array], tuple[int, 
         (3, 3, 2, 4),
         9,
     ),
-    "channels first": (
-        partial(lax.conv, window_strides=(2, 2), padding="SAME"), (4, 8, 2, 1), 2
+    "channels first, and last in the result": (
+        partial(
+            lax.conv_general_dilated, window_strides=(2, 2), padding="SAME",
+            dimension_numbers=("NCHW", "OIHW", "NHWC"),
+        ),
+        (4, 8, 2, 1), 2,
     ),
 }  # fmt: skip
 """A convolution, the shape of its kernel, and the pixels of that."""
@@ -60,6 +64,19 @@ def test_the_gradient_of_a_kernel_is_a_product_for_each_of_its_pixels(kind: str)
     # in a loop XLA's own is slow; under vmap these are products too
     several = jax.vmap(changed)(jnp.stack([w, 2 * w]))
     np.testing.assert_allclose(several[1], gradient(2 * w), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_elsewhere_than_on_a_cpu_convolutions_stay_convolutions(bfloat16: bool) -> None:
+    layer, shape, _ = LAYERS["halving"]
+    x, matrix = jnp.ones((5, 8, 9, 2)), jnp.ones((4, 3))
+    gradient = jax.grad(lambda w: jnp.sum((layer(x, w) @ matrix) ** 2))
+    traced = jax.jit(in_fast_forms(gradient, bfloat16=bfloat16)).trace(jnp.ones(shape))
+    for platform, convolutions, loops in (("cpu", 1, 1), ("cuda", 2, 0), ("tpu", 2, 0)):
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        assert text.count("stablehlo.convolution(") == convolutions
+        assert text.count("stablehlo.while(") == loops
+        assert ("LayoutConstraint" in text) == (bfloat16 and platform == "cpu")
 
 
 @pytest.mark.parametrize("groups", [{"feature_group_count": 2}, {"batch_group_count": 5}])
