@@ -167,6 +167,18 @@ def test_what_cannot_be_compared_is_refused(text: str, problem: str, tmp_path: P
     assert any(problem in line for line in _problems(text, tmp_path))
 
 
+def test_what_an_option_adds_is_told_apart_from_the_files(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("protocol: paper\noptimizers: [adam, sgdd]\nbaseline: adam\n")
+    with pytest.raises(ConfigError) as error:
+        plan.load(file, added=["lionn"])
+    of_file, added = error.value.message.splitlines()
+    assert of_file.startswith(f"{file}:2: ")
+    assert added.strip().startswith("--add: ")
+    assert added.endswith("not 'lionn'; did you mean lion?")
+    assert [*plan.load(added=["lion"]).entries][-1] == "lion"
+
+
 def test_the_paper_protocol_overrules_a_files_tuning() -> None:
     settings = plan.load(CONFIGS / "quick.yaml", options={"protocol": "paper"})
     assert (settings.protocol, settings.tuning) == ("paper", None)

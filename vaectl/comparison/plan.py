@@ -179,7 +179,8 @@ class Comparison(Section):
     @field_validator("baseline")
     @classmethod
     def _there(cls, label: str | None, info: ValidationInfo) -> str | None:
-        if label is not None and label not in (known := labels(info.data.get("optimizers", []))):
+        entries = info.data.get("optimizers")  # none if they are wrong, which is told
+        if label is not None and entries is not None and label not in (known := labels(entries)):
             raise conflict(f"there is no optimizer {label}; there are {', '.join(known)}")
         return label
 
@@ -278,7 +279,7 @@ def load(
         options=options,
         # an option replaces the file's list before more is added
         missing={"optimizers": _DEFAULTS} if added else {},
-        more={"optimizers": list(added)} if added else {},
+        more={"optimizers": ("--add", added)} if added else {},
         read=read,
         # the option overrides the file
         without=["tuning"] if options and options.get("protocol") == "paper" else [],

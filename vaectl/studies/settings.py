@@ -48,7 +48,7 @@ def load(
     assignments: Sequence[str] = (),
     options: Mapping[str, object] | None = None,
     without: Sequence[str] = (),
-    more: Mapping[str, Sequence[object]] = MappingProxyType({}),
+    more: Mapping[str, tuple[str, Sequence[object]]] = MappingProxyType({}),
     missing: Mapping[str, object] = MappingProxyType({}),
     takes_experiments: bool = False,
     read: Callable[[Path, reading.Origins], dict[str, Any]] = reading.read_mapping,
@@ -63,7 +63,7 @@ def load(
         assignments: `dotted.key=value` for the base experiment.
         options: dotted key of the study to value; None: not given.
         without: keys of the file that an option makes void.
-        more: items to add to the lists under some keys.
+        more: key of a list to the option that adds to it, and what it adds.
         missing: values of keys that the file leaves out, or has null for.
         takes_experiments: whether the file may be one experiment, which is then the base.
         read: reads the file, and notes the line of each key.
@@ -109,13 +109,14 @@ def load(
     for key, value in missing.items():
         if values.get(key) is None:
             values[key] = value
-    for key, items in more.items():
+    for key, (option, items) in more.items():
         there = values.get(key, [])
         listed = (
             [{name: each} for name, each in there.items()] if isinstance(there, dict) else there
         )
         if isinstance(listed, list):
-            reading.put(values, origins, key, [*listed, *items], f"--{key}")
+            values[key] = [*listed, *items]
+            origins |= {(key, place): option for place in range(len(listed), len(values[key]))}
     reading.assign(values, origins, assignments, below="base.")
     for key, value in (options or {}).items():
         if value is not None:

@@ -227,7 +227,7 @@ def load(
         base=Sweep.model_fields["base"].default,
         assignments=assignments,
         options=options,
-        more={"vary": list(more)} if more else {},
+        more={"vary": ("--vary", more)} if more else {},
         missing={"search": {}} if searching else {},
         takes_experiments=True,
     )
