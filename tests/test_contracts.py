@@ -449,7 +449,7 @@ LINEAR = VAE(_Linear(), _Normal(), StandardNormal(), 2, (2, 2, 1))
 def _linear(prior: Prior) -> Network:
     """Return a linear network with a prior none of whose parts is at zero."""
     vae = replace(LINEAR, prior=prior)
-    rng = np.random.default_rng(7)
+    rng = np.random.default_rng(8)
     variables = jax.tree.map(
         lambda leaf: jnp.float32(leaf + 0.3 * rng.normal(size=leaf.shape)),
         vae.init(jax.random.key(1)),

@@ -53,6 +53,10 @@ OPERATIONS: dict[str, tuple[Callable[..., Any], np.ndarray]] = {
         ),
         X,
     ),
+    "of every platform": (
+        lambda x: lax.platform_dependent(x, cpu=lambda x: lax.map(jnp.sin, x), default=jnp.sin),
+        X,
+    ),
     "special": (
         lambda x: (lax.erf(3 * x), lax.lgamma(x), jax.nn.softplus(x), jax.nn.gelu(x)),
         X + 0.01,

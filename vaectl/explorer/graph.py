@@ -195,6 +195,9 @@ class _Builder:
             return self.run(_inner(params), inputs)
         if name in _SAME:
             return inputs
+        platforms = params.get("branches_platforms")
+        if platforms and None in platforms:  # the program for devices that have none of their own
+            return self.run(params["branches"][platforms.index(None)], inputs[1:])
         sizes = sum(math.prod(aval.shape) for aval in avals), sum(each.size for each in inputs)
         known = all(value.known is not None for value in inputs)
         lower = _LOWERED.get(name)
