@@ -177,6 +177,11 @@ def test_what_an_option_adds_is_told_apart_from_the_files(tmp_path: Path) -> Non
     assert added.strip().startswith("--add: ")
     assert added.endswith("not 'lionn'; did you mean lion?")
     assert [*plan.load(added=["lion"]).entries][-1] == "lion"
+    with pytest.raises(ConfigError, match=r"^--add: adam comes twice"):
+        plan.load(added=["adam"])
+    file.write_text("protocol: paper\noptimizers: [adam]\n")
+    with pytest.raises(ConfigError, match=r"c\.yaml:2 and --add: optimizers: adam comes twice"):
+        plan.load(file, added=["adam"])
 
 
 def test_the_paper_protocol_overrules_a_files_tuning() -> None:

@@ -32,6 +32,7 @@ from tests.test_data import _source, _write_idx
 from vaectl import config, data
 from vaectl.base import plugins
 from vaectl.base.errors import DataError
+from vaectl.base.shapes import shaped
 from vaectl.cli.plugs import names
 from vaectl.config import reading
 from vaectl.data.sources.base import Source, parse
@@ -61,6 +62,7 @@ from vaectl.objectives.elbo import ELBO
 from vaectl.objectives.iwae import IWAE
 from vaectl.optimizers._shared import OptimizerChoice
 from vaectl.optimizers.base import Optimizer
+from vaectl.priors._mixture import Mixture
 from vaectl.priors.base import Distribution, Prior
 from vaectl.priors.mixture import MixturePrior
 from vaectl.priors.standard_normal import StandardNormal
@@ -71,6 +73,7 @@ from vaectl.sinks.film import Film
 from vaectl.sinks.mlflow import MLflow
 from vaectl.sinks.tensorboard import TensorBoard
 from vaectl.sinks.trackio import Trackio
+from vaectl.training import footprint
 from vaectl.vae.networks import AutoEncoder
 from vaectl.vae.posterior import Codes
 from vaectl.vae.vae import VAE, Network, unit
@@ -531,6 +534,22 @@ def test_the_density_of_a_mixture_is_that_of_scipy() -> None:
     log_weights = np.asarray(learned.weights[...]) - special.logsumexp(learned.weights[...])
     expected = special.logsumexp(np.stack(parts) + log_weights[:, None], axis=0)
     np.testing.assert_allclose(network.prior.log_prob(jnp.asarray(z)), expected, rtol=1e-5)
+
+
+def test_the_gradient_of_a_large_mixture_keeps_no_difference_of_a_code_and_a_component() -> None:
+    """A CPU takes one code after another, and computes its differences again."""
+    codes, components, code_size = 100, 50, 20
+
+    def total(z: Any, mu: Any, log_var: Any) -> Any:
+        return Mixture(jnp.full(components, -np.log(components)), mu, log_var).log_prob(z).sum()
+
+    sizes = (codes, code_size), (components, code_size), (components, code_size)
+    gradient = jax.jit(jax.grad(total, argnums=(0, 1, 2)))
+    given = [shaped(size, np.float32) for size in sizes]
+    assert footprint.of_program(gradient, *given) < codes * components * code_size
+    for platform, loops in (("cpu", 1), ("cuda", 0), ("tpu", 0)):
+        text = gradient.trace(*given).lower(lowering_platforms=(platform,)).as_text()
+        assert text.count("stablehlo.while(") == loops
 
 
 @pytest.mark.parametrize(

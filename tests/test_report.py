@@ -257,8 +257,8 @@ def test_a_target_that_most_seeds_do_not_reach_is_not_reached(
 
     assert shown([3, 9, 4]) == "4"
     assert shown([3, None, 4]) == "4 (1 of 3 did not)"
-    assert shown([3, None, None]) == "not reached (1 of 3 did)"
-    assert shown([100, None]) == "not reached (1 of 2 did)"
+    assert shown([3, None, None]) == "not reached (1 of 3 seeds reach it)"
+    assert shown([100, None]) == "not reached (1 of 2 seeds reach it)"
     assert shown([None, None]) == "not reached"
 
 

@@ -101,6 +101,12 @@ def test_keys_of_one_axis_go_together(tmp_path: Path) -> None:
         ConfigError, match=r"s.yaml:1: vary: .* model.code_size has 2, epochs has 3"
     ):
         plan.load(file)
+    seeds = options.axes(["seed=1,2"])
+    with pytest.raises(ConfigError, match=r"^--vary: seed varies by itself"):
+        plan.load(more=seeds)
+    file.write_text("vary:\n- model.code_size: [2, 3]\n")
+    with pytest.raises(ConfigError, match=r"s.yaml:1 and --vary: vary: seed varies by itself"):
+        plan.load(file, more=seeds)
 
 
 def test_drawn_points_fill_the_ranges_and_more_of_them_keep_the_first() -> None:

@@ -179,7 +179,7 @@ class Comparison(Section):
     @field_validator("baseline")
     @classmethod
     def _there(cls, label: str | None, info: ValidationInfo) -> str | None:
-        entries = info.data.get("optimizers")  # none if they are wrong, which is told
+        entries = info.data.get("optimizers")  # missing if they are wrong, a problem of its own
         if label is not None and entries is not None and label not in (known := labels(entries)):
             raise conflict(f"there is no optimizer {label}; there are {', '.join(known)}")
         return label
@@ -277,7 +277,6 @@ def load(
         base=Comparison().base,
         assignments=assignments,
         options=options,
-        # an option replaces the file's list before more is added
         missing={"optimizers": _DEFAULTS} if added else {},
         more={"optimizers": ("--add", added)} if added else {},
         read=read,

@@ -170,7 +170,7 @@ def _median(values: Sequence[float | None], digits: int = 0) -> Cell:
     middle = median([math.inf if value is None else value for value in values] or [math.inf])
     if middle == math.inf:
         reached = len(values) - missing
-        return Cell("not reached" + f" ({reached} of {len(values)} did)" * bool(reached))
+        return Cell("not reached" + f" ({reached} of {len(values)} seeds reach it)" * bool(reached))
     some = f" ({missing} of {len(values)} did not)" if missing else ""
     return Cell(f"{middle:,.{digits}f}{some}", middle)
 

@@ -335,7 +335,8 @@ def read_mapping(
 def _loaded(text: str) -> Any:
     """Load YAML with the round-trip loader: it makes plain data only, and keeps line numbers.
 
-    The result is never changed, for a command reads some files several times, each in 20 ms.
+    Results are kept, because a command reads some files several times and parsing one takes 20 ms.
+    Callers must not change them.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ReusedAnchorWarning)  # YAML allows it

@@ -116,6 +116,8 @@ def load(
         )
         if isinstance(listed, list):
             values[key] = [*listed, *items]
+            line = origins.get((key,))
+            origins[key,] = f"{line} and {option}" if line else option
             origins |= {(key, place): option for place in range(len(listed), len(values[key]))}
     reading.assign(values, origins, assignments, below="base.")
     for key, value in (options or {}).items():
