@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import expit
 from scipy.stats import multivariate_normal, norm, sem
 
 from tests.conftest import Vaectl, mlp
@@ -112,6 +113,63 @@ def test_annealing_finds_the_likelihood_of_a_linear_model(number: int, origin: O
     assert error < 0.05
     assert 0.5 < found.acceptance.mean() < 0.8
     assert 8 < found.effective.mean() <= 16
+
+
+def test_temperatures_follow_a_logistic_function() -> None:
+    share = np.linspace(0, 1, 11)
+    start, end = expit([-4, 4])
+    expected = (expit(4 * (2 * share - 1)) - start) / (end - start)
+    found = jax.jit(jax.vmap(annealed._temperature))(np.float32(share))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_weights_are_averaged_and_counted(rng: np.random.Generator) -> None:
+    log_w = rng.normal(-800, 2, (5, 3)).astype(np.float32)
+    w = np.exp(log_w.astype(np.float64) + 800)
+    log_p, effective = annealed.compiled_sum_up(log_w)
+    np.testing.assert_allclose(log_p, np.log(w.mean(axis=0)) - 800, rtol=1e-6)
+    np.testing.assert_allclose(effective, w.sum(axis=0) ** 2 / (w**2).sum(axis=0), rtol=1e-3)
+
+
+def test_a_transition_is_that_of_hamiltonian_dynamics_by_hand(rng: np.random.Generator) -> None:
+    """Between N(0, 1) and N(1, 1/4), whose log density is not a number beyond a wall."""
+    b, key, wall = 0.25, jax.random.key(3), 1.5
+    size = np.array([0.1, 0.4, 0.8], np.float32)
+    unit = np.array([[1, 2], [0.5, 1], [1, 0.5]], np.float32)
+    start = np.minimum(rng.normal(size=(40, 3, 2)), 1.4).astype(np.float32)
+
+    def at(z: Any) -> annealed._Point:
+        first, last = -jnp.square(z).sum(axis=-1) / 2, -2 * jnp.square(z - 1).sum(axis=-1)
+        beyond = z[..., 0] > wall
+        return annealed._Point(z, first, jnp.where(beyond, jnp.nan, last), -z, -4 * (z - 1))
+
+    def slope(z: np.ndarray) -> np.ndarray:
+        return z * (1 - b) + 4 * (z - 1) * b
+
+    def energy(z: np.ndarray, momentum: np.ndarray) -> np.ndarray:
+        potential = z**2 / 2 * (1 - b) + 2 * (z - 1) ** 2 * b
+        whole = (potential + momentum**2 / 2).sum(axis=-1)
+        return np.where(z[..., 0] > wall, np.inf, whole)
+
+    move = jax.jit(annealed._transition, static_argnums=0)
+    moved, share = move(at, at(start), jnp.float32(b), size, unit, key)
+
+    keys = jax.random.split(key, 3)
+    momentum = faster = np.asarray(jax.random.normal(keys[0], start.shape), np.float64)
+    spread = np.asarray(jax.random.uniform(keys[1], (40, 3), minval=-1))
+    step = (size * (1 + 0.2 * spread))[..., None] * unit
+    z = start
+    for _ in range(5):
+        faster = faster - step / 2 * slope(z)
+        z = z + step * faster
+        faster = faster - step / 2 * slope(z)
+    chance = np.minimum(np.exp(energy(start, momentum) - energy(z, faster)), 1)
+    taken = jax.random.uniform(keys[2], (40, 3)) < chance
+    assert (chance == 0).any()
+    np.testing.assert_allclose(share, chance.mean(axis=0), rtol=1e-4)
+    expected = np.where(taken[..., None], z, start)
+    for found, right in zip(moved, at(expected), strict=True):
+        np.testing.assert_allclose(found, right, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -229,6 +287,36 @@ def test_a_code_is_compared_with_the_posteriors_of_its_class(rng: np.random.Gene
         np.testing.assert_allclose(found.others[of], expected.others, rtol=1e-5)
 
 
+def _log_density(z: np.ndarray, own: np.ndarray, told: np.ndarray, of: Posteriors) -> np.ndarray:
+    """Return log q(z|y) of codes, under the posteriors of other images than their own."""
+    each = norm.pdf(z[:, None], of.mu, np.exp(of.log_var / 2)).prod(axis=-1)
+    alike = (of.classes == told[:, None]) & (np.arange(len(of.mu)) != own[:, None])
+    return np.asarray(np.log((each * alike).sum(axis=1) / alike.sum(axis=1)))
+
+
+def test_half_of_the_codes_choose_the_width_by_which_the_other_half_gives_the_bound(
+    rng: np.random.Generator,
+) -> None:
+    mu, log_var = rng.normal(size=(2, 31, 2)).astype(np.float32)
+    # a mixture with long tails is no Gaussian, which the largest width makes of it
+    posteriors = Posteriors(3 * mu**3, log_var - 1, np.arange(31) % 2)
+    own, nobody = rng.permutation(31), np.full(31, -1)
+    z, told = _drawn(posteriors, own, rng), posteriors.classes[own]
+    log_p = norm.logpdf(z).sum(axis=1)
+    found = aggregate.divergence(z, own, posteriors, log_p)
+    wider = [aggregate.smoothed(posteriors, width) for width in aggregate.WIDTHS]
+    values = np.array([_log_density(z, own, told, each) - log_p for each in wider])
+    best, others = (part.mean(axis=1).argmax() for part in (values[:, :15], values[:, 15:]))
+    assert 0 < best < others
+    assert found.width == aggregate.WIDTHS[best]
+    np.testing.assert_allclose(found.least, values[best, 15:], rtol=1e-4, atol=1e-4)
+    whole = _log_density(z, nobody, told, posteriors)
+    np.testing.assert_allclose(found.most, whole - log_p, rtol=1e-4, atol=1e-4)
+    # of a code that is no image's, every image is another one
+    for each in aggregate.under(z, nobody, told, posteriors):
+        np.testing.assert_allclose(each, whole, rtol=1e-4, atol=1e-4)
+
+
 @pytest.fixture
 def coded(rng: np.random.Generator, tmp_path: Path) -> tuple[Trained, Posteriors]:
     """An untrained model, and posteriors of images; the last one is alone in its class."""
@@ -281,16 +369,9 @@ def test_samples_are_counted_by_what_is_wrong_with_them(
     ours, theirs = (reasons(model.decode(z).reshape(2000, 6), dataset) for z in (codes, real))
     wide = aggregate.smoothed(posteriors, 0.6)
     told = posteriors.classes[own]
-
-    def density(z: np.ndarray, own: np.ndarray) -> np.ndarray:
-        """Under the posteriors of other images of the class."""
-        each = norm.pdf(z[:, None], wide.mu, np.exp(wide.log_var / 2)).prod(axis=-1)
-        alike = (wide.classes == told[:, None]) & (np.arange(60) != own[:, None])
-        return np.asarray((each * alike).sum(axis=1) / alike.sum(axis=1))
-
-    rare = np.quantile(density(real, own), 0.01)
+    rare = np.quantile(_log_density(real, own, told, wide), 0.01)
     wrong = ours.ink | ours.far
-    holes = wrong & (density(codes, np.full(2000, -1)) < rare)
+    holes = wrong & (_log_density(codes, np.full(2000, -1), told, wide) < rare)
     assert found.count == 2000
     assert (found.prior, found.aggregate) == (wrong.sum(), (theirs.ink | theirs.far).sum())
     assert (found.ink, found.holes) == (ours.ink.sum(), holes.sum())

@@ -119,6 +119,7 @@ def test_a_difference_is_paired(rng: np.random.Generator) -> None:
 
 def test_a_difference_counts_only_seeds_at_which_both_finished() -> None:
     a, b = np.array([1.0, -np.inf, 4.0]), np.array([0.0, 2.0, -np.inf])
+    assert statistics.paired(a, b) == [1.0]
     assert statistics.difference(a, b) == Interval(1.0, None, None, 1)
     assert statistics.difference(a[1:], b[1:]) is None
     # where both diverged, their difference is not asked for: it would warn
