@@ -327,7 +327,7 @@ def coded(rng: np.random.Generator, tmp_path: Path) -> tuple[Trained, Posteriors
     mu, log_var = rng.normal(size=(2, 60, 2)).astype(np.float32)
     mu[1], log_var[1] = (-3.5, 0), 2  # where no other is
     return model, Posteriors(
-        mu + np.asarray([1, 0], np.float32), log_var - 2, np.array([0, 1] * 29 + [0, 2])
+        mu + np.asarray([2, 0], np.float32), log_var - 2, np.array([0, 1] * 29 + [0, 2])
     )
 
 
