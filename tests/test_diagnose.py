@@ -5,7 +5,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partialmethod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,7 +41,7 @@ from vaectl.priors.standard_normal import StandardNormal
 from vaectl.priors.vamp import Vamp
 from vaectl.runs import environment, trained
 from vaectl.runs.checkpoints import Info
-from vaectl.runs.diagnosis import Diagnosis, Nats
+from vaectl.runs.diagnosis import Diagnosis, Nats, Samples
 from vaectl.runs.directory import RunDir
 from vaectl.runs.record import Estimate
 from vaectl.runs.trained import Trained
@@ -113,6 +113,25 @@ def test_annealing_finds_the_likelihood_of_a_linear_model(number: int, origin: O
     assert error < 0.05
     assert 0.5 < found.acceptance.mean() < 0.8
     assert 8 < found.effective.mean() <= 16
+
+
+@pytest.mark.parametrize("origin", ["prior", "posterior"])
+def test_a_path_goes_from_its_origin_to_the_joint_density(origin: Origin) -> None:
+    network, matrix, bias, _ = known(StandardNormal())
+    x = 0.5 * jax.random.normal(jax.random.key(2), (3, 2, 2, 1))
+    mu, log_var = network.encode(x)
+    mean, deviation = (0.0, 1.0) if origin == "prior" else (mu, np.exp(log_var / 2))
+    key, chains = jax.random.key(4), 10_000
+    z, _ = annealed.compiled_start(network.vae, network.variables, x, None, key, chains, origin)
+    np.testing.assert_allclose((z - mean).mean(axis=0) / deviation, np.zeros((3, 2)), atol=0.05)
+    np.testing.assert_allclose(z.std(axis=0) / deviation, np.ones((3, 2)), atol=0.03)
+    first, last = annealed._ends(network, x, mu, log_var, origin)
+    z = z[:50]
+    expected = norm.logpdf(z, mean, deviation).sum(axis=-1)
+    np.testing.assert_allclose(jax.jit(first)(z), expected, rtol=1e-4, atol=1e-4)
+    pixels = norm.logpdf(x.reshape(3, 4), z @ matrix.T + bias, 0.5).sum(axis=-1)
+    expected = norm.logpdf(z).sum(axis=-1) + pixels
+    np.testing.assert_allclose(jax.jit(last)(z), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_temperatures_follow_a_logistic_function() -> None:
@@ -407,7 +426,7 @@ def _changed(nats: Nats, amortization: float, approximation: float) -> Nats:
         ({"encoder_overfitting": _estimate(3.0)}, {}, "weight_decay"),
         ({"encoder_overfitting": _estimate(3.0, 2.0)}, {}, "balanced"),
         ({"decoder_overfitting": _estimate(3.0)}, {}, "early_stopping.patience"),
-        ({"amortization": 4.0}, {}, "model.hidden_size"),
+        ({"amortization": 4.0}, {}, "model.hidden_size, or epochs above 50"),
         ({"amortization": 4.0}, {"model": {"name": "conv"}}, "larger"),
         ({"approximation": 4.0}, {}, "iwae"),
         ({"approximation": 4.0}, {"objective": {"name": "iwae", "samples": 5}}, "balanced"),
@@ -421,6 +440,13 @@ def _changed(nats: Nats, amortization: float, approximation: float) -> Nats:
 def test_advice_names_a_key(
     change: dict[str, object], settings: dict[str, object], key: str, told: Diagnosis
 ) -> None:
+    given = advice(_told(told, change), config.Config.model_validate(settings))
+    assert len(given) == 1
+    assert key in given[0]
+
+
+def _told(told: Diagnosis, change: Mapping[str, object]) -> Diagnosis:
+    """Return a diagnosis without anything to advise, but for what changes."""
     change = dict(change)
     gaps: Any = change.pop("amortization", 0.5), change.pop("approximation", 0.5)
     least: Any = change.pop("least", 0.2)
@@ -434,9 +460,53 @@ def test_advice_names_a_key(
         "aggregate": told.aggregate.model_copy(update={"least": _estimate(least)}),
         **change,
     }
-    given = advice(told.model_copy(update=update), config.Config.model_validate(settings))
-    assert len(given) == 1
-    assert key in given[0]
+    return told.model_copy(update=update)
+
+
+def _samples(prior: int, aggregate: int) -> Samples:
+    return Samples(count=100, prior=prior, aggregate=aggregate, ink=0, holes=0)
+
+
+@pytest.mark.parametrize(
+    ("balanced", "large", "words"),
+    [
+        ({"encoder_overfitting": _estimate(1.0)}, {"encoder_overfitting": _estimate(1.1)}, "1.1"),
+        ({"decoder_overfitting": _estimate(1.0)}, {"decoder_overfitting": _estimate(1.1)}, "1.1"),
+        ({"amortization": 2.0}, {"amortization": 2.1}, "by 2.1 nats"),
+        ({"approximation": 2.0}, {"approximation": 2.1}, "by 2.1 nats"),
+        ({"least": 1.0}, {"least": 1.1}, "least 1.1 nats"),
+        ({"samples": _samples(25, 20)}, {"samples": _samples(26, 20)}, "6% more"),
+        ({"samples": _samples(0, 50)}, {"samples": _samples(90, 50), "least": 2.0}, "and 40% more"),
+        ({"active_units": 15}, {"active_units": 14}, "6 of 20 dimensions"),
+        ({"active_units": 15}, {"active_units": 14}, "such as 14"),
+        ({"active_units": 15}, {"active_units": 0}, "such as 1"),
+    ],
+)
+def test_advice_begins_above_its_threshold(
+    balanced: dict[str, object], large: dict[str, object], words: str, told: Diagnosis
+) -> None:
+    told = told.model_copy(update={"code_size": 20})
+    before, after = (
+        advice(_told(told, {"active_units": 20} | change), config.Config())
+        for change in (balanced, large)
+    )
+    assert "balanced" in before[0]
+    (only,) = after
+    assert words in only
+
+
+def test_a_large_number_that_is_uncertain_is_no_advice(told: Diagnosis) -> None:
+    unsure = _estimate(9.0, 4.6)
+    nats = told.train.model_copy(update={"amortization": unsure, "approximation": unsure})
+    change = {
+        "held_out": nats,
+        "train": nats,
+        "encoder_overfitting": unsure,
+        "decoder_overfitting": unsure,
+        "aggregate": told.aggregate.model_copy(update={"least": unsure}),
+    }
+    (only,) = advice(_told(told, change), config.Config())
+    assert "balanced" in only
 
 
 def test_at_most_three_pieces_of_advice_in_the_order_of_the_rules(told: Diagnosis) -> None:
@@ -451,8 +521,10 @@ def test_at_most_three_pieces_of_advice_in_the_order_of_the_rules(told: Diagnosi
     }
     given = advice(told.model_copy(update=update), config.Config())
     assert len(given) == 3
-    assert "30.0" in given[0]
+    assert "encoder by 30.0" in given[0]
+    assert "decoder by 2.0" in given[0]
     assert "5.0" in given[1]
+    assert "epochs" not in given[1]  # which a model that overfits has too many of
     assert "7.0" in given[2]
 
 
