@@ -191,6 +191,53 @@ def test_a_transition_is_that_of_hamiltonian_dynamics_by_hand(rng: np.random.Gen
         np.testing.assert_allclose(found, right, atol=1e-4)
 
 
+@pytest.mark.parametrize("origin", ["prior", "posterior"])
+def test_weights_and_step_sizes_are_added_up_along_the_path(
+    origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand, with transitions that are known and tell the size and the unit of their steps."""
+    network, matrix, bias, _ = known(StandardNormal())
+    x = 0.5 * jax.random.normal(jax.random.key(2), (3, 2, 2, 1))
+    mu, log_var = map(np.asarray, network.encode(x))
+    start = jax.random.normal(jax.random.key(3), (5, 3, 2))
+    rng, count = np.random.default_rng(0), 100
+    sizes = rng.normal(-1, 0.5, (64, 3))
+
+    def told(at: Any, point: Any, b: Any, size: Any, unit: Any, _: Any) -> Any:
+        return at(0.9 * point.z + 0.1 * b), unit[:, 0] / (1 + size * unit[:, 1])
+
+    def ratio(z: np.ndarray) -> np.ndarray:
+        mean, deviation = (0.0, 1.0) if origin == "prior" else (mu, np.exp(log_var / 2))
+        pixels = norm.logpdf(np.reshape(x, (3, 4)), z @ matrix.T + bias, 0.5)
+        last = norm.logpdf(z).sum(axis=-1) + pixels.sum(axis=-1)
+        return np.asarray(last - norm.logpdf(z, mean, deviation).sum(axis=-1))
+
+    monkeypatch.setattr(annealed, "_transition", told)
+
+    @jax.jit
+    def anneal(adapt: Any, back: Any) -> Any:
+        given = (network.vae, network.variables, x, None, start, jax.random.key(0))
+        return annealed.anneal(*given, jnp.int32(count), jnp.float32(sizes), adapt, back, origin)
+
+    for adapt, back in ((True, False), (False, True)):
+        found = anneal(jnp.bool(adapt), jnp.bool(back))
+        shares = np.linspace(0, 1, count + 1)[:: -1 if back else 1]
+        b = (expit(4 * (2 * shares - 1)) - expit(-4)) / (expit(4) - expit(-4))
+        z, steps, log_w, accepted = np.asarray(start), sizes.copy(), 0.0, 0.0
+        for t in range(count):
+            log_w = log_w + (b[t + 1] - b[t]) * ratio(z)
+            precision = np.exp(-log_var)
+            at_first = 1 if origin == "prior" else precision
+            unit = ((1 - b[t + 1]) * at_first + b[t + 1] * precision) ** -0.5
+            part = min(int(np.float32(shares[t + 1]) * 64), 63)
+            chance = unit[:, 0] / (1 + np.exp(steps[part]) * unit[:, 1])
+            if adapt:
+                steps[part:] = steps[part] + 0.2 * (chance - 0.65)
+            z, accepted = 0.9 * z + 0.1 * b[t + 1], accepted + chance / count
+        for each, expected in zip(found, map(np.asarray, (log_w, accepted, steps)), strict=True):
+            np.testing.assert_allclose(each, expected, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     "prior", [PRIORS[0], pytest.param(PRIORS[1], marks=pytest.mark.full)], ids=repr
 )
