@@ -499,12 +499,18 @@ def _changed(nats: Nats, amortization: float, approximation: float) -> Nats:
     ("change", "settings", "key"),
     [
         ({}, {}, "balanced"),
-        ({"encoder_overfitting": _estimate(3.0)}, {}, "weight_decay"),
+        ({"encoder_overfitting": _estimate(3.0)}, {}, "model.dropout, optimizer.weight_decay"),
+        (
+            {"encoder_overfitting": _estimate(3.0)},
+            {"model": {"name": "conv"}},
+            "patience, optimizer.weight_decay",
+        ),
         ({"encoder_overfitting": _estimate(3.0, 2.0)}, {}, "balanced"),
         ({"decoder_overfitting": _estimate(3.0)}, {}, "early_stopping.patience"),
         ({"amortization": 4.0}, {}, "model.hidden_size, or epochs above 50"),
-        ({"amortization": 4.0}, {"model": {"name": "conv"}}, "larger"),
+        ({"amortization": 4.0}, {"model": {"name": "conv"}}, "a larger encoder,"),
         ({"approximation": 4.0}, {}, "iwae"),
+        ({"approximation": 4.0}, {"model": {"normalization": "batch", "dropout": 0.1}}, "iwae"),
         ({"approximation": 4.0}, {"objective": {"name": "iwae", "samples": 5}}, "balanced"),
         ({"least": 4.0}, {}, "vamp"),
         ({"least": 4.0}, {"model": {"condition": "label"}}, "prior.name mixture;"),
@@ -569,6 +575,23 @@ def test_advice_begins_above_its_threshold(
     assert "balanced" in before[0]
     (only,) = after
     assert words in only
+
+
+@pytest.mark.parametrize(
+    ("least", "samples", "far", "broken"),
+    [
+        (2.0, None, True, False),
+        (2.0, (25, 20), True, False),
+        (0.2, (26, 20), False, True),
+        (2.0, (26, 20), True, True),
+    ],
+)
+def test_advice_on_the_prior_has_the_reasons_that_apply(
+    least: float, samples: tuple[int, int] | None, far: bool, broken: bool, told: Diagnosis
+) -> None:
+    change = {"least": least, "samples": samples and _samples(*samples)}
+    (only,) = advice(_told(told, change), config.Config())
+    assert ("nats away" in only, "are broken" in only) == (far, broken)
 
 
 def test_a_large_number_that_is_uncertain_is_no_advice(told: Diagnosis) -> None:
