@@ -12,7 +12,7 @@ from scipy import special
 from tests.conftest import mlp
 from vaectl.likelihoods.bernoulli import Bernoulli
 from vaectl.likelihoods.gaussian import Gaussian
-from vaectl.models._layers import activation_of, relu
+from vaectl.models._layers import Normalization, activation_of, relu
 from vaectl.models.conv import Conv
 from vaectl.models.mlp import MLP, unit_uniform
 from vaectl.priors.standard_normal import StandardNormal
@@ -253,6 +253,24 @@ def test_dropout_and_noise_act_in_training_alone(settings: Any, factor: float) -
     np.testing.assert_array_equal(rested, 1)
     np.testing.assert_allclose(jnp.mean(trained), 1, atol=0.02)
     np.testing.assert_allclose(jnp.var(trained), factor, rtol=0.05)
+
+
+def test_a_model_says_what_is_different_in_training() -> None:
+    given = MLP(), MLP(dropout=0.1), MLP(input_noise=0.1), Conv()
+    assert [model.draws for model in given] == [False, True, True, False]
+    names: tuple[Normalization, ...] = ("none", "batch", "layer")
+    for kind in (MLP, Conv):
+        found = [kind(normalization=name).averages_batches for name in names]
+        assert found == [False, True, False]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_units_of_every_hidden_layer_are_dropped(count: int) -> None:
+    model = MLP(hidden_size=3, hidden_layers=count, dropout=0.25)
+    vae = VAE(model, Bernoulli(), StandardNormal(), 2, (2, 2, 1))
+    network = nnx.eval_shape(lambda: vae._build(nnx.Rngs(0)))
+    layers = [layer for _, layer in nnx.iter_graph(network) if isinstance(layer, nnx.Dropout)]
+    assert [layer.rate for layer in layers] == [0.25] * 2 * count
 
 
 def test_shapes_in_signatures_are_checked_in_tests() -> None:
