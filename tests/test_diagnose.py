@@ -22,7 +22,7 @@ from tests.conftest import Vaectl, mlp
 from tests.test_contracts import _linear
 from vaectl import config, experiment
 from vaectl.base import devices
-from vaectl.base.errors import RunError
+from vaectl.base.errors import DataError, RunError
 from vaectl.base.files import Folder
 from vaectl.data.arrays import Dataset, Split
 from vaectl.evaluation import aggregate, amortization, annealed, likelihoods, mismatch
@@ -446,6 +446,35 @@ def test_the_divergence_is_by_a_code_of_each_image_that_has_others(
     for estimate, values in ((found.least, expected.least), (found.most, expected.most)):
         assert estimate.mean == pytest.approx(values.mean(), rel=1e-4)
         assert estimate.standard_error == pytest.approx(sem(values), rel=1e-3)
+
+
+def test_so_many_codes_at_most_are_compared_in_the_shapes_that_are_told(
+    coded: tuple[Trained, Posteriors], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, posteriors = coded
+    monkeypatch.setattr(mismatch, "CODES", 40)
+    expected = [(each.shape, each.dtype) for each in mismatch.shapes(60, 2)]
+    of, calls = aggregate.compiled_densities, 0
+
+    def densities(*arrays: jax.Array) -> Any:
+        nonlocal calls
+        calls += 1
+        assert [(each.shape, each.dtype) for each in arrays] == expected
+        return of(*arrays)
+
+    monkeypatch.setattr(aggregate, "compiled_densities", densities)
+    assert mismatch.divergence(model, posteriors, seed=3).codes == 40
+    assert calls == len(aggregate.WIDTHS) + 1
+
+
+def test_classes_of_one_image_have_no_others_to_compare_with(
+    coded: tuple[Trained, Posteriors],
+) -> None:
+    model, posteriors = coded
+    pairs = posteriors._replace(classes=np.arange(60) // 2)
+    assert mismatch.divergence(model, pairs, seed=3).codes == 60
+    with pytest.raises(DataError, match="one image"):
+        mismatch.divergence(model, posteriors._replace(classes=np.arange(60)), seed=3)
 
 
 def test_samples_are_counted_by_what_is_wrong_with_them(

@@ -125,6 +125,7 @@ def test_activation_functions_are_those_of_their_names(name: Any, expected: Any)
 
 def test_a_rectifier_keeps_what_is_not_a_number_and_is_flat_at_zero() -> None:
     a = jnp.array([-np.inf, 0.0, 2.0, np.inf, np.nan])
+    assert activation_of("relu") is relu
     np.testing.assert_array_equal(jax.jit(relu)(a), [0, 0, 2, np.inf, np.nan])
     np.testing.assert_array_equal(jax.jit(jax.vmap(jax.grad(relu)))(a[:3]), [0, 0, 1])
 
