@@ -313,6 +313,22 @@ def test_the_best_gaussian_of_a_linear_model_is_found() -> None:
     assert (np.asarray(bound - ours) > -0.02).all()
 
 
+def test_a_bound_is_the_mean_over_all_samples(rng: np.random.Generator) -> None:
+    network, matrix, bias, _ = known(StandardNormal())
+    x = 0.5 * jax.random.normal(jax.random.key(2), (4, 2, 2, 1))
+    mu, log_var = rng.normal(size=(2, 4, 2)).astype(np.float32)
+    key, chunks = jax.random.key(1), jnp.int32(3)
+    q = Posterior(jnp.asarray(mu), jnp.asarray(log_var))
+    found = amortization.compiled_bound(network.vae, network.variables, x, None, q, key, chunks)
+    keys = [jax.random.fold_in(key, chunk) for chunk in range(3)]
+    noise = np.concatenate([jax.random.normal(each, (8, 4, 2)) for each in keys])
+    pixels = (mu + np.exp(log_var / 2) * noise) @ matrix.T + bias
+    nll = -norm.logpdf(np.reshape(x, (4, 4)), pixels, 0.5).sum(axis=-1).mean(axis=0)
+    kl = 0.5 * (mu**2 + np.exp(log_var) - 1 - log_var).sum(axis=-1)
+    for part, expected in ((found.nll, nll), (found.kl, kl), (found.elbo, -(nll + kl))):
+        np.testing.assert_allclose(part, expected, rtol=1e-4)
+
+
 def test_the_best_gaussian_is_better_than_the_encoders_with_other_priors() -> None:
     model = known(PRIORS[1])
     vae, variables = model.network.vae, model.network.variables
