@@ -59,6 +59,9 @@ def test_a_mixture_is_fitted_to_codes(rng: np.random.Generator) -> None:
     drawn = found.sample(4000, seed=0)
     assert (np.abs(drawn[:, 0]) < 1.5).mean() < 0.02  # nothing between the two
     assert len(np.unique(found.sample(400, seed=0, temperature=0.0), axis=0)) <= len(found.mu)
+    one, same = (fitted.fit(codes[:100].astype(np.float32)) for _ in range(2))
+    for each, again in zip(one, same, strict=True):
+        np.testing.assert_array_equal(each, again)
     few = fitted.fit(codes[:5].astype(np.float32))
     assert np.isfinite(few.sample(10, seed=0)).all()
 
