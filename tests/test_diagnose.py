@@ -5,7 +5,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partialmethod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,13 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import expit
 from scipy.stats import multivariate_normal, norm, sem
 
 from tests.conftest import Vaectl, mlp
 from tests.test_contracts import _linear
 from vaectl import config, experiment
 from vaectl.base import devices
-from vaectl.base.errors import RunError
+from vaectl.base.errors import DataError, RunError
 from vaectl.base.files import Folder
 from vaectl.data.arrays import Dataset, Split
 from vaectl.evaluation import aggregate, amortization, annealed, likelihoods, mismatch
@@ -40,7 +41,7 @@ from vaectl.priors.standard_normal import StandardNormal
 from vaectl.priors.vamp import Vamp
 from vaectl.runs import environment, trained
 from vaectl.runs.checkpoints import Info
-from vaectl.runs.diagnosis import Diagnosis, Nats
+from vaectl.runs.diagnosis import Diagnosis, Nats, Samples
 from vaectl.runs.directory import RunDir
 from vaectl.runs.record import Estimate
 from vaectl.runs.trained import Trained
@@ -114,6 +115,158 @@ def test_annealing_finds_the_likelihood_of_a_linear_model(number: int, origin: O
     assert 8 < found.effective.mean() <= 16
 
 
+@pytest.mark.parametrize("origin", ["prior", "posterior"])
+def test_a_path_goes_from_its_origin_to_the_joint_density(origin: Origin) -> None:
+    network, matrix, bias, _ = known(StandardNormal())
+    x = 0.5 * jax.random.normal(jax.random.key(2), (3, 2, 2, 1))
+    mu, log_var = network.encode(x)
+    mean, deviation = (0.0, 1.0) if origin == "prior" else (mu, np.exp(log_var / 2))
+    key, chains = jax.random.key(4), 10_000
+    z, _ = annealed.compiled_start(network.vae, network.variables, x, None, key, chains, origin)
+    np.testing.assert_allclose((z - mean).mean(axis=0) / deviation, np.zeros((3, 2)), atol=0.05)
+    np.testing.assert_allclose(z.std(axis=0) / deviation, np.ones((3, 2)), atol=0.03)
+    first, last = annealed._ends(network, x, mu, log_var, origin)
+    z = z[:50]
+    expected = norm.logpdf(z, mean, deviation).sum(axis=-1)
+    np.testing.assert_allclose(jax.jit(first)(z), expected, rtol=1e-4, atol=1e-4)
+    pixels = norm.logpdf(x.reshape(3, 4), z @ matrix.T + bias, 0.5).sum(axis=-1)
+    expected = norm.logpdf(z).sum(axis=-1) + pixels
+    np.testing.assert_allclose(jax.jit(last)(z), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_temperatures_follow_a_logistic_function() -> None:
+    share = np.linspace(0, 1, 11)
+    start, end = expit([-4, 4])
+    expected = (expit(4 * (2 * share - 1)) - start) / (end - start)
+    found = jax.jit(jax.vmap(annealed._temperature))(np.float32(share))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_weights_are_averaged_and_counted(rng: np.random.Generator) -> None:
+    log_w = rng.normal(-800, 2, (5, 3)).astype(np.float32)
+    w = np.exp(log_w.astype(np.float64) + 800)
+    log_p, effective = annealed.compiled_sum_up(log_w)
+    np.testing.assert_allclose(log_p, np.log(w.mean(axis=0)) - 800, rtol=1e-6)
+    np.testing.assert_allclose(effective, w.sum(axis=0) ** 2 / (w**2).sum(axis=0), rtol=1e-3)
+
+
+def test_a_transition_is_that_of_hamiltonian_dynamics_by_hand(rng: np.random.Generator) -> None:
+    """Between N(0, 1) and N(1, 1/4), whose log density is not a number beyond a wall."""
+    b, key, wall = 0.25, jax.random.key(3), 1.5
+    size = np.array([0.1, 0.4, 0.8], np.float32)
+    unit = np.array([[1, 2], [0.5, 1], [1, 0.5]], np.float32)
+    start = np.minimum(rng.normal(size=(40, 3, 2)), 1.4).astype(np.float32)
+
+    def at(z: Any) -> annealed._Point:
+        first, last = -jnp.square(z).sum(axis=-1) / 2, -2 * jnp.square(z - 1).sum(axis=-1)
+        beyond = z[..., 0] > wall
+        return annealed._Point(z, first, jnp.where(beyond, jnp.nan, last), -z, -4 * (z - 1))
+
+    def slope(z: np.ndarray) -> np.ndarray:
+        return z * (1 - b) + 4 * (z - 1) * b
+
+    def energy(z: np.ndarray, momentum: np.ndarray) -> np.ndarray:
+        potential = z**2 / 2 * (1 - b) + 2 * (z - 1) ** 2 * b
+        whole = (potential + momentum**2 / 2).sum(axis=-1)
+        return np.where(z[..., 0] > wall, np.inf, whole)
+
+    move = jax.jit(annealed._transition, static_argnums=0)
+    moved, share = move(at, at(start), jnp.float32(b), size, unit, key)
+
+    keys = jax.random.split(key, 3)
+    momentum = faster = np.asarray(jax.random.normal(keys[0], start.shape), np.float64)
+    spread = np.asarray(jax.random.uniform(keys[1], (40, 3), minval=-1))
+    step = (size * (1 + 0.2 * spread))[..., None] * unit
+    z = start
+    for _ in range(5):
+        faster = faster - step / 2 * slope(z)
+        z = z + step * faster
+        faster = faster - step / 2 * slope(z)
+    chance = np.minimum(np.exp(energy(start, momentum) - energy(z, faster)), 1)
+    taken = jax.random.uniform(keys[2], (40, 3)) < chance
+    assert (chance == 0).any()
+    np.testing.assert_allclose(share, chance.mean(axis=0), rtol=1e-4)
+    expected = np.where(taken[..., None], z, start)
+    for found, right in zip(moved, at(expected), strict=True):
+        np.testing.assert_allclose(found, right, atol=1e-4)
+
+
+@pytest.mark.parametrize("origin", ["prior", "posterior"])
+def test_weights_and_step_sizes_are_added_up_along_the_path(
+    origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand, with transitions that are known and tell the size and the unit of their steps."""
+    network, matrix, bias, _ = known(StandardNormal())
+    x = 0.5 * jax.random.normal(jax.random.key(2), (3, 2, 2, 1))
+    mu, log_var = map(np.asarray, network.encode(x))
+    start = jax.random.normal(jax.random.key(3), (5, 3, 2))
+    rng, count = np.random.default_rng(0), 100
+    sizes = rng.normal(-1, 0.5, (64, 3))
+
+    def told(at: Any, point: Any, b: Any, size: Any, unit: Any, _: Any) -> Any:
+        return at(0.9 * point.z + 0.1 * b), unit[:, 0] / (1 + size * unit[:, 1])
+
+    def ratio(z: np.ndarray) -> np.ndarray:
+        mean, deviation = (0.0, 1.0) if origin == "prior" else (mu, np.exp(log_var / 2))
+        pixels = norm.logpdf(np.reshape(x, (3, 4)), z @ matrix.T + bias, 0.5)
+        last = norm.logpdf(z).sum(axis=-1) + pixels.sum(axis=-1)
+        return np.asarray(last - norm.logpdf(z, mean, deviation).sum(axis=-1))
+
+    monkeypatch.setattr(annealed, "_transition", told)
+
+    @jax.jit
+    def anneal(adapt: Any, back: Any) -> Any:
+        given = (network.vae, network.variables, x, None, start, jax.random.key(0))
+        return annealed.anneal(*given, jnp.int32(count), jnp.float32(sizes), adapt, back, origin)
+
+    for adapt, back in ((True, False), (False, True)):
+        found = anneal(jnp.bool(adapt), jnp.bool(back))
+        shares = np.linspace(0, 1, count + 1)[:: -1 if back else 1]
+        b = (expit(4 * (2 * shares - 1)) - expit(-4)) / (expit(4) - expit(-4))
+        z, steps, log_w, accepted = np.asarray(start), sizes.copy(), 0.0, 0.0
+        for t in range(count):
+            log_w = log_w + (b[t + 1] - b[t]) * ratio(z)
+            precision = np.exp(-log_var)
+            at_first = 1 if origin == "prior" else precision
+            unit = ((1 - b[t + 1]) * at_first + b[t + 1] * precision) ** -0.5
+            part = min(int(np.float32(shares[t + 1]) * 64), 63)
+            chance = unit[:, 0] / (1 + np.exp(steps[part]) * unit[:, 1])
+            if adapt:
+                steps[part:] = steps[part] + 0.2 * (chance - 0.65)
+            z, accepted = 0.9 * z + 0.1 * b[t + 1], accepted + chance / count
+        for each, expected in zip(found, map(np.asarray, (log_w, accepted, steps)), strict=True):
+            np.testing.assert_allclose(each, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("temperatures", "few"), [(10, 10), (100, 64), (1000, 250)])
+def test_step_sizes_are_found_in_a_short_run_and_then_kept(
+    temperatures: int, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chains whose steps follow the acceptance would not be unbiased."""
+    runs, keys = [], set()
+
+    def anneal(*given: Any) -> Any:
+        _, _, x, _, _z, key, count, steps, adapt, back, _ = given
+        size = np.exp(np.asarray(steps)).mean().round(4)
+        runs.append((int(count), float(size), bool(adapt), bool(back)))
+        keys.add(bytes(np.asarray(jax.random.key_data(key))))
+        log_w = jnp.where(back, -2.0, 3.0)
+        return jnp.full((2, 3), log_w), jnp.zeros(len(x)), steps + jnp.log(2.0)
+
+    monkeypatch.setattr(annealed, "compiled_anneal", anneal)
+    network = known(StandardNormal()).network
+    given = (network.vae, network.variables, 3, None, jax.random.key(0))
+    found = annealed.bracket(*given, chains=2, temperatures=temperatures)
+    assert runs == [
+        (few, 0.5, True, False),
+        (temperatures, 1.0, False, False),
+        (temperatures, 1.0, False, True),
+    ]
+    assert len(keys) == 3
+    np.testing.assert_allclose(found.lower, 3, rtol=1e-6)
+    np.testing.assert_allclose(found.upper, 2, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     "prior", [PRIORS[0], pytest.param(PRIORS[1], marks=pytest.mark.full)], ids=repr
 )
@@ -149,7 +302,7 @@ def test_the_best_gaussian_of_a_linear_model_is_found() -> None:
     np.testing.assert_allclose(best.log_var, expected, atol=0.2)
     # log p(x) - L[q*] = KL(q* || p(z|x)) = 1/2 (sum_j log precision_jj - log |precision|)
     gap = 0.5 * (np.log(np.diag(precision)).sum() - np.linalg.slogdet(precision)[1])
-    assert gap > 0.1
+    assert gap > 0.05
     bound, ours = (
         amortization.compiled_bound(
             vae, variables, x, None, q, jax.random.key(1), jnp.int32(400)
@@ -158,6 +311,22 @@ def test_the_best_gaussian_of_a_linear_model_is_found() -> None:
     )
     np.testing.assert_allclose((model.log_p(x) - bound).mean(), gap, atol=0.02)
     assert (np.asarray(bound - ours) > -0.02).all()
+
+
+def test_a_bound_is_the_mean_over_all_samples(rng: np.random.Generator) -> None:
+    network, matrix, bias, _ = known(StandardNormal())
+    x = 0.5 * jax.random.normal(jax.random.key(2), (4, 2, 2, 1))
+    mu, log_var = rng.normal(size=(2, 4, 2)).astype(np.float32)
+    key, chunks = jax.random.key(1), jnp.int32(3)
+    q = Posterior(jnp.asarray(mu), jnp.asarray(log_var))
+    found = amortization.compiled_bound(network.vae, network.variables, x, None, q, key, chunks)
+    keys = [jax.random.fold_in(key, chunk) for chunk in range(3)]
+    noise = np.concatenate([jax.random.normal(each, (8, 4, 2)) for each in keys])
+    pixels = (mu + np.exp(log_var / 2) * noise) @ matrix.T + bias
+    nll = -norm.logpdf(np.reshape(x, (4, 4)), pixels, 0.5).sum(axis=-1).mean(axis=0)
+    kl = 0.5 * (mu**2 + np.exp(log_var) - 1 - log_var).sum(axis=-1)
+    for part, expected in ((found.nll, nll), (found.kl, kl), (found.elbo, -(nll + kl))):
+        np.testing.assert_allclose(part, expected, rtol=1e-4)
 
 
 def test_the_best_gaussian_is_better_than_the_encoders_with_other_priors() -> None:
@@ -207,7 +376,9 @@ def test_wider_components_leave_the_width_of_the_mixture(rng: np.random.Generato
         wider = aggregate.smoothed(Posteriors(mu, log_var, classes), width)
         for each in range(3):
             of = classes == each
-            np.testing.assert_allclose(wider.mu[of].mean(axis=0), mu[of].mean(axis=0), atol=1e-5)
+            mean = mu[of].mean(axis=0)
+            nearer = mean + np.sqrt(1 - width**2) * (mu[of] - mean)
+            np.testing.assert_allclose(wider.mu[of], nearer, atol=1e-5)
             np.testing.assert_allclose(
                 np.var(wider.mu[of], axis=0) + np.exp(wider.log_var[of]).mean(axis=0),
                 mu[of].var(axis=0) + np.exp(log_var[of]).mean(axis=0),
@@ -229,6 +400,36 @@ def test_a_code_is_compared_with_the_posteriors_of_its_class(rng: np.random.Gene
         np.testing.assert_allclose(found.others[of], expected.others, rtol=1e-5)
 
 
+def _log_density(z: np.ndarray, own: np.ndarray, told: np.ndarray, of: Posteriors) -> np.ndarray:
+    """Return log q(z|y) of codes, under the posteriors of other images than their own."""
+    each = norm.pdf(z[:, None], of.mu, np.exp(of.log_var / 2)).prod(axis=-1)
+    alike = (of.classes == told[:, None]) & (np.arange(len(of.mu)) != own[:, None])
+    return np.asarray(np.log((each * alike).sum(axis=1) / alike.sum(axis=1)))
+
+
+def test_half_of_the_codes_choose_the_width_by_which_the_other_half_gives_the_bound(
+    rng: np.random.Generator,
+) -> None:
+    mu, log_var = rng.normal(size=(2, 31, 2)).astype(np.float32)
+    # a mixture with long tails is no Gaussian, which the largest width makes of it
+    posteriors = Posteriors(3 * mu**3, log_var - 1, np.arange(31) % 2)
+    own, nobody = rng.permutation(31), np.full(31, -1)
+    z, told = _drawn(posteriors, own, rng), posteriors.classes[own]
+    log_p = norm.logpdf(z).sum(axis=1)
+    found = aggregate.divergence(z, own, posteriors, log_p)
+    wider = [aggregate.smoothed(posteriors, width) for width in aggregate.WIDTHS]
+    values = np.array([_log_density(z, own, told, each) - log_p for each in wider])
+    best, others = (part.mean(axis=1).argmax() for part in (values[:, :15], values[:, 15:]))
+    assert 0 < best < others
+    assert found.width == aggregate.WIDTHS[best]
+    np.testing.assert_allclose(found.least, values[best, 15:], rtol=1e-4, atol=1e-4)
+    whole = _log_density(z, nobody, told, posteriors)
+    np.testing.assert_allclose(found.most, whole - log_p, rtol=1e-4, atol=1e-4)
+    # of a code that is no image's, every image is another one
+    for each in aggregate.under(z, nobody, told, posteriors):
+        np.testing.assert_allclose(each, whole, rtol=1e-4, atol=1e-4)
+
+
 @pytest.fixture
 def coded(rng: np.random.Generator, tmp_path: Path) -> tuple[Trained, Posteriors]:
     """An untrained model, and posteriors of images; the last one is alone in its class."""
@@ -239,7 +440,7 @@ def coded(rng: np.random.Generator, tmp_path: Path) -> tuple[Trained, Posteriors
     mu, log_var = rng.normal(size=(2, 60, 2)).astype(np.float32)
     mu[1], log_var[1] = (-3.5, 0), 2  # where no other is
     return model, Posteriors(
-        mu + np.asarray([1, 0], np.float32), log_var - 2, np.array([0, 1] * 29 + [0, 2])
+        mu + np.asarray([2, 0], np.float32), log_var - 2, np.array([0, 1] * 29 + [0, 2])
     )
 
 
@@ -265,6 +466,35 @@ def test_the_divergence_is_by_a_code_of_each_image_that_has_others(
         assert estimate.standard_error == pytest.approx(sem(values), rel=1e-3)
 
 
+def test_so_many_codes_at_most_are_compared_in_the_shapes_that_are_told(
+    coded: tuple[Trained, Posteriors], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, posteriors = coded
+    monkeypatch.setattr(mismatch, "CODES", 40)
+    expected = [(each.shape, each.dtype) for each in mismatch.shapes(60, 2)]
+    of, calls = aggregate.compiled_densities, 0
+
+    def densities(*arrays: jax.Array) -> Any:
+        nonlocal calls
+        calls += 1
+        assert [(each.shape, each.dtype) for each in arrays] == expected
+        return of(*arrays)
+
+    monkeypatch.setattr(aggregate, "compiled_densities", densities)
+    assert mismatch.divergence(model, posteriors, seed=3).codes == 40
+    assert calls == len(aggregate.WIDTHS) + 1
+
+
+def test_classes_of_one_image_have_no_others_to_compare_with(
+    coded: tuple[Trained, Posteriors],
+) -> None:
+    model, posteriors = coded
+    pairs = posteriors._replace(classes=np.arange(60) // 2)
+    assert mismatch.divergence(model, pairs, seed=3).codes == 60
+    with pytest.raises(DataError, match="one image"):
+        mismatch.divergence(model, posteriors._replace(classes=np.arange(60)), seed=3)
+
+
 def test_samples_are_counted_by_what_is_wrong_with_them(
     coded: tuple[Trained, Posteriors], rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,16 +511,9 @@ def test_samples_are_counted_by_what_is_wrong_with_them(
     ours, theirs = (reasons(model.decode(z).reshape(2000, 6), dataset) for z in (codes, real))
     wide = aggregate.smoothed(posteriors, 0.6)
     told = posteriors.classes[own]
-
-    def density(z: np.ndarray, own: np.ndarray) -> np.ndarray:
-        """Under the posteriors of other images of the class."""
-        each = norm.pdf(z[:, None], wide.mu, np.exp(wide.log_var / 2)).prod(axis=-1)
-        alike = (wide.classes == told[:, None]) & (np.arange(60) != own[:, None])
-        return np.asarray((each * alike).sum(axis=1) / alike.sum(axis=1))
-
-    rare = np.quantile(density(real, own), 0.01)
+    rare = np.quantile(_log_density(real, own, told, wide), 0.01)
     wrong = ours.ink | ours.far
-    holes = wrong & (density(codes, np.full(2000, -1)) < rare)
+    holes = wrong & (_log_density(codes, np.full(2000, -1), told, wide) < rare)
     assert found.count == 2000
     assert (found.prior, found.aggregate) == (wrong.sum(), (theirs.ink | theirs.far).sum())
     assert (found.ink, found.holes) == (ours.ink.sum(), holes.sum())
@@ -323,12 +546,18 @@ def _changed(nats: Nats, amortization: float, approximation: float) -> Nats:
     ("change", "settings", "key"),
     [
         ({}, {}, "balanced"),
-        ({"encoder_overfitting": _estimate(3.0)}, {}, "weight_decay"),
+        ({"encoder_overfitting": _estimate(3.0)}, {}, "model.dropout, optimizer.weight_decay"),
+        (
+            {"encoder_overfitting": _estimate(3.0)},
+            {"model": {"name": "conv"}},
+            "patience, optimizer.weight_decay",
+        ),
         ({"encoder_overfitting": _estimate(3.0, 2.0)}, {}, "balanced"),
         ({"decoder_overfitting": _estimate(3.0)}, {}, "early_stopping.patience"),
-        ({"amortization": 4.0}, {}, "model.hidden_size"),
-        ({"amortization": 4.0}, {"model": {"name": "conv"}}, "larger"),
+        ({"amortization": 4.0}, {}, "model.hidden_size, or epochs above 50"),
+        ({"amortization": 4.0}, {"model": {"name": "conv"}}, "a larger encoder,"),
         ({"approximation": 4.0}, {}, "iwae"),
+        ({"approximation": 4.0}, {"model": {"normalization": "batch", "dropout": 0.1}}, "iwae"),
         ({"approximation": 4.0}, {"objective": {"name": "iwae", "samples": 5}}, "balanced"),
         ({"least": 4.0}, {}, "vamp"),
         ({"least": 4.0}, {"model": {"condition": "label"}}, "prior.name mixture;"),
@@ -340,6 +569,13 @@ def _changed(nats: Nats, amortization: float, approximation: float) -> Nats:
 def test_advice_names_a_key(
     change: dict[str, object], settings: dict[str, object], key: str, told: Diagnosis
 ) -> None:
+    given = advice(_told(told, change), config.Config.model_validate(settings))
+    assert len(given) == 1
+    assert key in given[0]
+
+
+def _told(told: Diagnosis, change: Mapping[str, object]) -> Diagnosis:
+    """Return a diagnosis without anything to advise, but for what changes."""
     change = dict(change)
     gaps: Any = change.pop("amortization", 0.5), change.pop("approximation", 0.5)
     least: Any = change.pop("least", 0.2)
@@ -353,9 +589,70 @@ def test_advice_names_a_key(
         "aggregate": told.aggregate.model_copy(update={"least": _estimate(least)}),
         **change,
     }
-    given = advice(told.model_copy(update=update), config.Config.model_validate(settings))
-    assert len(given) == 1
-    assert key in given[0]
+    return told.model_copy(update=update)
+
+
+def _samples(prior: int, aggregate: int) -> Samples:
+    return Samples(count=100, prior=prior, aggregate=aggregate, ink=0, holes=0)
+
+
+@pytest.mark.parametrize(
+    ("balanced", "large", "words"),
+    [
+        ({"encoder_overfitting": _estimate(1.0)}, {"encoder_overfitting": _estimate(1.1)}, "1.1"),
+        ({"decoder_overfitting": _estimate(1.0)}, {"decoder_overfitting": _estimate(1.1)}, "1.1"),
+        ({"amortization": 2.0}, {"amortization": 2.1}, "by 2.1 nats"),
+        ({"approximation": 2.0}, {"approximation": 2.1}, "by 2.1 nats"),
+        ({"least": 1.0}, {"least": 1.1}, "least 1.1 nats"),
+        ({"samples": _samples(25, 20)}, {"samples": _samples(26, 20)}, "6% more"),
+        ({"samples": _samples(0, 50)}, {"samples": _samples(90, 50), "least": 2.0}, "and 40% more"),
+        ({"active_units": 15}, {"active_units": 14}, "6 of 20 dimensions"),
+        ({"active_units": 15}, {"active_units": 14}, "such as 14"),
+        ({"active_units": 15}, {"active_units": 0}, "such as 1"),
+    ],
+)
+def test_advice_begins_above_its_threshold(
+    balanced: dict[str, object], large: dict[str, object], words: str, told: Diagnosis
+) -> None:
+    told = told.model_copy(update={"code_size": 20})
+    before, after = (
+        advice(_told(told, {"active_units": 20} | change), config.Config())
+        for change in (balanced, large)
+    )
+    assert "balanced" in before[0]
+    (only,) = after
+    assert words in only
+
+
+@pytest.mark.parametrize(
+    ("least", "samples", "far", "broken"),
+    [
+        (2.0, None, True, False),
+        (2.0, (25, 20), True, False),
+        (0.2, (26, 20), False, True),
+        (2.0, (26, 20), True, True),
+    ],
+)
+def test_advice_on_the_prior_has_the_reasons_that_apply(
+    least: float, samples: tuple[int, int] | None, far: bool, broken: bool, told: Diagnosis
+) -> None:
+    change = {"least": least, "samples": samples and _samples(*samples)}
+    (only,) = advice(_told(told, change), config.Config())
+    assert ("nats away" in only, "are broken" in only) == (far, broken)
+
+
+def test_a_large_number_that_is_uncertain_is_no_advice(told: Diagnosis) -> None:
+    unsure = _estimate(9.0, 4.6)
+    nats = told.train.model_copy(update={"amortization": unsure, "approximation": unsure})
+    change = {
+        "held_out": nats,
+        "train": nats,
+        "encoder_overfitting": unsure,
+        "decoder_overfitting": unsure,
+        "aggregate": told.aggregate.model_copy(update={"least": unsure}),
+    }
+    (only,) = advice(_told(told, change), config.Config())
+    assert "balanced" in only
 
 
 def test_at_most_three_pieces_of_advice_in_the_order_of_the_rules(told: Diagnosis) -> None:
@@ -370,8 +667,10 @@ def test_at_most_three_pieces_of_advice_in_the_order_of_the_rules(told: Diagnosi
     }
     given = advice(told.model_copy(update=update), config.Config())
     assert len(given) == 3
-    assert "30.0" in given[0]
+    assert "encoder by 30.0" in given[0]
+    assert "decoder by 2.0" in given[0]
     assert "5.0" in given[1]
+    assert "epochs" not in given[1]  # which a model that overfits has too many of
     assert "7.0" in given[2]
 
 

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax import lax
+from scipy import special
 
 from tests.conftest import mlp
 from vaectl.likelihoods.bernoulli import Bernoulli
 from vaectl.likelihoods.gaussian import Gaussian
+from vaectl.models._layers import Normalization, activation_of, relu
 from vaectl.models.conv import Conv
 from vaectl.models.mlp import MLP, unit_uniform
 from vaectl.priors.standard_normal import StandardNormal
@@ -102,6 +104,43 @@ def test_forward_pass_is_two_layers_each_way(
     np.testing.assert_allclose(
         network.decode(mu), logits.reshape(5, 4, 3, 1, 1), rtol=1e-5, atol=1e-6
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("relu", lambda a: np.maximum(a, 0)),
+        ("tanh", np.tanh),
+        ("gelu", lambda a: a / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (a + 0.044715 * a**3)))),
+        ("silu", lambda a: a * special.expit(a)),
+        ("leaky_relu", lambda a: np.where(a > 0, a, 0.01 * a)),
+        ("elu", lambda a: np.where(a > 0, a, np.expm1(a))),
+    ],
+)
+def test_activation_functions_are_those_of_their_names(name: Any, expected: Any) -> None:
+    a = np.linspace(-3, 3, 13, dtype=np.float32)
+    found = jax.jit(activation_of(name))(a)
+    np.testing.assert_allclose(found, expected(a), rtol=1e-5, atol=1e-6)
+
+
+def test_a_rectifier_keeps_what_is_not_a_number_and_is_flat_at_zero() -> None:
+    a = jnp.array([-np.inf, 0.0, 2.0, np.inf, np.nan])
+    assert activation_of("relu") is relu
+    np.testing.assert_array_equal(jax.jit(relu)(a), [0, 0, 2, np.inf, np.nan])
+    np.testing.assert_array_equal(jax.jit(jax.vmap(jax.grad(relu)))(a[:3]), [0, 0, 1])
+
+
+def test_batches_move_the_running_means_by_a_tenth(rng: np.random.Generator) -> None:
+    vae = mlp((2, 3, 1), code_size=2, hidden_size=8, normalization="batch")
+    network = vae.network(vae.init(jax.random.key(0)), training=True)
+    x = jnp.asarray(rng.random((50, 2, 3, 1)), jnp.float32)
+    kernel = network.variables["encoder"]["hidden"]["layers"][0]["kernel"]
+    network.encode(x)
+    _, kept = network.split()
+    found = kept["encoder"]["hidden"]["layers"][1]
+    h = np.asarray(x).reshape(50, 6) @ np.asarray(kernel)
+    np.testing.assert_allclose(found["mean"], 0.1 * h.mean(axis=0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found["var"], 0.9 + 0.1 * h.var(axis=0), rtol=1e-4)
 
 
 def test_a_convolutional_network_halves_and_doubles_between_rectifiers() -> None:
@@ -215,6 +254,24 @@ def test_dropout_and_noise_act_in_training_alone(settings: Any, factor: float) -
     np.testing.assert_array_equal(rested, 1)
     np.testing.assert_allclose(jnp.mean(trained), 1, atol=0.02)
     np.testing.assert_allclose(jnp.var(trained), factor, rtol=0.05)
+
+
+def test_a_model_says_what_is_different_in_training() -> None:
+    given = MLP(), MLP(dropout=0.1), MLP(input_noise=0.1), Conv()
+    assert [model.draws for model in given] == [False, True, True, False]
+    names: tuple[Normalization, ...] = ("none", "batch", "layer")
+    for kind in (MLP, Conv):
+        found = [kind(normalization=name).averages_batches for name in names]
+        assert found == [False, True, False]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_units_of_every_hidden_layer_are_dropped(count: int) -> None:
+    model = MLP(hidden_size=3, hidden_layers=count, dropout=0.25)
+    vae = VAE(model, Bernoulli(), StandardNormal(), 2, (2, 2, 1))
+    network = nnx.eval_shape(lambda: vae._build(nnx.Rngs(0)))
+    layers = [layer for _, layer in nnx.iter_graph(network) if isinstance(layer, nnx.Dropout)]
+    assert [layer.rate for layer in layers] == [0.25] * 2 * count
 
 
 def test_shapes_in_signatures_are_checked_in_tests() -> None:

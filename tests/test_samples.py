@@ -48,13 +48,36 @@ def test_a_mixture_is_fitted_to_codes(rng: np.random.Generator) -> None:
     centres = np.array([[-4.0, 0.0], [4.0, 1.0]])
     codes = centres[rng.integers(2, size=4000)] + rng.standard_normal((4000, 2)) * [0.5, 1.0]
     found = fitted.fit(codes.astype(np.float32))
+    assert len(found.mu) == 10
+    # each step of expectation maximization keeps the first two moments of the codes
+    mean = found.weights @ found.mu
+    np.testing.assert_allclose(mean, codes.mean(axis=0), rtol=1e-5)
+    of_each, apart = found.factors, found.mu - mean
+    cov = np.einsum("k,kil,kjl->ij", found.weights, of_each, of_each)
+    cov += np.einsum("k,ki,kj->ij", found.weights, apart, apart)
+    np.testing.assert_allclose(cov, np.cov(codes.T, bias=True) + 1e-4 * np.eye(2), rtol=1e-5)
     drawn = found.sample(4000, seed=0)
-    np.testing.assert_allclose(drawn.mean(axis=0), codes.mean(axis=0), atol=0.3)
-    np.testing.assert_allclose(np.cov(drawn.T), np.cov(codes.T), atol=1.0)
     assert (np.abs(drawn[:, 0]) < 1.5).mean() < 0.02  # nothing between the two
     assert len(np.unique(found.sample(400, seed=0, temperature=0.0), axis=0)) <= len(found.mu)
+    one, same = (fitted.fit(codes[:100].astype(np.float32)) for _ in range(2))
+    for each, again in zip(one, same, strict=True):
+        np.testing.assert_array_equal(each, again)
     few = fitted.fit(codes[:5].astype(np.float32))
     assert np.isfinite(few.sample(10, seed=0)).all()
+
+
+def test_codes_of_a_mixture_have_its_moments_and_a_temperature() -> None:
+    factors = np.array([[[1.0, 0.0], [2.0, 0.5]], [[0.3, 0.0], [-0.2, 0.1]]])
+    mixture = fitted.Fitted(np.array([0.2, 0.8]), np.array([[-9.0, 1.0], [9.0, 2.0]]), factors)
+    for temperature in (1.0, 0.5):
+        drawn = mixture.sample(40_000, seed=0, temperature=temperature)
+        first = drawn[:, 0] < 0
+        np.testing.assert_allclose(first.mean(), 0.2, atol=0.01)
+        for of, mu, factor in zip((first, ~first), mixture.mu, factors, strict=True):
+            cov = temperature**2 * factor @ factor.T
+            np.testing.assert_allclose(np.cov(drawn[of].T), cov, rtol=0.06)
+            np.testing.assert_allclose(drawn[of].mean(axis=0), mu, atol=0.08)
+    assert (mixture.sample(9, seed=0) == mixture.sample(9, seed=0, temperature=1.0)).all()
 
 
 @needs_sklearn

@@ -22,6 +22,8 @@ def test_the_interval_and_the_p_value_are_those_of_the_t_test(
     assert found.seeds == n
     assert statistics.p_value(values) == pytest.approx(test.pvalue)
     assert statistics.p_value(-values) == pytest.approx(test.pvalue)
+    # a mean at an end of its interval is told from 0 with the p-value up to which one is
+    assert statistics.p_value(values - limits.low) == pytest.approx(statistics.LEVEL)
 
 
 @pytest.mark.parametrize("n", [3, 5])
@@ -70,12 +72,25 @@ def test_the_interquartile_mean_leaves_out_a_quarter_on_each_side(
 def test_an_interquartile_mean_is_shown_beside_a_mean_that_an_outlier_rules() -> None:
     even = np.array([-101.0, -100.5, -100.0, -99.5, -99.0])
     ruled = np.array([-190.0, *even[1:]])
-    found = [statistics.interval(values) for values in (even, ruled, ruled[:4])]
+    four = np.array([-110.0, -100.1, -100.1, -100.1])
+    found = [statistics.interval(values) for values in (even, ruled, four)]
     # of four seeds no one can say which is the outlier
     assert [each and each.iqm for each in found] == [None, -100.0, None]
+    # three interquartile ranges below the lower quartile, which is the second value, are -103.5
+    for lowest, far in ((-103.5, False), (-103.6, True)):
+        near = np.array([lowest, *even[1:]])
+        for sign in (1, -1):
+            one = statistics.interval(sign * near)
+            assert one is not None
+            assert one.iqm == (-100.0 * sign if far else None)
     assert statistics.shown(found[1]).endswith("IQM -100.00")
     assert statistics.told_outliers(map(statistics.shown, found))
     assert not statistics.told_outliers([statistics.shown(found[0])])
+
+
+def test_a_cell_shows_no_interval_of_a_single_seed() -> None:
+    found = map(statistics.interval, np.split(np.array([1.5, 2, 2, np.nan]), [1, 3]))
+    assert [*map(statistics.shown, found)] == ["1.50", "2.00 [2.00, 2.00]", "none"]
 
 
 def test_equal_values_have_an_interval_without_width_and_a_single_one_none() -> None:
@@ -104,6 +119,7 @@ def test_a_difference_is_paired(rng: np.random.Generator) -> None:
 
 def test_a_difference_counts_only_seeds_at_which_both_finished() -> None:
     a, b = np.array([1.0, -np.inf, 4.0]), np.array([0.0, 2.0, -np.inf])
+    assert statistics.paired(a, b) == [1.0]
     assert statistics.difference(a, b) == Interval(1.0, None, None, 1)
     assert statistics.difference(a[1:], b[1:]) is None
     # where both diverged, their difference is not asked for: it would warn

@@ -79,29 +79,28 @@ def _rules(d: Diagnosis, settings: Config) -> Iterator[str]:
             f"the encoder misses the best posteriors by {gap.mean:.1f} nats even on training "
             f"images: try {larger}{longer}"
         )
-    gap, closer = held_out.approximation, _choosing("objective", "approximation", settings)
-    has_own = settings.objective.chosen.best != "elbo"
-    if closer and gap.clear and gap.mean > APPROXIMATION and not has_own:
+    gap, has_own = held_out.approximation, settings.objective.chosen.best != "elbo"
+    if gap.clear and gap.mean > APPROXIMATION and not has_own:
+        closer = _choosing("objective", "approximation", settings)
         yield f"diagonal Gaussians miss the true posteriors by {gap.mean:.1f} nats: try {closer}"
     yield from _of_prior(d, settings)
     unused = d.code_size - d.active_units
     if unused > UNUSED * d.code_size:
         others = _choosing("objective", "collapse", settings)
-        others = f"{others}, or " if others else ""
         yield (
-            f"{unused} of {d.code_size} dimensions of the code are not used: try {others}a smaller "
-            f"model.code_size, such as {max(d.active_units, 1)}"
+            f"{unused} of {d.code_size} dimensions of the code are not used: try {others}, or a "
+            f"smaller model.code_size, such as {max(d.active_units, 1)}"
         )
 
 
 def _choosing(kind: str, finding: Finding, settings: Config) -> str:
-    """Return the key that chooses a plug, with those that help and suit the rest; else nothing."""
+    """Return the key that chooses a plug, with those that help and suit the rest; there is one."""
     found = [
         f"{name} {words}".rstrip()
         for name, plug in getattr(settings, kind).sections().items()
         if (words := plug.against(finding, settings)) is not None and _suits(plug, settings)
     ]
-    return f"{kind}.name {' or '.join(found)}" if found else ""
+    return f"{kind}.name {' or '.join(found)}"
 
 
 def _suits(plug: type[Plug], settings: Config) -> bool:
@@ -129,5 +128,4 @@ def _of_prior(d: Diagnosis, settings: Config) -> Iterator[str]:
     components = getattr(settings.prior.chosen, "components", None)
     others = _choosing("prior", "prior", settings)
     change = f"prior.components above {components}" if components else others
-    change = f"try {change}; " if change else ""
-    yield f"{' and '.join(reasons)}: {change}vaectl sample --from aggregate shows the decoder"
+    yield f"{' and '.join(reasons)}: try {change}; vaectl sample --from aggregate shows the decoder"

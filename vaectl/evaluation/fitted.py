@@ -58,5 +58,4 @@ def fit(codes: Float[np.ndarray, "codes code"]) -> Fitted:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a mixture for pictures is good enough
         model.fit(codes.astype(np.float64))
-    weights = model.weights_ / model.weights_.sum()
-    return Fitted(weights, model.means_, np.linalg.cholesky(model.covariances_))
+    return Fitted(model.weights_, model.means_, np.linalg.cholesky(model.covariances_))

@@ -126,9 +126,9 @@ def joined(*layers: nnx.Module) -> nnx.Module:
     return nnx.Sequential(*layers) if layers[1:] else layers[0]
 
 
-def unit_uniform(key: Array, shape: tuple[int, ...], dtype: Any = None) -> Array:
+def unit_uniform(key: Array, shape: tuple[int, ...], dtype: Any = "float32") -> Array:
     """Draw from the uniform distribution in ±sqrt(3), which has variance 1."""
     import jax
 
     limit = math.sqrt(3)
-    return jax.random.uniform(key, shape, dtype or "float32", minval=-limit, maxval=limit)
+    return jax.random.uniform(key, shape, dtype, minval=-limit, maxval=limit)

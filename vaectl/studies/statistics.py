@@ -89,7 +89,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     The chance that any difference of 0 gets an adjusted p-value of 5 % or less is at most 5 %,
     however the tests depend on each other. Holm 1979.
     """
-    ordered = np.argsort(p_values, kind="stable")
+    ordered = np.argsort(p_values)
     factors = np.arange(len(ordered), 0, -1)
     adjusted = np.empty(len(ordered))
     adjusted[ordered] = np.maximum.accumulate(
