@@ -302,7 +302,7 @@ def test_the_best_gaussian_of_a_linear_model_is_found() -> None:
     np.testing.assert_allclose(best.log_var, expected, atol=0.2)
     # log p(x) - L[q*] = KL(q* || p(z|x)) = 1/2 (sum_j log precision_jj - log |precision|)
     gap = 0.5 * (np.log(np.diag(precision)).sum() - np.linalg.slogdet(precision)[1])
-    assert gap > 0.05
+    assert gap > 0.1
     bound, ours = (
         amortization.compiled_bound(
             vae, variables, x, None, q, jax.random.key(1), jnp.int32(400)
