@@ -381,6 +381,16 @@ def test_an_assessment_is_the_mean_of_each_image_with_its_standard_error(
     assert (rounded.elbo, rounded.kl, rounded.activity) == (found.elbo, found.kl, found.activity)
 
 
+def _of_a_run(
+    variables: Variables, images: jax.Array, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Trained:
+    """A model as a run would give it, each of whose splits has these images."""
+    info = Info(epoch=3, step=40, score=None)
+    split = Split(np.asarray(images).reshape(len(images), 2, 3, 1), None)
+    monkeypatch.setattr(Trained, "split", lambda *_: split)
+    return Trained(RunDir(folder / "r"), config.Config(), info, variables, VAE)
+
+
 @pytest.mark.parametrize("layer", ["encoder", "decoder"])
 def test_an_assessment_that_is_not_finite_is_refused(
     layer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
@@ -388,10 +398,7 @@ def test_an_assessment_that_is_not_finite_is_refused(
     variables, images = _random(rng, 11)
     hidden = variables[layer]["hidden"]
     variables[layer]["hidden"] = {**hidden, "bias": hidden["bias"].at[0].set(jnp.nan)}
-    info = Info(epoch=3, step=40, score=None)
-    model = Trained(RunDir(tmp_path / "r"), config.Config(), info, variables, VAE)
-    images_of = Split(np.asarray(images).reshape(11, 2, 3, 1), None)
-    monkeypatch.setattr(Trained, "split", lambda *_: images_of)
+    model = _of_a_run(variables, images, tmp_path, monkeypatch)
     with pytest.raises(DivergedError, match="not finite on the test split") as error:
         assess(model, "test", samples=3, importance_samples=0, seed=2)
     assert "--checkpoint" in error.value.hint
@@ -402,10 +409,7 @@ def test_one_number_that_is_not_finite_is_enough(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
     variables, images = _random(rng, 11)
-    info = Info(epoch=3, step=40, score=None)
-    model = Trained(RunDir(tmp_path / "r"), config.Config(), info, variables, VAE)
-    split = Split(np.asarray(images).reshape(11, 2, 3, 1), None)
-    monkeypatch.setattr(Trained, "split", lambda *_: split)
+    model = _of_a_run(variables, images, tmp_path, monkeypatch)
     kl, nll, iw, mu = (np.ones(shape, np.float32) for shape in (11, 11, 11, (11, 2)))
     found = likelihoods.Likelihoods(kl, nll, iw, mu, np.ones(2))
     getattr(found, name)[3] = -np.inf
@@ -418,10 +422,7 @@ def test_one_image_has_no_standard_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
     variables, images = _random(rng, 1)
-    info = Info(epoch=3, step=40, score=None)
-    model = Trained(RunDir(tmp_path / "r"), config.Config(), info, variables, VAE)
-    image = Split(np.asarray(images).reshape(1, 2, 3, 1), None)
-    monkeypatch.setattr(Trained, "split", lambda *_: image)
+    model = _of_a_run(variables, images, tmp_path, monkeypatch)
     found = assess(model, "test", samples=3, importance_samples=0, seed=2)
     assert found.elbo.standard_error == 0.0
     assert found.activity == [0.0, 0.0]
