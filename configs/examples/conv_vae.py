@@ -3,7 +3,7 @@
     vaectl train --plugin configs/examples/conv_vae.py --model tiny_conv --epochs 10
     vaectl sample latest --plugin configs/examples/conv_vae.py
 
-Ten seconds on two cores; the run directory is like any other. run.json records this
+It trains for ten seconds on two cores; the run directory is like any other. run.json records this
 file's SHA-256, and the run asks for `--plugin` wherever it is loaded.
 """
 

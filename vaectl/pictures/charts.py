@@ -65,7 +65,7 @@ class Trace(NamedTuple):
     diverged: tuple[int, ...] = ()
     """The rows of seeds that diverged."""
     kind: str = ""
-    """What the numbers are of. Those of different kinds do not compare, and share no axis."""
+    """The kind of the numbers. Those of different kinds do not compare, and share no axis."""
     place: int | None = None
     """The place of its colour and its marker; None: its own among the traces."""
     grey: bool = False

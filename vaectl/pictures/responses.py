@@ -35,11 +35,11 @@ _APART = 0.05
 _BELOW = -0.06
 """The height of points that diverged, on an axis of scores from 0 to 1."""
 _CROWD = 100
-"""From so many lines on they are drawn thin."""
+"""The number of lines from which on they are drawn thin."""
 _MOST_DOTS = 5_000
-"""From so many dots on they are drawn as an image, which is smaller."""
+"""The number of dots from which on they are drawn as an image, which is smaller."""
 _WIDE_RATIO = 20.0
-"""From this ratio of two values on, an axis is logarithmic."""
+"""The ratio of two values from which on an axis is logarithmic."""
 
 
 def _is_logarithmic(values: Float[np.ndarray, " values"]) -> bool:

@@ -39,7 +39,7 @@ class Panel(NamedTuple):
     heading: str = ""
     row_labels: Sequence[str] = ()
     column_labels: Sequence[str] = ()
-    """Where there is no room for all labels, some are left out."""
+    """The labels of columns; where there is no room for all, some are left out."""
     x_label: str = ""
     y_label: str = ""
 

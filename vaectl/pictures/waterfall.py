@@ -1,4 +1,4 @@
-"""Where the nats go: a waterfall from the NLL to log p(x)."""
+"""A waterfall from the NLL to log p(x), which shows where the nats go."""
 
 from __future__ import annotations
 

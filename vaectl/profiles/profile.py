@@ -63,7 +63,7 @@ class Workload(BaseModel):
     target_told: str
     """The target in words."""
     parts: dict[str, Part]
-    """By the label of the optimizer."""
+    """The part of each optimizer, by its label."""
 
 
 class Standing(BaseModel):
@@ -83,7 +83,7 @@ class Standing(BaseModel):
     behind: Interval | None
     """The paired difference of these scores: the first optimizer's minus its own."""
     p_value: float | None
-    """Of a paired t test of that difference, adjusted by Holm's method for all that are tested."""
+    """The p-value of its paired t test, adjusted by Holm's method for all that are tested."""
 
     @property
     def apart(self) -> bool:
