@@ -14,6 +14,7 @@ from tests.conftest import Vaectl
 from vaectl import config, data
 from vaectl.base import devices, memory
 from vaectl.base.errors import ConfigError
+from vaectl.evaluation import assess, diagnose
 from vaectl.training import footprint
 from vaectl.training.program import Program
 
@@ -96,6 +97,19 @@ def test_what_looks_at_a_run_is_refused_too(
     assert (code, out) == (2, "")
     assert err.startswith(f"error: {message}")
     assert "256.0 KiB" in err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "diagnose"])
+def test_samples_that_do_not_fit_are_refused_before_anything_is_computed(
+    command: str, vaectl: Vaectl, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert runs.is_dir()
+    for module, name in ((assess, "likelihoods"), (diagnose, "likelihoods")):
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("it was computed first"))
+    monkeypatch.setattr(memory, "total", lambda: 200 * 2**20)
+    code, out, err = vaectl(command, "z2", "--prior-samples", 100_000)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: 100,000 images at once: this needs about 299.1 MiB of memory")
 
 
 def test_the_memory_of_a_device_of_its_own_is_what_counts() -> None:

@@ -22,7 +22,7 @@ from vaectl.pictures import figures, latent
 from vaectl.pictures import style as styles
 from vaectl.pictures import views as look
 from vaectl.pictures.canvas import Figure
-from vaectl.runs import belongings, checkpoints
+from vaectl.runs import belongings, checkpoints, trained
 from vaectl.runs.checkpoints import Checkpoints, Info
 from vaectl.runs.directory import RunDir
 from vaectl.runs.find import find
@@ -646,6 +646,17 @@ class TestApi:
         expected = model.encode(images)[0]
         for same in (images / 255, images.reshape(4, 28, 28), (images / 255).reshape(4, 28, 28)):
             np.testing.assert_allclose(model.encode(same)[0], expected, rtol=1e-4, atol=1e-6)
+
+    def test_many_codes_are_decoded_in_parts(
+        self, runs: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model = package.load(runs / "z5")
+        codes = model.prior(7).reshape(7, 1, 5)
+        whole = model.decode(codes)
+        monkeypatch.setattr(trained, "AT_ONCE", 3)
+        np.testing.assert_allclose(model.decode(codes), whole, rtol=1e-5, atol=1e-7)
+        assert whole.shape == (7, 1, 28, 28)
+        assert model.decode(codes[:0]).shape == (0, 1, 28, 28)
 
     def test_shapes_that_do_not_fit_are_refused(self, runs: Path) -> None:
         model = package.load(runs / "z5")

@@ -56,6 +56,7 @@ def assess(
         streams.key(seed, "evaluate"),
         samples,
     )
+    model.check_room(prior_samples)
     split = model.split(split_name)
     start = time.perf_counter()
     found = likelihoods(

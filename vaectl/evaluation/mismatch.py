@@ -12,7 +12,6 @@ from vaectl.base.errors import DataError
 from vaectl.base.shapes import shaped
 from vaectl.evaluation import aggregate
 from vaectl.evaluation.aggregate import Posteriors
-from vaectl.evaluation.likelihoods import IMPORTANCE_BATCH
 from vaectl.evaluation.samples import reasons
 from vaectl.runs.diagnosis import Aggregate, Samples
 from vaectl.runs.record import Estimate
@@ -75,7 +74,9 @@ def samples(
     own = rng.choice(_with_others(posteriors), count)
     real, told = _codes(posteriors, own, rng), posteriors.classes[own]
     labels = told if model.vae.classes else None
-    ours, theirs = (reasons(_decode(model, z, labels), dataset) for z in (codes, real))
+    ours, theirs = (
+        reasons(model.decode(z, labels).reshape(count, -1), dataset) for z in (codes, real)
+    )
     wrong = ours.ink | ours.far
     mixture = aggregate.smoothed(posteriors, width)
     nobody = np.full(count, -1)
@@ -88,15 +89,6 @@ def samples(
         ink=int(ours.ink.sum()),
         holes=int((wrong & holes).sum()),
     )
-
-
-def _decode(
-    model: Trained, z: Float[np.ndarray, "codes code"], labels: Int[np.ndarray, " codes"] | None
-) -> Float[np.ndarray, "codes pixels"]:
-    """Return the images of many codes, some at a time."""
-    some = [slice(at, at + IMPORTANCE_BATCH) for at in range(0, len(z), IMPORTANCE_BATCH)]
-    parts = [model.decode(z[each], None if labels is None else labels[each]) for each in some]
-    return np.concatenate(parts).reshape(len(z), -1)
 
 
 def _with_others(posteriors: Posteriors) -> Int[np.ndarray, " some"]:

@@ -1,14 +1,17 @@
 """Find samples from the prior that are unlike all images of the data."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 
 from vaectl.data.arrays import Dataset
 
 MOST_TRAINING, MOST_VALIDATION = 20_000, 2000
 """The most images of a split that samples are compared with, its first ones."""
+_PART_BYTES = 2**24
+"""The largest block of images whose distances to another are told at a time."""
 
 
 class Broken(NamedTuple):
@@ -43,25 +46,34 @@ def reasons(samples: Float[np.ndarray, "images pixels"], dataset: Dataset) -> Br
         samples: decoded means, from 0 to 1.
         dataset: the data of the model.
     """
-    training = _unit(np.asarray(dataset.train.flat[:MOST_TRAINING]))
-    held_out = _unit(np.asarray(dataset.validation.flat[:MOST_VALIDATION]))
-    least, most = np.quantile(training.sum(axis=1), [0.001, 0.999])
+    training = np.asarray(dataset.train.flat[:MOST_TRAINING])
+    held_out = np.asarray(dataset.validation.flat[:MOST_VALIDATION])
+    least, most = np.quantile(training.sum(axis=1) / 255, [0.001, 0.999])
     farthest = np.quantile(_distance(held_out, training), 0.99)
     ink = samples.sum(axis=1)
     return Broken((ink < least) | (ink > most), _distance(samples, training) > farthest)
 
 
-def _unit(images: UInt8[np.ndarray, "images pixels"]) -> Float[np.ndarray, "images pixels"]:
-    return images.astype(np.float32) / np.float32(255)
-
-
 def _distance(
-    images: Float[np.ndarray, "images pixels"], others: Float[np.ndarray, "others pixels"]
+    images: Shaped[np.ndarray, "images pixels"], others: UInt8[np.ndarray, "others pixels"]
 ) -> Float[np.ndarray, " images"]:
-    """Return the distance of each image to the nearest of the others."""
-    lengths = np.square(others).sum(axis=1)
-    parts = np.array_split(images, -(-len(images) // 250))  # 20 MB each
-    nearest = np.concatenate([(lengths - 2 * part @ others.T).min(axis=1) for part in parts])
-    squared = np.square(images).sum(axis=1) + nearest
-    distance: np.ndarray = np.sqrt(np.maximum(squared, 0))
+    """Return the distance of each image to the nearest of the others, in blocks of both."""
+    found = []
+    for part in _parts(images):
+        squared = np.full(len(part), np.inf, np.float32)
+        for other in _parts(others):
+            to_other = np.square(other).sum(axis=1) - 2 * part @ other.T
+            squared = np.minimum(squared, to_other.min(axis=1))
+        found.append(np.square(part).sum(axis=1) + squared)
+    distance: np.ndarray = np.sqrt(np.maximum(np.concatenate(found), 0))
     return distance
+
+
+def _parts(
+    images: Shaped[np.ndarray, "images pixels"],
+) -> Iterator[Float[np.ndarray, "some pixels"]]:
+    """Yield images in blocks, bytes as numbers from 0 to 1."""
+    rows = max(1, _PART_BYTES // (4 * images.shape[1]))
+    for start in range(0, len(images), rows):
+        part = images[start : start + rows].astype(np.float32)
+        yield part / np.float32(255) if images.dtype == np.uint8 else part

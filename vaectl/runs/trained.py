@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int32, Int64, Integer, Key, UInt8
 
 from vaectl import config, data
-from vaectl.base import devices, streams
+from vaectl.base import devices, memory, streams
 from vaectl.base.errors import ConfigError, RunError
 from vaectl.base.nearest import did_you_mean
 from vaectl.base.shapes import shaped
@@ -41,7 +41,7 @@ Origin = Literal["prior", "aggregate", "mixture"]
 FITTED = 10_000
 """Codes that a mixture is fitted to."""
 AT_ONCE = 1000
-"""Images that are encoded at a time, where there may be many."""
+"""Images that are encoded or decoded at a time, where there may be many."""
 
 Images = UInt8[np.ndarray, "*images"] | Float[np.ndarray, "*images"] | UInt8[Stored, "*images"]
 
@@ -207,10 +207,17 @@ class Trained:
         z = np.asarray(z, np.float32)
         if z.shape[-1:] != (self.code_size,):
             raise ValueError(f"codes of shape {z.shape}; the last axis must be {self.code_size}")
-        flat = z.reshape(-1, self.code_size) if self.vae.classes else z
-        _check_room(_decode, self.vae, flat.shape)
+        flat = z.reshape(-1, self.code_size)
+        self.check_room(len(flat))
         y = self._told(labels, len(flat))
-        decoded = np.asarray(_decode(self.vae, self.variables, flat, y))
+        parts = [
+            np.asarray(
+                _decode(self.vae, self.variables, flat[some], None if y is None else y[some])
+            )
+            for start in range(0, len(flat), AT_ONCE)
+            for some in [slice(start, start + AT_ONCE)]
+        ]
+        decoded = np.concatenate(parts) if parts else np.empty(0, np.float32)
         return decoded.reshape(*z.shape[:-1], *self.picture_shape)
 
     def sample(
@@ -290,14 +297,23 @@ class Trained:
         return codes
 
     @devices.pinned()
+    def check_room(self, count: int) -> None:
+        """Refuse to decode more images than fit into memory.
+
+        Raises:
+            ConfigError: they do not fit; the message says how much memory is needed.
+        """
+        if count:
+            _check_room(_decode, self.vae, (count, self.code_size))
+
+    @devices.pinned()
     def prior(
         self, count: int, *, seed: int = 0, temperature: float = 1.0
     ) -> Float[np.ndarray, "count code"]:
         """Draw codes from the prior; a temperature multiplies the deviation of its Gaussians."""
         if count < 0:
             raise ValueError(f"{count} codes cannot be drawn")
-        if count:
-            _check_room(_decode, self.vae, (count, self.code_size))
+        self.check_room(count)
         key = streams.key(seed, "sample")
         return np.asarray(_prior(self.vae, self.variables, key, count, temperature))
 
@@ -480,6 +496,11 @@ def _check_room(function: Any, vae: VAE, *shapes: tuple[int, ...]) -> None:
 @cache
 def _excess(there: int, function: Any, vae: VAE, shapes: tuple[tuple[int, ...], ...]) -> str:
     variables = jax.eval_shape(lambda: vae.init(jax.random.key(0)))
+    if function is _decode:
+        (count, size), all_images = shapes[0], 4 * shapes[0][0] * vae.pixels
+        if too_much := memory.excess(all_images):
+            return too_much
+        shapes = ((min(count, AT_ONCE), size),)
     given, *noise = [shaped(shape, jnp.float32) for shape in shapes]
     told = shaped((len(given), vae.classes), jnp.float32) if vae.classes else None
     return footprint.excess(there, function, vae, variables, given, told, *noise)
@@ -499,9 +520,9 @@ def _encode(
 def _decode(
     vae: VAE,
     variables: Variables,
-    z: Float[Array, "*batch code"],
+    z: Float[Array, "codes code"],
     y: Float[Array, "codes classes"] | None,
-) -> Float[Array, "*batch h w c"]:
+) -> Float[Array, "codes h w c"]:
     return vae.network(variables).given(y).mean(z)
 
 
