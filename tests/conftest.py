@@ -101,18 +101,19 @@ def _draw_curves_of_runs_quickly() -> Iterator[None]:
     """To draw them takes a second for each run; processes, and tests of figures, draw them all."""
     from matplotlib.figure import Figure
 
-    from vaectl import config, experiment
+    from vaectl import config
+    from vaectl.experiment import curves
     from vaectl.runs.directory import RunDir
     from vaectl.runs.metrics import Row, columns
     from vaectl.runs.record import Record
 
     def draw(rundir: RunDir, settings: config.Config, record: Record, rows: Sequence[Row]) -> None:
         del settings, record
-        for name in (experiment.CURVES, *columns(rows)):
-            rundir.write_figure(name, Figure(figsize=(1, 1)), experiment.FORMATS)
+        for name in (curves.CURVES, *columns(rows)):
+            rundir.write_figure(name, Figure(figsize=(1, 1)), curves.FORMATS)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "draw_curves", draw)
+        patch.setattr(curves, "draw", draw)
         yield
 
 

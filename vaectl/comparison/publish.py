@@ -14,7 +14,7 @@ from vaectl.comparison.result import Member, Result, members
 from vaectl.comparison.summarize import summarize
 from vaectl.comparison.summary import Side, Summary
 from vaectl.config.meaning import estimators
-from vaectl.experiment import FORMATS
+from vaectl.experiment.curves import FORMATS
 from vaectl.pictures import charts, fields
 from vaectl.pictures.charts import Trace
 from vaectl.runs.directory import RunDir

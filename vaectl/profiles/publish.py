@@ -9,7 +9,7 @@ from pathlib import Path
 from vaectl.base import spent
 from vaectl.base.files import Folder
 from vaectl.comparison.summary import Summary
-from vaectl.experiment import FORMATS
+from vaectl.experiment.curves import FORMATS
 from vaectl.objectives.base import label
 from vaectl.pictures import fields
 from vaectl.profiles import words

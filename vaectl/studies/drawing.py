@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from vaectl import experiment
 from vaectl.base.errors import RunError
 from vaectl.base.files import Folder
-from vaectl.experiment import FORMATS
+from vaectl.experiment import curves
+from vaectl.experiment.curves import CURVES, FORMATS
 from vaectl.runs.directory import RunDir
 from vaectl.studies.run import Finished
 
@@ -29,8 +29,8 @@ def draw(found: Iterable[Finished], best: str | None, path: Path) -> list[str]:
         if trial.stage == "result" and best and trial.run_name == Path(best).name:
             rundir = RunDir(Folder(path).folder(trial.run_name))
             try:
-                if not rundir.has_figures([f"{experiment.CURVES}.{kind}" for kind in FORMATS]):
-                    experiment.draw_curves(rundir, trial.settings, rundir.read_record(), ended.rows)
+                if not rundir.has_figures([f"{CURVES}.{kind}" for kind in FORMATS]):
+                    curves.draw(rundir, trial.settings, rundir.read_record(), ended.rows)
             except RunError as error:
                 problems.append(error.message)
     return problems

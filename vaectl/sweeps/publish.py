@@ -10,7 +10,7 @@ import numpy as np
 
 from vaectl.base import spent
 from vaectl.base.files import Folder
-from vaectl.experiment import FORMATS
+from vaectl.experiment.curves import FORMATS
 from vaectl.pictures import responses
 from vaectl.pictures.canvas import Figure
 from vaectl.pictures.responses import Row
