@@ -26,7 +26,7 @@ from vaectl.comparison.result import Result
 from vaectl.comparison.run import run
 from vaectl.comparison.summarize import summarize
 from vaectl.comparison.tuning import Tuning, at_rate
-from vaectl.config import reading
+from vaectl.config import documents
 from vaectl.config.schema import Checkpoint
 from vaectl.evaluation import assess as assessment
 from vaectl.optimizers.base import Optimizer
@@ -91,7 +91,7 @@ def test_committed_comparisons_load_and_survive_being_written(file: Path, tmp_pa
     assert f"vaectl compare-optimizers configs/compare/{file.name}" in file.read_text()
     settings = plan.load(file)
     copy = tmp_path / "comparison.yaml"
-    copy.write_text(reading.dump(settings))
+    copy.write_text(documents.dump(settings))
     assert plan.load(copy) == settings
     assert plan.differing(plan.load(copy), settings) == []
 
@@ -583,7 +583,7 @@ def test_a_comparison_that_was_killed_continues_and_repeats_nothing(tmp_path: Pa
         assignments=[*SMALL, "epochs=40"],
         options={"protocol": "paper", "optimizers": ["adam", "sgd"], "importance_samples": 2},
     )
-    (tmp_path / "c.yaml").write_text(reading.dump(settings))
+    (tmp_path / "c.yaml").write_text(documents.dump(settings))
     process = subprocess.Popen(
         [sys.executable, "-m", "vaectl", "compare-optimizers", "c.yaml", "--name", "c"],
         cwd=tmp_path,

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from tests.conftest import Vaectl
 from vaectl import config
 from vaectl.base.errors import ConfigError
-from vaectl.config import reading
+from vaectl.config import documents, problems, reading
 from vaectl.optimizers.adam import Adam
 from vaectl.optimizers.base import Optimizer
 from vaectl.optimizers.sgd import SGD
@@ -257,7 +257,7 @@ def test_what_is_dumped_loads_to_the_same(tmp_path: Path) -> None:
         assignments=["optimizer.clip_norm=1e-7", "data.train_size=100", "data.source=idx:some dir"]
     )
     file = tmp_path / "c.yaml"
-    file.write_text(reading.dump(settings, "two\nlines"))
+    file.write_text(documents.dump(settings, "two\nlines"))
     assert file.read_text().startswith("# two\n# lines\n")
     assert reading.load(file) == settings
 
@@ -320,7 +320,7 @@ def _message(assignment: str) -> str:
 
 @pytest.mark.parametrize("value", VALUES)
 def test_no_message_has_the_words_of_a_library(value: str) -> None:
-    messages = [_message(f"{key}={value}") for key in reading.keys(config.Config)]
+    messages = [_message(f"{key}={value}") for key in problems.keys(config.Config)]
     assert any(messages)
     assert not re.findall(r".*(?:[Ii]nput(?!_noise)|valid |True|False|None).*", "\n".join(messages))
 
@@ -390,7 +390,7 @@ def test_a_file_changed_anywhere_loads_or_is_refused(
 
 @ANY
 @given(
-    key=st.sampled_from([*reading.keys(config.Config)]) | st.text(max_size=9),
+    key=st.sampled_from([*problems.keys(config.Config)]) | st.text(max_size=9),
     value=WORDS | st.lists(WORDS | st.text(max_size=9), max_size=5).map("".join),
 )
 def test_any_assignment_loads_or_is_refused(key: str, value: str) -> None:
@@ -441,7 +441,7 @@ def test_an_experiment_is_based_on_the_file_of_another(tmp_path: Path) -> None:
     assert (found.optimizer.name, found.optimizer.chosen.learning_rate) == ("sgd", 0.5)
     assert found.optimizer.sgd.momentum == 0.5
     assert found.optimizer.adam.learning_rate == 0.01  # it was adam's, and still is
-    (tmp_path / "whole.yaml").write_text(reading.dump(found))
+    (tmp_path / "whole.yaml").write_text(documents.dump(found))
     assert reading.load(tmp_path / "whole.yaml") == found
 
 

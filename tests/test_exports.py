@@ -18,7 +18,7 @@ from tests.test_bad_arguments import ODD_NAME
 from tests.test_contracts import EXPORTS, LIKELIHOODS, MODELS
 from vaectl import config, export, importing
 from vaectl.base.errors import ConfigError, RunError
-from vaectl.config import reading
+from vaectl.config import documents
 from vaectl.export import BATCHES, Differences
 from vaectl.exports import base
 from vaectl.exports.base import FOLDER, Coders, Export, Files, named
@@ -61,7 +61,7 @@ def untrained(
     arrays |= {name: abs(array) for name, array in arrays.items() if name.endswith(".var")}
     weights, yaml = folder / "weights.safetensors", folder / "weights.yaml"
     weights.write_bytes(safetensors.numpy.save(arrays))
-    yaml.write_text(reading.dump(settings))
+    yaml.write_text(documents.dump(settings))
     return load(importing.bring(weights, config_file=yaml, runs_dir=folder / "runs", name="w"))
 
 

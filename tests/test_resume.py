@@ -17,7 +17,7 @@ from vaectl import config, experiment
 from vaectl import data as images
 from vaectl.base.errors import ConfigError, DataError, InterruptedRunError, RunError
 from vaectl.base.files import Folder
-from vaectl.config import reading
+from vaectl.config import documents
 from vaectl.evaluation.assess import assess
 from vaectl.runs import metrics
 from vaectl.runs.checkpoints import best, keep_only, kept
@@ -150,9 +150,9 @@ def test_another_configuration_is_refused_by_its_keys(
     assert seed == "       seed: 0 in the run, 1 requested"
     assert size == "       model.mlp.hidden_size: 8 in the run, 9 requested"
     assert "--epochs, data.source" in hint
-    Path("same.yaml").write_text(reading.dump(_settings()))
+    Path("same.yaml").write_text(documents.dump(_settings()))
     assert vaectl("train", "same.yaml", "--resume", "a", "--seed", 0).code == 0
-    Path("other.yaml").write_text(reading.dump(_settings(epochs=5)))
+    Path("other.yaml").write_text(documents.dump(_settings(epochs=5)))
     answer = vaectl("train", "other.yaml", "--resume", "latest")
     assert (answer.code, "epochs: 4 in the run, 5 requested" in answer.err) == (2, True)
     assert vaectl("train", "--resume", "a", "--force").code == 2
@@ -186,7 +186,7 @@ def test_a_config_that_was_changed_after_training_is_refused(
 ) -> None:
     shutil.copytree(whole.path, tmp_path / "a")
     run = RunDir(tmp_path / "a")
-    run.write_config(reading.dump(_settings(**changes)))
+    run.write_config(documents.dump(_settings(**changes)))
     with pytest.raises(RunError, match=r"config\.yaml was changed after training") as error:
         experiment.resume(run, run.read_config().model_copy(update={"epochs": 9}), extend=True)
     assert said in error.value.message
@@ -198,7 +198,7 @@ def test_a_changed_number_of_epochs_is_refused_where_the_schedule_follows_from_i
     cosine = {"schedule": {"name": "cosine"}}
     experiment.run(_settings(epochs=1, optimizer=cosine), runs_dir=tmp_path, name="a")
     run = RunDir(tmp_path / "a")
-    run.write_config(reading.dump(_settings(epochs=2, optimizer=cosine)))
+    run.write_config(documents.dump(_settings(epochs=2, optimizer=cosine)))
     with pytest.raises(RunError, match=r"epochs: 1 .*, 2 now"):
         experiment.resume(run, run.read_config())
 
@@ -300,7 +300,7 @@ def test_a_run_that_was_killed_before_its_record_is_resumed_and_replaced(
     for name in ("a", "b"):
         with RunDir.create(tmp_path / "runs", name, "", force=False) as run:
             for file in left:
-                text = reading.dump(_settings(epochs=1), "the resolved configuration of a")
+                text = documents.dump(_settings(epochs=1), "the resolved configuration of a")
                 half = '{\n  "format_version": 1,\n'
                 (run.path / file).write_text(half if "json" in file else text)
     assert vaectl("train", "--resume", "a", "--quiet").code == 0
@@ -324,7 +324,7 @@ def test_metrics_that_lack_epochs_are_refused_and_nothing_is_touched(
 def test_a_checkpoint_of_another_batch_size_is_refused(whole: RunDir, tmp_path: Path) -> None:
     shutil.copytree(whole.path, tmp_path / "a")
     run, settings = RunDir(tmp_path / "a"), _settings(epochs=9, batch_size=30)
-    run.write_config(reading.dump(settings))
+    run.write_config(documents.dump(settings))
     run.write_record(run.read_record().model_copy(update={"settings": {}, "status": "running"}))
     with pytest.raises(RunError, match="epoch 4 is another step there"):
         experiment.resume(run, settings)

@@ -17,7 +17,7 @@ import pytest
 from tests.test_executors import kill_workers
 from vaectl import executors
 from vaectl.base.errors import ConfigError, DivergedError, RunError
-from vaectl.config import reading
+from vaectl.config import documents
 from vaectl.runs.metrics import Row
 from vaectl.studies.trial import programs
 from vaectl.sweeps import effects, options, plan, publish, run, search, summary
@@ -59,7 +59,7 @@ def test_committed_sweeps_load_and_survive_being_written(file: Path, tmp_path: P
     assert f"vaectl sweep configs/sweep/{file.name}" in file.read_text()
     settings = plan.load(file)
     copy = tmp_path / "sweep.yaml"
-    copy.write_text(reading.dump(settings))
+    copy.write_text(documents.dump(settings))
     assert plan.load(copy) == settings
     assert [p.label for p in plan.load(copy).points] == [p.label for p in settings.points]
 

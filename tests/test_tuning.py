@@ -13,7 +13,7 @@ from vaectl.comparison import plan
 from vaectl.comparison.plan import Comparison
 from vaectl.comparison.run import run
 from vaectl.comparison.summarize import summarize
-from vaectl.config import reading
+from vaectl.config import documents
 from vaectl.training import compiled
 from vaectl.training.events import Event, Note
 
@@ -89,7 +89,7 @@ def test_a_point_sets_any_keys_of_its_optimizer() -> None:
 def test_a_comparison_with_spaces_survives_being_written(tmp_path: Path) -> None:
     settings = _settings(["adam", {"name": "sgd", "space": {"momentum": [0.1, 0.9]}}])
     file = tmp_path / "c.yaml"
-    file.write_text(reading.dump(settings))
+    file.write_text(documents.dump(settings))
     again = plan.load(file)
     assert again == settings
     assert again.points == settings.points

@@ -20,7 +20,7 @@ from vaectl import config, data
 from vaectl.base import devices
 from vaectl.base.errors import ConfigError, DataError, RunError
 from vaectl.base.files import read
-from vaectl.config import reading, schema
+from vaectl.config import documents, reading, schema
 from vaectl.config.meaning import dimensions, meaning
 from vaectl.config.naming import network_name_of
 from vaectl.exports.base import Facts, Portable, form_of, named, unreadable, with_arrays
@@ -110,7 +110,7 @@ def bring(
             vaectl=facts.vaectl if facts else "",
         )
         header = f"the resolved configuration of {rundir.name}, imported from {file}"
-        rundir.write_config(reading.dump(settings, header))
+        rundir.write_config(documents.dump(settings, header))
         rundir.write_record(_record(rundir.name, settings, found, imported, device))
         rundir.write_metrics([], [])
         info = Info(epoch=0, step=0, score=None, image_shape=found["image_shape"], imported=True)
@@ -148,7 +148,7 @@ def _settings(
             hint="if you trust that file, name it: --plugin FILE.py",
         )
     values: dict[str, Any] = dict(facts.config)
-    origins: reading.Origins = {(key,): f"{file}" for key in values}
+    origins: documents.Origins = {(key,): f"{file}" for key in values}
     reading.assign(values, origins, assignments)
     reading.load_plugs(values)
     return reading.build(schema.Config, values, origins)

@@ -46,17 +46,17 @@ def show(
     Example: vaectl config show > mine.yaml
     Example: vaectl config show configs/mnist-z20.yaml --set model.code_size=2
     """
-    from vaectl.config import reading
+    from vaectl.config import documents, reading
 
     load = _loader(file)[1] if file else reading.load
-    terminal.show(reading.dump(load(file, assignments=assignments or ())), end="")
+    terminal.show(documents.dump(load(file, assignments=assignments or ())), end="")
 
 
 def _loader(file: Path) -> tuple[str, Callable[..., Any]]:
     """Tell what a file describes, and return the function that reads it."""
-    from vaectl.config import reading
+    from vaectl.config import documents, reading
 
-    kind = reading.study_of(reading.read_mapping(file, {}))
+    kind = reading.study_of(documents.read_mapping(file, {}))
     if kind == "sweep":
         from vaectl.sweeps import plan as sweeps
 
@@ -85,7 +85,7 @@ def validate(
     Example: vaectl config validate configs/*.yaml configs/compare/*.yaml configs/sweep/*.yaml
     """
     from vaectl.base.errors import ConfigError
-    from vaectl.config import reading
+    from vaectl.config import problems
 
     errors = []
     for file in files:
@@ -99,7 +99,7 @@ def validate(
         hints = {error.hint for error in errors}
         raise ConfigError(
             "\n".join(error.message for error in errors),
-            hint=hints.pop() if len(hints) == 1 else reading.ALL_KEYS,
+            hint=hints.pop() if len(hints) == 1 else problems.ALL_KEYS,
         )
 
 

@@ -32,7 +32,7 @@ from vaectl.comparison.tuning import (
     at_rate,
     checked,
 )
-from vaectl.config import reading
+from vaectl.config import documents
 from vaectl.config.naming import name_of
 from vaectl.config.schema import Config
 from vaectl.optimizers._shared import OptimizerChoice
@@ -256,7 +256,7 @@ def load(
     assignments: Sequence[str] = (),
     options: Mapping[str, object] | None = None,
     added: Sequence[str] = (),
-    read: Callable[[Path, reading.Origins], dict[str, Any]] = reading.read_mapping,
+    read: Callable[[Path, documents.Origins], dict[str, Any]] = documents.read_mapping,
 ) -> Comparison:
     """Read a comparison (or the default), apply overrides, validate everything once.
 

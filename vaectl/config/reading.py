@@ -1,51 +1,28 @@
-"""Reading of configurations: YAML with line numbers, overrides, validation; and writing them.
+"""Reading of configurations: files and those that they are based on, overrides, validation.
 
 All problems are reported at once, each with its file and line or option, and its dotted path.
 """
 
 from __future__ import annotations
 
-import difflib
-import io
-import re
 import shlex
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning
-from ruamel.yaml.scalarbool import ScalarBoolean
 
 from vaectl.base import plugins
 from vaectl.base.errors import ConfigError
-from vaectl.base.files import read
-from vaectl.base.nearest import did_you_mean, did_you_mean_path, nearest
-from vaectl.base.section import CONFLICT, Section, description
-from vaectl.base.terminal import visible
-from vaectl.base.validation import reason, shown
-from vaectl.config import schema
+from vaectl.base.section import Section
+from vaectl.base.validation import shown
+from vaectl.config import problems, schema
+from vaectl.config.documents import MOST_VALUES, SHORT, Origins, Place, parse_value, read_mapping
+from vaectl.config.schema import BASE, chosen_name
 
 if TYPE_CHECKING:
     from vaectl.config.schema import Config
 
-ALL_KEYS = "vaectl config show prints every key with its default"
-"""The hint for wrong keys, and for several problems of different kinds."""
-_SYNTAX = "a line is KEY: VALUE, keys below another are indented by spaces, and brackets are closed"
-_SHORT = "a configuration has fewer keys, each once; is this another file?"
-
-MOST_BYTES = 2**16
-"""The largest file that is read: ten times a configuration, and two seconds of parsing."""
-MOST_VALUES = 1000
-"""The most values of a file, after aliases are expanded: nested aliases could fill the memory."""
-
-BASE = "base"
-"""The key of the file whose experiment a file changes."""
 _OF_STUDIES = {
     "sweep": frozenset(("vary",)),
     "comparison": frozenset(
@@ -57,10 +34,6 @@ COMMANDS = {"sweep": "sweep", "comparison": "compare-optimizers"}
 """The command of each kind of study."""
 
 Kind = TypeVar("Kind", bound=Section)
-
-_Path = tuple[str | int, ...]
-Origins = dict[_Path, str]
-"""The origin of each value, "file:line" or an option, by its path of keys."""
 
 
 def load(
@@ -112,7 +85,7 @@ def study_of(values: Mapping[str, Any]) -> str:
 
 
 def read_experiment(
-    file: Path, origins: Origins, below: _Path = (), *, above: Sequence[Path] = ()
+    file: Path, origins: Origins, below: Place = (), *, above: Sequence[Path] = ()
 ) -> dict[str, Any]:
     """Read the keys of an experiment; what its file leaves out is of the file that `base` names.
 
@@ -133,7 +106,7 @@ def read_experiment(
             hint=f"vaectl {COMMANDS[kind]} {shlex.quote(str(file))}",
         )
     if len(origins) + len(own) > MOST_VALUES:
-        raise ConfigError(f"{file}: more than {MOST_VALUES} values, with its bases", hint=_SHORT)
+        raise ConfigError(f"{file}: more than {MOST_VALUES} values, with its bases", hint=SHORT)
     if BASE not in values:
         origins.update(own)
         return values
@@ -160,7 +133,7 @@ def override(
     over: Mapping[str, Any],
     origins: Origins,
     lines: Origins,
-    below: _Path = (),
+    below: Place = (),
 ) -> dict[str, Any]:
     """Return an experiment with other values for some keys.
 
@@ -256,21 +229,7 @@ def build(
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problems = sorted(error.errors(), key=lambda details: _rank(details, origins))
-        raise ConfigError(
-            "\n".join(_explain(details, origins, values, model) for details in problems),
-            hint=hint or _hint(problems, model),
-        ) from None
-
-
-def dump(config: Section, header: str = "") -> str:
-    """Return the whole configuration as YAML, below an optional comment."""
-    yaml = YAML()
-    yaml.representer.add_representer(type(None), _represent_null)
-    stream = io.StringIO()
-    yaml.dump(config.model_dump(mode="json"), stream)
-    comment = "".join(f"# {visible(line)}\n" for line in header.splitlines())
-    return comment + stream.getvalue()
+        raise problems.refusal(error, origins, values, model, hint) from None
 
 
 def json_schema() -> dict[str, Any]:
@@ -286,104 +245,6 @@ def json_schema() -> dict[str, Any]:
         **found,
         "title": "vaectl configuration",
     }
-
-
-def _represent_null(representer: Any, _: None) -> Any:
-    """Write None as `null`, which ruamel.yaml would leave out."""
-    return representer.represent_scalar("tag:yaml.org,2002:null", "null")
-
-
-def read_mapping(
-    file: Path, origins: Origins, below: _Path = (), content: bytes | None = None
-) -> dict[str, Any]:
-    """Read a mapping, and note the line of each key in `origins`, with its path below `below`.
-
-    Raises:
-        ConfigError: the file cannot be read, or is not a YAML mapping.
-    """
-    try:
-        text = (read(file, MOST_BYTES) if content is None else content).decode()
-    except UnicodeDecodeError:
-        raise ConfigError(f"{file}: not UTF-8 text", hint="a configuration is YAML text") from None
-    except OSError as error:
-        raise ConfigError(
-            f"{file}: cannot be read ({error.strerror}){did_you_mean_path(file)}",
-            hint="give a YAML file; vaectl config show > FILE.yaml writes one to start from",
-        ) from None
-    try:
-        document = _plain(_loaded(text), below, str(file), origins)
-    except MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"{file}{line}: not valid YAML: {error.problem}", hint=_SYNTAX) from None
-    except RecursionError:
-        raise ConfigError(
-            f"{file}: nested too deeply, or an alias inside its own anchor", hint=_SHORT
-        ) from None
-    except Exception as error:  # the loader lets errors of tags and scalars through
-        raise ConfigError(f"{file}: not valid YAML: {error}", hint=_SYNTAX) from None
-    if document is None:
-        return {}
-    if not isinstance(document, dict):
-        raise ConfigError(
-            f"{file}: must be a mapping of keys to values, not {_kind(document)}",
-            hint="write lines of KEY: VALUE, as vaectl config show prints them",
-        )
-    return document
-
-
-@lru_cache(maxsize=32)
-def _loaded(text: str) -> Any:
-    """Load YAML with the round-trip loader: it makes plain data only, and keeps line numbers.
-
-    Results are kept, because a command reads some files several times and parsing one takes 20 ms.
-    Callers must not change them.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ReusedAnchorWarning)  # YAML allows it
-        return YAML(typ="rt").load(text)
-
-
-def _plain(node: Any, path: _Path, file: str, origins: Origins) -> Any:
-    """Turn the loader's types into plain ones, and note the line of each key."""
-    if len(origins) > MOST_VALUES:
-        raise ValueError(f"more than {MOST_VALUES} values, with aliases expanded")
-    if isinstance(node, CommentedMap):
-        plain = {}
-        lines = node.lc.data or {}
-        for key, value in node.items():
-            place = (*path, str(key))
-            # a key from an alias has no line of its own: take that of its mapping
-            line = lines[key][0] if key in lines else node.lc.line
-            origins[place] = f"{file}:{line + 1}"
-            plain[str(key)] = _plain(value, place, file, origins)
-        return plain
-    if isinstance(node, CommentedSeq):
-        items = []
-        for i, value in enumerate(node):
-            origins[*path, i] = f"{file}:{node.lc.line + 1}"
-            items.append(_plain(value, (*path, i), file, origins))
-        return items
-    if isinstance(node, ScalarBoolean):  # not a bool, which cannot be subclassed
-        return bool(node)
-    for kind in (bool, int, float, str):
-        if isinstance(node, kind):
-            return kind(node)
-    return node
-
-
-def parse_value(text: str, origin: str) -> object:
-    """Read a value that an option has in YAML.
-
-    Raises:
-        ConfigError: it is not YAML.
-    """
-    try:
-        return _plain(_loaded(text), (), "", {})
-    except Exception:  # as in read_mapping
-        raise ConfigError(
-            f"{origin}: the value is not valid YAML",
-            hint="quote it for the shell and for YAML, for example 'KEY=\"some text\"'",
-        ) from None
 
 
 def put(values: dict[str, Any], origins: Origins, dotted: str, value: object, origin: str) -> None:
@@ -411,7 +272,7 @@ def put(values: dict[str, Any], origins: Origins, dotted: str, value: object, or
     origins[path] = origin
 
 
-def _make_way(values: dict[str, Any], path: _Path) -> _Path | None:
+def _make_way(values: dict[str, Any], path: Place) -> Place | None:
     """Remove the other spelling of a key, so that it overrides the file; return its path.
 
     A key of the chosen plug can be written as `model.hidden_size` or `model.mlp.hidden_size`.
@@ -423,7 +284,7 @@ def _make_way(values: dict[str, Any], path: _Path) -> _Path | None:
     if len(path) < 2 or path[0] not in schema.CHOICES:
         return None
     kind, *rest = path
-    section, plug = values[str(kind)], _chosen(values, str(kind))
+    section, plug = values[str(kind)], chosen_name(values, str(kind))
     if len(rest) == 1 and isinstance(section.get(plug), dict):
         section[plug] = {key: value for key, value in section[plug].items() if key != rest[0]}
         return kind, plug, rest[0]
@@ -433,158 +294,7 @@ def _make_way(values: dict[str, Any], path: _Path) -> _Path | None:
     return None
 
 
-def _chosen(values: dict[str, Any], kind: str) -> str:
-    """Name the chosen plug; for an unknown name, which is reported elsewhere, the default."""
-    section = values.get(kind)
-    name = section.get("name") if isinstance(section, dict) else None
-    choice = schema.CHOICES[kind]
-    return name if isinstance(name, str) and name in choice.plugs.known else choice.default
-
-
 def _flag(key: str) -> str:
     """Return the short option that sets a key."""
     kind, _, name = key.rpartition(".")
     return f"--{kind if name == 'name' else name.replace('_', '-')}"
-
-
-def _rank(details: ErrorDetails, origins: Origins) -> int:
-    """Return the position of a problem in the order of the file and the options."""
-    place = _known_place(details, origins)
-    return list(origins).index(place) if place in origins else len(origins)
-
-
-def _known_place(details: ErrorDetails, origins: Origins) -> _Path:
-    """Return the longest prefix of a problem's path that the file or an option has set."""
-    path = details["loc"]
-    if len(path) == 3 and path not in origins and (path[0], path[2]) in origins:
-        path = path[0], path[2]  # a key of the chosen plug, written beside its name
-    return next((path[:n] for n in range(len(path), 0, -1) if path[:n] in origins), path)
-
-
-def _explain(
-    details: ErrorDetails, origins: Origins, values: dict[str, Any], model: type[Section]
-) -> str:
-    dotted = ".".join(map(str, _given(details["loc"], values)))
-    where = origins.get(_known_place(details, origins), "")
-    # an option such as --epochs names its key already
-    prefix = "".join(f"{each}: " for each in (where, "" if _is_option(where) else dotted) if each)
-    given = details["input"]
-    if details["type"] == "extra_forbidden":
-        near = _nearest(dotted, values, model)
-        if near and any(isinstance(part, int) for part in details["loc"]):
-            near = near.rpartition(".")[2]  # known keys of list items have no index
-        if where.startswith("--set ") and BASE in model.model_fields:  # it sets keys of the base
-            dotted = dotted.removeprefix(f"{BASE}.")
-            near = near and near.removeprefix(f"{BASE}.")
-            near = None if near == dotted else near  # one of the study's own
-        mean = f"; did you mean {near}?" if near else ""
-        return f"{f'{where}: ' if where else ''}unknown key {dotted}{mean}"
-    if details["type"] == "missing":
-        return f"{f'{where}: ' if where else ''}{dotted} is missing"
-    if details["type"] in _CHOICES:
-        if details["type"] == "union_tag_invalid":
-            given = details["ctx"]["tag"]
-        told = str(details["ctx"][_CHOICES[details["type"]]])
-        known = re.findall(r"'([^']*)'", told) or re.findall(r"\d+", told)
-        near = did_you_mean(given, known) if isinstance(given, str) else ""
-        return f"{prefix}should be one of {', '.join(known)}, not {shown(given)}{near}"
-    if details["type"] == CONFLICT:
-        return f"{prefix}{details['msg']}"
-    meant = isinstance(given, str) and f"{dotted}.name" in keys(model)
-    mean = f"; did you mean {dotted}.name?" if meant else ""
-    return f"{prefix}{reason(details)}, not {shown(given)}{mean}"
-
-
-def _is_option(origin: str) -> bool:
-    return origin.startswith("--") and " " not in origin
-
-
-_CHOICES = {"literal_error": "expected", "union_tag_invalid": "expected_tags"}
-"""Errors of a name that is none of those known, and where they list these."""
-
-
-def _hint(problems: Sequence[ErrorDetails], model: type[Section]) -> str:
-    """Return what to try against problems; if each needs something else, where all keys are."""
-    hints = {_hint_of(details, model) for details in problems}
-    return hints.pop() if len(hints) == 1 else ALL_KEYS
-
-
-def _hint_of(details: ErrorDetails, model: type[Section]) -> str:
-    if details["type"] == CONFLICT:
-        return str(details["ctx"].get("hint") or ALL_KEYS)
-    path = [part for part in details["loc"] if isinstance(part, str)]
-    if path[-1:] == ["name"] and path[-2:-1] and path[-2] in schema.CHOICES:
-        return f"use one of these; --plugin FILE.py loads {path[-2]}s of your own"
-    if details["type"] == "model_type":
-        return "write its keys below it, as vaectl config show prints them"
-    section, field = _field(model, path)
-    said = description(section, field) if section and details["type"] != "extra_forbidden" else ""
-    if section is None or not said:
-        return ALL_KEYS
-    default = section.model_fields[field].default
-    simple = default is None or isinstance(default, bool | int | float | str)
-    return f"{field}{f' (default {shown(default)})' if simple else ''}: {said}"
-
-
-def _field(model: type[Section], path: Sequence[str]) -> tuple[type[Section] | None, str]:
-    """Return the section that has the key at the end of a path, and the key; None if none has."""
-    sections = [model]
-    for name in path[:-1]:
-        there = [each.model_fields[name] for each in sections if name in each.model_fields]
-        sections = [part for field in there for part in _sections(field.annotation)] or sections
-    last = path[-1] if path else ""
-    return next((each for each in sections if last in each.model_fields), None), last
-
-
-def _given(path: _Path, values: Any) -> Iterator[str | int]:
-    """Yield a problem's path without the tags that the validator adds for types in a union."""
-    for part in path[:-1]:
-        try:
-            values = values[part]
-        except (KeyError, IndexError, TypeError):
-            continue
-        yield part
-    yield from path[-1:]
-
-
-def _kind(value: object) -> str:
-    names = {str: "a string", list: "a list", bool: "a boolean", int: "a number", float: "a number"}
-    return next((name for kind, name in names.items() if isinstance(value, kind)), "a value")
-
-
-def keys(section: type[Section], prefix: str = "") -> Iterator[str]:
-    """Yield the dotted paths of all keys of a section."""
-    for name, field in section.model_fields.items():
-        yield prefix + name
-        for part in _sections(field.annotation):
-            yield from keys(part, f"{prefix}{name}.")
-
-
-def _sections(annotation: Any) -> Iterator[type[Section]]:
-    """Yield the sections in a type: itself, or the items of a list or union."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _sections(part)
-
-
-def _nearest(dotted: str, values: dict[str, Any], model: type[Section]) -> str | None:
-    """Find the known key that is most similar: by its last part, then as a whole."""
-    known = list(keys(model))
-    last = dotted.rpartition(".")[2]
-    by_last: dict[str, list[str]] = {}
-    for key in known:
-        by_last.setdefault(key.rpartition(".")[2], []).append(key)
-    # such as lr for learning_rate
-    initials = {"".join(word[0] for word in name.split("_")): name for name in reversed(by_last)}
-    last = initials.get(last, last) if len(last) > 1 else last
-    of_study = BASE in model.model_fields and isinstance(values.get(BASE), dict)
-    experiment, prefix = (values[BASE], f"{BASE}.") if of_study else (values, "")
-    for name in nearest(last, by_last, alike=0.7)[:1]:
-        for kind in schema.CHOICES:
-            of_chosen = f"{prefix}{kind}.{_chosen(experiment, kind)}.{name}"
-            if of_chosen in by_last[name]:
-                return of_chosen
-        return max(by_last[name], key=lambda key: difflib.SequenceMatcher(a=dotted, b=key).ratio())
-    others = [key for key in known if not dotted.startswith(f"{key}.")]
-    return next(iter(nearest(dotted, others)), None)

@@ -28,6 +28,17 @@ CHOICES: dict[str, type[Choice[Any]]] = {
 }
 """The kinds of plugs of an experiment, by their keys."""
 
+BASE = "base"
+"""The key of the file whose experiment a file changes."""
+
+
+def chosen_name(values: dict[str, Any], kind: str) -> str:
+    """Name the chosen plug; for an unknown name, which is reported elsewhere, the default."""
+    section = values.get(kind)
+    name = section.get("name") if isinstance(section, dict) else None
+    choice = CHOICES[kind]
+    return name if isinstance(name, str) and name in choice.plugs.known else choice.default
+
 
 class Checkpoint(Section):
     """When the state is saved."""

@@ -18,7 +18,7 @@ from vaectl.base import plugins
 from vaectl.base.errors import ConfigError
 from vaectl.base.files import Folder
 from vaectl.base.plugs import Plug
-from vaectl.config import reading
+from vaectl.config import documents, reading
 from vaectl.experiment import Task
 from vaectl.members.job import Done, Job
 from vaectl.runs.record import Device
@@ -127,7 +127,7 @@ def parse(text: str, option: str = "--executor") -> Executor:
         key, equals, value = setting.partition("=")
         if not (equals and key.isidentifier()):  # the one that needs no name
             key, value = plug.argument, setting
-        values[key] = reading.parse_value(value, origin)
+        values[key] = documents.parse_value(value, origin)
     hint = f"{option} {name}:VALUE, where VALUE is its {plug.argument}"
     if len(plug.model_fields) > 1:
         hint += f", or KEY=VALUE,KEY=VALUE of {', '.join(plug.model_fields)}"

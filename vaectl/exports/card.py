@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
-from vaectl.config import reading
+from vaectl.config import documents
 from vaectl.config.meaning import meaning
 from vaectl.exports.base import FOLDER, Export, Files
 from vaectl.objectives.base import label
@@ -84,7 +84,7 @@ class Card(Export, name="card"):
             label=label,
             warnings=model.warnings,
             version=VERSION,
-            whole=Verbatim(reading.dump(settings)),
+            whole=Verbatim(documents.dump(settings)),
         )
         drawn = {name: canvas.png(figure) for name, figure in pictures.items()}
         return {**drawn, "card.md": page.encode()}

@@ -23,7 +23,7 @@ from vaectl.base.section import Section
 from vaectl.base.validation import shown
 from vaectl.comparison import plan
 from vaectl.comparison.plan import Comparison
-from vaectl.config import reading
+from vaectl.config import documents, schema
 from vaectl.runs.directory import is_name
 
 KEY = "workloads"
@@ -47,7 +47,7 @@ def has_workloads(file: Path | None) -> bool:
     Raises:
         ConfigError: it cannot be read.
     """
-    return file is not None and KEY in reading.read_mapping(file, {})
+    return file is not None and KEY in documents.read_mapping(file, {})
 
 
 def load(
@@ -68,8 +68,8 @@ def load(
     Raises:
         ConfigError: lists all problems, each with its place.
     """
-    origins: reading.Origins = {}
-    values = reading.read_mapping(file, origins)
+    origins: documents.Origins = {}
+    values = documents.read_mapping(file, origins)
     problems = _problems(values, origins)
     named = values[KEY] if isinstance(values[KEY], dict) else {}
     found: dict[str, Comparison] = {}
@@ -97,7 +97,7 @@ def load(
     return Workloads(workloads=found)
 
 
-def _problems(values: Mapping[str, Any], origins: reading.Origins) -> dict[str, str]:
+def _problems(values: Mapping[str, Any], origins: documents.Origins) -> dict[str, str]:
     """Return what is wrong with the workloads themselves, with what to try."""
     found: dict[str, str] = {}
     named, shared = values[KEY], values.get(_TARGET)
@@ -107,8 +107,8 @@ def _problems(values: Mapping[str, Any], origins: reading.Origins) -> dict[str, 
             "write NAME: FILE.yaml, or NAME: and the keys of an experiment, one a line"
         )
         named = {}
-    if reading.BASE in values:
-        found[f"{origins[reading.BASE,]}: base: each workload has its own: leave it out"] = (
+    if schema.BASE in values:
+        found[f"{origins[schema.BASE,]}: base: each workload has its own: leave it out"] = (
             "a workload that is {file: FILE.yaml, KEY: VALUE} is based on a file"
         )
     for name, one in named.items():
@@ -128,13 +128,13 @@ def _problems(values: Mapping[str, Any], origins: reading.Origins) -> dict[str, 
     return found
 
 
-def _read(name: str | None, file: Path, origins: reading.Origins) -> dict[str, Any]:
+def _read(name: str | None, file: Path, origins: documents.Origins) -> dict[str, Any]:
     """Read the comparison of one workload; None for the keys that all workloads share."""
-    own: reading.Origins = {}
-    values = reading.read_mapping(file, own)
+    own: documents.Origins = {}
+    values = documents.read_mapping(file, own)
     named = values.pop(KEY)
-    values.pop(reading.BASE, None)
-    shared = {path: line for path, line in own.items() if path[0] not in (KEY, reading.BASE)}
+    values.pop(schema.BASE, None)
+    shared = {path: line for path, line in own.items() if path[0] not in (KEY, schema.BASE)}
     if name is None:
         origins.update(shared)
         return values
@@ -144,10 +144,10 @@ def _read(name: str | None, file: Path, origins: reading.Origins) -> dict[str, A
         values[_TARGET] = target
         shared = {path: line for path, line in shared.items() if path[0] != _TARGET}
     for path, line in mine.items():
-        shared[path if path[:1] == (_TARGET,) else (reading.BASE, *path)] = line
+        shared[path if path[:1] == (_TARGET,) else (schema.BASE, *path)] = line
     origins.update(shared)
     # what is no experiment is reported as such
-    return {**values, reading.BASE: base if isinstance(base, dict) else {}}
+    return {**values, schema.BASE: base if isinstance(base, dict) else {}}
 
 
 def _renamed(line: str, name: str | None) -> str:
@@ -161,7 +161,7 @@ def _line(file: Path, problem: str) -> float:
     return int(found[1]) if found else math.inf
 
 
-def _place(origins: reading.Origins, name: str) -> str:
+def _place(origins: documents.Origins, name: str) -> str:
     return f"{origins[KEY, name]}: {KEY}.{name}"
 
 

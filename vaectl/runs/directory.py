@@ -29,7 +29,7 @@ from vaectl.base.errors import ConfigError, RunError, remedy
 from vaectl.base.files import LINK, Folder, Kind, make_directory, replacing
 from vaectl.base.formats import refuse_newer
 from vaectl.base.plugs import known
-from vaectl.config import reading
+from vaectl.config import documents, reading
 from vaectl.config.schema import Config
 from vaectl.runs import belongings, metrics
 from vaectl.runs.diagnosis import DIAGNOSIS_FORMAT, Diagnosis
@@ -471,7 +471,7 @@ class RunDir:
         """
         file = self.path / "config.yaml"
         with _reading(file):
-            content = self.folder.read(file.name, reading.MOST_BYTES)
+            content = self.folder.read(file.name, documents.MOST_BYTES)
         if self.has_record and (missing := missing_plugs(self.read_record().plugs)):
             raise RunError(
                 f"{self.path}: needs {missing[0]}, which is not loaded",

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from vaectl.base.errors import ConfigError
 from vaectl.base.nearest import did_you_mean
-from vaectl.config import reading, schema
+from vaectl.config import problems, schema
 from vaectl.runs.find import UNITS, Summary
 
 COLUMNS: Mapping[str, Callable[[Summary], object]] = {
@@ -75,7 +75,7 @@ def parse(texts: Sequence[str], rows: Sequence[Summary]) -> list[Condition]:
         ConfigError: a text is no condition, or neither vaectl nor any of the runs knows its key.
     """
     found = []
-    known = {*COLUMNS, *reading.keys(schema.Config)}
+    known = {*COLUMNS, *problems.keys(schema.Config)}
     known |= {key for row in rows for key in (*row.settings, row.best_quantity) if key}
     for text in texts:
         form = _FORM.fullmatch(text)

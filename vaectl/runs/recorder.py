@@ -9,7 +9,7 @@ from typing import final
 from vaectl import config
 from vaectl.base import mesh
 from vaectl.base.errors import RunError
-from vaectl.config import reading
+from vaectl.config import documents
 from vaectl.objectives.base import label
 from vaectl.runs import metrics
 from vaectl.runs.checkpoints import Checkpoints, Info
@@ -87,7 +87,7 @@ class Recorder:
         Args:
             header: the first lines of config.yaml, as a comment.
         """
-        self.rundir.write_config(reading.dump(self._settings, header))
+        self.rundir.write_config(documents.dump(self._settings, header))
         self.rundir.write_record(self.record)
         # whole, and so cut back to where a resumed run goes on; from here on it grows
         self.rundir.write_metrics(self.rows, self._columns)

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from vaectl.base import plugins
 from vaectl.base.errors import ConfigError
 from vaectl.base.plugs import Plug
-from vaectl.config import reading
+from vaectl.config import documents, reading
 from vaectl.config.schema import Config
 from vaectl.runs.metrics import Row
 from vaectl.training.status import Status as Status
@@ -113,7 +113,7 @@ def parse(text: str, option: str = "--log") -> Sink:
                 f"{origin}: {setting!r} is not of the form KEY=VALUE",
                 hint=f"its settings: {', '.join(sink.model_fields) or 'none'}",
             )
-        values[key] = reading.parse_value(value, origin)
+        values[key] = documents.parse_value(value, origin)
     hint = f"the settings of {name}: {', '.join(sink.model_fields) or 'none'}"
     built: Sink = reading.build(sink, values, {(key,): origin for key in values}, hint=hint)
     return built

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from vaectl.base.errors import ConfigError, RunError, remedy
 from vaectl.base.files import LINK, Folder, make_directory
 from vaectl.base.section import Section
-from vaectl.config import reading
+from vaectl.config import documents
 from vaectl.members.places import is_member, unwritable
 from vaectl.runs import belongings
 from vaectl.runs.belongings import JSON, Made
@@ -220,4 +220,4 @@ def write_settings(kind: Kind, path: Path, settings: Section) -> None:
     header = f"the resolved configuration of {path.name}; to continue it:\n"
     file, runs_dir = shlex.quote(str(path / kind.file)), shlex.quote(str(path.parent))
     header += f"{kind.command} {file} --runs-dir {runs_dir} --name {path.name}"
-    write(Folder(path), kind.file, reading.dump(settings, header))
+    write(Folder(path), kind.file, documents.dump(settings, header))

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from vaectl.config import reading
+from vaectl.config import documents, reading
 from vaectl.runs.directory import STUDIES, is_name
 
 
@@ -23,7 +23,7 @@ def name_of_file(file: Path | None) -> str | None:
         return None
     if file.name in STUDIES and file.with_name("trials.csv").exists():
         return _usable(file.absolute().parent.name)
-    return _usable(file.stem) if reading.study_of(reading.read_mapping(file, {})) else None
+    return _usable(file.stem) if reading.study_of(documents.read_mapping(file, {})) else None
 
 
 def _usable(text: str) -> str | None:

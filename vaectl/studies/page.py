@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from vaectl.base.section import Section
-from vaectl.config import reading
+from vaectl.config import documents
 
 
 def render(package: str, *, settings: Section, file: str, **values: object) -> str:
@@ -28,7 +28,7 @@ def render(package: str, *, settings: Section, file: str, **values: object) -> s
         lstrip_blocks=True,
     )
     template = environment.get_template("report.html.j2")
-    return template.render(settings=reading.dump(settings), file=file, **values)
+    return template.render(settings=documents.dump(settings), file=file, **values)
 
 
 def embedded(images: Mapping[str, bytes]) -> dict[str, str]:

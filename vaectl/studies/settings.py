@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from vaectl.base.errors import ConfigError
 from vaectl.base.section import Section, conflict, flat
-from vaectl.config import reading
+from vaectl.config import documents, reading
 from vaectl.config.schema import CHOICES, Config
 from vaectl.studies.ranges import Value
 
@@ -51,7 +51,7 @@ def load(
     more: Mapping[str, tuple[str, Sequence[object]]] = MappingProxyType({}),
     missing: Mapping[str, object] = MappingProxyType({}),
     takes_experiments: bool = False,
-    read: Callable[[Path, reading.Origins], dict[str, Any]] = reading.read_mapping,
+    read: Callable[[Path, documents.Origins], dict[str, Any]] = documents.read_mapping,
 ) -> Study:
     """Read a study (or the default), apply overrides, validate everything once.
 
@@ -71,7 +71,7 @@ def load(
     Raises:
         ConfigError: lists all problems, each with its place.
     """
-    origins: reading.Origins = {}
+    origins: documents.Origins = {}
     values: dict[str, Any] = {} if file is None else read(file, origins)
     found = reading.study_of(values)
     if file is not None and found and not {*values} <= {*model.model_fields} and found != kind:
@@ -185,7 +185,7 @@ def resolved(base: Mapping[str, Any], values: Mapping[str, Value], origin: str) 
         ConfigError: it is none.
     """
     mine = copy.deepcopy(dict(base))
-    origins: reading.Origins = {}
+    origins: documents.Origins = {}
     # names first: a key beside a name is one of the plug that is chosen in the end
     for key in sorted(values, key=lambda key: not key.endswith(".name")):
         reading.put(mine, origins, key, copy.deepcopy(values[key]), f"{origin} {key}")

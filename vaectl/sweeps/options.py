@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from vaectl.base.errors import ConfigError
 from vaectl.base.nearest import did_you_mean
-from vaectl.config import reading
+from vaectl.config import documents
 from vaectl.sweeps.axes import DRAW
 
 SCALES = ("linear", "log")
@@ -51,10 +51,10 @@ def axis(text: str) -> dict[str, object]:
             "--vary optimizer.learning_rate=1e-4:1e-2:5:log",
         )
     if given[0] in "[{":
-        return {key: reading.parse_value(given, origin)}
+        return {key: documents.parse_value(given, origin)}
     low, *others = given.split(":")
     if not others or not re.fullmatch(r"[-+.\deE_]+", low):  # values may have a colon too
-        return {key: reading.parse_value(f"[{given}]", origin)}
+        return {key: documents.parse_value(f"[{given}]", origin)}
     found: dict[str, object] = {"low": _number(low, origin), "high": _number(others[0], origin)}
     for part in others[1:]:
         if part in SCALES:
@@ -70,5 +70,5 @@ def axis(text: str) -> dict[str, object]:
 
 
 def _number(text: str, origin: str) -> object:
-    value = reading.parse_value(text, origin)
+    value = documents.parse_value(text, origin)
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
