@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from tests.conftest import Happened, Vaectl
 from vaectl.cli import steps
-from vaectl.pictures import charts, fields
+from vaectl.pictures import charts, fields, search
 
 SETTINGS = """\
 protocol: tuned
@@ -39,7 +39,8 @@ def untimed(err: str) -> str:
 
 def draw_nothing(patch: pytest.MonkeyPatch) -> None:
     for module, name in (
-        *((charts, name) for name in ("curves", "sensitivity", "budget")),
+        (charts, "curves"),
+        *((search, name) for name in ("sensitivity", "budget")),
         *((fields, name) for name in ("board", "along")),
     ):
         patch.setattr(module, name, lambda *_, **__: Figure(figsize=(1, 1)))

@@ -218,7 +218,10 @@ NO_JAX = (
     "runs/directory.py",
     *(
         f"pictures/{name}.py"
-        for name in ("animation", "canvas", "charts", "figures", "options", "sheets", "style")
+        for name in (
+            *("animation", "canvas", "charts", "figures", "options", "search", "sheets", "style"),
+            "traces",
+        )
     ),
     "sinks",
 )

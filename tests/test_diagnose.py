@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from functools import cache, partialmethod
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import Mock
@@ -762,18 +762,16 @@ def test_a_program_that_does_not_fit_is_refused_before_any_runs(
     assert told in err
 
 
-def test_many_images_are_encoded_and_decoded_some_at_a_time(
+def test_many_images_are_encoded_some_at_a_time(
     runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counts = []
-    for name in ("encode", "decode"):
+    counts, encode = [], trained.Trained.encode
 
-        def counted(self: trained.Trained, given: Any, *rest: Any, of: Any) -> Any:
-            counts.append(len(given))
-            return of(self, given, *rest)
+    def counted(self: trained.Trained, given: Any, *rest: Any) -> Any:
+        counts.append(len(given))
+        return encode(self, given, *rest)
 
-        of = getattr(trained.Trained, name)
-        monkeypatch.setattr(trained.Trained, name, partialmethod(counted, of=of))
+    monkeypatch.setattr(trained.Trained, "encode", counted)
     model = trained.load(RunDir(runs / "z5"))
     found = diagnose(model, "test", SMALL_PLAN._replace(prior_samples=600))
     assert found.samples is not None

@@ -21,8 +21,8 @@ from vaectl.optimizers.base import Optimizer
 from vaectl.pictures import charts, fields, figures, inspection, style, text
 from vaectl.pictures import sheets as pictures
 from vaectl.pictures.canvas import Figure
-from vaectl.pictures.charts import Trace
 from vaectl.pictures.style import DEFAULT, MM, Style
+from vaectl.pictures.traces import Trace
 from vaectl.runs.directory import save_figure
 from vaectl.runs.metrics import Row
 

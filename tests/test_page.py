@@ -11,8 +11,8 @@ from tests.browser import Browser, browser, needs_chromium
 from vaectl.cli.tables import show_comparison
 from vaectl.comparison import plan, report
 from vaectl.comparison.summary import Pair, Side, Summary, Tried
-from vaectl.pictures import charts, fields
-from vaectl.pictures.charts import Trace
+from vaectl.pictures import charts, fields, search
+from vaectl.pictures.traces import Trace
 from vaectl.studies.statistics import Interval
 
 LABELS = ["adam", "adamw", *(f"an_optimizer.no-{number:05d}" for number in range(18))]
@@ -287,8 +287,8 @@ def test_of_many_optimizers_as_many_as_colours_are_named_in_figures_of_tuning() 
     }
     expected = {label: [-100.0 - place] * 3 for place, label in enumerate(LABELS)}
     for figure, more in (
-        (charts.sensitivity(tried, "elbo", title=""), ["a seed diverged"]),
-        (charts.budget(expected, "elbo", title=""), []),
+        (search.sensitivity(tried, "elbo", title=""), ["a seed diverged"]),
+        (search.budget(expected, "elbo", title=""), []),
     ):
         (legend,) = figure.legends
         names = [text.get_text() for text in legend.get_texts()]

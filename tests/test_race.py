@@ -26,7 +26,7 @@ from vaectl.comparison.words import board, told_along, told_times
 from vaectl.config.schema import Config
 from vaectl.executors import default
 from vaectl.pictures import charts
-from vaectl.pictures.charts import Trace
+from vaectl.pictures.traces import Trace
 from vaectl.studies import run as studies
 from vaectl.studies.statistics import Interval
 from vaectl.training.events import ignore

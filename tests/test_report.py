@@ -21,8 +21,8 @@ from vaectl.comparison.order import order_of
 from vaectl.comparison.run import run
 from vaectl.comparison.summary import Pair, Summary
 from vaectl.optimizers.base import Optimizer
-from vaectl.pictures import charts, figures
-from vaectl.pictures.charts import Trace
+from vaectl.pictures import charts, figures, search
+from vaectl.pictures.traces import Trace, marker, outline
 from vaectl.runs.directory import RunDir
 from vaectl.studies.statistics import Interval
 
@@ -295,8 +295,8 @@ def test_the_page_and_the_curves_of_its_runs_have_the_same_colours_and_markers(
         (legend,) = figure.legends
         for line, label in zip(legend.get_lines(), legend.get_texts(), strict=True):
             number = list(wanted).index(label.get_text())
-            assert (line.get_color(), charts.outline(number)) == wanted[label.get_text()]
-            assert line.get_marker() == charts.marker(number)
+            assert (line.get_color(), outline(number)) == wanted[label.get_text()]
+            assert line.get_marker() == marker(number)
     assert vaectl("curves", path, "--out", tmp_path / "a.svg").code == 0
     lines = (tmp_path / "a.svg").read_text()
     assert lines.index(">sgd<") < lines.index(">adam<")
@@ -378,10 +378,10 @@ def test_seeds_that_all_diverged_have_no_mean_and_one_that_was_cut_off_no_cross(
 
 def test_a_rate_that_spoils_all_does_not_flatten_the_others() -> None:
     tried = [(1e-3, -90.0), (3e-3, -85.0), (1e9, -1e6), (1e10, None)]
-    axes = charts.sensitivity({"adam": tried}, "elbo", title="").axes[0]
+    axes = search.sensitivity({"adam": tried}, "elbo", title="").axes[0]
     assert axes.get_ylim()[0] > -200
     assert "-1e+06" in axes.get_title(loc="left")
-    whole = charts.sensitivity({"adam": tried[:2]}, "elbo", title="").axes[0]
+    whole = search.sensitivity({"adam": tried[:2]}, "elbo", title="").axes[0]
     assert "below" not in whole.get_title(loc="left")
 
 

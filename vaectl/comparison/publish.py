@@ -15,8 +15,8 @@ from vaectl.comparison.summarize import summarize
 from vaectl.comparison.summary import Side, Summary
 from vaectl.config.meaning import estimators
 from vaectl.experiment.curves import FORMATS
-from vaectl.pictures import charts, fields
-from vaectl.pictures.charts import Trace
+from vaectl.pictures import charts, fields, search
+from vaectl.pictures.traces import COLOURS, Trace
 from vaectl.runs.directory import RunDir
 from vaectl.studies import directory, drawing
 from vaectl.studies.ledger import write
@@ -47,13 +47,13 @@ def _publish(result: Result) -> Summary:
     summary = summarize(result)
     by_label = members(result)
     sides = summary.sides
-    if len(sides) <= charts.COLOURS:
+    if len(sides) <= COLOURS:
         # in the order of the configuration, so that colours are the same in other comparisons;
         # of many, only the best have colours
         sides = sorted(sides, key=lambda side: list(by_label).index(side.label))
     traces = [
         _trace(side, by_label[side.label])._replace(
-            grey=len(sides) > charts.COLOURS and place >= report.FEW, place=place
+            grey=len(sides) > COLOURS and place >= report.FEW, place=place
         )
         for place, side in enumerate(sides)
     ]
@@ -80,8 +80,8 @@ def _publish(result: Result) -> Summary:
             side.label: [(rate.learning_rate, rate.score) for rate in side.tried] for side in sides
         }
         expected = {side.label: side.expected_best for side in sides}
-        figures["learning-rates"] = charts.sensitivity(tried, summary.quantity, title=title)
-        figures["budget"] = charts.budget(expected, summary.quantity, title=title)
+        figures["learning-rates"] = search.sensitivity(tried, summary.quantity, title=title)
+        figures["budget"] = search.budget(expected, summary.quantity, title=title)
     rundir = RunDir(result.path)
     if summary.loaded:  # an earlier one had times of then
         rundir.remove_figure("curves-seconds", FORMATS)

@@ -12,9 +12,16 @@ from vaectl.comparison.plan import Comparison
 from vaectl.comparison.summary import Summary
 from vaectl.config.schema import Config
 from vaectl.objectives.base import label
-from vaectl.pictures import charts
-from vaectl.pictures.charts import Trace, axis_label, fitted, fitted_words, outline, quantities
 from vaectl.pictures.style import DEFAULT
+from vaectl.pictures.traces import (
+    COLOURS,
+    Trace,
+    axis_label,
+    fitted,
+    fitted_words,
+    outline,
+    quantities,
+)
 from vaectl.runs.record import ACTIVE
 from vaectl.studies import page
 from vaectl.studies.statistics import shown, told_outliers
@@ -42,7 +49,7 @@ def render(
         runs: the name of each member's run, by label and seed; the page is beside them.
     """
     seeds, labels = len(summary.seeds), [side.label for side in summary.sides]
-    shown_first = FEW if len(traces) > charts.COLOURS else len(traces)
+    shown_first = FEW if len(traces) > COLOURS else len(traces)
     board, details = words.board(summary), words.details(summary)
     cells = [[cell.text for cell in column.cells] for column in (*board, *details)]
     timed = {each.label for each in summary.sides if each.seconds_per_step and not summary.loaded}

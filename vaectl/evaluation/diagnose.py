@@ -282,9 +282,9 @@ def _check_room(model: Trained, plan: Plan, most: int) -> None:
         (of_split, compiled_bound, *many, key, 1),
         (of_split, aggregate.compiled_densities, *mismatch.shapes(min(most, MOST), size)),
     ]
-    model.check_room(plan.prior_samples)
     for (what, hint), function, *arguments in programs:
         footprint.check_program(what, hint, function, *arguments)
+    model.check_room(plan.prior_samples)
 
 
 def _some(model: Trained, count: int) -> tuple[Any, ...]:

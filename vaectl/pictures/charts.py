@@ -1,146 +1,38 @@
-"""Curves of runs and of comparisons, as in the paper's Fig. 3; tuning."""
+"""Curves of runs and of comparisons, as in the paper's Fig. 3."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Self
+from typing import Literal
 
 import matplotlib as mpl
 import numpy as np
 from jaxtyping import Float
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.markers import MarkerStyle
-from matplotlib.path import Path
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
-from matplotlib.transforms import Affine2D
+from matplotlib.ticker import MaxNLocator
 
 from vaectl.objectives.base import label as label_of
 from vaectl.pictures import text
 from vaectl.pictures.canvas import Figure, panels
-from vaectl.pictures.style import DEFAULT, WIDTHS, Style
-from vaectl.runs import metrics
-from vaectl.runs.metrics import Row
+from vaectl.pictures.search import _logarithmic
+from vaectl.pictures.style import DEFAULT, Style
+from vaectl.pictures.traces import (
+    GREY,
+    Trace,
+    fitted,
+    fitted_words,
+    marker,
+    others,
+    quantities,
+)
 
-_MARKERS = "os^Dv*PX<>p"  # one more than colours, so that the pairs repeat only after 110
-COLOURS = 10
-"""The most lines that are told apart by their colours."""
-GREY = "#8c8c8c"
 _FEW = 3
 """Epochs of which each one has a marker."""
 _APART = 0.13
 """The least distance of two markers of a longer curve, in widths of its panel."""
 _UNLIKE = 10
 """Curves of which one has so many times the epochs of another have a logarithmic axis."""
-
-
-def marker(number: int) -> str:
-    """Return the marker of a trace, by its place."""
-    return _MARKERS[number % len(_MARKERS)]
-
-
-def outline(number: int) -> str:
-    """Return the same marker as the path of an SVG, about one unit wide around the origin."""
-    shape = MarkerStyle(marker(number))
-    # an SVG counts downwards
-    path = shape.get_path().transformed(shape.get_transform() + Affine2D().scale(1, -1))
-    letters = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C"}
-    parts = []
-    for points, code in path.iter_segments(simplify=False):
-        if code == Path.CLOSEPOLY:
-            parts.append("Z")
-        else:
-            parts.append(letters[code] + " ".join(f"{each:.3f}" for each in points))
-    return "".join(parts)
-
-
-class Trace(NamedTuple):
-    """The curves of one run, or of one optimizer with a row per seed; NaN after one ended."""
-
-    label: str
-    seconds: Float[np.ndarray, "seeds epochs"]
-    """Seconds of training since its start."""
-    train: Mapping[str, Float[np.ndarray, "seeds epochs"]]
-    validation: Mapping[str, Float[np.ndarray, "seeds epochs"]]
-    diverged: tuple[int, ...] = ()
-    """The rows of seeds that diverged."""
-    kind: str = ""
-    """The kind of the numbers. Those of different kinds do not compare, and share no axis."""
-    place: int | None = None
-    """The place of its colour and its marker; None: its own among the traces."""
-    grey: bool = False
-    """True if it is a thin, grey line behind the others: its validation mean, without a name."""
-
-    @classmethod
-    def of(cls, label: str, runs: Sequence[Sequence[Row]], diverged: Sequence[bool] = ()) -> Self:
-        """Collect the rows of runs that differ in their seed, each with all rows of a run.
-
-        Args:
-            label: what they have in common.
-            runs: the rows of each.
-            diverged: whether it diverged; none did if this is empty.
-        """
-        epochs = max((row.epoch for rows in runs for row in rows), default=0)
-
-        def stacked(split: str, column: str) -> Float[np.ndarray, "seeds epochs"]:
-            values = np.full((len(runs), epochs), np.nan)
-            for number, rows in enumerate(runs):
-                for row in rows:
-                    if row.split == split:
-                        values[number, row.epoch - 1] = row.flat().get(column, np.nan)
-            return values
-
-        def numbers(split: str) -> dict[str, Float[np.ndarray, "seeds epochs"]]:
-            known = metrics.columns([row for rows in runs for row in rows if row.split == split])
-            return {name: stacked(split, name) for name in known}
-
-        seconds = stacked("train", "seconds").cumsum(axis=1)
-        lost = tuple(number for number, each in enumerate(diverged) if each)
-        return cls(label, seconds, numbers("train"), numbers("validation"), lost)
-
-    @property
-    def name(self) -> str:
-        """The label, and the number of seeds that remain if some diverged."""
-        lost, seeds = len(self.diverged), len(self.seconds)
-        if not lost:
-            return self.label
-        all_lost = "diverged" if seeds == 1 else f"all {seeds} seeds diverged"
-        left = f"{seeds - lost} of {seeds} seeds remain" if lost < seeds else all_lost
-        return f"{self.label} ({left})".strip()
-
-    @property
-    def whole(self) -> list[int]:
-        """The rows of seeds that reached the last epoch; those that diverged did not."""
-        ends = np.isfinite(self.seconds).sum(axis=1)
-        return [i for i, end in enumerate(ends) if end == self.epochs and i not in self.diverged]
-
-    @property
-    def ended(self) -> dict[int, int]:
-        """The number of epochs of all other seeds that have any, by row."""
-        ends = np.isfinite(self.seconds).sum(axis=1)
-        return {i: int(end) for i, end in enumerate(ends) if end and i not in self.whole}
-
-    @property
-    def epochs(self) -> int:
-        """The number of epochs that at least one seed reached."""
-        return int(np.isfinite(self.seconds).any(axis=0).sum())
-
-    @property
-    def elapsed(self) -> Float[np.ndarray, " epochs"]:
-        """Seconds since the start; each epoch counts as its mean over the seeds that reached it."""
-        each = np.diff(self.seconds[:, : self.epochs], axis=1, prepend=0.0)
-        elapsed: Float[np.ndarray, " epochs"] = np.nanmean(each, axis=0).cumsum()
-        return elapsed
-
-
-def quantities(traces: Sequence[Trace]) -> list[str]:
-    """Name the numbers that any of the traces has, in their order."""
-    return list(dict.fromkeys(name for t in traces for name in (*t.train, *t.validation)))
-
-
-def axis_label(name: str) -> str:
-    """Write the name of a number and its unit; terms are in nats."""
-    return f"{label_of(name)} (nats per image)"
 
 
 def curves(
@@ -182,7 +74,7 @@ def curves(
         note = text.wrapped(note, style.width(width) - 3 * font, 0.85 * font)
         named = [trace.name for trace in traces if not trace.grey]
         labels = ["train", "validation"] if _is_alone(traces) else named
-        columns, lines = _legend_size(labels, note, style, style.width(width))
+        columns, lines = legend_size(labels, note, style, style.width(width))
         shapes = [0.55] * max(len(kinds) * len(chosen), 1)
         figure, axes_of, beside = panels(
             *(style, title, shapes), facts=facts, width=width, below=lines, rows=len(kinds)
@@ -216,21 +108,6 @@ def curves(
     return figure
 
 
-def fitted(traces: Sequence[Trace]) -> list[str]:
-    """Name the numbers whose axes are fitted to what follows the first tenth of the epochs.
-
-    All but the KL, which begins low; none if there are fewer epochs than ten.
-    """
-    long = max((trace.epochs for trace in traces), default=0) >= 10
-    return [name for name in quantities(traces) if name != "kl"] if long else []
-
-
-def fitted_words(names: Sequence[str]) -> str:
-    """Say that the axes of some numbers are fitted; nothing of no numbers."""
-    labels = " and ".join(map(label_of, names))
-    return f"axes of {labels} fitted to what follows the first tenth" if labels else ""
-
-
 def _is_alone(traces: Sequence[Trace]) -> bool:
     """Tell whether there is a single curve without a name, that of one run."""
     return len(traces) == 1 and not traces[0].label
@@ -247,18 +124,14 @@ def _note(traces: Sequence[Trace], fits: Sequence[str]) -> str:
     if early:
         parts.append("thin: a seed that ended early")
     if grey := sum(trace.grey for trace in traces):
-        parts.append(f"grey: {_others(grey)}")
+        parts.append(f"grey: {others(grey)}")
     if any(i in trace.ended for trace in traces for i in trace.diverged):
         what = "a seed diverged" if seeds > 1 else "training diverged"
         parts.append(f"cross: {what}, at the edge if beyond it")
     return "; ".join(filter(None, [*parts, fitted_words(fits)]))
 
 
-def _others(count: int) -> str:
-    return f"{count} other{'s' * (count > 1)}"
-
-
-def _legend_size(labels: Sequence[str], note: str, style: Style, width: float) -> tuple[int, int]:
+def legend_size(labels: Sequence[str], note: str, style: Style, width: float) -> tuple[int, int]:
     """Return the columns of a legend below the panels, and its lines with its note."""
     font = 0.85 * style.theme.font
     columns = max(int((width - 2 * font) / (text.widest(labels, font) + 5 * font)), 1)
@@ -435,145 +308,3 @@ def _marked(x: Float[np.ndarray, " epochs"], axes: Axes) -> list[int]:
         if x[i] - x[found[-1]] >= _APART * (high - low) or len(x) <= _FEW:
             found.append(i)
     return found
-
-
-def sensitivity(
-    tried: Mapping[str, Sequence[tuple[float, float | None]]],
-    quantity: str,
-    *,
-    title: str,
-    facts: str = "",
-    style: Style = DEFAULT,
-) -> Figure:
-    """Plot the mean best value of each learning rate on the validation split.
-
-    A cross marks a learning rate at which a seed diverged. Of more optimizers than colours, those
-    after them are grey and have no names.
-
-    Args:
-        tried: pairs of learning rate and value, by optimizer.
-        quantity: the name of the value.
-        title: its heading.
-        facts: what the numbers mean, below the heading.
-        style: its look.
-    """
-    with mpl.rc_context(style.settings()):
-        lost = ["a seed diverged"] if any(v is None for p in tried.values() for _, v in p) else []
-        figure, axes = _panel(title, facts, style, [*_named([*tried]), *lost])
-        settled: list[float] = []
-        for number, (label, points) in enumerate(tried.items()):
-            look = _look(number, label, len(tried), style)
-            known = [(rate, value) for rate, value in points if value is not None]
-            if known:
-                axes.plot(*zip(*known, strict=True), **look)
-            settled += sorted(value for _, value in known)[len(known) // 2 :]
-            if number >= COLOURS:
-                continue
-            bad = [rate for rate, value in points if value is None]
-            # drawn on the axis, because they have no value
-            (cross,) = axes.plot(
-                bad,
-                [0.0] * len(bad),
-                clip_on=False,
-                color=look["color"],
-                ls="",
-                marker="x",
-                transform=axes.get_xaxis_transform(),
-            )
-            cross.set_in_layout(False)
-        for label in lost:
-            axes.plot([], [], color=style.theme.ink, ls="", marker="x", label=label)
-        low, high = min(settled, default=0.0), max(settled, default=0.0)
-        lowest = low - max(3 * (high - low), 0.5 * abs(low))
-        values = [value for points in tried.values() for _, value in points]
-        far = [value for value in values if value is not None and value < lowest]
-        if far:  # one very low value must not flatten the others
-            axes.set_ylim(lowest, axes.get_ylim()[1])
-        if rates := [rate for points in tried.values() for rate, _ in points]:
-            _logarithmic(axes, min(rates), max(rates))
-        axes.set_xlabel("learning rate")
-        cut = f"\ndown to {min(far):.4g}, below the axis" if far else ""
-        axes.set_title(f"best validation {label_of(quantity)}{cut}", loc="left")
-        axes.set_ylabel("nats per image")
-        _legend(figure, axes, style)
-    return figure
-
-
-def budget(
-    expected: Mapping[str, Sequence[float | None]],
-    quantity: str,
-    *,
-    title: str,
-    facts: str = "",
-    style: Style = DEFAULT,
-) -> Figure:
-    """Plot the expected best value of so many learning rates, drawn from those tried.
-
-    Of more optimizers than colours, those after them are grey and have no names.
-
-    Args:
-        expected: the value for 1, 2, ... learning rates, by optimizer; None: not known.
-        quantity: the name of the value.
-        title: its heading.
-        facts: what the numbers mean, below the heading.
-        style: its look.
-    """
-    with mpl.rc_context(style.settings()):
-        figure, axes = _panel(title, facts, style, _named([*expected]))
-        for number, (label, values) in enumerate(expected.items()):
-            axes.plot(
-                range(1, len(values) + 1),
-                [np.nan if value is None else value for value in values],
-                **_look(number, label, len(expected), style),
-            )
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlabel("points tried")
-        axes.set_title(f"expected best validation {label_of(quantity)}", loc="left")
-        axes.set_ylabel("nats per image")
-        _legend(figure, axes, style)
-    return figure
-
-
-def _named(labels: Sequence[str]) -> list[str]:
-    """Return the names in the legend of so many lines."""
-    others = len(labels) - COLOURS
-    return [*labels[:COLOURS], *([_others(others)] if others > 0 else [])]
-
-
-def _look(number: int, label: str, count: int, style: Style) -> dict[str, Any]:
-    """Return the look of one of many lines: its colour and marker, or grey after the colours."""
-    if number < COLOURS:
-        look = {"color": style.colour(number), "marker": marker(number), "label": label}
-        return {**look, "ms": 0.5 * style.theme.font}
-    label = _others(count - COLOURS) if number == COLOURS else "_"
-    return {"color": GREY, "lw": 0.5 * style.theme.line, "label": label, "zorder": 1.5}
-
-
-def _legend(figure: Figure, axes: Axes, style: Style) -> None:
-    """Put the legend of a panel below it, in as many columns as fit."""
-    handles, labels = axes.get_legend_handles_labels()
-    columns, _ = _legend_size(labels, "", style, 72 * figure.get_size_inches()[0])
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
-
-
-def _logarithmic(axes: Axes, low: float, high: float) -> None:
-    """Use a logarithmic axis with labels at 1, 2 and 5, at 1 and 3, or at 1 of each decade."""
-    margin = (high / low) ** 0.05 if high > low else 1.1
-    axes.set_xscale("log")
-    axes.set_xlim(low / margin, high * margin)
-    axes.xaxis.set_major_locator(LogLocator(subs=_digits(high / low)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_locator(NullLocator())
-
-
-def _digits(ratio: float) -> tuple[int, ...]:
-    """Choose the first digits of the labels, so that these do not run into each other."""
-    return (1, 2, 5) if ratio < 30 else (1, 3) if ratio < 3000 else (1,)
-
-
-def _panel(title: str, facts: str, style: Style, labels: Sequence[str]) -> tuple[Figure, Axes]:
-    """Make a figure of one panel with room for a legend below it."""
-    wide = WIDTHS["column"]
-    _, lines = _legend_size(labels, "", style, style.width(wide))
-    figure, (axes,), _ = panels(style, title, [0.6], facts=facts, width=wide, below=lines)
-    return figure, axes

@@ -17,8 +17,8 @@ from matplotlib.ticker import MaxNLocator
 
 from vaectl.objectives.base import label as label_of
 from vaectl.pictures.canvas import Figure, panels
-from vaectl.pictures.charts import GREY, marker
 from vaectl.pictures.style import DEFAULT, WIDTHS, Style
+from vaectl.pictures.traces import GREY, marker
 
 COLOURED = 5
 """The number of lines in colour; the others are grey."""

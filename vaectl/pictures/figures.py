@@ -8,8 +8,8 @@ from typing import Literal
 from vaectl.config.meaning import estimators, measured
 from vaectl.pictures import charts
 from vaectl.pictures.canvas import Figure
-from vaectl.pictures.charts import Trace
 from vaectl.pictures.style import DEFAULT, Style
+from vaectl.pictures.traces import Trace
 from vaectl.runs.directory import RunDir, missing_plugs
 from vaectl.runs.find import is_study
 from vaectl.runs.metrics import Row

@@ -11,9 +11,9 @@ from matplotlib.patheffects import withStroke
 
 from vaectl.pictures import text
 from vaectl.pictures.canvas import Figure, panels
-from vaectl.pictures.charts import marker
 from vaectl.pictures.latent import density
 from vaectl.pictures.style import DEFAULT, Style
+from vaectl.pictures.traces import marker
 
 _BELOW = 3.7
 """Distance of a legend from the panel above it, in font sizes: that of an axis and its name."""

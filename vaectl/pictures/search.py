@@ -1,0 +1,143 @@
+"""The search for settings: what each learning rate came to, and what so many are expected to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from vaectl.objectives.base import label as label_of
+from vaectl.pictures.canvas import Figure, panels
+from vaectl.pictures.charts import legend_size
+from vaectl.pictures.style import DEFAULT, WIDTHS, Style
+from vaectl.pictures.traces import COLOURS, look_of, named
+
+
+def sensitivity(
+    tried: Mapping[str, Sequence[tuple[float, float | None]]],
+    quantity: str,
+    *,
+    title: str,
+    facts: str = "",
+    style: Style = DEFAULT,
+) -> Figure:
+    """Plot the mean best value of each learning rate on the validation split.
+
+    A cross marks a learning rate at which a seed diverged. Of more optimizers than colours, those
+    after them are grey and have no names.
+
+    Args:
+        tried: pairs of learning rate and value, by optimizer.
+        quantity: the name of the value.
+        title: its heading.
+        facts: what the numbers mean, below the heading.
+        style: its look.
+    """
+    with mpl.rc_context(style.settings()):
+        lost = ["a seed diverged"] if any(v is None for p in tried.values() for _, v in p) else []
+        figure, axes = _panel(title, facts, style, [*named([*tried]), *lost])
+        settled: list[float] = []
+        for number, (label, points) in enumerate(tried.items()):
+            look = look_of(number, label, len(tried), style)
+            known = [(rate, value) for rate, value in points if value is not None]
+            if known:
+                axes.plot(*zip(*known, strict=True), **look)
+            settled += sorted(value for _, value in known)[len(known) // 2 :]
+            if number >= COLOURS:
+                continue
+            bad = [rate for rate, value in points if value is None]
+            # drawn on the axis, because they have no value
+            (cross,) = axes.plot(
+                bad,
+                [0.0] * len(bad),
+                clip_on=False,
+                color=look["color"],
+                ls="",
+                marker="x",
+                transform=axes.get_xaxis_transform(),
+            )
+            cross.set_in_layout(False)
+        for label in lost:
+            axes.plot([], [], color=style.theme.ink, ls="", marker="x", label=label)
+        low, high = min(settled, default=0.0), max(settled, default=0.0)
+        lowest = low - max(3 * (high - low), 0.5 * abs(low))
+        values = [value for points in tried.values() for _, value in points]
+        far = [value for value in values if value is not None and value < lowest]
+        if far:  # one very low value must not flatten the others
+            axes.set_ylim(lowest, axes.get_ylim()[1])
+        if rates := [rate for points in tried.values() for rate, _ in points]:
+            _logarithmic(axes, min(rates), max(rates))
+        axes.set_xlabel("learning rate")
+        cut = f"\ndown to {min(far):.4g}, below the axis" if far else ""
+        axes.set_title(f"best validation {label_of(quantity)}{cut}", loc="left")
+        axes.set_ylabel("nats per image")
+        _legend(figure, axes, style)
+    return figure
+
+
+def budget(
+    expected: Mapping[str, Sequence[float | None]],
+    quantity: str,
+    *,
+    title: str,
+    facts: str = "",
+    style: Style = DEFAULT,
+) -> Figure:
+    """Plot the expected best value of so many learning rates, drawn from those tried.
+
+    Of more optimizers than colours, those after them are grey and have no names.
+
+    Args:
+        expected: the value for 1, 2, ... learning rates, by optimizer; None: not known.
+        quantity: the name of the value.
+        title: its heading.
+        facts: what the numbers mean, below the heading.
+        style: its look.
+    """
+    with mpl.rc_context(style.settings()):
+        figure, axes = _panel(title, facts, style, named([*expected]))
+        for number, (label, values) in enumerate(expected.items()):
+            axes.plot(
+                range(1, len(values) + 1),
+                [np.nan if value is None else value for value in values],
+                **look_of(number, label, len(expected), style),
+            )
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("points tried")
+        axes.set_title(f"expected best validation {label_of(quantity)}", loc="left")
+        axes.set_ylabel("nats per image")
+        _legend(figure, axes, style)
+    return figure
+
+
+def _logarithmic(axes: Axes, low: float, high: float) -> None:
+    """Use a logarithmic axis with labels at 1, 2 and 5, at 1 and 3, or at 1 of each decade."""
+    margin = (high / low) ** 0.05 if high > low else 1.1
+    axes.set_xscale("log")
+    axes.set_xlim(low / margin, high * margin)
+    axes.xaxis.set_major_locator(LogLocator(subs=_digits(high / low)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _digits(ratio: float) -> tuple[int, ...]:
+    """Choose the first digits of the labels, so that these do not run into each other."""
+    return (1, 2, 5) if ratio < 30 else (1, 3) if ratio < 3000 else (1,)
+
+
+def _panel(title: str, facts: str, style: Style, labels: Sequence[str]) -> tuple[Figure, Axes]:
+    """Make a figure of one panel with room for a legend below it."""
+    wide = WIDTHS["column"]
+    _, lines = legend_size(labels, "", style, style.width(wide))
+    figure, (axes,), _ = panels(style, title, [0.6], facts=facts, width=wide, below=lines)
+    return figure, axes
+
+
+def _legend(figure: Figure, axes: Axes, style: Style) -> None:
+    """Put the legend of a panel below it, in as many columns as fit."""
+    handles, labels = axes.get_legend_handles_labels()
+    columns, _ = legend_size(labels, "", style, 72 * figure.get_size_inches()[0])
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
