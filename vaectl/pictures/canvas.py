@@ -10,6 +10,7 @@ from typing import Any, final
 import matplotlib as mpl
 from matplotlib import figure as drawn
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullLocator
 
 from vaectl.base.errors import ConfigError
 from vaectl.pictures import text
@@ -131,3 +132,26 @@ def panels(
     for unused in axes[count:]:
         unused.remove()
     return figure, list(axes[:count]), columns
+
+
+def legend_size(labels: Sequence[str], note: str, style: Style, width: float) -> tuple[int, int]:
+    """Return the columns of a legend below the panels, and its lines with its note."""
+    font = 0.85 * style.theme.font
+    columns = max(int((width - 2 * font) / (text.widest(labels, font) + 5 * font)), 1)
+    columns = min(columns, len(labels) or 1)
+    return columns, -(-len(labels) // columns) + note.count("\n") + bool(note)
+
+
+def logarithmic(axes: Axes, low: float, high: float) -> None:
+    """Use a logarithmic axis with labels at 1, 2 and 5, at 1 and 3, or at 1 of each decade."""
+    margin = (high / low) ** 0.05 if high > low else 1.1
+    axes.set_xscale("log")
+    axes.set_xlim(low / margin, high * margin)
+    axes.xaxis.set_major_locator(LogLocator(subs=_digits(high / low)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _digits(ratio: float) -> tuple[int, ...]:
+    """Choose the first digits of the labels, so that these do not run into each other."""
+    return (1, 2, 5) if ratio < 30 else (1, 3) if ratio < 3000 else (1,)

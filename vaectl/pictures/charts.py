@@ -14,8 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from vaectl.objectives.base import label as label_of
 from vaectl.pictures import text
-from vaectl.pictures.canvas import Figure, panels
-from vaectl.pictures.search import _logarithmic
+from vaectl.pictures.canvas import Figure, legend_size, logarithmic, panels
 from vaectl.pictures.style import DEFAULT, Style
 from vaectl.pictures.traces import (
     GREY,
@@ -129,14 +128,6 @@ def _note(traces: Sequence[Trace], fits: Sequence[str]) -> str:
         what = "a seed diverged" if seeds > 1 else "training diverged"
         parts.append(f"cross: {what}, at the edge if beyond it")
     return "; ".join(filter(None, [*parts, fitted_words(fits)]))
-
-
-def legend_size(labels: Sequence[str], note: str, style: Style, width: float) -> tuple[int, int]:
-    """Return the columns of a legend below the panels, and its lines with its note."""
-    font = 0.85 * style.theme.font
-    columns = max(int((width - 2 * font) / (text.widest(labels, font) + 5 * font)), 1)
-    columns = min(columns, len(labels) or 1)
-    return columns, -(-len(labels) // columns) + note.count("\n") + bool(note)
 
 
 def _draw(
@@ -253,9 +244,9 @@ def _horizontal(
     if by == "seconds" and drawn:
         times = [trace.elapsed[first - 1 :] for trace in drawn]
         low, high = min(each[0] for each in times), max(each[-1] for each in times)
-        _logarithmic(axes, low, high)
+        logarithmic(axes, low, high)
     elif last > _UNLIKE * min(lengths):  # a short curve would be a stroke at the edge
-        _logarithmic(axes, first, last)
+        logarithmic(axes, first, last)
     elif last == first:
         axes.set_xticks([first])
         axes.set_xlim(first - 0.5, first + 0.5)

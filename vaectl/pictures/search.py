@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from vaectl.objectives.base import label as label_of
-from vaectl.pictures.canvas import Figure, panels
-from vaectl.pictures.charts import legend_size
+from vaectl.pictures.canvas import Figure, legend_size, logarithmic, panels
 from vaectl.pictures.style import DEFAULT, WIDTHS, Style
 from vaectl.pictures.traces import COLOURS, look_of, named
 
@@ -69,7 +68,7 @@ def sensitivity(
         if far:  # one very low value must not flatten the others
             axes.set_ylim(lowest, axes.get_ylim()[1])
         if rates := [rate for points in tried.values() for rate, _ in points]:
-            _logarithmic(axes, min(rates), max(rates))
+            logarithmic(axes, min(rates), max(rates))
         axes.set_xlabel("learning rate")
         cut = f"\ndown to {min(far):.4g}, below the axis" if far else ""
         axes.set_title(f"best validation {label_of(quantity)}{cut}", loc="left")
@@ -111,21 +110,6 @@ def budget(
         axes.set_ylabel("nats per image")
         _legend(figure, axes, style)
     return figure
-
-
-def _logarithmic(axes: Axes, low: float, high: float) -> None:
-    """Use a logarithmic axis with labels at 1, 2 and 5, at 1 and 3, or at 1 of each decade."""
-    margin = (high / low) ** 0.05 if high > low else 1.1
-    axes.set_xscale("log")
-    axes.set_xlim(low / margin, high * margin)
-    axes.xaxis.set_major_locator(LogLocator(subs=_digits(high / low)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_locator(NullLocator())
-
-
-def _digits(ratio: float) -> tuple[int, ...]:
-    """Choose the first digits of the labels, so that these do not run into each other."""
-    return (1, 2, 5) if ratio < 30 else (1, 3) if ratio < 3000 else (1,)
 
 
 def _panel(title: str, facts: str, style: Style, labels: Sequence[str]) -> tuple[Figure, Axes]:
