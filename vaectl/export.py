@@ -78,7 +78,7 @@ class Result(NamedTuple):
     folder: Path
     exported: list[Exported]
     errors: list[VaectlError]
-    """Why some formats were not kept."""
+    """The reasons why some formats were not kept."""
 
     def check(self) -> None:
         """Raise what kept formats from being exported, as an error of the first one's kind.

@@ -39,7 +39,7 @@ from vaectl.training.fit import Epoch
 from vaectl.training.program import Member
 
 SAMPLES, IMAGES, PLANE = 16, 8, 10
-"""How many samples and images a sink gets as pictures, and how many in each row of a plane."""
+"""The samples and images that a sink gets as pictures, and those in each row of a plane."""
 
 
 @contextmanager
@@ -130,7 +130,7 @@ class _Follower:
         """Set once the pictures that were asked for last are made: one copy waits at a time."""
         self._drawn.set()
         self._problem = ""
-        """Why it is disabled."""
+        """The reason why it is disabled."""
         self._told: set[str] = set()
         Thread(target=self._work, name=f"sink {sink.name}", daemon=True).start()
 

@@ -83,7 +83,7 @@ class Theme(StrEnum):
 
 
 class Polarity(StrEnum):
-    """How grey images are drawn."""
+    """The ways to draw grey images."""
 
     auto = "auto"
     ink = "ink"

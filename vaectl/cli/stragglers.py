@@ -22,7 +22,7 @@ class Stragglers:
 
     def __init__(self) -> None:
         self._began: dict[str, float] = {}
-        """When each member that trains began."""
+        """The time at which each member that trains began."""
         self._took: list[float] = []
         """The seconds of members that ended, in order."""
         self._looked = 0.0

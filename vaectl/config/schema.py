@@ -41,7 +41,7 @@ def chosen_name(values: dict[str, Any], kind: str) -> str:
 
 
 class Checkpoint(Section):
-    """When the state is saved."""
+    """The times at which the state is saved."""
 
     every: Count = 10
     """Epochs between saves; the last epoch is always saved. The best epoch by validation
@@ -56,7 +56,7 @@ class Checkpoint(Section):
 
 
 class EarlyStopping(Section):
-    """When a run ends before its last epoch, by the validation score that marks the best epoch.
+    """The end of a run before its last epoch, by the validation score that marks the best epoch.
 
     The rule only looks back, so a run that was interrupted stops where it would have stopped. If
     the learning rate falls by a schedule, the best epochs are often the last ones: give that a long

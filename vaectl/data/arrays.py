@@ -14,7 +14,7 @@ from vaectl.base.terminal import Tell, silent
 from vaectl.data.stored import Stored, pieces, widened
 
 COPIES = 4
-"""How many copies of its images the reading of a data set may hold in memory at once."""
+"""The most copies of its images that the reading of a data set holds in memory at once."""
 _MANY_BYTES = 10**9
 """Images on disk of more bytes than this take a while to be read."""
 _TEST_PART = 7
@@ -52,7 +52,7 @@ class Published:
     train: Images
     test: Images
     validation_size: int | None = None
-    """How many images at the end of `train` validate by default; None: a sixth of them."""
+    """The images at the end of `train` that validate by default; None: a sixth of them."""
     notes: tuple[str, ...] = ()
     """Remarks for the user on how the images were read."""
     classes: tuple[str, ...] = ()
@@ -164,7 +164,7 @@ class Dataset:
 
     @property
     def pixels(self) -> int:
-        """How many numbers an image has, over all its channels."""
+        """The numbers of an image, over all its channels."""
         return math.prod(self.image_shape)
 
     @property

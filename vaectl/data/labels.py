@@ -14,7 +14,7 @@ from vaectl.base.errors import DataError
 from vaectl.data.stored import Array, Pixels
 
 _MOST_NAMES = 10
-"""How many classes a note names."""
+"""The most classes that a note names."""
 _LIMITS = np.iinfo(np.int32)
 
 

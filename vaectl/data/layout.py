@@ -22,7 +22,7 @@ class Laid(NamedTuple):
 
     images: Pixels
     note: str = ""
-    """How the layout was understood, where it could be another one."""
+    """The way in which the layout was understood, where it could be another one."""
 
 
 def images(name: str, array: Pixels, shape: Sequence[int] | None = None) -> Laid:

@@ -35,7 +35,7 @@ _NAME = re.compile(
     f"(?:_?(?:{_SPLIT.format('2')}))?|(?:{_SPLIT.format('3')})"
 )
 _MOST_NAMES = 20
-"""How many names of arrays a message repeats."""
+"""The most names of arrays that a message repeats."""
 
 
 class Meaning(NamedTuple):

@@ -39,7 +39,7 @@ Ends = Annotated[tuple[float, ...], _TWO, AfterValidator(_apart)]
 
 
 class Reading(Section):
-    """How images are read; by default it is found by looking at them."""
+    """The way in which images are read; by default it is found by looking at them."""
 
     images: Names | None = None
     """The name of the array of images in an archive or a folder of arrays, or of the column of a
@@ -59,8 +59,8 @@ class Reading(Section):
     """[height, width] in pixels, or one number for both, to which the pictures of a folder are
     resized; null: they have one size."""
     resize: Literal["crop", "stretch", "pad"] = "crop"
-    """How pictures with other proportions than `size` are fitted: `crop` cuts off what is too long,
-    equally at both ends; `stretch` changes the proportions; `pad` adds black borders."""
+    """The way to fit pictures with other proportions than `size`: `crop` cuts off what is too
+    long, equally at both ends; `stretch` changes the proportions; `pad` adds black borders."""
     channels: Literal[1, 3] | None = None
     """1: the pictures of a folder are read as grey; 3: as RGB; null: as grey if none has a colour,
     else as RGB."""

@@ -22,9 +22,9 @@ LEAST = 0.25
 _DARK = 0.5
 """A data set whose largest value is below this part of white gets a note."""
 _ROUNDING = 0.4 / 255
-"""How far values may lie outside a scale, as a part of it, and still round to 0 and 255."""
+"""The part of a scale by which values may lie outside it, and still round to 0 and 255."""
 _OVERSHOOT = 0.1
-"""How far, as a part of a scale, resizing may move its ends; recipes undo it."""
+"""The part of a scale by which resizing may move its ends; recipes undo it."""
 _SAVE = "save all images as uint8, 0 for black and 255 for white"
 
 _BYTE = np.dtype(np.uint8)

@@ -36,7 +36,7 @@ def _describe(schema: dict[str, Any]) -> None:
 
 
 class Selection(Section):
-    """Which images, and how they become the x of the model."""
+    """The images, and how they become the x of the model."""
 
     source: Annotated[str, AfterValidator(_resolved)] = Field(DEFAULT, json_schema_extra=_describe)
     binarization: Literal["threshold", "stochastic", "static", "none"] = "threshold"
@@ -46,19 +46,20 @@ class Selection(Section):
     threshold: float = Field(0.5, gt=0, le=1)
     """The intensity from which a pixel is 1, as a fraction of full intensity."""
     train_size: Count | None = None
-    """How many of the first training images train; null: all that validation leaves."""
+    """The number of training images, the first ones; null: all that validation leaves."""
     validation_size: Count | None = None
-    """How many of the last training images validate; null: a sixth (10,000 of MNIST's 60,000)."""
+    """The number of validation images, the last of the training split; null: a sixth (10,000 of
+    MNIST's 60,000)."""
     test_size: Count | None = None
-    """How many of the first test images test; null: all."""
+    """The number of test images, the first ones; null: all."""
     memory_gb: NonNegative | None = None
-    """How much memory images may take, in gigabytes, with the copies that reading makes: four times
+    """The memory that images may take, in gigabytes, with the copies that reading makes: four times
     their bytes; null: all that there is. A larger set stays on disk, if its source can do so, and
     is read when it is needed, with equal results. 0: always."""
 
 
 class Data(Reading, Selection):  # fields of the last base come first
-    """Which images, how they become the x of the model, and how they are read."""
+    """The images, how they become the x of the model, and how they are read."""
 
     @model_validator(mode="after")
     def _heeded(self) -> Self:

@@ -29,7 +29,7 @@ ACCEPTANCE = 0.65
 BINS = 64
 """Parts of the path, each of which has a step size for each image."""
 _GAIN = 0.2
-"""How fast the logarithm of a step size follows the acceptance."""
+"""The rate at which the logarithm of a step size follows the acceptance."""
 _FIRST = 0.5
 """The first step size, in deviations of the posterior."""
 _JITTER = 0.2

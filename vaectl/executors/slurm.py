@@ -63,7 +63,7 @@ class Slurm(Executor, name="slurm"):
     minutes: int = Field(240, ge=1)
     """Time of a job; a member that takes longer goes on in the next job."""
     account: str = ""
-    """Who pays; empty for the user's default."""
+    """The account that pays; empty for the user's default."""
     options: dict[str, str | int | bool] = Field({})
     """Other options of sbatch, like {constraint: avx512}."""
     host: str = ""

@@ -34,15 +34,15 @@ SCRIPTS = ("engine", "model", "picture", "gif", "plane", "draw", "morph", "film"
 MOST_BYTES = 64_000_000
 """The largest page; a phone has to hold it."""
 MOST_IMAGES, IMAGE_BYTES = 300, 1_000_000
-"""How many images a page has of a split by default, and how many bytes they may take."""
+"""The images of a split that a page has by default, and the bytes that they may take."""
 CLOSE = 2e-5
-"""How far rounded weights may change a pixel; otherwise all their bytes are kept."""
+"""The most that rounded weights may change a pixel; otherwise all their bytes are kept."""
 MOST_POINTS = 400
 """Epochs of a curve."""
 CODES_BYTES = 20_000
 """Bytes of the codes from the prior that a page has, of which it takes one at random."""
 FILM_BYTES = 1_300_000
-"""How much of the page a film may take; a longer one is shown by fewer of its frames."""
+"""The share of the page that a film may take; a longer one is shown by fewer of its frames."""
 
 
 class Explored(NamedTuple):

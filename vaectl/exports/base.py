@@ -70,7 +70,7 @@ class Facts(BaseModel):
     code_size: Positive
     likelihood: Words
     pixels: Words
-    """How images were binarized before the encoder."""
+    """The binarization of images before the encoder."""
     config: dict[str, Any]
     """The whole configuration of the experiment."""
     data: DataFacts

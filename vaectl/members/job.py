@@ -64,7 +64,7 @@ class Done(NamedTuple):
     rows: Sequence[Row]
     """Its metrics."""
     error: str
-    """Why it diverged; empty if it finished."""
+    """The reason why it diverged; empty if it finished."""
     files: Mapping[str, str]
     """The small files of its run as text, by their paths in it; none while it pauses."""
     paused: bool = False

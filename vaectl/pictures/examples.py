@@ -15,7 +15,7 @@ from vaectl.pictures.style import DEFAULT, Style
 _COLUMNS, _CLASSES, _IMAGES = 12, 20, 100
 """Images of each class, classes, and images without classes, at most."""
 _LONGEST = 24
-"""How many characters of a class's name are shown."""
+"""The characters of a class's name that are shown."""
 
 
 def examples(title: str, found: Published, style: Style = DEFAULT) -> Figure:

@@ -9,7 +9,7 @@ from vaectl.base.errors import ConfigError
 from vaectl.base.nearest import did_you_mean
 
 Polarity = Literal["auto", "ink", "light"]
-"""How grey images are drawn: `ink` draws 1 as black on white, `light` draws 1 as white on black.
+"""The way to draw grey images: `ink` draws 1 as black on white, `light` as white on black.
 
 `auto` chooses by the images: see `Style.with_polarity`.
 """

@@ -179,7 +179,7 @@ class Plane(NamedTuple):
     x: Float[np.ndarray, " columns"]
     y: Float[np.ndarray, " rows"]
     what: str
-    """How they were chosen, for a heading."""
+    """The way in which they were chosen, for a heading."""
 
 
 def plane(

@@ -30,7 +30,7 @@ class Annealing(Part):
 
 
 class Nats(Part):
-    """Where the nats of a split go, in nats per image.
+    """The gaps of a split, in nats per image.
 
     log p(x) = -NLL - KL + amortization + approximation
 

@@ -16,7 +16,7 @@ FOLDER = "film"
 """In the run directory."""
 KINDS = ("manifold", "samples")
 FILES: Mapping[str, bytes] = {rf"({'|'.join(KINDS)})-\d{{10}}\.png": rb"\x89PNG.*vaectl film"}
-"""How they begin, by patterns of their names."""
+"""The beginnings of its files, by patterns of their names."""
 _MOST = 2**24
 
 

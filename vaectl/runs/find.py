@@ -41,7 +41,7 @@ class Summary(NamedTuple):
     best_quantity: str | None = None
     """The term whose highest value on the validation split marks the best epoch."""
     best_score: float | None = None
-    """That value, in nats per image."""
+    """The best value, in nats per image."""
     start: str | None = None
     problem: str | None = None
     settings: Mapping[str, Any] = {}
@@ -49,7 +49,7 @@ class Summary(NamedTuple):
     members: int = 0
     """The number of runs that this row sums up; 0 for a row that is one run."""
     measure: str | None = None
-    """What `best_score` measures; the scores of two runs compare if this is the same."""
+    """The quantity that `best_score` measures; the scores of two runs compare if it is the same."""
     least_epoch: int | None = None
     """The fewest epochs that one of several runs trained."""
 

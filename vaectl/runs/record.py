@@ -164,7 +164,7 @@ class Resumption(Part):
     versions: dict[str, str]
     device: Device
     warnings: list[str]
-    """Why numbers may differ in the last bits, and which files of the run were damaged."""
+    """The reasons why numbers may differ in the last bits, and the files that were damaged."""
 
 
 class Imported(Part):
@@ -194,7 +194,7 @@ class Record(Part):
     epochs: Positive
     """The number of epochs to train."""
     stopped: Words | None = None
-    """Why it finished before its last epoch; None if it did not."""
+    """The reason why it finished before its last epoch; None if it did not."""
     patience_from: Natural = 0
     """The epoch from which early stopping counts, where a run that stopped early was extended."""
     best: Best | None = None
@@ -220,7 +220,7 @@ class Record(Part):
 
     @property
     def meaning(self) -> str:
-        """What the numbers are of, for titles, and how many nats one bit per dimension is."""
+        """The meaning of the numbers, for titles, and the nats of one bit per dimension."""
         found = self.metrics["binarization"]
         if self.dimensions:
             found += f"; 1 bit per dimension is {self.dimensions * math.log(2):.1f} nats"

@@ -166,7 +166,7 @@ class Trained:
         self._dataset = dataset
         self._fitted: dict[int | None, Fitted] = {}
         self.warnings = tuple(warnings)
-        """What to know before trusting the model's numbers."""
+        """Warnings to heed before trusting the model's numbers."""
         self.class_names = tuple(class_names)
         """The names of the classes of the data, by number; none if they have only numbers."""
 

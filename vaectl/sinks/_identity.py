@@ -13,7 +13,7 @@ from vaectl.sinks.base import Training
 
 FILE = "run.json"
 MADE = {r"run\.json": belongings.JSON}
-"""How the file begins, by the pattern of its name: for `Sink.leaves`."""
+"""The beginning of the file, by the pattern of its name: for `Sink.leaves`."""
 _MOST_BYTES = 10_000
 
 

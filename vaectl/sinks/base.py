@@ -1,4 +1,4 @@
-"""What a sink is: it follows trainings, and can neither stop, slow nor fail them.
+"""The protocol of sinks, which follow trainings and can neither stop, slow nor fail them.
 
 A sink is a plug, but no part of the configuration: the same experiment may be followed or not. It
 works in a thread of its own (see `vaectl.follow`), on NumPy arrays and plain numbers.
@@ -34,16 +34,16 @@ class Training(NamedTuple):
     step: int
     """The step after which it goes on. What a sink holds of later steps is void."""
     time: float
-    """When it begins or goes on, in seconds since 1970."""
+    """The time at which it begins or goes on, in seconds since 1970."""
 
 
 class Pictures(NamedTuple):
-    """What a model makes of fixed codes and images, as numbers in [0, 1] if the likelihood is."""
+    """A model's pictures of fixed codes and images, as numbers in [0, 1] if the likelihood is."""
 
     samples: Float[np.ndarray, "count h w c"]
     """Codes from the prior, decoded."""
     images: Float[np.ndarray, "images h w c"]
-    """Of the validation split; none where the data set is gone."""
+    """Images of the validation split; none where the data set is gone."""
     reconstructions: Float[np.ndarray, "images h w c"]
     plane: Float[np.ndarray, "rows columns h w c"] | None = None
     """A plane of the latent space, decoded; None unless that has two dimensions."""
@@ -55,14 +55,14 @@ class Results(NamedTuple):
     epoch: int
     step: int
     time: float
-    """When it ended, in seconds since 1970."""
+    """The time at which it ended, in seconds since 1970."""
     rows: Sequence[Row]
     """Terms and seconds, one row for each split, as in metrics.csv."""
     pictures: Pictures | None = None
 
 
 class Log(Protocol):
-    """What a sink holds of one training."""
+    """A sink's hold on one training."""
 
     def write(self, results: Results) -> None:
         """Take the results of an epoch; they should survive a crash from here on."""

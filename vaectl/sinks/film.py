@@ -27,7 +27,7 @@ class Film(Sink, name="film"):
     leaves: ClassVar[Mapping[str, Mapping[str, bytes]]] = {FOLDER: FILES}
 
     frames: Annotated[int, Field(ge=2, le=1000)] = 60
-    """How many pictures are kept at most; a run that is trained further thins out its film."""
+    """The most pictures that are kept; a run that is trained further thins out its film."""
 
     @property
     def pictures_every(self) -> int | None:

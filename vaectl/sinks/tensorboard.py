@@ -20,7 +20,7 @@ FILES = {
     # a record: its length, a checksum of that, and an event: its time, and what kind of file it is
     r"events\.out\.tfevents\.\d+\.vaectl": rb".{12}\x09.{8}\x1a\x0dbrain\.Event:2",
 }
-"""How they begin, by patterns of their names."""
+"""The beginnings of its files, by patterns of their names."""
 
 
 class TensorBoard(Sink, name="tensorboard"):

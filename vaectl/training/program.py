@@ -27,7 +27,7 @@ from vaectl.vae.vae import VAE, Variables
 MOST_STEPS = 2**31 - 1
 """The largest number that the counter of a state can hold."""
 MOST_CLASSES = 256
-"""How many classes a model can be told; each image has its own in a byte."""
+"""The most classes that a model can be told; each image has its own in a byte."""
 
 
 class TrainState(NamedTuple):

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 DEFAULT = "digits-5k"
 """The source of a configuration that names none."""
 _MOST_SHOWN = 200
-"""How many characters of a wrong source a message repeats."""
+"""The most characters of a wrong source that a message repeats."""
 _DEPTH, _MOST_FOLDERS, _MOST_NAMES = 2, 20, 2000
-"""How far it is looked into a folder to tell what it holds: levels below it, folders of each, and
-names of files."""
+"""The limits of a look into a folder that tells what it holds: levels below it, folders of each,
+and names of files."""
 
 
 class Entry(NamedTuple):
@@ -47,7 +47,7 @@ class Source(Plug, kind="source"):
     """
 
     placeholder: ClassVar[str] = ""
-    """How help writes the rest, such as DIR; empty for a source that takes none."""
+    """The name of the rest in help texts, such as DIR; empty for a source that takes none."""
     state: ClassVar[str] = "local"
     """The state of the images in `vaectl data list`: at hand, or what they need first."""
     what: ClassVar[str] = ""
@@ -66,7 +66,7 @@ class Source(Plug, kind="source"):
 
     rest: str = ""
     reading: Reading = PLAIN
-    """How its images are read, as a configuration says beside the source."""
+    """The way in which its images are read, as a configuration says beside the source."""
 
     @abstractmethod
     def load(self, *, progress: bool = False) -> Published:
@@ -132,7 +132,7 @@ class LocalSource(Source):
     """A source that is a file or a folder of this machine."""
 
     suffixes: ClassVar[tuple[str, ...]] = ()
-    """How the names of its files end, in small letters, where no other source has such files."""
+    """The endings of its files' names, in small letters, where no other source has such files."""
 
     @classmethod
     def holds(cls, names: Sequence[str]) -> bool:

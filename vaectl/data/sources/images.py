@@ -26,13 +26,13 @@ SUFFIXES = {
     *(".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"),
     *(".pbm", ".pgm", ".pnm", ".ppm"),
 }
-"""How the name of a picture ends, in lower case."""
+"""The endings of pictures' names, in lower case."""
 _RESIZED = {
     "crop": "cut to the proportions of this size, equally at both ends, and resized",
     "stretch": "resized, whatever their proportions",
     "pad": "resized, with black borders where their proportions differ",
 }
-"""How pictures are brought to one size, by `data.resize`."""
+"""The ways to bring pictures to one size, by `data.resize`."""
 
 
 class _Found(NamedTuple):
