@@ -168,7 +168,7 @@ def test_a_source_is_named_by_nothing_outside_its_file() -> None:
         ("orbax", {"runs/checkpoints.py"}),
         ("typer", {"cli"}),
         ("matplotlib", {"pictures", "base/surroundings.py"}),
-        ("ruamel", {"config/reading.py"}),
+        ("ruamel", {"config/documents.py"}),
         # the measures have an optimizer that does nothing; posteriors are fitted by Adam
         (
             "optax",
