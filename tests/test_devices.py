@@ -135,7 +135,7 @@ def _spread(count: int, members: int = 3) -> dict[tuple[int, int], tuple[list[by
     events = population.fit(program, all_members, *images, how)
     return {
         (index, event.epoch): (_bytes(event.state), event.validation["elbo"])
-        for index, event in events
+        for index, event, _ in events
         if isinstance(event, Epoch)
     }
 

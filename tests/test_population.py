@@ -30,7 +30,7 @@ def test_a_member_equals_the_same_run_alone_and_one_that_diverges_stops_nobody(
     members = [Member.of(each) for each in settings]
     epochs: dict[int, list[tuple[Epoch, list[bytes]]]] = {0: [], 1: [], 2: []}
     diverged = []
-    for index, event in population.fit(program, members, _images(40), _images(12, 1), how):
+    for index, event, _ in population.fit(program, members, _images(40), _images(12, 1), how):
         if isinstance(event, Epoch):
             epochs[index].append((event, _bytes(event.state)))
         elif isinstance(event, DivergedError):
@@ -56,7 +56,9 @@ def test_members_that_train_together_have_the_dropout_of_each_alone() -> None:
     program = Program.of(settings[0], images=40, image_shape=SHAPE)
     members = [Member.of(each) for each in settings]
     found: dict[int, list[Epoch]] = {0: [], 1: []}
-    for index, event in population.fit(program, members, _images(40), _images(12, 1), "together"):
+    for index, event, _ in population.fit(
+        program, members, _images(40), _images(12, 1), "together"
+    ):
         assert isinstance(event, Epoch)
         found[index].append(event)
     for index, epochs in found.items():
@@ -74,7 +76,7 @@ def test_members_that_do_not_fit_on_the_device_train_in_groups(
 
     def fit() -> list[tuple[int, int, float]]:
         events = population.fit(program, members, _images(40), _images(12, 1), "together")
-        return [(i, e.epoch, e.validation["elbo"]) for i, e in events if isinstance(e, Epoch)]
+        return [(i, e.epoch, e.validation["elbo"]) for i, e, _ in events if isinstance(e, Epoch)]
 
     at_once = fit()
     monkeypatch.setattr(population, "at_once", lambda *_: 2)

@@ -58,8 +58,16 @@ def first_record(task: Task, rundir: RunDir) -> Record:
     )
 
 
-def go_on(task: Task, rundir: RunDir, record: Record) -> tuple[Recorder, Saved | None]:
+def go_on(
+    task: Task, rundir: RunDir, record: Record, *, unrounded: bool = False
+) -> tuple[Recorder, Saved | None]:
     """Take up a run, whose lock is held, at its last good checkpoint; delete the damaged ones.
+
+    Args:
+        task: the experiment.
+        rundir: of the run.
+        record: the run's.
+        unrounded: whether its metrics are kept unrounded too: it is a member of a study.
 
     Returns:
         Its writer, and what was saved; None if it goes on from the beginning.
@@ -71,6 +79,8 @@ def go_on(task: Task, rundir: RunDir, record: Record) -> tuple[Recorder, Saved |
     """
     found, at = _last_checkpoint(task, rundir, record)
     rows = resumption.read_metrics(rundir, at.epoch, at.metrics)
+    if unrounded:
+        rows = rundir.read_unrounded(rows)
     state = _restore(task, rundir, found.intact)
     recorder = Recorder(
         rundir,
@@ -79,6 +89,7 @@ def go_on(task: Task, rundir: RunDir, record: Record) -> tuple[Recorder, Saved |
         columns(task.program),
         rows=rows,
         best=best(found.intact),
+        unrounded=unrounded,
     )
     return recorder, state and Saved(state, at.sums, at.seconds)
 

@@ -13,7 +13,6 @@ from contextlib import ExitStack, contextmanager
 from typing import NamedTuple, final
 
 import jax
-from pydantic import TypeAdapter
 
 from vaectl import experiment
 from vaectl.base import spent
@@ -23,11 +22,11 @@ from vaectl.config.schema import Config
 from vaectl.evaluation.means import Images
 from vaectl.experiment import Task
 from vaectl.members import places
-from vaectl.runs import environment, metrics
+from vaectl.runs import environment
 from vaectl.runs import resume as resumption
 from vaectl.runs.checkpoints import kept
 from vaectl.runs.directory import RunDir
-from vaectl.runs.metrics import Row, StoredRow
+from vaectl.runs.metrics import UNROUNDED, Row
 from vaectl.runs.quiet import quiet_orbax
 from vaectl.runs.record import Record
 from vaectl.runs.recorder import Recorder, rows_of
@@ -37,10 +36,6 @@ from vaectl.training.fit import Chunk, Epoch, Saved
 from vaectl.training.program import Member
 from vaectl.training.status import Status
 from vaectl.training.step import columns
-
-CURVE = "curve.jsonl"
-"""The metrics of a run, unrounded, until its trial has them: so it can go on, or end once more."""
-_ROW: TypeAdapter[Row] = TypeAdapter(StoredRow)
 
 
 class Wanted(NamedTuple):
@@ -133,29 +128,31 @@ def _train(
                 yield from track.end(paused=until < program.epochs)
         saved = {at: state for at, index in enumerate(going) if (state := tracks[index].saved)}
         members = [starts[index] for index in going]
-        alive, leaving = {*range(len(members))} - {*saved}, False
-        for at, event in population.fit(program, members, images, validation, how, saved, until):
+        left, leaving, begins_round = len(members), False, True
+        for at, event, ends_round in population.fit(
+            program, members, images, validation, how, saved, until
+        ):
             track = tracks[going[at]]
-            alone = how == "in turn" or at in saved
             if not track.started:
                 yield track.start()
             if isinstance(event, DivergedError):
-                alive.discard(at)
                 yield from track.end(str(event))
-                continue
-            track.take(event)
-            yield event._replace(member=track.wanted.name)
+                left -= 1
+            else:
+                track.take(event)
+                yield event._replace(member=track.wanted.name)
+            if begins_round:  # once for all that train together, so that all of them are saved
+                leaving = stopping()
+            begins_round = ends_round
             if isinstance(event, Epoch) and event.epoch == until:
-                alive.discard(at)
                 if until < program.epochs:
                     track.save(event)
                 yield from track.end(paused=until < program.epochs)
-                continue  # others that train beside it have ended in this epoch too
-            leaving = leaving or stopping()
-            if leaving:
+                left -= 1
+            elif leaving and not isinstance(event, DivergedError):
                 track.save(event)
-                if alone or at == max(alive):  # those that train together are all saved
-                    raise KeyboardInterrupt
+            if leaving and ends_round and left:
+                raise KeyboardInterrupt
 
 
 @final
@@ -204,8 +201,9 @@ class _Track:
             rundir = self._open.enter_context(
                 RunDir.create(self._folder.path, name, name, force=False)
             )
-            record = experiment.first_record(task, rundir)
-            self._record(Recorder(rundir, task.settings, record, columns(task.program)), self._open)
+            record, names = experiment.first_record(task, rundir), columns(task.program)
+            recorder = Recorder(rundir, task.settings, record, names, unrounded=True)
+            self._record(recorder, self._open)
         place = self._recorder.rundir.path if self._recorder else None
         return Started(self.wanted.name, task.settings, task.dataset, place, self.step)
 
@@ -213,11 +211,7 @@ class _Track:
     def take(self, event: Chunk | Epoch) -> None:
         """Write an event into the run, and keep an epoch's numbers."""
         if isinstance(event, Epoch):
-            rows = rows_of(event)
-            self._rows += rows
-            if self._recorder:  # before the checkpoint that they must go with
-                with _writing():
-                    self._recorder.rundir.folder.append(CURVE, _text(rows))
+            self._rows += rows_of(event)
         if self._recorder:
             self._recorder.take(event)
             self._recorder.save_if_due(event)
@@ -250,15 +244,15 @@ class _Track:
                 held.enter_context(rundir.lock())
                 record = rundir.read_record()
                 if record.status not in ("running", "interrupted") and not rundir.folder.kind(
-                    CURVE
+                    UNROUNDED
                 ):
                     return None  # of a trial that was sealed
                 stored = rundir.read_config()
                 if why := self._otherwise(stored, record):
                     raise RunError(why, hint="")
                 task = self._task._replace(settings=stored)  # it is saved as often as before
-                recorder, saved = experiment.go_on(task, rundir, record)
-                self._rows = _curve(rundir.folder, recorder.rows)
+                recorder, saved = experiment.go_on(task, rundir, record, unrounded=True)
+                self._rows = list(recorder.rows)
                 self._task = task
                 self._open.push(held.pop_all())
                 return recorder, saved
@@ -288,8 +282,6 @@ class _Track:
     @contextmanager
     def _recording(self, recorder: Recorder) -> Iterator[None]:
         recorder.begin(places.header(recorder.rundir.name))
-        with _writing(), recorder.rundir.folder.replacing(CURVE) as file:
-            file.write(_text(self._rows))
         try:
             with recorder.saving():
                 yield
@@ -329,7 +321,7 @@ def paused(wanted: Wanted, task: Task, folder: Folder) -> Sequence[Row]:
         if record.status != "interrupted" or not _is_of(record, rundir.read_config(), wanted, task):
             return []
         rows = resumption.read_metrics(rundir, infos[-1].epoch, infos[-1].metrics)
-        return _curve(rundir.folder, rows)
+        return rundir.read_unrounded(rows)
     except (VaectlError, OSError, ValueError):
         return []  # it is trained, and what is wrong with it is told then
 
@@ -340,32 +332,8 @@ def forget_curve(folder: Folder, run: str) -> None:
     Raises:
         RunError: they cannot be removed.
     """
-    with _writing():
-        if folder.kind(f"{run}/{CURVE}"):
-            folder.folder(run).remove(CURVE)
-
-
-def _curve(run: Folder, rows: Sequence[Row]) -> list[Row]:
-    """Read the unrounded rows of a run that goes on.
-
-    Raises:
-        OSError: they cannot be read.
-        ValueError: they are not those of metrics.csv.
-    """
-    content = run.read(CURVE, places.MOST_BYTES).splitlines()[: len(rows)] if rows else []
-    found = [_ROW.validate_json(line) for line in content]
-    if metrics.digest(found) != metrics.digest(rows):
-        raise ValueError(f"{run.path / CURVE}: not the numbers of metrics.csv")
-    return found
-
-
-def _text(rows: Sequence[Row]) -> bytes:
-    return b"".join(_ROW.dump_json(row) + b"\n" for row in rows)
-
-
-@contextmanager
-def _writing() -> Iterator[None]:
     try:
-        yield
+        if folder.kind(f"{run}/{UNROUNDED}"):
+            folder.folder(run).remove(UNROUNDED)
     except OSError as error:
         raise places.unwritable(error) from None

@@ -33,7 +33,7 @@ from vaectl.config import documents, reading
 from vaectl.config.schema import Config
 from vaectl.runs import belongings, metrics
 from vaectl.runs.diagnosis import DIAGNOSIS_FORMAT, Diagnosis
-from vaectl.runs.metrics import SPLITS, Row
+from vaectl.runs.metrics import SPLITS, UNROUNDED, Row
 from vaectl.runs.record import FORMAT_VERSION, Evaluation, PlugFacts, Record
 
 PARTS = ("run.json", "config.yaml", "metrics.csv", "checkpoints")
@@ -57,6 +57,8 @@ MOST_OF_RECORD = 2**22
 """Largest run.json that is read: that of a run resumed a thousand times."""
 _MOST_OF_A_LINE = 2000
 """Most bytes of a line of metrics.csv."""
+_MOST_UNROUNDED = 2**30
+"""Largest curve.jsonl that is read."""
 
 PATIENCE = 0.5
 """Seconds to wait for a lock, which `is_locked` of another process holds for a moment."""
@@ -286,14 +288,31 @@ class RunDir:
         with _writing(self.path / "metrics.csv"):
             self.folder.append("metrics.csv", metrics.lines(rows, names).encode())
 
-    def sync_metrics(self) -> None:
+    def write_unrounded(self, rows: Sequence[Row]) -> None:
+        """Write curve.jsonl with all rows."""
+        self._write(UNROUNDED, metrics.as_json(rows).decode())
+
+    def append_unrounded(self, rows: Sequence[Row]) -> None:
+        """Add rows to curve.jsonl; they are durable after `sync_metrics`.
+
+        Raises:
+            RunError: they cannot be written completely.
+        """
+        with _writing(self.path / UNROUNDED):
+            self.folder.append(UNROUNDED, metrics.as_json(rows))
+
+    def sync_metrics(self, *, unrounded: bool = False) -> None:
         """Make the rows added to metrics.csv durable.
+
+        Args:
+            unrounded: whether those of curve.jsonl are, too.
 
         Raises:
             RunError: the disk refuses.
         """
-        with _writing(self.path / "metrics.csv"):
-            self.folder.sync("metrics.csv")
+        for name in ["metrics.csv", *([UNROUNDED] if unrounded else [])]:
+            with _writing(self.path / name):
+                self.folder.sync(name)
 
     def has_figures(self, names: Sequence[str]) -> bool:
         """Tell whether files of those names are in figures/.
@@ -516,6 +535,25 @@ class RunDir:
                     hint="restore it from a copy, or train again under another --name",
                 )
         return rows
+
+    def read_unrounded(self, rows: Sequence[Row]) -> list[Row]:
+        """Read from curve.jsonl what rows of metrics.csv were before they were rounded.
+
+        Raises:
+            RunError: the file is missing or broken, or has other numbers.
+        """
+        if not rows:
+            return []
+        file = self.path / UNROUNDED
+        with _reading(file):
+            content = self.folder.read(UNROUNDED, _MOST_UNROUNDED)
+        try:
+            found = metrics.from_json(content, len(rows))
+        except ValueError:
+            found = []
+        if metrics.digest(found) != metrics.digest(rows):
+            raise RunError(f"{file}: not the numbers of metrics.csv", hint="restore it from a copy")
+        return found
 
     def is_locked(self) -> bool:
         """Tell whether a process writes in the directory, as far as can be known."""

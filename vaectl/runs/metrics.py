@@ -13,10 +13,17 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, TypeAdapter
 
 SPLITS: dict[str, Literal["train", "validation"]] = {"train": "train", "validation": "validation"}
 """The splits in metrics.csv, in the order of an epoch's rows."""
+
+UNROUNDED = "curve.jsonl"
+"""The metrics of a member of a study, unrounded, until its trial has them: so it can go on, or end
+once more, to the same bits."""
+
+DECIMALS = 6
+"""Those of a term in metrics.csv."""
 
 FIRST, _LAST = ("epoch", "step", "split"), "seconds"
 _OLD = ("elbo", "kl", "nll")
@@ -59,6 +66,21 @@ def _grown(row: Any) -> Any:
 
 StoredRow = Annotated[Row, BeforeValidator(_grown)]
 """A row in JSON: epoch, step, split, terms, seconds."""
+_STORED: TypeAdapter[Row] = TypeAdapter(StoredRow)
+
+
+def as_json(rows: Sequence[Row]) -> bytes:
+    """Return rows as lines of JSON, unrounded."""
+    return b"".join(_STORED.dump_json(row) + b"\n" for row in rows)
+
+
+def from_json(content: bytes, count: int) -> list[Row]:
+    """Return the first rows of lines of JSON.
+
+    Raises:
+        ValueError: one of them is not a row.
+    """
+    return [_STORED.validate_json(line) for line in content.splitlines()[:count]]
 
 
 def columns(rows: Sequence[Row]) -> list[str]:
@@ -76,7 +98,7 @@ def lines(rows: Sequence[Row], names: Sequence[str]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for row in rows:
-        values = (f"{row.terms[name]:.6f}" if name in row.terms else "" for name in names)
+        values = (f"{row.terms[name]:.{DECIMALS}f}" if name in row.terms else "" for name in names)
         writer.writerow([row.epoch, row.step, row.split, *values, f"{row.seconds:.3f}"])
     return text.getvalue()
 

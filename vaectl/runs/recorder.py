@@ -38,6 +38,7 @@ class Recorder:
         *,
         rows: Sequence[Row] = (),
         best: Info | None = None,
+        unrounded: bool = False,
     ) -> None:
         """Take up a run.
 
@@ -48,6 +49,7 @@ class Recorder:
             columns: the names of the numbers that its epochs report.
             rows: the metrics that a resumed run has already.
             best: its best checkpoint so far.
+            unrounded: whether the metrics are kept unrounded too; then `rows` must be so.
         """
         self.rundir = rundir
         self.record = record
@@ -57,6 +59,7 @@ class Recorder:
         self._digest = Digest(rows)
         self._quantity = settings.objective.chosen.best
         self._best = best
+        self._unrounded = unrounded
         self._unsaved: TrainState | None = None
         """The best state, until it is on disk."""
         keep_all = settings.checkpoint.keep == "all"
@@ -91,6 +94,8 @@ class Recorder:
         self.rundir.write_record(self.record)
         # whole, and so cut back to where a resumed run goes on; from here on it grows
         self.rundir.write_metrics(self.rows, self._columns)
+        if self._unrounded:
+            self.rundir.write_unrounded(self.rows)
 
     def take(self, event: Chunk | Epoch) -> None:
         """Write an epoch's metrics.
@@ -142,7 +147,12 @@ class Recorder:
         wanted, record = self._settings.early_stopping, self.record
         if wanted.patience is None or record.epoch >= self._settings.epochs:
             return None
-        scores = [row.terms[self._quantity] for row in self.rows if row.split == "validation"]
+        scores = [
+            # as in metrics.csv, which a resumed run has them from
+            round(row.terms[self._quantity], metrics.DECIMALS)
+            for row in self.rows
+            if row.split == "validation"
+        ]
         last = early.last_gain(scores, wanted.min_delta)
         if record.epoch - max(last, record.patience_from) < wanted.patience:
             return None
@@ -175,6 +185,8 @@ class Recorder:
         rows = rows_of(epoch)
         self.rows += rows
         self.rundir.append_metrics(rows, self._columns)
+        if self._unrounded:
+            self.rundir.append_unrounded(rows)
         self._digest.add(rows)
         best, score = self.record.best, epoch.validation[self._quantity]
         if best is None or score > best.score:
@@ -194,7 +206,7 @@ class Recorder:
         record = self.record
 
         def first() -> None:
-            self.rundir.sync_metrics()
+            self.rundir.sync_metrics(unrounded=self._unrounded)
             self.rundir.write_record(record)
 
         return first

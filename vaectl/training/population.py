@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -28,6 +28,16 @@ from vaectl.training.program import Member, Program, TrainState
 from vaectl.training.step import Sums
 
 Strategy = Literal["together", "in turn"]
+
+
+class News(NamedTuple):
+    """Something that happened to one of the members."""
+
+    member: int
+    """Its index."""
+    what: Chunk | Epoch | DivergedError
+    ends_round: bool
+    """True if nothing more is known: of those that train together, all have told of the epoch."""
 
 
 def strategy(
@@ -53,7 +63,7 @@ def fit(
     how: Strategy,
     saved: Mapping[int, Saved] = MappingProxyType({}),
     until: int = 0,
-) -> Iterator[tuple[int, Chunk | Epoch | DivergedError]]:
+) -> Iterator[News]:
     """Train each member to the last epoch, or for a part of them; yield what happens, and to which.
 
     A member that diverges ends with the error; the others go on. Members that train together share
@@ -84,8 +94,8 @@ def fit(
     for first in range(0, len(new), size):
         group = new[first : first + size]
         of_group = [members[index] for index in group]
-        for index, event in _together(program, of_group, train, validation, places, until):
-            yield group[index], event
+        for event in _together(program, of_group, train, validation, places, until):
+            yield event._replace(member=group[event.member])
 
 
 def at_once(program: Program, members: int, held_out: int, places: Sequence[jax.Device]) -> int:
@@ -111,17 +121,17 @@ def _alone(
     validation: Images,
     until: int,
     saved: Saved | None,
-) -> Iterator[tuple[int, Chunk | Epoch | DivergedError]]:
+) -> Iterator[News]:
     state, sums, seconds = saved or Saved(compiled.init(program, member))
     try:
         for event in fitting.fit(
             program, member, state, train, validation, sums=sums, seconds=seconds
         ):
-            yield index, event
+            yield News(index, event, ends_round=True)
             if isinstance(event, Epoch) and event.epoch == until:
                 return
     except DivergedError as error:
-        yield index, error
+        yield News(index, error, ends_round=True)
 
 
 def _together(
@@ -131,7 +141,7 @@ def _together(
     validation: Images,
     places: Sequence[jax.Device],
     until: int,
-) -> Iterator[tuple[int, Epoch | DivergedError]]:
+) -> Iterator[News]:
     over = mesh.of(places)
     everyone, states = start(program, members, over)
     # first of all, so that it does not count as time of training
@@ -153,27 +163,26 @@ def _together(
             )
         evaluated = time.perf_counter()
         best = program.objective.best
-        for index in tuple(going):
+        for index in (round_ := tuple(going)):
+            ends_round = index == round_[-1]
             means = evaluation.means(_total(held_out[index]), len(validation))
             try:
                 fitting.check_steps(sums[index], best, before, epoch)
                 fitting.check_held_out(means, best, end, epoch)
             except DivergedError as error:
                 going.remove(index)
-                yield index, error
+                yield News(index, error, ends_round)
                 continue
-            yield (
-                index,
-                Epoch(
-                    epoch=epoch,
-                    step=end,
-                    train=evaluation.means(_total(sums[index]), len(train)),
-                    validation=means,
-                    train_seconds=(trained - began) / len(members),
-                    validation_seconds=(evaluated - trained) / len(members),
-                    state=_one_of(states, index),
-                ),
+            of_member = Epoch(
+                epoch=epoch,
+                step=end,
+                train=evaluation.means(_total(sums[index]), len(train)),
+                validation=means,
+                train_seconds=(trained - began) / len(members),
+                validation_seconds=(evaluated - trained) / len(members),
+                state=_one_of(states, index),
             )
+            yield News(index, of_member, ends_round)
 
 
 def start(
@@ -190,10 +199,7 @@ def start(
         members = [*members, *[members[-1]] * (-len(members) % over.size)]
     everyone: Member = jax.tree.map(lambda *leaves: np.stack(leaves), *members)
     everyone = jax.device_put(everyone, NamedSharding(over, mesh.SPLIT) if over else None)
-    weights = jax.jit(_each(over, lambda member, _: step.weights(program, member)))
-    begin = jax.jit(_each(over, lambda member, variables: step.begin(program, member, variables)))
-    states: TrainState = begin(everyone, weights(everyone, None))
-    return everyone, states
+    return everyone, _begin(program, everyone, _weights(program, everyone, over), over)
 
 
 def _each(over: Mesh | None, one: Callable[..., Any]) -> Callable[..., Any]:
@@ -215,6 +221,18 @@ def _each(over: Mesh | None, one: Callable[..., Any]) -> Callable[..., Any]:
         return mesh.on_each(over, of_device, where, mesh.SPLIT)(members, states, *shared)
 
     return run
+
+
+@partial(jax.jit, static_argnames=("program", "over"))
+def _weights(program: Program, members: Member, over: Mesh | None) -> Any:
+    return _each(over, lambda member, _: step.weights(program, member))(members, None)
+
+
+@partial(jax.jit, static_argnames=("program", "over"))
+def _begin(program: Program, members: Member, variables: Any, over: Mesh | None) -> TrainState:
+    one = partial(step.begin, program)
+    states: TrainState = _each(over, one)(members, variables)
+    return states
 
 
 @partial(jax.jit, static_argnames=("program", "over"), donate_argnames="states")
