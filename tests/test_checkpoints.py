@@ -117,8 +117,12 @@ def test_any_one_checkpoint_may_be_damaged_and_a_run_resumes_exactly(
     top = best(found.intact)
     assert top is not None
     assert (found.intact[-1].epoch, top.epoch) == (resumes_from, best_epoch)
-    (warning,) = found.warnings
+    warning, *given_up = found.warnings
     assert warning.startswith(f"{tmp_path}/{damaged}0: the checkpoint is damaged")
+    assert len(given_up) == (damaged == 3)
+    for text in given_up:
+        assert "what follows step 20 is trained again" in text
+        assert "step 50, 60 are intact" in text
 
 
 def test_a_best_state_that_is_lost_is_told_of(tmp_path: Path) -> None:

@@ -25,9 +25,10 @@ STOPS = ("--set", "early_stopping.patience=2", "--set", "early_stopping.min_delt
         ([-3.0, -2.0, -2.5, -2.0], 0, 2),
         ([-3.0, -2.9, -2.8, -2.7], 0.15, 3),
         ([-3.0, -2.0, -1.0], 5, 1),
+        ([-3.0, -2.95, -2.89], 0.1, 3),
     ],
 )
-def test_the_last_gain_is_above_all_scores_before_by_enough(
+def test_a_gain_is_above_the_last_one_by_enough(
     scores: list[float], min_delta: float, last: int
 ) -> None:
     assert last_gain(scores, min_delta) == last

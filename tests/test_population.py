@@ -1,3 +1,4 @@
+import resource
 import types
 
 import jax
@@ -6,7 +7,7 @@ import pytest
 
 from tests.test_training import NOISY, PIXELS, SHAPE, _bytes, _fit, _images, _settings
 from vaectl import config
-from vaectl.base import devices
+from vaectl.base import devices, surroundings
 from vaectl.base.errors import DivergedError
 from vaectl.training import compiled, footprint, population
 from vaectl.training.fit import Epoch
@@ -65,6 +66,16 @@ def test_members_that_train_together_have_the_dropout_of_each_alone() -> None:
         for one, epoch in zip(_fit(settings[index]), epochs, strict=True):
             assert epoch.train == pytest.approx(one.train, rel=1e-4)
             assert epoch.validation == pytest.approx(one.validation, rel=1e-4)
+
+
+def test_no_more_members_train_at_once_than_files_can_be_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    program = Program.of(_settings(), images=40, image_shape=SHAPE)
+    place = jax.devices()[:1]
+    assert population.at_once(program, 1000, 12, place) == 1000
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (surroundings.FILES + 7, 4096))
+    assert population.at_once(program, 1000, 12, place) == 7
 
 
 def test_members_that_do_not_fit_on_the_device_train_in_groups(

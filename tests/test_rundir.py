@@ -438,6 +438,15 @@ def test_broken_metrics_are_refused(content: str | None, tmp_path: Path) -> None
         RunDir(tmp_path).read_metrics()
 
 
+@pytest.mark.parametrize("lost", [1, 20, 42])
+def test_metrics_that_a_power_cut_has_torn_are_read_up_to_there(lost: int, tmp_path: Path) -> None:
+    lines = [f"{e},{e},{split},-1,1,0,1\n" for e in (1, 2) for split in ("train", "validation")]
+    whole = HEADER + "".join(lines)
+    (tmp_path / "metrics.csv").write_text(whole[:-lost])
+    rows = RunDir(tmp_path).read_metrics()
+    assert [(row.epoch, row.split) for row in rows] == [(1, "train"), (1, "validation")]
+
+
 def test_a_file_is_the_old_one_until_the_new_one_is_whole(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_text("old")

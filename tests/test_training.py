@@ -735,7 +735,28 @@ def test_a_finite_bound_that_float32_cannot_improve_has_diverged() -> None:
     with pytest.raises(
         DivergedError, match=r"the ELBO is -1.06e\+11 at epoch 1, step 10, on the val"
     ):
-        fitting.check_held_out(with_elbo({"kl": 1.06e11, "nll": 207.0}), "elbo", 10, 1)
+        fitting.check_held_out(with_elbo({"kl": 1.06e11, "nll": 207.0}), "elbo", 10, 1, -540.0)
+
+
+def test_a_density_that_begins_as_low_has_not_diverged() -> None:
+    """A Gaussian of 128 x 128 x 3 pixels with a scale of 0.01 was seen to begin at -4e7 nats."""
+    means = with_elbo({"kl": 1e3, "nll": 4.2e7})
+    fitting.check_held_out(means, "elbo", 10, 1, -4.3e7)
+    with pytest.raises(DivergedError, match="training diverged"):
+        fitting.check_held_out(means, "elbo", 10, 1, -1e5)
+
+
+def test_a_run_knows_how_its_epoch_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    began: list[float] = []
+    check = fitting.check_held_out
+
+    def noted(*known: Any) -> None:
+        began.append(known[-1])
+        check(*known)
+
+    monkeypatch.setattr(fitting, "check_held_out", noted)
+    epochs = _fit(_settings(epochs=2, batch_size=40))
+    assert began == pytest.approx([epoch.train["elbo"] for epoch in epochs], rel=1e-5)
 
 
 def test_a_short_batch_is_filled_up_with_different_images() -> None:

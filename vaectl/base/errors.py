@@ -58,6 +58,8 @@ def remedy(error: OSError) -> str:
             return "check its owner and permissions"
         case errno.ELOOP:
             return "replace the link with the file or directory itself"
+        case errno.EMFILE | errno.ENFILE:
+            return "raise the limit of open files: ulimit -n 4096"
         case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
             return "free some space and try again"
         case errno.EISDIR | errno.EEXIST:

@@ -102,6 +102,14 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def spare_files() -> int:
+    """Return the number of files that this process may open beside those of one training."""
+    import resource
+
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 10**6 if most == resource.RLIM_INFINITY else max(most - FILES, 0)
+
+
 def check_files() -> None:
     """Check that enough files can be opened, before a library's thread fails for lack of them.
 

@@ -67,7 +67,8 @@ class EarlyStopping(Section):
     patience: Count | None = None
     """Epochs without a better score after which the run is finished; null: never."""
     min_delta: NonNegative = 0.0
-    """A score is better if it is above the best one by more than this, in nats per image."""
+    """A score is better if it is above that of the last gain by more than this, in nats per image;
+    the first epoch is a gain."""
 
 
 def _power_of_two(number: int) -> int:

@@ -170,8 +170,9 @@ def _carry_out(task: Task, recorder: Recorder, saved: Saved | None, stopping: St
             header = f"the resolved configuration of {recorder.rundir.name}; to repeat it:\n"
             recorder.begin(header + f"vaectl train {shlex.quote(str(path / 'config.yaml'))}")
             _train(task, recorder, saved, stopping)
-            task.watch(Phase("drawing curves"))
-            curves.draw(recorder.rundir, task.settings, recorder.record, recorder.rows)
+            if recorder.rows:
+                task.watch(Phase("drawing curves"))
+                curves.draw(recorder.rundir, task.settings, recorder.record, recorder.rows)
         if stopping():
             raise KeyboardInterrupt  # the first signal only asked to stop
     except KeyboardInterrupt:

@@ -32,6 +32,8 @@ class Task(NamedTuple):
     """Keys of the optimizer that are traced: see `Program.traced`."""
     git_commit: Callable[[], str | None] = environment.git_commit
     """Finds the Git commit of the working directory, for the records of its runs."""
+    command: Sequence[str] | None = None
+    """The command that asked for it, for the same; None: that of this process."""
 
     @property
     def program(self) -> Program:

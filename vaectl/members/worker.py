@@ -16,10 +16,10 @@ import os
 import platform
 import secrets
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
@@ -39,7 +39,6 @@ from vaectl.follow import follow
 from vaectl.members import handover, places
 from vaectl.members import job as jobs
 from vaectl.members.job import Done, Job, Wanted
-from vaectl.runs import environment
 from vaectl.runs.quiet import quiet_orbax
 from vaectl.sinks import Sink
 from vaectl.training.events import Event, Started, ignore
@@ -63,6 +62,10 @@ class Facts(NamedTuple):
     token: bytes
     """The content of its file `TOKEN`."""
     sinks: list[tuple[str, dict[str, Any]]]
+    command: list[str]
+    """The command of the study, for the records of its runs."""
+    git_commit: str | None
+    """The Git commit of the directory in which it runs."""
 
 
 class Ready(NamedTuple):
@@ -113,7 +116,9 @@ def facts(task: Task, folder: Folder, sinks: Sequence[Sink]) -> Iterator[Facts]:
     settings = task.settings.model_dump(mode="json")
     path = str(folder.path.absolute())
     try:
-        yield Facts(settings, task.dataset.fingerprint, path, token, plain)
+        yield Facts(
+            settings, task.dataset.fingerprint, path, token, plain, sys.argv, task.git_commit()
+        )
     finally:
         with suppress(OSError):
             folder.remove(TOKEN)
@@ -251,7 +256,8 @@ def _task(known: Facts, device: jax.Device) -> Task:
         [device],
         streamed=False,
         watch=ignore,
-        git_commit=cache(environment.git_commit),
+        git_commit=lambda: known.git_commit,
+        command=known.command,
     )
     if task.dataset.fingerprint != known.fingerprint:
         raise DataError(

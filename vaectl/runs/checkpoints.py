@@ -384,6 +384,11 @@ def find_intact(folder: Folder) -> Found:
     last = exact[-1] if exact else intact[-1]
     if not exact:
         warnings.append(f"the best state so far, of step {last.best}, is lost with it")
+    if later := [str(info.step) for info in intact if info.step > last.step]:
+        warnings.append(
+            f"{folder.path}: what follows step {last.step} is trained again, although the "
+            f"checkpoints of step {', '.join(later)} are intact: the best state before them is not"
+        )
     return Found([info for info in intact if info.step <= last.step], warnings)
 
 

@@ -509,7 +509,8 @@ class RunDir:
     def read_metrics(self, *, until: int | None = None) -> list[Row]:
         """Read metrics.csv: all of it, or the epochs up to `until`.
 
-        What follows those epochs is ignored: after a power cut it may be half a line.
+        What follows those epochs is ignored, and so is half a line at the end: a power cut may
+        leave it.
 
         Raises:
             RunError: the file is missing or broken, or lacks one of those epochs.
@@ -520,8 +521,11 @@ class RunDir:
         most = _MOST_OF_A_LINE * (2 * (until or 10**6) + 1)
         with _reading(file), self.folder.open(file.name) as binary:
             text = binary.read(most).decode(errors="replace")
+        text = text[: text.rfind("\n") + 1]
         try:
             rows = list(metrics.parse(text, 2 * until if until else None))
+            if until is None and rows and rows[-1].split == "train":
+                rows.pop()  # the other half of its epoch is lost
         except ValueError:
             raise RunError(
                 f"{file}: not the metrics of a run",

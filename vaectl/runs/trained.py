@@ -274,7 +274,7 @@ class Trained:
     def _aggregate(
         self, count: int, seed: int, temperature: float, label: int | None
     ) -> Float[np.ndarray, "count code"]:
-        """Draw codes from posteriors of training images, each of another image while there are."""
+        """Draw codes from posteriors of training images: of different ones, if there are enough."""
         split, rng = self.split("train"), np.random.default_rng(seed)
         images = np.arange(len(split.images))
         if label is not None and split.labels is not None:
@@ -345,6 +345,7 @@ class Trained:
         With a prior whose KL has no closed form, it is estimated by a sample for each image.
         """
         x = self._images(images)
+        _check_room(_kl_by_dimension, self.vae, x.shape, (1, len(x), self.code_size))
         noise = jax.random.normal(streams.key(0, "evaluate"), (1, len(x), self.code_size))
         y = self._told(labels, len(x))
         return np.asarray(_kl_by_dimension(self.vae, self.variables, x, y, noise))

@@ -28,8 +28,10 @@ CHUNK_SECONDS = 2.0
 """A long epoch is cut about here, so that it can be watched, saved and stopped."""
 FIRST_CHUNK = 1
 """Steps of the first chunk, which tells how long a step takes, and may be a minute."""
-HOPELESS = -(2.0**24)
-"""A bound in nats below which float32 does not tell one nat from none: nothing comes back."""
+HOPELESS, WORSE = -(2.0**24), 16
+"""A bound in nats below which float32 does not tell one nat from none; if it is also so many times
+lower than at its epoch's first step, nothing comes back. A density of large images may begin there.
+"""
 CHUNK_BYTES = 32 * 2**20
 """Bytes brought to the device at once where images stay in host memory."""
 
@@ -146,7 +148,7 @@ def fit(
     limit = steps if stream is None else stream.steps
     done, most = int(state.step), min(FIRST_CHUNK, limit)
     for epoch in range(done // steps + 1, program.epochs + 1):
-        end = epoch * steps
+        end, began = epoch * steps, None
         while done < end:
             start = time.perf_counter()
             # in equal parts, none longer than the pace so far allows
@@ -161,6 +163,7 @@ def fit(
                     )
                 terms = {name: np.asarray(values, np.float64) for name, values in of_steps.items()}
             check_steps(terms, program.objective.best, end - steps, epoch)
+            began = first_bound(program, terms) if began is None else began
             taken = time.perf_counter() - start
             # exact in float64, and so the same however the epoch is cut
             total = {name: total.get(name, 0.0) + float(terms[name].sum()) for name in terms}
@@ -175,7 +178,7 @@ def fit(
             held_out = evaluation.split_means(
                 program.estimator, variables, validation, member.seed, end, float(epoch)
             )
-        check_held_out(held_out, program.objective.best, end, epoch)
+        check_held_out(held_out, program.objective.best, end, epoch, began)
         yield Epoch(
             epoch=epoch,
             step=end,
@@ -261,12 +264,28 @@ def check_steps(
         raise _diverged(label(best), f"epoch {epoch}, step {before + int(bad[0]) + 1}")
 
 
-def check_held_out(means: Means, best: str, step: int, epoch: int) -> None:
-    """Raise a DivergedError if the bound of the validation split is not finite, or beyond hope."""
+def first_bound(program: Program, sums: Mapping[str, Float[np.ndarray, " steps"]]) -> float:
+    """Return the bound that decides, as the mean over the batch of the first of some steps."""
+    first = {name: float(values[0]) for name, values in sums.items()}
+    return evaluation.means(first, program.batch_size)[program.objective.best]
+
+
+def check_held_out(
+    means: Means, best: str, step: int, epoch: int, began: float | None = None
+) -> None:
+    """Raise a DivergedError if the bound of the validation split is not finite, or beyond hope.
+
+    Args:
+        means: of the validation split.
+        best: the number that says which epoch is best.
+        step: the last one.
+        epoch: its number.
+        began: the bound of the first step of the epoch, if that is known.
+    """
     where = f"epoch {epoch}, step {step}, on the validation split"
     if not np.isfinite([*means.values()]).all():
         raise _diverged(label(best), where)
-    if means[best] < HOPELESS:
+    if means[best] < min(HOPELESS, WORSE * (began or 0.0)):
         raise _diverged(label(best), where, f"{means[best]:.3g}")
 
 

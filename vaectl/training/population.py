@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, UInt8
 
-from vaectl.base import devices, mesh, spent
+from vaectl.base import devices, mesh, spent, surroundings
 from vaectl.base.errors import DivergedError
 from vaectl.evaluation import means as evaluation
 from vaectl.evaluation.means import Images
@@ -102,7 +102,7 @@ def at_once(program: Program, members: int, held_out: int, places: Sequence[jax.
     """Return how many of the members train at once: those that fit on the devices.
 
     Each device also has the images, and one member at least. Several devices of a CPU have one
-    each, because one keeps it busy.
+    each, because one keeps it busy. Each member keeps a file open, the lock of its run.
     """
     if len(places) > 1 and places[0].platform == "cpu":
         return min(len(places), members)
@@ -110,7 +110,7 @@ def at_once(program: Program, members: int, held_out: int, places: Sequence[jax.
     # each also has the state that its last epoch handed out
     each = 2 * (footprint.of_training(program, held_out) - images)
     of_device = max((devices.memory_of(places[0]) - images) // each, 1)
-    return min(of_device * len(places), members)
+    return min(of_device * len(places), members, max(surroundings.spare_files(), 1))
 
 
 def _alone(
@@ -168,7 +168,8 @@ def _together(
             means = evaluation.means(_total(held_out[index]), len(validation))
             try:
                 fitting.check_steps(sums[index], best, before, epoch)
-                fitting.check_held_out(means, best, end, epoch)
+                began = fitting.first_bound(program, sums[index])
+                fitting.check_held_out(means, best, end, epoch, began)
             except DivergedError as error:
                 going.remove(index)
                 yield News(index, error, ends_round)
