@@ -153,6 +153,14 @@ def test_all_problems_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
             "tuning: {learning_rates: [1.0, 2.0]}",
             "sgd and b are the same experiment",
         ),
+        (  # their grids share two points
+            "optimizers: [adam, {name: adam, learning_rate: 3.0e-3, label: b}]",
+            "tuning: adam and b are the same experiment at learning rate 0.003",
+        ),
+        (  # they meet once one of them has grown
+            "optimizers: [adam, {name: adam, learning_rate: 0.243, label: b}]\ntuning: {growth: 2}",
+            "tuning: adam and b are the same experiment at learning rate 0.027",
+        ),
         ("tuning: {grid: 100, ratio: 1000}", "the grid of adam has a learning rate of 1e-153"),
         ("base: gone.yaml\nseeds: 0", "line 1: base: "),
         ("base: gone.yaml\nseeds: 0", "line 2: seeds: should be a number"),
@@ -165,6 +173,13 @@ def test_all_problems_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_compared_is_refused(text: str, problem: str, tmp_path: Path) -> None:
     assert any(problem in line for line in _problems(text, tmp_path))
+
+
+def test_optimizers_of_one_kind_are_compared_where_their_grids_never_meet() -> None:
+    apart = ["adam", {"name": "adam", "learning_rate": 2e-3, "label": "b"}]
+    settings = _small(optimizers=apart)
+    experiments = [point.settings for points in settings.points.values() for point in points]
+    assert len({*experiments}) == 6
 
 
 def test_what_an_option_adds_is_told_apart_from_the_files(tmp_path: Path) -> None:
