@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -10,6 +10,8 @@ from vaectl.studies import statistics
 from vaectl.studies.statistics import Interval
 
 FORMAT_VERSION = 3
+Order = Literal["below", "above", "unknown"]
+"""Where an optimizer stands beside the first; unknown if a test does not tell them apart."""
 
 
 class Tried(BaseModel):
@@ -105,10 +107,16 @@ class Pair(BaseModel):
         return self.adjusted_p is not None and self.adjusted_p <= statistics.LEVEL
 
     @property
-    def excluded(self) -> bool:
-        """Tell whether b is not the best, where a is the first."""
+    def order(self) -> Order:
+        """Where b stands, if a is the first by rank.
+
+        Ranks are over all seeds and scores over those at which both finished, so that b may well be
+        above a.
+        """
         p = self.adjusted_p if self.best_p is None else self.best_p
-        return p is not None and p <= statistics.LEVEL
+        if p is None or p > statistics.LEVEL or self.difference is None:
+            return "unknown"
+        return "below" if self.difference.mean > 0 else "above"
 
 
 class Summary(BaseModel):

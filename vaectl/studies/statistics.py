@@ -39,6 +39,11 @@ class Interval:
     iqm: float | None = None
     """The interquartile mean, if a seed is an outlier that rules the mean."""
 
+    def __neg__(self) -> "Interval":
+        """Return the interval of the difference the other way round."""
+        low, high, iqm = (None if n is None else -n for n in (self.high, self.low, self.iqm))
+        return Interval(-self.mean, low, high, self.seeds, iqm)
+
 
 def interval(values: Float[np.ndarray, " seeds"]) -> Interval | None:
     """Return the mean of the finite values with a 95 % t interval; None if there are none.
