@@ -234,6 +234,18 @@ def test_an_optimizer_that_always_diverged_is_told_apart(compared: tuple[Path, S
     assert not any(words.APPROXIMATELY in cell.text for cell in below.cells)
 
 
+def test_an_optimizer_without_a_run_is_not_said_to_have_run_elsewhere() -> None:
+    """None of its learning rates trains, so that it has no run at any seed."""
+    scores = {"adam": np.array([-9.0, -8.0]), "lost": np.full(2, -np.inf)}
+    ran_on = {("adam", seed): "a CPU" for seed in (0, 1)}
+    found = summarizing._pair("adam", "lost", scores, ran_on, [0, 1])
+    assert (found.seeds, found.probability, found.difference) == (2, 1.0, None)
+    said = words._compared([found], 2, "validation ELBO", [])
+    assert said.endswith("there is no seed at which it and lost, the next, both finished")
+    ran_on |= {("lost", 0): "a CPU", ("lost", 1): "another CPU"}
+    assert summarizing._pair("adam", "lost", scores, ran_on, [0, 1]).seeds == 1
+
+
 def test_an_optimizer_that_is_added_is_told_from_the_first(
     compared: tuple[Path, Summary],
 ) -> None:

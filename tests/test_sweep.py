@@ -285,7 +285,7 @@ def test_the_best_point_is_paired_with_the_next_only_on_one_kind_of_device(
     assert told.best.ahead is not None
     assert told.best.ahead.seeds == 1
     assert "1 of 2 seeds" in summary.told_pairs(told)
-    assert "threads" in publish.table(result)
+    assert " thread" in publish.table(result)
 
 
 def test_what_diverges_is_kept_and_named_and_trained_again_on_request(tmp_path: Path) -> None:

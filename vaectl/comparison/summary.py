@@ -61,7 +61,8 @@ class Side(BaseModel):
     seconds_to_target: list[float | None]
     """The same in seconds of training, by the time of a step; None if the machine was loaded."""
     steps_to_baseline: Interval | None
-    """Steps to the target relative to the baseline's, over seeds at which both reached it."""
+    """Steps to the target relative to the baseline's, over seeds at which both reached it on one
+    kind of device."""
     seconds_per_step: float | None
     """The median time of a training step, measured with all others in turns."""
     relative_time: float | None
@@ -92,7 +93,8 @@ class Pair(BaseModel):
     probability: float
     """The share of these seeds at which a is higher; a tie counts half."""
     seeds: int
-    """The seeds at which both ran on one kind of device; at others there is no pair."""
+    """The seeds at which they did not run on different kinds of devices; at others there is no
+    pair."""
     p_value: float | None = None
     """The p-value of a paired t test over the seeds at which both finished; None below two."""
     adjusted_p: float | None = None
