@@ -199,6 +199,19 @@ def test_the_points_with_most_memory_are_checked_and_not_all() -> None:
     assert {(e.model.mlp.hidden_size, e.model.code_size) for e in checked} == {(64, 3)}
 
 
+def test_points_that_are_large_in_several_numbers_are_checked() -> None:
+    """Memory grows with a product of them, which is the largest where each is large."""
+    axis = {"model.hidden_size": [8, 60, 64, 50], "batch_size": [200, 190, 10, 180]}
+    checked = plan.largest(plan.load(assignments=SMALL, more=[axis]).points)
+    sizes = {(each.model.mlp.hidden_size, each.batch_size) for each in checked}
+    assert sizes == {(8, 200), (60, 190), (64, 10)}
+
+
+def test_the_fewest_micro_batches_are_checked_which_need_the_most() -> None:
+    checked = plan.largest(_sweep("microbatches=1,8", "model.hidden_size=8,64").points)
+    assert {(e.microbatches, e.model.mlp.hidden_size) for e in checked} == {(1, 64), (8, 64)}
+
+
 def test_values_of_any_kind_may_stand_beside_whole_numbers() -> None:
     # the first value decides nothing
     for values in ("100,null", "null,100"):
