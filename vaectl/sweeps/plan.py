@@ -147,6 +147,19 @@ class Sweep(Section):
         """
         return list(_points(self))
 
+    def keeping(self, labels: Mapping[int, str]) -> Sweep:
+        """Return the same sweep, some of whose points have the labels that they had before.
+
+        Args:
+            labels: by the points' places.
+        """
+        named = labels_of(self.base, [point.settings for point in self.points], labels)
+        found = self.model_copy()
+        found.__dict__["points"] = [  # what is cached there
+            point._replace(label=label) for point, label in zip(self.points, named, strict=True)
+        ]
+        return found
+
     @property
     def trials(self) -> list[Trial]:
         """All points at all seeds, point by point."""
