@@ -110,8 +110,8 @@ class Tuning(Section):
     """The number of learning rates, `ratio` apart, around each optimizer's own."""
     learning_rates: Annotated[list[Positive] | None, BeforeValidator(_not_empty)] = None
     """Learning rates for every optimizer, instead of `grid`."""
-    ratio: float = Field(3.0, gt=1, le=1000)
-    """The ratio of neighbouring learning rates."""
+    ratio: float = Field(3.0, ge=1.001, le=1000)
+    """The ratio of neighbouring learning rates, which have four digits."""
     growth: Annotated[int, Field(ge=0, le=100)] = 4
     """The most learning rates that are added while the best one lies on the edge of the grid."""
     trials: Annotated[int, Field(ge=1, le=1000)] | None = None
