@@ -7,7 +7,7 @@ from jax import lax
 from tests.conftest import Vaectl
 from vaectl import config
 from vaectl.base.shapes import shaped
-from vaectl.bench import floor
+from vaectl.bench import floor, measures
 from vaectl.bench import report as bench
 from vaectl.bench.measures import Amount
 from vaectl.training.program import Program
@@ -22,6 +22,35 @@ def test_the_products_of_a_step_are_those_of_a_network_of_its_shape() -> None:
     # forward, gradient by the weights, gradient by the inputs; the images need none
     uses = 2 * wide + 3 * heads + 3 * narrow + 3 * wide
     assert sum(product.operations for product in floor.step(program)) == 2 * 250 * uses
+
+
+def _program(**changed: object) -> Program:
+    return Program.of(config.Config.model_validate(changed), images=4000, image_shape=(28, 28, 1))
+
+
+def _operations(program: Program) -> int:
+    return sum(product.operations for product in floor.step(program))
+
+
+def test_the_products_of_all_micro_batches_count() -> None:
+    whole, parted = (_program(batch_size=128, microbatches=count) for count in (1, 4))
+    assert _operations(parted) == _operations(whole)
+
+
+def test_each_larger_size_makes_more_work_and_a_model_has_only_its_own() -> None:
+    program = _program()
+    sizes = measures.sizes_of(program, measures.DEFAULT)
+    assert {key for key, _ in sizes} == {"batch_size", "hidden_size", "code_size"}
+    for key, size in sizes:
+        assert _operations(measures.resized(program, key, size)) > _operations(program), key
+    conv = _program(model={"name": "conv"})
+    assert {key for key, _ in measures.sizes_of(conv, measures.DEFAULT)} == {
+        "batch_size",
+        "code_size",
+    }
+    assert _operations(measures.resized(conv, "code_size", 200)) > _operations(conv)
+    parted = _program(batch_size=128, microbatches=64)
+    assert ("batch_size", 1024) in measures.sizes_of(parted, measures.DEFAULT)
 
 
 @pytest.mark.parametrize("transposed", ["", "left", "right"])

@@ -153,7 +153,17 @@ def test_all_problems_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
             "tuning: {learning_rates: [1.0, 2.0]}",
             "sgd and b are the same experiment",
         ),
+        (  # their grids share two points
+            "optimizers: [adam, {name: adam, learning_rate: 3.0e-3, label: b}]",
+            "tuning: adam and b are the same experiment at learning rate 0.003",
+        ),
+        (  # they meet once one of them has grown
+            "optimizers: [adam, {name: adam, learning_rate: 0.243, label: b}]\ntuning: {growth: 2}",
+            "tuning: adam and b are the same experiment at learning rate 0.027",
+        ),
         ("tuning: {grid: 100, ratio: 1000}", "the grid of adam has a learning rate of 1e-153"),
+        # all of its learning rates would be the same
+        ("tuning: {ratio: 1.00001}", "tuning.ratio: should be at least 1.001"),
         ("base: gone.yaml\nseeds: 0", "line 1: base: "),
         ("base: gone.yaml\nseeds: 0", "line 2: seeds: should be a number"),
         ("seeds: [1, 1]", "seeds: should be a number from 1 to 200, or a list of different"),
@@ -165,6 +175,13 @@ def test_all_problems_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_compared_is_refused(text: str, problem: str, tmp_path: Path) -> None:
     assert any(problem in line for line in _problems(text, tmp_path))
+
+
+def test_optimizers_of_one_kind_are_compared_where_their_grids_never_meet() -> None:
+    apart = ["adam", {"name": "adam", "learning_rate": 2e-3, "label": "b"}]
+    settings = _small(optimizers=apart)
+    experiments = [point.settings for points in settings.points.values() for point in points]
+    assert len({*experiments}) == 6
 
 
 def test_what_an_option_adds_is_told_apart_from_the_files(tmp_path: Path) -> None:
@@ -230,6 +247,21 @@ def test_grids_are_alike_and_grow_where_the_best_is_at_an_edge() -> None:
     assert grown({3.0: -np.inf}) == [1.0]
     # also if smaller ones were tried last, and diverged too
     assert grown({3.0: -np.inf, 9.0: -np.inf, 1.0: -np.inf}) == [0.3333]
+
+
+def test_the_rates_of_a_grid_are_all_different() -> None:
+    for around in (1e-3, 1.0005e-3, 9.9995e-3, 0.3):
+        tuning = Tuning(ratio=1.001, grid=50, growth=100)
+        assert len({*tuning.rates(around)}) == 50
+        assert len(tuning.reach(around)) == 250
+
+
+def test_learning_rates_that_look_alike_are_trained_all(tmp_path: Path) -> None:
+    rates = [0.0012345678, 0.0012345679]
+    settings = _small(optimizers=["adam"], tuning={"learning_rates": rates, "growth": 0})
+    result = run(settings, runs_dir=tmp_path, name="c")
+    (side,) = summarize(result).sides
+    assert [tried.learning_rate for tried in side.tried] == rates
 
 
 def test_optimizers_meet_the_same_weights_and_batches_at_a_seed() -> None:

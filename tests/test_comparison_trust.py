@@ -753,6 +753,11 @@ def test_differences_are_taken_only_between_members_that_ran_on_one_kind_of_devi
     summary = json.loads((C / "summary.json").read_text())
     (pair,) = summary["pairs"]
     assert (pair["seeds"], pair["difference"]["seeds"]) == (1, 1)
+    # steps relative to the baseline's are differences of logarithms
+    assert {s["label"]: s["steps_to_baseline"]["seeds"] for s in summary["sides"]} == {
+        summary["baseline"]: 2,
+        "sgd": 1,
+    }
     assert sorted(summary["kinds"].values()) == [1, 3]
     for text in (answer.out, (C / "report.html").read_text()):
         assert "Another 3000" in text

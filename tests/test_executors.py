@@ -22,7 +22,7 @@ import vaectl
 from tests.benchmarks import drills
 from tests.conftest import Vaectl, assert_equal_runs
 from vaectl import executors
-from vaectl.base import plugins, spawn
+from vaectl.base import cores, plugins, spawn
 from vaectl.base.errors import ConfigError, InterruptedRunError, RunError
 from vaectl.base.files import Folder
 from vaectl.comparison import plan
@@ -407,6 +407,23 @@ def test_workers_of_one_machine_take_cores_of_their_own() -> None:
             with spawn.claimed(1) as second:
                 assert not first & second
     with pytest.raises(ConfigError, match="1000 cores"), spawn.claimed(1000):
+        pass
+
+
+def test_a_system_without_cores_of_a_process_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MacOS does not say which cores a process may use, and keeps none to some of them."""
+    cpu = jax.devices("cpu")[0]
+    for name in ("sched_getaffinity", "sched_setaffinity"):
+        monkeypatch.delattr(os, name)
+    monkeypatch.setattr("vaectl.executors.ray.find_spec", lambda _: True)
+    assert cores.usable() == {*range(os.cpu_count() or 1)}
+    for name in ("processes:1", "ray"):
+        executor = executors.parse(name)
+        assert executor.processes >= 1
+        with pytest.raises(ConfigError, match="which this system does not give") as told:
+            executor.check(cpu)
+        assert "leave --executor out" in told.value.hint
+    with pytest.raises(ConfigError, match="a worker: "), spawn.claimed(1):
         pass
 
 

@@ -1,5 +1,6 @@
 """The race to a target, the ranking along the budget, and the times of steps."""
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ from vaectl.config.schema import Config
 from vaectl.executors import default
 from vaectl.pictures import charts
 from vaectl.pictures.traces import Trace
+from vaectl.runs import environment
+from vaectl.studies import identity
 from vaectl.studies import run as studies
 from vaectl.studies.statistics import Interval
 from vaectl.training.events import ignore
@@ -154,6 +157,13 @@ def test_ratios_are_medians_of_rounds() -> None:
     assert times.step("a") == 1.0
 
 
+@pytest.fixture
+def strict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heed the load of the machine, which other tests do not."""
+    monkeypatch.setattr(times, "LOADED", 0.1)
+
+
+@pytest.mark.usefixtures("strict")
 def test_a_loaded_machine_is_named() -> None:
     steady = [1.0, 1.01, 0.99, 1.0]
     assert not _times(0.02, steady).loaded
@@ -175,7 +185,7 @@ def test_the_load_of_others_is_a_share(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_comparison_times_all_in_turns_once_and_anew_for_others(tmp_path: Path) -> None:
-    result = run(_settings(), runs_dir=tmp_path, name="c")
+    run(_settings(), runs_dir=tmp_path, name="c")
     folder = Folder(tmp_path / "c")
     times = Times.read(folder)
     assert times is not None
@@ -194,6 +204,46 @@ def test_a_comparison_times_all_in_turns_once_and_anew_for_others(tmp_path: Path
     run(_settings(), runs_dir=tmp_path, name="c")
     assert Times.read(folder) is not None
 
+
+@pytest.mark.usefixtures("strict")
+def test_times_of_a_loaded_machine_are_taken_again(
+    result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Folder(tmp_path)
+    task = studies.prepare(_Comparing(result.settings), "cpu", default(), ignore)
+    experiments = result.settings.entries
+
+    def measure(others: float) -> Times:
+        monkeypatch.setattr(Load, "of_others", lambda _: others)
+        found = times.measure(experiments, task, folder, lambda: False)
+        assert found is not None
+        assert found == Times.read(folder)
+        return found
+
+    monkeypatch.setattr(Times, "spread", 0.0)
+    loaded = measure(0.5)
+    assert loaded.loaded
+    assert measure(0.4) == loaded  # no better
+    quiet = measure(0.0)
+    assert not quiet.loaded
+    assert measure(0.5) == quiet
+    # with another number of threads a step takes another time
+    monkeypatch.setenv("NPROC", "97")
+    threads = measure(0.0)
+    assert threads.measured != quiet.measured
+    # an older version did not tell them
+    keys = {k: identity.key(e, task.dataset.fingerprint) for k, e in experiments.items()}
+    text = json.dumps([keys, threads.device, environment.versions()])
+    old = threads.model_copy(update={"measured": hashlib.sha256(text.encode()).hexdigest()[:16]})
+    (tmp_path / FILE).write_text(old.model_dump_json())
+    assert measure(0.0) == old
+
+
+@pytest.mark.usefixtures("strict")
+def test_times_are_a_basis_for_a_ranking_only_on_a_quiet_machine(tmp_path: Path) -> None:
+    result = run(_settings(), runs_dir=tmp_path, name="c")
+    times = Times.read(Folder(tmp_path / "c"))
+    assert times is not None
     quiet = times.model_copy(update={"others": 0.0, "seconds": {"adam": [2e-3], "sgd": [1e-3]}})
     (tmp_path / "c" / FILE).write_text(quiet.model_dump_json())
     summary = summarize(result)

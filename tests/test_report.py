@@ -193,6 +193,30 @@ def test_the_best_is_told_from_all_others(compared: tuple[Path, Summary]) -> Non
     assert "not told from wide" in verdict(0.2)
 
 
+def test_what_is_above_the_first_by_rank_is_no_optimizer_below_it(
+    compared: tuple[Path, Summary],
+) -> None:
+    """One seed that diverges costs an optimizer many ranks; at all others it may be the best."""
+    _, summary = compared
+    tested = {"seeds": 5, "p_value": 0.001, "adjusted_p": 0.01, "best_p": 0.01}
+    below, above = Interval(2.0, 1.0, 3.0, 5), Interval(-3.0, -4.0, -2.5, 4)
+    pair = summary.pairs[0].model_copy(update={**tested, "difference": below})
+    higher = pair.model_copy(update={"b": "higher", "difference": above})
+    sides = [side.model_copy(update={"seeds": 5}) for side in summary.sides]
+    third = sides[1].model_copy(update={"label": "higher", "diverged": 1})
+    told = summary.model_copy(update={"sides": [*sides, third], "pairs": [pair, higher]})
+    said = words.verdict(told.sides, told.pairs)
+    assert " is best" not in said
+    assert said.startswith(f"{pair.a} ranks first, ahead of {pair.b} by 2.00 nats")
+    assert "; but higher is higher where both finished; higher diverged at 1 of 5 seeds." in said
+    assert words.close(told.sides, told.pairs) == []
+    assert words.standing(told, "higher") == (
+        f"higher ranks 3 of 3, 3.00 [2.50, 4.00] nats above {pair.a}, the first, p = 0.010."
+    )
+    unsure = higher.model_copy(update={"adjusted_p": 0.2, "best_p": 0.2})
+    assert words.close(told.sides, [pair, unsure]) == ["higher"]
+
+
 def test_an_optimizer_that_always_diverged_is_told_apart(compared: tuple[Path, Summary]) -> None:
     _, summary = compared
     gap = Interval(2.0, 1.0, 3.0, 5)
@@ -210,6 +234,18 @@ def test_an_optimizer_that_always_diverged_is_told_apart(compared: tuple[Path, S
     assert not any(words.APPROXIMATELY in cell.text for cell in below.cells)
 
 
+def test_an_optimizer_without_a_run_is_not_said_to_have_run_elsewhere() -> None:
+    """None of its learning rates trains, so that it has no run at any seed."""
+    scores = {"adam": np.array([-9.0, -8.0]), "lost": np.full(2, -np.inf)}
+    ran_on = {("adam", seed): "a CPU" for seed in (0, 1)}
+    found = summarizing._pair("adam", "lost", scores, ran_on, [0, 1])
+    assert (found.seeds, found.probability, found.difference) == (2, 1.0, None)
+    said = words._compared([found], 2, "validation ELBO", [])
+    assert said.endswith("there is no seed at which it and lost, the next, both finished")
+    ran_on |= {("lost", 0): "a CPU", ("lost", 1): "another CPU"}
+    assert summarizing._pair("adam", "lost", scores, ran_on, [0, 1]).seeds == 1
+
+
 def test_an_optimizer_that_is_added_is_told_from_the_first(
     compared: tuple[Path, Summary],
 ) -> None:
@@ -225,7 +261,8 @@ def test_an_optimizer_that_is_added_is_told_from_the_first(
 
 def test_pairs_are_tested_with_regard_to_all_of_them(compared: tuple[Path, Summary]) -> None:
     def pair(number: int, p: float | None) -> Pair:
-        return Pair(a="a", b=f"{number}", difference=None, probability=1, seeds=5, p_value=p)
+        gap = Interval(2.0, 1.0, 3.0, 5)
+        return Pair(a="a", b=f"{number}", difference=gap, probability=1, seeds=5, p_value=p)
 
     given = [pair(0, 0.04), pair(1, None), pair(2, 0.01)]
     adjusted = summarizing.adjusted(given, "a")
@@ -237,7 +274,7 @@ def test_pairs_are_tested_with_regard_to_all_of_them(compared: tuple[Path, Summa
     of_all = summarizing.adjusted([*given, other], "a")
     assert [each.adjusted_p for each in of_all] == [0.04, None, 0.03, 0.04]
     assert [each.best_p for each in of_all] == [0.04, None, 0.02, None]
-    assert [each.excluded for each in of_all[:3]] == [True, False, True]
+    assert [each.order for each in of_all[:3]] == ["below", "unknown", "below"]
     assert "all 3 pairs;" in words.told_tests(of_all)
     assert "the 2 pairs with it" in words.told_tests(of_all)
     # a summary of an older vaectl has no tests

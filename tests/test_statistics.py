@@ -1,5 +1,7 @@
 import itertools
+import math
 import warnings
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -149,6 +151,15 @@ def test_the_expected_best_is_the_mean_over_all_subsets(n: int, rng: np.random.G
         for k in range(1, n + 1)
     ]
     np.testing.assert_allclose(statistics.expected_best(scores), expected)
+
+
+@pytest.mark.parametrize("k", [2, 30, 500, 1000])
+def test_the_expected_best_of_a_long_search_is_exact(k: int, rng: np.random.Generator) -> None:
+    n = 1000
+    scores = np.sort(rng.normal(-100, 5, size=n))
+    ways = (Fraction(math.comb(i, k - 1), math.comb(n, k)) for i in range(n))
+    exact = sum(way * Fraction(score) for way, score in zip(ways, scores.tolist(), strict=True))
+    assert statistics.expected_best(scores)[k - 1] == pytest.approx(float(exact), rel=1e-12)
 
 
 def test_the_expected_best_is_finite_once_no_draw_is_all_diverged() -> None:

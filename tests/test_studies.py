@@ -9,8 +9,12 @@ import pytest
 
 from tests.conftest import Vaectl
 from tests.edits import SETTINGS, draw_nothing
+from vaectl.comparison import plan
+from vaectl.comparison.run import KIND
+from vaectl.comparison.seeds import with_those_of_result
 from vaectl.pictures.figures import curves_of
 from vaectl.runs.directory import RunDir
+from vaectl.studies import directory
 from vaectl.studies.naming import name_of_file
 
 
@@ -70,6 +74,19 @@ def test_fewer_seeds_keep_the_result_of_more(vaectl: Vaectl, done: Path) -> None
     assert "seeds 0, 1" in err
     # with --quiet the table says it
     assert "2 seeds" in vaectl("compare-optimizers", "c.yaml", "--seeds", 1, "--quiet").out
+
+
+def test_fewer_seeds_keep_the_result_after_more_were_interrupted(tmp_path: Path) -> None:
+    """The configuration has the seeds that were to be added, the result has those before."""
+    folder = tmp_path / "c"
+    folder.mkdir()
+    three, five, two = (plan.load(options={"seeds": count}) for count in (3, 5, 2))
+    directory.write_settings(KIND, folder, five)
+    (folder / "summary.json").write_text(json.dumps({"seeds": three.seeds}))
+    assert with_those_of_result(two, folder).seeds == [0, 1, 2]
+    assert with_those_of_result(five, folder).seeds == [0, 1, 2, 3, 4]
+    (folder / "summary.json").write_text(json.dumps({"seeds": ["a"]}))
+    assert with_those_of_result(two, folder) == two
 
 
 def test_seeds_without_a_result_are_not_kept(vaectl: Vaectl, done: Path) -> None:

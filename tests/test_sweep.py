@@ -199,6 +199,19 @@ def test_the_points_with_most_memory_are_checked_and_not_all() -> None:
     assert {(e.model.mlp.hidden_size, e.model.code_size) for e in checked} == {(64, 3)}
 
 
+def test_points_that_are_large_in_several_numbers_are_checked() -> None:
+    """Memory grows with a product of them, which is the largest where each is large."""
+    axis = {"model.hidden_size": [8, 60, 64, 50], "batch_size": [200, 190, 10, 180]}
+    checked = plan.largest(plan.load(assignments=SMALL, more=[axis]).points)
+    sizes = {(each.model.mlp.hidden_size, each.batch_size) for each in checked}
+    assert sizes == {(8, 200), (60, 190), (64, 10)}
+
+
+def test_the_fewest_micro_batches_are_checked_which_need_the_most() -> None:
+    checked = plan.largest(_sweep("microbatches=1,8", "model.hidden_size=8,64").points)
+    assert {(e.microbatches, e.model.mlp.hidden_size) for e in checked} == {(1, 64), (8, 64)}
+
+
 def test_values_of_any_kind_may_stand_beside_whole_numbers() -> None:
     # the first value decides nothing
     for values in ("100,null", "null,100"):
@@ -265,6 +278,33 @@ def test_only_what_is_new_is_trained_and_the_best_point_alone_meets_the_test_spl
     assert known <= {t.ended.key for t in extended.trials}
 
 
+def test_another_axis_with_keys_of_the_same_short_name_trains_nothing_again(
+    tmp_path: Path,
+) -> None:
+    small = [*SMALL, "objective.name=beta", "optimizer.schedule.name=cosine"]
+    first, second = "objective.warmup_epochs=0,1", "optimizer.schedule.warmup_epochs=0,1"
+    result, _ = _train(_sweep(first, small=small), tmp_path)
+    labels = {t.trial.settings: t.trial.label for t in result.trials}
+    assert {*labels.values()} == {"base", "warmup_epochs-1"}
+    more, events = _train(_sweep(first, second, small=small), tmp_path)
+    assert len(_started(events)) == 4
+    assert labels.items() <= {t.trial.settings: t.trial.label for t in more.trials}.items()
+    assert len({t.trial.run_name for t in more.trials}) == 8
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert any("4 of them are done" in note for note in notes)
+    for vary in ([first], [first, second]):
+        assert not _started(_train(_sweep(*vary, small=small), tmp_path)[1])
+
+
+def test_values_that_look_alike_have_other_names_and_keep_those_of_before(tmp_path: Path) -> None:
+    rates = ("0.0012345678", "0.0012345678,0.0012345679")
+    results = [_train(_sweep(f"optimizer.learning_rate={each}"), tmp_path) for each in rates]
+    assert len(_started(results[1][1])) == 2
+    known = {t.trial.run_name for t in results[0][0].trials}
+    assert known == {f"learning_rate-0.00123457-s{seed}" for seed in (0, 1)}
+    assert known < {t.trial.run_name for t in results[1][0].trials}
+
+
 def test_the_best_point_is_paired_with_the_next_only_on_one_kind_of_device(
     tmp_path: Path,
 ) -> None:
@@ -285,7 +325,7 @@ def test_the_best_point_is_paired_with_the_next_only_on_one_kind_of_device(
     assert told.best.ahead is not None
     assert told.best.ahead.seeds == 1
     assert "1 of 2 seeds" in summary.told_pairs(told)
-    assert "threads" in publish.table(result)
+    assert " thread" in publish.table(result)
 
 
 def test_what_diverges_is_kept_and_named_and_trained_again_on_request(tmp_path: Path) -> None:

@@ -127,6 +127,15 @@ def test_what_cannot_be_drawn_is_refused(
     assert told.value.hint
 
 
+def test_optimizers_that_share_a_point_are_refused() -> None:
+    """They may differ only in a key that is drawn; one trial cannot be that of both."""
+    twins = ["adam", {"name": "adam", "learning_rate": 3e-3, "label": "b"}]
+    with pytest.raises(ConfigError, match="adam and b are the same experiment at learning_rate"):
+        _settings(twins, space={"learning_rate": {"low": 1e-3, "high": 1e-2, "scale": "log"}})
+    # around the own value of each there are other points
+    assert len({*map(str, _settings(twins).points.values())}) == 2
+
+
 def test_the_spaces_of_all_optimizers_are_checked_together() -> None:
     with pytest.raises(ConfigError) as told:
         _settings(["adam", "sgd"], space={"b9": [1, 2]})

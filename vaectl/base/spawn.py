@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
+from vaectl.base import cores as own_cores
 from vaectl.base import plugins, surroundings
 from vaectl.base.errors import ConfigError, VaectlError
 from vaectl.base.interrupts import SIGNALS
@@ -109,9 +110,10 @@ def claimed(count: int) -> Iterator[set[int]]:
         count: the number of cores.
 
     Raises:
-        ConfigError: this process may use fewer.
+        ConfigError: this process may use fewer, or this system cannot keep a process to some.
     """
-    usable = sorted(os.sched_getaffinity(0))
+    own_cores.check("a worker")
+    usable = sorted(own_cores.usable())
     if count > len(usable):
         raise ConfigError(
             f"a worker takes {count} cores, and may use {len(usable)} on this machine",
@@ -132,7 +134,7 @@ def claimed(count: int) -> Iterator[set[int]]:
 
 def _begin(connection: Connection, cores: Set[int], what: Call) -> None:
     os.setsid()  # what ends the parent's group, as Ray does, leaves it the time to save
-    os.sched_setaffinity(0, cores)
+    own_cores.take(cores)
     for number in (*SIGNALS, signal.SIGUSR2):  # the last: a job's time is nearly over
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

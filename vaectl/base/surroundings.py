@@ -83,9 +83,9 @@ def cpu_threads() -> int:
             return max(int(os.environ[name]), 1)
         except (KeyError, ValueError):
             continue
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    from vaectl.base import cores
+
+    return len(cores.usable())
 
 
 def processor() -> str:

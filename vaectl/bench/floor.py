@@ -51,23 +51,27 @@ class Product(NamedTuple):
         return self.equation.primitive.bind(left, right, **self.equation.params)
 
 
-def products(function: Callable[..., Any], *arguments: object) -> list[Product]:
-    """List the products of a function; a product in a loop counts once.
+def products(
+    function: Callable[..., Any], *arguments: object, every: bool = False
+) -> list[Product]:
+    """List the products of a function.
 
     Args:
         function: a function of arrays, which is traced.
         arguments: its arguments; for arrays, shapes are enough.
+        every: count a product in a loop as often as it runs; else once.
     """
-    return [Product(found) for found in shapes.products(jax.make_jaxpr(function)(*arguments).jaxpr)]
+    traced = jax.make_jaxpr(function)(*arguments).jaxpr
+    return [Product(found) for found in shapes.products(traced, every=every)]
 
 
 def step(program: Program) -> list[Product]:
-    """List the products of a training step."""
+    """List the products of a training step, those of each micro-batch among them."""
     member = program.somebody
     pixels = shaped((program.batch_size, program.row), jnp.uint8)
     weights = shaped((program.batch_size,), jnp.float32)
     state = compiled.shapes(program, member)
-    return products(partial(training.step, program, member), state, pixels, weights)
+    return products(partial(training.step, program, member), state, pixels, weights, every=True)
 
 
 @final

@@ -369,6 +369,31 @@ def members(
     )
 
 
+def sizes_of(program: Program, amount: Amount) -> list[tuple[str, int]]:
+    """Return the larger sizes that a program can have.
+
+    Not every model has hidden layers, and a batch is rounded up to whole micro-batches.
+    """
+    own = {"batch_size", "code_size", *type(program.vae.model).model_fields}
+    parts = {"batch_size": program.microbatches}
+    return [
+        (key, -(-size // parts.get(key, 1)) * parts.get(key, 1))
+        for key, sizes in amount.sizes.items()
+        if key in own
+        for size in sizes
+    ]
+
+
+def resized(program: Program, key: str, size: int) -> Program:
+    """Return a program with another size."""
+    if key == "batch_size":
+        return replace(program, batch_size=size)
+    if key == "code_size":
+        return replace(program, vae=replace(program.vae, code_size=size))
+    model = program.vae.model.model_copy(update={key: size})
+    return replace(program, vae=replace(program.vae, model=model))
+
+
 def scaled(
     settings: config.Config,
     program: Program,
@@ -378,11 +403,7 @@ def scaled(
     amount: Amount = DEFAULT,
 ) -> Work:
     """Measure training with one size changed, on random images."""
-    if key == "batch_size":
-        program = replace(program, batch_size=size)
-    else:
-        model = program.vae.model.model_copy(update={key: size})
-        program = replace(program, vae=replace(program.vae, model=model))
+    program = resized(program, key, size)
     products = floor.step(program)
     steps = math.ceil(amount.operations / sum(product.operations for product in products))
     steps = min(steps, max(amount.images // program.batch_size, 1))

@@ -110,8 +110,7 @@ def run(
             watch("larger batches, layers and codes")
             table = [
                 measures.scaled(settings, program, key, size, rounds, amount)
-                for key, sizes in amount.sizes.items()
-                for size in sizes
+                for key, size in measures.sizes_of(program, amount)
             ]
     return Bench(
         device=devices.describe(device),

@@ -39,6 +39,7 @@ from vaectl.optimizers._shared import OptimizerChoice
 from vaectl.optimizers.base import Optimizer
 from vaectl.studies import settings as study
 from vaectl.studies.settings import Seed, counted_from
+from vaectl.studies.trial import told
 
 KIND = "comparison"
 
@@ -204,8 +205,8 @@ class Comparison(Section):
             raise conflict(f"seed {min(used)} is one of the result's seeds: use others for tuning")
         if "base" in info.data and "optimizers" in info.data:
             entries = _entries(info.data["base"], info.data["optimizers"])
-            if tuning.learning_rates is not None:
-                _check_different({k: at_rate(one, 1.0).settings for k, one in entries.items()})
+            if not tuning.trials:
+                _check_grids(entries, tuning)
             for label, one in entries.items():
                 for rate in tuning.rates(one.optimizer.chosen.learning_rate):
                     if not LEAST_RATE <= rate <= MOST_RATE:
@@ -245,8 +246,9 @@ class Comparison(Section):
             except ConfigError as error:
                 errors.append(error)
         if errors:
-            told = "\n".join(error.message for error in errors)
-            raise ConfigError(told, hint=errors[0].hint)
+            problems = "\n".join(error.message for error in errors)
+            raise ConfigError(problems, hint=errors[0].hint)
+        _check_points(found)
         return found
 
 
@@ -346,6 +348,43 @@ def _check_different(entries: Mapping[str, Config]) -> None:
     for (a, one), (b, other) in combinations(entries.items(), 2):
         if one == other:
             raise conflict(f"{a} and {b} are the same experiment: remove one of them")
+
+
+def _check_grids(entries: Mapping[str, Config], tuning: Tuning) -> None:
+    """Refuse optimizers whose grids may meet: one trial cannot be that of both."""
+    shapes = {label: at_rate(one, 1.0).settings for label, one in entries.items()}
+    rates = {
+        label: tuning.reach(one.optimizer.chosen.learning_rate) for label, one in entries.items()
+    }
+    for a, b in combinations(entries, 2):
+        shared = sorted(rates[a] & rates[b])
+        if shapes[a] == shapes[b] and shared:
+            meeting = shared[len(shared) // 2]  # rather one of the first than a grown one
+            raise conflict(
+                f"{a} and {b} are the same experiment at learning rate {meeting:g}, which the "
+                "grids of both can come to: remove one of them",
+                hint="a search chooses the learning rate; optimizers must differ in another key, "
+                "or take protocol: paper, without a search",
+            )
+
+
+def _check_points(points: Mapping[str, Sequence[Point]]) -> None:
+    """Refuse optimizers of which the same point was drawn: one trial cannot be that of both.
+
+    Raises:
+        ConfigError: they have a point in common.
+    """
+    places: dict[Config, str] = {}
+    for label, those in points.items():
+        for point in those:
+            other = places.setdefault(point.settings, label)
+            if other != label:
+                raise ConfigError(
+                    f"{other} and {label} are the same experiment at {told(point.values)}, a point "
+                    "that is drawn for both: remove one of them",
+                    hint="let them differ in a key that the space does not draw, or give one of "
+                    "them a space of its own",
+                )
 
 
 def _resolved(base: Config, entry: Entry) -> Config:

@@ -18,6 +18,7 @@ from vaectl.comparison.result import Member
 from vaectl.comparison.times import Times
 from vaectl.runs.metrics import Row
 from vaectl.studies import statistics
+from vaectl.studies.facts import alike
 from vaectl.studies.statistics import Interval
 
 
@@ -29,6 +30,9 @@ class Race(NamedTuple):
     baseline: str
     """The label of the optimizer that others are measured against."""
     times: Times | None
+    seeds: Sequence[int]
+    ran_on: Mapping[tuple[str, int], str]
+    """The kind of device of each run, by optimizer and seed."""
 
     @classmethod
     def of(
@@ -37,6 +41,7 @@ class Race(NamedTuple):
         by_label: Mapping[str, Sequence[Member]],
         target: float | None,
         times: Times | None,
+        ran_on: Mapping[tuple[str, int], str],
     ) -> Race:
         """Find out who reached a target; a member that diverges later did not."""
         found = {}
@@ -47,7 +52,7 @@ class Race(NamedTuple):
                 if target is not None and member.finished
             }
             found[label] = [rows.get(seed) for seed in settings.seeds]
-        return cls(found, settings.baseline_label, times)
+        return cls(found, settings.baseline_label, times, settings.seeds, ran_on)
 
     def steps(self, label: str) -> list[int | None]:
         """Return the steps to the target at each seed."""
@@ -70,8 +75,13 @@ class Race(NamedTuple):
         return self.times.ratio(label, min(self.times.seconds, key=self.times.step))
 
     def to_baseline(self, label: str) -> Interval | None:
-        """Return the steps to the target relative to the baseline's."""
-        return ratio(self.steps(label), self.steps(self.baseline))
+        """Return the steps to the target relative to the baseline's, where both are a pair."""
+        pair = alike(self.ran_on, label, self.baseline, self.seeds)
+        mine, others = (
+            [steps if known else None for steps, known in zip(self.steps(each), pair, strict=True)]
+            for each in (label, self.baseline)
+        )
+        return ratio(mine, others)
 
 
 def ratio(mine: Sequence[float | None], others: Sequence[float | None]) -> Interval | None:

@@ -15,15 +15,18 @@ from vaectl.runs.find import MOST_BYTES
 def with_those_of_result(settings: Comparison, path: Path) -> Comparison:
     """Add the seeds of the result in a directory, so that fewer seeds do not overwrite it.
 
-    A comparison with other settings, or whose result has not been published, adds none.
+    They are those of the result that was published: seeds that were to be added to it, but have
+    not ended, can be left out again. A comparison with other settings, or without a published
+    result, adds none.
     """
     try:
         old = plan.load(path / f"{plan.KIND}.yaml")
         published = json.loads(Folder(path).read("summary.json", MOST_BYTES))["seeds"]
     except (VaectlError, OSError, ValueError, LookupError, TypeError):
         return settings
-    added = [seed for seed in old.seeds if seed not in settings.seeds]
-    if not added or published != old.seeds or plan.differing(settings, old):
+    if not isinstance(published, list) or any(type(seed) is not int for seed in published):
         return settings
-    new = [seed for seed in settings.seeds if seed not in old.seeds]
-    return settings.model_copy(update={"seeds": [*old.seeds, *new]})
+    if {*published} <= {*settings.seeds} or plan.differing(settings, old):
+        return settings
+    new = [seed for seed in settings.seeds if seed not in published]
+    return settings.model_copy(update={"seeds": [*published, *new]})

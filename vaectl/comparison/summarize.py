@@ -19,7 +19,7 @@ from vaectl.comparison.tuning import scores as scores_of
 from vaectl.comparison.words import verdict
 from vaectl.runs.metrics import Row, columns
 from vaectl.studies import statistics
-from vaectl.studies.facts import environment
+from vaectl.studies.facts import alike, environment
 from vaectl.studies.run import places_of
 from vaectl.studies.statistics import Interval
 
@@ -50,10 +50,10 @@ def summarize(result: Result) -> Summary:
     }
     times = Times.read(Folder(result.path))
     target = targets.target_of(settings, shown)
-    race = Race.of(settings, by_label, target, times)
+    ran_on = places_of(result.trials)
+    race = Race.of(settings, by_label, target, times, ran_on)
     ranks = along.mean_ranks(shown, len(settings.seeds), settings.base.epochs)
     sides = _sides(result, by_label, scores, race, ranks)
-    ran_on = places_of(result.trials)
     pairs = adjusted(
         [
             _pair(a.label, b.label, scores, ran_on, settings.seeds)
@@ -107,8 +107,8 @@ def _pair(
     seeds: Sequence[int],
 ) -> Pair:
     """Compare two optimizers at the seeds at which both ran on one kind of device."""
-    alike = np.array([ran_on.get((a, seed)) == ran_on.get((b, seed)) for seed in seeds])
-    mine, other = scores[a][alike], scores[b][alike]
+    one_kind = alike(ran_on, a, b, seeds)
+    mine, other = scores[a][one_kind], scores[b][one_kind]
     return Pair(
         a=a,
         b=b,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -10,6 +10,8 @@ from vaectl.studies import statistics
 from vaectl.studies.statistics import Interval
 
 FORMAT_VERSION = 3
+Order = Literal["below", "above", "unknown"]
+"""Where an optimizer stands beside the first; unknown if a test does not tell them apart."""
 
 
 class Tried(BaseModel):
@@ -59,7 +61,8 @@ class Side(BaseModel):
     seconds_to_target: list[float | None]
     """The same in seconds of training, by the time of a step; None if the machine was loaded."""
     steps_to_baseline: Interval | None
-    """Steps to the target relative to the baseline's, over seeds at which both reached it."""
+    """Steps to the target relative to the baseline's, over seeds at which both reached it on one
+    kind of device."""
     seconds_per_step: float | None
     """The median time of a training step, measured with all others in turns."""
     relative_time: float | None
@@ -90,7 +93,8 @@ class Pair(BaseModel):
     probability: float
     """The share of these seeds at which a is higher; a tie counts half."""
     seeds: int
-    """The seeds at which both ran on one kind of device; at others there is no pair."""
+    """The seeds at which they did not run on different kinds of devices; at others there is no
+    pair."""
     p_value: float | None = None
     """The p-value of a paired t test over the seeds at which both finished; None below two."""
     adjusted_p: float | None = None
@@ -105,10 +109,16 @@ class Pair(BaseModel):
         return self.adjusted_p is not None and self.adjusted_p <= statistics.LEVEL
 
     @property
-    def excluded(self) -> bool:
-        """Tell whether b is not the best, where a is the first."""
+    def order(self) -> Order:
+        """Where b stands, if a is the first by rank.
+
+        Ranks are over all seeds and scores over those at which both finished, so that b may well be
+        above a.
+        """
         p = self.adjusted_p if self.best_p is None else self.best_p
-        return p is not None and p <= statistics.LEVEL
+        if p is None or p > statistics.LEVEL or self.difference is None:
+            return "unknown"
+        return "below" if self.difference.mean > 0 else "above"
 
 
 class Summary(BaseModel):

@@ -96,6 +96,8 @@ def measure(
 ) -> Times | None:
     """Time a step of each optimizer, unless that was done; write and return the times.
 
+    Times that were taken while the machine was loaded are taken again, and replaced if it is quiet.
+
     Args:
         experiments: that of each optimizer, by label.
         task: the data and the devices.
@@ -110,10 +112,11 @@ def measure(
     keys = {
         label: identity.key(one, task.dataset.fingerprint) for label, one in experiments.items()
     }
-    told = json.dumps([keys, device, environment.versions()])
-    measured = hashlib.sha256(told.encode()).hexdigest()[:16]
+    what = [keys, device, environment.versions()]
+    measured = _hash([*what, task.place.get("cpu_threads")])
     known = Times.read(folder)
-    if not experiments or (known and known.measured == measured):
+    same = known is not None and known.measured in (measured, _hash(what))  # as of older versions
+    if not experiments or (known and same and not known.loaded):
         return known
     task.watch(Phase("timing a step of each optimizer, in turns"))
     if task.program.mesh is None:  # each device has members of its own
@@ -135,8 +138,14 @@ def measure(
                 seconds[label].append(steppers[label]())
         others = load.of_others()
     found = Times(measured=measured, device=device, seconds=seconds, others=others)
+    if same and found.loaded:
+        return known
     write(folder, FILE, found.model_dump_json(indent=2) + "\n")
     return found
+
+
+def _hash(what: object) -> str:
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 
 def _leave_if(stopping: Callable[[], bool]) -> None:

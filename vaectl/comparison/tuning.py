@@ -110,8 +110,8 @@ class Tuning(Section):
     """The number of learning rates, `ratio` apart, around each optimizer's own."""
     learning_rates: Annotated[list[Positive] | None, BeforeValidator(_not_empty)] = None
     """Learning rates for every optimizer, instead of `grid`."""
-    ratio: float = Field(3.0, gt=1, le=1000)
-    """The ratio of neighbouring learning rates."""
+    ratio: float = Field(3.0, ge=1.001, le=1000)
+    """The ratio of neighbouring learning rates, which have four digits."""
     growth: Annotated[int, Field(ge=0, le=100)] = 4
     """The most learning rates that are added while the best one lies on the edge of the grid."""
     trials: Annotated[int, Field(ge=1, le=1000)] | None = None
@@ -154,10 +154,25 @@ class Tuning(Section):
         of_rates = {rate_of(values): score for values, score in scores.items()}
         rates = sorted(of_rates)
         rate = max(rates, key=lambda rate: of_rates[rate])  # the lowest of equally good ones
-        wanted = [_rounded(rate / self.ratio)] * (rate == rates[0])
+        wanted = [self._below(rate)] * (rate == rates[0])
         if rate == rates[-1] and of_rates[rate] > -math.inf:  # if all diverged, larger would too
-            wanted.append(_rounded(rate * self.ratio))
+            wanted.append(self._above(rate))
         return [rate for rate in wanted if LEAST_RATE <= rate <= MOST_RATE]
+
+    def reach(self, around: float) -> set[float]:
+        """Return the learning rates that the grid may come to, however it grows."""
+        rates = self.rates(around)
+        below, above = [rates[0]], [rates[-1]]
+        for _ in range(self.growth):
+            below.append(self._below(below[-1]))
+            above.append(self._above(above[-1]))
+        return {*rates, *below, *above}
+
+    def _below(self, rate: float) -> float:
+        return _rounded(rate / self.ratio)
+
+    def _above(self, rate: float) -> float:
+        return _rounded(rate * self.ratio)
 
     def at_edge(self, rates: Mapping[Values, float], scores: Mapping[Values, float]) -> bool:
         """Tell whether a search should have gone further: its best learning rate is at the edge.

@@ -178,8 +178,8 @@ def _median(values: Sequence[float | None], digits: int = 0) -> Cell:
 def close(sides: Sequence[Side], pairs: Sequence[Pair]) -> list[str]:
     """Name the optimizers that are not told apart from the first; none that always diverged."""
     lost = {side.label for side in sides if not side.best}
-    first = sides[0].label
-    return [p.b for p in pairs if p.a == first and not p.excluded and not {p.a, p.b} & lost]
+    found = [p for p in pairs if p.a == sides[0].label and p.order == "unknown"]
+    return [pair.b for pair in found if not {pair.a, pair.b} & lost]
 
 
 def standing(summary: Summary, label: str) -> str:
@@ -193,8 +193,11 @@ def standing(summary: Summary, label: str) -> str:
     if gap is None or gap.difference is None:
         return f"{ranked}."
     tested = f", {told_p(gap.best_p)}" if gap.best_p is not None else ""
-    apart = "" if gap.excluded else "; the two cannot be told apart"
-    return f"{ranked}, {shown(gap.difference)} nats below {first}, the first{tested}{apart}."
+    apart = "; the two cannot be told apart" * (gap.order == "unknown")
+    where, by = "below", gap.difference
+    if by.mean < 0:
+        where, by = "above", -by
+    return f"{ranked}, {shown(by)} nats {where} {first}, the first{tested}{apart}."
 
 
 def told_along(summary: Summary) -> list[str]:
@@ -265,7 +268,16 @@ def verdict(sides: list[Side], pairs: list[Pair], quantity: str = "elbo") -> str
     said = f"{first.label} reaches a {what} of {first.best[quantity].mean:.2f}"
     if pairs:
         said = _compared(pairs, first.seeds, what, close(sides, pairs))
+        higher = _above(pairs[1:], first.label)  # it is said of the next one in any case
+        if higher:
+            verb = "is" if len(higher) == 1 else "are"
+            said += f"; but {' and '.join(higher)} {verb} higher where both finished"
     return "; ".join([said, *lost]) + "."
+
+
+def _above(pairs: Sequence[Pair], first: str) -> list[str]:
+    """Name the optimizers that are above the first although it has the better rank."""
+    return [pair.b for pair in pairs if pair.a == first and pair.order == "above"]
 
 
 def _compared(pairs: Sequence[Pair], run: int, what: str, near: Sequence[str]) -> str:
@@ -294,9 +306,9 @@ def _compared(pairs: Sequence[Pair], run: int, what: str, near: Sequence[str]) -
         f"{gap.high:.2f}, {gap.seeds} paired seeds; {a} is higher at {pair.probability:.0%} of "
         f"{'them' if gap.seeds == seeds else f'all {seeds}'}; {_tested(pairs)})"
     )
-    if not pair.excluded:
+    if pair.order == "unknown":
         return f"{a} and {b} cannot be told apart: they differ by {known}"
-    if gap.mean < 0:
+    if pair.order == "above":
         return f"{a} has the best mean rank, but on average {b} is above it by {known}"
     if gap.seeds < ENOUGH:
         return (
@@ -304,6 +316,8 @@ def _compared(pairs: Sequence[Pair], run: int, what: str, near: Sequence[str]) -
         )
     if near:
         return f"{a} ranks first, ahead of {b} by {known}, but is not told from {', '.join(near)}"
+    if _above(pairs, a):
+        return f"{a} ranks first, ahead of {b} by {known}"
     return f"{a} is best: its {what} exceeds {b}'s, the next, by {known}"
 
 

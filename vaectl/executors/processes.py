@@ -7,7 +7,6 @@ two members in less time than one worker with both cores takes for two.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -17,6 +16,7 @@ from typing import ClassVar, final
 import jax
 from pydantic import Field
 
+from vaectl.base import cores as own_cores
 from vaectl.base import spawn
 from vaectl.base.errors import ConfigError
 from vaectl.executors._pool import Hand, Pool, opened
@@ -39,10 +39,10 @@ class Processes(Executor, name="processes"):
         return self.count
 
     def check(self, device: jax.Device) -> None:
-        """Refuse fewer cores than processes, and a GPU.
+        """Refuse fewer cores than processes, a GPU, and a system without cores for a process.
 
         Raises:
-            ConfigError: there are too few cores, or the device is a GPU.
+            ConfigError: there are too few cores, none of a process's own, or the device is a GPU.
         """
         what = f"--executor processes:{self.count}"
         if device.platform != "cpu":
@@ -52,7 +52,8 @@ class Processes(Executor, name="processes"):
                 hint="there members train together in one process: leave --executor out, or add "
                 "--device cpu",
             )
-        cores = len(os.sched_getaffinity(0))
+        own_cores.check(what)
+        cores = len(own_cores.usable())
         if self.count > cores:
             raise ConfigError(
                 f"{what}: this process may use {cores} CPU core{'s' * (cores > 1)}",
@@ -62,7 +63,7 @@ class Processes(Executor, name="processes"):
     @contextmanager
     def open(self, surroundings: Surroundings) -> Iterator[Pool]:
         """Open a pool; a process is started when there is a job for it."""
-        cores = sorted(os.sched_getaffinity(0))
+        cores = sorted(own_cores.usable())
         each = len(cores) // self.count
         idle = [{*cores[i * each : (i + 1) * each]} for i in range(self.count)]
         task, folder, sinks, _ = surroundings

@@ -25,6 +25,7 @@ from typing import Any, ClassVar, final
 import jax
 from pydantic import Field
 
+from vaectl.base import cores as own_cores
 from vaectl.base import far, plugins, spawn
 from vaectl.base.errors import ConfigError, RunError
 from vaectl.executors._pool import GRACE, Hand, Pool, opened
@@ -74,7 +75,7 @@ class Ray(Executor, name="ray"):
     @property
     def processes(self) -> int:
         """The number of workers on this machine: all those of a new cluster."""
-        most = max(len(os.sched_getaffinity(0)) // self.cores, 1)
+        most = max(len(own_cores.usable()) // self.cores, 1)
         return 1 if self.address else min(self.workers or most, most)
 
     @property
@@ -83,10 +84,11 @@ class Ray(Executor, name="ray"):
         return self.workers if self.address else self.processes
 
     def check(self, device: jax.Device) -> None:
-        """Refuse a GPU, and a cluster that cannot be reached.
+        """Refuse a GPU, a cluster that cannot be reached, and one that cannot start here.
 
         Raises:
-            ConfigError: Ray is not installed, the device is a GPU, or nobody answers.
+            ConfigError: Ray is not installed, the device is a GPU, nobody answers, or this machine
+                has too few cores, or none of a process's own.
         """
         if find_spec("ray") is None:
             raise ConfigError(
@@ -108,12 +110,15 @@ class Ray(Executor, name="ray"):
                     f"--executor ray:{self.address}: nobody answers: {error}",
                     hint="ray status shows the address of a cluster; ray start --head starts one",
                 ) from None
-        elif not self.address and self.cores > len(os.sched_getaffinity(0)):
-            raise ConfigError(
-                f"--executor ray: a worker takes {self.cores} cores, and this process may use "
-                f"{len(os.sched_getaffinity(0))}",
-                hint="ask for fewer with cores=N, or name the address of a cluster",
-            )
+        elif not self.address:
+            own_cores.check("--executor ray")
+            most = len(own_cores.usable())
+            if self.cores > most:
+                raise ConfigError(
+                    f"--executor ray: a worker takes {self.cores} cores, and this process may use "
+                    f"{most}",
+                    hint="ask for fewer with cores=N, or name the address of a cluster",
+                )
 
     @contextmanager
     def open(self, surroundings: Surroundings) -> Iterator[Pool]:
@@ -209,7 +214,7 @@ def _new_cluster() -> Iterator[str]:
     Raises:
         ConfigError: it does not start.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = len(own_cores.usable())
     with subprocess.Popen(  # noqa: S603  # a fixed command
         [sys.executable, "-P", "-c", _HOLD, str(cores)],
         stdin=subprocess.PIPE,

@@ -143,7 +143,10 @@ class Engine:
                 for _ in chosen:
                     part.missing.popleft()
                 part.training |= {*chosen}
+                busy = len(training)
                 training |= {member(trial): (part, trial) for trial in chosen}
+                # else one of two would never end
+                assert len(training) == busy + len(chosen)  # noqa: S101
                 self._submit(pool, chosen)
             self._tell_idle(pool.room, len(training))
             if not training:

@@ -6,7 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from jaxtyping import Bool
+
 from vaectl.runs.record import Device, Record
+
+Seeds = Bool[np.ndarray, " seeds"]
 
 _OF_CPU = {"platform", "kind", "cpu_threads", "host", "images", "processor"}
 
@@ -35,6 +40,19 @@ def places(records: Iterable[tuple[str, int, Record]]) -> dict[tuple[str, int], 
     """Name what each of some runs was trained on, by its label and its seed."""
     devices = {(label, seed): _devices(record) for label, seed, record in records}
     return dict(zip(devices, _kinds([*devices.values()]), strict=True))
+
+
+def alike(places: Mapping[tuple[str, int], str], a: str, b: str, seeds: Sequence[int]) -> Seeds:
+    """Tell at which seeds two labels are a pair: they did not run on different kinds of devices.
+
+    Args:
+        places: the kind of each run, as `places` names it; one without a run makes no difference.
+        a: one label.
+        b: the other.
+        seeds: of both.
+    """
+    kinds = [{places.get((label, seed)) for label in (a, b)} - {None} for seed in seeds]
+    return np.array([len(each) < 2 for each in kinds], np.bool_)
 
 
 def kind(record: Record) -> str:

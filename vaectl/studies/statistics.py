@@ -39,6 +39,11 @@ class Interval:
     iqm: float | None = None
     """The interquartile mean, if a seed is an outlier that rules the mean."""
 
+    def __neg__(self) -> "Interval":
+        """Return the interval of the difference the other way round."""
+        low, high, iqm = (None if n is None else -n for n in (self.high, self.low, self.iqm))
+        return Interval(-self.mean, low, high, self.seeds, iqm)
+
 
 def interval(values: Float[np.ndarray, " seeds"]) -> Interval | None:
     """Return the mean of the finite values with a 95 % t interval; None if there are none.
@@ -190,10 +195,13 @@ def expected_best(scores: Float[np.ndarray, " trials"]) -> Float[np.ndarray, " b
     ordered = np.sort(scores)
     n = len(ordered)
     best = np.empty(n)
+    below = np.arange(n)
+    # the probability that trial i is the best: the other k - 1 come from those below it
+    chance = np.full(n, 1 / max(n, 1))
     for k in range(1, n + 1):
-        # the probability that trial i is the best: the other k - 1 come from those below it
-        chance = np.array([math.comb(i, k - 1) / math.comb(n, k) for i in range(n)])
         best[k - 1] = ordered[chance > 0] @ chance[chance > 0]
+        if k < n:  # C(i, k) / C(n, k + 1), by what is known of k - 1
+            chance *= np.maximum(below - k + 1, 0) / k * ((k + 1) / (n - k))
     return best
 
 

@@ -76,9 +76,14 @@ class Trial(NamedTuple):
 def told(values: Values) -> str:
     """Write values and their keys."""
     return ", ".join(
-        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
-        for key, value in values
+        f"{key} {_written(value) if isinstance(value, float) else value}" for key, value in values
     )
+
+
+def _written(number: float) -> str:
+    """Write a number in few digits, or in all where others would read the same."""
+    text = f"{number:g}"
+    return text if float(text) == number else repr(number)
 
 
 def alike(trial: Trial) -> tuple[Config, tuple[str, ...]]:

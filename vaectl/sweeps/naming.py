@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from vaectl.base.section import flat
 from vaectl.config.schema import CHOICES, Config
@@ -16,8 +17,18 @@ _LONGEST = 80
 """The most characters of a label."""
 
 
-def labels(base: Config, experiments: Sequence[Config]) -> list[str]:
-    """Name each point by what differs from the base experiment: another axis renames nothing."""
+def labels(
+    base: Config, experiments: Sequence[Config], kept: Mapping[int, str] = MappingProxyType({})
+) -> list[str]:
+    """Name each point by what differs from the base experiment.
+
+    Names are short, so that points of another axis may come to the same one.
+
+    Args:
+        base: the experiment that varies.
+        experiments: of the points.
+        kept: names that points have already, by their places; no other point gets them.
+    """
     old = dict(flat(base.model_dump(mode="json")))
     found = []
     for experiment in experiments:
@@ -32,9 +43,14 @@ def labels(base: Config, experiments: Sequence[Config]) -> list[str]:
         found.append(own)
     labels = ["-".join(_part(key, value) for key, value in own.items()) or "base" for own in found]
     counts = Counter(labels)
+    taken = {*kept.values(), *(label for label in counts if counts[label] > 1)}
     return [
-        label if counts[label] == 1 and len(label) <= _LONGEST else f"{label[:60]}-{_digest(own)}"
-        for label, own in zip(labels, found, strict=True)
+        kept[place]
+        if place in kept
+        else f"{label[:60]}-{_digest(own)}"
+        if label in taken or len(label) > _LONGEST
+        else label
+        for place, (label, own) in enumerate(zip(labels, found, strict=True))
     ]
 
 

@@ -10,6 +10,8 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
+import numpy as np
+from jaxtyping import Float
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -145,6 +147,19 @@ class Sweep(Section):
         """
         return list(_points(self))
 
+    def keeping(self, labels: Mapping[int, str]) -> Sweep:
+        """Return the same sweep, some of whose points have the labels that they had before.
+
+        Args:
+            labels: by the points' places.
+        """
+        named = labels_of(self.base, [point.settings for point in self.points], labels)
+        found = self.model_copy()
+        found.__dict__["points"] = [  # what is cached there
+            point._replace(label=label) for point, label in zip(self.points, named, strict=True)
+        ]
+        return found
+
     @property
     def trials(self) -> list[Trial]:
         """All points at all seeds, point by point."""
@@ -176,11 +191,16 @@ def epochs(trials: Sequence[Trial]) -> int:
 
 
 def largest(points: Sequence[Point]) -> list[Config]:
-    """Return, of the points whose whole numbers can be ordered, those that none exceeds.
+    """Return the points of which no other one is as large in every whole number, or larger.
 
-    Memory grows with every whole number of an experiment, and depends on its names.
+    Memory grows with every whole number of an experiment, and depends on its names. Of more
+    micro-batches each is smaller: what each number of them needs is a question of its own.
     """
-    whole = [key for key in points[0].values if all(type(p.values[key]) is int for p in points)]
+    whole = [
+        key
+        for key in points[0].values
+        if key != "microbatches" and all(type(point.values[key]) is int for point in points)
+    ]
     kinds: dict[str, list[Point]] = {}
     for point in points:
         others = {
@@ -191,12 +211,20 @@ def largest(points: Sequence[Point]) -> list[Config]:
         kinds.setdefault(repr(others), []).append(point)
     found: dict[Config, None] = {}
     for group in kinds.values():
-        for key in whole:
-            sizes = [[p.values[key], sum(p.values[k] for k in whole)] for p in group]  # type: ignore[misc]
-            found[group[max(range(len(group)), key=sizes.__getitem__)].settings] = None
-        if not whole:
-            found[group[0].settings] = None
+        sizes = np.array([[point.values[key] for key in whole] for point in group], np.float64)
+        found |= dict.fromkeys(group[place].settings for place in _not_exceeded(sizes))
     return list(found)
+
+
+def _not_exceeded(sizes: Float[np.ndarray, "points keys"]) -> list[int]:
+    """Return the places of the rows that no other row equals or exceeds in every column."""
+    _, firsts = np.unique(sizes, axis=0, return_index=True)
+    found: list[int] = []
+    # whatever exceeds a row has a larger sum, and so comes before it
+    for place in sorted(firsts.tolist(), key=lambda place: -sizes[place].sum()):
+        if not (sizes[found] >= sizes[place]).all(axis=1).any():
+            found.append(place)
+    return found
 
 
 def load(

@@ -69,8 +69,9 @@ def run(settings: Sweep, **how: Unpack[How]) -> Result:
 
     For the arguments, and what is raised, see `vaectl.studies.run.run`.
     """
-    found = studies.run(Sweeping(settings), **how)
-    return Result(settings=settings, **found._asdict())
+    study = Sweeping(settings)
+    found = studies.run(study, **how)
+    return Result(settings=study.settings, **found._asdict())
 
 
 def planned(
@@ -118,11 +119,11 @@ class Sweeping(Study):
 
     def parts(self, engine: Engine) -> Iterator[Steps]:
         """Yield the trials of each program, all at once; or those of a search."""
-        settings, trials = self.settings, self.settings.trials
-        search = settings.search
+        self.settings = settings = _as_before(self.settings, engine)
+        trials, search = settings.trials, settings.search
         epochs = _epochs(settings)
         engine.plan(len(trials), epochs)
-        missing = [trial for trial in trials if not engine.has(trial)]
+        missing = [trial for trial in trials if not engine.is_done(trial)]
         left = None
         if missing and not (search and is_over(settings, search, engine)):
             engine.watch(Phase("training for a moment, to tell the time"))
@@ -141,3 +142,13 @@ class Sweeping(Study):
         best = best_of(scores_of(self.settings, found))
         label = None if best is None else self.settings.points[best].label
         return [each for each in found if each.trial.label == label]
+
+
+def _as_before(settings: Sweep, engine: Engine) -> Sweep:
+    """Give points that were trained before the labels that their runs have."""
+    labels = {}
+    for place, point in enumerate(settings.points):
+        done = (trial for trial in point.trials(settings.seeds) if engine.has(trial))
+        if (trial := next(done, None)) is not None:
+            labels[place] = engine.ended(trial).label
+    return settings.keeping(labels)

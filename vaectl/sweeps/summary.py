@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from vaectl.objectives.base import label as term
 from vaectl.runs.record import Evaluation
 from vaectl.studies import statistics
-from vaectl.studies.facts import environment, told
+from vaectl.studies.facts import alike, environment, told
 from vaectl.studies.ranges import Value
 from vaectl.studies.run import places_of
 from vaectl.studies.statistics import Interval, shown
@@ -227,8 +227,8 @@ def _best(result: Result, scores: Scores, ranked: Sequence[Ranked]) -> Best | No
     if second:
         two = (each for each in result.trials if each.trial.label in (point.label, second))
         ran_on, seeds = places_of(two), result.settings.seeds
-        alike = [ran_on.get((point.label, s)) == ran_on.get((second, s)) for s in seeds]
-        ahead = statistics.difference(scores[number][alike], scores[rows[second]][alike])
+        pair = alike(ran_on, point.label, second, seeds)
+        ahead = statistics.difference(scores[number][pair], scores[rows[second]][pair])
     return Best(
         label=point.label,
         values=point.values,
