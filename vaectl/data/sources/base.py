@@ -62,7 +62,7 @@ class Source(Plug, kind="source"):
     """The settings of its `reading` that it understands; `range` is applied to what it returns."""
 
     first_reading: ClassVar[Reading] = PLAIN
-    """The reading of older versions, which took fewer arrays; their runs need it."""
+    """The reading of older versions, which took other arrays or columns; their runs need it."""
 
     rest: str = ""
     reading: Reading = PLAIN
