@@ -101,6 +101,86 @@ def test_subfolders_are_classes_in_the_order_of_their_names(tmp_path: Path) -> N
     assert "3 (a, b, c d)" in found.notes[0]
 
 
+def _in_splits(folder: Path, splits: dict[str, str], count: int = 7) -> Path:
+    """Make pictures of classes a and b in folders of splits; each knows its place by its seed."""
+    return _save(
+        folder,
+        {
+            f"{name}/{kind}/{i}.png": _grey(1000 * len(split) + 100 * ord(kind) + i)
+            for name, split in splits.items()
+            for kind in ("ab" if split != "validation" else "b")
+            for i in range(count)
+        },
+    )
+
+
+@pytest.mark.parametrize("most", [None, 0])
+@pytest.mark.parametrize(
+    "splits",
+    [{"train": "train", "test": "test"}, {"train": "train"},
+     {"Training": "train", "TEST": "test", "valid": "validation"},
+     {"train_images": "train", "val": "validation"}],
+)  # fmt: skip
+def test_subfolders_named_as_splits_are_splits(
+    splits: dict[str, str], most: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path / "cache"))
+    found = data.published(f"images:{_in_splits(tmp_path / 'my', splits)}", most)
+    of = {
+        _grey(1000 * len(split) + 100 * ord(kind) + i).tobytes(): (split, label)
+        for split in ("train", "test", "validation")
+        for label, kind in enumerate("ab")
+        for i in range(7)
+    }
+    assert found.classes == ("a", "b")
+    assert found.validation_size == (7 if "validation" in splits.values() else None)
+    for name, part in (("train", found.train), ("test", found.test)):
+        assert part.labels is not None
+        pictures = [of[image.tobytes()] for image in np.asarray(part.images)]
+        assert [label for _, label in pictures] == part.labels.tolist()
+        if name == "test" and "test" in splits.values():
+            assert {split for split, _ in pictures} == {"test"}
+        elif name == "train":
+            last = found.validation_size or 0
+            assert {split for split, _ in pictures[len(pictures) - last :]} <= {"validation"}
+            assert {split for split, _ in pictures[: len(pictures) - last]} == {"train"}
+    if len(splits) > 1:
+        assert any(note.startswith("splits by subfolder, ") for note in found.notes)
+    read = data.load(Data(source=f"images:{tmp_path / 'my'}"))
+    if "validation" not in splits.values():  # a sixth of train, of both classes
+        assert {*np.asarray(read.validation.labels)} == {0, 1}
+
+
+def test_a_split_may_have_no_classes(tmp_path: Path) -> None:
+    """Kaggle's test pictures have none."""
+    _in_splits(tmp_path, {"train": "train"})
+    found = _read(_save(tmp_path, {f"test/{i}.png": _grey(i) for i in range(3)}))
+    assert found.train.labels is not None
+    assert found.test.labels is None
+    assert _as_set(np.asarray(found.test.images)) == {_grey(i).tobytes() for i in range(3)}
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [(("train", "test", "extra"), "train are named as splits, and extra is not"),
+     (("test", "val"), "none has training images"),
+     (("train", "training"), "two of them as one split")],
+)  # fmt: skip
+def test_subfolders_that_may_be_splits_are_asked_about(
+    names: tuple[str, ...], words: str, tmp_path: Path
+) -> None:
+    _save(tmp_path, {f"{name}/{i}.png": _grey(i) for name in names for i in range(3)})
+    error = _refused(tmp_path)
+    assert words in error.message
+    assert "train, test and" in error.hint
+
+
+@pytest.mark.parametrize("names", [("test",), ("train",), ("bus", "car", "train")])
+def test_a_class_may_be_named_as_a_split_is(names: tuple[str, ...], tmp_path: Path) -> None:
+    _save(tmp_path, {f"{name}/{i}.png": _grey(i) for name in names for i in range(3)})
+    assert _read(tmp_path).classes == names
+
+
 def test_what_is_read_depends_on_names_and_pixels_alone(tmp_path: Path) -> None:
     names = [f"{kind}/{i}.png" for kind in "ab" for i in range(9)]
     one = _save(tmp_path / "one", {name: _grey(i) for i, name in enumerate(names)})
