@@ -305,6 +305,68 @@ def test_a_transparent_colour_becomes_white(mode: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(_all(found), np.stack(3 * [expected]))
 
 
+def _wide(folder: Path, levels: Array, suffix: str = ".png") -> Path:
+    """Save three grey pictures of 16 bits."""
+    folder.mkdir(exist_ok=True)
+    for number in range(3):
+        Image.fromarray(np.roll(levels, number).astype(np.uint16)).save(
+            folder / f"{number}{suffix}"
+        )
+    return folder
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".pgm"])
+@pytest.mark.parametrize("most", [None, 0])
+def test_pictures_of_12_bits_in_files_of_16_keep_their_levels(
+    suffix: str, most: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path / "cache"))
+    levels = np.arange(4096).reshape(64, 64)
+    source = f"images:{_wide(tmp_path / 'my', levels, suffix)}"
+    for _ in range(2):  # also once they may be prepared
+        with pytest.raises(DataError, match="values from 0 to 4095") as error:
+            data.published(source, most)
+        assert "data.range=[0, 4095]" in error.value.hint
+    found = data.published(source, most, Reading(range=(0, 4095)))
+    expected = np.rint(levels * 255 / 4095).astype(np.uint8)
+    assert _as_set(_all(found)) == {np.roll(expected, i).tobytes() for i in range(3)}
+    small = data.published(source, most, Reading(range=(0, 4095), size=(32, 32), channels=3))
+    assert small.train.image_shape == (32, 32, 3)
+    assert len(np.unique(_all(small))) > 100
+
+
+def test_pictures_of_8_bits_in_files_of_16_are_bytes(tmp_path: Path) -> None:
+    levels = np.arange(256).reshape(16, 16)
+    for reading in (Reading(), Reading(range=(0, 255))):
+        found = data.published(f"images:{_wide(tmp_path / 'my', levels)}", reading=reading)
+        assert _as_set(_all(found)) == {
+            np.roll(levels, i).astype(np.uint8).tobytes() for i in range(3)
+        }
+
+
+@pytest.mark.parametrize("brightest", [65535, 16320])
+def test_all_levels_of_16_bits_are_read_as_ever(brightest: int, tmp_path: Path) -> None:
+    """Runs know their data by their bytes."""
+    levels = np.minimum(np.arange(65536), brightest).reshape(256, 256)
+    folder = _wide(tmp_path / "my", levels)
+    expected = np.rint(levels / 257).astype(np.uint8)
+    assert _as_set(_all(_read(folder))) == {np.roll(expected, i).tobytes() for i in range(3)}
+    found = data.published(f"images:{folder}", reading=Reading(range=(255, 0)))
+    assert _as_set(_all(found)) == {np.roll(255 - expected, i).tobytes() for i in range(3)}
+    found = data.published(f"images:{folder}", reading=Reading(size=(99, 99)))
+    resized = [Image.fromarray(np.roll(expected, i)).resize((99, 99), 1) for i in range(3)]
+    assert _as_set(_all(found)) == {np.asarray(image).tobytes() for image in resized}
+
+
+def test_levels_of_16_bits_whose_white_is_not_known_do_not_compare_with_bytes(
+    tmp_path: Path,
+) -> None:
+    _wide(tmp_path, np.arange(4096).reshape(64, 64))
+    _save(tmp_path, {"a.png": _grey(1, 64, 64)})
+    error = _refused(tmp_path)
+    assert "a.png: not a readable picture: it has 8 bits, others have 16" in error.message
+
+
 def test_pictures_are_upright(tmp_path: Path) -> None:
     for number in range(3):
         exif = Image.Exif()

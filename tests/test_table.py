@@ -230,6 +230,13 @@ def test_pictures_in_the_cells_of_a_parquet_file_are_decoded(tmp_path: Path) -> 
     assert "row 7: not a readable picture" in _refused(path).message
 
 
+def test_pictures_of_12_bits_in_cells_keep_their_levels(tmp_path: Path) -> None:
+    levels = IMAGES.astype(np.uint16) * 16
+    path = _parquet(tmp_path / "my.parquet", image=[_png(image) for image in levels])
+    assert "data.range=[0, 4080]" in _refused(path).hint
+    _same(_read(path, range=(0, 4080)), None)
+
+
 def test_two_columns_of_images_are_asked_about(tmp_path: Path) -> None:
     path = _parquet(tmp_path / "my.parquet", image=NESTED, mask=NESTED, label=LABELS)
     assert "data.images=image" in _refused(path).hint

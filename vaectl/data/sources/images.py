@@ -15,11 +15,10 @@ from vaectl.data.sources.base import LocalSource
 
 if TYPE_CHECKING:
     import numpy as np
-    from jaxtyping import UInt8
+    from jaxtyping import UInt
 
     from vaectl.data.arrays import Published
-    from vaectl.data.pictures import Picture
-    from vaectl.data.reading import Reading
+    from vaectl.data.pictures import Decoder, Picture
     from vaectl.data.stored import Pixels, Stored
 
 SUFFIXES = {
@@ -33,6 +32,9 @@ _RESIZED = {
     "pad": "resized, with black borders where their proportions differ",
 }
 """The ways to bring pictures to one size, by `data.resize`."""
+
+_FORMAT = 2
+"""The version of how pictures are decoded; those that an older one prepared are not used."""
 
 
 class _Found(NamedTuple):
@@ -90,6 +92,7 @@ class ImageFolder(LocalSource, name="images"):
         """Read all pictures; if they take too much memory, decode them once into a file."""
         from vaectl.data.arrays import Images, spread
         from vaectl.data.named import assembled
+        from vaectl.data.pictures import with_levels
 
         found = _walk(self.path)
         if not found.pictures:
@@ -99,9 +102,12 @@ class ImageFolder(LocalSource, name="images"):
             )
         classes, parts = _parts(self.path, found.pictures)
         paths = [self.path / path for path in found.pictures]
-        images: Pixels | None = _stack(paths, self.reading, most)
-        if images is None:
-            images = _prepared(self.path, found.pictures, self.reading, tell)
+
+        def read(decoder: Decoder) -> Pixels:
+            images = _stack(paths, decoder, most)
+            return _prepared(self.path, found.pictures, decoder, tell) if images is None else images
+
+        images = with_levels(self.reading, read)
         notes = [_describe(images, classes)]
         if len(parts) > 1:
             sizes = [f"{split} ({part.stop - part.start:,})" for split, part in parts.items()]
@@ -233,30 +239,29 @@ def _classes(root: Path, pictures: list[Path], depth: int) -> list[str]:
     return [path.parts[depth] for path in pictures]
 
 
-def _of_one_size(paths: list[Path], reading: Reading) -> Iterator[Picture]:
+def _of_one_size(paths: list[Path], decoder: Decoder) -> Iterator[Picture]:
     """Read pictures one by one, in the size and with the channels that are asked for.
 
     Raises:
         DataError: one cannot be read, or has another size than the first, and no size is asked for.
     """
-    from vaectl.data.pictures import fitted
-
     size: tuple[int, ...] = ()
-    for path, picture in zip(paths, _read_all(paths), strict=True):
+    for path, picture in zip(paths, _read_all(paths, decoder), strict=True):
         size = size or picture.shape[:2]
-        if reading.size is None and picture.shape[:2] != size:
+        if decoder.reading.size is None and picture.shape[:2] != size:
             sizes = [f"{w}x{h}" for h, w in (size, picture.shape[:2])]
             raise DataError(
                 f"pictures of two sizes: {paths[0]} has {sizes[0]} pixels, {path} has {sizes[1]}",
                 hint="data.size=32, or another number of pixels, resizes all; data.resize says "
                 "how: crop, stretch or pad",
             )
-        yield fitted(picture, reading)
+        yield decoder.fitted(picture)
+    decoder.finish()
 
 
 def _stack(
-    paths: list[Path], reading: Reading, most: int
-) -> UInt8[np.ndarray, "images height width *channels"] | None:
+    paths: list[Path], decoder: Decoder, most: int
+) -> UInt[np.ndarray, "images height width *channels"] | None:
     """Read pictures in one size; grey ones become RGB if others are.
 
     Returns:
@@ -270,7 +275,7 @@ def _stack(
     from vaectl.data.pictures import rgb
 
     pictures: list[Picture] = []
-    for picture in _of_one_size(paths, reading):
+    for picture in _of_one_size(paths, decoder):
         if picture.nbytes * len(paths) > most:
             return None
         pictures.append(picture)
@@ -279,7 +284,7 @@ def _stack(
     return np.stack(pictures)
 
 
-def _prepared(root: Path, pictures: list[Path], reading: Reading, tell: Tell) -> Stored:
+def _prepared(root: Path, pictures: list[Path], decoder: Decoder, tell: Tell) -> Stored:
     """Decode pictures into a file of the cache, unless it is there.
 
     Raises:
@@ -288,11 +293,11 @@ def _prepared(root: Path, pictures: list[Path], reading: Reading, tell: Tell) ->
     from vaectl.data import cache
     from vaectl.data.pictures import rgb
 
-    key, count = _key(root, pictures, reading), len(pictures)
+    key, count = _key(root, pictures, decoder), len(pictures)
     paths = [root / path for path in pictures]
 
     def grey() -> Iterator[Picture]:
-        for picture in _of_one_size(paths, reading):
+        for picture in _of_one_size(paths, decoder):
             if picture.ndim == 3:
                 raise _Coloured
             yield picture
@@ -300,8 +305,8 @@ def _prepared(root: Path, pictures: list[Path], reading: Reading, tell: Tell) ->
     try:
         images = cache.stored(key, count, grey, tell)
     except _Coloured:
-        images = cache.stored(key, count, lambda: map(rgb, _of_one_size(paths, reading)), tell)
-    if _key(root, pictures, reading) != key:
+        images = cache.stored(key, count, lambda: map(rgb, _of_one_size(paths, decoder)), tell)
+    if _key(root, pictures, decoder) != key:
         raise DataError(
             f"{root}: a picture was changed while all were read",
             hint="try again once nothing writes there",
@@ -313,7 +318,7 @@ class _Coloured(Exception):  # noqa: N818  # no error
     """A picture has colours, so all become RGB."""
 
 
-def _key(root: Path, pictures: list[Path], reading: Reading) -> str:
+def _key(root: Path, pictures: list[Path], decoder: Decoder) -> str:
     """Return what the file of prepared pictures is found by.
 
     It depends on the names of all, on how they are read, and on what the file system tells of each:
@@ -323,8 +328,10 @@ def _key(root: Path, pictures: list[Path], reading: Reading) -> str:
 
     import PIL
 
-    digest = hashlib.sha256(PIL.__version__.encode())
-    asked = reading.model_dump_json(include={"size", "resize", "channels"}, exclude_defaults=True)
+    digest = hashlib.sha256(f"{PIL.__version__} {_FORMAT} {decoder.deep}".encode())
+    asked = decoder.reading.model_dump_json(
+        include={"size", "resize", "channels"}, exclude_defaults=True
+    )
     if asked != "{}":
         digest.update(asked.encode())
     for path in pictures:
@@ -337,18 +344,16 @@ def _key(root: Path, pictures: list[Path], reading: Reading) -> str:
     return f"images-{digest.hexdigest()[:16]}"
 
 
-def _read_all(paths: list[Path]) -> Iterator[Picture]:
-    """Read pictures one by one, as bytes.
+def _read_all(paths: list[Path], decoder: Decoder) -> Iterator[Picture]:
+    """Read pictures one by one.
 
     Raises:
         DataError: one cannot be read.
     """
-    from vaectl.data.pictures import decoded
-
     for path in paths:
         try:
             with regular(path) as file:
-                picture = decoded(file)
+                picture = decoder.decoded(file)
         except OSError as error:
             raise _unreadable(path, error.strerror or str(error)) from None
         except Exception as error:  # of many decoders: whatever they meet

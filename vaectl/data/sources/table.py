@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vaectl.data.arrays import Published
+    from vaectl.data.pictures import Decoder
 
     Block = np.ndarray[Any, Any]
 
@@ -84,17 +85,21 @@ class Table(LocalSource, name="table"):
 
         from vaectl.data import labels, layout
         from vaectl.data.arrays import Images, divide
+        from vaectl.data.pictures import with_levels
 
-        with ExitStack() as stack:
-            if self.path.name.lower().endswith(_PARQUET):
-                plan, blocks = self._parquet(stack)
-            else:
-                plan, blocks = self._csv(stack)
-            pixels, column = _collected(self.path, blocks)
+        def read(decoder: Decoder) -> tuple[_Plan, Block, Block | None]:
+            with ExitStack() as stack:
+                if self.path.name.lower().endswith(_PARQUET):
+                    plan, blocks = self._parquet(stack, decoder)
+                else:
+                    plan, blocks = self._csv(stack)
+                return plan, *_collected(self.path, blocks)
+
+        plan, pixels, column = with_levels(self.reading, read)
         notes = [f"not used: {', '.join(plan.skipped)}"] if plan.skipped else []
-        read = [plan.names[place] for place in plan.pixels]
-        if plan.open_ and (place := self._place_of_labels(pixels, read)) is not None:
-            notes.append(f"column {read[place]} holds the labels, by its values")
+        names = [plan.names[place] for place in plan.pixels]
+        if plan.open_ and (place := self._place_of_labels(pixels, names)) is not None:
+            notes.append(f"column {names[place]} holds the labels, by its values")
             column = np.ascontiguousarray(pixels[:, place])
             pixels = np.delete(pixels, place, axis=1)
         images, note = layout.images(str(self.path), pixels, self.reading.shape)
@@ -150,9 +155,11 @@ class Table(LocalSource, name="table"):
                     strings_can_be_null=True,
                 ),
             )
-        return plan, _blocks(path, reader, keys, plan, 1 + named, self.reading)
+        return plan, _blocks(path, reader, keys, plan, 1 + named)
 
-    def _parquet(self, stack: ExitStack) -> tuple[_Plan, Iterator[tuple[Block, Any]]]:
+    def _parquet(
+        self, stack: ExitStack, decoder: Decoder
+    ) -> tuple[_Plan, Iterator[tuple[Block, Any]]]:
         """Open a Parquet file, whose schema tells what its columns are."""
         from pyarrow import parquet
 
@@ -171,9 +178,8 @@ class Table(LocalSource, name="table"):
                 )
         rows = max(_BLOCK // (8 * max(len(plan.pixels), 1000 * bool(whole))), 1)
         keys = [names[place] for place in plan.places]
-        return plan, _blocks(
-            path, table.iter_batches(rows, columns=keys), keys, plan, 1, self.reading
-        )
+        batches = table.iter_batches(rows, columns=keys)
+        return plan, _blocks(path, batches, keys, plan, 1, decoder)
 
     def _plan(self, names: list[str], whole: Sequence[int] = ()) -> _Plan:
         """Tell pixels, labels and other columns from each other, by their names.
@@ -278,7 +284,12 @@ def _may_be_labels(column: Block) -> bool:
 
 
 def _blocks(
-    path: Path, batches: Any, keys: Sequence[str], plan: _Plan, row: int, reading: Reading
+    path: Path,
+    batches: Any,
+    keys: Sequence[str],
+    plan: _Plan,
+    row: int,
+    decoder: Decoder | None = None,
 ) -> Iterator[tuple[Block, Any]]:
     """Yield the pixels of some rows at a time, and their labels.
 
@@ -288,7 +299,7 @@ def _blocks(
         keys: the names of the columns in a batch, those of `plan.places`.
         plan: the columns.
         row: the number of the first row.
-        reading: how pictures are resized.
+        decoder: decodes pictures, where cells may be such.
 
     Raises:
         DataError: a cell is empty, no number or no picture.
@@ -304,8 +315,8 @@ def _blocks(
                 if column.null_count:
                     at = row + int(column.is_null().to_numpy(zero_copy_only=False).argmax())
                     raise DataError(f"{path}: {name}, row {at}: no value", hint=_FILL)
-            if _is_picture(columns[0].type):
-                pixels = _pictures(path, columns[0], row, reading)
+            if decoder and _is_picture(columns[0].type):
+                pixels = _pictures(path, columns[0], row, decoder)
             else:
                 pixels = _pixels(path, columns[: len(plan.pixels)], names, row)
             labels = None if plan.label is None else _labels(columns[-1])
@@ -333,7 +344,7 @@ def _pixels(path: Path, columns: Sequence[Any], names: Sequence[str], row: int) 
     return small if (small == values).all() else values.astype(np.float32, copy=False)
 
 
-def _pictures(path: Path, column: Any, row: int, reading: Reading) -> Block:
+def _pictures(path: Path, column: Any, row: int, decoder: Decoder) -> Block:
     """Decode cells that hold pictures as files do: bytes, or a field `bytes` beside a name.
 
     Raises:
@@ -343,13 +354,13 @@ def _pictures(path: Path, column: Any, row: int, reading: Reading) -> Block:
 
     import numpy as np
 
-    from vaectl.data.pictures import decoded, fitted, rgb
+    from vaectl.data.pictures import rgb
 
     cells = column.field("bytes") if _arrow().types.is_struct(column.type) else column
     pictures: list[Block] = []
     for at, cell in enumerate(cells.to_pylist(), row):
         try:
-            picture = fitted(decoded(io.BytesIO(cell or b"")), reading)
+            picture = decoder.fitted(decoder.decoded(io.BytesIO(cell or b"")))
         except Exception as error:  # of many decoders: whatever they meet
             raise DataError(
                 f"{path}: row {at}: not a readable picture: {_first_line(error)}",
