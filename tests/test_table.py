@@ -170,6 +170,23 @@ def test_runs_find_what_an_older_version_read_of_all_columns(tmp_path: Path) -> 
     assert data.load(Data(source=f"table:{path}"), fingerprint=before).fingerprint == before
 
 
+@pytest.mark.parametrize("setting", [{"size": (4, 4)}, {"channels": 3}])
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_settings_for_pictures_are_refused_for_pixels(
+    setting: dict[str, Any], kind: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"my.{kind}"
+    if kind == "csv":
+        path.write_text(FORMS["Kaggle's"][0])
+    else:
+        _parquet(path, image=NESTED, label=LABELS)
+    (key,) = setting
+    assert f"data.{key} is for pictures" in _refused(path, **setting).message
+    before = _read(path).fingerprint()  # a run of an older version finds its data
+    asked = Data(source=f"table:{path}", **setting)
+    assert data.load(asked, fingerprint=before).fingerprint == before
+
+
 def test_labels_first_or_last_are_asked_for_where_both_may_be(tmp_path: Path) -> None:
     path = tmp_path / "my.csv"
     path.write_text(_lines([CELLS[0] + 255 * (LABELS // 2), *CELLS[1:], LABELS]))

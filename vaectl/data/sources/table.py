@@ -33,6 +33,8 @@ _NUMBERS = {"", "unnamed: 0", "__index_level_0__", "id", "index", "idx", "image_
 _DELIMITERS = ",;\t"
 _BLOCK = 16 * 2**20
 """Bytes of a table that are read at once; no row of CSV may be longer."""
+_FOR_PICTURES = ("size", "resize", "channels")
+"""The settings that mean nothing to pixels."""
 _LAYOUT = "the table should have one image in each row, and its label in a column, or none"
 _FILL = "fill in the cell, or leave out the row"
 _AT = re.compile(
@@ -73,6 +75,13 @@ class Table(LocalSource, name="table"):
     heeds = LocalSource.heeds | {"images", "labels", "shape", "size", "resize", "channels"}
     first_reading = Reading(labels=())
     suffixes = _CSV + _PARQUET
+
+    @property
+    def earlier(self) -> Reading | None:
+        """The reading of older versions, which ignored what is for pictures."""
+        ignored = {key: Reading.model_fields[key].default for key in _FOR_PICTURES}
+        plain = self.reading.model_copy(update=ignored)
+        return super().earlier if plain == self.reading else plain
 
     @property
     def title(self) -> str:
@@ -131,6 +140,7 @@ class Table(LocalSource, name="table"):
             first = next(csv.reader([text], delimiter=delimiter), [])
         named = _are_names(first)
         names = [name.strip() if named else f"{i + 1}" for i, name in enumerate(first)]
+        self._check_pixels()
         plan = self._plan(names)
         keys = [f"{place}" for place in plan.places]
         kinds = dict.fromkeys(keys, _arrow().float32())
@@ -170,6 +180,8 @@ class Table(LocalSource, name="table"):
             kinds, names = table.schema_arrow.types, table.schema_arrow.names
         whole = [i for i, kind in enumerate(kinds) if _is_list(kind) or _is_picture(kind)]
         plan = self._plan(names, whole)
+        if not _is_picture(kinds[plan.pixels[0]]):
+            self._check_pixels()
         for place in plan.pixels:
             if not (whole or _is_numeric(kinds[place])):
                 raise DataError(
@@ -180,6 +192,15 @@ class Table(LocalSource, name="table"):
         keys = [names[place] for place in plan.places]
         batches = table.iter_batches(rows, columns=keys)
         return plan, _blocks(path, batches, keys, plan, 1, decoder)
+
+    def _check_pixels(self) -> None:
+        """Refuse settings for pictures."""
+        for key in _FOR_PICTURES:
+            if getattr(self.reading, key) != Reading.model_fields[key].default:
+                raise DataError(
+                    f"{self.path}: data.{key} is for pictures, and its images are numbers",
+                    hint=f"leave out data.{key}; data.shape says the shape of each image",
+                )
 
     def _plan(self, names: list[str], whole: Sequence[int] = ()) -> _Plan:
         """Tell pixels, labels and other columns from each other, by their names.
