@@ -16,6 +16,7 @@ from vaectl.config import reading
 from vaectl.data import arrays, cache, idx, layout, splits
 from vaectl.data.binarization import binarize, draw, meaning
 from vaectl.data.reading import Reading
+from vaectl.data.settings import Data
 from vaectl.data.sources.base import Source, parse
 from vaectl.studies import identity
 
@@ -698,6 +699,31 @@ def test_mnist_splits_as_the_paper_does() -> None:
     sizes = [len(part.images) for part in (dataset.train, dataset.validation, dataset.test)]
     assert sizes == [50_000, 10_000, 10_000]
     assert set(np.unique(dataset.train.images)) == {0, 255}
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_splits_that_lack_classes_of_the_training_images_are_told(
+    on_disk: bool, tmp_path: Path
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (600, 4, 4)).astype(np.uint8)
+    labels = np.arange(600) // 60
+    for split in ("train", "test"):
+        np.save(tmp_path / f"x_{split}.npy", images)
+        np.save(tmp_path / f"y_{split}.npy", labels)
+
+    def lacking(**settings: Any) -> list[str]:
+        memory = 0.0 if on_disk else None
+        asked = Data(source=f"npy:{tmp_path}", memory_gb=memory, **settings)
+        return [note for note in data.load(asked).notes if "lacks classes" in note]
+
+    (note,) = lacking()
+    assert "validation split lacks classes that train: 8 (0, 1, 2, 3, 4, 5, 6, 7)." in note
+    assert "x_val" in note
+    assert len(lacking(test_size=200)) == 2
+    assert not lacking(validation_size=2)  # two images have few classes however they lie
+    np.save(tmp_path / "x_val.npy", images)
+    np.save(tmp_path / "y_val.npy", labels)
+    assert not lacking()
 
 
 def test_a_source_of_ones_own_is_told_how_it_is_read() -> None:

@@ -101,6 +101,86 @@ def test_subfolders_are_classes_in_the_order_of_their_names(tmp_path: Path) -> N
     assert "3 (a, b, c d)" in found.notes[0]
 
 
+def _in_splits(folder: Path, splits: dict[str, str], count: int = 7) -> Path:
+    """Make pictures of classes a and b in folders of splits; each knows its place by its seed."""
+    return _save(
+        folder,
+        {
+            f"{name}/{kind}/{i}.png": _grey(1000 * len(split) + 100 * ord(kind) + i)
+            for name, split in splits.items()
+            for kind in ("ab" if split != "validation" else "b")
+            for i in range(count)
+        },
+    )
+
+
+@pytest.mark.parametrize("most", [None, 0])
+@pytest.mark.parametrize(
+    "splits",
+    [{"train": "train", "test": "test"}, {"train": "train"},
+     {"Training": "train", "TEST": "test", "valid": "validation"},
+     {"train_images": "train", "val": "validation"}],
+)  # fmt: skip
+def test_subfolders_named_as_splits_are_splits(
+    splits: dict[str, str], most: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path / "cache"))
+    found = data.published(f"images:{_in_splits(tmp_path / 'my', splits)}", most)
+    of = {
+        _grey(1000 * len(split) + 100 * ord(kind) + i).tobytes(): (split, label)
+        for split in ("train", "test", "validation")
+        for label, kind in enumerate("ab")
+        for i in range(7)
+    }
+    assert found.classes == ("a", "b")
+    assert found.validation_size == (7 if "validation" in splits.values() else None)
+    for name, part in (("train", found.train), ("test", found.test)):
+        assert part.labels is not None
+        pictures = [of[image.tobytes()] for image in np.asarray(part.images)]
+        assert [label for _, label in pictures] == part.labels.tolist()
+        if name == "test" and "test" in splits.values():
+            assert {split for split, _ in pictures} == {"test"}
+        elif name == "train":
+            last = found.validation_size or 0
+            assert {split for split, _ in pictures[len(pictures) - last :]} <= {"validation"}
+            assert {split for split, _ in pictures[: len(pictures) - last]} == {"train"}
+    if len(splits) > 1:
+        assert any(note.startswith("splits by subfolder, ") for note in found.notes)
+    read = data.load(Data(source=f"images:{tmp_path / 'my'}"))
+    if "validation" not in splits.values():  # a sixth of train, of both classes
+        assert {*np.asarray(read.validation.labels)} == {0, 1}
+
+
+def test_a_split_may_have_no_classes(tmp_path: Path) -> None:
+    """Kaggle's test pictures have none."""
+    _in_splits(tmp_path, {"train": "train"})
+    found = _read(_save(tmp_path, {f"test/{i}.png": _grey(i) for i in range(3)}))
+    assert found.train.labels is not None
+    assert found.test.labels is None
+    assert _as_set(np.asarray(found.test.images)) == {_grey(i).tobytes() for i in range(3)}
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [(("train", "test", "extra"), "train are named as splits, and extra is not"),
+     (("test", "val"), "none has training images"),
+     (("train", "training"), "two of them as one split")],
+)  # fmt: skip
+def test_subfolders_that_may_be_splits_are_asked_about(
+    names: tuple[str, ...], words: str, tmp_path: Path
+) -> None:
+    _save(tmp_path, {f"{name}/{i}.png": _grey(i) for name in names for i in range(3)})
+    error = _refused(tmp_path)
+    assert words in error.message
+    assert "train, test and" in error.hint
+
+
+@pytest.mark.parametrize("names", [("test",), ("train",), ("bus", "car", "train")])
+def test_a_class_may_be_named_as_a_split_is(names: tuple[str, ...], tmp_path: Path) -> None:
+    _save(tmp_path, {f"{name}/{i}.png": _grey(i) for name in names for i in range(3)})
+    assert _read(tmp_path).classes == names
+
+
 def test_what_is_read_depends_on_names_and_pixels_alone(tmp_path: Path) -> None:
     names = [f"{kind}/{i}.png" for kind in "ab" for i in range(9)]
     one = _save(tmp_path / "one", {name: _grey(i) for i, name in enumerate(names)})
@@ -223,6 +303,68 @@ def test_a_transparent_colour_becomes_white(mode: str, tmp_path: Path) -> None:
     expected = np.where(pixels == 0, 255, pixels)
     found = parse(f"images:{tmp_path}").load()
     np.testing.assert_array_equal(_all(found), np.stack(3 * [expected]))
+
+
+def _wide(folder: Path, levels: Array, suffix: str = ".png") -> Path:
+    """Save three grey pictures of 16 bits."""
+    folder.mkdir(exist_ok=True)
+    for number in range(3):
+        Image.fromarray(np.roll(levels, number).astype(np.uint16)).save(
+            folder / f"{number}{suffix}"
+        )
+    return folder
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".pgm"])
+@pytest.mark.parametrize("most", [None, 0])
+def test_pictures_of_12_bits_in_files_of_16_keep_their_levels(
+    suffix: str, most: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path / "cache"))
+    levels = np.arange(4096).reshape(64, 64)
+    source = f"images:{_wide(tmp_path / 'my', levels, suffix)}"
+    for _ in range(2):  # also once they may be prepared
+        with pytest.raises(DataError, match="values from 0 to 4095") as error:
+            data.published(source, most)
+        assert "data.range=[0, 4095]" in error.value.hint
+    found = data.published(source, most, Reading(range=(0, 4095)))
+    expected = np.rint(levels * 255 / 4095).astype(np.uint8)
+    assert _as_set(_all(found)) == {np.roll(expected, i).tobytes() for i in range(3)}
+    small = data.published(source, most, Reading(range=(0, 4095), size=(32, 32), channels=3))
+    assert small.train.image_shape == (32, 32, 3)
+    assert len(np.unique(_all(small))) > 100
+
+
+def test_pictures_of_8_bits_in_files_of_16_are_bytes(tmp_path: Path) -> None:
+    levels = np.arange(256).reshape(16, 16)
+    for reading in (Reading(), Reading(range=(0, 255))):
+        found = data.published(f"images:{_wide(tmp_path / 'my', levels)}", reading=reading)
+        assert _as_set(_all(found)) == {
+            np.roll(levels, i).astype(np.uint8).tobytes() for i in range(3)
+        }
+
+
+@pytest.mark.parametrize("brightest", [65535, 16320])
+def test_all_levels_of_16_bits_are_read_as_ever(brightest: int, tmp_path: Path) -> None:
+    """Runs know their data by their bytes."""
+    levels = np.minimum(np.arange(65536), brightest).reshape(256, 256)
+    folder = _wide(tmp_path / "my", levels)
+    expected = np.rint(levels / 257).astype(np.uint8)
+    assert _as_set(_all(_read(folder))) == {np.roll(expected, i).tobytes() for i in range(3)}
+    found = data.published(f"images:{folder}", reading=Reading(range=(255, 0)))
+    assert _as_set(_all(found)) == {np.roll(255 - expected, i).tobytes() for i in range(3)}
+    found = data.published(f"images:{folder}", reading=Reading(size=(99, 99)))
+    resized = [Image.fromarray(np.roll(expected, i)).resize((99, 99), 1) for i in range(3)]
+    assert _as_set(_all(found)) == {np.asarray(image).tobytes() for image in resized}
+
+
+def test_levels_of_16_bits_whose_white_is_not_known_do_not_compare_with_bytes(
+    tmp_path: Path,
+) -> None:
+    _wide(tmp_path, np.arange(4096).reshape(64, 64))
+    _save(tmp_path, {"a.png": _grey(1, 64, 64)})
+    error = _refused(tmp_path)
+    assert "a.png: not a readable picture: it has 8 bits, others have 16" in error.message
 
 
 def test_pictures_are_upright(tmp_path: Path) -> None:

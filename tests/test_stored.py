@@ -18,7 +18,8 @@ from tests.test_resume import _stop_at
 from vaectl import config, data, experiment
 from vaectl.base import devices, memory
 from vaectl.base.errors import ConfigError, DataError, InterruptedRunError
-from vaectl.data import npy, stored
+from vaectl.data import npy, scale, stored
+from vaectl.data.arrays import Images, Published
 from vaectl.data.stored import Stored, changed, ends, pieces
 from vaectl.evaluation.likelihoods import likelihoods
 from vaectl.runs.directory import RunDir
@@ -104,6 +105,40 @@ class TestStored:
         monkeypatch.setattr(memory, "total", lambda: 1199)
         with pytest.raises(DataError, match="100 images at once: that needs about"):
             np.asarray(images)
+
+
+@pytest.mark.parametrize("kind", ["f2", "f4", "u1", "i2"])
+def test_the_scale_of_images_is_found_in_one_reading(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "PIECE_BYTES", 64)  # many pieces
+    white = 1 if kind.startswith("f") else 200
+    array = (np.random.default_rng(0).random((60, 2, 2)) * white).astype(kind)
+    read: list[int] = []
+
+    def some(numbers: Array) -> Array:
+        read.extend(numbers.tolist())
+        return array[numbers]
+
+    train, test = (
+        Images(Stored(some, part, (2, 2), array.dtype), None) for part in (range(50), range(50, 60))
+    )
+    scale.read("x", Published(train, test))
+    again = 64 // array[0].nbytes  # the first ones tell that they are not black and white
+    assert all(read.count(number) == 1 for number in range(again, 60))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, 7, 59])
+def test_no_value_is_overlooked_on_disk(
+    value: float, place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "PIECE_BYTES", 64)  # many pieces
+    array = np.random.default_rng(0).random((60, 2, 2)).astype("f4")
+    array[place, 1, 1] = value
+    images = Stored(lambda numbers: array[numbers], range(60), (2, 2), array.dtype)
+    with pytest.raises(DataError, match="NaN or infinite pixels: 1 in 1 of 60 images"):
+        scale.read("x", Published(Images(images, None), Images(images, None)))
 
 
 class TestNpy:

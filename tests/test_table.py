@@ -22,6 +22,7 @@ from vaectl.base import memory
 from vaectl.base.errors import DataError
 from vaectl.data.arrays import Images, Published, divide
 from vaectl.data.reading import Reading
+from vaectl.data.settings import Data
 
 Array = np.ndarray[Any, Any]
 COUNT = 40
@@ -70,6 +71,10 @@ FORMS: dict[str, tuple[str, Array | None]] = {
         _lines([range(COUNT), *CELLS, LABELS], ["", *map(str, range(25)), "y"]),
         LABELS,
     ),
+    "index of pandas, in Parquet": (
+        _lines([*CELLS, LABELS, range(COUNT)], [*PIXELS, "y", "__index_level_0__"]),
+        LABELS,
+    ),
     "semicolons": (_lines([LABELS, *CELLS], ["y", *PIXELS], ";"), LABELS),
     "tabs": (_lines([LABELS, *CELLS], ["y", *PIXELS], "\t"), LABELS),
     "quotes": (_lines([LABELS, *CELLS], [f'"{name}"' for name in ["target", *PIXELS]]), LABELS),
@@ -109,6 +114,77 @@ def test_the_configuration_may_say_which_column_holds_the_labels(tmp_path: Path)
     _same(_read(path, labels=("kind",)))
     assert "no column king; did you mean kind" in _refused(path, labels=("king",)).message
     assert _read(path, labels=(), shape=(2, 13)).train.labels is None
+
+
+def test_columns_named_as_labels_are_never_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "my.csv"
+    path.write_text(_lines([LABELS, LABELS % 2, *CELLS], ["label", "class", *PIXELS]))
+    found = _read(path, labels=("label",))
+    _same(found)
+    assert "not used: class" in found.notes
+    _same(_read(path, labels=()), None)
+    path.write_text(_lines([LABELS + 0.5, *CELLS], ["label", *PIXELS]))
+    assert "data.labels=[]" in _refused(path).hint
+    _same(_read(path, labels=()), None)
+    path.write_text(_lines([LABELS + 0.5, *CELLS], ["kind", *PIXELS]))
+    assert "data.labels=[]" not in _refused(path, labels=("kind",)).hint
+
+
+UNTOLD: dict[str, tuple[Array, list[str] | None]] = {
+    "one class": (0 * LABELS, None),
+    "one class, a name that says nothing": (0 * LABELS + 7, ["species", *PIXELS]),
+    "labels that all differ": (np.arange(COUNT), None),
+}
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize(("labels", "names"), UNTOLD.values(), ids=UNTOLD)
+def test_columns_one_more_than_an_image_has_are_asked_about(
+    labels: Array, names: list[str] | None, last: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "my.csv"
+    columns = [*CELLS, labels] if last else [labels, *CELLS]
+    if names and last:
+        names = [*names[1:], names[0]]
+    path.write_text(_lines(columns, names))
+    error = _refused(path)
+    assert "25 of its 26 columns can be an image" in error.message
+    hints = dict(re.findall(r"data.labels=(\S+) (?:says that )?the column (\S+?)[ ;]", error.hint))
+    assert len(hints) == 2
+    asked = [*hints][-1 if last else 0]
+    _same(_read(path, labels=(asked,)), labels.astype(np.int32))
+    for reading in ({"labels": ()}, {"shape": (1, 26)}):
+        assert _read(path, **reading).train.image_shape == (1, 26, 1)
+
+
+def test_real_numbers_are_rows_of_numbers_however_many_they_are(tmp_path: Path) -> None:
+    (tmp_path / "my.csv").write_text(_lines([LABELS + 0.5, *(cells / 255 for cells in CELLS)]))
+    assert _read(tmp_path / "my.csv", range=(0, 3)).train.image_shape == (1, 26, 1)
+
+
+def test_runs_find_what_an_older_version_read_of_all_columns(tmp_path: Path) -> None:
+    path = tmp_path / "my.csv"
+    path.write_text(_lines([0 * LABELS, *CELLS]))
+    rows = np.column_stack([0 * LABELS, ROWS]).astype(np.uint8)[:, np.newaxis]
+    before = divide("x", Images(rows, None)).fingerprint()
+    assert data.load(Data(source=f"table:{path}"), fingerprint=before).fingerprint == before
+
+
+@pytest.mark.parametrize("setting", [{"size": (4, 4)}, {"channels": 3}])
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_settings_for_pictures_are_refused_for_pixels(
+    setting: dict[str, Any], kind: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"my.{kind}"
+    if kind == "csv":
+        path.write_text(FORMS["Kaggle's"][0])
+    else:
+        _parquet(path, image=NESTED, label=LABELS)
+    (key,) = setting
+    assert f"data.{key} is for pictures" in _refused(path, **setting).message
+    before = _read(path).fingerprint()  # a run of an older version finds its data
+    asked = Data(source=f"table:{path}", **setting)
+    assert data.load(asked, fingerprint=before).fingerprint == before
 
 
 def test_labels_first_or_last_are_asked_for_where_both_may_be(tmp_path: Path) -> None:
@@ -169,6 +245,13 @@ def test_pictures_in_the_cells_of_a_parquet_file_are_decoded(tmp_path: Path) -> 
     cells[6]["bytes"] = b"no picture"
     path = _parquet(tmp_path / "my.parquet", image=cells, label=LABELS)
     assert "row 7: not a readable picture" in _refused(path).message
+
+
+def test_pictures_of_12_bits_in_cells_keep_their_levels(tmp_path: Path) -> None:
+    levels = IMAGES.astype(np.uint16) * 16
+    path = _parquet(tmp_path / "my.parquet", image=[_png(image) for image in levels])
+    assert "data.range=[0, 4080]" in _refused(path).hint
+    _same(_read(path, range=(0, 4080)), None)
 
 
 def test_two_columns_of_images_are_asked_about(tmp_path: Path) -> None:

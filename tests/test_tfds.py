@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -26,6 +27,7 @@ from vaectl.base.cache import directory
 from vaectl.base.errors import DataError
 from vaectl.base.terminal import silent
 from vaectl.data import cache, idx
+from vaectl.data.arrays import divide
 from vaectl.data.description import describe
 from vaectl.data.settings import Data
 from vaectl.data.sources import tfds
@@ -237,6 +239,48 @@ def test_prepared_data_sets_are_read_without_tensorflow(prepared: Path) -> None:
         (row,) = np.flatnonzero(image.any(axis=1)) if image.any() else (0,)
         assert np.array_equal(image[row], 9 * np.arange(28))
         assert label in {number % 5 for number in range(30) if number % 28 == row}
+
+
+def _with_splits(prepared: Path, **names: str) -> None:
+    """Make a prepared data set have other splits, each with the records of one of its own."""
+    (info,) = prepared.rglob("dataset_info.json")
+    told = json.loads(info.read_text())
+    known = {split["name"]: split for split in told["splits"]}
+    told["splits"] = [{**known[of], "name": name} for name, of in names.items()]
+    info.write_text(json.dumps(told))
+    for file in [*prepared.rglob("*array_record*")]:
+        content = file.read_bytes()
+        file.unlink()
+        for name, of in names.items():
+            if f"-{of}." in file.name:
+                file.with_name(file.name.replace(f"-{of}.", f"-{name}.")).write_bytes(content)
+
+
+def test_prepared_data_sets_without_a_test_split_are_divided(prepared: Path) -> None:
+    whole = data.published("tfds:emnist/balanced").train
+    shutil.rmtree(directory())
+    _with_splits(prepared, train="train", validation="test")
+    for most in (None, None, 1000):  # prepared, cached, and on disk
+        found = data.published("tfds:emnist/balanced", most)
+        assert found.fingerprint() == divide("x", whole).fingerprint()
+        assert "not used: validation" in found.notes
+        assert any("no test split: 4 of 30 images" in note for note in found.notes)
+
+
+def test_other_splits_of_prepared_data_sets_are_noted(prepared: Path) -> None:
+    """They do not change what runs know their data by."""
+    before = data.published("tfds:emnist/balanced").fingerprint()
+    shutil.rmtree(directory())
+    _with_splits(prepared, train="train", test="test", extra="test")
+    found = data.published("tfds:emnist/balanced")
+    assert found.fingerprint() == before
+    assert "not used: extra" in found.notes
+
+
+def test_prepared_data_sets_without_training_images_are_refused(prepared: Path) -> None:
+    _with_splits(prepared, test="test")
+    with pytest.raises(DataError, match="has the splits test; vaectl wants train"):
+        data.published("tfds:emnist/balanced")
 
 
 def test_prepared_data_sets_that_do_not_fit_are_decoded_once_into_files(prepared: Path) -> None:

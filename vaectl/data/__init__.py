@@ -62,10 +62,10 @@ def load(
 
     def as_before() -> Dataset | None:
         """Return what an older vaectl read, if it has the fingerprint; else None."""
-        if fingerprint is None or not plug.reading == PLAIN != plug.first_reading:
+        if fingerprint is None or (earlier := plug.earlier) is None:
             return None
         with suppress(DataError):
-            found = read(plug.first_reading)
+            found = read(earlier)
             return found if found.fingerprint == fingerprint else None
         return None
 

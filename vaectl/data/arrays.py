@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int32, Real, UInt8
+from jaxtyping import Int, Int32, Real, UInt8
 
 from vaectl.base import memory
 from vaectl.base.errors import DataError
@@ -83,8 +83,7 @@ def divide(
 ) -> Published:
     """Split images that are published without splits: a seventh of them test.
 
-    The images are shuffled, always in the same way, and the classes are spread evenly, so that the
-    first and the last images of each split hold every class in proportion.
+    The images of each split are spread as by `spread`.
 
     Args:
         name: of the data set, for messages.
@@ -95,14 +94,31 @@ def divide(
     Raises:
         DataError: there are fewer than three, one for each split.
     """
-    images, labels = found
-    count = len(images)
+    count = len(found.images)
     if count < 3:
         raise DataError(
             f"{name}: {count} image{'s' * (count != 1)}, where training, validation and test need "
             "at least one each",
             hint="add images",
         )
+    test = max(count // _TEST_PART, 1)
+    order = _order(found)
+    train, rest = (_chosen(found, rows) for rows in (order[:-test], order[-test:]))
+    divided = f"no test split: {test:,} of {count:,} images, always the same ones, are made one"
+    return Published(train, rest, notes=(*notes, divided), classes=classes)
+
+
+def spread(found: Images) -> Images:
+    """Shuffle images, always in the same way, with their classes spread evenly.
+
+    The first and the last images hold every class in proportion.
+    """
+    return _chosen(found, _order(found))
+
+
+def _order(found: Images) -> Int[np.ndarray, " images"]:
+    images, labels = found
+    count = len(images)
     # the raw numbers of a bit generator are the same in every version of NumPy
     order = np.argsort(np.random.Philox(key=0).random_raw(count), kind="stable")
     if labels is not None:
@@ -111,13 +127,11 @@ def divide(
             (of_class,) = np.nonzero(labels[order] == label)
             place[of_class] = (np.arange(len(of_class)) + 0.5) / len(of_class)
         order = order[np.argsort(place, kind="stable")]
-    test = max(count // _TEST_PART, 1)
-    train, rest = (
-        Images(images[rows], None if labels is None else labels[rows])
-        for rows in (order[:-test], order[-test:])
-    )
-    divided = f"no test split: {test:,} of {count:,} images, always the same ones, are made one"
-    return Published(train, rest, notes=(*notes, divided), classes=classes)
+    return order
+
+
+def _chosen(found: Images, rows: Int[np.ndarray, " chosen"]) -> Images:
+    return Images(found.images[rows], None if found.labels is None else found.labels[rows])
 
 
 class Split(NamedTuple):

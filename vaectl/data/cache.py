@@ -32,7 +32,7 @@ def path(key: str) -> Path:
 def cached(key: str, build: Callable[[], Published], most: int | None = None) -> Published:
     """Return the data set of a key from an intact copy on disk, or build it and keep a copy.
 
-    A copy has the images and their classes by number; notes and names of classes are not in it.
+    A copy has the images, their classes by number, and notes; names of classes are not in it.
 
     Args:
         key: a name and a fingerprint of everything that `build` depends on.
@@ -117,6 +117,7 @@ def _read(file: Path, most: int | None) -> Published | None:
         found = Published(
             train=Images(arrays["x_train"], arrays.get("y_train")),
             test=Images(arrays["x_test"], arrays.get("y_test")),
+            notes=tuple(map(str, arrays.get("notes", ()))),  # older copies have none
         )
         return found if found.fingerprint() == str(arrays["fingerprint"]) else None
     except (KeyError, OSError, ValueError):
@@ -130,6 +131,7 @@ def _write(file: Path, found: Published) -> None:
         "x_test": found.test.images,
         "y_test": found.test.labels,
         "fingerprint": np.asarray(found.fingerprint()),
+        "notes": np.asarray(found.notes) if found.notes else None,
     }
     with replacing(file) as out:
         np.savez(out, allow_pickle=False, **{k: v for k, v in arrays.items() if v is not None})

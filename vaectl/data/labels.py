@@ -16,6 +16,7 @@ from vaectl.data.stored import Array, Pixels
 _MOST_NAMES = 10
 """The most classes that a note names."""
 _LIMITS = np.iinfo(np.int32)
+_CORRECT = "correct the labels, or leave them out: data.labels=[]"
 
 
 class Column(NamedTuple):
@@ -28,6 +29,8 @@ class Column(NamedTuple):
     """The name of the array with their images."""
     size: int
     """The number of these images."""
+    hint: str = _CORRECT
+    """What to try if they are no labels."""
 
 
 class Labels(NamedTuple):
@@ -126,18 +129,15 @@ def _numbers(
             place = int(np.argmin(whole))
             raise DataError(
                 f"{column.name}: {labels[place]} at place {place} is no number of a class",
-                hint=_CORRECT,
+                hint=column.hint,
             )
         numbers.append(labels.astype(np.int32))
     return numbers
-
-
-_CORRECT = "correct the labels, or leave them out: data.labels=[]"
 
 
 def _wrong(column: Column) -> DataError:
     return DataError(
         f"{column.name} must hold one label for each of the {column.size} images of "
         f"{column.images}; it is of type {column.values.dtype} and shape {column.values.shape}",
-        hint=_CORRECT,
+        hint=column.hint,
     )

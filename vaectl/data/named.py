@@ -100,7 +100,7 @@ class Arrays:
         notes = dict.fromkeys(each.note for each in laid.values() if each.note)
         unused = [name for name in self.names if name not in {*images.values(), *columns.values()}]
         more = [f"not used: {_told(unused)}"] if unused else []
-        return _assembled(self.place, parts, (*notes, *found.notes, *more), found.classes)
+        return assembled(self.place, parts, (*notes, *found.notes, *more), found.classes)
 
     def _images(self, reading: Reading) -> dict[str, str]:
         """Name the images of each split; those without a split are to be divided."""
@@ -172,7 +172,7 @@ class Arrays:
         )
 
 
-def _assembled(
+def assembled(
     place: str, parts: dict[str, Images], notes: tuple[str, ...], classes: tuple[str, ...]
 ) -> Published:
     """Put the splits together; validation images are the last ones of those to train."""

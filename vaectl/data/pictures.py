@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from typing import IO, TYPE_CHECKING
+from collections.abc import Callable
+from typing import IO, TYPE_CHECKING, TypeVar, final
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt
 from PIL import Image, ImageOps
+
+from vaectl.data.scale import LEAST
 
 if TYPE_CHECKING:
     from vaectl.data.reading import Reading
@@ -15,11 +18,89 @@ if TYPE_CHECKING:
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """The formats that Pillow may read. It knows more, some by programs that it starts."""
 
-Picture = UInt8[np.ndarray, "height width *channels"]
+Picture = UInt[np.ndarray, "height width *channels"]
+"""Bytes, or the levels of a grey picture of 16 bits; a grey one has no axis for channels."""
+_LEVELS = 65535 // 255
+"""The levels of 16 bits for each of a byte."""
+_Read = TypeVar("_Read")
 
 
-def decoded(file: IO[bytes]) -> Picture:
-    """Decode a picture as bytes, without an axis for channels if it is grey.
+class _Dark(Exception):  # noqa: N818  # no error
+    """Pictures of 16 bits use too few of their levels for bytes."""
+
+
+@final
+class Decoder:
+    """Decodes the pictures of one data set, as bytes or with all their levels."""
+
+    def __init__(self, reading: Reading, *, deep: bool = False) -> None:
+        """Decode as a configuration says.
+
+        Args:
+            reading: `size`, `resize`, `channels` and `range`.
+            deep: whether pictures of 16 bits keep their levels.
+        """
+        self.reading, self.deep = reading, deep
+        self._brightest = -1
+        self._depths: set[np.dtype[np.unsignedinteger]] = set()
+
+    def decoded(self, file: IO[bytes]) -> Picture:
+        """Decode a picture.
+
+        Raises:
+            ValueError: it has 8 bits and others have 16, or the other way round, and their levels
+                cannot be compared.
+            Exception: whatever a decoder meets.
+        """
+        picture = _decoded(file)
+        self._depths.add(picture.dtype)
+        if self.deep and len(self._depths) > 1:
+            raise ValueError(
+                f"it has {8 * picture.itemsize} bits, others have {24 - 8 * picture.itemsize}, and "
+                "which level of 16 bits is white is not known"
+            )
+        if picture.dtype == np.uint8:
+            return picture
+        self._brightest = max(self._brightest, int(picture.max()))
+        return picture if self.deep else np.rint(picture / _LEVELS).astype(np.uint8)
+
+    def fitted(self, picture: Picture) -> Picture:
+        """Return a picture in the size and with the channels that are asked for."""
+        return fitted(picture, self.reading)
+
+    def finish(self) -> None:
+        """End the reading of all pictures; `with_levels` begins anew if bytes do not hold them.
+
+        A person who gives a range of bytes has seen them, unless black and white are all there is.
+        """
+        dark = 256 if self.reading.range else _LEVELS * (LEAST * 255 - 0.25)
+        if not self.deep and 0 <= self._brightest < dark:
+            raise _Dark
+
+
+def with_levels(reading: Reading, read: Callable[[Decoder], _Read]) -> _Read:
+    """Read pictures as bytes; those of 16 bits with their levels if bytes would leave few of them.
+
+    White may be 4095 in a file of 16 bits, and only a range beyond bytes, or `vaectl.data.scale`
+    by looking at all pictures, can tell.
+
+    Args:
+        reading: how pictures are read.
+        read: reads all of them by a decoder; it may call `finish` before it keeps what it read.
+    """
+    if max(reading.range or (0,)) <= 255:
+        try:
+            decoder = Decoder(reading)
+            found = read(decoder)
+            decoder.finish()
+            return found
+        except _Dark:
+            pass
+    return read(Decoder(reading, deep=True))
+
+
+def _decoded(file: IO[bytes]) -> Picture:
+    """Decode a picture with all its levels.
 
     Raises:
         Exception: whatever a decoder meets.
@@ -48,25 +129,30 @@ def fitted(picture: Picture, reading: Reading) -> Picture:
     return rgb(picture) if reading.channels == 3 else picture
 
 
-def rgb(picture: Picture) -> UInt8[np.ndarray, "height width 3"]:
+def rgb(picture: Picture) -> UInt[np.ndarray, "height width 3"]:
     """Return a picture with three channels."""
     return picture if picture.ndim == 3 else np.repeat(picture[..., np.newaxis], 3, -1)
 
 
 def _resized(picture: Picture, reading: Reading) -> Picture:
     assert reading.size is not None  # noqa: S101  # the caller has looked
-    image, (height, width) = Image.fromarray(picture), reading.size
+    height, width = reading.size
     size = width, height
+    deep = picture.dtype != np.uint8  # Pillow resizes bytes and float32
+    image = Image.fromarray(picture.astype(np.float32) if deep else picture)
     filter_ = Image.Resampling.LANCZOS
     if reading.resize == "crop":
-        return np.asarray(ImageOps.fit(image, size, filter_))
-    if reading.resize == "pad":
-        return np.asarray(ImageOps.pad(image, size, filter_))
-    return np.asarray(image.resize(size, filter_))
+        image = ImageOps.fit(image, size, filter_)
+    elif reading.resize == "pad":
+        image = ImageOps.pad(image, size, filter_)
+    else:
+        image = image.resize(size, filter_)
+    resized = np.asarray(image)
+    return np.rint(resized.clip(0, 65535)).astype(np.uint16) if deep else resized
 
 
 def _pixels(image: Image.Image) -> Picture:
-    """Decode a picture as bytes, upright and on white, without an axis for channels if it is grey.
+    """Decode a picture, upright and on white, without an axis for channels if it is grey.
 
     Raises:
         ValueError: its pixels have a type with no fixed black and white.
@@ -78,7 +164,7 @@ def _pixels(image: Image.Image) -> Picture:
     if wide or image.mode.startswith("I;16"):
         levels = np.asarray(image)
         clear = levels == image.info.get("transparency", -1)
-        return np.rint(np.where(clear, 65535, levels) / 257).astype(np.uint8)
+        return np.where(clear, 65535, levels).astype(np.uint16)
     if image.mode in ("I", "F"):
         raise ValueError("it has pixels of 32 bits, whose black and white are unknown")
     if image.has_transparency_data:  # an opacity for each pixel, or a colour that is transparent

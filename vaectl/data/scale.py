@@ -138,7 +138,7 @@ def read(
 
 
 def _numbers(name: str, split: str, array: Pixels, ends: tuple[float, ...]) -> Pixels:
-    """Refuse values that are no real numbers; turn booleans into the ends of a scale."""
+    """Refuse values of no type for pixels; turn booleans into the ends of a scale."""
     if array.dtype == np.bool_:
         kind = _BYTE if ends == _BYTES[:2] else np.dtype(np.float64)
         low, high = np.array(sorted(ends), kind)
@@ -148,24 +148,24 @@ def _numbers(name: str, split: str, array: Pixels, ends: tuple[float, ...]) -> P
             f"{name}: its {split} images are of type {array.dtype}, which is no type for pixels",
             hint=_SAVE,
         )
-    if array.dtype.kind == "f":
+    return array
+
+
+def _range(name: str, split: str, array: Pixels) -> _Range:
+    """Return the ends of all values, by one reading; refuse NaN, infinities and one value."""
+    low, high = ends(array)
+    if not (np.isfinite(low) and np.isfinite(high)):
         bad, spoiled = 0, 0
         for piece in pieces(array):
             wrong = ~np.isfinite(piece)
             bad += int(np.count_nonzero(wrong))
             spoiled += int(np.count_nonzero(wrong.reshape(len(piece), -1).any(axis=1)))
-        if bad:
-            raise DataError(
-                f"{name}: its {split} images have NaN or infinite pixels: {bad:,} in {spoiled:,} "
-                f"of {len(array):,} images",
-                hint="replace these pixels, or leave out these images; "
-                "np.argwhere(~np.isfinite(x)) finds them",
-            )
-    return array
-
-
-def _range(name: str, split: str, array: Pixels) -> _Range:
-    low, high = ends(array)
+        raise DataError(
+            f"{name}: its {split} images have NaN or infinite pixels: {bad:,} in {spoiled:,} "
+            f"of {len(array):,} images",
+            hint="replace these pixels, or leave out these images; "
+            "np.argwhere(~np.isfinite(x)) finds them",
+        )
     if low == high:
         raise DataError(
             f"{name}: every pixel of its {split} images is {low}",

@@ -6,11 +6,16 @@ import numpy as np
 
 from vaectl.base.errors import DataError
 from vaectl.base.terminal import Tell, silent
+from vaectl.data import labels as labelling
 from vaectl.data.arrays import Dataset, Images, Published, Split
 from vaectl.data.binarization import SplitName, binarize, meaning
 from vaectl.data.drawings import are_drawings
 from vaectl.data.settings import Data
 from vaectl.data.stored import Pixels, ends
+
+_SURE = 7
+"""The images of a class that a split should have, of which one of a thousand random ones has none.
+"""
 
 
 def split(found: Published, settings: Data, tell: Tell = silent) -> Dataset:
@@ -43,17 +48,39 @@ def split(found: Published, settings: Data, tell: Tell = silent) -> Dataset:
             "data.binarization=none keeps their colours",
         )
     hold = (train + validation + test) * math.prod(image_shape) <= settings.most_bytes
+    parts = {
+        "train": _part(found.train, slice(train), settings, "train", hold),
+        "validation": _part(
+            found.train, slice(total - validation, total), settings, "validation", hold
+        ),
+        "test": _part(found.test, slice(test), settings, "test", hold),
+    }
+    for name in ("validation", "test"):
+        notes += _lacking(parts["train"], parts[name], name, found.classes)
     return Dataset(
         fingerprint=found.fingerprint(tell),
         image_shape=image_shape,
-        train=_part(found.train, slice(train), settings, "train", hold),
-        validation=_part(
-            found.train, slice(total - validation, total), settings, "validation", hold
-        ),
-        test=_part(found.test, slice(test), settings, "test", hold),
+        **parts,
         class_names=found.classes,
         drawings=image_shape[-1] == 1 and are_drawings(found.train.images),
         notes=notes,
+    )
+
+
+def _lacking(train: Split, part: Split, name: str, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Say which classes of the training images a split lacks, if hardly by chance."""
+    if train.labels is None or part.labels is None:
+        return ()
+    known, counts = np.unique(train.labels, return_counts=True)
+    expected = counts * (len(part.labels) / len(train.labels))
+    lacking = known[(expected >= _SURE) & ~np.isin(known, part.labels)].tolist()
+    if not lacking:
+        return ()
+    names = [classes[label] if 0 <= label < len(classes) else str(label) for label in lacking]
+    own = "; or save some of every class as x_val" if name == "validation" else ""
+    return (
+        f"the {name} split lacks classes that train: {labelling.told(names)}. If images are sorted "
+        f"by class, shuffle them with their labels{own}",
     )
 
 

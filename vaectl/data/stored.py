@@ -130,14 +130,18 @@ def pieces(images: Pixels) -> Iterator[Array]:
 
 
 def ends(images: Pixels) -> tuple[Any, Any]:
-    """Return the smallest and the largest value; where both are known early, not all are read."""
-    found: list[Any] = []
+    """Return the smallest and the largest value; both are NaN if a value is.
+
+    Where both are known early, not all images are read.
+    """
+    low: Any = None
+    high: Any = None
     for piece in pieces(images):
-        found = [*found, piece.min(), piece.max()]
-        found = [min(found), max(found)]
-        if images.dtype == np.uint8 and found == [0, 255]:
+        low = piece.min() if low is None else np.minimum(low, piece.min())
+        high = piece.max() if high is None else np.maximum(high, piece.max())
+        if images.dtype == np.uint8 and (low, high) == (0, 255):
             break
-    return found[0], found[1]
+    return low, high
 
 
 def changed(images: Pixels, change: Callable[[Array], Array], dtype: np.dtype[Any]) -> Pixels:

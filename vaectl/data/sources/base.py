@@ -62,7 +62,7 @@ class Source(Plug, kind="source"):
     """The settings of its `reading` that it understands; `range` is applied to what it returns."""
 
     first_reading: ClassVar[Reading] = PLAIN
-    """The reading of older versions, which took fewer arrays; their runs need it."""
+    """The reading of older versions, which took other arrays or columns, without settings."""
 
     rest: str = ""
     reading: Reading = PLAIN
@@ -98,6 +98,14 @@ class Source(Plug, kind="source"):
     def resolved(self) -> Self:
         """Return the same source, named in a way that means the same in every directory."""
         return self
+
+    @property
+    def earlier(self) -> Reading | None:
+        """The reading by which older versions read these images; None if it is that of now.
+
+        Their runs need it.
+        """
+        return self.first_reading if self.reading == PLAIN != self.first_reading else None
 
     @classmethod
     def meant(cls, text: str) -> str | None:

@@ -1,4 +1,4 @@
-"""`images:DIR`: a folder of pictures, with a subfolder for each class or without classes."""
+"""`images:DIR`: a folder of pictures, with subfolders for classes, for splits, or without any."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from vaectl.data.sources.base import LocalSource
 
 if TYPE_CHECKING:
     import numpy as np
-    from jaxtyping import UInt8
+    from jaxtyping import UInt
 
     from vaectl.data.arrays import Published
-    from vaectl.data.pictures import Picture
-    from vaectl.data.reading import Reading
+    from vaectl.data.pictures import Decoder, Picture
     from vaectl.data.stored import Pixels, Stored
 
 SUFFIXES = {
@@ -34,6 +33,9 @@ _RESIZED = {
 }
 """The ways to bring pictures to one size, by `data.resize`."""
 
+_FORMAT = 2
+"""The version of how pictures are decoded; those that an older one prepared are not used."""
+
 
 class _Found(NamedTuple):
     """The files of a folder."""
@@ -44,13 +46,25 @@ class _Found(NamedTuple):
     """Files that are hidden or no pictures, and links to folders; relative and sorted, too."""
 
 
+class _Part(NamedTuple):
+    """The pictures of a split: those from one place to another."""
+
+    start: int
+    stop: int
+    labels: np.ndarray[Any, np.dtype[np.int32]] | None
+    """The number of the class of each; None without classes."""
+
+
 class ImageFolder(LocalSource, name="images"):
     """PNG, JPEG, BMP, GIF, PPM, TIFF and WebP files, of one size or brought to one.
 
     Each subfolder is a class, with all pictures below it at any depth; classes are numbered in the
-    order of their names. Without subfolders there are no classes. If no pixel of any file has a
-    colour, images have one channel, else three. What is transparent becomes white. Links to files
-    are followed wherever they lead, as for the other local sources; links to folders are not.
+    order of their names. Without subfolders there are no classes. If the subfolders are named as
+    splits, such as train, val and test, they are these; each may have subfolders for classes, and
+    is shuffled, always in the same way.
+    If no pixel of any file has a colour, images have one channel, else three. What is transparent
+    becomes white. Links to files are followed wherever they lead, as for the other local sources;
+    links to folders are not.
     """
 
     placeholder = "DIR"
@@ -76,7 +90,9 @@ class ImageFolder(LocalSource, name="images"):
         progress: bool = False,  # noqa: ARG002
     ) -> Published:
         """Read all pictures; if they take too much memory, decode them once into a file."""
-        from vaectl.data.arrays import Images, divide
+        from vaectl.data.arrays import Images, spread
+        from vaectl.data.named import assembled
+        from vaectl.data.pictures import with_levels
 
         found = _walk(self.path)
         if not found.pictures:
@@ -84,12 +100,18 @@ class ImageFolder(LocalSource, name="images"):
                 f"{self.path}: no pictures in it; {len(found.skipped)} skipped",
                 hint=f"names of pictures end in {', '.join(sorted(SUFFIXES))}",
             )
-        classes, labels = _classes(self.path, found.pictures)
+        classes, parts = _parts(self.path, found.pictures)
         paths = [self.path / path for path in found.pictures]
-        images: Pixels | None = _stack(paths, self.reading, most)
-        if images is None:
-            images = _prepared(self.path, found.pictures, self.reading, tell)
+
+        def read(decoder: Decoder) -> Pixels:
+            images = _stack(paths, decoder, most)
+            return _prepared(self.path, found.pictures, decoder, tell) if images is None else images
+
+        images = with_levels(self.reading, read)
         notes = [_describe(images, classes)]
+        if len(parts) > 1:
+            sizes = [f"{split} ({part.stop - part.start:,})" for split, part in parts.items()]
+            notes.append(f"splits by subfolder, each shuffled: {', '.join(sizes)}")
         if self.reading.size is not None:
             notes.append(f"pictures of other sizes were {_RESIZED[self.reading.resize]}")
         if found.skipped:
@@ -97,7 +119,13 @@ class ImageFolder(LocalSource, name="images"):
                 f"skipped {len(found.skipped)}, hidden, links to folders or no pictures; the "
                 f"first is {found.skipped[0]}"
             )
-        return divide(str(self), Images(images, labels), tuple(notes), tuple(classes))
+        splits = {
+            split: Images(images[part.start : part.stop], part.labels)
+            for split, part in parts.items()
+        }
+        if "test" in splits:  # else they are divided, which spreads them
+            splits = {split: spread(each) for split, each in splits.items()}
+        return assembled(str(self), splits, tuple(notes), tuple(classes))
 
 
 def _is_picture(path: Path) -> bool:
@@ -130,50 +158,110 @@ def _walk(root: Path) -> _Found:
     return _Found(sorted(pictures), sorted(skipped))
 
 
-def _classes(
-    root: Path, pictures: list[Path]
-) -> tuple[list[str], np.ndarray[Any, np.dtype[np.int32]] | None]:
-    """Return the names of the classes, and the number of each picture's; None without classes."""
+def _parts(root: Path, pictures: list[Path]) -> tuple[list[str], dict[str, _Part]]:
+    """Return the names of the classes, and the pictures of each split; without splits all train.
+
+    Raises:
+        DataError: it is not said by subfolders which pictures belong to which split or class.
+    """
     import numpy as np
 
-    beside = [path for path in pictures if len(path.parts) == 1]
+    splits = _splits(root, pictures)
+    depth = int(bool(splits))
+    places: dict[str, list[int]] = {}
+    for place, path in enumerate(pictures):
+        places.setdefault(splits.get(path.parts[0], "train"), []).append(place)
+    found = {
+        split: _classes(root, [pictures[place] for place in of_split], depth)
+        for split, of_split in places.items()
+    }
+    names = sorted({name for classes in found.values() for name in classes})
+    number = {name: i for i, name in enumerate(names)}
+    return names, {
+        split: _Part(
+            places[split][0],
+            places[split][-1] + 1,
+            np.array([number[name] for name in classes], np.int32) if classes else None,
+        )
+        for split, classes in found.items()
+    }
+
+
+def _splits(root: Path, pictures: list[Path]) -> dict[str, str]:
+    """Return what each subfolder is, train, test or validation; nothing if they are no splits.
+
+    Raises:
+        DataError: some are named as splits and others are not, or none is that of training.
+    """
+    from vaectl.data.named import meaning
+
+    names = [*dict.fromkeys(path.parts[0] for path in pictures)]
+    meant = {name: meaning(name) for name in names}
+    splits = {name: found.split for name, found in meant.items() if found and found.split}
+    others = [name for name in names if name not in splits]
+    found = {*splits.values()}
+    if len(names) == 1 and not (found == {"train"} and len(pictures[0].parts) > 2):
+        return {}  # a class, whatever its name is
+    if not splits or (others and not found >= {"train", "test"}):
+        return {}
+    if others:
+        odd = f"and {others[0]} is not"
+    elif len(found) < len(splits):
+        odd = "two of them as one split"
+    elif "train" not in found:
+        odd = "and none has training images"
+    else:
+        return splits
+    raise DataError(
+        f"{root}: its subfolders {' and '.join(splits)} are named as splits, {odd}",
+        hint="name all subfolders as splits: train, test and, where there are such images, val; or "
+        "none of them",
+    )
+
+
+def _classes(root: Path, pictures: list[Path], depth: int) -> list[str]:
+    """Return the class of each picture, the name of a subfolder; nothing if there are none.
+
+    Args:
+        root: the folder, for messages.
+        pictures: of one split.
+        depth: the number of folders above those of classes.
+    """
+    beside = [path for path in pictures if len(path.parts) == 1 + depth]
     if len(beside) == len(pictures):
-        return [], None
+        return []
     if beside:
-        inside = next(path for path in pictures if len(path.parts) > 1)
+        inside = next(path for path in pictures if len(path.parts) > 1 + depth)
         raise DataError(
             f"{root}: pictures beside subfolders with pictures: {beside[0]} and {inside}",
             hint="move all pictures into subfolders, one for each class, or all into one folder",
         )
-    names = sorted({path.parts[0] for path in pictures})
-    number = {name: i for i, name in enumerate(names)}
-    return names, np.array([number[path.parts[0]] for path in pictures], np.int32)
+    return [path.parts[depth] for path in pictures]
 
 
-def _of_one_size(paths: list[Path], reading: Reading) -> Iterator[Picture]:
+def _of_one_size(paths: list[Path], decoder: Decoder) -> Iterator[Picture]:
     """Read pictures one by one, in the size and with the channels that are asked for.
 
     Raises:
         DataError: one cannot be read, or has another size than the first, and no size is asked for.
     """
-    from vaectl.data.pictures import fitted
-
     size: tuple[int, ...] = ()
-    for path, picture in zip(paths, _read_all(paths), strict=True):
+    for path, picture in zip(paths, _read_all(paths, decoder), strict=True):
         size = size or picture.shape[:2]
-        if reading.size is None and picture.shape[:2] != size:
+        if decoder.reading.size is None and picture.shape[:2] != size:
             sizes = [f"{w}x{h}" for h, w in (size, picture.shape[:2])]
             raise DataError(
                 f"pictures of two sizes: {paths[0]} has {sizes[0]} pixels, {path} has {sizes[1]}",
                 hint="data.size=32, or another number of pixels, resizes all; data.resize says "
                 "how: crop, stretch or pad",
             )
-        yield fitted(picture, reading)
+        yield decoder.fitted(picture)
+    decoder.finish()
 
 
 def _stack(
-    paths: list[Path], reading: Reading, most: int
-) -> UInt8[np.ndarray, "images height width *channels"] | None:
+    paths: list[Path], decoder: Decoder, most: int
+) -> UInt[np.ndarray, "images height width *channels"] | None:
     """Read pictures in one size; grey ones become RGB if others are.
 
     Returns:
@@ -187,7 +275,7 @@ def _stack(
     from vaectl.data.pictures import rgb
 
     pictures: list[Picture] = []
-    for picture in _of_one_size(paths, reading):
+    for picture in _of_one_size(paths, decoder):
         if picture.nbytes * len(paths) > most:
             return None
         pictures.append(picture)
@@ -196,7 +284,7 @@ def _stack(
     return np.stack(pictures)
 
 
-def _prepared(root: Path, pictures: list[Path], reading: Reading, tell: Tell) -> Stored:
+def _prepared(root: Path, pictures: list[Path], decoder: Decoder, tell: Tell) -> Stored:
     """Decode pictures into a file of the cache, unless it is there.
 
     Raises:
@@ -205,11 +293,11 @@ def _prepared(root: Path, pictures: list[Path], reading: Reading, tell: Tell) ->
     from vaectl.data import cache
     from vaectl.data.pictures import rgb
 
-    key, count = _key(root, pictures, reading), len(pictures)
+    key, count = _key(root, pictures, decoder), len(pictures)
     paths = [root / path for path in pictures]
 
     def grey() -> Iterator[Picture]:
-        for picture in _of_one_size(paths, reading):
+        for picture in _of_one_size(paths, decoder):
             if picture.ndim == 3:
                 raise _Coloured
             yield picture
@@ -217,8 +305,8 @@ def _prepared(root: Path, pictures: list[Path], reading: Reading, tell: Tell) ->
     try:
         images = cache.stored(key, count, grey, tell)
     except _Coloured:
-        images = cache.stored(key, count, lambda: map(rgb, _of_one_size(paths, reading)), tell)
-    if _key(root, pictures, reading) != key:
+        images = cache.stored(key, count, lambda: map(rgb, _of_one_size(paths, decoder)), tell)
+    if _key(root, pictures, decoder) != key:
         raise DataError(
             f"{root}: a picture was changed while all were read",
             hint="try again once nothing writes there",
@@ -230,7 +318,7 @@ class _Coloured(Exception):  # noqa: N818  # no error
     """A picture has colours, so all become RGB."""
 
 
-def _key(root: Path, pictures: list[Path], reading: Reading) -> str:
+def _key(root: Path, pictures: list[Path], decoder: Decoder) -> str:
     """Return what the file of prepared pictures is found by.
 
     It depends on the names of all, on how they are read, and on what the file system tells of each:
@@ -240,8 +328,10 @@ def _key(root: Path, pictures: list[Path], reading: Reading) -> str:
 
     import PIL
 
-    digest = hashlib.sha256(PIL.__version__.encode())
-    asked = reading.model_dump_json(include={"size", "resize", "channels"}, exclude_defaults=True)
+    digest = hashlib.sha256(f"{PIL.__version__} {_FORMAT} {decoder.deep}".encode())
+    asked = decoder.reading.model_dump_json(
+        include={"size", "resize", "channels"}, exclude_defaults=True
+    )
     if asked != "{}":
         digest.update(asked.encode())
     for path in pictures:
@@ -254,18 +344,16 @@ def _key(root: Path, pictures: list[Path], reading: Reading) -> str:
     return f"images-{digest.hexdigest()[:16]}"
 
 
-def _read_all(paths: list[Path]) -> Iterator[Picture]:
-    """Read pictures one by one, as bytes.
+def _read_all(paths: list[Path], decoder: Decoder) -> Iterator[Picture]:
+    """Read pictures one by one.
 
     Raises:
         DataError: one cannot be read.
     """
-    from vaectl.data.pictures import decoded
-
     for path in paths:
         try:
             with regular(path) as file:
-                picture = decoded(file)
+                picture = decoder.decoded(file)
         except OSError as error:
             raise _unreadable(path, error.strerror or str(error)) from None
         except Exception as error:  # of many decoders: whatever they meet

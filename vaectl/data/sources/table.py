@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from vaectl.base.errors import DataError, remedy
 from vaectl.base.files import regular
 from vaectl.base.nearest import did_you_mean, did_you_mean_path
+from vaectl.data.reading import Reading
 from vaectl.data.sources.base import LocalSource
 
 if TYPE_CHECKING:
@@ -20,18 +21,20 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vaectl.data.arrays import Published
-    from vaectl.data.reading import Reading
+    from vaectl.data.pictures import Decoder
 
     Block = np.ndarray[Any, Any]
 
 _CSV, _PARQUET = (".csv", ".csv.gz", ".tsv", ".tsv.gz"), (".parquet", ".pq")
 _LABELS = {"label", "labels", "class", "y", "target", "targets", "digit", "category"}
 """Names of columns of labels, in small letters."""
-_NO_PIXELS = {"", "unnamed: 0", "id", "index", "idx", "image_id", "imageid"}
+_NUMBERS = {"", "unnamed: 0", "__index_level_0__", "id", "index", "idx", "image_id", "imageid"}
 """Names of columns that number the rows, in small letters."""
 _DELIMITERS = ",;\t"
 _BLOCK = 16 * 2**20
 """Bytes of a table that are read at once; no row of CSV may be longer."""
+_FOR_PICTURES = ("size", "resize", "channels")
+"""The settings that mean nothing to pixels."""
 _LAYOUT = "the table should have one image in each row, and its label in a column, or none"
 _FILL = "fill in the cell, or leave out the row"
 _AT = re.compile(
@@ -60,16 +63,25 @@ class _Plan(NamedTuple):
 class Table(LocalSource, name="table"):
     """Rows of pixels, or of pictures in the formats of files, and a column of labels or none.
 
-    The first row of a CSV file has the names of the columns if one of its cells is no number.
-    Without names, or with other names than those of labels, the first or the last column holds the
-    labels where only the others can be a square image. A table has no splits: one seventh of its
-    rows are the test split.
+    The first row of a CSV file has the names of the columns if none of its cells is a number, if
+    some are none and all differ, or if they are counted from 0 or 1. Columns that are named as
+    those of labels, or as numbers of the rows, are never pixels. Without such names, the first or
+    the last column holds the labels where only the others can be a square image. A table has no
+    splits: one seventh of its rows are the test split.
     """
 
     placeholder = "FILE"
     what = "CSV, .csv.gz or Parquet, one image in each row; a column label or class"
     heeds = LocalSource.heeds | {"images", "labels", "shape", "size", "resize", "channels"}
+    first_reading = Reading(labels=())
     suffixes = _CSV + _PARQUET
+
+    @property
+    def earlier(self) -> Reading | None:
+        """The reading of older versions, which ignored what is for pictures."""
+        ignored = {key: Reading.model_fields[key].default for key in _FOR_PICTURES}
+        plain = self.reading.model_copy(update=ignored)
+        return super().earlier if plain == self.reading else plain
 
     @property
     def title(self) -> str:
@@ -82,23 +94,35 @@ class Table(LocalSource, name="table"):
 
         from vaectl.data import labels, layout
         from vaectl.data.arrays import Images, divide
+        from vaectl.data.pictures import with_levels
 
-        with ExitStack() as stack:
-            if self.path.name.lower().endswith(_PARQUET):
-                plan, blocks = self._parquet(stack)
-            else:
-                plan, blocks = self._csv(stack)
-            pixels, column = _collected(self.path, blocks)
+        def read(decoder: Decoder) -> tuple[_Plan, Block, Block | None]:
+            with ExitStack() as stack:
+                if self.path.name.lower().endswith(_PARQUET):
+                    plan, blocks = self._parquet(stack, decoder)
+                else:
+                    plan, blocks = self._csv(stack)
+                return plan, *_collected(self.path, blocks)
+
+        plan, pixels, column = with_levels(self.reading, read)
         notes = [f"not used: {', '.join(plan.skipped)}"] if plan.skipped else []
-        if plan.open_ and (place := self._place_of_labels(pixels)) is not None:
-            notes.append(f"column {plan.names[plan.pixels[place]]} holds the labels, by its values")
+        names = [plan.names[place] for place in plan.pixels]
+        if plan.open_ and (place := self._place_of_labels(pixels, names)) is not None:
+            notes.append(f"column {names[place]} holds the labels, by its values")
             column = np.ascontiguousarray(pixels[:, place])
             pixels = np.delete(pixels, place, axis=1)
         images, note = layout.images(str(self.path), pixels, self.reading.shape)
         numbers = None
         classes: tuple[str, ...] = ()
         if column is not None:
-            of = labels.Column(f"{self.path}: its labels", column, "the table", len(images))
+            known = plan.label is not None and plan.names[plan.label].lower() in _LABELS
+            of = labels.Column(
+                f"{self.path}: its labels",
+                column,
+                "the table",
+                len(images),
+                *([] if known else ["correct the labels, or take their column out of the table"]),
+            )
             (numbers,), classes, more = labels.read([of])
             notes += more
         notes = [note, *notes] if note else notes
@@ -116,7 +140,8 @@ class Table(LocalSource, name="table"):
             first = next(csv.reader([text], delimiter=delimiter), [])
         named = _are_names(first)
         names = [name.strip() if named else f"{i + 1}" for i, name in enumerate(first)]
-        plan = self._plan(names, [*range(len(names))], named=named)
+        self._check_pixels()
+        plan = self._plan(names)
         keys = [f"{place}" for place in plan.places]
         kinds = dict.fromkeys(keys, _arrow().float32())
         if plan.label is not None:
@@ -140,9 +165,11 @@ class Table(LocalSource, name="table"):
                     strings_can_be_null=True,
                 ),
             )
-        return plan, _blocks(path, reader, keys, plan, 1 + named, self.reading)
+        return plan, _blocks(path, reader, keys, plan, 1 + named)
 
-    def _parquet(self, stack: ExitStack) -> tuple[_Plan, Iterator[tuple[Block, Any]]]:
+    def _parquet(
+        self, stack: ExitStack, decoder: Decoder
+    ) -> tuple[_Plan, Iterator[tuple[Block, Any]]]:
         """Open a Parquet file, whose schema tells what its columns are."""
         from pyarrow import parquet
 
@@ -152,7 +179,9 @@ class Table(LocalSource, name="table"):
             table = parquet.ParquetFile(_arrow().PythonFile(file, mode="r"))
             kinds, names = table.schema_arrow.types, table.schema_arrow.names
         whole = [i for i, kind in enumerate(kinds) if _is_list(kind) or _is_picture(kind)]
-        plan = self._plan(names, whole or [*range(len(names))], named=True, one=bool(whole))
+        plan = self._plan(names, whole)
+        if not _is_picture(kinds[plan.pixels[0]]):
+            self._check_pixels()
         for place in plan.pixels:
             if not (whole or _is_numeric(kinds[place])):
                 raise DataError(
@@ -161,46 +190,62 @@ class Table(LocalSource, name="table"):
                 )
         rows = max(_BLOCK // (8 * max(len(plan.pixels), 1000 * bool(whole))), 1)
         keys = [names[place] for place in plan.places]
-        return plan, _blocks(
-            path, table.iter_batches(rows, columns=keys), keys, plan, 1, self.reading
-        )
+        batches = table.iter_batches(rows, columns=keys)
+        return plan, _blocks(path, batches, keys, plan, 1, decoder)
 
-    def _plan(
-        self, names: list[str], pixels: list[int], *, named: bool, one: bool = False
-    ) -> _Plan:
+    def _check_pixels(self) -> None:
+        """Refuse settings for pictures."""
+        for key in _FOR_PICTURES:
+            if getattr(self.reading, key) != Reading.model_fields[key].default:
+                raise DataError(
+                    f"{self.path}: data.{key} is for pictures, and its images are numbers",
+                    hint=f"leave out data.{key}; data.shape says the shape of each image",
+                )
+
+    def _plan(self, names: list[str], whole: Sequence[int] = ()) -> _Plan:
         """Tell pixels, labels and other columns from each other, by their names.
 
         Args:
-            names: of all columns.
-            pixels: the places of those that may hold pixels.
-            named: whether names say something.
-            one: whether one column holds whole images.
+            names: of all columns; those of a table without names are numbers.
+            whole: the places of columns that hold whole images.
         """
-        label = self._label(names, named)
-        images = self.reading.images
-        if images and (len(images) > 1 or images[0] not in names or not one):
-            what = "has no column of whole images" if not one else f"no column {images[0]}"
-            raise DataError(f"{self.path}: {what}", hint=f"its columns: {_told(names)}")
-        if images:
-            pixels = [names.index(images[0])]
-        rest = [place for place in pixels if place != label]
-        skipped = [place for place in rest if named and names[place].lower() in _NO_PIXELS]
-        kept = [place for place in rest if place not in skipped]
-        if one and len(kept) > 1:
+        label = self._label(names)
+        no_pixels = {
+            place
+            for place, name in enumerate(names)
+            if place == label or name.lower() in _NUMBERS | _LABELS
+        }
+        kept = [place for place in whole or range(len(names)) if place not in no_pixels]
+        if asked := self.reading.images:
+            kept = [place for place in whole if (names[place],) == asked]
+            if not kept:
+                what = f"no column {' and '.join(asked)} of" if whole else "has no column of"
+                raise DataError(
+                    f"{self.path}: {what} whole images",
+                    hint=f"its columns: {_told([names[place] for place in whole] or names)}",
+                )
+        if whole and len(kept) > 1:
             raise DataError(
                 f"{self.path}: {' and '.join(names[place] for place in kept)} may hold its images",
                 hint=f"data.images=NAME says which, for example data.images={names[kept[0]]}",
             )
         if not kept:
             raise DataError(f"{self.path}: no column of pixels", hint=_LAYOUT)
-        numbered = [names[place] or f"column {place + 1}, without a name" for place in skipped]
-        unsaid = label is None and self.reading.labels is None and not one
-        return _Plan(names, kept, label, numbered, unsaid)
+        skipped = [
+            name or f"column {place + 1}, without a name"
+            for place, name in enumerate(names)
+            if place not in {*kept, label}
+        ]
+        unsaid = label is None and self.reading.labels is None and not whole
+        return _Plan(names, kept, label, skipped, unsaid)
 
-    def _label(self, names: list[str], named: bool) -> int | None:
+    def _label(self, names: list[str]) -> int | None:
         asked = self.reading.labels
         if asked is None:
-            found = [i for i, name in enumerate(names) if named and name.lower() in _LABELS]
+            images = self.reading.images or ()
+            found = [
+                i for i, name in enumerate(names) if name.lower() in _LABELS and name not in images
+            ]
             if len(found) > 1:
                 raise DataError(
                     f"{self.path}: {' and '.join(names[i] for i in found)} may be its labels",
@@ -214,11 +259,15 @@ class Table(LocalSource, name="table"):
             )
         return names.index(asked[0]) if asked else None
 
-    def _place_of_labels(self, pixels: Block) -> int | None:
+    def _place_of_labels(self, pixels: Block, names: Sequence[str]) -> int | None:
         """Return the place of the column that holds labels; None if all hold pixels.
 
+        Args:
+            pixels: the columns.
+            names: of these columns.
+
         Raises:
-            DataError: the first and the last one may.
+            DataError: the first and the last one may, or neither can be told from pixels.
         """
         import math
 
@@ -229,26 +278,39 @@ class Table(LocalSource, name="table"):
         wanted = math.prod(shape) == count - 1 if shape else layout.is_picture(count - 1)
         if not wanted or (shape is None and layout.is_picture(count)):
             return None
-        ends = [place for place in (0, count - 1) if _may_be_labels(pixels[:, place])]
-        if len(ends) > 1:
-            raise DataError(
-                f"{self.path}: the first and the last of its {count} columns may be the labels",
-                hint="data.labels=1 says the first, data.labels="
-                f"{count} the last; or name the columns in the first row",
-            )
-        return ends[0] if ends else None
+        whole = [place for place in (0, count - 1) if (pixels[:, place] % 1 == 0).all()]
+        ends = [place for place in whole if _may_be_labels(pixels[:, place])]
+        if len(ends) == 1 or not whole:
+            return ends[0] if ends else None
+        first, last = names[0], names[-1]
+        none = "" if shape else "; data.labels=[] that there are none, and all are pixels"
+        said = (
+            f"the first and the last of its {count} columns may be the labels"
+            if ends
+            else f"{count - 1} of its {count} columns can be an image, and which one holds labels "
+            "cannot be told by its values"
+        )
+        raise DataError(
+            f"{self.path}: {said}",
+            hint=f"data.labels={first} says that the column {first} holds them, data.labels={last} "
+            f"the column {last}{none}; or name the columns in the first row",
+        )
 
 
 def _may_be_labels(column: Block) -> bool:
-    """Tell whether numbers can be those of classes: whole, several, and each more than once."""
+    """Tell whether whole numbers can be those of classes: several, and each more than once."""
     import numpy as np
 
-    found = np.unique(column)
-    return bool((column % 1 == 0).all() and 1 < len(found) <= len(column) / 2)
+    return bool(1 < len(np.unique(column)) <= len(column) / 2)
 
 
 def _blocks(
-    path: Path, batches: Any, keys: Sequence[str], plan: _Plan, row: int, reading: Reading
+    path: Path,
+    batches: Any,
+    keys: Sequence[str],
+    plan: _Plan,
+    row: int,
+    decoder: Decoder | None = None,
 ) -> Iterator[tuple[Block, Any]]:
     """Yield the pixels of some rows at a time, and their labels.
 
@@ -258,7 +320,7 @@ def _blocks(
         keys: the names of the columns in a batch, those of `plan.places`.
         plan: the columns.
         row: the number of the first row.
-        reading: how pictures are resized.
+        decoder: decodes pictures, where cells may be such.
 
     Raises:
         DataError: a cell is empty, no number or no picture.
@@ -274,8 +336,8 @@ def _blocks(
                 if column.null_count:
                     at = row + int(column.is_null().to_numpy(zero_copy_only=False).argmax())
                     raise DataError(f"{path}: {name}, row {at}: no value", hint=_FILL)
-            if _is_picture(columns[0].type):
-                pixels = _pictures(path, columns[0], row, reading)
+            if decoder and _is_picture(columns[0].type):
+                pixels = _pictures(path, columns[0], row, decoder)
             else:
                 pixels = _pixels(path, columns[: len(plan.pixels)], names, row)
             labels = None if plan.label is None else _labels(columns[-1])
@@ -303,7 +365,7 @@ def _pixels(path: Path, columns: Sequence[Any], names: Sequence[str], row: int) 
     return small if (small == values).all() else values.astype(np.float32, copy=False)
 
 
-def _pictures(path: Path, column: Any, row: int, reading: Reading) -> Block:
+def _pictures(path: Path, column: Any, row: int, decoder: Decoder) -> Block:
     """Decode cells that hold pictures as files do: bytes, or a field `bytes` beside a name.
 
     Raises:
@@ -313,13 +375,13 @@ def _pictures(path: Path, column: Any, row: int, reading: Reading) -> Block:
 
     import numpy as np
 
-    from vaectl.data.pictures import decoded, fitted, rgb
+    from vaectl.data.pictures import rgb
 
     cells = column.field("bytes") if _arrow().types.is_struct(column.type) else column
     pictures: list[Block] = []
     for at, cell in enumerate(cells.to_pylist(), row):
         try:
-            picture = fitted(decoded(io.BytesIO(cell or b"")), reading)
+            picture = decoder.fitted(decoder.decoded(io.BytesIO(cell or b"")))
         except Exception as error:  # of many decoders: whatever they meet
             raise DataError(
                 f"{path}: row {at}: not a readable picture: {_first_line(error)}",

@@ -34,6 +34,8 @@ IDX_SETS = {
 }
 """The data sets that are published as IDX files."""
 _NAME = re.compile(r"[a-z0-9_]+(/[A-Za-z0-9_.-]+)?(:\d+\.\d+\.\d+)?")
+_SPLITS = ("train", "test")
+"""The splits that are read."""
 _TIMEOUT_SECONDS = 10
 _OTHERS = "vaectl data list shows data sets that work"
 
@@ -77,6 +79,8 @@ class Tfds(Source, name="tfds"):
             key = "tfds-" + f"{builder.info.full_name}".replace("/", "-")
             prepare = partial(_prepared, key, name, builder, most, tell, progress)
             found = cache.cached(key, prepare, most)
+            if unused := [split for split in builder.info.splits if split not in _SPLITS]:
+                found = replace(found, notes=(*found.notes, f"not used: {', '.join(unused)}"))
         return replace(found, classes=_class_names(builder.info.features))
 
     @classmethod
@@ -172,10 +176,13 @@ def _download(name: str, builder: Any, progress: bool) -> Published:
 def _prepared(
     key: str, name: str, builder: Any, most: int, tell: Tell, progress: bool
 ) -> Published:
-    """Read a data set that TFDS has prepared; prepare it where TensorFlow is installed."""
+    """Read a data set that TFDS has prepared; prepare it where TensorFlow is installed.
+
+    One that has training images alone is divided.
+    """
     import numpy as np
 
-    from vaectl.data.arrays import Published
+    from vaectl.data.arrays import Published, divide
 
     _check_features(name, builder)
     with _quiet_tfds(progress):
@@ -183,25 +190,26 @@ def _prepared(
             _prepare(name, builder)
         splits = {
             split: builder.as_data_source(split)
-            for split in ("train", "test")
+            for split in _SPLITS
             if split in builder.info.splits
         }
-        if set(splits) != {"train", "test"}:
+        if "train" not in splits:
             raise DataError(
-                f"tfds:{name} has the splits {', '.join(builder.info.splits)}; "
-                "vaectl wants train and test",
+                f"tfds:{name} has the splits {', '.join(builder.info.splits)}; vaectl wants train",
                 hint=_OTHERS,
             )
         if not all(map(len, splits.values())):
             raise DataError(f"tfds:{name}: a split without images", hint=_OTHERS)
         size = sum(map(len, splits.values())) * np.asarray(splits["train"][0]["image"]).nbytes
-        train, test = (
-            _collect(splits[split])
+        found = {
+            split: _collect(records)
             if size <= most
-            else _stored(f"{key}-{split}", splits[split], builder.info.features, tell)
-            for split in ("train", "test")
-        )
-    return Published(train, test)
+            else _stored(f"{key}-{split}", records, builder.info.features, tell)
+            for split, records in splits.items()
+        }
+    if "test" not in found:
+        return divide(f"tfds:{name}", found["train"])
+    return Published(found["train"], found["test"])
 
 
 def _check_features(name: str, builder: Any) -> None:
