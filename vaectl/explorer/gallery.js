@@ -10,7 +10,7 @@ function gallerySection(body, models) {
   const images = h("div", { class: "gallery" }), codes = h("div", { class: "gallery" });
   const samples = h("div", { class: "gallery" });
 
-  const title = ({ run }) => run.best ? `${run.name}: ${run.best}` : run.name;
+  const title = ({ run }) => run.score ? `${run.name}: ${run.score}` : run.name;
   const row = (heading, pictures) => h("div", { class: "line" }, h("h4", {}, heading),
     h("div", { class: "cells" }, ...pictures));
   const cell = (model, values, label) =>

@@ -201,7 +201,7 @@ def _payload(model: Trained, split: SplitName, count: int | None) -> _Payload:
     data = {
         "name": model.rundir.name,
         "summary": _summary(model, record),
-        "best": _best(record),
+        "score": _score(model.checkpoint.quantity, model.checkpoint.score),
         "facts": _facts(model, record),
         "meaning": _sentence(meaning(model.settings)),
         "shape": list(model.image_shape),
@@ -266,18 +266,19 @@ def _summary(model: Trained, record: Record) -> str:
     return f"Model {settings.model.name} {what}, likelihood {settings.likelihood.name}, {trained}."
 
 
-def _best(record: Record) -> str | None:
-    if record.best is None:
+def _score(quantity: str, score: float | None) -> str | None:
+    if score is None:
         return None
-    score = f"{record.best.score:.2f}".replace("-", "\N{MINUS SIGN}")
-    return f"{label(record.best.quantity)} {score}"
+    number = f"{score:.2f}".replace("-", "\N{MINUS SIGN}")
+    return f"{label(quantity)} {number}"
 
 
 def _facts(model: Trained, record: Record) -> dict[str, str]:
     height, width, channels = model.image_shape
     facts = {"checkpoint": model.checkpoint.where, "code": f"{model.code_size} dimensions"}
-    if record.best:
-        facts["best on validation"] = f"{_best(record)} at epoch {record.best.epoch}"
+    if best := record.best:
+        score = _score(best.quantity, best.score)
+        facts["best on validation"] = f"{score} at epoch {best.epoch}"
     sides = (height, width, channels) if channels > 1 else (height, width)
     facts["images"] = " \N{MULTIPLICATION SIGN} ".join(map(str, sides))
     chosen = {kind: getattr(model.settings, kind).name for kind in ("prior", "objective")}
