@@ -349,7 +349,7 @@ function latentSection(body, app) {
       if (dx || dy) go({ left: x(z[dims[0]] + dx), top: y(z[dims[1]] + dy) });
     });
     new ResizeObserver(() => { if (canvas.clientWidth !== side) draw(); }).observe(canvas);
-    Picture.onTheme(() => { if (canvas.isConnected) redraw(); });
+    Picture.onTheme(redraw, app.stops);
 
     const choose = k => {
       const select = h("select", { onchange: () => {
