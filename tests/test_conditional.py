@@ -434,6 +434,72 @@ TELL = """
 """
 
 
+def _edited(page: Path, *runs: dict[str, object]) -> Path:
+    """Write a page of several runs, each of them the one of a page with changes."""
+    before, begin, rest = page.read_text().partition('id="data">')
+    data, end, after = rest.partition("</script>")
+    [run] = json.loads(data)["runs"]
+    changed = json.dumps({"runs": [{**run, **changes} for changes in runs]}).replace("<", "\\u003c")
+    if len(runs) > 1:
+        section = '<section id="gallery"><div class="body"></div></section></main>'
+        before = before.replace("</main>", section)
+    edited = page.with_name("edited.html")
+    edited.write_text(before + begin + changed + end + after)
+    return edited
+
+
+NAMES = """
+  const marks = new Set(), write = CanvasRenderingContext2D.prototype.fillText;
+  CanvasRenderingContext2D.prototype.fillText = function (text, ...rest) {
+    if (this.textBaseline === "middle") marks.add(text);
+    write.call(this, text, ...rest);
+  };
+  document.querySelectorAll(".options input")[2].click();
+  document.querySelectorAll(".options input")[2].click();
+  const text = selector => [...document.querySelectorAll(selector)].map(e => e.textContent);
+  return { marks: [...marks].sort(), legend: text(".legend button"), options: text("#class option"),
+    title: app.model.sets[0].title(0), label: app.model.sets[0].label(0) };
+"""
+
+
+@needs_chromium
+def test_the_page_shows_names_of_classes(named: Path, tmp_path: Path) -> None:
+    page = pages.explore([named], output=tmp_path / "page.html", split="train").path
+    long, short = ["a rather long name of a class", "circles", ODD], ["1", "10", "2"]
+    (tmp_path / "profile").mkdir()
+    with browser(tmp_path / "profile") as chromium:
+        chromium.open(page)
+        found = chromium.ask(NAMES)
+        assert found["marks"] == ["0", "1", "2"]
+        assert found["legend"] == found["options"] == [f"{k} {name}" for k, name in enumerate(long)]
+        assert found["title"].endswith(f", class {long[found['label']]}")
+        chromium.open(_edited(page, {"classNames": short}))
+        found = chromium.ask(NAMES)
+        assert found["marks"] == found["legend"] == found["options"] == short
+        assert found["title"].endswith(f", class {short[found['label']]}")
+        assert chromium.errors == []
+
+
+@needs_chromium
+def test_a_gallery_tells_a_model_only_classes_that_it_knows(told: Path, tmp_path: Path) -> None:
+    page = pages.explore([told], output=tmp_path / "page.html", count=12).path
+    data = json.loads(page.read_text().partition('id="data">')[2].partition("</script>")[0])
+    sets = data["runs"][0]["sets"]
+    strange = [{**each, "labels": [*each["labels"][:-1], 10]} for each in sets]
+    bare = [{**each, "labels": None} for each in sets]
+    (tmp_path / "profile").mkdir()
+    with browser(tmp_path / "profile") as chromium:
+        for images, count in ((sets, 3), (strange, 1), (bare, 1)):
+            edited = _edited(page, {"sets": images, "name": "a"}, {"name": "b"})
+            chromium.open(edited)
+            text = chromium.ask("return document.querySelector('#gallery .card').innerText")
+            lines = "return document.querySelectorAll('#gallery .card:first-child .line').length"
+            assert chromium.ask(lines) == count
+            left_out = "Left out, with classes that these images do not have: a, b."
+            assert (left_out in text) == (count == 1)
+            assert chromium.errors == []
+
+
 def test_images_without_classes_are_refused(vaectl: Vaectl, tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (90, 4, 4), np.uint8)
     np.savez(tmp_path / "x.npz", x_train=images, x_test=images[:40])

@@ -432,6 +432,83 @@ def test_the_page_is_used_by_the_mouse(chromium: Browser, page: Path) -> None:
     assert chromium.errors == []
 
 
+def _click(label: str, times: int = 1) -> str:
+    """A question that presses a button of the drawing pad, and tells which image is there."""
+    return f"""
+      const button = document.querySelector(`#draw button[aria-label^="{label}"]`);
+      for (let i = 0; i < {times}; i++) button.click();
+      return document.querySelector("#draw p[aria-live]").textContent;
+    """
+
+
+@needs_chromium
+def test_the_images_of_the_pad_are_a_ring(chromium: Browser, page: Path) -> None:
+    chromium.open(page)
+    first = chromium.ask(_click("next", 60))
+    before = chromium.ask(_click("previous"))
+    assert before != first
+    assert chromium.ask(_click("previous", 120)) == before
+    assert chromium.ask(_click("next", 121)) == first
+    assert chromium.errors == []
+
+
+PAINTED = """
+  await new Promise(done => setTimeout(done, 250));
+  return [...document.querySelectorAll(".decoded canvas, .thumbs canvas, .strip canvas")]
+    .map(canvas => canvas.toDataURL());
+"""
+LEAK = """
+  const wait = () => new Promise(done => setTimeout(done, 150));
+  for (let i = 0; i < 12; i++) { app.show(app.model.randomCode()); await wait(); }
+  return document.querySelectorAll("canvas").length;
+"""
+
+
+@needs_chromium
+def test_pictures_that_are_gone_take_no_memory_and_others_follow_the_colours(
+    chromium: Browser, page: Path
+) -> None:
+    def alive() -> int:
+        kind = chromium.send("Runtime.evaluate", expression="HTMLCanvasElement.prototype")
+        found = chromium.send(
+            "Runtime.queryObjects", prototypeObjectId=kind["result"]["objectId"]
+        )  # it collects garbage first
+        counted = chromium.send(
+            "Runtime.callFunctionOn",
+            objectId=found["objects"]["objectId"],
+            functionDeclaration="function () { return this.length; }",
+        )
+        return int(counted["result"]["value"])
+
+    chromium.open(page)
+    there = chromium.ask(LEAK)
+    assert alive() < there + 20  # a dozen times ten pictures came and went
+    light = chromium.ask(PAINTED)
+    scheme = {"name": "prefers-color-scheme", "value": "dark"}
+    chromium.send("Emulation.setEmulatedMedia", features=[scheme])
+    dark = chromium.ask(PAINTED)
+    assert len(light) == len(dark) > 20
+    assert all(one != other for one, other in zip(light, dark, strict=True))
+    assert chromium.errors == []
+
+
+@needs_chromium
+def test_the_page_of_an_imported_run_claims_no_training(
+    chromium: Browser, runs: Path, vaectl: Vaectl
+) -> None:
+    assert vaectl("export", "z2", "--format", "safetensors", "-q").code == 0
+    weights = runs / "z2" / "export" / "model.safetensors"
+    assert vaectl("import", weights, "--name", "copy").code == 0
+    made = pages.explore([runs / "copy"], output=Path("copy.html"), count=10)
+    chromium.open(made.path)
+    text = chromium.ask("return document.body.innerText")
+    assert re.search(rf"imported from \S*{weights.name}", text)
+    assert "imported and not trained here" in text
+    for claim in ("trained on", "seed", "epochs", "export-log"):
+        assert claim not in text
+    assert chromium.errors == []
+
+
 @needs_chromium
 @pytest.mark.parametrize(("width", "dark"), [(390, False), (1200, True)])
 def test_everybody_can_read_the_page(chromium: Browser, page: Path, width: int, dark: bool) -> None:

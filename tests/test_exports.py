@@ -26,6 +26,7 @@ from vaectl.exports.safetensors import KEY
 from vaectl.likelihoods.base import Likelihood
 from vaectl.models.base import Model
 from vaectl.models.mlp import MLP
+from vaectl.runs.checkpoints import kept
 from vaectl.runs.directory import RunDir
 from vaectl.runs.trained import Trained, load
 from vaectl.training.program import Program
@@ -545,6 +546,28 @@ def test_a_card_says_what_was_measured_and_escapes_names(runs: Path, vaectl: Vae
     card = (run.path / "export" / "card.md").read_text()
     assert mean not in card
     assert "vaectl evaluate" in card
+
+
+def test_a_card_has_the_numbers_of_its_own_checkpoint(vaectl: Vaectl) -> None:
+    small = ("data.train_size=100", "data.validation_size=20", "checkpoint.every=1")
+    options = ("--epochs", 2, "--hidden-size", 4, "--code-size", 2, "--name", "a", "-q")
+    assert vaectl("train", *options, *(f"--set={each}" for each in small)).code == 0
+    run = RunDir(Path("runs/a"))
+    best, epochs = run.read_record().best, [info.epoch for info in kept(run.checkpoints)]
+    elbos = {row.epoch: f"{row.elbo:.2f}" for row in run.read_metrics() if row.split != "train"}
+    assert best
+    assert len(epochs) == 2
+    for epoch in epochs:
+        how = ("--checkpoint", epoch, "--format", "card", "-q")
+        assert vaectl("export", "a", *how).code == 0
+        card = (run.path / "export" / "card.md").read_text()
+        told = re.findall(r"\| ELBO \| (\d+) \| (\S+) \|", card)
+        assert told == [(f"{epoch}", elbos[epoch])]
+        chosen = epoch == best.epoch
+        assert ("chosen by the highest ELBO" in card) == chosen
+        assert ("by which the checkpoint was chosen" in card) == chosen
+        other = f"highest ELBO on the validation split, which is that of epoch {best.epoch}."
+        assert (other in card) == (not chosen)
 
 
 MINE = """

@@ -43,6 +43,25 @@ def test_a_long_film_is_thinned_out_evenly(tmp_path: Path) -> None:
     assert gaps.max() <= 2 * gaps.min()
 
 
+def test_a_film_of_fewer_frames_is_thinned_out_when_the_training_goes_on(tmp_path: Path) -> None:
+    _follow(Film(), tmp_path, [-1.0] * 20)
+    assert len(_steps(tmp_path)) == 20
+    _follow(Film(frames=10), tmp_path, [-1.0], after=20)
+    assert len(_steps(tmp_path)) == 10
+
+
+def test_a_film_that_is_filled_in_loses_no_frame_of_its_run(tmp_path: Path) -> None:
+    _follow(Film(), tmp_path, [-1.0] * 20)
+    over = frozenset(range(10, 300, 10)) - {50}
+    log = Film(frames=10).open(Training("a", tmp_path, config.Config(), 0, 0.0, over))
+    before = {*range(10, 210, 10)} - {50}
+    assert {*_steps(tmp_path)} == before
+    for epoch in range(1, 29):
+        pictures = _results(epoch, -1.0).pictures if epoch in (10, 25, 28) else None
+        log.write(_results(epoch, -1.0)._replace(pictures=pictures))
+    assert {*_steps(tmp_path)} == before | {280}  # the end, and no room for a frame before it
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_frame_shows_what_the_model_made(tmp_path: Path, channels: int) -> None:
     rng = np.random.default_rng(0)

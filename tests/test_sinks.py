@@ -32,7 +32,7 @@ from vaectl.follow import follow, replay
 from vaectl.runs import belongings
 from vaectl.runs.directory import RunDir
 from vaectl.sinks import _identity
-from vaectl.sinks.base import Log, Results, Sink, Status, Training
+from vaectl.sinks.base import Log, Pictures, Results, Sink, Status, Training
 from vaectl.sinks.mlflow import MLflow
 from vaectl.sinks.tensorboard import TensorBoard
 from vaectl.training import events
@@ -560,6 +560,44 @@ def test_a_run_that_is_over_is_filled_in(logged: Path, vaectl: Vaectl) -> None:
     contents = [file.read_bytes() for file in Path("runs/bare/tensorboard").iterdir()]
     assert vaectl("export-log", "runs/bare", "--to", "tensorboard", "-q").code == 0
     assert [file.read_bytes() for file in Path("runs/bare/tensorboard").iterdir()] == contents
+
+
+def test_filling_in_a_log_keeps_the_pictures_of_epochs_without_a_checkpoint(
+    logged: Path, tmp_path: Path
+) -> None:
+    run = RunDir(Path(shutil.copytree(logged / "bare", tmp_path / "bare")))
+    logs = run.path / "tensorboard"
+    pictures = Pictures(*(np.full((2, 28, 28, 1), level, np.float32) for level in (0, 0.5, 1)))
+    log = TensorBoard().open(Training("bare", run.path, _settings(), 0, 1e9))
+    for epoch, step in ((1, 3), (4, 12), (9, 27)):  # the last one is not of this run
+        log.write(Results(epoch, step, 1e9, [], pictures))
+    log.close("failed")
+    [old] = logs.iterdir()
+    kept = shown(logs)
+    # half a record at the end, as of a training that was killed
+    old.write_bytes(old.read_bytes() + old.read_bytes()[:20])
+
+    class Breaks(TensorBoard):
+        """One whose last epoch cannot be written."""
+
+        def open(self, training: Training) -> Log:
+            log = super().open(training)
+            write = log.write
+            log.write = lambda results: _raise() if results.epoch == 4 else write(results)  # type: ignore[method-assign]
+            return log
+
+    content = old.read_bytes()
+    with pytest.raises(RunError, match="ZeroDivisionError"):
+        replay(run, Breaks(), events.ignore)
+    assert [file.read_bytes() for file in logs.iterdir()] == [content]
+    replay(run, TensorBoard(images_every=1), events.ignore)
+    assert not old.exists()
+    found = shown(logs)
+    assert [*found["elbo/train"]] == [3, 6, 9, 12]
+    for tag in ("samples", "reconstructions"):
+        assert {3, 12} <= {*found[tag]} <= {3, 6, 9, 12}
+        assert found[tag][3] == kept[tag][3]
+        assert found[tag][12] != kept[tag][12]  # it has a checkpoint
 
 
 def test_filling_in_a_log_says_what_it_cannot_have(logged: Path, vaectl: Vaectl) -> None:

@@ -216,7 +216,7 @@ class _Follower:
     def _tell_once(self, what: str) -> None:
         if what not in self._told:
             self._told.add(what)
-            fill = f"vaectl export-log RUN --to {self._sink.name} fills in what is missing"
+            fill = f"vaectl export-log RUN --to {self._sink.name} fills in what it can"
             self._watch(Warned(f"the sink {self._sink.name} {what} ({fill})"))
 
 
@@ -246,6 +246,8 @@ def pictures(model: Trained, first: Split) -> Pictures:
 def replay(rundir: RunDir, sink: Sink, watch: Watch) -> None:
     """Have a sink write a run that is over as if it had followed it, in the place of older logs.
 
+    The pictures of older logs stay, since only those of checkpoints can be made again.
+
     Args:
         rundir: of the run.
         sink: what writes.
@@ -262,8 +264,9 @@ def replay(rundir: RunDir, sink: Sink, watch: Watch) -> None:
         drawn = _drawn(rundir, watch) if sink.pictures_every else {}
         now = datetime.fromisoformat(record.start).timestamp()
         status: Status = "interrupted" if record.status == "running" else record.status
+        over = frozenset(row.step for row in rows)
         try:
-            log = sink.open(Training(rundir.name, rundir.path, settings, 0, now))
+            log = sink.open(Training(rundir.name, rundir.path, settings, 0, now, over))
             try:
                 for pair in zip(rows[::2], rows[1::2], strict=True):
                     epoch, step, *_ = pair[0]

@@ -35,8 +35,8 @@ def export_log(
     """Write the log of a run that is over, or of each member of a comparison, as --log does.
 
     It is made of metrics.csv, the configuration and the checkpoints that are kept, in the place of
-    what an earlier call or --log has written. A run that is damaged is named, and the others of a
-    comparison are written.
+    what an earlier call or --log has written; pictures of other epochs stay. A run that is damaged
+    is named, and the others of a comparison are written.
 
     Example: vaectl export-log latest --to tensorboard
     Example: vaectl export-log latest --to mlflow:uri=http://127.0.0.1:5000

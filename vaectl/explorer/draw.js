@@ -22,7 +22,7 @@ function drawSection(body, app) {
   const paint = () => Picture.paint(canvas, image, model.shape, app.ink);
   const quick = eachFrame(() => { paint(); changed(); });
   const changed = settled(assess, 60);
-  Picture.onTheme(() => { if (canvas.isConnected) changed(); });
+  Picture.onTheme(changed, app.stops);
 
   function emptyPixel() {
     const values = Array.from({ length: channels }, (_, k) => {
@@ -186,7 +186,7 @@ function drawSection(body, app) {
   }
 
   function take(i) {
-    shown = (i + set.count) % set.count;
+    shown = at = (i + set.count) % set.count;
     image.set(set.image(shown));
     app.tell(set.label(shown));
     origin.textContent = `This is ${set.title(shown)}; draw over it, or clear the pad.`;
@@ -208,9 +208,9 @@ function drawSection(body, app) {
       h("div", { class: "holder" }, canvas, cursor), origin,
       h("div", { class: "actions" },
         button("Clear", clear),
-        button("‹", () => take(at -= 1), { "aria-label": `previous ${set.name} image` }),
-        button(`${set.name[0].toUpperCase()}${set.name.slice(1)} image`, () => take(at += 1)),
-        button("›", () => take(at += 1), { "aria-label": `next ${set.name} image` }),
+        button("‹", () => take(at - 1), { "aria-label": `previous ${set.name} image` }),
+        button(`${set.name[0].toUpperCase()}${set.name.slice(1)} image`, () => take(at + 1)),
+        button("›", () => take(at + 1), { "aria-label": `next ${set.name} image` }),
         inks, app.ink ? h("label", { class: "check" }, centring, "Centre it") : ""),
       h("p", { class: "soft small", id: "draw-keys" },
         "Draw with a finger, a pen or the mouse; by keys, the arrows move and Shift draws.")),

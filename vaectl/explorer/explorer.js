@@ -36,7 +36,7 @@ function use(index, kept = {}) {
   }
   classes.parentElement.hidden = !run.classes;
   classes.replaceChildren(...Array.from({ length: run.classes }, (_, k) =>
-    h("option", { value: k }, run.classNames[k] ? `${k} ${run.classNames[k]}` : k)));
+    h("option", { value: k }, model.entry(k))));
   classes.value = model.class;
   document.querySelectorAll(".facts").forEach((facts, k) => { facts.hidden = k !== index; });
   return app;

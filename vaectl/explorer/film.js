@@ -1,6 +1,11 @@
 // The training: frames kept while it went on, and the curves beside them.
 
 function filmSection(body, app) {
+  if (app.run.imported) {
+    body.append(h("p", { class: "card" }, "This model was imported and not trained here: " +
+      "there are no frames and no curves."));
+    return;
+  }
   const { curves, film } = app.run, { epochs } = curves, last = epochs.length - 1;
   const kinds = Object.keys(film).filter(kind => film[kind].length);
   const pictures = kinds.map(kind => h("img", { class: app.ink ? "film drawing" : "film", alt: "" }));

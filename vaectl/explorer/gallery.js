@@ -2,7 +2,11 @@
 
 function gallerySection(body, models) {
   const first = models[0], [set] = first.sets, count = 8;
-  const alike = models.filter(model => `${model.shape}` === `${first.shape}`);
+  const shaped = models.filter(model => `${model.shape}` === `${first.shape}`);
+  // a conditional model can only be told classes that it knows
+  const knows = ({ run }) => !run.classes
+    || set.labels?.every(label => label >= 0 && label < run.classes);
+  const alike = shaped.filter(knows);
   // of the code size that most runs have
   const same = models.map(model => models.filter(other => other.code === model.code))
     .reduce((most, group) => group.length > most.length ? group : most);
@@ -10,7 +14,7 @@ function gallerySection(body, models) {
   const images = h("div", { class: "gallery" }), codes = h("div", { class: "gallery" });
   const samples = h("div", { class: "gallery" });
 
-  const title = ({ run }) => run.best ? `${run.name}: ${run.best}` : run.name;
+  const title = ({ run }) => run.score ? `${run.name}: ${run.score}` : run.name;
   const row = (heading, pictures) => h("div", { class: "line" }, h("h4", {}, heading),
     h("div", { class: "cells" }, ...pictures));
   const cell = (model, values, label) =>
@@ -47,17 +51,18 @@ function gallerySection(body, models) {
   const part = (heading, note, action, act, content) => h("div", { class: "card stack" },
     h("div", { class: "heading" }, h("h3", {}, heading), button(action, act)),
     h("p", { class: "soft small" }, note), content);
-  const others = (some, what) => some.length < models.length
+  const others = (some, all, what) => some.length < all.length
     ? ` Left out, with ${what}: ` +
-      `${models.filter(model => !some.includes(model)).map(({ run }) => run.name).join(", ")}.` : "";
+      `${all.filter(model => !some.includes(model)).map(({ run }) => run.name).join(", ")}.` : "";
   body.append(
-    part("The same images", `Reconstructions by posterior means.${others(alike,
-      "images of another shape")}`, "Next images",
+    part("The same images", "Reconstructions by posterior means." +
+      others(shaped, models, "images of another shape") +
+      others(alike, shaped, "classes that these images do not have"), "Next images",
       () => { start += count; showImages(); }, images),
     part("Samples", "Codes from the prior, decoded.", "New samples", showSamples, samples));
   if (same.length > 1) {
     body.append(part("The same codes", `Each column is one code. Models give meanings of their own to ` +
-      `dimensions; only their number is the same.${others(same, "codes of another size")}`,
+      `dimensions; only their number is the same.${others(same, models, "codes of another size")}`,
       "New codes", showCodes, codes));
     showCodes();
   }

@@ -12,13 +12,27 @@ class Model {
       let compiled;
       this.graphs[name] = (...inputs) => (compiled ??= Engine.compile(graph, weights))(...inputs);
     }
-    this.sets = run.sets.map(set => new ImageSet(set, this.size, this.code));
+    // names stand in the place of numbers on the plane if all of them are short
+    this.brief = run.classNames.every(name => name.length <= 4);
+    const named = label => this.name(label);
+    this.sets = run.sets.map(set => new ImageSet({ ...set, named }, this.size, this.code));
     this.kl = run.kl;
     this.codes = Engine.floats(run.codes);
     this.told = [];
     this.tell(this.sets[0].label(0));
     // the most active dimension first
     this.order = this.kl.map((_, j) => j).sort((a, b) => this.kl[b] - this.kl[a]);
+  }
+
+  // the name of a class, or its number if it has none
+  name(label) { return this.run.classNames[label] ?? `${label}`; }
+
+  // what marks images of a class
+  mark(label) { return this.brief ? this.name(label) : `${label}`; }
+
+  // the mark of a class and its name
+  entry(label) {
+    return this.mark(label) === this.name(label) ? this.name(label) : `${label} ${this.name(label)}`;
   }
 
   // the class that a conditional model is told from now on
@@ -76,8 +90,8 @@ class Model {
 }
 
 class ImageSet {
-  constructor({ name, index, labels, images, mu, log_var: logVar }, size, code) {
-    Object.assign(this, { name, index, labels, count: index.length, size, code });
+  constructor({ name, index, labels, images, mu, log_var: logVar, named }, size, code) {
+    Object.assign(this, { name, index, labels, count: index.length, size, code, named });
     this.bytes = Engine.bytes(images);
     this.means = Engine.floats(mu);
     this.logVars = Engine.floats(logVar);
@@ -92,7 +106,8 @@ class ImageSet {
   label(i) { return this.labels ? this.labels[i] : null; }
 
   title(i) {
-    return `${this.name} image ${this.index[i]}${this.labels ? `, class ${this.labels[i]}` : ""}`;
+    const told = this.labels ? `, class ${this.named(this.labels[i])}` : "";
+    return `${this.name} image ${this.index[i]}${told}`;
   }
 
   // the images whose posterior means lie nearest to a code

@@ -201,8 +201,9 @@ def _payload(model: Trained, split: SplitName, count: int | None) -> _Payload:
     data = {
         "name": model.rundir.name,
         "summary": _summary(model, record),
-        "best": _best(record),
+        "score": _score(model.checkpoint.quantity, model.checkpoint.score),
         "facts": _facts(model, record),
+        "imported": record.imported is not None,
         "meaning": _sentence(meaning(model.settings)),
         "shape": list(model.image_shape),
         "code": model.code_size,
@@ -260,28 +261,33 @@ def _difference(model: Trained, shown: Split) -> float:
 def _summary(model: Trained, record: Record) -> str:
     settings = model.settings
     what = settings.model.chosen.summary(model.code_size)
-    trained = (
-        f"trained on {record.data['source']} for {record.epoch} epochs by {settings.optimizer.name}"
+    origin = (
+        f"imported from {record.imported.file}"
+        if record.imported
+        else f"trained on {record.data['source']} for {record.epoch} epochs by "
+        + settings.optimizer.name
     )
-    return f"Model {settings.model.name} {what}, likelihood {settings.likelihood.name}, {trained}."
+    return f"Model {settings.model.name} {what}, likelihood {settings.likelihood.name}, {origin}."
 
 
-def _best(record: Record) -> str | None:
-    if record.best is None:
+def _score(quantity: str, score: float | None) -> str | None:
+    if score is None:
         return None
-    score = f"{record.best.score:.2f}".replace("-", "\N{MINUS SIGN}")
-    return f"{label(record.best.quantity)} {score}"
+    number = f"{score:.2f}".replace("-", "\N{MINUS SIGN}")
+    return f"{label(quantity)} {number}"
 
 
 def _facts(model: Trained, record: Record) -> dict[str, str]:
     height, width, channels = model.image_shape
     facts = {"checkpoint": model.checkpoint.where, "code": f"{model.code_size} dimensions"}
-    if record.best:
-        facts["best on validation"] = f"{_best(record)} at epoch {record.best.epoch}"
+    if best := record.best:
+        score = _score(best.quantity, best.score)
+        facts["best on validation"] = f"{score} at epoch {best.epoch}"
     sides = (height, width, channels) if channels > 1 else (height, width)
     facts["images"] = " \N{MULTIPLICATION SIGN} ".join(map(str, sides))
     chosen = {kind: getattr(model.settings, kind).name for kind in ("prior", "objective")}
-    return {**facts, "seed": str(record.seed), **chosen}
+    seed = {} if record.imported else {"seed": str(record.seed)}
+    return {**facts, **seed, **chosen}
 
 
 def _sentence(text: str) -> str:

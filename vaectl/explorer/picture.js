@@ -1,7 +1,7 @@
 // Images on canvases, in the colours of the page.
 
 const Picture = (() => {
-  const canvases = new Map(), listeners = [];
+  const canvases = new WeakMap(), listeners = new Set();
   const style = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const rgb = hex => [1, 3, 5].map(at => parseInt(hex.slice(at, at + 2), 16));
   let palettes;
@@ -63,14 +63,19 @@ const Picture = (() => {
 
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     palettes = undefined;
-    for (const [canvas, [values, shape, ink]] of canvases) {
-      if (canvas.isConnected) put(canvas, pixels(values, shape, ink));
-      else canvases.delete(canvas);
+    for (const canvas of document.querySelectorAll("canvas")) {
+      if (canvases.has(canvas)) put(canvas, pixels(...canvases.get(canvas)));
     }
     for (const listener of listeners) listener();
   });
 
-  return { heat, onTheme: listener => listeners.push(listener), paint, pixels, style };
+  // calls `listener` when the colours change, until the last of `stops`
+  function onTheme(listener, stops) {
+    listeners.add(listener);
+    stops.push(() => listeners.delete(listener));
+  }
+
+  return { heat, onTheme, paint, pixels, style };
 })();
 
 // an element with attributes, listeners (onclick) and children

@@ -248,8 +248,8 @@ function latentSection(body, app) {
           pen.font = "700 12px system-ui, sans-serif";
           pen.strokeStyle = halo;
           pen.lineWidth = 3;
-          pen.strokeText(label, left, top);
-          pen.fillText(label, left, top);
+          pen.strokeText(model.mark(label), left, top);
+          pen.fillText(model.mark(label), left, top);
         }
       }
       pen.textBaseline = "alphabetic";
@@ -349,7 +349,7 @@ function latentSection(body, app) {
       if (dx || dy) go({ left: x(z[dims[0]] + dx), top: y(z[dims[1]] + dy) });
     });
     new ResizeObserver(() => { if (canvas.clientWidth !== side) draw(); }).observe(canvas);
-    Picture.onTheme(() => { if (canvas.isConnected) redraw(); });
+    Picture.onTheme(redraw, app.stops);
 
     const choose = k => {
       const select = h("select", { onchange: () => {
@@ -366,13 +366,13 @@ function latentSection(body, app) {
     const legend = classes.length > 1 && classes.length <= 24
       ? h("div", { class: "legend", role: "group", "aria-label": "classes" },
         ...classes.map(label => {
-          const toggle = button(`${label}`, () => {
+          const toggle = button(model.entry(label), () => {
             const off = !hidden.delete(label);
             if (off) hidden.add(label);
             toggle.setAttribute("aria-pressed", !off);
             draw();
           }, {
-            "aria-pressed": "true", "aria-label": `class ${label}`,
+            "aria-pressed": "true", "aria-label": `class ${model.entry(label)}`,
             style: `--colour:var(--class-${label % 10})`,
           });
           return toggle;

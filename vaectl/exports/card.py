@@ -48,7 +48,7 @@ class Card(Export, name="card"):
 
         rundir, record, settings = model.rundir, model.rundir.read_record(), model.settings
         rows = rundir.read_metrics()
-        best = settings.objective.chosen.best
+        here, best = model.checkpoint, record.best
         samples = model.sample(SAMPLES)
         style = DEFAULT.with_polarity(drawings=model.drawings)
         panel = sheets.Panel(sheets.near_square(samples))
@@ -67,8 +67,8 @@ class Card(Export, name="card"):
         )
         page = environment.get_template("card.md.j2").render(
             name=model.rundir.name,
-            where=model.checkpoint.where,
-            step=model.checkpoint.step,
+            checkpoint=here,
+            chosen=best is not None and (here.epoch, here.beyond) == (best.epoch, 0),
             record=record,
             settings=settings,
             likelihood=settings.likelihood.chosen,
@@ -77,7 +77,6 @@ class Card(Export, name="card"):
             told=model.vae.classes,
             pixels=meaning(settings),
             parameters=sum(leaf.size for leaf in _leaves(model)),
-            best=label(best),
             trained=bool(rows),
             count=SAMPLES,
             evaluations=_evaluations(model),

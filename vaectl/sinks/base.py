@@ -35,6 +35,11 @@ class Training(NamedTuple):
     """The step after which it goes on. What a sink holds of later steps is void."""
     time: float
     """The time at which it begins or goes on, in seconds since 1970."""
+    over: frozenset[int] = frozenset()
+    """The steps of all epochs, if the log of a run that is over is written anew; else empty.
+
+    Pictures that a sink holds of these steps should stay: few of them can be made again.
+    """
 
 
 class Pictures(NamedTuple):

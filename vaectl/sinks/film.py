@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import IO, Annotated, Any, ClassVar, final
 
 import numpy as np
@@ -27,7 +27,10 @@ class Film(Sink, name="film"):
     leaves: ClassVar[Mapping[str, Mapping[str, bytes]]] = {FOLDER: FILES}
 
     frames: Annotated[int, Field(ge=2, le=1000)] = 60
-    """The most pictures that are kept; a run that is trained further thins out its film."""
+    """The most pictures that are kept; a run that is trained further thins out its film.
+
+    `vaectl export-log` removes no picture that training has kept.
+    """
 
     @property
     def pictures_every(self) -> int | None:
@@ -40,34 +43,38 @@ class Film(Sink, name="film"):
         return epoch in (1, epochs) or now > before
 
     def open(self, training: Training) -> Log:
-        """Begin a film, or cut the one that is there back to where the training goes on."""
+        """Begin a film, or keep of the one that is there what is still of this training."""
         folder = Folder(training.directory).folder(FOLDER)
         folder.make()
         belongings.remove_halves(folder, FILES)
         for step in steps(folder):
-            if step > training.step or not training.step:
+            if step not in training.over and (step > training.step or not training.step):
                 _remove(folder, step)
-        return _Frames(folder, self.frames)
+        return _Frames(folder, self.frames, training.over)
 
 
 @final
 class _Frames:
     """The folder of a film."""
 
-    def __init__(self, folder: Folder, most: int) -> None:
+    def __init__(self, folder: Folder, most: int, over: Set[int]) -> None:
         self._folder, self._most = folder, most
         self._steps = steps(folder)
+        self._stay = over & {*self._steps}
+        """The steps of frames that cannot be made again."""
 
     def write(self, results: Results) -> None:
-        """Keep the pictures of an epoch, durably; then remove one if there are too many."""
+        """Keep the pictures of an epoch, durably; then remove others if there are too many."""
         if results.pictures is None:
             return
         for kind, picture in _pictures(results.pictures).items():
             with self._folder.replacing(name_of(kind, results.step)) as file:
                 _save(picture, file)
-        self._steps.append(results.step)
-        if len(self._steps) > self._most:
-            least = _least_missed(self._steps)
+        self._steps = sorted({*self._steps, results.step})
+        while len(self._steps) > self._most:
+            least = _least_missed(self._steps, self._stay)
+            if least is None:
+                break
             self._steps.remove(least)
             _remove(self._folder, least)
 
@@ -75,10 +82,17 @@ class _Frames:
         """Do nothing: each frame is whole once it is written."""
 
 
-def _least_missed(there: list[int]) -> int:
-    """Return the step whose neighbours are nearest to each other; the ends stay."""
-    gaps = [after - before for before, after in zip(there[:-2], there[2:], strict=True)]
-    return there[1 + int(np.argmin(gaps))] if gaps else there[0]
+def _least_missed(there: list[int], stay: Set[int]) -> int | None:
+    """Return the step whose neighbours are nearest to each other; None if all have to stay.
+
+    The first and the last step stay, too.
+    """
+    gaps = {
+        step: after - before
+        for before, step, after in zip(there, there[1:], there[2:], strict=False)
+        if step not in stay
+    }
+    return min(gaps, key=gaps.__getitem__, default=None)
 
 
 def _pictures(pictures: Pictures) -> dict[str, Float[np.ndarray, "height width c"]]:
