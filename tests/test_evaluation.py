@@ -20,6 +20,7 @@ from vaectl.evaluation import means as evaluation
 from vaectl.evaluation.assess import assess
 from vaectl.evaluation.means import Estimator
 from vaectl.evaluation.samples import broken, reasons
+from vaectl.evaluation.weights import Weights
 from vaectl.objectives.elbo import ELBO
 from vaectl.priors.standard_normal import Normal
 from vaectl.runs.checkpoints import Info
@@ -185,6 +186,28 @@ def test_streaming_is_the_log_mean_of_the_weights_and_their_effective_number(
     np.testing.assert_allclose(bound, np.log(weights.mean(axis=0)), rtol=1e-5)
     expected = weights.sum(axis=0) ** 2 / np.square(weights).sum(axis=0)
     np.testing.assert_allclose(effective, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("size", [-75.0, -700.0, -7400.0, 300.0])
+def test_many_weights_are_added_up_at_any_size(size: float, rng: np.random.Generator) -> None:
+    """As many as of K = 80,000, whose logarithms are known to 5e-4 at -7,400, in any order."""
+    log_w = (size + rng.normal(size=(20_000, 4, 3))).astype(np.float32)
+    log_w[:, :, 1] = np.sort(log_w[:, :, 1].ravel()).reshape(20_000, 4)
+    log_w[0, :, 2] = -np.inf
+
+    def add(chunk: jax.Array, weights: Weights) -> Weights:
+        return weights.add(jnp.asarray(log_w)[chunk])
+
+    found = jax.jit(lambda: jax.lax.fori_loop(0, len(log_w), add, Weights.none(3)))()
+    w = np.exp(log_w.astype(np.float64).reshape(-1, 3) - size)
+    np.testing.assert_allclose(found.log_mean(80_000), np.log(w.mean(axis=0)) + size, atol=1e-3)
+    expected = w.sum(axis=0) ** 2 / np.square(w).sum(axis=0)
+    np.testing.assert_allclose(found.effective, expected, rtol=1e-3)
+
+
+def test_weights_of_zero_are_a_mean_of_zero() -> None:
+    found = Weights.none(2).add(jnp.asarray([[-jnp.inf, -jnp.inf], [-jnp.inf, -800.0]]))
+    np.testing.assert_allclose(found.log_mean(2), [-np.inf, -800 - np.log(2)], rtol=1e-6)
 
 
 def test_every_k_is_one_program(rng: np.random.Generator) -> None:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32, Key
 
+from vaectl.evaluation.weights import Weights
 from vaectl.vae.posterior import Codes
 from vaectl.vae.vae import VAE, Network, Variables
 
@@ -160,8 +161,8 @@ def sum_up(
     log_w: Float[Array, "chains images"],
 ) -> tuple[Float[Array, " images"], Float[Array, " images"]]:
     """Return the logarithm of the mean weight of each image, and the effective sample size."""
-    total, squares = jax.nn.logsumexp(log_w, axis=0), jax.nn.logsumexp(2 * log_w, axis=0)
-    return total - jnp.log(jnp.float32(len(log_w))), jnp.exp(2 * total - squares)
+    weights = Weights.none(log_w.shape[1]).add(log_w)
+    return weights.log_mean(len(log_w)), weights.effective
 
 
 def simulate(

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int, Int32, Key, UInt8
 from vaectl.base import streams
 from vaectl.base.products import in_fast_forms
 from vaectl.data.stored import Stored
+from vaectl.evaluation.weights import Weights
 from vaectl.vae.posterior import Codes
 from vaectl.vae.vae import VAE, Variables
 
@@ -169,36 +170,27 @@ def importance_weighting(
 ) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:
     """Return IW-K of each image in nats, and the effective sample size of its K samples.
 
-    Both come from running log-sum-exps over chunks of samples. K is traced, so that one program
-    serves every K. Samples of the last chunk beyond K have weight zero. With `bfloat16` the
-    decoder's products have operands in bfloat16; all else is in float32.
+    Weights are added up by chunks of samples. K is traced, so that one program serves every K.
+    Samples of the last chunk beyond K have weight zero. With `bfloat16` the decoder's products have
+    operands in bfloat16; all else is in float32.
 
-    Burda et al. 2016, eq. 8; (sum_k w_k)^2 / sum_k w_k^2 is the effective sample size.
+    Burda et al. 2016, eq. 8.
     """
     network = vae.network(variables).given(y)
     (mu, log_var), prior = network.encode(x), network.prior
     log_prob = in_fast_forms(network.log_prob, bfloat16=True) if bfloat16 else network.log_prob
 
-    def add_chunk(
-        chunk: Int[Array, ""], totals: tuple[Float[Array, " batch"], Float[Array, " batch"]]
-    ) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:
+    def add_chunk(chunk: Int[Array, ""], weights: Weights) -> Weights:
         shape = (IMPORTANCE_CHUNK, len(x), vae.code_size)
         noise = jax.random.normal(jax.random.fold_in(key, chunk), shape)
         codes = Codes.draw(mu, log_var, noise)
         log_w = log_prob(codes.z, x) + prior.log_ratio(codes)
         index = chunk * IMPORTANCE_CHUNK + jnp.arange(IMPORTANCE_CHUNK)
-        log_w = jnp.where(index[:, None] < importance_samples, log_w, -jnp.inf)
-        total, squares = totals
-        return (
-            jnp.logaddexp(total, jax.nn.logsumexp(log_w, axis=0)),
-            jnp.logaddexp(squares, jax.nn.logsumexp(2 * log_w, axis=0)),
-        )
+        return weights.add(jnp.where(index[:, None] < importance_samples, log_w, -jnp.inf))
 
     chunks = (importance_samples + IMPORTANCE_CHUNK - 1) // IMPORTANCE_CHUNK
-    start = jnp.full(len(x), -jnp.inf)
-    total, squares = jax.lax.fori_loop(0, chunks, add_chunk, (start, start))
-    bound = total - jnp.log(importance_samples.astype(jnp.float32))
-    return bound, jnp.exp(2 * total - squares)
+    weights: Weights = jax.lax.fori_loop(0, chunks, add_chunk, Weights.none(len(x)))
+    return weights.log_mean(importance_samples), weights.effective
 
 
 compiled_bound = jax.jit(bound_of_each, static_argnames=("vae", "samples"))

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 _SMALL = 0.05
 """The |l| below which a series replaces the quotient of two small numbers."""
+_UNIFORM = 1e-6
+"""The |l| below which a draw is that of a uniform distribution, to rounding."""
 
 
 class ContinuousBernoulli(Likelihood, name="continuous_bernoulli"):
@@ -33,9 +35,9 @@ class ContinuousBernoulli(Likelihood, name="continuous_bernoulli"):
 
         raw, x = in_a_row(raw, x)
         logits = raw[..., 0]
-        safe = jnp.where(jnp.abs(logits) < _SMALL, 1.0, logits)
-        quotient = jnp.log(safe / jnp.tanh(0.5 * safe))
-        series = jnp.log(2.0) + logits**2 / 12 - 7 * logits**4 / 1440
+        near, far = _apart(logits)
+        quotient = jnp.log(far / jnp.tanh(0.5 * far))
+        series = jnp.log(2.0) + near**2 / 12 - 7 * near**4 / 1440
         log_constant = jnp.where(jnp.abs(logits) < _SMALL, series, quotient)
         return sum_pixels(x * logits - softplus()(logits) + log_constant)
 
@@ -45,9 +47,9 @@ class ContinuousBernoulli(Likelihood, name="continuous_bernoulli"):
         import jax.numpy as jnp
 
         logits = raw[..., 0]
-        safe = jnp.where(jnp.abs(logits) < _SMALL, 1.0, logits)
-        quotient = jax.nn.sigmoid(safe) / jnp.tanh(0.5 * safe) - 1 / safe
-        series = 0.5 + logits / 12 - logits**3 / 720
+        near, far = _apart(logits)
+        quotient = jax.nn.sigmoid(far) / jnp.tanh(0.5 * far) - 1 / far
+        series = 0.5 + near / 12 - near**3 / 720
         return jnp.where(jnp.abs(logits) < _SMALL, series, quotient)
 
     def sample(
@@ -61,7 +63,19 @@ class ContinuousBernoulli(Likelihood, name="continuous_bernoulli"):
         u = jax.random.uniform(key, logits.shape)
         # for |l|, whose exponential does not overflow; the other half follows by symmetry
         size = jnp.abs(logits)
-        safe = jnp.where(size < _SMALL, 1.0, size)
+        safe = jnp.maximum(size, _UNIFORM)
         drawn = -jnp.log1p(u * jnp.expm1(-safe)) / safe
-        drawn = jnp.where(size < _SMALL, u, drawn)
         return jnp.where(logits < 0, drawn, 1 - drawn)
+
+
+def _apart(
+    logits: Float[Array, "*shape"],
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """Return log-odds for the series and for the quotient, harmless where the other is taken.
+
+    Otherwise the gradient of the one that is not taken would be infinite or no number.
+    """
+    import jax.numpy as jnp
+
+    small = jnp.abs(logits) < _SMALL
+    return jnp.where(small, logits, 0.0), jnp.where(small, 1.0, logits)

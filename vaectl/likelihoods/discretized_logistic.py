@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from pydantic import Field
-
-from vaectl.likelihoods._scaled import Scaled
+from vaectl.likelihoods._scaled import Scale, Scaled
 from vaectl.likelihoods.base import Measure, in_a_row, sum_pixels
 from vaectl.likelihoods.bernoulli import softplus
 
@@ -16,8 +14,6 @@ if TYPE_CHECKING:
 
 _HALF = 1 / 510
 """Half the distance of two levels."""
-
-Scale = Annotated[float, Field(ge=1e-6, le=1e6)]
 
 
 class DiscretizedLogistic(Scaled, name="discretized_logistic"):
@@ -37,8 +33,6 @@ class DiscretizedLogistic(Scaled, name="discretized_logistic"):
     Kingma et al. 2016, section 6; Salimans et al. 2017, eq. 2, with one component.
     """
 
-    fixed_scale: Scale = 0.1
-    """s if `scale` is `fixed`; otherwise about the initial value of s."""
     smallest: Scale = 5e-4
     """Lower limit of a learned s; the code of Salimans et al. has exp(-7) / 2."""
 
@@ -54,7 +48,7 @@ class DiscretizedLogistic(Scaled, name="discretized_logistic"):
         import jax.numpy as jnp
 
         raw, x = in_a_row(raw, x)
-        log_scale = self._log_scale(raw)
+        log_scale = self.log_scale(raw)
         # log of the width, whose exponential may underflow, and must not overflow
         log_width = math.log(2 * _HALF) - log_scale
         width = jnp.exp(jnp.maximum(log_width, -20.0))
@@ -74,7 +68,7 @@ class DiscretizedLogistic(Scaled, name="discretized_logistic"):
         import jax
         import jax.numpy as jnp
 
-        rates = jnp.exp(-self._log_scale(raw))
+        rates = jnp.exp(-self.log_scale(raw))
         ends = (jnp.arange(255, dtype=raw.dtype) + 0.5) / 255
         beyond = (self._centre(raw)[..., None] - ends) * rates[..., None]
         mean: Array = jnp.mean(jax.nn.sigmoid(beyond), axis=-1)
@@ -88,18 +82,9 @@ class DiscretizedLogistic(Scaled, name="discretized_logistic"):
         import jax.numpy as jnp
 
         centre = self._centre(raw)
-        scale = jnp.exp(jnp.minimum(self._log_scale(raw), 50.0))
-        drawn = centre + scale * jax.random.logistic(key, centre.shape)
+        drawn = centre + self.drawn_scale(raw) * jax.random.logistic(key, centre.shape)
         levels: Array = jnp.round(255 * jnp.clip(drawn, 0, 1))
         return (1 / 255) * levels
 
     def _centre(self, raw: Float[Array, "*batch h w c numbers"]) -> Float[Array, "*batch h w c"]:
         return 0.5 + 0.5 * raw[..., 0]
-
-    def _log_scale(self, raw: Float[Array, "*batch h w c numbers"]) -> Float[Array, "*batch h w c"]:
-        import jax.numpy as jnp
-
-        fixed = math.log(self.fixed_scale)
-        if self.scale == "fixed":
-            return jnp.full_like(raw[..., 0], fixed)
-        return jnp.logaddexp(math.log(self.smallest), fixed + raw[..., 1])

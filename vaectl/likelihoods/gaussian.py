@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from vaectl.base.section import Positive
-from vaectl.likelihoods._scaled import Scaled
+from vaectl.likelihoods._scaled import Scale, Scaled
 from vaectl.likelihoods.base import in_a_row, sum_pixels
 
 if TYPE_CHECKING:
@@ -25,9 +24,7 @@ class Gaussian(Scaled, name="gaussian"):
     Kingma & Welling 2013, appendix C.2, with the means of their section 5 (Frey Face).
     """
 
-    fixed_scale: Positive = 0.1
-    """s if `scale` is `fixed`; otherwise about the initial value of s."""
-    smallest: Positive = 0.01
+    smallest: Scale = 0.01
     """Lower limit of a learned s, so that constant pixels cannot make the density infinite."""
 
     def log_prob(
@@ -37,9 +34,9 @@ class Gaussian(Scaled, name="gaussian"):
         import jax.numpy as jnp
 
         raw, x = in_a_row(raw, x)
-        s = self._scale(raw)
-        distance = (x - self.mean(raw)) / s
-        return -sum_pixels(0.5 * distance**2 + jnp.log(s) + 0.5 * math.log(2 * math.pi))
+        log_s = self.log_scale(raw)
+        distance = (x - self.mean(raw)) * jnp.exp(-log_s)
+        return -sum_pixels(0.5 * distance**2 + log_s + 0.5 * math.log(2 * math.pi))
 
     def mean(self, raw: Float[Array, "*batch h w c numbers"]) -> Float[Array, "*batch h w c"]:
         """Return the mean of each pixel."""
@@ -54,11 +51,4 @@ class Gaussian(Scaled, name="gaussian"):
         import jax
 
         mean = self.mean(raw)
-        return mean + self._scale(raw) * jax.random.normal(key, mean.shape)
-
-    def _scale(self, raw: Float[Array, "*batch h w c numbers"]) -> Float[Array, "*batch h w c"]:
-        import jax.numpy as jnp
-
-        if self.scale == "fixed":
-            return jnp.full(raw.shape[:-1], self.fixed_scale)
-        return self.smallest + self.fixed_scale * jnp.exp(raw[..., 1])
+        return mean + self.drawn_scale(raw) * jax.random.normal(key, mean.shape)
