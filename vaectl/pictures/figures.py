@@ -8,6 +8,7 @@ from vaectl.config.meaning import estimators, measured
 from vaectl.pictures import charts
 from vaectl.pictures.canvas import Figure
 from vaectl.pictures.style import DEFAULT, Style
+from vaectl.pictures.text import plain
 from vaectl.pictures.traces import Trace
 from vaectl.runs.directory import RunDir, missing_plugs
 from vaectl.runs.find import member_label
@@ -133,7 +134,7 @@ def _names(groups: Mapping[_Group, Sequence[RunDir]]) -> list[str]:
             for n, twice, path in zip(parts, alike, paths, strict=True)
         ]
         if longer == parts:
-            return names
+            return [plain(name) for name in names]
         parts = longer
 
 
