@@ -88,11 +88,19 @@ def test_axes_of_a_comparison_fit_what_is_settled_but_for_the_kl_and_say_so() ->
 
 LONG = "a run with a long name, " * 9 + 60 * "x"
 ODD_NAME = "$x$ $\\frac{ <script>alert(1)</script> &amp; 🎲 數 \x1b[31m \udcff _^%"
+ODD_LABELS = [ODD_NAME[:12], *(f"{x:.1f}" for x in np.linspace(-3, 3, 19))]
 RNG = np.random.default_rng(0)
 
 
 def _curves(title: str, how: Style = DEFAULT, facts: str = "") -> Figure:
     return figures.curves(_rows(20), title=title, facts=facts, style=how)
+
+
+def _several(title: str, how: Style = DEFAULT, facts: str = "") -> Figure:
+    traces = [
+        Trace.of(text.plain(label), [_rows(9)]) for label in (ODD_NAME, "b", "from $5 to $10")
+    ]
+    return charts.curves(traces, title=title, facts=facts, style=how)
 
 
 def _inspection(title: str, how: Style = DEFAULT, facts: str = "") -> Figure:
@@ -106,7 +114,7 @@ def _inspection(title: str, how: Style = DEFAULT, facts: str = "") -> Figure:
 def _sheet(title: str, how: Style = DEFAULT, facts: str = "") -> Figure:
     images = np.zeros((20, 20, 28, 28), np.float32)
     labels = [f"{x:.1f}" for x in np.linspace(-3, 3, 20)]
-    panel = pictures.Panel(images, "latent space", labels, labels, "$z_0$", "$z_1$")
+    panel = pictures.Panel(images, "latent space", ODD_LABELS, labels, "z", "y")
     return pictures.sheet([[panel]], title=title, facts=facts, style=how)
 
 
@@ -134,6 +142,7 @@ def _profile(title: str, how: Style = DEFAULT, facts: str = "") -> Figure:
 
 DRAWINGS: dict[str, Callable[..., Figure]] = {
     "curves": _curves,
+    "several": _several,
     "inspection": _inspection,
     "sheet": _sheet,
     "board": _board,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from vaectl.base.errors import ConfigError
 from vaectl.pictures import latent
 
 
@@ -36,6 +37,27 @@ def test_quantile_coordinates_are_equally_probable() -> None:
     np.testing.assert_allclose(coordinates[[0, -1]], [-2, 2], rtol=1e-6)
     steps = np.diff(stats.norm.cdf(coordinates))
     np.testing.assert_allclose(steps, steps[0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("ends", [(6.0, 8.0), (-8.0, -6.0), (40.0, 50.0), (-7.0, 9.0), (0.0, 20.0)])
+def test_quantile_coordinates_are_told_apart_in_the_tails_too(ends: tuple[float, float]) -> None:
+    found = latent.axis(5, *ends, "quantile")
+    assert found[[0, -1]].tolist() == list(ends)
+    assert (np.diff(found) > 0).all()
+    if ends == (6.0, 8.0):
+        tails = stats.norm.sf(np.asarray(found, np.float64))
+        np.testing.assert_allclose(np.diff(tails), np.diff(tails)[0], rtol=1e-3)
+
+
+def test_coordinates_within_a_range_have_equal_numbers_of_codes(rng: np.random.Generator) -> None:
+    codes = rng.exponential(1.0, 20_000)
+    found = latent.within(codes, 5, 1.0, 3.0)
+    assert found[[0, -1]].tolist() == [1, 3]
+    counts, _ = np.histogram(codes, found)
+    assert np.ptp(counts) < 5
+    assert 1 < latent.within(codes, 1, 1.0, 3.0)[0] < 2
+    with pytest.raises(ConfigError, match="it has 0 of 20,000 codes"):
+        latent.within(codes, 5, -2.0, -1.0)
 
 
 def test_a_plane_has_the_coordinates_that_it_says() -> None:

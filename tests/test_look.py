@@ -157,6 +157,22 @@ def test_curves_of_runs_share_their_axes(vaectl: Vaectl, runs: Path) -> None:
         assert words in drawn
 
 
+def test_only_members_of_one_study_are_averaged(vaectl: Vaectl, runs: Path) -> None:
+    def legend(*paths: object) -> list[str]:
+        assert vaectl("curves", *paths, "--term", "kl", "--out", "a.svg").code == 0
+        texts = [each.text for each in ElementTree.parse("a.svg").iter() if each.text]  # noqa: S314
+        assert not any("seeds" in text for text in texts)
+        return [text for text in texts if "z2" in text or "z5" in text]
+
+    shutil.copytree(runs / "z5", "other/z2")
+    assert legend("z2", "other/z2") == ["runs/z2", "other/z2"]
+    shutil.copytree(runs / "z5", "other/deep/runs/z2")
+    assert legend("z2", "z5", "other/deep/runs/z2")[1:] == ["z5", "deep/runs/z2"]
+    # a run that is named twice is one
+    latest = vaectl("curves", "latest", "--term", "kl").out
+    assert vaectl("curves", "latest", latest.split("/")[1], "--term", "kl").out == latest
+
+
 def test_a_style_is_that_of_every_picture(vaectl: Vaectl, runs: Path) -> None:
     assert runs.is_dir()
     for command in (
@@ -258,6 +274,9 @@ def test_a_plane_may_span_the_aggregate_posterior(vaectl: Vaectl, runs: Path) ->
     assert coordinates("-1,2") == [[-1, 0.5, 2]] * 2
     assert coordinates("-1,2,0,4") == [[-1, 0.5, 2], [0, 2, 4]]
     assert coordinates("prior") == [[-3, 0, 3]] * 2
+    assert vaectl("manifold", "z2", "--range", "0").code == 2
+    drawn = [coordinates("posterior", "--seed", seed) for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
     mu, log_var = package.load(runs / "z2").encode(
         package.load(runs / "z2").split("validation").images
     )

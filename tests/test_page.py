@@ -1,5 +1,6 @@
 """The page and the tables of a comparison of twenty optimizers, made up."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +10,11 @@ import pytest
 
 from tests.browser import Browser, browser, needs_chromium
 from vaectl.cli.tables import show_comparison
-from vaectl.comparison import plan, report
+from vaectl.comparison import plan, report, words
+from vaectl.comparison.order import in_order, order_of
 from vaectl.comparison.summary import Pair, Side, Summary, Tried
 from vaectl.pictures import charts, fields, search
+from vaectl.pictures.style import DEFAULT
 from vaectl.pictures.traces import Trace
 from vaectl.studies.statistics import Interval
 
@@ -112,13 +115,16 @@ def _traces(count: int) -> list[Trace]:
     return [trace(place) for place in range(count)]
 
 
-def _write(path: Path, count: int) -> Path:
-    runs = {label: {seed: f"{label}-s{seed}" for seed in range(3)} for label in LABELS[:count]}
-    entries = [
+def _entries(count: int) -> list[dict[str, object]]:
+    return [
         {"name": "sgd", "label": label, "momentum": place / 100}
         for place, label in enumerate(LABELS[:count])
     ]
-    settings = plan.load(options={"optimizers": entries})
+
+
+def _write(path: Path, count: int) -> Path:
+    runs = {label: {seed: f"{label}-s{seed}" for seed in range(3)} for label in LABELS[:count]}
+    settings = plan.load(options={"optimizers": _entries(count)})
     page = report.render(_field(count), settings, _traces(count), {}, runs)
     path.write_text(page)
     return path
@@ -259,6 +265,44 @@ def test_tables_fit_the_terminal_and_break_no_interval(
     headings = " ".join(text.split())
     for heading in ("rank", "tried", "active"):
         assert heading in headings
+
+
+def test_an_optimizer_with_a_seed_that_diverged_has_curves_by_seconds_too() -> None:
+    traces = _traces(2)
+    traces[1] = traces[1]._replace(diverged=(2,))
+    settings = plan.load(options={"optimizers": _entries(2)})
+    runs: dict[str, dict[int, str]] = {label: {} for label in LABELS[:2]}
+    page = report.render(_field(2), settings, traces, {}, runs)
+    (drawn,) = re.findall(r'<script id="drawn" type="application/json">(.*?)</script>', page)
+    assert [bool(trace["seconds"]) for trace in json.loads(drawn)["traces"]] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [([1, 2], "1.5"), ([2, 3], "2.5"), ([2, 4], "3"), ([60, 60], "60"), ([1, 2, 2000], "2")],
+)
+def test_a_median_between_two_numbers_is_not_rounded(seconds: list[float], shown: str) -> None:
+    assert words._median(seconds).text == shown
+
+
+def test_an_optimizer_has_one_colour_in_all_figures(tmp_path: Path) -> None:
+    for count in (3, 12):
+        ranked = LABELS[:count][::-1]
+        order = in_order(LABELS[:count], ranked)
+        assert order == (LABELS[:count] if count == 3 else ranked)
+        # and so have the curves of the runs
+        study = tmp_path / f"{count}"
+        study.mkdir()
+        (study / "comparison.yaml").write_text(json.dumps({"optimizers": _entries(count)}))
+        assert order_of([study / "a"]) == LABELS[:count]
+        sides = [{"label": label} for label in ranked]
+        (study / "summary.json").write_text(json.dumps({"sides": sides}))
+        assert order_of([study / "a"]) == order
+        ranks = {label: np.array([1.0, 2.0]) for label in LABELS[:count]}
+        places = {label: place for place, label in enumerate(order)}
+        for text in fields.along(ranks, ranked, places, title="").axes[0].texts:
+            if ranked.index(text.get_text()) < fields.COLOURED:
+                assert text.get_color() == DEFAULT.colour(places[text.get_text()])
 
 
 def test_of_many_curves_the_first_have_names_and_the_others_are_grey_behind_them() -> None:

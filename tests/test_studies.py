@@ -14,6 +14,7 @@ from vaectl.comparison.run import KIND
 from vaectl.comparison.seeds import with_those_of_result
 from vaectl.pictures.figures import curves_of
 from vaectl.runs.directory import RunDir
+from vaectl.runs.find import find_all
 from vaectl.studies import directory
 from vaectl.studies.naming import name_of_file
 
@@ -140,3 +141,13 @@ def test_curves_of_single_members_name_their_seeds(finished: Path) -> None:
 
     assert legend("sgd-s0", "adam-s1") == ["adam-s1", "sgd-s0"]
     assert legend("sgd-s0", "adam-s1", "adam-s0") == ["adam", "sgd-s0"]
+
+
+def test_runs_set_aside_are_no_members(finished: Path, tmp_path: Path) -> None:
+    study = Path(shutil.copytree(finished, tmp_path / "c"))
+    shutil.copytree(study / "adam-s0", study / "adam-s0.1")
+    found = find_all("c", tmp_path)
+    assert [run.name for run in found] == ["adam-s0", "adam-s1", "sgd-s0", "sgd-s1"]
+    aside = [*find_all("c/adam-s0", tmp_path), *find_all("c/adam-s0.1", tmp_path)]
+    (legend,) = curves_of(aside, ["elbo"]).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["adam-s0", "adam-s0.1"]

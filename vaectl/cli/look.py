@@ -216,7 +216,7 @@ def manifold(
     ] = None,
     label: Label = None,
     checkpoint: Checkpoint = "best",
-    seed: Seed = 0,  # noqa: ARG001  # accepted as by the other commands; nothing here is random
+    seed: Seed = 0,
     title: Title = None,
     width: Width = None,
     style: ThemeChoice = Theme.paper,
@@ -246,7 +246,13 @@ def manifold(
         model = load(found, checkpoint)
         tell("drawing")
         plane = look.plane(
-            model, grid=grid, ranges=ranges, spacing=spacing.value, dims=dims, style=looks
+            model,
+            grid=grid,
+            ranges=ranges,
+            spacing=spacing.value,
+            dims=dims,
+            seed=seed,
+            style=looks,
         )
         picture = partial(look.manifold, where=plane, anchor=anchor, label=label)
         view = look.over_epochs(model, picture, looks) if animate else picture(model, style=looks)
@@ -460,7 +466,8 @@ def curves(
 
     looks = styles.parse(theme=style.value, width=width, title=title)
     options.check_files(out, animate=None)
-    found = [each for run in runs for each in find_all(run, runs_dir)]
+    named = [each for run in runs for each in find_all(run, runs_dir)]
+    found = list({each.path.resolve(): each for each in named}.values())
     if out is None and len(found) > 1:
         raise ConfigError(
             f"curves of {len(found)} runs belong to none of them",

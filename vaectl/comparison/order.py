@@ -1,12 +1,24 @@
 """The order of a comparison's optimizers, by which they have their colours."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from vaectl.base.errors import VaectlError
+from vaectl.base.files import Folder
 from vaectl.comparison import plan
 from vaectl.comparison.run import KIND
-from vaectl.runs.find import is_study
+from vaectl.pictures.traces import COLOURS
+from vaectl.runs.find import MOST_BYTES, is_study
+
+
+def in_order(configured: Sequence[str], ranked: Sequence[str]) -> list[str]:
+    """Return labels in the order of their colours, in which all figures of a comparison have them.
+
+    It is that of the configuration, so that colours are the same in other comparisons; of more
+    labels than colours the best have colours of their own.
+    """
+    return list(configured) if len(configured) <= COLOURS else list(ranked)
 
 
 def order_of(runs: Iterable[Path]) -> list[str]:
@@ -18,7 +30,17 @@ def order_of(runs: Iterable[Path]) -> list[str]:
     for folder in dict.fromkeys(run.resolve().parent for run in runs):
         if is_study(folder):
             try:
-                found |= dict.fromkeys(plan.load(folder / KIND.file).entries)
+                configured = list(plan.load(folder / KIND.file).entries)
             except VaectlError:
                 continue
+            found |= dict.fromkeys(in_order(configured, [*_ranked(folder), *configured]))
     return list(found)
+
+
+def _ranked(folder: Path) -> list[str]:
+    """Return the labels from the best on; none before there is a summary."""
+    try:
+        told = json.loads(Folder(folder).read("summary.json", MOST_BYTES))
+        return [str(side["label"]) for side in told["sides"]]
+    except (OSError, ValueError, TypeError, LookupError):
+        return []

@@ -10,6 +10,7 @@ import numpy as np
 from vaectl.base import spent
 from vaectl.base.files import Folder
 from vaectl.comparison import report
+from vaectl.comparison.order import in_order
 from vaectl.comparison.result import Member, Result, members
 from vaectl.comparison.summarize import summarize
 from vaectl.comparison.summary import Side, Summary
@@ -46,11 +47,9 @@ def publish(result: Result, watch: Watch = ignore) -> Summary:
 def _publish(result: Result) -> Summary:
     summary = summarize(result)
     by_label = members(result)
-    sides = summary.sides
-    if len(sides) <= COLOURS:
-        # in the order of the configuration, so that colours are the same in other comparisons;
-        # of many, only the best have colours
-        sides = sorted(sides, key=lambda side: list(by_label).index(side.label))
+    order = [side.label for side in summary.sides]
+    places = {label: place for place, label in enumerate(in_order(list(by_label), order))}
+    sides = sorted(summary.sides, key=lambda side: places[side.label])
     traces = [
         _trace(side, by_label[side.label])._replace(
             grey=len(sides) > COLOURS and place >= report.FEW, place=place
@@ -69,12 +68,11 @@ def _publish(result: Result) -> Summary:
     figures = {"curves": curves(traces, "epoch")}
     if not summary.loaded:
         figures["curves-seconds"] = curves(timed, "seconds")
-    order = [side.label for side in summary.sides]
     if bars := [bar for side in summary.sides if (bar := _bar(side, summary, by_label))]:
         figures["board"] = fields.board(bars, summary.quantity, title=title)
     if len(sides) > 1 and summary.epochs > 1:
         ranks = {side.label: np.array(side.ranks_along) for side in sides}
-        figures["along"] = fields.along(ranks, order, title=title)
+        figures["along"] = fields.along(ranks, order, places, title=title)
     if result.settings.tuning:
         tried = {
             side.label: [(rate.learning_rate, rate.score) for rate in side.tried] for side in sides

@@ -59,8 +59,8 @@ def render(
         "band": f"lowest to highest of {seeds} seeds" if seeds > 1 else "",
         "traces": [
             {
-                **_plain(trace, number),
-                "seconds": _seconds(trace) if trace.name in timed else [],
+                **_plain(trace, number if trace.place is None else trace.place),
+                "seconds": _seconds(trace) if trace.label in timed else [],
                 "shown": number < shown_first,
             }
             for number, trace in enumerate(traces)

@@ -172,6 +172,7 @@ def _median(values: Sequence[float | None], digits: int = 0) -> Cell:
         reached = len(values) - missing
         return Cell("not reached" + f" ({reached} of {len(values)} seeds reach it)" * bool(reached))
     some = f" ({missing} of {len(values)} did not)" if missing else ""
+    digits = digits if float(middle).is_integer() else max(digits, 1)  # between two seeds' numbers
     return Cell(f"{middle:,.{digits}f}{some}", middle)
 
 

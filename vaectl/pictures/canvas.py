@@ -119,9 +119,7 @@ def panels(
         )
     figure = Figure(style, wide, min(high, most), layout="constrained")
     if heading:
-        # a $ in a name is not mathematics
-        place = {"x": 0.6 * font / wide, "ha": "left", "parse_math": False}
-        figure.suptitle(heading, fontsize=font, linespacing=1.3, **place)
+        figure.suptitle(heading, x=0.6 * font / wide, ha="left", fontsize=font, linespacing=1.3)
     axes = figure.subplots(
         -(-count // columns),
         columns,

@@ -84,6 +84,7 @@ def board(
 def along(
     ranks: Mapping[str, Float[np.ndarray, " epochs"]],
     order: Sequence[str],
+    places: Mapping[str, int] | None = None,
     *,
     title: str,
     facts: str = "",
@@ -94,6 +95,7 @@ def along(
     Args:
         ranks: of each optimizer after each epoch.
         order: the labels, the best at the end first.
+        places: those of their colours and markers; by default that order.
         title: the heading.
         facts: what the numbers mean, below the heading.
         style: the look.
@@ -101,7 +103,7 @@ def along(
     epochs = len(next(iter(ranks.values())))
     lines = {label: (np.arange(1, epochs + 1), ranks[label]) for label in order if label in ranks}
     with mpl.rc_context(style.settings()):
-        figure, axes = _lines(lines, title, facts, style)
+        figure, axes = _lines(lines, places, title, facts, style)
         axes.set_ylim(len(ranks) + 0.5, 0.5)
         axes.set_xlim(1 - 0.02 * epochs, epochs)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
@@ -134,7 +136,7 @@ def profile(
         if label in profiles
     }
     with mpl.rc_context(style.settings()):
-        figure, axes = _lines(lines, title, facts, style, steps=True)
+        figure, axes = _lines(lines, None, title, facts, style, steps=True)
         axes.set_xscale("log")
         ends = [line[0][-1] for line in lines.values()]
         axes.set_xlim(1, max(ends))
@@ -149,6 +151,7 @@ def profile(
 
 def _lines(
     lines: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    places: Mapping[str, int] | None,
     title: str,
     facts: str,
     style: Style,
@@ -162,13 +165,14 @@ def _lines(
     ends = _spread([float(y[-1]) * (-1 if steps else 1) for _, y in lines.values()])
     for place, (label, (x, y)) in reversed([*enumerate(lines.items())]):
         first = place < COLOURED
-        colour = style.colour(place) if first else GREY
+        number = places[label] if places else place
+        colour = style.colour(number) if first else GREY
         axes.plot(
             *(x, y),
             color=colour,
             drawstyle="steps-post" if steps else "default",
             linewidth=(1.0 if first else 0.5) * style.theme.line,
-            marker=marker(place) if first and not steps else "",
+            marker=marker(number) if first and not steps else "",
             markevery=max(len(x) // 8, 1),
             ms=0.45 * font,
             clip_on=not first,  # whole markers at the end

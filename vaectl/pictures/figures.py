@@ -1,17 +1,17 @@
 """Curves of runs."""
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple, Self
 
 from vaectl.config.meaning import estimators, measured
 from vaectl.pictures import charts
 from vaectl.pictures.canvas import Figure
 from vaectl.pictures.style import DEFAULT, Style
+from vaectl.pictures.text import plain
 from vaectl.pictures.traces import Trace
 from vaectl.runs.directory import RunDir, missing_plugs
-from vaectl.runs.find import is_study
+from vaectl.runs.find import member_label
 from vaectl.runs.metrics import Row
 
 
@@ -48,12 +48,14 @@ def curves_of(
 ) -> Figure:
     """Plot numbers of several runs in the same axes; members of a comparison by their label.
 
-    Members that differ only in their seed are one curve with a band; one alone names its seed.
+    Members of one study that differ only in their seed are one curve with a band; one alone names
+    its seed. All other runs have curves of their own, with as much of their paths as tells them
+    apart.
 
     Runs with other data or another kind of likelihood do not compare, and have panels of their own.
 
     Args:
-        runs: the runs.
+        runs: the runs, each of them once.
         names: the numbers to draw, which `options.check_curves` has seen; all of them if there
             are none.
         by: the horizontal axis.
@@ -64,19 +66,18 @@ def curves_of(
     Raises:
         RunError: the files of a run are missing or broken.
     """
-    alike: dict[str, list[RunDir]] = {}
-    several = len({run.path.resolve().parent for run in runs}) > 1
+    groups: dict[_Group, list[RunDir]] = {}
     for run in runs:
-        alike.setdefault(_label(run, several), []).append(run)
-    alike = {label: alike[label] for label in sorted(alike, key=_place_in(order))}
-    if len(runs) == 1:
-        alike = {"": list(runs)}
+        groups.setdefault(_Group.of(run), []).append(run)
+    places = _places(groups, order)
+    ordered = sorted(groups, key=lambda group: len(order) if (at := places[group]) is None else at)
+    labels = _names({group: groups[group] for group in ordered}) if len(runs) > 1 else [""]
     kinds = _kinds(runs)
     traces = [
-        _trace(label if len(members) > 1 else _full(label, members[0]), members)._replace(
-            kind=kinds[members[0].path], place=place
+        _trace(label, groups[group])._replace(
+            kind=kinds[groups[group][0].path], place=places[group]
         )
-        for (label, members), place in zip(alike.items(), _places(alike, order), strict=True)
+        for group, label in zip(ordered, labels, strict=True)
     ]
     found = [_estimators(run) for run in runs]
     how = {
@@ -90,17 +91,51 @@ def curves_of(
     )
 
 
-def _place_in(order: Sequence[str]) -> Callable[[str], int]:
-    """Return a key that sorts labels in that order, and others after them."""
-    places = {label: place for place, label in enumerate(order)}
-    return lambda label: places.get(label, len(places))
+class _Group(NamedTuple):
+    """Runs that are one curve: the members of a study that differ in their seed, or a run alone."""
+
+    folder: Path
+    label: str
+    """The name of the run, of members without their seed."""
+    member: bool
+
+    @classmethod
+    def of(cls, run: RunDir) -> Self:
+        """Find the group of a run."""
+        path = run.path.resolve()
+        label = member_label(path)
+        return cls(path.parent, label or path.name, label is not None)
 
 
-def _places(labels: Iterable[str], order: Sequence[str]) -> list[int | None]:
-    """Return the place of each label in an order that has them all; else None for each."""
-    found = list(labels)
-    known = set(found) <= set(order)
-    return [order.index(label) if known else None for label in found]
+def _places(groups: Iterable[_Group], order: Sequence[str]) -> dict[_Group, int | None]:
+    """Return the place of each group in an order that has them all; else None for each."""
+    found = list(groups)
+    known = {group.label for group in found if group.member} <= set(order)
+    one = len({group.folder for group in found}) == 1 and all(group.member for group in found)
+    return {group: order.index(group.label) if known and one else None for group in found}
+
+
+def _names(groups: Mapping[_Group, Sequence[RunDir]]) -> list[str]:
+    """Name each group by as many of the last parts of its path as tell it from all others.
+
+    Members have the name of their study beside runs of other folders, and one alone has its seed.
+    """
+    several = len({group.folder for group in groups}) > 1
+    paths = [
+        group.folder / (group.label if len(runs) > 1 else runs[0].name)
+        for group, runs in groups.items()
+    ]
+    parts = [1 + (several and group.member) for group in groups]
+    while True:
+        names = ["/".join(path.parts[-n:]) for path, n in zip(paths, parts, strict=True)]
+        alike = [names.count(name) > 1 for name in names]
+        longer = [
+            n + (twice and n < len(path.parts))
+            for n, twice, path in zip(parts, alike, paths, strict=True)
+        ]
+        if longer == parts:
+            return [plain(name) for name in names]
+        parts = longer
 
 
 def _kinds(runs: Sequence[RunDir]) -> dict[Path, str]:
@@ -120,24 +155,6 @@ def _kinds(runs: Sequence[RunDir]) -> dict[Path, str]:
             parts.insert(0, f"{source} {fingerprint[:8]}" if unclear else source)
         kinds[run.path] = ", ".join(parts)
     return kinds
-
-
-def _label(run: RunDir, several: bool) -> str:
-    """Return the name of a run; of a comparison's member, the label without the seed.
-
-    Args:
-        run: the run.
-        several: whether there are runs of other places, so that a label has its comparison's name.
-    """
-    member, parent = re.fullmatch(r"(.+)-s\d+(\.\d+)?", run.name), run.path.resolve().parent
-    if not member or not is_study(parent):
-        return run.name
-    return f"{parent.name}/{member[1]}" if several else member[1]
-
-
-def _full(label: str, run: RunDir) -> str:
-    """Return the label of a run that is drawn alone, with the seed of a comparison's member."""
-    return f"{label}{run.name.removeprefix(label.rpartition('/')[2])}" if label else ""
 
 
 def _estimators(run: RunDir) -> dict[str, str]:

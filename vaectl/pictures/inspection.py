@@ -9,9 +9,8 @@ from jaxtyping import Float, Int32
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 
-from vaectl.pictures import text
+from vaectl.pictures import latent, text
 from vaectl.pictures.canvas import Figure, panels
-from vaectl.pictures.latent import density
 from vaectl.pictures.style import DEFAULT, Style
 from vaectl.pictures.traces import marker
 
@@ -162,7 +161,7 @@ def _scatter(
             rasterized=len(mu) > _MANY,
         )
     if several:
-        legend = axes.legend(
+        axes.legend(
             loc="upper center",
             bbox_to_anchor=(0.5, 0),
             borderaxespad=_BELOW,
@@ -171,9 +170,7 @@ def _scatter(
             handletextpad=0.1,
             columnspacing=1.0,
         )
-        for entry in legend.get_texts():  # the names of folders, perhaps
-            entry.set_parse_math(False)
-    axes.set(aspect="equal", xlabel=f"$z_{{{dims[0]}}}$", ylabel=f"$z_{{{dims[1]}}}$")
+    axes.set(aspect="equal", xlabel=latent.name(dims[0]), ylabel=latent.name(dims[1]))
     if prior is not None:
         codes = prior[:, dims].T
         axes.plot(*codes, "o", ms=0.6 * size, mew=0, color=style.theme.ink, alpha=0.25, zorder=0)
@@ -192,7 +189,7 @@ def _scatter(
             ls=":",
         )
         axes.annotate(
-            f"{radius}$\\sigma$",
+            f"{radius}\N{GREEK SMALL LETTER SIGMA}",
             (0, radius),
             ha="center",
             va="center",
@@ -201,7 +198,7 @@ def _scatter(
         )
     limit = max(3.3, 1.05 * float(np.abs(mu[:, dims]).max()))
     axes.set(xlim=(-limit, limit), ylim=(-limit, limit))
-    axes.set_title("means, and $\\sigma$ of the prior", loc="left")
+    axes.set_title("means, and \N{GREEK SMALL LETTER SIGMA} of the prior", loc="left")
 
 
 def _name_classes(
@@ -271,16 +268,16 @@ def _aggregate(
     limit = max(4.0, float(reach[:, dims].max()))
     z = np.linspace(-limit, limit, 301)
     for dim, dashes in zip(dict.fromkeys(dims), ((), (4, 2)), strict=False):
-        found = density(mu[:, dim], log_var[:, dim], z)
-        axes.plot(z, found, color=style.theme.accent, dashes=dashes, label=f"$z_{{{dim}}}$")
+        found = latent.density(mu[:, dim], log_var[:, dim], z)
+        axes.plot(z, found, color=style.theme.accent, dashes=dashes, label=latent.name(dim))
     normal = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
     dotted: dict[str, Any] = {"color": style.theme.ink, "lw": 0.9 * style.theme.line}
     if prior is None:
         axes.plot(z, normal, ls=":", label="prior", **dotted)
     else:
         for dim, dots in zip(dict.fromkeys(dims), (":", (0, (1, 4))), strict=False):
-            found = density(prior[:, dim], np.full(len(prior), -np.inf), z)
-            axes.plot(z, found, ls=dots, label=f"prior, $z_{{{dim}}}$", **dotted)
+            found = latent.density(prior[:, dim], np.full(len(prior), -np.inf), z)
+            axes.plot(z, found, ls=dots, label=f"prior, {latent.name(dim)}", **dotted)
     axes.set_xlim(-limit, limit)
     axes.set_ylim(0, None)
     axes.set_xlabel("z")

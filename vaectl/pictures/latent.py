@@ -4,12 +4,18 @@ import itertools
 from typing import Literal
 
 import numpy as np
-from jax.scipy.special import ndtri
-from jax.scipy.stats import norm
 from jaxtyping import Float, Int32
+from scipy.special import log_ndtr, ndtri_exp
+
+from vaectl.base.errors import ConfigError
 
 Spacing = Literal["linear", "quantile"]
 Path = Literal["linear", "spherical"]
+
+
+def name(dim: int) -> str:
+    """Return the name of a dimension of the code: z with its number as an index."""
+    return "z" + str(dim).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
 
 
 def axis(grid: int, low: float, high: float, spacing: Spacing) -> Float[np.ndarray, " grid"]:
@@ -17,14 +23,17 @@ def axis(grid: int, low: float, high: float, spacing: Spacing) -> Float[np.ndarr
 
     `linear` has equal distances (the paper's Fig. 5). `quantile` has equal probabilities under the
     standard normal prior: Phi^-1 of equal steps from Phi(low) to Phi(high), as in Kingma & Welling
-    2013, appendix A.
+    2013, appendix A. These are logarithms here, of the lower tail, for those close to 1 round to 1.
     """
     if grid == 1:
         return np.full(1, (low + high) / 2, np.float32)
     if spacing == "linear":
         return np.linspace(low, high, grid, dtype=np.float32)
-    inside = ndtri(np.linspace(norm.cdf(low), norm.cdf(high), grid))
-    return np.clip(np.asarray(inside, np.float32), low, high)
+    if low > 0:
+        return -axis(grid, -high, -low, spacing)[::-1]
+    part = np.linspace(0, 1, grid)[1:-1]
+    inside = ndtri_exp(np.logaddexp(np.log1p(-part) + log_ndtr(low), np.log(part) + log_ndtr(high)))
+    return np.concatenate([[low], inside, [high]]).astype(np.float32)
 
 
 def spread(
@@ -40,6 +49,26 @@ def spread(
     if spacing == "linear":
         points = np.linspace(points[0], points[-1], grid)
     return np.asarray(points, np.float32)
+
+
+def within(
+    codes: Float[np.ndarray, " images"], grid: int, low: float, high: float
+) -> Float[np.ndarray, " grid"]:
+    """Return coordinates from `low` to `high`, with equal numbers of codes between neighbours.
+
+    Raises:
+        ConfigError: there are fewer codes than coordinates.
+    """
+    inside = codes[(codes >= low) & (codes <= high)]
+    if len(inside) < grid:
+        raise ConfigError(
+            f"--range {low:g},{high:g}: it has {len(inside)} of {len(codes):,} codes of the prior",
+            hint="use a wider range, or --spacing linear",
+        )
+    if grid == 1:
+        return np.full(1, np.median(inside), np.float32)
+    between = np.quantile(inside, np.linspace(0, 1, grid)[1:-1])
+    return np.concatenate([[low], between, [high]]).astype(np.float32)
 
 
 def density(

@@ -123,7 +123,7 @@ def parse_range(wanted: str) -> Range | NamedRange:
         numbers = [-numbers[0], numbers[0]]
     if len(numbers) == 2:
         numbers *= 2
-    ordered = len(numbers) == 4 and numbers[0] <= numbers[1] and numbers[2] <= numbers[3]
+    ordered = len(numbers) == 4 and numbers[0] < numbers[1] and numbers[2] < numbers[3]
     if not ordered or not all(math.isfinite(n) and abs(n) <= 100 for n in numbers):
         near = did_you_mean(wanted, NAMED_RANGES)
         raise ConfigError(

@@ -120,6 +120,8 @@ def effects(
 ) -> Figure:
     """Plot what each value adds to the score, on average over all others.
 
+    Of an axis with more than `MOST_ROWS` values those with the largest and the least effects.
+
     Args:
         found: rows by axis, the axis that matters most first.
         quantity: the name of the score.
@@ -128,7 +130,15 @@ def effects(
         style: the look.
     """
     with mpl.rc_context(style.settings()):
-        shown = {axis: rows[:MOST_ROWS] for axis, rows in found.items()}
+        shown = {axis: _ends(rows) for axis, rows in found.items()}
+        facts = "; ".join(
+            [facts] * bool(facts)
+            + [
+                f"{axis}: the best and the worst {MOST_ROWS // 2} of {len(rows)} values"
+                for axis, rows in found.items()
+                if len(rows) > MOST_ROWS
+            ]
+        )
         count = sum(map(len, shown.values())) + len(shown)
         font = style.theme.font
         high = 1.7 * font * count / style.width(120.0)
@@ -151,6 +161,15 @@ def effects(
         axes.set_title("effect of each value, on average over all others", loc="left")
         axes.set_xlabel(f"change of the best validation {label_of(quantity)}, nats per image")
     return figure
+
+
+def _ends(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows, in their order; of too many those at both ends."""
+    if len(rows) <= MOST_ROWS:
+        return list(rows)
+    by_mean = sorted(range(len(rows)), key=lambda i: rows[i].mean)
+    kept = {*by_mean[: MOST_ROWS // 2], *by_mean[-(MOST_ROWS // 2) :]}
+    return [row for i, row in enumerate(rows) if i in kept]
 
 
 def responses(
@@ -267,6 +286,9 @@ def parallel(
         every = [(key, *_heights(Scale.of(values), shown)) for key, values in columns.items()]
         scale = Scale(np.round(np.maximum(known, floor), 2), [], logarithmic=False)
         heights, ticks = _heights(scale, np.arange(count))
+        if count and known[0] < floor:  # the worst one comes first
+            above = [tick for tick in ticks if tick[0] > _APART]
+            ticks = [(0.0, f"\N{LESS-THAN OR EQUAL TO} {floor:.5g}"), *above]
         heights = np.concatenate([heights, np.full(len(lost), _BELOW)])
         ticks = [*ticks, *[(_BELOW, "diverged")] * bool(len(lost))]
         every.append((f"best validation {label_of(quantity)}\nnats per image", heights, ticks))

@@ -132,7 +132,6 @@ def sheet(
                 *(font / size[0], 1 - 0.8 * font / size[1], layout.heading),
                 va="top",
                 linespacing=1.3,
-                parse_math=False,
             )
         top = layout.top
         for row, row_tiles in zip(panels, tiles, strict=True):
@@ -217,7 +216,7 @@ def _label(axes: Axes, panel: Panel, style: Style, pixel: float) -> None:
     ):
         every = max(math.ceil(need / ((size + _GAP) * pixel) - 1e-6), 1)
         centres = np.arange(len(labels) and count) * (size + _GAP) + (size - 1) / 2
-        set_ticks(centres, [name * (i % every == 0) for i, name in enumerate(labels)])
+        set_ticks(centres, [text.plain(name) * (i % every == 0) for i, name in enumerate(labels)])
     axes.tick_params(length=0, labelsize=small, pad=0.3 * small)
     axes.tick_params(axis="x", labelsize=narrow)
     axes.set_xlabel(panel.x_label, fontsize=small, labelpad=0.2 * small)

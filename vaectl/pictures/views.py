@@ -189,6 +189,7 @@ def plane(
     ranges: Range | NamedRange = "prior",
     spacing: latent.Spacing = "linear",
     dims: tuple[int, int] | None = None,
+    seed: int = 0,
     style: Style = DEFAULT,
 ) -> Plane:
     """Choose coordinates in two dimensions, by default the most active ones.
@@ -198,12 +199,15 @@ def plane(
             the range.
         grid: coordinates in each dimension; by default 20, or as many as the style has room for.
         ranges: the first and the last ones.
-        spacing: equal distances, or equal probabilities under the prior or aggregate posterior.
+        spacing: equal distances, or equal probabilities under the aggregate posterior if it sets
+            the range, else under the prior.
         dims: the two dimensions.
+        seed: that of the codes by which a range, or a prior that is not N(0, I), is known.
         style: the look of the picture.
 
     Raises:
-        ConfigError: a dimension is out of range, or the dimensions are equal.
+        ConfigError: a dimension is out of range, the dimensions are equal, or a prior that is not
+            N(0, I) has hardly any codes in the range.
         RunError: the code has only one dimension.
     """
     dims = _dims(model, dims)
@@ -211,15 +215,22 @@ def plane(
     if ranges == "prior" and model.vae.prior.standard:
         ranges = Range()
     if isinstance(ranges, Range):
-        limits = zip(ranges.low, ranges.high, strict=True)
-        x, y = (latent.axis(grid, low, high, spacing) for low, high in limits)
+        limits = [*zip(ranges.low, ranges.high, strict=True)]
+        if spacing == "linear" or model.vae.prior.standard:
+            x, y = (latent.axis(grid, low, high, spacing) for low, high in limits)
+        else:
+            codes = model.prior(PRIOR_CODES, seed=seed)
+            x, y = (
+                latent.within(codes[:, dim], grid, *ends)
+                for dim, ends in zip(dims, limits, strict=True)
+            )
         return Plane(dims, x, y, f"{spacing} spacing")
     if ranges == "prior":
-        what, codes = "prior", model.prior(PRIOR_CODES)
+        what, codes = "prior", model.prior(PRIOR_CODES, seed=seed)
     else:
         what, split = "aggregate posterior", model.split("validation")
         told = model.labels_of(split)
-        codes = _codes(model, np.asarray(split.images), from_mean=False, seed=0, labels=told)
+        codes = _codes(model, np.asarray(split.images), from_mean=False, seed=seed, labels=told)
     x, y = (latent.spread(codes[:, dim], grid, spacing) for dim in dims)
     return Plane(dims, x, y, f"over the {what}, {spacing} spacing")
 
@@ -271,8 +282,8 @@ def manifold(
         images,
         row_labels=[f"{value:.1f}" for value in y[::-1]],
         column_labels=[f"{value:.1f}" for value in x],
-        x_label=f"$z_{{{dims[0]}}}$",
-        y_label=f"$z_{{{dims[1]}}}$",
+        x_label=latent.name(dims[0]),
+        y_label=latent.name(dims[1]),
     )
     others = "" if model.code_size == 2 else ", the others at zero"
     if anchor is not None:
@@ -429,7 +440,10 @@ def _beside(count: int, label: float, style: Style) -> int:
 
 
 def inspect(model: Trained, *, split_name: SplitName, seed: int, style: Style = DEFAULT) -> View:
-    """Show the latent space: KL by dimension, posterior means, aggregate posterior."""
+    """Show the latent space: KL by dimension, posterior means, aggregate posterior.
+
+    The dimensions of the means are those of the highest KL on validation images, as in a manifold.
+    """
     split = model.split(split_name)
     found = likelihoods(
         *(model.vae, model.variables, split.rows(labelled=bool(model.vae.classes))),
@@ -441,7 +455,8 @@ def inspect(model: Trained, *, split_name: SplitName, seed: int, style: Style = 
     mu, log_var = model.encode(images, told)
     z = _codes(model, images, from_mean=False, seed=seed, labels=told)
     size = model.code_size
-    dims = (0, min(1, size - 1)) if size <= 2 else latent.most_active(found.kl_by_dimension)
+    # of validation images, so that the plane of a manifold is the same
+    dims = (0, min(1, size - 1)) if size <= 2 else _most_active(model)
     facts = f"{split_name} split, {len(z):,} images, {meaning(model.settings)}"
     figure = inspecting.inspection(
         *(mu, log_var, found.kl_by_dimension, split.labels, dims),

@@ -148,8 +148,19 @@ def _unknown(run: str, runs_dir: Path) -> RunError:
     )
 
 
+def member_label(path: Path) -> str | None:
+    """Return the label of a study's member, its name without the seed; None if it is none.
+
+    A run that was there before a member of that name and has been set aside, as NAME.1, is none.
+    """
+    member = re.fullmatch(r"(.+)-s\d+", path.name)
+    return member[1] if member and is_study(path.parent) else None
+
+
 def find_all(run: str, runs_dir: Path) -> list[RunDir]:
     """Find a run, or all members of a study: a comparison or a sweep.
+
+    Other runs in a study's directory, such as those that were set aside, are none.
 
     Args:
         run: as for `find`, or the path or name of a study.
@@ -160,7 +171,8 @@ def find_all(run: str, runs_dir: Path) -> list[RunDir]:
     """
     for path in (runs_dir / run, Path(run)):
         if is_study(path):
-            members = [each for each in Folder(path).names() if is_run(path / each)]
+            there = [each for each in Folder(path).names() if is_run(path / each)]
+            members = [each for each in there if member_label(path / each) is not None]
             if not members:
                 raise RunError(
                     f"{path}: a {study_at(path)} without runs",
