@@ -486,3 +486,46 @@ def test_the_configuration_of_a_run_is_based_on_no_file(tmp_path: Path) -> None:
     _write(tmp_path, a="seed: 1")
     with pytest.raises(ConfigError, match="unknown key base"):
         reading.load(tmp_path / "config.yaml", content=b"base: a.yaml")
+
+
+def test_settings_of_one_plug_are_not_those_of_another_that_is_chosen(tmp_path: Path) -> None:
+    file = tmp_path / "adam.yaml"
+    file.write_text("optimizer: {name: adam, learning_rate: 0.003}\nmodel: {hidden_size: 77}\n")
+    based = tmp_path / "based.yaml"
+    based.write_text("base: adam.yaml\noptimizer: {name: sgd}\nmodel: {name: conv}\n")
+    chosen = {"optimizer.name": "sgd", "model.name": "conv"}
+    for found in (reading.load(based), reading.load(file, options=chosen)):
+        assert found.optimizer.chosen.learning_rate == SGD().learning_rate
+        assert found.optimizer.model_dump()["adam"]["learning_rate"] == 0.003
+        assert found.model.model_dump()["mlp"]["hidden_size"] == 77
+    again = reading.load(file, options={"optimizer.name": "adam"})
+    assert again == reading.load(file)
+    # whatever the order in which they are given, a key beside the name is one of what is chosen
+    sets = ["optimizer.learning_rate=0.5", "optimizer.name=sgd"]
+    for assignments in (sets, sets[::-1]):
+        assert reading.load(file, assignments=assignments).optimizer.chosen.learning_rate == 0.5
+    found = reading.load(file, assignments=["optimizer={name: sgd, momentum: 0.3}"], options=chosen)
+    assert found.optimizer.model_dump()["sgd"]["momentum"] == 0.3
+
+
+def test_an_empty_section_leaves_what_the_base_says(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("model: {code_size: 2, mlp: {activation: tanh}}\n")
+    for empty in ("model: {}", "model: {mlp: {}}", "optimizer: {}"):
+        (tmp_path / "b.yaml").write_text(f"base: a.yaml\n{empty}\n")
+        assert reading.load(tmp_path / "b.yaml") == reading.load(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "told"),
+    [
+        ("optmizer.name=sgd", "unknown key optmizer; did you mean optimizer?"),
+        ("epochs.x=3", "epochs: should be a whole number, not a mapping"),
+        ("data.sourc=x", "unknown key data.sourc; did you mean data.source?"),
+        (".=1", "not of the form key=value"),
+        ("model..x=1", "not of the form key=value"),
+    ],
+)
+def test_a_problem_names_the_assignment_that_it_is_of(assignment: str, told: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        reading.load(assignments=["seed=1", assignment])
+    assert error.value.message == f"--set {assignment}: {told}"

@@ -1,9 +1,11 @@
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from tests.conftest import Vaectl
 from vaectl import config
@@ -125,6 +127,29 @@ def test_on_a_terminal_there_is_a_bar(
     assert "epoch 3/3" in err
     assert "ELBO train -90.00, validation -90.00" in err
     assert "note: something" in err
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100, 120])
+def test_a_terminal_shows_who_trains_and_the_time_left_at_any_width(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    console = Console(stderr=True, highlight=False, color_system=None, force_terminal=True)
+    bar, watch = progress.tracking(console)
+    watch(events.Planned(2, 20))
+    for number in range(1, 9):
+        watch(_started("adam-s1000"))
+        watch(_epoch(number, "adam-s1000"))
+    console.print(bar.get_renderable())
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "adam" in line]
+    assert len(line.rstrip()) <= columns
+    assert "adam-s1000, 8/20 epochs in all" in line
+    assert re.search(r"-:--:--|\d:\d\d:\d\d", line)
+    assert ("━" in line) == (columns >= 70)
+    assert ("-90.00" in line) == (columns >= 80)
+    assert ("images/s" in line) == (columns >= 120)
 
 
 def test_names_are_no_markup(

@@ -6,17 +6,9 @@ from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
 from vaectl.base.terminal import say, visible
+from vaectl.cli.bar import progress
 
 LOADING = "loading libraries"
 """The sign of the first second of most commands."""
@@ -71,24 +63,9 @@ def _nothing(what: str, done: float = 0, total: float | None = None) -> None:
     """Show nothing."""
 
 
-class _Left(TimeRemainingColumn):
-    """The time left, where it can be known."""
-
-    def render(self, task: Task) -> Text:
-        """Return it as text."""
-        return Text() if task.total is None else super().render(task)
-
-
 @contextmanager
 def _bar(console: Console, what: str, after: float) -> Iterator[Sign]:
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),  # names may hold what would be markup
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[numbers]}"),
-        _Left(),
-    )
-    bar = Progress(*columns, console=console, transient=True)
+    bar = progress(console)
     task = bar.add_task(visible(what), total=None, numbers="")
     began = time.monotonic()
 

@@ -6,22 +6,16 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress
 
 from vaectl.base.terminal import say, visible
+from vaectl.cli.bar import is_wide, progress
 from vaectl.cli.stragglers import Stragglers
 from vaectl.objectives.base import label
 from vaectl.training.events import Event, Note, Phase, Planned, Started, Stopped, Warned, Watch
 from vaectl.training.fit import Chunk, Epoch
 
 _SECONDS_BETWEEN_LINES = 10.0
-_DESCRIPTION = TextColumn("{task.description}", markup=False)  # names may hold what would be markup
 
 
 @contextmanager
@@ -68,15 +62,7 @@ def _bar(console: Console) -> Iterator[Watch]:
 
 def tracking(console: Console) -> tuple[Progress, Watch]:
     """Return a bar, and the watcher that moves it."""
-    bar = Progress(
-        SpinnerColumn(),
-        _DESCRIPTION,
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[numbers]}"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
+    bar = progress(console)
     task = bar.add_task("starting", total=None, numbers="")
     sums = Sums()
 
@@ -100,7 +86,7 @@ def tracking(console: Console) -> tuple[Progress, Watch]:
                     task,
                     completed=sums.done,
                     description=sums.place(event.member),
-                    numbers=_numbers(event, sums.images),
+                    numbers=_numbers(event, sums.images, short=not is_wide(console)),
                 )
 
     return bar, watch
@@ -190,8 +176,10 @@ def _left(epochs: float, ran: float, seconds: float) -> str:
     return f"  {timedelta(seconds=round(left))} left" if left >= 1 else ""
 
 
-def _numbers(epoch: Epoch, images: int) -> str:
+def _numbers(epoch: Epoch, images: int, *, short: bool = False) -> str:
     first = next(iter(epoch.validation))
+    if short:
+        return f"validation {label(first)} {epoch.validation[first]:.2f}"
     return (
         f"{label(first)} train {epoch.train[first]:.2f}, "
         f"validation {epoch.validation[first]:.2f}  "

@@ -51,7 +51,7 @@ def _explained(
     details: ErrorDetails, origins: Origins, values: dict[str, Any], model: type[Section]
 ) -> str:
     dotted = ".".join(map(str, _given(details["loc"], values)))
-    where = origins.get(_known_place(details, origins), "")
+    where = _origin(details, origins)
     # an option such as --epochs names its key already
     prefix = "".join(f"{each}: " for each in (where, "" if _is_option(where) else dotted) if each)
     given = details["input"]
@@ -93,6 +93,14 @@ def _known_place(details: ErrorDetails, origins: Origins) -> Place:
     if len(path) == 3 and path not in origins and (path[0], path[2]) in origins:
         path = path[0], path[2]  # a key of the chosen plug, written beside its name
     return next((path[:n] for n in range(len(path), 0, -1) if path[:n] in origins), path)
+
+
+def _origin(details: ErrorDetails, origins: Origins) -> str:
+    """Return the file and line or the option that a problem is of; nothing if none is known."""
+    place = _known_place(details, origins)
+    # an option may have made a section, and only says where what is in it comes from
+    below = (origin for known, origin in origins.items() if known[: len(place)] == place)
+    return origins.get(place) or next(below, "")
 
 
 def _is_option(origin: str) -> bool:
@@ -177,5 +185,11 @@ def _nearest(dotted: str, values: dict[str, Any], model: type[Section]) -> str |
             if of_chosen in by_last[name]:
                 return of_chosen
         return max(by_last[name], key=lambda key: difflib.SequenceMatcher(a=dotted, b=key).ratio())
-    others = [key for key in known if not dotted.startswith(f"{key}.")]
-    return next(iter(nearest(dotted, others)), None)
+    shared = prefix if dotted.startswith(prefix) else ""  # which would make all of them alike
+    others = [
+        key.removeprefix(shared)
+        for key in known
+        if key.startswith(shared) and not dotted.startswith(f"{key}.")
+    ]
+    near = next(iter(nearest(dotted.removeprefix(shared), others)), None)
+    return near and shared + near

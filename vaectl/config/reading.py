@@ -60,10 +60,7 @@ def load(
         values = read_experiment(file, origins)
     elif file is not None:
         values = read_mapping(file, origins, content=content)
-    assign(values, origins, assignments)
-    for key, value in (options or {}).items():
-        if value is not None:
-            put(values, origins, key, value, _flag(key))
+    change(values, origins, assignments, options or {})
     load_plugs(values)
     return build(schema.Config, values, origins)
 
@@ -153,6 +150,8 @@ def override(
             inner = section.get(parent)
             section[parent] = dict(inner) if isinstance(inner, dict) else {}
             section = section[parent]
+        if value == {} and isinstance(section.get(path[-1]), dict):
+            continue  # a section that names no key changes none
         section[path[-1]] = value
         if other := _make_way(found, path):
             origins.pop((*below, *other), None)
@@ -184,19 +183,47 @@ def _settled(kind: str, section: Any) -> Any:
     return choice.own_keys(section) if choice is not None else section
 
 
-def assign(
-    values: dict[str, Any], origins: Origins, assignments: Sequence[str], *, below: str = ""
+def change(
+    values: dict[str, Any],
+    origins: Origins,
+    assignments: Sequence[str] = (),
+    options: Mapping[str, object] | None = None,
+    *,
+    below: str = "",
 ) -> None:
-    """Apply `dotted.key=value` in order, to the keys below a prefix such as `base.`."""
+    """Set keys: by assignments in their order, then by options.
+
+    Whole sections go first, and names of plugs before their keys: a key beside a name is one of the
+    plug that is chosen in the end.
+
+    Args:
+        values: where they are set.
+        origins: the origin of each value.
+        assignments: `dotted.key=value`, the value in YAML.
+        options: dotted key to value (None: not given).
+        below: the prefix of the keys of assignments, such as `base.`; they may have it, too.
+
+    Raises:
+        ConfigError: an assignment has another form, or a part of a path is no mapping.
+    """
+    found: list[tuple[str, object, str]] = []
     for assignment in assignments:
         key, separator, text = assignment.partition("=")
-        if not separator or not key.strip():
-            raise ConfigError(
-                f"--set {assignment}: not of the form key=value",
-                hint="for example --set model.code_size=2",
-            )
         origin = f"--set {assignment}"
-        put(values, origins, below + key.strip(), parse_value(text, origin), origin)
+        if not separator or not all(part.strip() for part in key.split(".")):
+            raise ConfigError(
+                f"{origin}: not of the form key=value", hint="for example --set model.code_size=2"
+            )
+        found.append((below + key.strip().removeprefix(below), parse_value(text, origin), origin))
+    found += [(k, value, _flag(k)) for k, value in (options or {}).items() if value is not None]
+    for key, value, origin in sorted(found, key=lambda each: _turn(each[0])):
+        put(values, origins, key, value, origin)
+
+
+def _turn(key: str) -> int:
+    """Return when a key is set: 0 for the section of a plug, 1 for its name, 2 for all others."""
+    path = key.removeprefix(f"{BASE}.").split(".")
+    return 2 if path[0] not in schema.CHOICES or path[1:] not in ([], ["name"]) else len(path) - 1
 
 
 def load_plugs(values: Mapping[str, Any]) -> None:
@@ -254,6 +281,8 @@ def put(values: dict[str, Any], origins: Origins, dotted: str, value: object, or
         ConfigError: a part of the path has a value that is not a mapping.
     """
     *parents, last = dotted.split(".")
+    if last == "name":
+        _settle(values, origins, tuple(parents))
     section = values
     for parent in parents:
         below = section.setdefault(parent, {})
@@ -270,6 +299,23 @@ def put(values: dict[str, Any], origins: Origins, dotted: str, value: object, or
     for known in [known for known in origins if known[: len(path)] == path]:
         del origins[known]
     origins[path] = origin
+
+
+def _settle(values: dict[str, Any], origins: Origins, place: tuple[str, ...]) -> None:
+    """Move keys beside a plug's name into its subsection: they are not those of the next one."""
+    kind = place[-1] if place[:-1] in ((), (BASE,)) else ""
+    above: Any = values.get(BASE) if place[:-1] else values
+    section = above.get(kind) if isinstance(above, dict) else None
+    if kind not in schema.CHOICES or not isinstance(section, dict):
+        return
+    load_plugs({kind: section})
+    settled = _settled(kind, section)
+    moved = {(*place, key): (*place, chosen_name(above, kind), key) for key in section}
+    moved = {old: new for old, new in moved.items() if old[-1] not in settled}
+    above[kind] = settled
+    lines = {moved.get(known, known): origin for known, origin in origins.items()}
+    origins.clear()
+    origins.update(lines)  # in the same order, in which problems are told
 
 
 def _make_way(values: dict[str, Any], path: Place) -> Place | None:
@@ -296,5 +342,6 @@ def _make_way(values: dict[str, Any], path: Place) -> Place | None:
 
 def _flag(key: str) -> str:
     """Return the short option that sets a key."""
-    kind, _, name = key.rpartition(".")
-    return f"--{kind if name == 'name' else name.replace('_', '-')}"
+    above, _, name = key.rpartition(".")
+    word = above.rpartition(".")[2] if name == "name" and above else name
+    return f"--{word.replace('_', '-')}"

@@ -119,11 +119,7 @@ def load(
             line = origins.get((key,))
             origins[key,] = f"{line} and {option}" if line else option
             origins |= {(key, place): option for place in range(len(listed), len(values[key]))}
-    reading.assign(values, origins, assignments, below="base.")
-    for key, value in (options or {}).items():
-        if value is not None:
-            option = f"--{key.rpartition('.')[2].replace('_', '-')}"
-            reading.put(values, origins, key, value, option)
+    reading.change(values, origins, assignments, options, below="base.")
     try:
         settings = reading.build(model, values, origins)
     except ConfigError as error:
