@@ -20,6 +20,7 @@ from vaectl.base import devices, memory
 from vaectl.base.errors import ConfigError, DataError, InterruptedRunError
 from vaectl.data import npy, scale, stored
 from vaectl.data.arrays import Images, Published
+from vaectl.data.reading import Reading
 from vaectl.data.stored import Stored, changed, ends, pieces
 from vaectl.evaluation.likelihoods import likelihoods
 from vaectl.runs.directory import RunDir
@@ -203,6 +204,15 @@ class TestNpy:
         (tmp_path / "arrays" / "x_train.npy").unlink()
         with pytest.raises(DataError, match="none of its arrays is known by its name"):
             data.published(f"npy:{tmp_path / 'arrays'}")
+
+    def test_labels_that_are_python_objects_may_be_left_out(self, tmp_path: Path) -> None:
+        objects = np.array(["a"] * COUNT, dtype=object)
+        np.save(_save(tmp_path / "arrays") / "y_train.npy", objects, allow_pickle=True)
+        with pytest.raises(DataError, match=r"y_train\.npy: it holds Python objects") as error:
+            data.published(f"npy:{tmp_path / 'arrays'}")
+        assert "data.labels=[]" in error.value.hint
+        found = data.published(f"npy:{tmp_path / 'arrays'}", reading=Reading(labels=()))
+        assert found.train.labels is None
 
     def test_a_file_that_changes_while_it_is_read_is_an_error(self, tmp_path: Path) -> None:
         images, path = _file(tmp_path, _levels(500)), tmp_path / "x.npy"

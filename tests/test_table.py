@@ -79,6 +79,8 @@ FORMS: dict[str, tuple[str, Array | None]] = {
     "tabs": (_lines([LABELS, *CELLS], ["y", *PIXELS], "\t"), LABELS),
     "quotes": (_lines([LABELS, *CELLS], [f'"{name}"' for name in ["target", *PIXELS]]), LABELS),
     "Windows": ("\ufeff" + _lines([LABELS, *CELLS], ["y", *PIXELS]).replace("\n", "\r\n"), LABELS),
+    "blank lines first": ("\n\r\n" + _lines([LABELS, *CELLS], ["y", *PIXELS]), LABELS),
+    "blank lines first, no names": ("\ufeff\n\n" + _lines([LABELS, *CELLS]), LABELS),
     "blank lines": (_lines([LABELS, *CELLS], ["y", *PIXELS]) + "\n\n", LABELS),
     "floats": (
         _lines([LABELS * 1.0, *(CELLS[i] / 255 for i in range(25))], ["y", *PIXELS]),
@@ -237,6 +239,8 @@ def test_pictures_in_the_cells_of_a_parquet_file_are_decoded(tmp_path: Path) -> 
     assert grown.train.image_shape == (7, 9, 3)
     plain = _parquet(tmp_path / "my.parquet", image=[cell["bytes"] for cell in cells])
     _same(_read(plain), None)
+    more = _parquet(tmp_path / "my.parquet", image=cells, label=LABELS, other=LABELS, text=cells)
+    assert "not used: other, text" in _read(more, images=("image",)).notes
     cells[6]["bytes"] = _png(IMAGES[0, :3])
     path = _parquet(tmp_path / "my.parquet", image=cells, label=LABELS)
     error = _refused(path)
@@ -244,7 +248,9 @@ def test_pictures_in_the_cells_of_a_parquet_file_are_decoded(tmp_path: Path) -> 
     assert "data.size" in error.hint
     cells[6]["bytes"] = b"no picture"
     path = _parquet(tmp_path / "my.parquet", image=cells, label=LABELS)
-    assert "row 7: not a readable picture" in _refused(path).message
+    message = _refused(path).message
+    assert "row 7: not a readable picture: it has none of the formats BMP, " in message
+    assert "0x" not in message
 
 
 def test_pictures_of_12_bits_in_cells_keep_their_levels(tmp_path: Path) -> None:
@@ -266,12 +272,20 @@ def _changed(place: int, row: int, cell: str) -> str:
     return _lines(columns, ["label", *PIXELS])
 
 
+def _spaced(text: str) -> str:
+    """Put a blank line before each row."""
+    return "\n" + text.replace("\n", "\n\n")
+
+
 BAD: dict[str, tuple[str, str]] = {
     "no number": (_changed(3, 6, "x"), "column pixel2, row 8: .*'x'"),
     "no cell": (_changed(25, 0, ""), "column pixel24, row 2: no value"),
     "NaN": (_changed(1, 9, "nan"), "column pixel0, row 11: nan is no pixel"),
     "infinity": (_changed(1, 9, "inf"), "column pixel0, row 11: inf is no pixel"),
     "no label": (_changed(0, 9, ""), "column label, row 11: no value"),
+    "no number after blank lines": (_spaced(_changed(3, 6, "x")), "column pixel2, row 16: .*'x'"),
+    "no cell after blank lines": (_spaced(_changed(25, 0, "")), "column pixel24, row 4: no value"),
+    "NaN after blank lines": (_spaced(_changed(1, 9, "nan")), "row 22: nan is no pixel"),
     "a row too short": (_changed(0, 39, "0") + "1,2\n", "row 42: Expected 26 columns, got 2"),
     "a half": (_changed(0, 5, "0.5"), "0.5 at place 5 is no number of a class"),
     "nothing": ("", "Empty|no column of pixels"),
@@ -295,6 +309,9 @@ def test_images_of_two_sizes_in_a_parquet_file_are_refused(tmp_path: Path) -> No
     rows[7] = rows[7][:9]
     path = _parquet(tmp_path / "my.parquet", image=rows, label=LABELS)
     assert "row 8" in _refused(path).message
+    rows[7] = [*ROWS[7].tolist()[:-1], None]
+    path = _parquet(tmp_path / "my.parquet", image=rows, label=LABELS)
+    assert "row 8: a number of its image is missing" in _refused(path).message
     rows[7] = None
     path = _parquet(tmp_path / "my.parquet", image=rows, label=LABELS)
     assert "column image, row 8: no value" in _refused(path).message

@@ -3,6 +3,9 @@
 import errno
 from typing import ClassVar
 
+_MOST_SHOWN = 200
+"""The most characters of a message of another library that is repeated."""
+
 
 class VaectlError(Exception):
     """An error that a user can fix: the message says what is wrong and where, the hint what to try.
@@ -66,3 +69,9 @@ def remedy(error: OSError) -> str:
             return "move away what is there"
         case _:
             return "check the path and the disk, and try again"
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what another library says, not too long; else its error's name."""
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."

@@ -61,7 +61,7 @@ def read(columns: Sequence[Column | None]) -> Labels:
         raise DataError(f"{both}: text in one split, and numbers in another", hint=_CORRECT)
     names = np.unique(np.concatenate(texts))
     classes: list[str] = names.tolist()
-    if all(map(_is_number, classes)):
+    if all(map(is_number, classes)):
         numbers_ = [None if labels is None else labels.astype(np.float64) for labels in found]
         return Labels(_numbers(columns, numbers_), (), notes)
     numbers = [
@@ -106,7 +106,8 @@ def _is_one_hot(column: Column | None) -> bool:
     return bool((ones.sum(axis=1) == 1).all() and (ones | (array == 0)).all())
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Tell whether text is that of a number."""
     try:
         float(text)
     except ValueError:

@@ -35,7 +35,7 @@ _NAME = re.compile(
     f"(?:_?(?:{_SPLIT.format('2')}))?|(?:{_SPLIT.format('3')})"
 )
 _MOST_NAMES = 20
-"""The most names of arrays that a message repeats."""
+"""The most names of arrays or columns that a message repeats."""
 
 
 class Meaning(NamedTuple):
@@ -99,7 +99,7 @@ class Arrays:
         }
         notes = dict.fromkeys(each.note for each in laid.values() if each.note)
         unused = [name for name in self.names if name not in {*images.values(), *columns.values()}]
-        more = [f"not used: {_told(unused)}"] if unused else []
+        more = [f"not used: {told(sorted(unused))}"] if unused else []
         return assembled(self.place, parts, (*notes, *found.notes, *more), found.classes)
 
     def _images(self, reading: Reading) -> dict[str, str]:
@@ -117,7 +117,7 @@ class Arrays:
             what = "training images" if found else "images"
             raise DataError(
                 f"{self.place}: none of its arrays is known by its name to hold {what}; there are "
-                f"{_told(self.names)}",
+                f"{told(sorted(self.names))}",
                 hint="data.images=NAME names them; data.images=[TRAIN, TEST] those of two splits",
             )
         return found
@@ -154,7 +154,7 @@ class Arrays:
             if name not in self.names:
                 raise DataError(
                     f"{self.place}: no array {name}{did_you_mean(name, self.names)}",
-                    hint=f"data.{key} may name {_told(self.names)}",
+                    hint=f"data.{key} may name {told(sorted(self.names))}",
                 )
         return names
 
@@ -214,6 +214,7 @@ def _same(one: Pixels, other: Pixels) -> bool:
     return np.array_equal(np.asarray(one).ravel(), np.asarray(other).ravel())
 
 
-def _told(names: Sequence[str]) -> str:
-    some = sorted(names)[:_MOST_NAMES]
+def told(names: Sequence[str]) -> str:
+    """Name arrays or columns, but not too many."""
+    some = names[:_MOST_NAMES]
     return ", ".join(some) + ", ..." * (len(names) > len(some)) if names else "none"

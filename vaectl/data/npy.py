@@ -29,6 +29,11 @@ _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
+NO_OBJECTS = (
+    "save numbers, or text by x.astype(str): Python objects are never loaded; data.labels=[] "
+    "leaves labels out"
+)
+"""A hint for arrays of Python objects."""
 _SAVE = "write it anew by np.save(FILE, np.ascontiguousarray(x))"
 
 
@@ -79,7 +84,7 @@ def _header(path: Path, file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]
     if dtype.hasobject:
         raise DataError(
             f"{path}: it holds Python objects, which are never loaded",
-            hint="save numbers: uint8, images x height x width",
+            hint=NO_OBJECTS,
         )
     if in_columns and len(shape) > 1:
         raise DataError(

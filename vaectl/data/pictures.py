@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, TypeVar, final
 
 import numpy as np
 from jaxtyping import UInt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vaectl.data.scale import LEAST
 
@@ -108,7 +108,11 @@ def _decoded(file: IO[bytes]) -> Picture:
     # what Pillow warns about is nothing that a person could act on, but for sizes
     with warnings.catch_warnings(action="ignore"):
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(file, formats=FORMATS) as image:
+        try:
+            image = Image.open(file, formats=FORMATS)
+        except UnidentifiedImageError:  # its message has an address in memory
+            raise ValueError(f"it has none of the formats {', '.join(FORMATS)}") from None
+        with image:
             return _pixels(image)
 
 

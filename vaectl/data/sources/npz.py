@@ -57,6 +57,8 @@ class Npz(LocalSource, name="npz"):
 
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
+    from vaectl.data.npy import NO_OBJECTS
+
     try:
         yield
     except OSError as error:
@@ -66,8 +68,5 @@ def _refusing(path: Path) -> Iterator[None]:
         objects = "Object arrays" in str(error)
         raise DataError(
             f"{path}: not a readable NumPy archive: {error}",
-            hint="save numbers, or text by x.astype(str): Python objects are never loaded; "
-            "data.labels=[] leaves labels out"
-            if objects
-            else _LAYOUT,
+            hint=NO_OBJECTS if objects else _LAYOUT,
         ) from None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import gzip
 import re
+import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from vaectl.base.errors import DataError, remedy
+from vaectl.base.errors import DataError, first_line, remedy
 from vaectl.base.files import regular
 from vaectl.base.nearest import did_you_mean, did_you_mean_path
 from vaectl.data.reading import Reading
@@ -36,11 +37,12 @@ _BLOCK = 16 * 2**20
 _FOR_PICTURES = ("size", "resize", "channels")
 """The settings that mean nothing to pixels."""
 _LAYOUT = "the table should have one image in each row, and its label in a column, or none"
+_BLANK = re.compile(rb"[\r\n]*")
+"""A line of CSV that is no row."""
 _FILL = "fill in the cell, or leave out the row"
 _AT = re.compile(
     r"(?:In CSV column #(?P<column>\d+): )?(?:.*?Row #(?P<row>\d+): )?(?P<rest>.*)", re.S
 )
-_MOST_SHOWN = 120
 
 
 class _Plan(NamedTuple):
@@ -134,7 +136,9 @@ class Table(LocalSource, name="table"):
 
         path = self.path
         with _refusing(path), _opened(path) as file:
-            line = file.read(_BLOCK).lstrip(b"\xef\xbb\xbf").split(b"\n", 1)[0]
+            head = file.read(_BLOCK).removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
+            blank = len(head) - len(head.lstrip(b"\n"))
+            line = head[blank:].split(b"\n", 1)[0]
             text = line.decode("utf-8", "replace").strip("\r")
             delimiter = max(_DELIMITERS, key=text.count)
             first = next(csv.reader([text], delimiter=delimiter), [])
@@ -155,7 +159,7 @@ class Table(LocalSource, name="table"):
                     use_threads=False,
                     block_size=_BLOCK,
                     column_names=[f"{place}" for place in range(len(names))],
-                    skip_rows=int(named),
+                    skip_rows=blank + named,
                 ),
                 arrow.ParseOptions(delimiter=delimiter),
                 arrow.ConvertOptions(
@@ -165,7 +169,7 @@ class Table(LocalSource, name="table"):
                     strings_can_be_null=True,
                 ),
             )
-        return plan, _blocks(path, reader, keys, plan, 1 + named)
+        return plan, _blocks(path, reader, keys, plan, 1 + blank + named)
 
     def _parquet(
         self, stack: ExitStack, decoder: Decoder
@@ -209,6 +213,8 @@ class Table(LocalSource, name="table"):
             names: of all columns; those of a table without names are numbers.
             whole: the places of columns that hold whole images.
         """
+        from vaectl.data.named import told
+
         label = self._label(names)
         no_pixels = {
             place
@@ -222,7 +228,7 @@ class Table(LocalSource, name="table"):
                 what = f"no column {' and '.join(asked)} of" if whole else "has no column of"
                 raise DataError(
                     f"{self.path}: {what} whole images",
-                    hint=f"its columns: {_told([names[place] for place in whole] or names)}",
+                    hint=f"its columns: {told([names[place] for place in whole] or names)}",
                 )
         if whole and len(kept) > 1:
             raise DataError(
@@ -240,6 +246,8 @@ class Table(LocalSource, name="table"):
         return _Plan(names, kept, label, skipped, unsaid)
 
     def _label(self, names: list[str]) -> int | None:
+        from vaectl.data.named import told
+
         asked = self.reading.labels
         if asked is None:
             images = self.reading.images or ()
@@ -255,7 +263,7 @@ class Table(LocalSource, name="table"):
         if len(asked) > 1 or (asked and asked[0] not in names):
             raise DataError(
                 f"{self.path}: no column {' and '.join(asked)}{did_you_mean(asked[0], names)}",
-                hint=f"its columns: {_told(names)}",
+                hint=f"its columns: {told(names)}",
             )
         return names.index(asked[0]) if asked else None
 
@@ -335,7 +343,7 @@ def _blocks(
             for name, column in zip(names, columns, strict=True):
                 if column.null_count:
                     at = row + int(column.is_null().to_numpy(zero_copy_only=False).argmax())
-                    raise DataError(f"{path}: {name}, row {at}: no value", hint=_FILL)
+                    raise DataError(f"{path}: {name}, row {_line(path, at)}: no value", hint=_FILL)
             if decoder and _is_picture(columns[0].type):
                 pixels = _pictures(path, columns[0], row, decoder)
             else:
@@ -359,7 +367,9 @@ def _pixels(path: Path, columns: Sequence[Any], names: Sequence[str], row: int) 
         at, place = np.argwhere(~np.isfinite(values.reshape(len(values), -1)))[0].tolist()
         name = names[place] if len(columns) > 1 else names[0]
         found = values.reshape(len(values), -1)[at, place]
-        raise DataError(f"{path}: {name}, row {row + at}: {found} is no pixel", hint=_FILL)
+        raise DataError(
+            f"{path}: {name}, row {_line(path, row + at)}: {found} is no pixel", hint=_FILL
+        )
     with np.errstate(invalid="ignore"):
         small = values.astype(np.uint8)
     return small if (small == values).all() else values.astype(np.float32, copy=False)
@@ -384,7 +394,7 @@ def _pictures(path: Path, column: Any, row: int, decoder: Decoder) -> Block:
             picture = decoder.fitted(decoder.decoded(io.BytesIO(cell or b"")))
         except Exception as error:  # of many decoders: whatever they meet
             raise DataError(
-                f"{path}: row {at}: not a readable picture: {_first_line(error)}",
+                f"{path}: row {at}: not a readable picture: {first_line(error)}",
                 hint="leave out the row",
             ) from None
         if pictures and picture.shape[:2] != pictures[0].shape[:2]:
@@ -420,10 +430,14 @@ def _unpacked(path: Path, column: Any, before: int) -> Block:
             )
         shape.append(int(lengths[0]) if len(lengths) else 0)
         column = column.flatten()
-    if not _is_numeric(column.type) or column.null_count:
+    if not _is_numeric(column.type):
         raise DataError(
             f"{path}: its images are lists of {column.type}, not of numbers", hint=_LAYOUT
         )
+    if column.null_count:
+        place = int(column.is_null().to_numpy(zero_copy_only=False).argmax())
+        row = before + place * shape[0] // len(column)
+        raise DataError(f"{path}: row {row}: a number of its image is missing", hint=_FILL)
     numbers: Block = column.to_numpy(zero_copy_only=False).reshape(shape)
     return numbers
 
@@ -445,6 +459,7 @@ def _collected(path: Path, blocks: Iterator[tuple[Block, Any]]) -> tuple[Block, 
 
     from vaectl.base import memory
     from vaectl.data.arrays import COPIES
+    from vaectl.data.pictures import rgb
 
     pixels: list[Block] = []
     labels: list[Block | None] = []
@@ -463,7 +478,7 @@ def _collected(path: Path, blocks: Iterator[tuple[Block, Any]]) -> tuple[Block, 
     if not size:
         raise DataError(f"{path}: no rows in it", hint=_LAYOUT)
     if len({some.ndim for some in pixels}) > 1:  # grey pictures before or after coloured ones
-        pixels = [np.repeat(x[..., np.newaxis], 3, -1) if x.ndim == 3 else x for x in pixels]
+        pixels = [np.stack([*map(rgb, images)]) for images in pixels]
     known = [each for each in labels if each is not None]
     return np.concatenate(pixels), np.concatenate(known) if known else None
 
@@ -476,6 +491,26 @@ def _opened(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
             return
         with gzip.GzipFile(fileobj=file) as unpacked:
             yield unpacked
+
+
+def _line(path: Path, row: int) -> int:
+    """Return the line of a row of a CSV file, else the row itself.
+
+    Rows are counted as pyarrow does, from 1, with lines that it skips before the first one; other
+    blank lines are no rows.
+    """
+    if path.name.lower().endswith(_PARQUET):
+        return row
+    left, begun = row, False
+    # what follows the row may be damaged
+    with suppress(OSError, EOFError, zlib.error), _opened(path) as file:
+        for line, text in enumerate(file, 1):
+            blank = _BLANK.fullmatch(text) is not None
+            begun = begun or not blank
+            left -= not (begun and blank)
+            if left == 0:
+                return line
+    return row
 
 
 @contextmanager
@@ -491,15 +526,15 @@ def _refusing(path: Path, names: Sequence[str] = ()) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise DataError(
-            f"{path}: cannot be read: {error.strerror or _first_line(error)}", hint=remedy(error)
+            f"{path}: cannot be read: {error.strerror or first_line(error)}", hint=remedy(error)
         ) from None
     except Exception as error:  # of several decoders: whatever they meet
-        found = _AT.fullmatch(_first_line(error))
+        found = _AT.fullmatch(first_line(error))
         at = {} if found is None else found.groupdict()
         place = int(at.get("column") or len(names))
         where = [f"column {name}" for name in names[place : place + 1]]
-        where += [f"row {row}" for row in [at.get("row")] if row]
-        told = ", ".join(where) + ": " * bool(where) + (at.get("rest") or _first_line(error))
+        where += [f"row {_line(path, int(row))}" for row in [at.get("row")] if row]
+        told = ", ".join(where) + ": " * bool(where) + (at.get("rest") or first_line(error))
         raise DataError(
             f"{path}: {told}",
             hint="correct the cell; data.labels=NAME says which column holds labels"
@@ -508,29 +543,19 @@ def _refusing(path: Path, names: Sequence[str] = ()) -> Iterator[None]:
         ) from None
 
 
-def _first_line(error: BaseException) -> str:
-    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
-
-
 def _are_names(cells: Sequence[str]) -> bool:
     """Tell the names of columns from the cells of an image."""
-    if not any(map(_is_number, cells)):
+    from vaectl.data.labels import is_number
+
+    numbers = [not cell.strip() or is_number(cell) for cell in cells]
+    if not any(numbers):
         return True
-    if not all(map(_is_number, cells)):
+    if not all(numbers):
         return len({*cells}) == len(cells)  # label, 0, 1, 2, ... but not cat, 0, 0, 0, ...
     numbered = [cell for cell in cells if cell]
     return len(cells) > 3 and any(
         numbered == [f"{first + i}" for i in range(len(numbered))] for first in (0, 1)
     )
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return cell.strip() == ""
-    return True
 
 
 def _is_list(kind: Any) -> bool:
@@ -555,7 +580,3 @@ def _arrow() -> Any:
     import pyarrow
 
     return pyarrow
-
-
-def _told(names: Sequence[str]) -> str:
-    return ", ".join(names[:20]) + ", ..." * (len(names) > 20)

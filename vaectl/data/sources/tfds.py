@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vaectl.base.cache import directory
-from vaectl.base.errors import DataError
+from vaectl.base.errors import DataError, first_line
 from vaectl.base.nearest import did_you_mean
 from vaectl.base.terminal import Tell, silent
 from vaectl.data.sources.base import Entry, Source
@@ -124,7 +124,7 @@ def _builder(name: str) -> Any:
                 hint="vaectl data list shows some; TFDS's catalogue has all",
             ) from None
         except Exception as error:  # TFDS raises whatever it meets
-            raise DataError(f"tfds:{name}: {_first_line(error)}", hint=_OTHERS) from None
+            raise DataError(f"tfds:{name}: {first_line(error)}", hint=_OTHERS) from None
 
 
 def _class_names(features: Any) -> tuple[str, ...]:
@@ -321,11 +321,7 @@ def _reason(error: Exception) -> str:
     ):
         if sign in text:
             return reason
-    return _first_line(error)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return first_line(error)
 
 
 def is_ready(name: str) -> bool:
