@@ -529,3 +529,36 @@ def test_a_problem_names_the_assignment_that_it_is_of(assignment: str, told: str
     with pytest.raises(ConfigError) as error:
         reading.load(assignments=["seed=1", assignment])
     assert error.value.message == f"--set {assignment}: {told}"
+
+
+@pytest.mark.parametrize("name", ["a\u00a0b", "a\u202fb", "plain", "two words", "é"])
+def test_what_config_show_prints_can_be_read_back(
+    name: str, vaectl: Vaectl, tmp_path: Path
+) -> None:
+    shown = vaectl("config", "show", "--set", f"data.source=idx:/tmp/{name}").out
+    (tmp_path / "again.yaml").write_text(shown)
+    assert reading.load(tmp_path / "again.yaml").data.source == f"idx:/tmp/{name}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("config", "show", "--set", "data.source=2020-01-01"), "should be text, not 2020-01-01"),
+        (("runs", "--runs-dir", "x", "rm", "a"), "rm comes before all options"),
+        (("sweep", "--vary", "seed=1", "--draw", "0"), "--draw: should be at least 1, not 0"),
+        (("compare-optimizers", "--set", "base.epoch=1"), "key epoch; did you mean epochs?"),
+        (("train", "--plugin", "large.py"), "large.py: cannot be read: larger than 4.0 MiB"),
+        (("config", "show", "tagged.yaml"), "epochs: should be a whole number, not 'x'"),
+        (("config", "show", "control.yaml"), "control.yaml:2: not valid YAML"),
+    ],
+)
+def test_mistakes_are_told_in_the_words_of_the_user(
+    arguments: tuple[str, ...], told: str, vaectl: Vaectl
+) -> None:
+    with Path("large.py").open("wb") as file:
+        file.truncate(6_000_000)
+    Path("tagged.yaml").write_text("epochs: !!python/object:os.system x\n")
+    Path("control.yaml").write_text("seed: 1\nname: a\x01\n")
+    answer = vaectl(*arguments)
+    assert answer.code == 2
+    assert told in answer.err

@@ -5,11 +5,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 
+import vaectl as package
 from tests.conftest import Vaectl
 from tests.test_bad_arguments import COMMANDS
+from vaectl.base.errors import ConfigError
 from vaectl.base.nearest import nearest, nearest_path
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -258,3 +262,16 @@ def test_an_experiment_and_a_comparison_are_told_apart(vaectl: Vaectl) -> None:
         assert "comparison" in err
     Path("c.yaml").write_text("optimizers: [adam]\nepochs: 3\n")
     assert "did you mean base.epochs?" in vaectl("compare-optimizers", "c.yaml").err
+
+
+@pytest.mark.parametrize("given", [["epochs"], 3])
+def test_what_is_no_configuration_is_refused_from_python_too(given: Any) -> None:
+    with pytest.raises(ConfigError, match=f"cannot be of the type {type(given).__name__}"):
+        package.train(given)
+
+
+def test_keys_may_be_any_mapping_and_one_sink_a_text(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="epochs"):
+        package.train(MappingProxyType({"epochs": "many"}), runs_dir=tmp_path)
+    with pytest.raises(ConfigError, match="--log nowhere"):
+        package.train(sinks="nowhere", runs_dir=tmp_path)

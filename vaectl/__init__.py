@@ -15,7 +15,7 @@ from vaectl.version import VERSION as __version__  # noqa: N811
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
     from typing import Any
 
@@ -28,13 +28,13 @@ __all__ = ["__version__", "load", "open_run", "train"]
 
 
 def train(
-    config: "Config | dict[str, Any] | Path | str | None" = None,
+    config: "Config | Mapping[str, Any] | Path | str | None" = None,
     *,
     name: str | None = None,
     runs_dir: "Path | str" = "runs",
     force: bool = False,
     device: str = "auto",
-    sinks: "Sequence[Sink | str]" = (),
+    sinks: "Sequence[Sink | str] | str" = (),
 ) -> "Run":
     """Train a model and leave a run directory, as `vaectl train` does: the same numbers.
 
@@ -45,27 +45,37 @@ def train(
         force: whether an existing run of that name is replaced.
         device: what to compute on: `auto`, `cpu` or `gpu`; several, as `gpu:4`, share each batch
             of `microbatches`.
-        sinks: who else gets the results: as `--log` has them, or of a class of your own.
+        sinks: who else gets the results: one or several as `--log` has them, or of a class of your
+            own.
 
     Raises:
         VaectlError: as the command says it; its `message` and `hint` are text.
     """
+    from collections.abc import Mapping
     from pathlib import Path
 
     from vaectl import experiment, follow
     from vaectl.base import devices
+    from vaectl.base.errors import ConfigError
+    from vaectl.base.section import Section
     from vaectl.config import reading
     from vaectl.runs.directory import RunDir
     from vaectl.runs.run import Run
     from vaectl.sinks import parse
 
-    followers = [parse(sink) if isinstance(sink, str) else sink for sink in sinks]
+    several = [sinks] if isinstance(sinks, str) else sinks
+    followers = [parse(sink) if isinstance(sink, str) else sink for sink in several]
     if config is None or isinstance(config, str | Path):
         settings = reading.load(None if config is None else Path(config))
-    elif isinstance(config, dict):
+    elif isinstance(config, Mapping):
         settings = reading.of_mapping(config)
-    else:
+    elif isinstance(config, Section):
         settings = config
+    else:
+        raise ConfigError(
+            f"a configuration cannot be of the type {type(config).__name__}",
+            hint="give its keys as a mapping, a YAML file, or what vaectl.config.Config makes",
+        )
     with devices.pinned(), follow.follow(followers, follow.log_warnings) as watch:
         result = experiment.run(
             settings,

@@ -52,8 +52,14 @@ class InterruptedRunError(VaectlError):
     exit_code = 130
 
 
+class TooLargeError(OSError):
+    """A file is larger than what it should be can be."""
+
+
 def remedy(error: OSError) -> str:
     """Return a hint for a file or directory that cannot be read, written or deleted."""
+    if isinstance(error, TooLargeError):
+        return "is this another file? Check the path"
     match error.errno:
         case errno.ENOENT | errno.ENOTDIR:
             return "check the path, or restore the file from a copy"

@@ -22,6 +22,9 @@ from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from typing import IO, Literal, final
 
+from vaectl.base import memory
+from vaectl.base.errors import TooLargeError
+
 LINK = "it is a link, and vaectl follows no links there"
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -303,7 +306,7 @@ def _kind(here: int, name: str) -> Kind | None:
 def _read(file: BufferedReader, most: int) -> bytes:
     content = file.read(most + 1)
     if len(content) > most:
-        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), file.name)
+        raise TooLargeError(errno.EFBIG, f"larger than {memory.text(most)}", file.name)
     return content
 
 

@@ -47,7 +47,8 @@ def shown(value: object) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return ".nan" if math.isnan(value) else f"{'-' * (value < 0)}.inf"
     try:
-        text = repr(value)
+        # of what is neither text nor a number, such as a date, YAML has the text
+        text = repr(value) if isinstance(value, str | int | float | list | tuple) else str(value)
     except ValueError:  # Python converts at most 4300 digits
         return "a number of thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -41,6 +41,11 @@ class _Listing(Group):
         if args[0] in self.commands:
             return super().resolve_command(ctx, args)
         pattern = ctx.params["pattern"]
+        if pattern in self.commands:
+            raise ConfigError(
+                f"vaectl runs: {pattern} comes before all options",
+                hint=f"vaectl runs {pattern} {' '.join(args)} ...",
+            )
         raise ConfigError(
             f"{' '.join([pattern, *args])}: vaectl runs takes one pattern"
             + did_you_mean(pattern, self.commands),
@@ -177,13 +182,11 @@ def _megabytes(size: int) -> str:
 
 
 def _confirmed(question: str) -> bool:
-    """Ask a question; the end of the input is a no, and an interrupt ends the command."""
+    """Ask a question; the end of the input is a no."""
     try:
         return typer.confirm(visible(question), err=True)
-    except typer.Abort as error:
+    except typer.Abort:
         say("")
-        if isinstance(error.__context__, KeyboardInterrupt):
-            raise typer.Exit(130) from None
         return False
 
 

@@ -40,6 +40,7 @@ def sweep(
     draw: Annotated[
         int | None,
         typer.Option(
+            min=1,
             metavar="N",
             help="Train N points, drawn evenly from the ranges of --vary, instead of all "
             "combinations.",
@@ -50,6 +51,7 @@ def sweep(
     optimize: Annotated[
         int | None,
         typer.Option(
+            min=1,
             metavar="N",
             help="Only search for a good point: N are drawn, compared early, and the best third "
             "trains on. One seed, unless --seeds says otherwise.",

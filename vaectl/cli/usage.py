@@ -20,9 +20,15 @@ class _Plain(_Base):
     """A command whose help and messages are plain."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return its options and arguments, whose types the help names in capitals, or not."""
+        """Return its options and arguments, whose types the help names in capitals, or not.
+
+        Whether a file can be read is found out by what reads it, which says more about it.
+        """
         found: list[Any] = super().get_params(ctx)
         for each in found:
+            declared = getattr(getattr(each, "type_descriptor", None), "parameter_info", None)
+            if declared is not None:
+                declared.readable = False
             if each.param_type_name == "argument":
                 each.display_type_rich = _no_type
             elif each.metavar is None:

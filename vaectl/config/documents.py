@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
 from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning
+from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.scalarbool import ScalarBoolean
 
 from vaectl.base.errors import ConfigError
@@ -56,6 +57,11 @@ def read_mapping(
     except MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{file}{line}: not valid YAML: {error.problem}", hint=_SYNTAX) from None
+    except ReaderError as error:
+        line = f":{text.count(chr(10), 0, error.position) + 1}"
+        raise ConfigError(
+            f"{file}{line}: not valid YAML: a character that YAML forbids", hint=_SYNTAX
+        ) from None
     except RecursionError:
         raise ConfigError(
             f"{file}: nested too deeply, or an alias inside its own anchor", hint=SHORT
@@ -109,7 +115,7 @@ def _plain(node: Any, path: Place, file: str, origins: Origins) -> Any:
     for kind in (bool, int, float, str):
         if isinstance(node, kind):
             return kind(node)
-    return node
+    return node.value if isinstance(node, TaggedScalar) else node
 
 
 def parse_value(text: str, origin: str) -> object:
@@ -136,10 +142,17 @@ def dump(config: Section, header: str = "") -> str:
     """Return the whole configuration as YAML, below an optional comment."""
     yaml = YAML()
     yaml.representer.add_representer(type(None), _represent_null)
+    yaml.representer.add_representer(str, _represent_text)
     stream = io.StringIO()
     yaml.dump(config.model_dump(mode="json"), stream)
     comment = "".join(f"# {visible(line)}\n" for line in header.splitlines())
     return comment + stream.getvalue()
+
+
+def _represent_text(representer: Any, text: str) -> Any:
+    """Write text in quotes if a terminal shows it escaped, so that it can be read back."""
+    style = None if text.isprintable() or "\n" in text else '"'
+    return representer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 def _represent_null(representer: Any, _: None) -> Any:

@@ -291,6 +291,11 @@ def check_place(directory: Path, *, to_save: bool = False) -> None:
     """
     try:
         str(directory.absolute()).encode()
+    except OSError:
+        raise RunError(
+            f"{directory}: the current directory was deleted, and this path is relative to it",
+            hint="cd to another directory",
+        ) from None
     except UnicodeEncodeError:
         raise RunError(
             f"{directory.absolute()}: its path is not UTF-8 text, which Orbax needs",

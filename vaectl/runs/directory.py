@@ -111,9 +111,9 @@ def _reading(path: Path, hint: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(
-            f"{path}: cannot be read: {error.strerror}", hint=hint or remedy(error)
-        ) from None
+        if not hint or error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            hint = remedy(error)
+        raise RunError(f"{path}: cannot be read: {error.strerror}", hint=hint) from None
 
 
 def check_name(runs_dir: Path, name: str | None, *, force: bool) -> None:
