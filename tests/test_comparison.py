@@ -645,6 +645,8 @@ def test_progress_is_told_over_all_members(tmp_path: Path) -> None:
     run(settings, runs_dir=tmp_path, name="c", watch=events.append)
     # two optimizers, each with 2 rates at 2 seeds and a result at 2 seeds, 2 epochs each
     assert {event for event in events if isinstance(event, Planned)} == {Planned(12, 24)}
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert any("grid does not grow, since tuning.growth is 0: 0.001 is best" in n for n in notes)
     begun = [event.member for event in events if isinstance(event, Started)]
     ended = [event.member for event in events if isinstance(event, Stopped)]
     assert begun == ended
@@ -662,6 +664,12 @@ def test_progress_is_told_over_all_members(tmp_path: Path) -> None:
     assert {event for event in events if isinstance(event, Planned)} == {Planned(14, 28)}
     assert len([event for event in events if isinstance(event, Started)]) == 2
     assert len({event.member for event in events if isinstance(event, Stopped)}) == 14
+    # and what is left is estimated, although all searches are done
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert any("2 members to train: 4 epochs" in note for note in notes)
+    events.clear()
+    run(more, runs_dir=tmp_path, name="c", watch=events.append)
+    assert not any(isinstance(event, Note) and "to train" in event.text for event in events)
 
 
 def test_a_grid_that_grows_adds_to_what_is_to_come(tmp_path: Path) -> None:

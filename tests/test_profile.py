@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 from tests.conftest import Vaectl
 from vaectl.base.errors import ConfigError
 from vaectl.comparison.plan import OfBaseline
-from vaectl.comparison.summary import Summary
+from vaectl.comparison.summary import Pair, Summary
 from vaectl.pictures import charts, fields
 from vaectl.profiles import plan, words
 from vaectl.profiles.profile import LIMIT, Profile, areas, corners, factors, profile_of
+from vaectl.studies.statistics import Interval
 from vaectl.training import fit
 
 QUICK = Path(__file__).parent.parent / "configs" / "compare" / "workloads-quick.yaml"
@@ -144,6 +145,32 @@ def test_a_ranking_that_hangs_on_one_workload_is_told() -> None:
     assert "a is above b" in told
     (one,) = profile_of(Path("p"), {"x": x}).workloads
     assert one.name == "x"
+
+
+def test_a_difference_is_taken_only_where_all_ran_on_one_kind_of_device() -> None:
+    same: dict[str, list[int | None]] = {"a": [10, 20, 30], "b": [20, 40, 60], "c": [11, 22, 33]}
+    x = _summary("x", same, {"a": -1.0, "b": -2.0, "c": -3.0})
+    pair = {"a": "a", "difference": None, "probability": 1.0}
+    pairs = [Pair(**pair, b="b", seeds=2), Pair(**pair, b="c", seeds=3)]
+    mixed = x.model_copy(update={"name": "y", "kinds": {"one": 8, "other": 1}, "pairs": pairs})
+    profile = profile_of(Path("p"), {"x": x, "y": mixed})
+    assert {s.label: s.behind is not None for s in profile.standings} == {
+        "a": False,
+        "b": False,
+        "c": True,
+    }
+    assert [s.p_value is None for s in profile.standings if s.label == "b"] == [True]
+    assert any("between a and b: at some seed" in note for note in words.notes(profile))
+    assert not any("No difference" in note for note in words.notes(_profile()))
+
+
+def test_what_is_above_the_first_over_seeds_is_told() -> None:
+    first, other = _profile().standings
+    gap = Interval(-0.2, -0.3, -0.1, 3)
+    above = other.model_copy(update={"behind": gap, "p_value": 0.001})
+    profile = _profile().model_copy(update={"standings": [first, above]})
+    assert words.verdict(profile).endswith("; but by the mean over seeds a is above it.")
+    assert "not told apart" not in words.verdict(profile)
 
 
 def test_a_verdict_claims_nothing_of_one_seed_or_of_ties() -> None:

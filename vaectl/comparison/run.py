@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Unpack, final
 
 from vaectl.base.errors import RunError
@@ -80,7 +81,7 @@ class _Comparing(Study):
         self._plan(engine, of_each * len(settings.entries))
         self._tell_budget(engine)
         for label, experiment in settings.entries.items():
-            yield self._steps(engine, label, experiment)
+            yield self._steps(engine, label, experiment, partial(self._plan, engine))
 
     def check(self, engine: Engine) -> None:
         """Refuse to go on without trials that ended their workers: what is paired needs them.
@@ -111,19 +112,27 @@ class _Comparing(Study):
     def tested(self, found: Sequence[Finished]) -> list[Finished]:
         return [each for each in found if each.trial.stage == "result"]
 
-    def _steps(self, engine: Engine, label: str, settings: Config) -> Iterator[list[Trial]]:
+    def _steps(
+        self, engine: Engine, label: str, settings: Config, plan: Callable[[int], None]
+    ) -> Iterator[list[Trial]]:
+        """Yield the trials of an optimizer, and tell of so many more members, or fewer."""
         points = self.settings.points[label]
         if self.settings.tuning:
-            tried = yield from self._tried(engine, label, settings, self.settings.tuning)
+            tried = yield from self._tried(engine, label, settings, self.settings.tuning, plan)
             if tried is None:
                 return
             points = tried
         if not points:  # none trains
-            self._plan(engine, -len(self.settings.seeds))
+            plan(-len(self.settings.seeds))
         yield _at(points, label, "result", self.settings.seeds)
 
     def _tried(
-        self, engine: Engine, label: str, settings: Config, tuning: Tuning
+        self,
+        engine: Engine,
+        label: str,
+        settings: Config,
+        tuning: Tuning,
+        plan: Callable[[int], None],
     ) -> Generator[list[Trial], None, list[Point] | None]:
         """Try points; go on with a grid until its best learning rate lies between two others.
 
@@ -146,32 +155,42 @@ class _Comparing(Study):
             if wanted and not known:
                 edge = f"{rate_of(best):g} is best, at its edge" if best else "all of it diverged"
                 more = " and ".join(f"{rate:g}" for rate in rates)
-                grows = f"grows by {more}" if more else "has grown by all that tuning.growth allows"
+                grows = f"grows by {more}" if more else _ends(tuning)
                 engine.watch(Note(f"{label}: the grid {grows}: {edge}"))
             if not rates:
                 return [point for point in points if point.values == best]
             added = [at_rate(settings, rate) for rate in rates]
             points = points + added
-            self._plan(engine, len(rates) * len(tuning.seeds))
+            plan(len(rates) * len(tuning.seeds))
+
+    def _left(self, engine: Engine, label: str, settings: Config) -> tuple[list[Trial], int]:
+        """Return what is left to train of an optimizer, and how many of it leave a run.
+
+        It is told as far as it is known before the search.
+        """
+        for trials in self._steps(engine, label, settings, lambda _: None):
+            missing = [trial for trial in trials if not engine.is_done(trial)]
+            if missing and trials[0].stage == "tuning":
+                # what is found trains as fast as what the search begins with, in its program
+                first, seeds = self.settings.points[label][0], self.settings.seeds
+                return missing + first.trials(label, "tuning", seeds), len(seeds)
+            if missing:
+                return missing, len(missing)
+        return [], 0
 
     def _tell_budget(self, engine: Engine) -> None:
-        """Tell how much there is to do, and how long it takes, unless all searches are done."""
-        settings, tuning = self.settings, self.settings.tuning
-        stage: Stage = "tuning" if tuning else "result"
-        seeds = tuning.seeds if tuning else settings.seeds
-        wanted, runs = list[Trial](), 0
-        for label, points in settings.points.items():
-            missing = [t for t in _at(points, label, stage, seeds) if not engine.has(t)]
-            wanted += missing
-            if missing and tuning:  # what is found trains as fast as what the search begins with
-                wanted += points[0].trials(label, stage, settings.seeds)
-                runs += len(settings.seeds)
+        """Tell how much there is to do, and how long it takes, unless all of it is done."""
+        lefts = [self._left(engine, *each) for each in self.settings.entries.items()]
+        wanted = [trial for trials, _ in lefts for trial in trials]
         if not wanted:
             return
         engine.watch(Phase("training for a moment, to tell the time"))
-        epochs = len(wanted) * self.base.epochs
         left = estimate(
-            wanted, engine.task, epochs, engine.workers, runs=runs if tuning else len(wanted)
+            wanted,
+            engine.task,
+            len(wanted) * self.base.epochs,
+            engine.workers,
+            runs=sum(runs for _, runs in lefts),
         )
         engine.watch(Note(f"{self._budget()}\n{left.members:,} members to train: {left}"))
 
@@ -193,6 +212,13 @@ class _Comparing(Study):
 
     def _plan(self, engine: Engine, members: int) -> None:
         engine.plan(members, members * self.base.epochs)
+
+
+def _ends(tuning: Tuning) -> str:
+    """Say why a grid does not grow."""
+    if tuning.growth:
+        return "has grown by all that tuning.growth allows"
+    return "does not grow, since tuning.growth is 0"
 
 
 def _at(points: Iterable[Point], label: str, stage: Stage, seeds: Sequence[int]) -> list[Trial]:

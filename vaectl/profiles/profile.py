@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 
-from vaectl.comparison.summary import Side, Summary
+from vaectl.comparison.summary import Order, Side, Summary
 from vaectl.studies import statistics
 from vaectl.studies.statistics import Interval
 
@@ -81,14 +81,20 @@ class Standing(BaseModel):
     of_seeds: Interval | None
     """The mean over seeds of the scores of each seed alone."""
     behind: Interval | None
-    """The paired difference of these scores: the first optimizer's minus its own."""
+    """The paired difference of these scores: the first optimizer's minus its own; None if the two
+    ran on different kinds of devices at a seed of some workload."""
     p_value: float | None
     """The p-value of its paired t test, adjusted by Holm's method for all that are tested."""
 
     @property
-    def apart(self) -> bool:
-        """True if it is told apart from the first."""
-        return self.p_value is not None and self.p_value <= statistics.LEVEL
+    def order(self) -> Order:
+        """Where it stands beside the first by the scores of seeds.
+
+        The first one is so by the medians over seeds, so that another may well be above it.
+        """
+        if self.p_value is None or self.p_value > statistics.LEVEL or self.behind is None:
+            return "unknown"
+        return "below" if self.behind.mean > 0 else "above"
 
 
 class Profile(BaseModel):
@@ -136,7 +142,7 @@ def profile_of(path: Path, summaries: Mapping[str, Summary]) -> Profile:
     )
     medians = np.median(steps, axis=2)
     found = factors(medians)
-    standings = _standings(labels, found, areas(factors(steps)))
+    standings = _standings(labels, found, areas(factors(steps)), [*summaries.values()])
     return Profile(
         name=path.name,
         path=str(path),
@@ -185,12 +191,19 @@ def _standings(
     labels: Sequence[str],
     found: Float[np.ndarray, "workloads optimizers"],
     of_seeds: Float[np.ndarray, "optimizers seeds"],
+    summaries: Sequence[Summary],
 ) -> list[Standing]:
     scores = areas(found)
     means = np.mean(of_seeds, axis=1)
     order = sorted(range(len(labels)), key=lambda i: (-scores[i], -means[i]))
-    gaps = [of_seeds[order[0]] - of_seeds[i] for i in order]
-    tested = [None, *(statistics.p_value(gap) for gap in gaps[1:])]
+    none = np.empty(0)
+    gaps = [none] + [
+        of_seeds[order[0]] - of_seeds[i]
+        if all(_of_one_kind(each, labels[order[0]], labels[i]) for each in summaries)
+        else none
+        for i in order[1:]
+    ]
+    tested = [statistics.p_value(gap) for gap in gaps]
     adjusted = iter(statistics.holm([p for p in tested if p is not None]))
     return [
         Standing(
@@ -198,11 +211,19 @@ def _standings(
             score=scores[i],
             **dict(zip(("factors", "within"), corners(found[:, i]), strict=True)),
             of_seeds=_within_bounds(statistics.interval(of_seeds[i])),
-            behind=statistics.interval(gap) if i != order[0] else None,
+            behind=statistics.interval(gap),
             p_value=None if p is None else next(adjusted),
         )
         for i, gap, p in zip(order, gaps, tested, strict=True)
     ]
+
+
+def _of_one_kind(summary: Summary, a: str, b: str) -> bool:
+    """Tell whether two optimizers ran on one kind of device at every seed of a workload."""
+    if len(summary.kinds) < 2:
+        return True
+    pairs = (pair.seeds for pair in summary.pairs if {pair.a, pair.b} == {a, b})
+    return next(pairs, 0) == len(summary.seeds)
 
 
 def _workload(name: str, summary: Summary, numbers: Mapping[str, tuple[float, float]]) -> Workload:

@@ -55,17 +55,21 @@ def verdict(profile: Profile) -> str:
     count = len(profile.workloads)
     said = f"{first.label} has the highest score over {plural(count, 'workload')}"
     said += f", {first.score:.2f} of 1"
-    close = [each.label for each in others if not each.apart]
+    close = [each.label for each in others if each.order == "unknown"]
+    above = [each.label for each in others if each.order == "above"]
     if others and len(profile.seeds) < 2:
         said += "; one seed does not tell how others would differ"
     elif close:
         said += f"; it is not told apart from {' and '.join(close)}"
-    elif others:
+    elif others and not above:
         gap = shown(others[0].behind)
         p = told_p(others[0].p_value)
         said += f"; over seeds {others[0].label}, the next, is {gap} below it ({p})"
         if len(profile.seeds) < ENOUGH:
             said += f": {len(profile.seeds)} seeds are too few to be sure"
+    if above and len(profile.seeds) > 1:
+        verb = "is" if len(above) == 1 else "are"
+        said += f"; but by the mean over seeds {' and '.join(above)} {verb} above it"
     return f"{said}."
 
 
@@ -83,12 +87,15 @@ def notes(profile: Profile) -> list[str]:
         if all(part.steps is None for part in each.parts.values())
     ]
     changes = "; ".join(profile.changes)
+    mixed = [each.label for each in profile.standings[1:] if each.behind is None]
     found = [
         f"First by mean rank of its best bound: {told}.",
         f"The ranking by score depends on the workloads: {changes}."
         if changes
         else "The ranking by score is the same without any one of the workloads." * (count > 1),
         f"No optimizer reached the target of {', '.join(nowhere)}." * bool(nowhere),
+        f"No difference is taken between {profile.standings[0].label} and {', '.join(mixed)}: at "
+        "some seed they ran on different kinds of devices." * bool(mixed),
     ]
     return [each for each in found if each]
 
@@ -106,7 +113,7 @@ def explained(profile: Profile) -> list[str]:
             "Mean over seeds: of the scores of each seed alone, which are paired; their intervals "
             "tell of other seeds, not of other workloads."
         )
-    if any(not each.apart for each in profile.standings[1:]) and len(profile.seeds) > 1:
+    if any(each.order == "unknown" for each in profile.standings[1:]) and len(profile.seeds) > 1:
         found.append(f"{APPROXIMATELY}: not told apart from {profile.standings[0].label}.")
     return found
 
@@ -118,5 +125,5 @@ def _of(number: int, count: int) -> Cell:
 def _behind(standing: Standing) -> Cell:
     if standing.behind is None:
         return Cell("", 0.0)
-    sign = "" if standing.apart else f" {APPROXIMATELY}"
+    sign = f" {APPROXIMATELY}" * (standing.order == "unknown")
     return Cell(f"{shown(standing.behind)}{sign}", standing.behind.mean)

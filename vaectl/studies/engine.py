@@ -293,7 +293,7 @@ class Engine:
         """Tell of a trial that is trained again because something of it is gone."""
         key, run = self.key(trial), self._folder.path / trial.run_name
         ended, file = self._ledger.ended.get(key), self._ledger.file(key)
-        if ended is None and self._ledger.was_sealed(key):
+        if self._ledger.is_gone(key):
             what = "damaged or changed" if file.exists() else "gone"
             self.watch(Warned(f"{file}: {what}: {trial} is trained again"))
         if ended is not None and ended.label == trial.label and not run.exists():

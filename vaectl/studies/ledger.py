@@ -62,6 +62,8 @@ class Ledger:
         self.ended = {trial.key: trial for trial in sorted(found, key=lambda trial: trial.number)}
         self.next_number = max((trial.number for trial in found), default=0) + 1
         """The place of the next trial in their order."""
+        self._discarded: set[str] = set()
+        """The trials that turned out not to be what they should be."""
         self._all_read = len(found) == len(names)
         self._columns = {name: views.columns(name, self.ended.values()) for name in views.NAMES}
         """The columns of each view."""
@@ -114,6 +116,7 @@ class Ledger:
             RunError: the views cannot be written.
         """
         del self.ended[key]
+        self._discarded.add(key)
         self._show()
         self._tell(f"{self.file(key)}: {why}: its trial is trained again")
 
@@ -132,6 +135,10 @@ class Ledger:
     def was_sealed(self, key: str) -> bool:
         """Tell whether a trial was sealed once, by what trials.csv said when it was read."""
         return key in self._listed
+
+    def is_gone(self, key: str) -> bool:
+        """Tell whether a trial was sealed once and is no longer there, which nobody was told."""
+        return self.was_sealed(key) and key not in self.ended and key not in self._discarded
 
     def tested(self, trial: Ended) -> Tested | None:
         """The evaluation of a trial's checkpoint on the test split; None if none is sealed.

@@ -62,7 +62,7 @@ class Trend(BaseModel):
     None if there are fewer than four, or all scores are equal. Its interval is a bootstrap over
     drawn points."""
     points: int
-    """The number of drawn points."""
+    """The number of drawn points that trained at some seed."""
 
 
 def effects(settings: Sweep, scores: Scores) -> list[Effect]:
