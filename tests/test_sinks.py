@@ -29,10 +29,11 @@ from vaectl.base import plugins
 from vaectl.base.errors import ConfigError, DivergedError, InterruptedRunError, RunError
 from vaectl.base.files import Folder
 from vaectl.follow import follow, replay
-from vaectl.runs import belongings
+from vaectl.runs import belongings, film
 from vaectl.runs.directory import RunDir
 from vaectl.sinks import _identity
 from vaectl.sinks.base import Log, Pictures, Results, Sink, Status, Training
+from vaectl.sinks.film import Film
 from vaectl.sinks.mlflow import MLflow
 from vaectl.sinks.tensorboard import TensorBoard
 from vaectl.training import events
@@ -183,6 +184,62 @@ def test_a_sink_gets_all_of_a_training_in_order(tmp_path: Path) -> None:
     assert training[:4] == ("a", tmp_path / "a", _settings(), 0)
     assert [what.step for _, (_, what) in sink.calls[1:-1]] == [3, 6, 9, 12]
     assert sink.calls[-1][1] == ("a", "finished")
+
+
+STOPS: dict[str, Any] = {"epochs": 6, "early_stopping": {"patience": 2, "min_delta": 1e6}}
+
+
+@pytest.mark.parametrize("every", [None, 2, 6])
+def test_a_training_that_stops_early_has_pictures_of_its_last_epoch(
+    every: int | None, tmp_path: Path
+) -> None:
+    sink = _Sink(every=every)
+    _train(tmp_path, "a", sink, **STOPS)
+    written = [what[1] for call, what in sink.calls if call.startswith("write")]
+    if every is None:
+        assert [each.epoch for each in written] == [1, 2, 3]
+        return
+    assert [each.epoch for each in written] == [1, 2, 3, 3]
+    assert all(each.pictures is None for each in written if each.epoch in (1, 3) and each.rows)
+    last = written[-1]
+    assert last.rows == ()
+    np.testing.assert_array_equal(
+        last.pictures.samples[..., 0], package.load(tmp_path / "a", "latest").sample(16)
+    )
+    assert sink.calls[-1] == ("close", ("a", "finished"))
+
+
+def test_every_sink_takes_pictures_after_their_epoch(tmp_path: Path) -> None:
+    _train(tmp_path, "a", TensorBoard(images_every=6), **STOPS)
+    found = shown(tmp_path / "a" / "tensorboard")
+    assert ([*found["elbo/train"]], [*found["samples"]]) == ([3, 6, 9], [9])
+    _train(tmp_path, "b", Film(frames=2), **STOPS)
+    assert film.steps(Folder(tmp_path / "b" / "film"))[-1] == 9
+
+
+@pytest.mark.parametrize("misses", [True, False])
+def test_pictures_that_are_left_out_are_counted(
+    misses: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Sink, "misses_pictures", misses)
+    release = threading.Event()
+    sink = _Sink(at="write 1", act=lambda: release.wait(60), every=1)
+    warned: list[str] = []
+
+    def watch(event: events.Event) -> None:
+        if isinstance(event, events.Warned):
+            warned.append(event.text)
+        if isinstance(event, Epoch) and event.epoch == 4:
+            release.set()
+
+    with follow([sink], watch) as told:
+        experiment.run(_settings(), runs_dir=tmp_path, name="a", watch=told)
+    assert len(warned) == misses
+    for text in warned:
+        assert "pictures of 2 epochs are left out" in text
+        assert "export-log RUN --to noting" in text
+    drawn = [call for call, what in sink.calls if call[:5] == "write" and what[1].pictures]
+    assert drawn == ["write 1", "write 4"]
 
 
 def test_a_training_that_diverges_ends_its_log(tmp_path: Path) -> None:
@@ -672,6 +729,16 @@ def test_mlflow_has_every_number_and_a_resume_goes_on_in_the_same_run(tmp_path: 
     replay(RunDir(run), MLflow(images_every=None), events.ignore)
     assert trackers.identity(run, "mlflow") == first
     assert len(trackers.mlflow_curve(run)) == 4
+
+
+@needs_mlflow
+@pytest.mark.usefixtures("trackers")
+def test_mlflow_takes_pictures_after_their_epoch(tmp_path: Path) -> None:
+    assert _train(tmp_path, "a", MLflow(images_every=6), **STOPS) == []
+    run, client = trackers.identity(tmp_path / "a", "mlflow"), trackers.mlflow_client()
+    assert [file.path for file in client.list_artifacts(run, "samples")] == ["samples/000003.png"]
+    assert len(trackers.mlflow_curve(tmp_path / "a")) == 3
+    assert client.get_run(run).info.status == "FINISHED"
 
 
 @needs_mlflow

@@ -88,6 +88,8 @@ class _Member:
         self.first = _first(started.dataset.validation)
         self._program, self._sink = started.program, sink
         self._log: Log
+        self._undrawn: Results | None = None
+        """The last epoch, if it has no pictures."""
 
     def open(self) -> None:
         """Begin its log."""
@@ -96,13 +98,20 @@ class _Member:
     def write(self, results: Results) -> None:
         """Write an epoch."""
         self._log.write(results)
+        self._undrawn = results
 
     def draw(self, results: Results, model: Trained) -> None:
         """Write an epoch with pictures by its model."""
         self._log.write(results._replace(pictures=pictures(model, self.first)))
+        self._undrawn = None
 
     def close(self, status: Status) -> None:
-        """End its log."""
+        """End its log; one that stopped early has the pictures of its last epoch only now."""
+        last = self._undrawn
+        if last is not None and status == "finished" and self._sink.pictures_every is not None:
+            model = trained.load(RunDir(self.training.directory), "latest")
+            if (model.checkpoint.epoch, model.checkpoint.beyond) == (last.epoch, 0):
+                self.draw(last._replace(rows=()), model)
         self._log.close(status)
 
     def model(self, epoch: Epoch) -> Trained:
@@ -132,6 +141,8 @@ class _Follower:
         self._problem = ""
         """The reason why it is disabled."""
         self._told: set[str] = set()
+        self._undrawn = 0
+        """The number of epochs whose pictures were due, but not drawn in time; see the sink."""
         Thread(target=self._work, name=f"sink {sink.name}", daemon=True).start()
 
     def tell(self, event: Event) -> None:
@@ -149,6 +160,11 @@ class _Follower:
             self.tell(Stopped(name, "interrupted"))
         if not self._jobs.full():  # else the sink hangs, and the thread with it
             self._jobs.put(None)
+        if self._undrawn and not self._problem:
+            self._tell_once(
+                f"draws more slowly than the model trains: pictures of {self._undrawn} epoch"
+                f"{'s' if self._undrawn > 1 else ''} are left out"
+            )
         self._report()
 
     def _take(self, event: Event) -> None:
@@ -173,6 +189,7 @@ class _Follower:
             self._put(partial(member.draw, results, member.model(epoch)))
             self._put(self._drawn.set)
         else:
+            self._undrawn += due and self._sink.misses_pictures
             self._put(partial(member.write, results))
 
     def _put(self, job: Callable[[], None], timeout: float = 0.0) -> None:

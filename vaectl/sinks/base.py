@@ -10,7 +10,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float
@@ -62,7 +62,11 @@ class Results(NamedTuple):
     time: float
     """The time at which it ended, in seconds since 1970."""
     rows: Sequence[Row]
-    """Terms and seconds, one row for each split, as in metrics.csv."""
+    """Terms and seconds, one row for each split, as in metrics.csv.
+
+    There are none if these are the pictures of the last epoch, which was written before: see
+    `Sink.pictures_every`.
+    """
     pictures: Pictures | None = None
 
 
@@ -79,6 +83,9 @@ class Log(Protocol):
 class Sink(Plug, kind="sink"):
     """Settings, and how a training's log is opened. Whatever it raises disables it."""
 
+    misses_pictures: ClassVar[bool] = True
+    """True if a warning is to say how many pictures were due, but not drawn in time."""
+
     def check(self) -> None:
         """Refuse to follow, before anything is computed.
 
@@ -88,7 +95,11 @@ class Sink(Plug, kind="sink"):
 
     @property
     def pictures_every(self) -> int | None:
-        """Epochs between those with `Results.pictures`, the last one too; None: never."""
+        """Epochs between those with `Results.pictures`, the last one too; None: never.
+
+        An epoch that ends before older pictures are drawn has none. The last epoch of a training
+        that stops early is written twice: the second time with its pictures, and without rows.
+        """
         return None
 
     def draws(self, epoch: int, epochs: int) -> bool:

@@ -25,11 +25,13 @@ class Film(Sink, name="film"):
     """
 
     leaves: ClassVar[Mapping[str, Mapping[str, bytes]]] = {FOLDER: FILES}
+    misses_pictures: ClassVar[bool] = False
 
     frames: Annotated[int, Field(ge=2, le=1000)] = 60
     """The most pictures that are kept; a run that is trained further thins out its film.
 
-    `vaectl export-log` removes no picture that training has kept.
+    There are fewer if epochs end faster than pictures are drawn; the last epoch always has one.
+    `vaectl export-log` removes none that training has kept.
     """
 
     @property

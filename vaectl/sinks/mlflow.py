@@ -129,11 +129,11 @@ class _Run:
             for name, value in {**row.terms, "seconds": row.seconds}.items()
         }
         self._time, self._last = results.time, results.step
-        now = values[self._quantity]
+        now = values.get(self._quantity)
         with _asking(self._uri):
-            if not _same(now, self._points.get(results.step, now)):
+            if now is not None and not _same(now, self._points.get(results.step, now)):
                 self._forget_from(results.step)
-            if results.step not in self._points:
+            if now is not None and results.step not in self._points:
                 time = round(results.time * 1000)
                 metrics = [Metric(key, value, time, results.step) for key, value in values.items()]
                 self._client.log_batch(self._run, metrics=metrics)
