@@ -10,9 +10,10 @@ from jaxtyping import Array, Float, Int
 
 from vaectl.base.errors import DataError
 from vaectl.base.shapes import shaped
+from vaectl.data.arrays import Split
 from vaectl.evaluation import aggregate
 from vaectl.evaluation.aggregate import Posteriors
-from vaectl.evaluation.samples import reasons
+from vaectl.evaluation.samples import broken_share, reasons
 from vaectl.runs.diagnosis import Aggregate, Samples
 from vaectl.runs.record import Estimate
 from vaectl.runs.trained import Trained
@@ -20,6 +21,8 @@ from vaectl.vae.vae import VAE, Variables
 
 CODES = 1000
 """Most codes whose densities are computed."""
+_LEAST = 4
+"""Fewest images that have another one of their class: two for each of two means."""
 
 
 def divergence(model: Trained, posteriors: Posteriors, seed: int) -> Aggregate:
@@ -31,7 +34,7 @@ def divergence(model: Trained, posteriors: Posteriors, seed: int) -> Aggregate:
         seed: of the codes.
 
     Raises:
-        DataError: no class has two images.
+        DataError: too few images have another one of their class.
     """
     rng = np.random.default_rng(seed)
     own = rng.permutation(_with_others(posteriors))[:CODES]
@@ -56,7 +59,13 @@ def shapes(posteriors: int, code_size: int) -> tuple[Any, ...]:
 
 
 def samples(
-    model: Trained, posteriors: Posteriors, width: float, *, count: int, seed: int
+    model: Trained,
+    posteriors: Posteriors,
+    width: float,
+    held_out: Split,
+    *,
+    count: int,
+    seed: int,
 ) -> Samples:
     """Compare samples from the prior, and from the aggregate posterior, with the data.
 
@@ -64,11 +73,13 @@ def samples(
         model: a trained model.
         posteriors: those of training images.
         width: that of the components of the mixture by which codes are rare.
+        held_out: images that it was not trained on.
         count: how many samples.
         seed: of the codes.
 
     Raises:
-        DataError: no class has two images, or the data set is missing or not the run's.
+        DataError: too few images have another one of their class, or the data set is missing or
+            not the run's.
     """
     codes, dataset = model.prior(count, seed=seed), model.dataset()
     rng = np.random.default_rng(seed)
@@ -88,6 +99,7 @@ def samples(
         aggregate=int((theirs.ink | theirs.far).sum()),
         ink=int(ours.ink.sum()),
         holes=int((wrong & holes).sum()),
+        images=broken_share(held_out, dataset),
     )
 
 
@@ -95,14 +107,15 @@ def _with_others(posteriors: Posteriors) -> Int[np.ndarray, " some"]:
     """Return the images that have another one of their class.
 
     Raises:
-        DataError: there are none.
+        DataError: there are fewer than two for each half of the codes.
     """
     _, inverse, counts = np.unique(posteriors.classes, return_inverse=True, return_counts=True)
     found = np.flatnonzero(counts[inverse] > 1)
-    if not len(found):
+    if len(found) < _LEAST:
         raise DataError(
-            "each class has one image, too few to diagnose a conditional model",
-            hint="at least two of a class are needed",
+            f"{len(found)} images have another one of their class, too few to diagnose a "
+            "conditional model",
+            hint=f"at least {_LEAST} are needed; --split chooses the held-out ones",
         )
     return found
 

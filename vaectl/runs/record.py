@@ -269,9 +269,9 @@ class Estimate(Part):
 
     @classmethod
     def of(cls, values: "np.ndarray") -> Self:
-        """Return the mean of one value for each image, and its standard error."""
-        count, wide = len(values), values.astype("float64")
-        error = wide.std(ddof=1) / math.sqrt(count) if count > 1 else 0.0
+        """Return the mean of one value for each of two images or more, and its standard error."""
+        wide = values.astype("float64")
+        error = wide.std(ddof=1) / math.sqrt(len(wide))
         return cls(mean=float(wide.mean()), standard_error=float(error))
 
     @property
@@ -327,7 +327,9 @@ class Evaluation(Part):
     prior_samples: Natural = 0
     """The number of samples from the prior that were compared with the data; 0 if none were."""
     broken_samples: Natural | None = None
-    """The number of them that are unlike all images: see `vaectl.evaluation.samples`."""
+    """The number of them that look broken: see `vaectl.evaluation.samples`."""
+    broken_images: Annotated[float, Field(ge=0, le=1)] | None = None
+    """The share of held-out images that look broken by the same limits."""
     seconds: Annotated[float, Field(ge=0)]
 
     @property
