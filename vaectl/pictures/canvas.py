@@ -5,7 +5,7 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import matplotlib as mpl
 from matplotlib import figure as drawn
@@ -20,6 +20,12 @@ _HIGH = 235.0
 """Millimetres of a page; figures of many panels below each other are no higher."""
 _LEAST = 8.0
 """The least height of a panel with its title and axis, in font sizes."""
+
+
+PANEL = 14
+"""The least width of a panel beside others, in font sizes."""
+_NAMES = 0.4
+"""The most of the width that the names of rows have."""
 
 
 @final
@@ -98,7 +104,7 @@ def panels(
         ConfigError: a slide has no room for so many.
     """
     wide, font, count = style.width(width), style.theme.font, len(shapes)
-    fit = max(int(wide / (14 * font)), 1)
+    fit = max(int(wide / (PANEL * font)), 1)
     each = count // rows
     columns = max(n for n in range(1, min(fit, each) + 1) if each % n == 0)
     if style.theme.slide:  # with as few rows as there is room for
@@ -130,6 +136,36 @@ def panels(
     for unused in axes[count:]:
         unused.remove()
     return figure, list(axes[:count]), columns
+
+
+class Rows(NamedTuple):
+    """The names of the rows of a panel, as wide as leaves most of the figure to the panel."""
+
+    labels: list[str]
+    heights: list[float]
+    """That of each row, in rows of one line."""
+    panel: float
+    """Points beside the names."""
+    font: float
+
+    def beside(self, words: str) -> str:
+        """Break words that stand above or below the panel, so that they are not cut."""
+        return text.wrapped(words, self.panel, self.font)
+
+
+def rows_of(names: Sequence[str], style: Style, width: float) -> Rows:
+    """Break the names of rows where they are wider than a part of the figure.
+
+    Args:
+        names: the names.
+        style: the look of the figure.
+        width: its own width in millimetres.
+    """
+    size, wide = 0.85 * style.theme.font, style.width(width)
+    labels = [text.wrapped(name, _NAMES * wide, size) for name in names]
+    taken = text.widest((line for label in labels for line in label.splitlines()), size)
+    heights = [max(1.0, 0.6 * label.count("\n") + 0.7) for label in labels]
+    return Rows(labels, heights, wide - taken - 3 * style.theme.font, style.theme.font)
 
 
 def legend_size(labels: Sequence[str], note: str, style: Style, width: float) -> tuple[int, int]:

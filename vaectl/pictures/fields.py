@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from vaectl.objectives.base import label as label_of
-from vaectl.pictures.canvas import Figure, panels
+from vaectl.pictures.canvas import Figure, panels, rows_of
 from vaectl.pictures.style import DEFAULT, WIDTHS, Style
 from vaectl.pictures.traces import GREY, marker
 
@@ -53,12 +53,15 @@ def board(
     """
     with mpl.rc_context(style.settings()):
         font = style.theme.font
-        high = 1.8 * font * (len(bars) + 2) / style.width(_WIDE)
-        figure, (axes,), _ = panels(style, title, [max(high, 0.25)], facts=facts, width=_WIDE)
+        names = rows_of([bar.label for bar in bars], style, _WIDE)
+        span = sum(names.heights)
+        shape = max(1.8 * font * (span + 2) / style.width(_WIDE), 0.25)
+        figure, (axes,), _ = panels(style, title, [shape], facts=facts, width=_WIDE)
         values = np.array([value for bar in bars for value in bar.seeds])
         low = _floor(values)
-        for row, bar in enumerate(bars):
-            colour = style.theme.accent if not row else style.theme.ink
+        places = np.cumsum(names.heights) - 0.5 * (np.array(names.heights) + 1)
+        for bar, row in zip(bars, places.tolist(), strict=True):
+            colour = style.theme.accent if bar is bars[0] else style.theme.ink
             if bar.mean < low:
                 axes.text(
                     *(0.01, row, f"\N{LEFTWARDS ARROW} {bar.mean:.1f}"),
@@ -72,12 +75,12 @@ def board(
             shown = [value for value in bar.seeds if value >= low]
             axes.plot(shown, [row] * len(shown), ls="", marker="|", ms=0.7 * font, color=colour)
             axes.plot(bar.mean, row, marker="o", ms=0.6 * font, color=colour)
-        axes.set_yticks(range(len(bars)), [bar.label for bar in bars])
-        axes.set_ylim(len(bars) - 0.4, -0.6)
+        axes.set_yticks(places, names.labels)
+        axes.set_ylim(span - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
         axes.set_xlim(*_ends(bars, values, low))
-        axes.set_title(f"best validation {label_of(quantity)}", loc="left")
-        axes.set_xlabel("nats per image:\nmean, 95% interval and seeds")
+        axes.set_title(names.beside(f"best validation {label_of(quantity)}"), loc="left")
+        axes.set_xlabel(names.beside("nats per image:\nmean, 95% interval and seeds"))
     return figure
 
 
