@@ -16,7 +16,7 @@ from vaectl.base.errors import ConfigError
 from vaectl.pictures import text
 from vaectl.pictures.style import MM, Style
 
-_HIGH = 235.0
+HIGH = 235.0
 """Millimetres of a page; figures of many panels below each other are no higher."""
 _LEAST = 8.0
 """The least height of a panel with its title and axis, in font sizes."""
@@ -114,7 +114,7 @@ def panels(
     around = 1.5 * font * (heading.count("\n") + 1 if heading else 0) + 1.4 * font * below
     if columns == 1:
         high = sum(shape * wide + 4 * font for shape in shapes) + around
-        high = min(high, max(_HIGH * MM, around + 13 * font * count))
+        high = min(high, max(HIGH * MM, around + 13 * font * count))
     else:
         high = -(-count // columns) * (shape * wide / columns + 4 * font) + around
     most = style.height(wide)
@@ -168,12 +168,20 @@ def rows_of(names: Sequence[str], style: Style, width: float) -> Rows:
     return Rows(labels, heights, wide - taken - 3 * style.theme.font, style.theme.font)
 
 
+def in_legend(labels: Sequence[str], style: Style, width: float) -> list[str]:
+    """Return labels as a legend below the panels has them: broken where they are too wide."""
+    font = 0.85 * style.theme.font
+    return [text.wrapped(label, width - 7 * font, font) for label in labels]
+
+
 def legend_size(labels: Sequence[str], note: str, style: Style, width: float) -> tuple[int, int]:
     """Return the columns of a legend below the panels, and its lines with its note."""
-    font = 0.85 * style.theme.font
-    columns = max(int((width - 2 * font) / (text.widest(labels, font) + 5 * font)), 1)
+    font, labels = 0.85 * style.theme.font, in_legend(labels, style, width)
+    widest = text.widest((line for label in labels for line in label.splitlines()), font)
+    columns = max(int((width - 2 * font) / (widest + 5 * font)), 1)
     columns = min(columns, len(labels) or 1)
-    return columns, -(-len(labels) // columns) + note.count("\n") + bool(note)
+    rows = -(-len(labels) // columns) + sum(label.count("\n") for label in labels)
+    return columns, rows + note.count("\n") + bool(note)
 
 
 def logarithmic(axes: Axes, low: float, high: float) -> None:
