@@ -18,7 +18,7 @@ from tests.colours import TEXT, contrast, lightness
 from vaectl.base.errors import ConfigError
 from vaectl.objectives.base import Objective
 from vaectl.optimizers.base import Optimizer
-from vaectl.pictures import charts, fields, figures, inspection, style, text
+from vaectl.pictures import charts, fields, figures, inspection, responses, search, style, text
 from vaectl.pictures import sheets as pictures
 from vaectl.pictures.canvas import Figure
 from vaectl.pictures.style import DEFAULT, MM, Style
@@ -118,7 +118,7 @@ def _sheet(title: str, how: Style = DEFAULT, facts: str = "") -> Figure:
     return pictures.sheet([[panel]], title=title, facts=facts, style=how)
 
 
-MANY = [*Optimizer.known, "a-label-of-a-users-own-optimizer"]
+MANY = [*Optimizer.known, "a-label-of-a-users-own-optimizer", 20 * "long"]
 
 
 def _board(title: str, how: Style = DEFAULT, facts: str = "") -> Figure:
@@ -140,12 +140,19 @@ def _profile(title: str, how: Style = DEFAULT, facts: str = "") -> Figure:
     return fields.profile(found, MANY, title=title, facts=facts, style=how)
 
 
+def _effects(title: str, how: Style = DEFAULT, facts: str = "") -> Figure:
+    rows = [responses.Row(name, place, place - 1.0, place + 1.0) for place, name in enumerate(MANY)]
+    found = {"optimizer": rows[-4:], "b": rows[:2]}
+    return responses.effects(found, "elbo", title=title, facts=facts, style=how)
+
+
 DRAWINGS: dict[str, Callable[..., Figure]] = {
     "curves": _curves,
     "several": _several,
     "inspection": _inspection,
     "sheet": _sheet,
     "board": _board,
+    "effects": _effects,
     "along": _along,
     "profile": _profile,
 }
@@ -157,7 +164,7 @@ LOOKS = [
 ]
 
 
-OF_PAGES = ("board", "along", "profile")
+OF_PAGES = ("board", "effects", "along", "profile")
 """Figures that are only drawn for pages, in one look."""
 
 
@@ -214,6 +221,53 @@ def test_a_heading_is_replaced_or_turned_off(kind: str) -> None:
     (own, high), (mine, _), (none, less) = shown(None), shown("mine"), shown("none")
     assert (own, mine, none) == ("own\nwhat it means", "mine\nwhat it means", "")
     assert less < high
+
+
+def test_a_latent_space_is_drawn_where_there_is_room() -> None:
+    test_figures_are_as_wide_as_wanted_and_nothing_touches("inspection", "paper", "60")
+    with pytest.raises(ConfigError, match="--width 59: too narrow"):
+        _inspection("", style.parse(width="59"))
+
+
+def test_the_range_of_seeds_that_reached_the_end_is_whole_though_one_did_not() -> None:
+    trace = Trace.of("adam", [_rows(100), _rows(50)])
+    axes = charts.curves([trace], title="").axes[0]
+    assert axes.get_ylim()[0] < -282
+
+
+def test_times_within_a_decade_have_a_linear_axis() -> None:
+    traces = [Trace.of("adam", [_rows(100)])]
+    for first, scale in ((1, "log"), (40, "linear")):
+        axes = charts.curves(traces, "seconds", title="", first=first).axes[0]
+        assert axes.get_xscale() == scale
+    alone = charts.curves(traces, "seconds", title="", first=100).axes[0]
+    assert alone.get_xlim()[0] < 100 < alone.get_xlim()[1]
+
+
+def test_an_interval_beyond_the_axis_has_an_arrow() -> None:
+    wide = fields.Bar("wide", -104.0, -504.0, 296.0, [-103.0, -105.0])
+    good = fields.Bar("good", -100.0, -101.0, -99.0, [-100.0])
+    for bars, arrows in (([good, wide], {"<", ">"}), ([good], set())):
+        axes = fields.board(bars, "elbo", title="").axes[0]
+        assert {line.get_marker() for line in axes.lines} - {"|", "o"} == arrows
+        assert ("arrow" in axes.get_xlabel()) == bool(arrows)
+
+
+def test_steps_of_one_height_are_told_apart_by_their_markers() -> None:
+    found = {name: ([1, 2 + place, 30], [0.0, 1.0, 1.0]) for place, name in enumerate("abcdefg")}
+    axes = fields.profile(found, [*found], title="").axes[0]
+    marks = [line.get_marker() for line in axes.lines]
+    assert all(marks.count(mark) == 2 for mark in marks)  # of a line, and beside its name
+    assert len(set(marks)) == 7
+
+
+def test_crosses_at_one_rate_do_not_hide_each_other() -> None:
+    tried = {f"{i}": [(1e-3, -90.0), (1.0, None)] for i in range(12)}
+    axes = search.sensitivity(tried, "elbo", title="").axes[0]
+    FigureCanvasAgg(axes.figure).draw()  # type: ignore[arg-type]
+    crosses = [line for line in axes.lines if line.get_marker() == "x" and len(line.get_xdata())]
+    heights = {round(float(line.get_transform().transform((1.0, 0.0))[1])) for line in crosses}
+    assert len(crosses) == len(heights) == 11  # one of those without a colour
 
 
 def test_the_codes_that_are_drawn_are_named_and_names_do_not_touch() -> None:

@@ -4,6 +4,7 @@ import itertools
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -214,6 +215,26 @@ def test_images_are_large_enough_wherever_they_are_shown(
             pixels = np.asarray(axes.images[0].get_array()).shape[1]
             image = axes.get_position().width * wide * 28 / pixels
             assert image > 3.8 * style.theme.font / 8, name
+
+
+def test_reconstructions_fit_a_page_and_say_what_their_greys_mean(runs: Path) -> None:
+    model = package.load(runs / "z2")
+
+    def drawn(**how: Any) -> Figure:
+        style = styles.parse(**how)
+        figure = look.reconstruct(model, count=None, split_name="test", seed=0, style=style).figure
+        assert isinstance(figure, Figure)
+        return figure
+
+    assert 100 < 25.4 * drawn(width="40").get_size_inches()[1] < 240
+    for polarity, means in (
+        ("ink", "1 is black"),
+        ("light", "1 is white; difference: 1 is black"),
+    ):
+        (heading,) = drawn(polarity=polarity).texts
+        assert " ".join(heading.get_text().split()).endswith(means)
+    (heading,) = drawn(theme="dark").texts
+    assert " ".join(heading.get_text().split()).endswith("; 1 is white")
 
 
 def test_a_number_that_was_asked_for_is_shown(runs: Path) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from tests.browser import Browser, browser, needs_chromium
-from vaectl.cli.tables import show_comparison
+from vaectl.cli.tables import show_comparison, show_sweep
 from vaectl.comparison import plan, report, words
 from vaectl.comparison.order import in_order, order_of
 from vaectl.comparison.summary import Pair, Side, Summary, Tried
@@ -17,7 +18,9 @@ from vaectl.pictures import charts, fields, search
 from vaectl.pictures.style import DEFAULT
 from vaectl.pictures.traces import Trace
 from vaectl.studies.statistics import Interval
+from vaectl.sweeps.summary import Summary as Sweep
 
+ROOT = Path(__file__).parents[1]
 LABELS = ["adam", "adamw", *(f"an_optimizer.no-{number:05d}" for number in range(18))]
 """As long as ordinary labels are, at most."""
 RNG = np.random.default_rng(0)
@@ -265,6 +268,23 @@ def test_tables_fit_the_terminal_and_break_no_interval(
     headings = " ".join(text.split())
     for heading in ("rank", "tried", "active"):
         assert heading in headings
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_tables_of_a_sweep_break_no_interval_and_no_key(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = json.loads((ROOT / "runs/reference/sweep/summary.json").read_text())
+    monkeypatch.setattr(
+        "vaectl.cli.tables._console",
+        lambda: Console(highlight=False, width=width, force_terminal=True, color_system=None),
+    )
+    show_sweep(Sweep.model_validate(told | {"kinds": {}}))
+    lines = capsys.readouterr().out.split("Best: ")[0].splitlines()[1:]
+    assert max(map(len, lines)) <= width
+    assert {line.count("[") - line.count("]") for line in lines} == {0}
+    assert sum("model.code_size" in line for line in lines) == 2
+    assert sum("optimizer.learning_rate" in line for line in lines) == 2
 
 
 def test_an_optimizer_with_a_seed_that_diverged_has_curves_by_seconds_too() -> None:

@@ -11,7 +11,7 @@ from vaectl.base import memory
 from vaectl.base.errors import ConfigError
 from vaectl.pictures import sheets as pictures
 from vaectl.pictures.sheets import Panel
-from vaectl.pictures.style import DARK, DEFAULT, THEMES, Style, Theme
+from vaectl.pictures.style import DARK, DEFAULT, THEMES, Style, Theme, parse
 
 
 def _pixels(figure: Figure) -> np.ndarray:
@@ -71,6 +71,16 @@ def test_the_default_number_of_images_leaves_no_row_with_fewer(theme: Theme) -> 
     count = pictures.filling(100, style)
     assert 90 <= count <= 100
     assert not np.isnan(pictures.near_square(np.ones((count, 4, 4)), style)).any()
+
+
+@pytest.mark.parametrize("theme", ["paper", "slides"])
+def test_a_narrow_figure_has_fewer_images(theme: str) -> None:
+    style = parse(theme=theme, width="40")
+    count = pictures.filling(100, style)
+    images = pictures.near_square(np.ones((count, 28, 28), np.float32), style)
+    assert not np.isnan(images).any()
+    axes = pictures.sheet([[Panel(images)]], title="", style=style).axes[0]
+    assert axes.get_position().width * style.width() / images.shape[1] > style.least_image
 
 
 def test_what_is_left_of_a_row_stands_in_its_middle() -> None:

@@ -111,7 +111,7 @@ def sample(
         typer.Option(
             min=1,
             max=10_000,
-            help="The number of samples; by default 100, or 98 on slides.",
+            help="The number of samples; by default 100, or as many as are large enough.",
             show_default=False,
         ),
     ] = None,
@@ -356,7 +356,7 @@ def reconstruct(
         typer.Option(
             min=1,
             max=1000,
-            help="The number of images; by default 20, or 10 on slides.",
+            help="The number of images; by default 20, or as many as there is room for.",
             show_default=False,
         ),
     ] = None,

@@ -75,11 +75,9 @@ def _show(profile: Profile) -> None:
         Column(w.name, [Cell(words.bound_and_factor(w.parts[label])) for label in labels])
         for w in profile.workloads
     ]
-    tables.show_optimizers(
-        labels, [column for column in words.standings(profile) if not column.wide]
-    )
+    tables.show_columns(labels, [column for column in words.standings(profile) if not column.wide])
     show("Best bound, nats per image; steps to the target as multiples of the fewest:")
-    tables.show_optimizers(labels, of_workloads)
+    tables.show_columns(labels, of_workloads)
     lines = [*words.explained(profile), *words.notes(profile), words.verdict(profile)]
     for line in lines:
         show(line)

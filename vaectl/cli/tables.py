@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -193,8 +193,8 @@ def _middle(name: str, most: int) -> str:
 
 def _short(source: str, _most: int) -> str:
     """Shorten the path in a source to its last part, as in SCHEME:…/mnist."""
-    scheme, slash, path = source.partition("/")
-    return f"{scheme}…/{path.rpartition('/')[2]}" if slash and "/" in path else source
+    scheme, colon, path = source.partition(":")
+    return f"{scheme}:…/{path.rpartition('/')[2]}" if colon and path.count("/") > 1 else source
 
 
 def show_evaluation(e: Evaluation) -> None:
@@ -402,7 +402,7 @@ def show_comparison(c: Comparison, added: Sequence[str] = ()) -> None:
     labels = [side.label for side in c.sides]
     columns = [words.board(c), words.details(c)]
     for of_table in columns:
-        show_optimizers(labels, [column for column in of_table if not column.wide])
+        show_columns(labels, [column for column in of_table if not column.wide])
     show("")
     cells = [[cell.text for cell in column.cells] for table in columns for column in table]
     near = words.close(c.sides, c.pairs)
@@ -422,7 +422,7 @@ def show_comparison(c: Comparison, added: Sequence[str] = ()) -> None:
         show(line)
 
 
-def show_optimizers(labels: Sequence[str], columns: Sequence[words.Column]) -> None:
+def show_columns(labels: Sequence[str], columns: Sequence[words.Column]) -> None:
     """Print columns in as few tables below each other as the width needs; no interval breaks."""
     console = _console()
     width = console.width if console.is_terminal else _WIDTH_OF_RESULTS
@@ -432,9 +432,9 @@ def show_optimizers(labels: Sequence[str], columns: Sequence[words.Column]) -> N
         found: list[Table] = []
         some: list[words.Column] = []
         for column in columns:
-            table = _of_optimizers(labels, [*some, column], width, folded=folded)
+            table = _of_columns(labels, [*some, column], width, folded=folded)
             if some and console.measure(table, options=unbounded).maximum > width:
-                table, some = _of_optimizers(labels, [column], width, folded=folded), []
+                table, some = _of_columns(labels, [column], width, folded=folded), []
             found[-1 if some else len(found) :] = [table]
             some.append(column)
         return found
@@ -444,19 +444,21 @@ def show_optimizers(labels: Sequence[str], columns: Sequence[words.Column]) -> N
         console.print(table)
 
 
-def _of_optimizers(
+def _of_columns(
     labels: Sequence[str], columns: Sequence[words.Column], width: int, *, folded: bool
 ) -> Table:
     """Build a table in which long labels break, and headings wider than what is below them.
 
     Args:
-        labels: the names of the rows.
+        labels: the names of the rows; none has one if all are empty.
         columns: the others.
         width: that of the terminal.
         folded: give what is in parentheses a line of its own, and break headings at every space.
     """
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("", overflow="fold", max_width=width // 4)
+    named = any(labels)
+    if named:
+        table.add_column("", overflow="fold", max_width=width // 4)
     filled = []
     for column in columns:
         cells = [each.text.replace(" (", "\n(") if folded else each.text for each in column.cells]
@@ -470,8 +472,20 @@ def _of_optimizers(
         )
         filled.append(cells)
     for name, *texts in zip(labels, *filled, strict=True):
-        table.add_row(Text(visible(name)), *map(Text, texts))
+        table.add_row(*[Text(visible(name))] * named, *map(Text, texts))
     return table
+
+
+def _told_columns(
+    columns: Mapping[str, Sequence[str]], left: Collection[str] = ()
+) -> list[words.Column]:
+    """Return columns of text, some of them aligned to the left."""
+    from vaectl.comparison.words import Cell, Column
+
+    return [
+        Column(name, [Cell(visible(text)) for text in texts], numbers=name not in left)
+        for name, texts in columns.items()
+    ]
 
 
 def show_sweep(s: Sweep) -> None:
@@ -486,30 +500,33 @@ def show_sweep(s: Sweep) -> None:
         f"trial{'s' * (s.trials != 1)}{' to the end' if s.search else ''}; "
         f"nats per image{brackets}"
     )
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    epochs = ["epochs"] if s.search else []
-    for heading in ("", *s.keys, f"best validation {label(s.quantity)}", *epochs, "seeds"):
-        table.add_column(Text(visible(heading)), justify="right", overflow="fold")
-    for rank, point in enumerate(s.ranked[:_BEST_POINTS], 1):
-        trained = f"{seeds - point.diverged - point.missing} of {seeds}"
-        values = [Text(visible(value_of(point.values[key]))) for key in s.keys]
-        epochs = [f"{point.epochs}"] if s.search else []
-        table.add_row(str(rank), *values, Text(shown(point.score)), *epochs, trained)
-    _print(table)
+    best = s.ranked[:_BEST_POINTS]
+    ranks = [f"{rank}" for rank in range(1, len(best) + 1)]
+    columns = {key: [value_of(point.values[key]) for point in best] for key in s.keys}
+    columns[f"best validation {label(s.quantity)}"] = [shown(point.score) for point in best]
+    if s.search:
+        columns["epochs"] = [f"{point.epochs}" for point in best]
+    left = [seeds - point.diverged - point.missing for point in best]
+    columns["seeds"] = [f"{count} of {seeds}" for count in left]
+    show_columns(ranks, _told_columns(columns))
     if len(s.ranked) > _BEST_POINTS:
-        show(f"the best {_BEST_POINTS} of {len(s.ranked):,} points; points.csv has all trials\n")
+        show(f"\nthe best {_BEST_POINTS} of {len(s.ranked):,} points; points.csv has all trials")
     if s.effects:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("key")
-        for heading in ("value", "effect, on average over all else", "diverged"):
-            table.add_column(heading, justify="right")
-        for effect in s.effects:
-            for number, level in enumerate(effect.levels):
-                told = ", ".join(map(value_of, level.values.values()))
-                keys = " with ".join(effect.keys) if not number else ""
-                bad = f"{level.diverged} of {level.trials}" if level.diverged else ""
-                table.add_row(keys, Text(visible(told)), Text(shown(level.effect)), bad)
-        _print(table)
+        rows = [
+            {
+                "key": "" if number else " with ".join(effect.keys),
+                "value": ", ".join(map(value_of, level.values.values())),
+                "effect, on average over all else": shown(level.effect),
+                "diverged": f"{level.diverged} of {level.trials}" if level.diverged else "",
+            }
+            for effect in s.effects
+            for number, level in enumerate(effect.levels)
+        ]
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        if not any(columns["diverged"]):
+            del columns["diverged"]
+        show_columns([""] * len(rows), _told_columns(columns, left=["key"]))
+    show("")
     for trend in s.trends:
         show(f"{trend.key}: rank correlation with the score {shown(trend.correlation)}")
     if s.places > 1:

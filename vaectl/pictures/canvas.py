@@ -5,7 +5,7 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import matplotlib as mpl
 from matplotlib import figure as drawn
@@ -16,10 +16,16 @@ from vaectl.base.errors import ConfigError
 from vaectl.pictures import text
 from vaectl.pictures.style import MM, Style
 
-_HIGH = 235.0
+HIGH = 235.0
 """Millimetres of a page; figures of many panels below each other are no higher."""
 _LEAST = 8.0
 """The least height of a panel with its title and axis, in font sizes."""
+
+
+PANEL = 14
+"""The least width of a panel beside others, in font sizes."""
+_NAMES = 0.4
+"""The most of the width that the names of rows have."""
 
 
 @final
@@ -98,7 +104,7 @@ def panels(
         ConfigError: a slide has no room for so many.
     """
     wide, font, count = style.width(width), style.theme.font, len(shapes)
-    fit = max(int(wide / (14 * font)), 1)
+    fit = max(int(wide / (PANEL * font)), 1)
     each = count // rows
     columns = max(n for n in range(1, min(fit, each) + 1) if each % n == 0)
     if style.theme.slide:  # with as few rows as there is room for
@@ -108,7 +114,7 @@ def panels(
     around = 1.5 * font * (heading.count("\n") + 1 if heading else 0) + 1.4 * font * below
     if columns == 1:
         high = sum(shape * wide + 4 * font for shape in shapes) + around
-        high = min(high, max(_HIGH * MM, around + 13 * font * count))
+        high = min(high, max(HIGH * MM, around + 13 * font * count))
     else:
         high = -(-count // columns) * (shape * wide / columns + 4 * font) + around
     most = style.height(wide)
@@ -132,12 +138,50 @@ def panels(
     return figure, list(axes[:count]), columns
 
 
+class Rows(NamedTuple):
+    """The names of the rows of a panel, as wide as leaves most of the figure to the panel."""
+
+    labels: list[str]
+    heights: list[float]
+    """That of each row, in rows of one line."""
+    panel: float
+    """Points beside the names."""
+    font: float
+
+    def beside(self, words: str) -> str:
+        """Break words that stand above or below the panel, so that they are not cut."""
+        return text.wrapped(words, self.panel, self.font)
+
+
+def rows_of(names: Sequence[str], style: Style, width: float) -> Rows:
+    """Break the names of rows where they are wider than a part of the figure.
+
+    Args:
+        names: the names.
+        style: the look of the figure.
+        width: its own width in millimetres.
+    """
+    size, wide = 0.85 * style.theme.font, style.width(width)
+    labels = [text.wrapped(name, _NAMES * wide, size) for name in names]
+    taken = text.widest((line for label in labels for line in label.splitlines()), size)
+    heights = [max(1.0, 0.6 * label.count("\n") + 0.7) for label in labels]
+    return Rows(labels, heights, wide - taken - 3 * style.theme.font, style.theme.font)
+
+
+def in_legend(labels: Sequence[str], style: Style, width: float) -> list[str]:
+    """Return labels as a legend below the panels has them: broken where they are too wide."""
+    font = 0.85 * style.theme.font
+    return [text.wrapped(label, width - 7 * font, font) for label in labels]
+
+
 def legend_size(labels: Sequence[str], note: str, style: Style, width: float) -> tuple[int, int]:
     """Return the columns of a legend below the panels, and its lines with its note."""
-    font = 0.85 * style.theme.font
-    columns = max(int((width - 2 * font) / (text.widest(labels, font) + 5 * font)), 1)
+    font, labels = 0.85 * style.theme.font, in_legend(labels, style, width)
+    widest = text.widest((line for label in labels for line in label.splitlines()), font)
+    columns = max(int((width - 2 * font) / (widest + 5 * font)), 1)
     columns = min(columns, len(labels) or 1)
-    return columns, -(-len(labels) // columns) + note.count("\n") + bool(note)
+    rows = -(-len(labels) // columns) + sum(label.count("\n") for label in labels)
+    return columns, rows + note.count("\n") + bool(note)
 
 
 def logarithmic(axes: Axes, low: float, high: float) -> None:

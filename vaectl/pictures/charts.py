@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from vaectl.objectives.base import label as label_of
 from vaectl.pictures import text
-from vaectl.pictures.canvas import Figure, legend_size, logarithmic, panels
+from vaectl.pictures.canvas import Figure, in_legend, legend_size, logarithmic, panels
 from vaectl.pictures.style import DEFAULT, Style
 from vaectl.pictures.traces import (
     GREY,
@@ -30,6 +30,8 @@ _FEW = 3
 """Epochs of which each one has a marker."""
 _APART = 0.13
 """The least distance of two markers of a longer curve, in widths of its panel."""
+_DECADE = 10
+"""The ratio of times from which on their axis is logarithmic."""
 _UNLIKE = 10
 """Curves of which one has so many times the epochs of another have a logarithmic axis."""
 
@@ -99,7 +101,7 @@ def curves(
         order = [name for name in labels if name in handles]
         figure.legend(
             [handles[name] for name in order],
-            order,
+            in_legend(order, style, style.width(width)),
             loc="outside lower center",
             ncols=columns,
             title=note or None,
@@ -183,7 +185,8 @@ def _draw(
                 start = drawn.shape[1] // 10 if settled else 0
                 whole.append(drawn[:, start:].ravel())
     if early or settled or any(trace.grey for trace in traces):
-        _vertical(axes, np.concatenate([*whole, []]), np.concatenate([*early, []]))
+        known = np.concatenate([*whole, []])
+        _vertical(axes, known, np.concatenate([*early, []]), settled=settled)
     low, high = axes.get_ylim()
     for at, value, colour in crosses:
         size = 0.75 * style.theme.font
@@ -216,17 +219,25 @@ def _within(values: Float[np.ndarray, " values"]) -> tuple[float, float]:
 
 
 def _vertical(
-    axes: Axes, whole: Float[np.ndarray, " values"], early: Float[np.ndarray, " others"]
+    axes: Axes,
+    whole: Float[np.ndarray, " values"],
+    early: Float[np.ndarray, " others"],
+    *,
+    settled: bool,
 ) -> None:
     """Fit the axis to the values of seeds that reached the end, and to others that are near.
 
-    The last values of one that diverged may be a million nats away, and would flatten all others.
+    If they are settled, their own leaps are left out, too. The last values of one that diverged may
+    be a million nats away, and would flatten all others.
     """
     whole, early = whole[np.isfinite(whole)], early[np.isfinite(early)]
     known = whole if len(whole) else early
     if not len(known):
         return
-    low, high = _within(known) if len(whole) else np.quantile(known, (0.1, 0.9))
+    if not len(whole):
+        low, high = np.quantile(known, (0.1, 0.9))
+    else:
+        low, high = _within(whole) if settled else (whole.min(), whole.max())
     near = early[(early >= 2 * low - high) & (early <= 2 * high - low)]
     low, high = min([low, *near]), max([high, *near])
     margin = 0.05 * (high - low) or 1.0
@@ -244,7 +255,12 @@ def _horizontal(
     if by == "seconds" and drawn:
         times = [trace.elapsed[first - 1 :] for trace in drawn]
         low, high = min(each[0] for each in times), max(each[-1] for each in times)
-        logarithmic(axes, low, high)
+        if high >= _DECADE * low:
+            logarithmic(axes, low, high)
+            return
+        margin = 0.05 * (high - low) or 0.05 * high
+        axes.set_xlim(low - margin, high + margin)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
     elif last > _UNLIKE * min(lengths):  # a short curve would be a stroke at the edge
         logarithmic(axes, first, last)
     elif last == first:

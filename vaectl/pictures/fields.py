@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from vaectl.objectives.base import label as label_of
-from vaectl.pictures.canvas import Figure, panels
+from vaectl.pictures.canvas import Figure, panels, rows_of
 from vaectl.pictures.style import DEFAULT, WIDTHS, Style
 from vaectl.pictures.traces import GREY, marker
 
@@ -41,8 +41,8 @@ def board(
 ) -> Figure:
     """Plot the best value of each optimizer with its interval, the best one on top.
 
-    Values far below the others are left out of the axis; an arrow and a number stand for them.
-    Wide intervals may reach beyond both ends.
+    Values far below the others are left out of the axis; an arrow and a number stand for them, and
+    an arrow for an interval that goes on beyond an end.
 
     Args:
         bars: the rows, the best first.
@@ -53,12 +53,24 @@ def board(
     """
     with mpl.rc_context(style.settings()):
         font = style.theme.font
-        high = 1.8 * font * (len(bars) + 2) / style.width(_WIDE)
-        figure, (axes,), _ = panels(style, title, [max(high, 0.25)], facts=facts, width=_WIDE)
+        names = rows_of([bar.label for bar in bars], style, _WIDE)
         values = np.array([value for bar in bars for value in bar.seeds])
         low = _floor(values)
-        for row, bar in enumerate(bars):
-            colour = style.theme.accent if not row else style.theme.ink
+        left, right = _ends(bars, values, low)
+        beyond = [
+            (bar.low is not None and bar.low < left, bar.high is not None and bar.high > right)
+            for bar in bars
+        ]
+        cut = "\narrow: an interval goes on" * any(map(any, beyond))
+        what = names.beside(f"nats per image:\nmean, 95% interval and seeds{cut}")
+        span = sum(names.heights)
+        shape = max(1.8 * font * (span + 2) / style.width(_WIDE), 0.25)
+        figure, (axes,), _ = panels(
+            style, title, [shape], facts=facts, width=_WIDE, below=what.count("\n")
+        )
+        places = (np.cumsum(names.heights) - 0.5 * (np.array(names.heights) + 1)).tolist()
+        for bar, row, ends in zip(bars, places, beyond, strict=True):
+            colour = style.theme.accent if bar is bars[0] else style.theme.ink
             if bar.mean < low:
                 axes.text(
                     *(0.01, row, f"\N{LEFTWARDS ARROW} {bar.mean:.1f}"),
@@ -69,15 +81,18 @@ def board(
                 continue
             if bar.low is not None and bar.high is not None:
                 axes.hlines(row, bar.low, bar.high, color=colour)
+            for end, arrow, there in zip((left, right), "<>", ends, strict=True):
+                if there:
+                    axes.plot(end, row, marker=arrow, ms=0.5 * font, color=colour, clip_on=False)
             shown = [value for value in bar.seeds if value >= low]
             axes.plot(shown, [row] * len(shown), ls="", marker="|", ms=0.7 * font, color=colour)
             axes.plot(bar.mean, row, marker="o", ms=0.6 * font, color=colour)
-        axes.set_yticks(range(len(bars)), [bar.label for bar in bars])
-        axes.set_ylim(len(bars) - 0.4, -0.6)
+        axes.set_yticks(places, names.labels)
+        axes.set_ylim(span - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
-        axes.set_xlim(*_ends(bars, values, low))
-        axes.set_title(f"best validation {label_of(quantity)}", loc="left")
-        axes.set_xlabel("nats per image:\nmean, 95% interval and seeds")
+        axes.set_xlim(left, right)
+        axes.set_title(names.beside(f"best validation {label_of(quantity)}"), loc="left")
+        axes.set_xlabel(what)
     return figure
 
 
@@ -158,9 +173,13 @@ def _lines(
     *,
     steps: bool = False,
 ) -> tuple[Figure, Axes]:
-    """Draw lines whose names stand at their ends, the first few in colour."""
+    """Draw lines whose names stand at their ends, the first few in colour.
+
+    Steps may end at one height: they have markers where they rise, and beside their names.
+    """
     font = style.theme.font
-    high = max(0.6, 1.5 * style.small * len(lines) / style.width(_WIDE))
+    names = rows_of([*lines], style, _WIDE)
+    high = max(0.6, 1.5 * style.small * max(names.heights) * len(lines) / style.width(_WIDE))
     figure, (axes,), _ = panels(style, title, [high], facts=facts, width=_WIDE)
     ends = _spread([float(y[-1]) * (-1 if steps else 1) for _, y in lines.values()])
     for place, (label, (x, y)) in reversed([*enumerate(lines.items())]):
@@ -172,26 +191,40 @@ def _lines(
             color=colour,
             drawstyle="steps-post" if steps else "default",
             linewidth=(1.0 if first else 0.5) * style.theme.line,
-            marker=marker(number) if first and not steps else "",
-            markevery=max(len(x) // 8, 1),
+            marker=marker(number) if first or steps else "",
+            markevery=_rises(y) if steps else max(len(x) // 8, 1),
             ms=0.45 * font,
             clip_on=not first,  # whole markers at the end
         )
+        if steps:
+            axes.plot(
+                *(1.04, ends[place]),
+                color=colour,
+                marker=marker(number),
+                ms=0.45 * font,
+                clip_on=False,
+                transform=axes.transAxes,
+            )
         axes.annotate(
-            label,
+            names.labels[place],
             (1.0, y[-1]),
             xycoords=("axes fraction", "data"),
-            xytext=(1.06, ends[place]),
+            xytext=(1.08, ends[place]),
             textcoords="axes fraction",
             va="center",
             fontsize=style.small,
             color=colour if first else style.theme.ink,
             arrowprops=None
-            if steps  # many end at the same height
+            if steps
             else {"arrowstyle": "-", "color": colour, "linewidth": 0.4, "shrinkB": 0},
             annotation_clip=False,
         )
     return figure, axes
+
+
+def _rises(values: Float[np.ndarray, " corners"]) -> list[int]:
+    """Return where a line of steps rises; its start, if it begins above 0, is one of them."""
+    return np.flatnonzero(np.diff(values, prepend=0.0) > 0).tolist()
 
 
 def _spread(values: Sequence[float]) -> list[float]:

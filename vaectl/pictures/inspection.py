@@ -9,9 +9,10 @@ from jaxtyping import Float, Int32
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 
+from vaectl.base.errors import ConfigError
 from vaectl.pictures import latent, text
-from vaectl.pictures.canvas import Figure, panels
-from vaectl.pictures.style import DEFAULT, Style
+from vaectl.pictures.canvas import PANEL, Figure, panels
+from vaectl.pictures.style import DEFAULT, MM, Style
 from vaectl.pictures.traces import marker
 
 _BELOW = 3.7
@@ -20,8 +21,10 @@ _MANY = 2000
 """Points of which a vector file holds a picture instead."""
 _WIDTH = 175.0
 """Millimetres."""
-_LEGEND = 0.33
-"""The share of the width that the legend has."""
+_LEGEND, _LEGEND_ALONE = 0.33, 0.75
+"""The share of the width that a legend has, beside other panels and between them."""
+_LEAST = 60.0
+"""Millimetres in which the panels, below each other, are large enough to be read."""
 _LONGEST = 16
 """Characters of the name of a class."""
 _NEIGHBOURS = 1000
@@ -54,22 +57,39 @@ def inspection(
         title: the title of the figure.
         facts: what the numbers are of, below the title.
         style: its look.
+
+    Raises:
+        ConfigError: the figure is too narrow.
     """
     with mpl.rc_context(style.settings()):
         shapes, weights = (0.62, 1.0, 0.5), (1, 1.25, 1.05)
         several = _classes(labels, style)
-        below = max(2, -(-len(several) // _columns(several, names, style)))
+        wide = style.width(_WIDTH)
+        if wide < _LEAST * MM:
+            raise ConfigError(
+                f"--width {wide / MM:g}: too narrow for what inspect shows",
+                hint=f"use {_LEAST:g} mm or more",
+            )
+        beside = wide >= len(shapes) * PANEL * style.theme.font
+        room = wide * (_LEGEND if beside else _LEGEND_ALONE)
+        columns = _columns([_entry(label, names) for label in several], room, style)
         figure, axes, _ = panels(
             *(style, title, shapes),
             facts=facts,
             width=_WIDTH,
             weights=weights,
-            below=below,
+            below=max(2, -(-len(several) // columns)),
             shape=1.0,
         )
         bars, scatter, curve = axes
-        _scatter(scatter, mu, labels, dims, names, prior, style)
-        _aggregate(curve, mu, log_var, dims, prior, style)
+        _scatter(scatter, mu, labels, dims, names, prior, columns, style)
+        _aggregate(curve, mu, log_var, dims, prior, room, style)
+        for panel, share in zip(axes[1:], weights[1:], strict=True):
+            most = wide * share / sum(weights) if beside else wide
+            title = text.wrapped(
+                panel.get_title("left"), most - 5 * style.theme.font, style.theme.font
+            )
+            panel.set_title(title, loc="left")
         # how many bars have room for a name is known when all else has its place
         _bars(bars, kl_by_dimension, figure.size(bars)[1], style)
         if labels is not None and several:
@@ -92,13 +112,10 @@ def _entry(label: int | None, names: Sequence[str]) -> str:
     return f"{label} {name if len(name) <= _LONGEST else name[: _LONGEST - 3] + '...'}"
 
 
-def _columns(several: Sequence[int], names: Sequence[str], style: Style) -> int:
-    """Return how many classes stand in a row of the legend."""
-    if not names or not several:
-        return 5
-    font = style.theme.font
-    wide = text.widest((_entry(label, names) for label in several), font) + 2 * font
-    return max(1, min(5, int(_LEGEND * style.width(_WIDTH) / wide)))
+def _columns(entries: Sequence[str], room: float, style: Style, handle: float = 2.0) -> int:
+    """Return how many entries stand in a row of a legend, with handles of so many font sizes."""
+    wide = text.widest(entries, style.theme.font) + handle * style.theme.font
+    return max(1, min(5, int(room / wide)))
 
 
 def _bars(
@@ -140,6 +157,7 @@ def _scatter(
     dims: tuple[int, int],
     names: Sequence[str],
     prior: Float[np.ndarray, "samples code"] | None,
+    columns: int,
     style: Style,
 ) -> None:
     """Draw the means; points are the smaller, the more there are, so that they do not merge."""
@@ -165,7 +183,7 @@ def _scatter(
             loc="upper center",
             bbox_to_anchor=(0.5, 0),
             borderaxespad=_BELOW,
-            ncols=_columns(several, names, style),
+            ncols=columns,
             markerscale=0.6 * font / size,
             handletextpad=0.1,
             columnspacing=1.0,
@@ -261,6 +279,7 @@ def _aggregate(
     log_var: Float[np.ndarray, "images code"],
     dims: tuple[int, int],
     prior: Float[np.ndarray, "samples code"] | None,
+    room: float,
     style: Style,
 ) -> None:
     """Draw the density of the aggregate posterior in both dimensions, and the prior's."""
@@ -283,11 +302,12 @@ def _aggregate(
     axes.set_xlabel("z")
     axes.set_ylabel("density")
     axes.set_title("aggregate posterior", loc="left")
+    entries = axes.get_legend_handles_labels()[1]
     axes.legend(
         loc="upper center",
         bbox_to_anchor=(0.5, 0),
         borderaxespad=_BELOW,
-        ncols=3 if prior is None else 2,
+        ncols=min(3 if prior is None else 2, _columns(entries, room, style, handle=3.0)),
         columnspacing=1.0,
         handlelength=1.8,
     )

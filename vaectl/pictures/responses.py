@@ -15,7 +15,7 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from vaectl.objectives.base import label as label_of
-from vaectl.pictures.canvas import Figure, panels
+from vaectl.pictures.canvas import Figure, panels, rows_of
 from vaectl.pictures.style import DEFAULT, Style
 
 MOST_LINES = 400
@@ -139,27 +139,31 @@ def effects(
                 if len(rows) > MOST_ROWS
             ]
         )
-        count = sum(map(len, shown.values())) + len(shown)
         font = style.theme.font
-        high = 1.7 * font * count / style.width(120.0)
-        figure, (axes,), _ = panels(style, title, [max(high, 0.25)], facts=facts, width=120.0)
-        place, ticks, names = 0.0, [], []
+        names = rows_of([row.name for rows in shown.values() for row in rows], style, 120.0)
+        span = sum(names.heights) + len(shown)
+        high = max(1.7 * font * span / style.width(120.0), 0.25)
+        figure, (axes,), _ = panels(style, title, [high], facts=facts, width=120.0)
+        heights = iter(names.heights)
+        place, ticks = -0.5, []
         for number, rows in enumerate(shown.values()):
             for row in rows:
                 colour = style.colour(number)
+                height = next(heights)
+                place += height / 2
                 if row.low is not None and row.high is not None:
                     axes.hlines(place, row.low, row.high, color=colour)
                 axes.plot(row.mean, place, marker="o", ms=0.5 * font, color=colour)
                 ticks.append(place)
-                names.append(row.name)
-                place += 1
+                place += height / 2
             place += 0.6
         axes.axvline(0, color=style.theme.ink, linewidth=0.5 * style.theme.line)
-        axes.set_yticks(ticks, names)
-        axes.set_ylim(place - 0.6, -0.6)
+        axes.set_yticks(ticks, names.labels)
+        axes.set_ylim(place - 0.5, -0.6)
         axes.grid(visible=False, axis="y")
-        axes.set_title("effect of each value, on average over all others", loc="left")
-        axes.set_xlabel(f"change of the best validation {label_of(quantity)}, nats per image")
+        axes.set_title(names.beside("effect of each value, on average over all others"), loc="left")
+        what = f"change of the best validation {label_of(quantity)}, nats per image"
+        axes.set_xlabel(names.beside(what))
     return figure
 
 

@@ -8,11 +8,12 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import ScaledTranslation
 
 from vaectl.objectives.base import label as label_of
-from vaectl.pictures.canvas import Figure, legend_size, logarithmic, panels
+from vaectl.pictures.canvas import Figure, in_legend, legend_size, logarithmic, panels
 from vaectl.pictures.style import DEFAULT, WIDTHS, Style
-from vaectl.pictures.traces import COLOURS, look_of, named
+from vaectl.pictures.traces import look_of, named
 
 
 def sensitivity(
@@ -25,8 +26,8 @@ def sensitivity(
 ) -> Figure:
     """Plot the mean best value of each learning rate on the validation split.
 
-    A cross marks a learning rate at which a seed diverged. Of more optimizers than colours, those
-    after them are grey and have no names.
+    A cross marks a learning rate at which a seed diverged, one above another. Of more optimizers
+    than colours, those after them are grey and have no names, and one cross for all of them.
 
     Args:
         tried: pairs of learning rate and value, by optimizer.
@@ -39,26 +40,17 @@ def sensitivity(
         lost = ["a seed diverged"] if any(v is None for p in tried.values() for _, v in p) else []
         figure, axes = _panel(title, facts, style, [*named([*tried]), *lost])
         settled: list[float] = []
+        crosses: dict[float, list[str]] = {}
         for number, (label, points) in enumerate(tried.items()):
             look = look_of(number, label, len(tried), style)
             known = [(rate, value) for rate, value in points if value is not None]
             if known:
                 axes.plot(*zip(*known, strict=True), **look)
             settled += sorted(value for _, value in known)[len(known) // 2 :]
-            if number >= COLOURS:
-                continue
-            bad = [rate for rate, value in points if value is None]
-            # drawn on the axis, because they have no value
-            (cross,) = axes.plot(
-                bad,
-                [0.0] * len(bad),
-                clip_on=False,
-                color=look["color"],
-                ls="",
-                marker="x",
-                transform=axes.get_xaxis_transform(),
-            )
-            cross.set_in_layout(False)
+            for rate in (rate for rate, value in points if value is None):
+                there = crosses.setdefault(rate, [])
+                there += [look["color"]] * (look["color"] not in there)
+        _cross(axes, crosses, style)
         for label in lost:
             axes.plot([], [], color=style.theme.ink, ls="", marker="x", label=label)
         low, high = min(settled, default=0.0), max(settled, default=0.0)
@@ -75,6 +67,26 @@ def sensitivity(
         axes.set_ylabel("nats per image")
         _legend(figure, axes, style)
     return figure
+
+
+def _cross(axes: Axes, crosses: Mapping[float, Sequence[str]], style: Style) -> None:
+    """Draw crosses of some colours at each rate, from the axis upwards, for they have no value."""
+    size = 0.75 * style.theme.font
+    inches = axes.get_figure(root=True).dpi_scale_trans
+    for place in range(max(map(len, crosses.values()), default=0)):
+        above = ScaledTranslation(0, place * size / 72, inches)
+        for rate, colours in crosses.items():
+            if place < len(colours):
+                (cross,) = axes.plot(
+                    *(rate, 0.0),
+                    clip_on=False,
+                    color=colours[place],
+                    ls="",
+                    marker="x",
+                    ms=size,
+                    transform=axes.get_xaxis_transform() + above,
+                )
+                cross.set_in_layout(False)
 
 
 def budget(
@@ -123,5 +135,8 @@ def _panel(title: str, facts: str, style: Style, labels: Sequence[str]) -> tuple
 def _legend(figure: Figure, axes: Axes, style: Style) -> None:
     """Put the legend of a panel below it, in as many columns as fit."""
     handles, labels = axes.get_legend_handles_labels()
-    columns, _ = legend_size(labels, "", style, 72 * figure.get_size_inches()[0])
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+    wide = 72 * figure.get_size_inches()[0]
+    columns, _ = legend_size(labels, "", style, wide)
+    figure.legend(
+        handles, in_legend(labels, style, wide), loc="outside lower center", ncols=columns
+    )

@@ -45,9 +45,15 @@ class Panel(NamedTuple):
 
 
 def filling(most: int, style: Style = DEFAULT) -> int:
-    """Return how many images, of `most` at most, fill their rows and columns in `near_square`."""
-    rows = math.isqrt(most // _wide(style))
-    return rows * rows * _wide(style)
+    """Return how many images fill their rows and columns in `near_square`, large enough to be seen.
+
+    Args:
+        most: their largest number.
+        style: the look.
+    """
+    wide, there = _wide(style), room(style)
+    rows = max(min(math.isqrt(most // wide), there.rows, there.columns // wide), 1)
+    return rows * rows * wide
 
 
 def _wide(style: Style) -> int:

@@ -149,6 +149,7 @@ class Style(NamedTuple):
             **dict.fromkeys(inks, theme.ink),
             **dict.fromkeys(papers, theme.paper),
             **dict.fromkeys(sizes, 0.85 * theme.font),
+            "axes.unicode_minus": False,  # as in all other text
             "text.parse_math": False,  # a $ in a name is a $
             "font.family": "sans-serif",
             "font.size": theme.font,

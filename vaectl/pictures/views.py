@@ -24,10 +24,10 @@ from vaectl.pictures import animation, latent, text
 from vaectl.pictures import inspection as inspecting
 from vaectl.pictures import sheets as pictures
 from vaectl.pictures.animation import Animation
-from vaectl.pictures.canvas import Figure
+from vaectl.pictures.canvas import HIGH, Figure
 from vaectl.pictures.options import NamedRange, Range, check_dims
 from vaectl.pictures.sheets import Panel
-from vaectl.pictures.style import DEFAULT, Style
+from vaectl.pictures.style import DEFAULT, MM, Style
 from vaectl.runs.checkpoints import kept
 from vaectl.runs.directory import save_figure
 from vaectl.runs.trained import Origin, Trained, load
@@ -46,6 +46,7 @@ _ORIGINS: dict[Origin, str] = {
     "aggregate": "the posteriors of training images, not from the prior",
     "mixture": "a mixture of Gaussians fitted to codes of training images, not from the prior",
 }
+_INK = "; 1 is black"
 PRIOR_CODES = 5000
 """Codes by which the range of a prior is found, if it is not N(0, I)."""
 
@@ -93,7 +94,10 @@ def over_epochs(model: Trained, draw: Callable[..., View], style: Style) -> View
         RunError: there are fewer than two checkpoints.
     """
     epochs = [info.epoch for info in kept(model.rundir.checkpoints) if not info.beyond]
-    more = "to keep more, train with --set checkpoint.keep=all --set checkpoint.every=1"
+    kept_all = model.settings.checkpoint.keep == "all" and model.settings.checkpoint.every == 1
+    more = "to have more, train it further by vaectl train --resume NAME --epochs N"
+    if not kept_all:
+        more = "to keep more, train with --set checkpoint.keep=all --set checkpoint.every=1"
     if len(epochs) < 2:
         raise RunError(f"{model.rundir.path}: one checkpoint makes no animation", hint=more)
     if len(epochs) < 5:
@@ -124,7 +128,7 @@ def _scale(model: Trained, style: Style) -> str:
     """Say what black or white means in a picture of grey images."""
     if model.image_shape[-1] == 3:
         return ""
-    return "; 1 is white" if style.polarity == "light" else "; 1 is black"
+    return "; 1 is white" if style.polarity == "light" else _INK
 
 
 def sample(
@@ -140,7 +144,8 @@ def sample(
 ) -> View:
     """Decode codes from the prior (Fig. 4 of the paper), or from elsewhere.
 
-    Without a count there are about 100, so that no row is left with fewer. A conditional model
+    Without a count there are about 100, so that no row is left with fewer, or as many as are large
+    enough to be seen. A conditional model
     shows one class, or all of them in turn.
 
     Raises:
@@ -385,14 +390,16 @@ def reconstruct(
 ) -> View:
     """Show images beside their reconstructions from posterior means.
 
-    Without a count there are 20, or 10 on a slide, where their numbers need more room.
+    Without a count there are 20, or 10 on a slide, where their numbers need more room, or as many
+    as a page has room for.
 
     Raises:
         ConfigError: `count` exceeds the size of the split.
     """
     split = model.split(split_name)
     if count is None:
-        count = min(RECONSTRUCTIONS // (2 if style.theme.slide else 1), len(split.images))
+        most = RECONSTRUCTIONS // 2 if style.theme.slide else min(RECONSTRUCTIONS, _on_page(style))
+        count = min(most, len(split.images))
     if count > len(split.images):
         raise ConfigError(
             f"--count {count}: there are {len(split.images)} images in the {split_name} split",
@@ -408,8 +415,10 @@ def reconstruct(
     if model.image_shape[-1] == 3:
         mean = difference.mean(axis=-1, keepdims=True)
         difference = np.broadcast_to(mean, means.shape)
-    if not style.theme.dark and (model.image_shape[-1] == 3 or style.polarity == "light"):
+    grey = _scale(model, style)
+    if not style.theme.dark and grey != _INK:
         difference = 1 - difference  # as ink on paper, where it is fainter than images
+        grey += f"; difference{_INK.replace(';', ':')}"
     elbo = model.elbo(images, told, samples=1, seed=seed)
     labels = [f"{value:.1f}" for value in elbo]
     beside = _beside(count, text.widest(labels, style.small) + style.theme.font, style)
@@ -420,11 +429,19 @@ def reconstruct(
         rows.append([Panel(stacked, "", ("original", "mean", "difference"), labels[part])])
     facts = (
         f"{split_name} images, reconstructions from posterior means; "
-        f"below: ELBO in nats, 1 sample, {meaning(model.settings)}{_scale(model, style)}"
+        f"below: ELBO in nats, 1 sample, {meaning(model.settings)}{grey}"
     )
     figure = pictures.sheet(rows, title=model.title, facts=facts, style=style)
     arrays = {"index": chosen, "images": originals, "means": means, "elbo": elbo}
     return View("reconstruct", figure, arrays)
+
+
+def _on_page(style: Style) -> int:
+    """Return how many images and reconstructions a page has room for."""
+    width, font = style.width(pictures.WIDTH), style.theme.font
+    beside = _beside(RECONSTRUCTIONS, text.width("-999.9", style.small) + font, style)
+    image = (width - 3 * font - text.width("difference", style.small)) / beside
+    return beside * max(int((HIGH * MM - 6 * font) / (3 * image + 4 * font)), 1)
 
 
 def _beside(count: int, label: float, style: Style) -> int:
