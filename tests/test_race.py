@@ -274,6 +274,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
     return run(_settings(), runs_dir=tmp_path_factory.mktemp("runs"), name="c")
 
 
+@pytest.mark.usefixtures("strict")
 def test_an_optimizer_that_was_not_timed_has_no_curve_by_time(
     result: Result, monkeypatch: pytest.MonkeyPatch
 ) -> None:
