@@ -23,7 +23,7 @@ from vaectl.studies.statistics import Interval
 
 
 class Race(NamedTuple):
-    """Who reached the target, and when."""
+    """The optimizers that reached the target, and when."""
 
     reached: Mapping[str, Sequence[Row | None]]
     """The first epoch at the target at each seed, by optimizer; None if there is none."""

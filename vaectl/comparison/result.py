@@ -25,7 +25,7 @@ class Result(NamedTuple):
     trials: list[Finished]
     """The trials, in the order of the configuration."""
     problems: list[str]
-    """Why runs are damaged, or could not be evaluated."""
+    """The reasons why runs are damaged, or could not be evaluated."""
     trained: float = 0.0
     """Seconds of the training steps of this command."""
 

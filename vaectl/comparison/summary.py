@@ -145,11 +145,11 @@ class Summary(BaseModel):
     target_told: str
     """The target in words."""
     loaded: str
-    """Why times are no basis for a ranking; empty if they are one."""
+    """The reason why times are no basis for a ranking; empty if they are one."""
     leaders: list[tuple[int, str]]
-    """Who leads by mean rank, and from which epoch on."""
+    """The leaders by mean rank, and the epoch from which each leads."""
     crossings: list[str]
-    """Who of the first changed places late, so that the ranking depends on the budget."""
+    """Those of the first that changed places late, so that the ranking depends on the budget."""
     importance_samples: int
     intervals: str
     metrics: dict[str, str]

@@ -49,7 +49,7 @@ class Kind(NamedTuple):
     """A kind of study."""
 
     name: str
-    """What messages call it."""
+    """The name of it in messages."""
     command: str
     """The command that makes it, and continues it."""
     load: Callable[[Path], Any]

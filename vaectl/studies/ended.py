@@ -51,7 +51,7 @@ class Outcome(NamedTuple):
     best: float | None = None
     """The highest value of that number."""
     ran_on: str = ""
-    """What it was trained on, as far as its last bits depend on it."""
+    """The hardware and software that its last bits depend on."""
 
     @property
     def score(self) -> float:
@@ -79,7 +79,7 @@ class Ended(BaseModel):
     learning_rate: float
     seed: int
     error: str
-    """Why it diverged; empty if it finished."""
+    """The reason why it diverged; empty if it finished."""
     quantity: str = "elbo"
     """The number that says which epoch is best."""
     rows: list[StoredRow]

@@ -26,7 +26,7 @@ from vaectl.training.events import Note, Phase, Planned, Started, Stopped, Warne
 from vaectl.training.fit import Epoch
 
 TRIES = 3
-"""How often a member is trained whose worker ends before it has saved anything new."""
+"""The times that a member is trained whose worker ends before it has saved anything new."""
 
 PATIENCE = 10.0
 """Seconds after which idle workers are told."""
@@ -73,7 +73,7 @@ class Engine:
         """The step at which each trial began the last time."""
         self._members = self._epochs = 0
         self._full = time.monotonic()
-        """When all workers last had something to do; inf once it was told that they have not."""
+        """The time at which all workers last had something to do; inf once it was told otherwise."""
         self._keys: dict[Config, list[str]] = {}
         """The keys that trials with these settings may have."""
 

@@ -1,4 +1,4 @@
-"""What trials will take: members, epochs, time by a short calibration, and disk."""
+"""The cost of trials: members, epochs, time by a short calibration, and disk."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CHECKPOINTS = 2
 
 
 class Estimate(NamedTuple):
-    """What is left to do of a study."""
+    """The work that is left of a study."""
 
     members: int
     programs: int

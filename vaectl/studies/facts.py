@@ -1,4 +1,4 @@
-"""What the runs of a study were trained on: data, devices, versions."""
+"""The data, devices and versions that the runs of a study were trained on."""
 
 from __future__ import annotations
 

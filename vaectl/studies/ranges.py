@@ -24,7 +24,7 @@ class Range(Section):
     low: float
     high: float
     count: Annotated[int, Field(ge=2, le=10_000)] | None = None
-    """How many values; left out on an axis that draws."""
+    """The number of values; left out on an axis that draws."""
     scale: Literal["linear", "log"] = "linear"
     """linear: equal differences; log: equal ratios."""
 

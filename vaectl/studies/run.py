@@ -54,7 +54,7 @@ from vaectl.training.program import Program
 
 
 class Study(ABC):
-    """What is trained, and why."""
+    """The trainings of a study, and their purpose."""
 
     kind: ClassVar[Kind]
     settings: Section
@@ -115,7 +115,7 @@ def places_of(found: Iterable[Finished]) -> dict[tuple[str, int], str]:
 
 
 class Outcome(NamedTuple):
-    """What has become of a study."""
+    """The outcome of a study."""
 
     path: Path
     trials: list[Finished]
@@ -123,7 +123,7 @@ class Outcome(NamedTuple):
     paused: Mapping[Trial, Sequence[Row]]
     """Trials that can go on, and their metrics so far."""
     problems: list[str]
-    """Why runs are damaged, or could not be evaluated."""
+    """The reasons why runs are damaged, or could not be evaluated."""
     lost: list[str]
     """The trials that were given up, because their workers ended; and why."""
     trained: float
@@ -131,7 +131,7 @@ class Outcome(NamedTuple):
 
 
 class How(TypedDict, total=False):
-    """How a study is run, as `run` describes it."""
+    """The way in which a study is run, as `run` describes it."""
 
     runs_dir: Required[Path]
     name: str | None

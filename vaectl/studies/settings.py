@@ -1,4 +1,4 @@
-"""What the configurations of studies have in common, and reading them."""
+"""The common part of the configurations of studies, and reading them."""
 
 from __future__ import annotations
 

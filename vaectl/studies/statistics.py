@@ -21,7 +21,7 @@ CONFIDENCE = 0.95
 LEVEL = 0.05
 """The p-value up to which a difference is told from 0: what `CONFIDENCE` leaves of 1."""
 METHOD = f"{CONFIDENCE:.0%} t interval over seeds"
-"""What an interval is, in words."""
+"""The name of an interval, in words."""
 _ENOUGH_FOR_OUTLIERS = 5
 _FAR_OUT = 3.0
 _IQM = "IQM"

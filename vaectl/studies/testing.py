@@ -46,7 +46,7 @@ class Tests:
             importance_samples: K of the importance-weighted bound.
         """
         self.problems: list[str] = []
-        """Why runs are damaged, or could not be evaluated."""
+        """The reasons why runs are damaged, or could not be evaluated."""
         self._folder, self._ledger, self._watch = folder, ledger, watch
         self._dataset, self._importance_samples = dataset, importance_samples
 

@@ -25,7 +25,7 @@ class Trial(NamedTuple):
     until: int = 0
     """The epoch after which it pauses; 0: it trains to the end."""
     values: Values = ()
-    """What a search chose for it, by keys of its optimizer."""
+    """The values that a search chose for it, by keys of its optimizer."""
 
     @property
     def learning_rate(self) -> float:
@@ -68,7 +68,7 @@ class Trial(NamedTuple):
 
     @property
     def chosen(self) -> str:
-        """What tells it from other trials of its label at its seed."""
+        """The text that tells it from other trials of its label at its seed."""
         others = [(key, value) for key, value in self.values if key != "learning_rate"]
         return told((("learning rate", self.learning_rate), *others))
 

@@ -43,7 +43,7 @@ class Search(Section):
     ratio: Annotated[float, Field(gt=1, le=100)] = 3.0
     """One in so many points goes on, for so many times as many epochs."""
     comparisons: Annotated[int, Field(ge=2, le=10)] = 3
-    """How often points are compared, the last time at the end of training."""
+    """The number of comparisons of points, the last one at the end of training."""
 
 
 class Sweep(Section):

@@ -37,7 +37,7 @@ class Result(NamedTuple):
     paused: Mapping[Trial, Sequence[Row]]
     """Trials that a search gave up early, and their metrics so far; they can go on."""
     problems: list[str]
-    """Why runs are damaged, or could not be evaluated."""
+    """The reasons why runs are damaged, or could not be evaluated."""
     lost: list[str]
     """The trials that were given up, because their workers ended; and why."""
     trained: float = 0.0

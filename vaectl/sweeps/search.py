@@ -27,7 +27,7 @@ class Rung(NamedTuple):
 
     epoch: int
     points: int
-    """How many take part."""
+    """The number of points that take part."""
 
 
 def rungs(settings: Sweep, search: Search) -> list[Rung]:

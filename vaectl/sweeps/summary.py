@@ -118,7 +118,7 @@ class Told(NamedTuple):
 
     summary: Summary
     scores: Scores
-    """Of all points after as many epochs: in a search, those of its first comparison."""
+    """All points after as many epochs: in a search, those of its first comparison."""
 
 
 def summarize(result: Result) -> Told:
