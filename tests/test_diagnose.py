@@ -368,22 +368,42 @@ def test_the_divergence_of_the_aggregate_posterior_is_bracketed(
         assert kl.mean() - most.mean <= np.log(2000) + 0.1
 
 
+@pytest.mark.parametrize(("images", "classes"), [(10, 1), (2, 10), (50, 2)])
+def test_the_lower_bound_is_one_on_few_images(images: int, classes: int) -> None:
+    """Of a population whose q(z|y) is the prior, so that there is no divergence."""
+    found = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        total = images * classes
+        mu = (np.sqrt(0.9) * rng.standard_normal((total, 20))).astype(np.float32)
+        log_var = np.full(mu.shape, np.log(0.1), np.float32)
+        posteriors = Posteriors(mu, log_var, np.repeat(np.arange(classes), images))
+        own = rng.permutation(total)
+        z = (mu[own] + np.sqrt(0.1) * rng.standard_normal(mu.shape)).astype(np.float32)
+        log_p = norm.logpdf(z).sum(axis=1)
+        found.append(aggregate.divergence(z, own, posteriors, log_p).least.mean())
+    assert np.mean(found) < 3 * sem(found)
+
+
 def test_wider_components_leave_the_width_of_the_mixture(rng: np.random.Generator) -> None:
-    mu = rng.standard_normal((500, 3)).astype(np.float32)
-    log_var = rng.standard_normal((500, 3)).astype(np.float32) - 2
-    classes = rng.integers(3, size=500)
-    for width in aggregate.WIDTHS:
-        wider = aggregate.smoothed(Posteriors(mu, log_var, classes), width)
-        for each in range(3):
-            of = classes == each
-            mean = mu[of].mean(axis=0)
-            nearer = mean + np.sqrt(1 - width**2) * (mu[of] - mean)
-            np.testing.assert_allclose(wider.mu[of], nearer, atol=1e-5)
-            np.testing.assert_allclose(
-                np.var(wider.mu[of], axis=0) + np.exp(wider.log_var[of]).mean(axis=0),
-                mu[of].var(axis=0) + np.exp(log_var[of]).mean(axis=0),
-                rtol=1e-4,
-            )
+    """A code that is no image's sees a mixture of its class with the same mean and variance."""
+    mu = rng.standard_normal((40, 1)).astype(np.float32)
+    log_var = rng.standard_normal((40, 1)).astype(np.float32) - 2
+    posteriors = Posteriors(mu, log_var, np.arange(40) % 2)
+    grid = np.linspace(-15, 15, 3001, dtype=np.float32)[:, None]
+    cell, nobody = grid[1, 0] - grid[0, 0], np.full(len(grid), -1)
+    for each in range(2):
+        told = np.full(len(grid), each)
+        moments = []
+        for width in aggregate.WIDTHS:
+            found = aggregate.under(grid, nobody, told, posteriors, width)
+            p = np.exp(np.asarray(found.others, np.float64)) * cell
+            mean = p @ grid[:, 0]
+            moments.append((p.sum(), mean, p @ np.square(grid[:, 0] - mean)))
+        np.testing.assert_allclose(moments, [moments[0]] * len(moments), rtol=1e-3)
+    np.testing.assert_allclose(
+        p, norm.pdf(grid[:, 0], mean, moments[-1][2] ** 0.5) * cell, atol=1e-6
+    )
 
 
 def test_a_code_is_compared_with_the_posteriors_of_its_class(rng: np.random.Generator) -> None:
@@ -400,11 +420,19 @@ def test_a_code_is_compared_with_the_posteriors_of_its_class(rng: np.random.Gene
         np.testing.assert_allclose(found.others[of], expected.others, rtol=1e-5)
 
 
-def _log_density(z: np.ndarray, own: np.ndarray, told: np.ndarray, of: Posteriors) -> np.ndarray:
-    """Return log q(z|y) of codes, under the posteriors of other images than their own."""
-    each = norm.pdf(z[:, None], of.mu, np.exp(of.log_var / 2)).prod(axis=-1)
-    alike = (of.classes == told[:, None]) & (np.arange(len(of.mu)) != own[:, None])
-    return np.asarray(np.log((each * alike).sum(axis=1) / alike.sum(axis=1)))
+def _log_density(
+    z: np.ndarray, own: np.ndarray, told: np.ndarray, of: Posteriors, width: float = 0.0
+) -> np.ndarray:
+    """Return log q(z|y) of codes, under wider posteriors of other images than their own."""
+    found = []
+    for code, image, each in zip(z, own, told, strict=True):
+        others = (of.classes == each) & (np.arange(len(of.mu)) != image)
+        mu, var = (np.float64(part[others]) for part in (of.mu, np.exp(of.log_var)))
+        mean, variance = mu.mean(axis=0), mu.var(axis=0) + var.mean(axis=0)
+        mu = mean + np.sqrt(1 - width**2) * (mu - mean)
+        var = (1 - width**2) * var + width**2 * variance
+        found.append(np.log(norm.pdf(code, mu, np.sqrt(var)).prod(axis=-1).mean()))
+    return np.asarray(found)
 
 
 def test_half_of_the_codes_choose_the_width_by_which_the_other_half_gives_the_bound(
@@ -417,8 +445,8 @@ def test_half_of_the_codes_choose_the_width_by_which_the_other_half_gives_the_bo
     z, told = _drawn(posteriors, own, rng), posteriors.classes[own]
     log_p = norm.logpdf(z).sum(axis=1)
     found = aggregate.divergence(z, own, posteriors, log_p)
-    wider = [aggregate.smoothed(posteriors, width) for width in aggregate.WIDTHS]
-    values = np.array([_log_density(z, own, told, each) - log_p for each in wider])
+    widths = aggregate.WIDTHS
+    values = np.array([_log_density(z, own, told, posteriors, each) - log_p for each in widths])
     best, others = (part.mean(axis=1).argmax() for part in (values[:, :15], values[:, 15:]))
     assert 0 < best < others
     assert found.width == aggregate.WIDTHS[best]
@@ -471,13 +499,13 @@ def test_so_many_codes_at_most_are_compared_in_the_shapes_that_are_told(
 ) -> None:
     model, posteriors = coded
     monkeypatch.setattr(mismatch, "CODES", 40)
-    expected = [(each.shape, each.dtype) for each in mismatch.shapes(60, 2)]
+    expected = [(each.shape, each.dtype) for each in jax.tree.leaves(mismatch.shapes(60, 2))]
     of, calls = aggregate.compiled_densities, 0
 
-    def densities(*arrays: jax.Array) -> Any:
+    def densities(*arrays: Any) -> Any:
         nonlocal calls
         calls += 1
-        assert [(each.shape, each.dtype) for each in arrays] == expected
+        assert [(each.shape, each.dtype) for each in jax.tree.leaves(arrays)] == expected
         return of(*arrays)
 
     monkeypatch.setattr(aggregate, "compiled_densities", densities)
@@ -509,11 +537,10 @@ def test_samples_are_counted_by_what_is_wrong_with_them(
     own = rng.choice(59, 2000)
     real, codes = _drawn(posteriors, own, rng), model.prior(2000, seed=4)
     ours, theirs = (reasons(model.decode(z).reshape(2000, 6), dataset) for z in (codes, real))
-    wide = aggregate.smoothed(posteriors, 0.6)
     told = posteriors.classes[own]
-    rare = np.quantile(_log_density(real, own, told, wide), 0.01)
+    rare = np.quantile(_log_density(real, own, told, posteriors, 0.6), 0.01)
     wrong = ours.ink | ours.far
-    holes = wrong & (_log_density(codes, np.full(2000, -1), told, wide) < rare)
+    holes = wrong & (_log_density(codes, np.full(2000, -1), told, posteriors, 0.6) < rare)
     assert found.count == 2000
     assert (found.prior, found.aggregate) == (wrong.sum(), (theirs.ink | theirs.far).sum())
     assert (found.ink, found.holes) == (ours.ink.sum(), holes.sum())

@@ -32,13 +32,25 @@ class Densities(NamedTuple):
     whole: Float[Array, " codes"] | Float[np.ndarray, " codes"]
     """Under all N posteriors, the code's own image included."""
     others: Float[Array, " codes"] | Float[np.ndarray, " codes"]
-    """Under the N - 1 posteriors of other images."""
+    """Under the N - 1 posteriors of other images; the same if the code is that of no image."""
+
+
+class Codes(NamedTuple):
+    """Codes, each with its class and the moments of the posteriors that it is compared with."""
+
+    z: Float[Array, "codes code"]
+    own: Int32[Array, " codes"]
+    """The image of each code; -1 if it has none."""
+    told: Int32[Array, " codes"]
+    """The class of each code."""
+    mean: Float[Array, "codes code"]
+    variance: Float[Array, "codes code"]
+    """Those of the mixture of the posteriors of other images of its class."""
 
 
 def densities(
-    z: Float[Array, "codes code"],
-    own: Int32[Array, " codes"],
-    told: Int32[Array, " codes"],
+    codes: Codes,
+    width: Float[Array, ""],
     mu: Float[Array, "images code"],
     log_var: Float[Array, "images code"],
     classes: Int32[Array, " images"],
@@ -50,59 +62,47 @@ def densities(
     second from below. So they bracket KL(q(z) || p(z)) = E[log q(z) - log p(z)], too. By the first
     the mutual information is at most log N.
 
+    Components may be wider than the posteriors, in a mixture that is as wide as before:
+
+        mu' = m + c (mu - m),   var' = c^2 var + h^2 s^2,   c^2 + h^2 = 1
+
+    m and s^2 are the moments that come with each code, and h is the width: 0 leaves the posteriors
+    as they are, 1 makes all of them the same Gaussian. The own image must not be in m and s^2, or
+    the second is no bound: the code is drawn near it.
+
     Args:
-        z: codes.
-        own: the image of each code; -1 if it has none, and then both are the same.
-        told: the class of each code, of which there are two images or more.
+        codes: codes, and what they are compared with.
+        width: h.
         mu: means of the posteriors.
         log_var: their log-variances.
-        classes: the class of the image of each.
+        classes: the class of the image of each; of each class of a code there are two or more.
 
-    Hoffman & Johnson 2016; for the two sides Poole et al. 2019.
+    Hoffman & Johnson 2016; for the two sides Poole et al. 2019; for wider components West 1993.
     """
     count, size = mu.shape
-    # differences are squared, not expanded: z^2 - 2 z mu + mu^2 would cancel in float32
-    constant = -0.5 * jnp.sum(log_var + math.log(2 * math.pi), axis=-1)
-    precision = jnp.exp(-log_var)
+    variances = jnp.exp(log_var)
+    kept, wider = jnp.sqrt(1 - jnp.square(width)), jnp.square(width)
 
-    def of_one(code: tuple[Array, Array, Array]) -> Densities:
-        z, own, told = code
-        counts = classes == told
-        each = constant - 0.5 * jnp.sum(jnp.square(z - mu) * precision, axis=-1)
-        each = jnp.where(counts, each, -jnp.inf)
-        others = jnp.where(jnp.arange(count) == own, -jnp.inf, each)
+    def of_one(code: Codes) -> Densities:
+        counts = classes == code.told
+        # differences are squared, not expanded: z^2 - 2 z mu + mu^2 would cancel in float32
+        apart = code.z - mu + (1 - kept) * (mu - code.mean)
+        var = (1 - wider) * variances + wider * code.variance
+        each = -0.5 * jnp.sum(jnp.square(apart) / var + jnp.log(var), axis=-1)
+        each = jnp.where(counts, each - 0.5 * size * math.log(2 * math.pi), -jnp.inf)
+        others = jnp.where(jnp.arange(count) == code.own, -jnp.inf, each)
         alike = counts.sum()
         return Densities(
             jax.nn.logsumexp(each) - jnp.log(alike),
-            jax.nn.logsumexp(others) - jnp.log(alike - (own >= 0)),
+            jax.nn.logsumexp(others) - jnp.log(alike - (code.own >= 0)),
         )
 
     at_once = max(_BYTES // (4 * count * size), 1)
-    found: Densities = jax.lax.map(of_one, (z, own, told), batch_size=min(at_once, len(z)))
+    found: Densities = jax.lax.map(of_one, codes, batch_size=min(at_once, len(codes.z)))
     return found
 
 
 compiled_densities = jax.jit(densities)
-
-
-def smoothed(posteriors: Posteriors, width: float) -> Posteriors:
-    """Return wider components, whose mixture is as wide as before.
-
-        mu' = m + c (mu - m),   var' = c^2 var + h^2 s^2,   c^2 + h^2 = 1
-
-    m and s^2 are the mean and the variances of the mixture of a class, and h is the width: 0 leaves
-    the posteriors as they are, 1 makes all of them the same Gaussian.
-
-    West 1993.
-    """
-    mu, log_var = (np.array(each) for each in posteriors[:2])
-    for each in np.unique(posteriors.classes):
-        alike = posteriors.classes == each
-        means, variances = mu[alike], np.exp(log_var[alike])
-        mean, variance = means.mean(axis=0), means.var(axis=0) + variances.mean(axis=0)
-        mu[alike] = mean + math.sqrt(1 - width**2) * (means - mean)
-        log_var[alike] = np.log(variances * (1 - width**2) + width**2 * variance)
-    return Posteriors(mu, log_var, posteriors.classes)
 
 
 class Divergence(NamedTuple):
@@ -128,9 +128,9 @@ def divergence(
 
         E[log r(z) - log p(z)] <= KL(q(z) || p(z)) <= E[log q_N(z) - log p(z)],   z ~ q(z)
 
-    r is the mixture of the posteriors of other images than the code's own, with wider components;
-    half of the codes choose their width, the other half give the bound. q_N is the mixture of all N
-    posteriors, which the code's own makes too dense.
+    r is the mixture of the posteriors of other images than the code's own, with wider components by
+    moments of these alone; half of the codes choose their width, the other half give the bound. q_N
+    is the mixture of all N posteriors, which the code's own makes too dense.
 
     Args:
         z: a code from the posterior of an image.
@@ -139,9 +139,7 @@ def divergence(
         log_p: log p(z) of the codes.
     """
     told = posteriors.classes[own]
-    values = {
-        width: under(z, own, told, smoothed(posteriors, width)).others - log_p for width in WIDTHS
-    }
+    values = {width: under(z, own, told, posteriors, width).others - log_p for width in WIDTHS}
     half = len(z) // 2
     width = max(WIDTHS, key=lambda each: float(values[each][:half].mean()))
     most = np.asarray(under(z, own, told, posteriors).whole) - log_p
@@ -153,9 +151,44 @@ def under(
     own: Int[np.ndarray, " codes"],
     told: Int[np.ndarray, " codes"],
     posteriors: Posteriors,
+    width: float = 0.0,
 ) -> Densities:
-    """Return `densities` of arrays in host memory."""
-    mu, log_var, classes = posteriors
-    own, told, classes = (each.astype(np.int32) for each in (own, told, classes))
-    arrays = map(jnp.asarray, (z, own, told, mu, log_var, classes))
-    return Densities(*map(np.asarray, compiled_densities(*arrays)))
+    """Return `densities` of arrays in host memory.
+
+    Args:
+        z: codes.
+        own: the image of each code; -1 if it has none, and then all images are others.
+        told: the class of each code.
+        posteriors: of the N images.
+        width: of the components.
+    """
+    mean, variance = _moments(own, told, posteriors)
+    ints = (own.astype(np.int32), told.astype(np.int32))
+    codes = Codes(*map(jnp.asarray, (z, *ints, mean, variance)))
+    mu, log_var, classes = map(jnp.asarray, posteriors)
+    of_posteriors = mu, log_var, classes.astype(jnp.int32)
+    found = compiled_densities(codes, jnp.float32(width), *of_posteriors)
+    return Densities(*map(np.asarray, found))
+
+
+def _moments(
+    own: Int[np.ndarray, " codes"], told: Int[np.ndarray, " codes"], posteriors: Posteriors
+) -> tuple[Float[np.ndarray, "codes code"], Float[np.ndarray, "codes code"]]:
+    """Return mean and variances of the mixture of the other posteriors of the class of each code.
+
+    The own image is taken out of the sums over the class, in float64.
+    """
+    mu, var = posteriors.mu.astype(np.float64), np.exp(posteriors.log_var.astype(np.float64))
+    mean, variance = np.empty((2, len(own), mu.shape[1]), np.float32)
+    for each in np.unique(told):
+        alike, codes = posteriors.classes == each, told == each
+        centre = mu[alike].mean(axis=0)
+        squares = np.square(mu - centre) + var
+        is_own = own[codes, None] >= 0
+        count = alike.sum() - is_own
+        first = -np.where(is_own, mu[own[codes]] - centre, 0) / count
+        second = (squares[alike].sum(axis=0) - np.where(is_own, squares[own[codes]], 0)) / count
+        mean[codes] = centre + first
+        # rounding must not make it less than that of any of them
+        variance[codes] = np.maximum(second - np.square(first), var[alike].min(axis=0))
+    return mean, variance

@@ -51,7 +51,8 @@ def shapes(posteriors: int, code_size: int) -> tuple[Any, ...]:
     """Return the shapes of the arguments of `aggregate.compiled_densities`, of all codes."""
     z, mu = (shaped((count, code_size), np.float32) for count in (CODES, posteriors))
     own, classes = (shaped((count,), np.int32) for count in (CODES, posteriors))
-    return z, own, own, mu, mu, classes
+    codes = aggregate.Codes(z, own, own, z, z)
+    return codes, shaped((), np.float32), mu, mu, classes
 
 
 def samples(
@@ -78,10 +79,9 @@ def samples(
         reasons(model.decode(z, labels).reshape(count, -1), dataset) for z in (codes, real)
     )
     wrong = ours.ink | ours.far
-    mixture = aggregate.smoothed(posteriors, width)
     nobody = np.full(count, -1)
-    rare = np.quantile(aggregate.under(real, own, told, mixture).others, 0.01)
-    holes = aggregate.under(codes, nobody, told, mixture).others < rare
+    rare = np.quantile(aggregate.under(real, own, told, posteriors, width).others, 0.01)
+    holes = aggregate.under(codes, nobody, told, posteriors, width).others < rare
     return Samples(
         count=count,
         prior=int(wrong.sum()),

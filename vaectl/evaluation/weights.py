@@ -42,5 +42,5 @@ class Weights(NamedTuple):
 
     @property
     def effective(self) -> Float[Array, " images"]:
-        """The effective sample size (sum_k w_k)^2 / sum_k w_k^2, from 1 to the number of samples."""
+        """The effective sample size (sum_k w_k)^2 / sum_k w_k^2, from 1 to their number."""
         return jnp.square(self.total) / self.squares
