@@ -519,8 +519,12 @@ def test_classes_of_one_image_have_no_others_to_compare_with(
     model, posteriors = coded
     pairs = posteriors._replace(classes=np.arange(60) // 2)
     assert mismatch.divergence(model, pairs, seed=3).codes == 60
-    with pytest.raises(DataError, match="one image"):
-        mismatch.divergence(model, posteriors._replace(classes=np.arange(60)), seed=3)
+    for twins, images in ((0, 0), (1, 2)):  # one code for each mean has no standard error
+        alone = posteriors._replace(classes=np.maximum(np.arange(60), twins))
+        with pytest.raises(DataError, match=f"{images} images have another"):
+            mismatch.divergence(model, alone, seed=3)
+    alike = posteriors._replace(classes=np.maximum(np.arange(60), 3))
+    assert mismatch.divergence(model, alike, seed=3).codes == 4
 
 
 def test_samples_are_counted_by_what_is_wrong_with_them(

@@ -13,7 +13,7 @@ from scipy.spatial.distance import cdist
 from tests.conftest import mlp
 from vaectl import config, data
 from vaectl.base import streams
-from vaectl.base.errors import DivergedError
+from vaectl.base.errors import DataError, DivergedError
 from vaectl.data.arrays import Dataset, Split
 from vaectl.evaluation import likelihoods
 from vaectl.evaluation import means as evaluation
@@ -441,14 +441,19 @@ def test_one_number_that_is_not_finite_is_enough(
         assess(model, "test", samples=3, importance_samples=5, seed=2)
 
 
-def test_one_image_has_no_standard_error(
+def test_one_image_has_no_standard_error_and_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
-    variables, images = _random(rng, 1)
-    model = _of_a_run(variables, images, tmp_path, monkeypatch)
-    found = assess(model, "test", samples=3, importance_samples=0, seed=2)
-    assert found.elbo.standard_error == 0.0
-    assert found.activity == [0.0, 0.0]
+    for count in (1, 2):
+        variables, images = _random(rng, count)
+        model = _of_a_run(variables, images, tmp_path, monkeypatch)
+        if count == 2:
+            found = assess(model, "test", samples=3, importance_samples=0, seed=2)
+            assert found.elbo.standard_error > 0
+        else:
+            with pytest.raises(DataError, match="one test image is too few") as error:
+                assess(model, "test", samples=3, importance_samples=0, seed=2)
+            assert "data.test_size" in error.value.hint
 
 
 def test_a_sample_is_broken_beyond_the_quantiles_of_the_data(

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from vaectl.base import streams
-from vaectl.base.errors import DivergedError
+from vaectl.base.errors import DataError, DivergedError
 from vaectl.base.shapes import shaped
 from vaectl.config.meaning import bits_per_dimension, dimensions, meaning
 from vaectl.evaluation.likelihoods import IMPORTANCE_BATCH, Likelihoods, compiled_bound, likelihoods
@@ -42,9 +42,17 @@ def assess(
 
     Raises:
         ConfigError: the samples do not fit into memory.
-        DataError: the data set is missing, or is not the run's.
+        DataError: the data set is missing or not the run's, or the split has only one image.
         DivergedError: the bound of an image is not finite.
     """
+    split = model.split(split_name)
+    if len(split.images) < 2:
+        raise DataError(
+            f"{model.title}: one {split_name} image is too few to evaluate: no standard error, and "
+            "no activity of the code",
+            hint="--split chooses other images; more of them at the next training by "
+            f"data.{split_name}_size",
+        )
     footprint.check_program(
         f"--samples {samples}",
         "lower --samples",
@@ -57,7 +65,6 @@ def assess(
         samples,
     )
     model.check_room(prior_samples)
-    split = model.split(split_name)
     start = time.perf_counter()
     found = likelihoods(
         model.vae,

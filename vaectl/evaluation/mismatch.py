@@ -20,6 +20,8 @@ from vaectl.vae.vae import VAE, Variables
 
 CODES = 1000
 """Most codes whose densities are computed."""
+_LEAST = 4
+"""Fewest images that have another one of their class: two for each of two means."""
 
 
 def divergence(model: Trained, posteriors: Posteriors, seed: int) -> Aggregate:
@@ -31,7 +33,7 @@ def divergence(model: Trained, posteriors: Posteriors, seed: int) -> Aggregate:
         seed: of the codes.
 
     Raises:
-        DataError: no class has two images.
+        DataError: too few images have another one of their class.
     """
     rng = np.random.default_rng(seed)
     own = rng.permutation(_with_others(posteriors))[:CODES]
@@ -68,7 +70,8 @@ def samples(
         seed: of the codes.
 
     Raises:
-        DataError: no class has two images, or the data set is missing or not the run's.
+        DataError: too few images have another one of their class, or the data set is missing or
+            not the run's.
     """
     codes, dataset = model.prior(count, seed=seed), model.dataset()
     rng = np.random.default_rng(seed)
@@ -95,14 +98,15 @@ def _with_others(posteriors: Posteriors) -> Int[np.ndarray, " some"]:
     """Return the images that have another one of their class.
 
     Raises:
-        DataError: there are none.
+        DataError: there are fewer than two for each half of the codes.
     """
     _, inverse, counts = np.unique(posteriors.classes, return_inverse=True, return_counts=True)
     found = np.flatnonzero(counts[inverse] > 1)
-    if not len(found):
+    if len(found) < _LEAST:
         raise DataError(
-            "each class has one image, too few to diagnose a conditional model",
-            hint="at least two of a class are needed",
+            f"{len(found)} images have another one of their class, too few to diagnose a "
+            "conditional model",
+            hint=f"at least {_LEAST} are needed; --split chooses the held-out ones",
         )
     return found
 

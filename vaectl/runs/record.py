@@ -269,9 +269,9 @@ class Estimate(Part):
 
     @classmethod
     def of(cls, values: "np.ndarray") -> Self:
-        """Return the mean of one value for each image, and its standard error."""
-        count, wide = len(values), values.astype("float64")
-        error = wide.std(ddof=1) / math.sqrt(count) if count > 1 else 0.0
+        """Return the mean of one value for each of two images or more, and its standard error."""
+        wide = values.astype("float64")
+        error = wide.std(ddof=1) / math.sqrt(len(wide))
         return cls(mean=float(wide.mean()), standard_error=float(error))
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import final
 
 from vaectl.base import spent
-from vaectl.base.errors import DivergedError, RunError
+from vaectl.base.errors import DataError, DivergedError, RunError
 from vaectl.base.files import Folder
 from vaectl.data import Dataset
 from vaectl.evaluation import assess as assessment
@@ -67,7 +67,7 @@ class Tests:
             trial_runs.check_checkpoints(run, ended)
             if checkpoint and found is None:
                 found = self._test(trial, ended, checkpoint)
-        except (RunError, DivergedError) as error:  # the others are evaluated all the same
+        except (DataError, RunError, DivergedError) as error:  # the others are evaluated
             self.problems.append(error.message)
         return found
 
