@@ -1,3 +1,4 @@
+import contextlib
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -511,6 +512,37 @@ RULES: list[tuple[str, dict[str, object], Rule]] = [
 ]
 OF_ALL_PARAMETERS: tuple[Rule, ...] = (_dog_by_hand, _prodigy_by_hand)
 """Rules whose scale is of all parameters together, not of each array."""
+
+
+def test_a_parameter_without_gradients_is_never_divided_by_zero(rng: np.random.Generator) -> None:
+    """As of a pixel that is always black: with the least constants that each optimizer takes."""
+    for name in OPTIMIZERS:
+        fields = type(_settings(name).chosen).model_fields
+        own: dict[str, float] = {key: 0.0 for key in ("eps", "eps_root") if key in fields}
+        settings = _settings(name, **{name: own | ({"eps": 1e-12} if own else {})})
+        with contextlib.suppress(ValueError):  # refused
+            settings = _settings(name, **{name: own})
+        transform, params = settings.direction(), _params(rng)
+        state = transform.init(params)
+        gradient = _params(rng)
+        gradient["layer"]["kernel"] = gradient["layer"]["kernel"].at[0].set(0.0)
+        for _ in range(2):
+            direction, state = jax.jit(transform.update)(gradient, state, params)
+            assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(direction)), name
+
+
+@pytest.mark.parametrize("name", ["adam", "adabelief", "soap"])
+def test_a_divisor_that_may_be_zero_is_refused(name: str) -> None:
+    nothing = {name: dict.fromkeys(("eps", "eps_root")[: 2 - (name == "soap")], 0.0)}
+    with pytest.raises(ValueError, match=f"optimizer.{name}"):
+        _settings(name, **nothing)
+
+
+def test_a_corrected_variance_is_refused() -> None:
+    with pytest.raises(ValueError, match="bias_correction and centered"):
+        _settings("rmsprop", rmsprop={"centered": True, "bias_correction": True})
+    other = {"centered": True, "bias_correction": True}
+    assert _settings("adam", rmsprop=other).name == "adam"  # which is not used
 
 
 def test_every_optimizer_has_a_transcription() -> None:

@@ -32,7 +32,7 @@ class Schedule(Section):
     warmup_epochs: NonNegative = 0.0
     """Epochs over which the learning rate rises linearly from zero; 0: no warm-up."""
     final: float = Field(0.0, ge=0, le=1)
-    """The last factor of `cosine`."""
+    """The last factor of `cosine`; the others have none."""
 
     @property
     def needs_the_end(self) -> bool:

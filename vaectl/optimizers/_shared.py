@@ -31,7 +31,8 @@ class OptimizerChoice(Choice[Optimizer]):
     default = "adam"
 
     weight_decay: NonNegative = 0.0
-    """Decoupled decay: each step subtracts `learning rate * weight_decay * parameter`."""
+    """Decoupled decay: each step subtracts `learning rate * weight_decay * parameter`. With `dog`,
+    and with `sgd.decay_in_momentum`, `weight_decay * parameter` is added to the gradient."""
     weight_decay_on: WeightDecayOn = "all"
     """The parameters that decay: `all`, or `weights`, without the biases."""
     clip_norm: Positive | None = None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vaectl.base.section import Decay, NonNegative, Positive
-from vaectl.optimizers.base import Optimizer
+from vaectl.optimizers.base import Optimizer, check_divisor
 
 if TYPE_CHECKING:
     import optax
@@ -31,6 +31,11 @@ class AdaBelief(Optimizer, name="adabelief"):
     """A constant that is added to the root of the squared distance."""
     eps_root: NonNegative = 1e-16
     """A constant that is added to the squared distance in each step."""
+
+    def suits(self, experiment: Any) -> None:
+        """Refuse a divisor that may be zero."""
+        del experiment
+        check_divisor(self.name, eps=self.eps, eps_root=self.eps_root)
 
     def rule(self) -> optax.GradientTransformation:
         """Return Optax's transform."""

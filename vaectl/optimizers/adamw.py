@@ -26,7 +26,7 @@ class AdamW(Optimizer, name="adamw"):
     """Decay of the first moment."""
     b2: Decay = 0.999
     """Decay of the second moment."""
-    eps: NonNegative = 1e-8
+    eps: Positive = 1e-8
     """A constant that is added to the root of the second moment."""
     decay: NonNegative = 1e-2
     """Weight decay of all parameters."""

@@ -35,7 +35,7 @@ class AdEMAMix(Optimizer, name="ademamix"):
     """Decay of the slow first moment."""
     alpha: NonNegative = 5.0
     """Weight of the slow first moment."""
-    eps: NonNegative = 1e-8
+    eps: Positive = 1e-8
     """A constant that is added to the root of the second moment."""
     warmup_steps: Annotated[int, Field(ge=0, le=10**9)] = 0
     """Steps in which alpha rises from 0, and the half-life of the slow moment from the fast one's;

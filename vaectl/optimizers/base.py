@@ -7,7 +7,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from vaectl.base.plugs import Plug
-from vaectl.base.section import Positive
+from vaectl.base.section import Positive, conflict
 
 if TYPE_CHECKING:
     import optax
@@ -75,3 +75,22 @@ class Optimizer(Plug, kind="optimizer"):
     def resets_each_epoch(self) -> bool:
         """True if the state is reset at the start of each epoch."""
         return False
+
+
+def check_divisor(name: str, **constants: float) -> None:
+    """Refuse constants that are all 0, of which one must keep a divisor from being zero.
+
+    Args:
+        name: the optimizer's name.
+        constants: their values, by key.
+
+    Raises:
+        PydanticCustomError: all of them are 0.
+    """
+    if not any(constants.values()):
+        first, *_ = constants
+        raise conflict(
+            f"optimizer.{name}: {' and '.join(constants)} are 0, and a parameter whose gradient is "
+            "always 0, such as a weight of a pixel that is always black, would become 0 / 0",
+            hint=f"leave optimizer.{name}.{first} at its default",
+        )

@@ -27,7 +27,7 @@ class LAMB(Optimizer, name="lamb"):
     """Decay of the first moment."""
     b2: Decay = 0.999
     """Decay of the second moment."""
-    eps: NonNegative = 1e-6
+    eps: Positive = 1e-6
     """A constant that is added to the root of the second moment."""
     decay: NonNegative = 1e-2
     """Weight decay before scaling; `optimizer.weight_decay` comes after it."""

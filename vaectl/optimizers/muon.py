@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from vaectl.base.section import Decay, NonNegative, Positive
+from vaectl.base.section import Decay, Positive
 from vaectl.optimizers.base import Optimizer
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Muon(Optimizer, name="muon"):
     """Decay of Adam's first moment, for parameters that are not matrices."""
     b2: Decay = 0.999
     """Decay of Adam's second moment, for parameters that are not matrices."""
-    eps: NonNegative = 1e-8
+    eps: Positive = 1e-8
     """A constant that keeps divisors from being zero."""
 
     def rule(self) -> optax.GradientTransformation:

@@ -32,7 +32,7 @@ class Prodigy(Optimizer, name="prodigy"):
     """Decay of the first moment."""
     b2: Annotated[float, Field(gt=0, lt=1)] = 0.999
     """Decay of the second moment; its root is that of the estimate's sums."""
-    eps: NonNegative = 1e-8
+    eps: Positive = 1e-8
     """A constant that is added to the root of the second moment."""
     initial: Positive = 1e-6
     """The first estimate, which must be too small."""

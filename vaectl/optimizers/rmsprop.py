@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vaectl.base.section import Decay, NonNegative, Positive
+from vaectl.base.section import Decay, NonNegative, Positive, conflict
 from vaectl.optimizers.base import Optimizer
 
 if TYPE_CHECKING:
@@ -24,20 +24,31 @@ class RMSProp(Optimizer, name="rmsprop"):
     learning_rate: Positive = 1e-3
     decay: Decay = 0.9
     """Decay of the running mean of squared gradients."""
-    eps: NonNegative = 1e-8
+    eps: Positive = 1e-8
     """A constant that keeps the divisor from being zero."""
     eps_in_root: bool = True
     """Add `eps` under the root; false: add it to the root."""
     initial_scale: NonNegative = 0.0
     """Initial value of the running mean."""
     bias_correction: bool = False
-    """Correct the running mean for its initial value, as Adam does."""
+    """Correct the running mean for starting at zero, as Adam does; not with `centered`. Where
+    `initial_scale` is not 0, it starts above zero, and the first steps are short."""
     centered: bool = False
     """Divide by the standard deviation of the gradient instead of its root mean square."""
     momentum: Decay = 0.0
     """Decay of a momentum of the scaled gradient; 0: none."""
     nesterov: bool = False
-    """Look ahead by one step of momentum."""
+    """Look ahead by one step of momentum; without `momentum` there is none."""
+
+    def suits(self, experiment: Any) -> None:
+        """Refuse a corrected variance, which is zero or less by rounding at the first steps."""
+        del experiment
+        if self.centered and self.bias_correction:
+            raise conflict(
+                "optimizer.rmsprop: bias_correction and centered are both true, but the corrected "
+                "variance of one gradient is 0, by which nothing can be divided",
+                hint="set one of them to false",
+            )
 
     def rule(self) -> optax.GradientTransformation:
         """Return Optax's transforms: the scale, then momentum if it is not 0."""

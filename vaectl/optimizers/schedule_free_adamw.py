@@ -28,7 +28,7 @@ class ScheduleFreeAdamW(ScheduleFree, name="schedule_free_adamw"):
     learning_rate: Positive = 2.5e-3
     b2: Decay = 0.999
     """Decay of the second moment."""
-    eps: NonNegative = 1e-8
+    eps: Positive = 1e-8
     """A constant that is added to the root of the second moment."""
     decay: NonNegative = 0.0
     """Weight decay of all parameters, computed at y."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from vaectl.base.section import Count, Decay, NonNegative, Positive
+from vaectl.base.section import Count, Decay, Positive
 from vaectl.optimizers._matrices import for_matrices, when
 from vaectl.optimizers.base import Optimizer
 
@@ -37,7 +37,7 @@ class SOAP(Optimizer, name="soap"):
     """Decay of the first moment."""
     b2: Decay = 0.95
     """Decay of the second moment, and of the factors."""
-    eps: NonNegative = 1e-8
+    eps: Positive = 1e-8
     """A constant that is added to the root of the second moment."""
     every: Count = 10
     """Steps after which the eigenvectors are renewed."""

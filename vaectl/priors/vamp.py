@@ -22,7 +22,7 @@ class Vamp(Prior, name="vamp"):
 
         p(z) = 1/K sum_k q(z|u_k),   u_k = sigmoid(a_k)
 
-    A step encodes the pseudo-inputs too, so it costs as much as one with K more images.
+    A step encodes the pseudo-inputs too, as it would K more images, but does not decode them.
 
     Tomczak & Welling 2018, eq. 9 (VampPrior); they clip a_k to [0, 1] instead.
     """
