@@ -34,8 +34,8 @@ UNUSED = 0.25
 def advice(d: Diagnosis, settings: Config) -> list[str]:
     """Return at most three sentences, of the rules below in their order.
 
-    A rule applies where its number is above its threshold, a constant of this module, by two
-    standard errors above zero:
+    A rule applies where its number is above its threshold, a constant of this module. A number with
+    a standard error must also be above zero by two of them, which shares do not have:
 
         overfitting            held-out minus training amortization gap > ENCODER, or log p(x) of
                                training minus held-out images > DECODER
