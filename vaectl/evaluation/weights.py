@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 
@@ -23,7 +24,7 @@ class Weights(NamedTuple):
     @classmethod
     def none(cls, images: int) -> "Weights":
         """Return the sums over no samples."""
-        least = float(jnp.finfo(jnp.float32).min)  # finite: -inf has no distance from -inf
+        least = float(np.finfo(np.float32).min)  # finite: -inf has no distance from -inf
         return cls(jnp.full(images, least), jnp.zeros(images), jnp.zeros(images))
 
     def add(self, log_w: Float[Array, "samples images"]) -> "Weights":
