@@ -27,7 +27,7 @@ LAYERS = [
     {"evaluation"},
     {"training"},
     {"runs"},
-    {"evaluation.advice", "evaluation.mismatch"},
+    {"evaluation.advice", "evaluation.mismatch", "evaluation.origin"},
     {"evaluation.assess", "evaluation.diagnose", "pictures", "bench", "sinks", "explorer"},
     {"follow", "exports"},
     {"experiment", "export", "importing"},

@@ -25,14 +25,15 @@ from vaectl.base import devices
 from vaectl.base.errors import DataError, RunError
 from vaectl.base.files import Folder
 from vaectl.data.arrays import Dataset, Split
-from vaectl.evaluation import aggregate, amortization, annealed, likelihoods, mismatch
+from vaectl.evaluation import aggregate, amortization, annealed, likelihoods, mismatch, work
 from vaectl.evaluation import diagnose as diagnosing
 from vaectl.evaluation.advice import advice
 from vaectl.evaluation.aggregate import Posteriors
 from vaectl.evaluation.amortization import Posterior
 from vaectl.evaluation.annealed import Origin
-from vaectl.evaluation.diagnose import Plan, diagnose
+from vaectl.evaluation.diagnose import diagnose
 from vaectl.evaluation.samples import reasons
+from vaectl.evaluation.work import Plan
 from vaectl.pictures import style
 from vaectl.pictures.waterfall import waterfall
 from vaectl.priors.base import Prior
@@ -242,11 +243,12 @@ def test_weights_and_step_sizes_are_added_up_along_the_path(
 def test_step_sizes_are_found_in_a_short_run_and_then_kept(
     temperatures: int, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Chains whose steps follow the acceptance would not be unbiased."""
-    runs, keys = [], set()
+    """Chains whose steps follow the acceptance, or where they begin, would not be unbiased."""
+    runs, keys, starts = [], set(), set()
 
     def anneal(*given: Any) -> Any:
-        _, _, x, _, _z, key, count, steps, adapt, back, _ = given
+        _, _, x, _, z, key, count, steps, adapt, back, _ = given
+        starts.add(bytes(np.asarray(z)))
         size = np.exp(np.asarray(steps)).mean().round(4)
         runs.append((int(count), float(size), bool(adapt), bool(back)))
         keys.add(bytes(np.asarray(jax.random.key_data(key))))
@@ -262,7 +264,7 @@ def test_step_sizes_are_found_in_a_short_run_and_then_kept(
         (temperatures, 1.0, False, False),
         (temperatures, 1.0, False, True),
     ]
-    assert len(keys) == 3
+    assert len(keys) == len(starts) == 3
     np.testing.assert_allclose(found.lower, 3, rtol=1e-6)
     np.testing.assert_allclose(found.upper, 2, rtol=1e-6)
 
@@ -734,6 +736,20 @@ def test_parts_add_up_to_the_whole(told: Diagnosis) -> None:
         Nats.model_validate(nats.model_dump() | {"log_p": _estimate(-3.0)})
 
 
+def test_the_error_of_a_sum_is_of_the_same_images(rng: np.random.Generator) -> None:
+    """By means of many data sets, whose images with a low ELBO have a large gap."""
+    sums, errors = [], []
+    for _ in range(2000):
+        elbo = rng.normal(-80, 5, size=40)
+        gaps = 3 - 0.4 * (elbo + 80) + rng.normal(size=40)
+        each = elbo[:10], gaps[:10]
+        sums.append(elbo.mean() + gaps[:10].mean())
+        errors.append(diagnosing._error_of_sum(Estimate.of(elbo), *each, 40))
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(np.std(sums), rel=0.05)
+    error = diagnosing._error_of_sum(Estimate.of(elbo), elbo, gaps, 40)
+    assert error == pytest.approx(sem(elbo + gaps))
+
+
 def test_the_command_prints_writes_and_draws(vaectl: Vaectl, runs: Path) -> None:
     code, out, err = vaectl("diagnose", "z5", *SMALL, "--prior-samples", 50)
     assert code == 0, err
@@ -855,14 +871,14 @@ _SIX = 6
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Diagnose ten images in two batches."""
-    monkeypatch.setattr(diagnosing, "BATCH", _SIX)
+    monkeypatch.setattr(work, "BATCH", _SIX)
 
 
 @pytest.fixture(scope="module")
 def whole(trained_runs: Path) -> Diagnosis:
     """A diagnosis in two batches, without an interrupt."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(diagnosing, "BATCH", _SIX)
+        patch.setattr(work, "BATCH", _SIX)
         return _numbers(diagnose(trained.load(RunDir(trained_runs / "z5")), "test", TWO_BATCHES))
 
 
@@ -872,7 +888,7 @@ def _kept(model: trained.Trained, split: str = "test", **plan: Any) -> Unfinishe
     return Unfinished(model.rundir, inputs, print)
 
 
-def _stop(finished: Unfinished, after: int) -> diagnosing.Watch:
+def _stop(finished: Unfinished, after: int) -> work.Watch:
     """Return a function that interrupts a diagnosis once so many parts are finished."""
 
     def watch(*_: object) -> None:

@@ -101,18 +101,20 @@ def diagnose(
     found = find_to_draw(run, runs_dir, out)
     with busy(f"loading {found.name}", quiet=quiet) as tell:
         from vaectl.evaluation import diagnose as diagnosing
+        from vaectl.evaluation.origin import origin_of
+        from vaectl.evaluation.work import Plan
         from vaectl.pictures.waterfall import waterfall
         from vaectl.runs.directory import save_figure
         from vaectl.runs.unfinished import Unfinished
 
         model = load(found, checkpoint)
-        plan = diagnosing.Plan(
+        plan = Plan(
             images=images,
             chains=chains,
             temperatures=temperatures,
             importance_samples=importance_samples,
             prior_samples=prior_samples,
-            origin=diagnosing.origin_of(start.value),
+            origin=origin_of(start.value),
             seed=seed,
         )
         inputs = diagnosing.inputs(model, split.value, plan)

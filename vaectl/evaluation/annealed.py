@@ -37,8 +37,8 @@ _JITTER = 0.2
 """Relative random change of a step size, so that no trajectory is periodic."""
 _STEEPNESS = 4.0
 """delta of the schedule."""
-_PILOT = 4
-"""The run that finds the step sizes has so many times fewer temperatures."""
+_SHORTER = 4
+"""The run that finds the step sizes is so many times shorter, unless parts of it would be empty."""
 
 
 class Annealed(NamedTuple):
@@ -142,19 +142,30 @@ def _forward(
     temperatures: int,
     origin: Origin,
 ) -> tuple[Annealed, Float[Array, "bins images"]]:
-    """Find step sizes in a short run, then keep them: adapted chains would not be unbiased."""
+    """Find step sizes in a short run of other chains, then keep them.
+
+    Chains whose step sizes depend on where they begin or go would not be unbiased.
+    """
     pilot, first, run = jax.random.split(key, 3)
+    pilot_first, pilot = jax.random.split(pilot)
     # as images that were drawn on the device of the arrays: another placement is another program
     x, y = jax.device_put((x, y), jax.tree.leaves(variables)[0].sharding)
-    z, steps = compiled_start(vae, variables, x, y, first, chains, origin)
-    anneal = partial(compiled_anneal, vae, variables, x, y, z)
+    start = partial(compiled_start, vae, variables, x, y)
+    anneal = partial(compiled_anneal, vae, variables, x, y)
     forth = jnp.bool(False)
-    few = jnp.int32(max(temperatures // _PILOT, min(temperatures, BINS)))
-    _, _, steps = anneal(pilot, few, steps, jnp.bool(True), forth, origin)
+    z, steps = start(pilot_first, chains, origin)
+    few = jnp.int32(short(temperatures))
+    _, _, steps = anneal(z, pilot, few, steps, jnp.bool(True), forth, origin)
+    z, _ = start(first, chains, origin)
     t = jnp.int32(temperatures)
-    log_w, accepted, _ = anneal(run, t, steps, jnp.bool(False), forth, origin)
+    log_w, accepted, _ = anneal(z, run, t, steps, jnp.bool(False), forth, origin)
     log_p, effective = compiled_sum_up(log_w)
     return Annealed(log_p, effective, accepted), steps
+
+
+def short(temperatures: int) -> int:
+    """Return the number of temperatures of the run that finds the step sizes."""
+    return max(temperatures // _SHORTER, min(temperatures, BINS))
 
 
 def sum_up(

@@ -3,7 +3,7 @@
 import math
 import time
 import zlib
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import MutableMapping
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from vaectl.base import devices, streams
-from vaectl.base.errors import DataError, DivergedError
+from vaectl.base.errors import DataError
 from vaectl.base.shapes import shaped
 from vaectl.config.meaning import meaning
 from vaectl.data.arrays import Split
@@ -22,53 +22,30 @@ from vaectl.evaluation import aggregate, amortization, annealed, mismatch
 from vaectl.evaluation.advice import advice
 from vaectl.evaluation.aggregate import Posteriors
 from vaectl.evaluation.amortization import Posterior, compiled_best_posterior
-from vaectl.evaluation.annealed import Origin, compiled_anneal
+from vaectl.evaluation.annealed import compiled_anneal
 from vaectl.evaluation.likelihoods import (
     IMPORTANCE_BATCH,
     compiled_bound,
     compiled_weighting,
     likelihoods,
 )
+from vaectl.evaluation.origin import choose
+from vaectl.evaluation.work import CHUNKS, Plan, Values, Watch, Work
 from vaectl.runs import environment, resume
-from vaectl.runs.diagnosis import Annealing, Bracketed, Diagnosis, Nats
+from vaectl.runs.diagnosis import Annealing, Diagnosis, Nats
 from vaectl.runs.record import ACTIVE, Estimate
 from vaectl.runs.trained import Trained
 from vaectl.training import footprint
 
-BATCH = 50
-"""Images whose chains run at once."""
 MOST = 10_000
 """Most images of a split of which KL and NLL are known, and most posteriors of the mixture."""
-ORIGINS: tuple[Origin, ...] = ("posterior", "prior")
-"""The distributions that chains may start from."""
 LEAST = 10
 """Fewest images of a split."""
-CHUNKS = 64
-"""Times eight samples of z by which a bound is estimated."""
 
 LARGE_BRACKET = 0.5
 """Nats between the bounds on simulated images above which log p(x) is not to be trusted."""
 ACCEPTANCE = (0.4, 0.9)
 """Between these the share of accepted transitions is as it should be."""
-
-Watch = Callable[[str, float, float], None]
-"""A function that is told what is being done, how much is done, and how much there is."""
-Values = Float[np.ndarray, "_numbers _images"]
-"""The numbers of a part of a diagnosis: a row for each quantity, a column for each image."""
-
-
-class Plan(NamedTuple):
-    """The sizes of a diagnosis."""
-
-    images: int = 100
-    """Images of each split that are annealed, and whose posteriors are optimized."""
-    chains: int = 8
-    temperatures: int = 200
-    importance_samples: int = 5000
-    prior_samples: int = 1000
-    origin: Origin | None = None
-    """The start of chains; None: that whose bounds on simulated images are nearer to each other."""
-    seed: int = 0
 
 
 def diagnose(
@@ -106,8 +83,9 @@ def diagnose(
             )
     sizes = {name: len(split.images) for name, split in splits.items()}
     _check_room(model, plan, max(sizes.values()))
-    work = _Work(plan, sizes, watch, {} if finished is None else finished)
-    origin, bracketed = _origin(model, splits[split_name], plan, work)
+    work = Work(model.title, plan, sizes, watch, {} if finished is None else finished)
+    simulated = _some_rows(model, splits[split_name], plan)
+    origin, bracketed = choose(model, simulated, plan, work)
     plan = plan._replace(origin=origin)
     found = {name: _of_split(model, name, split, plan, work) for name, split in splits.items()}
     held_out, train = found[split_name], found["train"]
@@ -208,49 +186,6 @@ def inputs(model: Trained, split_name: str, plan: Plan) -> dict[str, Any]:
     }
 
 
-class _Work:
-    """The parts of a diagnosis, and the share of them that is done.
-
-    The share is counted in gradients of the decoder for an image.
-    """
-
-    def __init__(
-        self,
-        plan: Plan,
-        sizes: Mapping[SplitName, int],
-        watch: Watch,
-        finished: MutableMapping[str, Values],
-    ) -> None:
-        path = plan.chains * plan.temperatures * annealed.LEAPS
-        self.annealing = 1.25 * path
-        self.bracketing = 2.25 * path
-        self.fitting = 8 * amortization.STEPS + 2 * 8 * CHUNKS / 3 + plan.importance_samples / 3
-        costs = {
-            f"simulated-{origin}": self.bracketing * min(plan.images, BATCH)
-            for origin in _origins(plan)
-        }
-        for name, size in sizes.items():
-            count = min(plan.images, size)
-            for start in range(0, count, BATCH):
-                images = min(BATCH, count - start)
-                costs[f"{name}-{start}"] = (self.fitting + self.annealing) * images
-        self._watch, self._finished = watch, finished
-        self._all = sum(costs.values())
-        self._done = sum(cost for name, cost in costs.items() if name in finished)
-
-    def tell(self, what: str, done: float = 0.0) -> None:
-        """Tell what is done next, and add what was done."""
-        self._done += done
-        self._watch(what, min(round(100 * self._done / self._all), 100), 100)
-
-    def part(self, name: str, shape: tuple[int, int], compute: Callable[[], Values]) -> Values:
-        """Return the numbers of a part, which are computed unless they are there."""
-        found = self._finished.get(name)
-        if found is None or found.shape != shape:
-            found = self._finished[name] = compute()
-        return found
-
-
 def _check_room(model: Trained, plan: Plan, most: int) -> None:
     """Refuse a diagnosis of which a program does not fit into memory, before any of them runs.
 
@@ -262,7 +197,7 @@ def _check_room(model: Trained, plan: Plan, most: int) -> None:
     Raises:
         ConfigError: with the option to lower.
     """
-    count, size = min(plan.images, BATCH), model.code_size
+    count, size = plan.at_once, model.code_size
     batch, many = (_some(model, each) for each in (count, IMPORTANCE_BATCH))
     key, number, flag = streams.key(plan.seed, "diagnose"), shaped((), np.int32), shaped((), bool)
     posterior = Posterior(*[shaped((count, size), np.float32)] * 2)
@@ -274,7 +209,7 @@ def _check_room(model: Trained, plan: Plan, most: int) -> None:
     programs: list[tuple[Any, ...]] = [
         *(
             (of_chains, compiled_anneal, *batch, chains, key, number, steps, flag, flag, origin)
-            for origin in _origins(plan)
+            for origin in plan.origins
         ),
         (of_images, compiled_best_posterior, *batch, key),
         (of_images, amortization.compiled_bound, *batch, posterior, key, number),
@@ -293,7 +228,7 @@ def _some(model: Trained, count: int) -> tuple[Any, ...]:
     return model.vae, model.variables, x, model.vae.first_class(count)
 
 
-def _of_split(model: Trained, name: SplitName, split: Split, plan: Plan, work: _Work) -> _Found:
+def _of_split(model: Trained, name: SplitName, split: Split, plan: Plan, work: Work) -> _Found:
     """Estimate all numbers of a split."""
     order = np.random.default_rng(plan.seed).permutation(len(split.images))
     rows, subset = (_rows(model, split, order[:count]) for count in (MOST, plan.images))
@@ -303,19 +238,17 @@ def _of_split(model: Trained, name: SplitName, split: Split, plan: Plan, work: _
     )
     posteriors = _encode(model, rows)
     numbers = (whole.kl, whole.nll, posteriors.mu, posteriors.log_var)
-    _check_finite(model, f"the {name} split", *numbers)
+    work.check_finite(f"the {name} split", *numbers)
     key = jax.random.fold_in(streams.key(plan.seed, "diagnose"), zlib.crc32(name.encode()))
-    size = min(BATCH, len(subset))
-    parts = []
-    for start in range(0, len(subset), BATCH):
-        batch, of_batch = subset[start : start + BATCH], jax.random.fold_in(key, start)
+    parts, size = [], min(plan.at_once, len(subset))
+    for some in plan.batches(len(subset)):
+        batch, of_batch = subset[some], jax.random.fold_in(key, some.start)
         compute = partial(_of_batch, model, name, batch, size, of_batch, plan, work)
-        parts.append(work.part(f"{name}-{start}", (len(_Each._fields), len(batch)), compute))
+        parts.append(work.part(f"{name}-{some.start}", (len(_Each._fields), len(batch)), compute))
     each = _Each(*np.concatenate(parts, axis=1))
     elbo = Estimate.of(-(whole.kl + whole.nll))
     amortized = Estimate.of(each.best - each.elbo)
     approximated = Estimate.of(each.log_p - each.best)
-    gap = Estimate.of(each.log_p - each.elbo)
     nats = Nats(
         split=name,
         images=len(rows),
@@ -327,7 +260,7 @@ def _of_split(model: Trained, name: SplitName, split: Split, plan: Plan, work: _
         approximation=approximated,
         log_p=Estimate(
             mean=elbo.mean + amortized.mean + approximated.mean,
-            standard_error=math.hypot(elbo.standard_error, gap.standard_error),
+            standard_error=_error_of_sum(elbo, each.elbo, each.log_p - each.elbo, len(rows)),
         ),
         annealing=Annealing(
             log_p=Estimate.of(each.log_p),
@@ -341,6 +274,29 @@ def _of_split(model: Trained, name: SplitName, split: Split, plan: Plan, work: _
     return _Found(nats, posteriors)
 
 
+def _error_of_sum(
+    elbo: Estimate,
+    of_subset: Float[np.ndarray, " subset"],
+    gaps: Float[np.ndarray, " subset"],
+    images: int,
+) -> float:
+    """Return the standard error of a mean ELBO over many images plus a mean gap over some of them.
+
+    The images are the same, those of the smaller set, so the two are not independent:
+
+        Var = Var(ELBO) / N + Var(gap) / n + 2 Cov(ELBO, gap) / max(N, n)
+
+    Args:
+        elbo: the mean over N images.
+        of_subset: the ELBO of each of n images.
+        gaps: the gap of each of them.
+        images: N.
+    """
+    covariance = np.cov(of_subset, gaps)[0, 1] / max(images, len(gaps))
+    of_gap = Estimate.of(gaps).standard_error
+    return math.sqrt(max(elbo.standard_error**2 + of_gap**2 + 2 * covariance, 0.0))
+
+
 def _of_batch(
     model: Trained,
     name: SplitName,
@@ -348,7 +304,7 @@ def _of_batch(
     size: int,
     key: Key[Array, ""],
     plan: Plan,
-    work: _Work,
+    work: Work,
 ) -> Values:
     """Estimate the numbers of the images of a batch.
 
@@ -387,80 +343,21 @@ def _of_batch(
         *(vae, variables, x, y, of_chains),
         chains=plan.chains,
         temperatures=plan.temperatures,
-        origin=_origins(plan)[0],
+        origin=plan.origins[0],
     )
     devices.wait_for(chains)
     each = _Each(*map(np.asarray, (ours, best, weighted, effective, *chains)))
     found = np.stack(each)[:, :count]
-    _check_finite(model, f"the {name} split", found)
+    work.check_finite(f"the {name} split", found)
     work.tell(f"annealing {name} images", count * work.annealing)
     return found
 
 
-def _check_finite(model: Trained, place: str, *numbers: np.ndarray) -> None:
-    """Refuse numbers that are not finite."""
-    if not all(np.isfinite(values).all() for values in numbers):
-        raise DivergedError(
-            f"{model.title}: a bound is not finite on {place}",
-            hint="an earlier checkpoint may be better: --checkpoint EPOCH; or raise --temperatures",
-        )
-
-
-def origin_of(text: str) -> Origin | None:
-    """Return the origin of that name; None for `auto`."""
-    return next((origin for origin in ORIGINS if origin == text), None)
-
-
-def _origins(plan: Plan) -> tuple[Origin, ...]:
-    """Return where chains may start."""
-    return (plan.origin,) if plan.origin else ORIGINS
-
-
-def _origin(model: Trained, split: Split, plan: Plan, work: _Work) -> tuple[Origin, Bracketed]:
-    """Choose where chains start, and bound log p(x) of simulated images with such chains.
-
-    If both may be chosen, half of the images are for it and the other half for the bounds, which
-    would look too near to each other on the images that they were chosen by.
-    """
-    shape = 2, min(plan.images, BATCH)
-    found = {
-        each: work.part(
-            f"simulated-{each}", shape, partial(_bracket, model, split, each, plan, work)
-        )
-        for each in _origins(plan)
-    }
-    of_choice, of_bounds = slice(0, None, 2), slice(1, None, 2)
-    if len(found) == 1:
-        of_choice = of_bounds = slice(None)
-    gaps = {each: (upper - lower)[of_choice].mean() for each, (lower, upper) in found.items()}
-    origin = min(found, key=lambda each: abs(gaps[each]))
-    lower, upper = (values[of_bounds] for values in found[origin])
-    return origin, Bracketed(
-        images=len(lower),
-        lower=Estimate.of(lower),
-        upper=Estimate.of(upper),
-        gap=Estimate.of(upper - lower),
-    )
-
-
-def _bracket(model: Trained, split: Split, origin: Origin, plan: Plan, work: _Work) -> Values:
-    """Bound log p(x) of simulated images, whose classes are those of images of a split."""
-    work.tell("annealing simulated images, there and back")
-    count = min(plan.images, BATCH)
-    total = len(split.images)
+def _some_rows(model: Trained, split: Split, plan: Plan) -> UInt8[np.ndarray, "some numbers"]:
+    """Return as many images of a split as chains of run at once; some of them twice if few."""
+    total, count = len(split.images), plan.at_once
     some = np.random.default_rng(plan.seed).choice(total, count, replace=count > total)
-    _, y = model.vae.apart(jnp.asarray(_rows(model, split, some)))
-    found = annealed.bracket(
-        *(model.vae, model.variables, count, y, streams.key(plan.seed, "diagnose", 1)),
-        chains=plan.chains,
-        temperatures=plan.temperatures,
-        origin=origin,
-    )
-    devices.wait_for(found)
-    bounds = np.stack(found)
-    _check_finite(model, "simulated images", bounds)
-    work.tell("annealing simulated images, there and back", count * work.bracketing)
-    return bounds
+    return _rows(model, split, some)
 
 
 def _rows(
