@@ -32,7 +32,7 @@ from vaectl.evaluation.aggregate import Posteriors
 from vaectl.evaluation.amortization import Posterior
 from vaectl.evaluation.annealed import Origin
 from vaectl.evaluation.diagnose import diagnose
-from vaectl.evaluation.samples import reasons
+from vaectl.evaluation.samples import broken_share, reasons
 from vaectl.evaluation.work import Plan
 from vaectl.pictures import style
 from vaectl.pictures.waterfall import waterfall
@@ -538,7 +538,8 @@ def test_samples_are_counted_by_what_is_wrong_with_them(
     train, held_out = (Split(part, None) for part in np.split((255 * images).astype(np.uint8), 2))
     dataset = Dataset("", (2, 3, 1), train, held_out, held_out)
     monkeypatch.setattr(Trained, "dataset", lambda _: dataset)
-    found = mismatch.samples(model, posteriors, 0.6, count=2000, seed=4)
+    found = mismatch.samples(model, posteriors, 0.6, held_out, count=2000, seed=4)
+    assert found.images == broken_share(held_out, dataset)
     rng = np.random.default_rng(4)
     own = rng.choice(59, 2000)
     real, codes = _drawn(posteriors, own, rng), model.prior(2000, seed=4)

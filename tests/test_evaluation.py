@@ -19,7 +19,7 @@ from vaectl.evaluation import likelihoods
 from vaectl.evaluation import means as evaluation
 from vaectl.evaluation.assess import assess
 from vaectl.evaluation.means import Estimator
-from vaectl.evaluation.samples import broken, reasons
+from vaectl.evaluation.samples import broken, broken_share, reasons
 from vaectl.evaluation.weights import Weights
 from vaectl.objectives.elbo import ELBO
 from vaectl.priors.standard_normal import Normal
@@ -390,6 +390,9 @@ def test_an_assessment_is_the_mean_of_each_image_with_its_standard_error(
     without = assess(model, "test", samples=3, importance_samples=0, seed=2, prior_samples=300)
     drawn = [model.sample(300, seed=seed).reshape(300, 6) for seed in (2, 0)]
     counts = [int(broken(images, dataset).sum()) for images in drawn]
+    of_images = broken(alike[:150].reshape(150, 6) / np.float32(255), dataset).mean()
+    assert without.broken_images == pytest.approx(of_images)
+    assert found.broken_images is None
     assert (without.prior_samples, without.broken_samples) == (300, counts[0])
     assert 0 < counts[0] != counts[1] > 0
     assert without.log_likelihood is None
@@ -495,6 +498,11 @@ def test_a_sample_looks_broken_by_its_ink_or_its_distance_to_the_data(
         assert broken(wrong, digits).all()
     for near in (0.9 * real, real[:, ::-1]):  # what a blur or a rotation leaves is no noise
         assert broken(near, digits).mean() < 0.6
+    # of images that nobody drew there are a few, too
+    for split in (digits.test, digits.validation):
+        judged = np.asarray(split.flat[:1000]) / np.float32(255)
+        assert 0 < broken_share(split, digits) == pytest.approx(broken(judged, digits).mean())
+    assert broken_share(digits.validation, digits) < 0.02
     # each is judged for itself
     few = np.concatenate([real[:300], 1 - real[:2]])
     np.testing.assert_array_equal(broken(few, digits)[:300], broken(real, digits)[:300])

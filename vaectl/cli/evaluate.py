@@ -61,9 +61,9 @@ def evaluate(
 
     Numbers are in nats per image; probabilities of bytes also in bits per dimension.
 
-    It also counts samples from the prior that look like no image: their ink, the sum of the pixels,
-    or their distance to the nearest training image is one that no image of the data has. Blurred
-    samples do not count.
+    It also counts samples from the prior that look broken: their ink, the sum of the pixels, or
+    their distance to the nearest training image is one that about 1 % of images have. The share of
+    held-out images of which that is true is printed, too. Blurred samples do not count.
 
     Example: vaectl evaluate latest --importance-samples 5000
     Example: vaectl evaluate latest --importance-samples 5000 --precision bfloat16

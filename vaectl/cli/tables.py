@@ -223,10 +223,10 @@ def show_evaluation(e: Evaluation) -> None:
     shown = " ".join(f"{kl:.2f}" for kl in largest[:20])
     show(f"KL by dimension, largest first: {shown}{' ...' * (len(largest) > 20)}")
     if e.broken_samples is not None:
-        share = f"{e.broken_samples / e.prior_samples:.1%}"
+        share = f"{e.broken_samples / e.prior_samples:.1%} of {e.prior_samples:,}"
         show(
-            f"samples from the prior unlike all images: {share} of {e.prior_samples:,}, by their "
-            "ink or their distance to the training images; blurred ones do not count"
+            f"samples from the prior that look broken: {share}{_told_base(e.broken_images)}, by "
+            "their ink or their distance to the training images; blurred ones do not count"
         )
     if 2 * e.active_units < e.code_size:
         show("warning: posterior collapse: most dimensions of the code are not used")
@@ -309,11 +309,16 @@ def _told(estimate: Estimate) -> str:
     return f"{estimate.mean:.2f} ({estimate.standard_error:.2f})"
 
 
+def _told_base(share: float | None) -> str:
+    """Say how many images look broken; an older vaectl did not count them."""
+    return "" if share is None else f", and {share:.1%} of held-out images"
+
+
 def _told_samples(s: Samples) -> str:
     """Say how many samples look broken, and why."""
     told = (
         f"{s.prior:,} of {s.count:,} samples from the prior look broken, {s.aggregate:,} from the "
-        "aggregate posterior"
+        f"aggregate posterior{_told_base(s.images)}"
     )
     if not s.prior:
         return told

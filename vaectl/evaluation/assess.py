@@ -10,8 +10,9 @@ from vaectl.base import streams
 from vaectl.base.errors import DataError, DivergedError
 from vaectl.base.shapes import shaped
 from vaectl.config.meaning import bits_per_dimension, dimensions, meaning
+from vaectl.data.binarization import SplitName
 from vaectl.evaluation.likelihoods import IMPORTANCE_BATCH, Likelihoods, compiled_bound, likelihoods
-from vaectl.evaluation.samples import broken
+from vaectl.evaluation.samples import broken, broken_share
 from vaectl.runs.record import ACTIVE, Bits, Estimate, Evaluation
 from vaectl.runs.trained import Trained
 from vaectl.training import footprint
@@ -19,7 +20,7 @@ from vaectl.training import footprint
 
 def assess(
     model: Trained,
-    split_name: Literal["train", "validation", "test"],
+    split_name: SplitName,
     *,
     samples: int,
     importance_samples: int,
@@ -92,6 +93,7 @@ def assess(
             log_likelihood=iw and _in_bits(iw, size),
         )
     )
+    broken_samples, broken_images = _broken(model, split_name, prior_samples, seed)
     return Evaluation(
         run=model.rundir.name,
         epoch=model.checkpoint.epoch,
@@ -114,15 +116,25 @@ def assess(
         activity=activity.tolist(),
         kl_by_dimension=found.kl_by_dimension.tolist(),
         prior_samples=prior_samples,
-        broken_samples=_broken(model, prior_samples, seed) if prior_samples else None,
+        broken_samples=broken_samples,
+        broken_images=broken_images,
         seconds=time.perf_counter() - start,
     )
 
 
-def _broken(model: Trained, count: int, seed: int) -> int:
-    """Count the samples from the prior that are unlike all images."""
+def _broken(
+    model: Trained, split_name: SplitName, count: int, seed: int
+) -> tuple[int | None, float | None]:
+    """Count the samples from the prior that look broken; return the share of held-out images, too.
+
+    Without samples there are neither.
+    """
+    if not count:
+        return None, None
+    dataset = model.dataset()
     images = model.sample(count, seed=seed).reshape(count, -1)
-    return int(broken(images, model.dataset()).sum())
+    held_out = dataset.test if split_name == "test" else dataset.validation
+    return int(broken(images, dataset).sum()), broken_share(held_out, dataset)
 
 
 def _check_finite(found: Likelihoods, problem: str) -> None:

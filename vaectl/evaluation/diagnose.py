@@ -113,7 +113,9 @@ def diagnose(
         encoder_overfitting=_minus(held_out.nats.amortization, train.nats.amortization),
         decoder_overfitting=_minus(train.nats.log_p, held_out.nats.log_p),
         samples=mismatch.samples(
-            model, train.posteriors, gathered.width, count=plan.prior_samples, seed=plan.seed
+            *(model, train.posteriors, gathered.width, splits[split_name]),
+            count=plan.prior_samples,
+            seed=plan.seed,
         )
         if plan.prior_samples
         else None,

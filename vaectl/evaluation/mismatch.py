@@ -10,9 +10,10 @@ from jaxtyping import Array, Float, Int
 
 from vaectl.base.errors import DataError
 from vaectl.base.shapes import shaped
+from vaectl.data.arrays import Split
 from vaectl.evaluation import aggregate
 from vaectl.evaluation.aggregate import Posteriors
-from vaectl.evaluation.samples import reasons
+from vaectl.evaluation.samples import broken_share, reasons
 from vaectl.runs.diagnosis import Aggregate, Samples
 from vaectl.runs.record import Estimate
 from vaectl.runs.trained import Trained
@@ -58,7 +59,13 @@ def shapes(posteriors: int, code_size: int) -> tuple[Any, ...]:
 
 
 def samples(
-    model: Trained, posteriors: Posteriors, width: float, *, count: int, seed: int
+    model: Trained,
+    posteriors: Posteriors,
+    width: float,
+    held_out: Split,
+    *,
+    count: int,
+    seed: int,
 ) -> Samples:
     """Compare samples from the prior, and from the aggregate posterior, with the data.
 
@@ -66,6 +73,7 @@ def samples(
         model: a trained model.
         posteriors: those of training images.
         width: that of the components of the mixture by which codes are rare.
+        held_out: images that it was not trained on.
         count: how many samples.
         seed: of the codes.
 
@@ -91,6 +99,7 @@ def samples(
         aggregate=int((theirs.ink | theirs.far).sum()),
         ink=int(ours.ink.sum()),
         holes=int((wrong & holes).sum()),
+        images=broken_share(held_out, dataset),
     )
 
 

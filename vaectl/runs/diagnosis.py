@@ -94,7 +94,7 @@ class Aggregate(Part):
 
 
 class Samples(Part):
-    """Decoded codes that are unlike all images: see `vaectl.evaluation.samples`."""
+    """Decoded codes that look broken: see `vaectl.evaluation.samples`."""
 
     count: Positive
     """The number of codes from the prior, and of those from the aggregate posterior."""
@@ -103,11 +103,13 @@ class Samples(Part):
     aggregate: Natural
     """The number of broken samples from the aggregate posterior."""
     ink: Natural
-    """The number of broken samples from the prior whose ink no image has; the others are too far
-    from all images."""
+    """The number of broken samples from the prior whose ink is beyond that of nearly all images;
+    the others are only too far from the training images."""
     holes: Natural
     """The number of broken samples from the prior whose code has a density under the aggregate
     posterior that is below that of 99 % of the codes of the aggregate posterior."""
+    images: Annotated[float, Field(ge=0, le=1)] | None = None
+    """The share of held-out images that look broken by the same limits."""
 
 
 class Diagnosis(Part):

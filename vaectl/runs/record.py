@@ -327,7 +327,9 @@ class Evaluation(Part):
     prior_samples: Natural = 0
     """The number of samples from the prior that were compared with the data; 0 if none were."""
     broken_samples: Natural | None = None
-    """The number of them that are unlike all images: see `vaectl.evaluation.samples`."""
+    """The number of them that look broken: see `vaectl.evaluation.samples`."""
+    broken_images: Annotated[float, Field(ge=0, le=1)] | None = None
+    """The share of held-out images that look broken by the same limits."""
     seconds: Annotated[float, Field(ge=0)]
 
     @property
