@@ -381,7 +381,7 @@ def test_the_lower_bound_is_one_on_few_images(images: int, classes: int) -> None
         log_var = np.full(mu.shape, np.log(0.1), np.float32)
         posteriors = Posteriors(mu, log_var, np.repeat(np.arange(classes), images))
         own = rng.permutation(total)
-        z = np.float32(mu[own] + np.sqrt(0.1) * rng.standard_normal(mu.shape))
+        z = (mu[own] + np.sqrt(0.1) * rng.standard_normal(mu.shape)).astype(np.float32)
         log_p = norm.logpdf(z).sum(axis=1)
         found.append(aggregate.divergence(z, own, posteriors, log_p).least.mean())
     assert np.mean(found) < 3 * sem(found)

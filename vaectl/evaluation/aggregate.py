@@ -3,13 +3,14 @@
 A model that is told the classes y of images has one for each class, q(z|y), of its images alone.
 """
 
-import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Int32
+
+from vaectl.vae.posterior import log_normal
 
 _BYTES = 2**26
 """Bytes of the differences between codes and means that are taken at once."""
@@ -88,8 +89,8 @@ def densities(
         # differences are squared, not expanded: z^2 - 2 z mu + mu^2 would cancel in float32
         apart = code.z - mu + (1 - kept) * (mu - code.mean)
         var = (1 - wider) * variances + wider * code.variance
-        each = -0.5 * jnp.sum(jnp.square(apart) / var + jnp.log(var), axis=-1)
-        each = jnp.where(counts, each - 0.5 * size * math.log(2 * math.pi), -jnp.inf)
+        each = jnp.sum(log_normal(jnp.square(apart) / var, jnp.log(var)), axis=-1)
+        each = jnp.where(counts, each, -jnp.inf)
         others = jnp.where(jnp.arange(count) == code.own, -jnp.inf, each)
         alike = counts.sum()
         return Densities(

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vaectl.base.errors import DivergedError
+from vaectl.data.binarization import SplitName
 from vaectl.evaluation import amortization, annealed
 from vaectl.evaluation.annealed import Origin
 
@@ -69,11 +70,11 @@ class Work:
         self,
         title: str,
         plan: Plan,
-        sizes: Mapping[str, int],
+        sizes: Mapping[SplitName, int],
         watch: Watch,
         finished: MutableMapping[str, Values],
     ) -> None:
-        leaps = plan.chains * annealed.LEAPS
+        leaps = float(plan.chains * annealed.LEAPS)
         path, pilot = leaps * plan.temperatures, leaps * annealed.short(plan.temperatures)
         self.annealing = pilot + path
         self.bracketing = pilot + 2 * path

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Int
 
 State = TypeVar("State")
+Tree = TypeVar("Tree")
 
 
 class Matrices(NamedTuple):
@@ -66,7 +67,7 @@ def for_matrices(
     )
 
 
-def when(due: Bool[Array, ""], compute: Callable[[], Array], kept: Array) -> Array:
+def when(due: Bool[Array, ""], compute: Callable[[], Tree], kept: Tree) -> Tree:
     """Return what `compute` returns if it is due, else `kept`, without computing it.
 
     Under `vmap` a `lax.cond` with a condition for each member computes both branches always. This
@@ -83,5 +84,9 @@ def when(due: Bool[Array, ""], compute: Callable[[], Array], kept: Array) -> Arr
     def _(_size: int, _batched: list[bool], due: Bool[Array, " members"]) -> tuple[Array, bool]:
         return jnp.any(due), False
 
-    found: Array = jax.lax.cond(of_any(due), lambda: jnp.where(due, compute(), kept), lambda: kept)
+    def computed() -> Tree:
+        new: Tree = jax.tree.map(lambda new, old: jnp.where(due, new, old), compute(), kept)
+        return new
+
+    found: Tree = jax.lax.cond(of_any(due), computed, lambda: kept)
     return found

@@ -90,12 +90,10 @@ class SOAP(Optimizer, name="soap"):
         if side is None:
             return None, None
         factor, basis = self.b2 * side.factor + (1 - self.b2) * square, side.basis
-        due, kept = t % self.every == 0, jnp.arange(len(basis))
-        values = when(due, lambda: jnp.sum(basis * (factor @ basis), axis=0), -1.0 * kept)
-        order = jnp.where(due, jnp.argsort(-values), kept)
-        renewed = when(due, lambda: jnp.linalg.qr(factor @ basis[:, order])[0], basis)
-        renewed = when(t == 0, lambda: jnp.linalg.eigh(factor)[1][:, ::-1], renewed)
-        return Side(factor, renewed), order
+        kept, later = jnp.arange(len(basis)), (t > 0) & (t % self.every == 0)
+        basis = when(t == 0, lambda: jnp.linalg.eigh(factor)[1][:, ::-1], basis)
+        basis, order = when(later, lambda: _next(factor, basis), (basis, kept))
+        return Side(factor, basis), order
 
     def _fits(self, length: int) -> bool:
         return length <= self.max_side
@@ -115,6 +113,16 @@ class Rotated(NamedTuple):
     nu: Float[Array, "m n"]
     left: Side | None
     right: Side | None
+
+
+def _next(
+    factor: Float[Array, "n n"], basis: Float[Array, "n n"]
+) -> tuple[Float[Array, "n n"], Int[Array, " n"]]:
+    """Return the eigenvectors after a step of a power iteration, and the order they are put in."""
+    import jax.numpy as jnp
+
+    order = jnp.argsort(-jnp.sum(basis * (factor @ basis), axis=0))
+    return jnp.linalg.qr(factor @ basis[:, order])[0], order
 
 
 def _rotate(g: Array, left: Side | None, right: Side | None) -> Array:

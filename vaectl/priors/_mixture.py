@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, final
 
 from vaectl.priors.base import Distribution
+from vaectl.vae.posterior import log_normal
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Key
@@ -63,8 +64,8 @@ class Mixture(Distribution):
         import jax.numpy as jnp
 
         scaled = jnp.square(z[..., None, :] - self.mu) * jnp.exp(-self.log_var)
-        each = -0.5 * (scaled + self.log_var + _LOG_2PI)
-        return jax.nn.logsumexp(self.log_weights[:, None] + each, axis=-2)
+        each = self.log_weights[:, None] + log_normal(scaled, self.log_var)
+        return jax.nn.logsumexp(each, axis=-2)
 
     def sample(
         self, key: Key[Array, ""], count: int, temperature: float = 1.0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, final
 
 from vaectl.priors.base import Distribution, Encode, Prior
+from vaectl.vae.posterior import log_normal
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Key
@@ -46,7 +46,7 @@ class Normal(Distribution):
         """Return log p(z_j) of each dimension."""
         import jax.numpy as jnp
 
-        return -0.5 * (jnp.square(z) + math.log(2 * math.pi))
+        return log_normal(jnp.square(z))
 
     def sample(
         self, key: Key[Array, ""], count: int, temperature: float = 1.0

@@ -38,4 +38,16 @@ class Codes(NamedTuple):
         """Return log q(z_j|x) of each dimension j, in nats."""
         import jax.numpy as jnp
 
-        return -0.5 * (jnp.square(self.noise) + self.log_var + math.log(2 * math.pi))
+        return log_normal(jnp.square(self.noise), self.log_var)
+
+
+def log_normal(
+    squares: Float[Array, "*#shape"], log_var: Float[Array, "*#shape"] | float = 0.0
+) -> Float[Array, "..."]:
+    """Return the logarithms of normal densities, one for each number.
+
+    Args:
+        squares: the squared distance from the mean, in variances.
+        log_var: the logarithm of the variance.
+    """
+    return -0.5 * (squares + log_var + math.log(2 * math.pi))
