@@ -263,9 +263,10 @@ def test_steps_of_one_height_are_told_apart_by_their_markers() -> None:
 
 def test_crosses_at_one_rate_do_not_hide_each_other() -> None:
     tried = {f"{i}": [(1e-3, -90.0), (1.0, None)] for i in range(12)}
-    axes = search.sensitivity(tried, "elbo", title="").axes[0]
-    FigureCanvasAgg(axes.figure).draw()  # type: ignore[arg-type]
-    crosses = [line for line in axes.lines if line.get_marker() == "x" and len(line.get_xdata())]
+    figure = search.sensitivity(tried, "elbo", title="")
+    figure.draw_without_rendering()
+    lines = figure.axes[0].lines
+    crosses = [line for line in lines if line.get_marker() == "x" and np.size(line.get_xdata())]
     heights = {round(float(line.get_transform().transform((1.0, 0.0))[1])) for line in crosses}
     assert len(crosses) == len(heights) == 11  # one of those without a colour
 

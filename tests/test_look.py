@@ -337,6 +337,8 @@ def test_the_manifold_has_the_coordinates_that_it_says(vaectl: Vaectl, runs: Pat
     vaectl("manifold", "z5", "--grid", 3, "--dims", 3, 1, "--save-arrays", "a.npz")
     arrays = np.load("a.npz")
     assert arrays["coordinates"].tolist() == [-3, 0, 3]
+    assert look._told_apart(arrays["coordinates"]) == ["-3.0", "0.0", "3.0"]
+    assert look._told_apart(np.array([0.01, 0.0149])) == ["0.010", "0.015"]
     assert arrays["z"][0, 2].tolist() == [0, 3, 0, 3, 0]
     assert arrays["z"][2, 0].tolist() == [0, -3, 0, -3, 0]
     model = package.load(runs / "z5")

@@ -18,6 +18,8 @@ from vaectl.pictures import charts, fields, search
 from vaectl.pictures.style import DEFAULT
 from vaectl.pictures.traces import Trace
 from vaectl.studies.statistics import Interval
+from vaectl.sweeps.plan import load as load_sweep
+from vaectl.sweeps.report import render as render_sweep
 from vaectl.sweeps.summary import Summary as Sweep
 
 ROOT = Path(__file__).parents[1]
@@ -270,16 +272,40 @@ def test_tables_fit_the_terminal_and_break_no_interval(
         assert heading in headings
 
 
+def _sweep() -> Sweep:
+    told = json.loads((ROOT / "runs/reference/sweep/summary.json").read_text())
+    return Sweep.model_validate(told | {"kinds": {}})
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [390, 1200])
+def test_nothing_of_a_sweep_is_cut_at_any_width(
+    chromium: Browser, width: int, tmp_path: Path
+) -> None:
+    summary = _sweep()
+    summary.data["class_names"] = []
+    settings = load_sweep(ROOT / "runs/reference/sweep/sweep.yaml")
+    (tmp_path / "report.html").write_text(render_sweep(summary, settings, {}))
+    chromium.open(tmp_path / "report.html", width=width)
+    beyond = "each => each.scrollWidth > each.clientWidth"
+    ask = f"return [document.body, ...document.querySelectorAll('.scroll')].some({beyond})"
+    assert chromium.ask(ask) is False
+    words = chromium.ask("return document.body.innerText")
+    assert ("class_names" in words, "drawings" in words) == (False, False)
+    links = chromium.ask("return [...document.links].map(each => each.getAttribute('href'))")
+    assert links[0] == "learning_rate-0.003-s0/"
+    assert len(links) == 9
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_tables_of_a_sweep_break_no_interval_and_no_key(
     width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = json.loads((ROOT / "runs/reference/sweep/summary.json").read_text())
     monkeypatch.setattr(
         "vaectl.cli.tables._console",
         lambda: Console(highlight=False, width=width, force_terminal=True, color_system=None),
     )
-    show_sweep(Sweep.model_validate(told | {"kinds": {}}))
+    show_sweep(_sweep())
     lines = capsys.readouterr().out.split("Best: ")[0].splitlines()[1:]
     assert max(map(len, lines)) <= width
     assert {line.count("[") - line.count("]") for line in lines} == {0}

@@ -92,6 +92,7 @@ def render(
         about={each: _about(settings.entries[each]) for each in labels},
         p_of=words.p_of,
         active=ACTIVE,
+        tuned=settings.tuning is not None,
         term=label(summary.quantity),
         interval=shown,
         drawn=drawn,

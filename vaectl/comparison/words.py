@@ -12,13 +12,11 @@ from vaectl.comparison.tuning import RATE
 from vaectl.objectives.base import label as term
 from vaectl.studies import statistics
 from vaectl.studies.facts import told
-from vaectl.studies.statistics import Interval, shown
+from vaectl.studies.statistics import ENOUGH, Interval, shown
 from vaectl.studies.trial import told as written
 
 APPROXIMATELY = "\N{ALMOST EQUAL TO}"
 """The sign of optimizers that are not told apart from the first."""
-ENOUGH = 5
-"""The fewest seeds for a verdict: two seeds agree by chance in half of all cases."""
 
 
 class Cell(NamedTuple):

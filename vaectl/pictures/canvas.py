@@ -189,11 +189,15 @@ def logarithmic(axes: Axes, low: float, high: float) -> None:
     margin = (high / low) ** 0.05 if high > low else 1.1
     axes.set_xscale("log")
     axes.set_xlim(low / margin, high * margin)
-    axes.xaxis.set_major_locator(LogLocator(subs=_digits(high / low)))
+    axes.xaxis.set_major_locator(LogLocator(subs=digits(high / low)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _digits(ratio: float) -> tuple[int, ...]:
-    """Choose the first digits of the labels, so that these do not run into each other."""
+def digits(ratio: float) -> tuple[int, ...]:
+    """Choose the first digits of labels so that these do not run into each other.
+
+    Args:
+        ratio: the last value on the axis, in multiples of the first.
+    """
     return (1, 2, 5) if ratio < 30 else (1, 3) if ratio < 3000 else (1,)

@@ -12,10 +12,10 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from vaectl.objectives.base import label as label_of
-from vaectl.pictures.canvas import Figure, panels, rows_of
+from vaectl.pictures.canvas import Figure, digits, logarithmic, panels, rows_of
 from vaectl.pictures.style import DEFAULT, Style
 
 MOST_LINES = 400
@@ -94,18 +94,11 @@ class Scale(NamedTuple):
             return
         few = np.unique(self.places)
         if self.logarithmic:
-            margin = (few[-1] / few[0]) ** 0.05
-            axes.set_xscale("log")
-            axes.set_xlim(few[0] / margin, few[-1] * margin)
-            axes.xaxis.set_minor_locator(NullLocator())
+            logarithmic(axes, few[0], few[-1])
         gaps = np.diff(np.unique(self.even))
         if len(few) <= _TICKS and (len(few) < 2 or gaps.min() > 0.1 * gaps.sum()):
             axes.set_xticks(few, [f"{value:g}" for value in few])
-        elif self.logarithmic:
-            wide = few[-1] >= 1000 * few[0]
-            axes.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 3)))
-            axes.xaxis.set_major_formatter("{x:g}")
-        else:
+        elif not self.logarithmic:
             whole = bool((few == np.round(few)).all())
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=whole))
 
@@ -378,7 +371,8 @@ def _heights(
     }
     if len(named) > _TICKS and not scale.names:
         if scale.logarithmic:
-            wanted = np.array(LogLocator(subs=(1, 3)).tick_values(np.exp(low), np.exp(high)))
+            ends = np.exp([low, high])
+            wanted = np.array(LogLocator(subs=digits(ends[1] / ends[0])).tick_values(*ends))
             places = np.log(wanted)
         else:
             places = wanted = np.array(MaxNLocator(_TICKS - 1).tick_values(low, high))

@@ -72,7 +72,9 @@ def sensitivity(
 def _cross(axes: Axes, crosses: Mapping[float, Sequence[str]], style: Style) -> None:
     """Draw crosses of some colours at each rate, from the axis upwards, for they have no value."""
     size = 0.75 * style.theme.font
-    inches = axes.get_figure(root=True).dpi_scale_trans
+    figure = axes.get_figure(root=True)
+    assert figure is not None  # noqa: S101  # it is drawn in one
+    inches = figure.dpi_scale_trans
     for place in range(max(map(len, crosses.values()), default=0)):
         above = ScaledTranslation(0, place * size / 72, inches)
         for rate, colours in crosses.items():

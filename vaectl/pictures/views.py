@@ -285,8 +285,8 @@ def manifold(
     images = model.decode(z, labels)
     panel = Panel(
         images,
-        row_labels=[f"{value:.1f}" for value in y[::-1]],
-        column_labels=[f"{value:.1f}" for value in x],
+        row_labels=_told_apart(y[::-1]),
+        column_labels=_told_apart(x),
         x_label=latent.name(dims[0]),
         y_label=latent.name(dims[1]),
     )
@@ -299,6 +299,12 @@ def manifold(
     facts = f"decoded plane of the latent space, {what}{others}{_scale(model, style)}"
     figure = pictures.sheet([[panel]], title=model.title, facts=facts, style=style)
     return View("manifold", figure, {"z": z, "images": images, "coordinates": x, "y": y})
+
+
+def _told_apart(values: Float[np.ndarray, " values"]) -> list[str]:
+    """Write coordinates with as many decimals as tell them apart, three at most."""
+    written = [[f"{value:.{digits}f}" for value in values] for digits in (1, 2, 3)]
+    return next((each for each in written if len({*each}) == len(values)), written[-1])
 
 
 def morph(

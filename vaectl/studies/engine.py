@@ -73,7 +73,7 @@ class Engine:
         """The step at which each trial began the last time."""
         self._members = self._epochs = 0
         self._full = time.monotonic()
-        """The time at which all workers last had something to do; inf once it was told otherwise."""
+        """The time when all workers last had something to do; inf once it was told otherwise."""
         self._keys: dict[Config, list[str]] = {}
         """The keys that trials with these settings may have."""
 

@@ -27,8 +27,16 @@ def render(package: str, *, settings: Section, file: str, **values: object) -> s
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["unbroken"] = _unbroken
     template = environment.get_template("report.html.j2")
     return template.render(settings=documents.dump(settings), file=file, **values)
+
+
+def _unbroken(text: str) -> str:
+    """Return text that does not break inside an interval or a p-value."""
+    for sign in (", ", "< "):
+        text = text.replace(sign, f"{sign[0]}\N{NO-BREAK SPACE}")
+    return text.replace(" \N{ALMOST EQUAL TO}", "\N{NO-BREAK SPACE}\N{ALMOST EQUAL TO}")
 
 
 def embedded(images: Mapping[str, bytes]) -> dict[str, str]:

@@ -22,6 +22,8 @@ LEVEL = 0.05
 """The p-value up to which a difference is told from 0: what `CONFIDENCE` leaves of 1."""
 METHOD = f"{CONFIDENCE:.0%} t interval over seeds"
 """The name of an interval, in words."""
+ENOUGH = 5
+"""The fewest seeds for a verdict: two seeds agree by chance in half of all cases."""
 _ENOUGH_FOR_OUTLIERS = 5
 _FAR_OUT = 3.0
 _IQM = "IQM"

@@ -15,7 +15,7 @@ from vaectl.studies import statistics
 from vaectl.studies.facts import alike, environment, told
 from vaectl.studies.ranges import Value
 from vaectl.studies.run import places_of
-from vaectl.studies.statistics import Interval, shown
+from vaectl.studies.statistics import ENOUGH, Interval, shown
 from vaectl.sweeps.effects import Effect, Trend, effects, trends
 from vaectl.sweeps.plan import Sweep
 from vaectl.sweeps.run import Result
@@ -23,8 +23,6 @@ from vaectl.sweeps.scores import Scores, best_of, scores_of, scores_until
 from vaectl.sweeps.search import Rung, rungs
 
 FORMAT_VERSION = 1
-ENOUGH = 5
-"""The fewest seeds for a verdict: two seeds agree by chance in half of all cases."""
 MOST_TOLD = 20
 """The most trials that are named one by one."""
 
