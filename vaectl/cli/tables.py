@@ -323,8 +323,9 @@ def _told_samples(s: Samples) -> str:
     if not s.prior:
         return told
     return (
-        f"{told}: because of their ink {s.ink:,}, only of their distance to the training images "
-        f"{s.prior - s.ink:,}; {s.holes:,} of them have codes that hardly any image has"
+        f"{told}; of those from the prior, {s.ink:,} because of their ink, {s.prior - s.ink:,} "
+        f"only because of their distance to the training images; {s.holes:,} have codes that "
+        "hardly any image has"
     )
 
 
