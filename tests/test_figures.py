@@ -97,9 +97,8 @@ def _curves(title: str, how: Style = DEFAULT, facts: str = "") -> Figure:
 
 
 def _several(title: str, how: Style = DEFAULT, facts: str = "") -> Figure:
-    traces = [
-        Trace.of(text.plain(label), [_rows(9)]) for label in (ODD_NAME, "b", "from $5 to $10")
-    ]
+    names = (text.plain(title)[:80], "b", "from $5 to $10")
+    traces = [Trace.of(name, [_rows(9)]) for name in names]
     return charts.curves(traces, title=title, facts=facts, style=how)
 
 
@@ -264,9 +263,10 @@ def test_steps_of_one_height_are_told_apart_by_their_markers() -> None:
 def test_crosses_at_one_rate_do_not_hide_each_other() -> None:
     tried = {f"{i}": [(1e-3, -90.0), (1.0, None)] for i in range(12)}
     figure = search.sensitivity(tried, "elbo", title="")
-    figure.draw_without_rendering()
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
     lines = figure.axes[0].lines
-    crosses = [line for line in lines if line.get_marker() == "x" and np.size(line.get_xdata())]
+    crosses = [e for e in lines if e.get_marker() == "x" and np.size(e.get_xdata())]
     heights = {round(float(line.get_transform().transform((1.0, 0.0))[1])) for line in crosses}
     assert len(crosses) == len(heights) == 11  # one of those without a colour
 

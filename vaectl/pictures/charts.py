@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -89,13 +89,14 @@ def curves(
                 axes.remove()
                 continue
             heading = ", ".join(filter(None, (label_of(quantity), how.get(quantity))))
+            heading = text.wrapped(heading, room, font)
             if len(kinds) > 1:
                 heading += "\n" + text.wrapped(kind, room, font)
             axes.set_title(heading, loc="left")
             if number % beside == 0:
                 axes.set_ylabel("nats per image")
-            alone = _is_alone(traces)
-            _draw(axes, shown, quantity, by, first, quantity in fits, style, alone=alone)
+            fitted_here, alone = quantity in fits, _is_alone(traces)
+            _Panel(axes, quantity, by, first, fitted_here, style, alone).draw(shown)
             found = axes.get_legend_handles_labels()
             handles |= {name: handle for handle, name in zip(*found, strict=True)}
         order = [name for name in labels if name in handles]
@@ -132,83 +133,146 @@ def _note(traces: Sequence[Trace], fits: Sequence[str]) -> str:
     return "; ".join(filter(None, [*parts, fitted_words(fits)]))
 
 
-def _draw(
-    axes: Axes,
-    traces: Sequence[Trace],
-    quantity: str,
-    by: Literal["epoch", "seconds"],
-    first: int,
-    settled: bool,
-    style: Style,
-    *,
-    alone: bool,
-) -> None:
-    """Draw one number of all traces."""
-    whole: list[np.ndarray] = []
-    early: list[np.ndarray] = []
-    crosses: list[tuple[float, float, str]] = []
-    _horizontal(axes, [t for t in traces if quantity in quantities([t])], by, first)
-    for trace in traces:
-        if trace.grey:
-            _grey(axes, trace, quantity, by, first, style)
-            continue
-        count, number = trace.epochs, trace.place or 0
-        colour = style.theme.accent if alone else style.colour(number)
-        rest = trace.whole
-        if count < first or not (rest or alone):
-            size = 0.45 * style.theme.font
-            axes.plot([], [], color=colour, marker=marker(number), ms=size, label=trace.name)
-        x = np.arange(1, count + 1) if by == "epoch" else trace.elapsed
-        for split, dashes in (("train", (4, 2)), ("validation", ())):
-            of_split: Mapping[str, np.ndarray] = getattr(trace, split)
-            if quantity not in of_split or count < first:
+class _Panel(NamedTuple):
+    """Axes in which one number of several traces is drawn."""
+
+    axes: Axes
+    quantity: str
+    by: Literal["epoch", "seconds"]
+    first: int
+    """The first epoch that is drawn."""
+    settled: bool
+    """True if the axis fits what follows the first, steep tenth of the epochs."""
+    style: Style
+    alone: bool
+    """True if there is a single curve without a name, that of one run."""
+
+    def draw(self, traces: Sequence[Trace]) -> None:
+        """Draw all traces, then fit the axis to them and add the crosses of those that diverged."""
+        whole: list[np.ndarray] = []
+        early: list[np.ndarray] = []
+        _horizontal(
+            self.axes, [t for t in traces if self.quantity in quantities([t])], self.by, self.first
+        )
+        for trace in traces:
+            if trace.grey:
+                self._grey(trace)
                 continue
-            values = of_split[quantity]
-            for i, end in trace.ended.items():
-                kept = slice(first - 1, end)
-                if alone:
-                    _line(
-                        *(axes, x[kept], values[i : i + 1, kept], number, trace, dashes),
-                        *(colour, style),
-                        alone=True,
-                    )
-                else:
-                    wide = 0.5 * style.theme.line
-                    axes.plot(x[kept], values[i, kept], color=colour, dashes=dashes, lw=wide)
-                early.append(values[i, kept])
-                if i in trace.diverged and not dashes and end >= first:
-                    crosses.append((x[end - 1], values[i, end - 1], colour))
-            if rest:
-                kept = slice(first - 1, count)
-                drawn = values[rest][:, kept]
-                _line(axes, x[kept], drawn, number, trace, dashes, colour, style, alone=alone)
-                start = drawn.shape[1] // 10 if settled else 0
-                whole.append(drawn[:, start:].ravel())
-    if early or settled or any(trace.grey for trace in traces):
-        known = np.concatenate([*whole, []])
-        _vertical(axes, known, np.concatenate([*early, []]), settled=settled)
-    low, high = axes.get_ylim()
-    for at, value, colour in crosses:
-        size = 0.75 * style.theme.font
-        at_edge = min(max(value, low), high)
-        axes.plot(at, at_edge, color=colour, marker="x", ms=size, ls="", clip_on=False)
+            self._key(trace)
+            for values, dashes in self._splits(trace):
+                early += self._early(trace, values, dashes)
+                whole += self._band(trace, values, dashes)
+        if early or self.settled or any(trace.grey for trace in traces):
+            known = np.concatenate([*whole, []])
+            _vertical(self.axes, known, np.concatenate([*early, []]), settled=self.settled)
+        for trace in traces:
+            self._crosses(trace)
 
+    def _x(self, trace: Trace) -> Float[np.ndarray, " epochs"]:
+        return np.arange(1.0, trace.epochs + 1) if self.by == "epoch" else trace.elapsed
 
-def _grey(
-    axes: Axes,
-    trace: Trace,
-    quantity: str,
-    by: Literal["epoch", "seconds"],
-    first: int,
-    style: Style,
-) -> None:
-    """Draw the validation mean of a trace that is one of many, over seeds that reached the end."""
-    if quantity not in trace.validation or not trace.whole or trace.epochs < first:
-        return
-    kept = slice(first - 1, trace.epochs)
-    x = np.arange(1, trace.epochs + 1) if by == "epoch" else trace.elapsed
-    mean = trace.validation[quantity][trace.whole, kept].mean(axis=0)
-    axes.plot(x[kept], mean, color=GREY, lw=0.5 * style.theme.line, zorder=1.5)
+    def _colour(self, trace: Trace) -> str:
+        return self.style.theme.accent if self.alone else self.style.colour(trace.place or 0)
+
+    def _splits(
+        self, trace: Trace
+    ) -> Iterator[tuple[Float[np.ndarray, "seeds epochs"], tuple[int, ...]]]:
+        """Yield the numbers of each split that has them, and the dashes of its lines."""
+        for values, dashes in ((trace.train, (4, 2)), (trace.validation, ())):
+            if self.quantity in values and trace.epochs >= self.first:
+                yield values[self.quantity], dashes
+
+    def _key(self, trace: Trace) -> None:
+        """Add an entry of the legend for a trace without a mean."""
+        if trace.epochs < self.first or not (trace.whole or self.alone):
+            self.axes.plot(
+                *([], []),
+                color=self._colour(trace),
+                marker=marker(trace.place or 0),
+                ms=0.45 * self.style.theme.font,
+                label=trace.name,
+            )
+
+    def _band(
+        self, trace: Trace, values: Float[np.ndarray, "seeds epochs"], dashes: tuple[int, ...]
+    ) -> list[np.ndarray]:
+        """Draw the seeds that reached the end; return what of them the axis fits."""
+        if not trace.whole:
+            return []
+        kept = slice(self.first - 1, trace.epochs)
+        drawn = values[trace.whole][:, kept]
+        self._line(trace, self._x(trace)[kept], drawn, dashes)
+        return [drawn[:, drawn.shape[1] // 10 if self.settled else 0 :].ravel()]
+
+    def _early(
+        self, trace: Trace, values: Float[np.ndarray, "seeds epochs"], dashes: tuple[int, ...]
+    ) -> list[np.ndarray]:
+        """Draw each seed that ended early, and return their values."""
+        found = []
+        for seed, end in trace.ended.items():
+            kept = slice(self.first - 1, end)
+            x, one = self._x(trace)[kept], values[seed, kept]
+            if self.alone:
+                self._line(trace, x, one[None], dashes)
+            else:
+                wide = 0.5 * self.style.theme.line
+                self.axes.plot(x, one, color=self._colour(trace), dashes=dashes, lw=wide)
+            found.append(one)
+        return found
+
+    def _crosses(self, trace: Trace) -> None:
+        """Draw a cross where a seed diverged, at the edge if it is beyond it."""
+        if trace.grey or self.quantity not in trace.validation:
+            return
+        low, high = self.axes.get_ylim()
+        for seed in trace.diverged:
+            end = trace.ended.get(seed, 0)
+            if end >= self.first:
+                value = trace.validation[self.quantity][seed, end - 1]
+                self.axes.plot(
+                    *(self._x(trace)[end - 1], min(max(value, low), high)),
+                    color=self._colour(trace),
+                    marker="x",
+                    ms=0.75 * self.style.theme.font,
+                    ls="",
+                    clip_on=False,
+                )
+
+    def _grey(self, trace: Trace) -> None:
+        """Draw the validation mean of one of many traces, over seeds that reached the end."""
+        if self.quantity not in trace.validation or trace.epochs < self.first or not trace.whole:
+            return
+        kept = slice(self.first - 1, trace.epochs)
+        mean = trace.validation[self.quantity][trace.whole, kept].mean(axis=0)
+        thin = 0.5 * self.style.theme.line
+        self.axes.plot(self._x(trace)[kept], mean, color=GREY, lw=thin, zorder=1.5)
+
+    def _line(
+        self,
+        trace: Trace,
+        x: Float[np.ndarray, " epochs"],
+        values: Float[np.ndarray, "seeds epochs"],
+        dashes: tuple[int, ...],
+    ) -> None:
+        """Draw a mean and its band."""
+        theme, colour = self.style.theme, self._colour(trace)
+        label = ("train" if dashes else "validation") if self.alone else trace.name
+        self.axes.plot(
+            x,
+            values.mean(axis=0),
+            color=colour,
+            dashes=dashes,
+            lw=(0.9 if dashes else 1.15) * theme.line,
+            marker=marker(trace.place or 0) if not self.alone or len(x) <= _FEW else "",
+            markevery=_marked(x, self.axes),
+            ms=0.45 * theme.font,
+            mfc=theme.paper if dashes else colour,
+            mew=0.6 * theme.line,
+            label=f"_{label}" if dashes and not self.alone else label,
+        )
+        if len(values) > 1:
+            low, high = values.min(axis=0), values.max(axis=0)
+            self.axes.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
 
 
 def _within(values: Float[np.ndarray, " values"]) -> tuple[float, float]:
@@ -270,39 +334,6 @@ def _horizontal(
         margin = 0.05 * (last - first)
         axes.set_xlim(first - margin, last + margin)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
-
-
-def _line(
-    axes: Axes,
-    x: Float[np.ndarray, " epochs"],
-    values: Float[np.ndarray, "seeds epochs"],
-    number: int,
-    trace: Trace,
-    dashes: tuple[int, ...],
-    colour: str,
-    style: Style,
-    *,
-    alone: bool,
-) -> None:
-    """Draw a mean and its band."""
-    mean = values.mean(axis=0)
-    label = ("train" if dashes else "validation") if alone else trace.name
-    axes.plot(
-        x,
-        mean,
-        color=colour,
-        dashes=dashes,
-        lw=(0.9 if dashes else 1.15) * style.theme.line,
-        marker=marker(number) if not alone or len(x) <= _FEW else "",
-        markevery=_marked(x, axes),
-        ms=0.45 * style.theme.font,
-        mfc=style.theme.paper if dashes else colour,
-        mew=0.6 * style.theme.line,
-        label=f"_{label}" if dashes and not alone else label,
-    )
-    if len(values) > 1:
-        low, high = values.min(axis=0), values.max(axis=0)
-        axes.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
 
 
 def _marked(x: Float[np.ndarray, " epochs"], axes: Axes) -> list[int]:

@@ -50,7 +50,7 @@ def sensitivity(
             for rate in (rate for rate, value in points if value is None):
                 there = crosses.setdefault(rate, [])
                 there += [look["color"]] * (look["color"] not in there)
-        _cross(axes, crosses, style)
+        _cross(figure, axes, crosses, style)
         for label in lost:
             axes.plot([], [], color=style.theme.ink, ls="", marker="x", label=label)
         low, high = min(settled, default=0.0), max(settled, default=0.0)
@@ -69,14 +69,13 @@ def sensitivity(
     return figure
 
 
-def _cross(axes: Axes, crosses: Mapping[float, Sequence[str]], style: Style) -> None:
+def _cross(
+    figure: Figure, axes: Axes, crosses: Mapping[float, Sequence[str]], style: Style
+) -> None:
     """Draw crosses of some colours at each rate, from the axis upwards, for they have no value."""
     size = 0.75 * style.theme.font
-    figure = axes.get_figure(root=True)
-    assert figure is not None  # noqa: S101  # it is drawn in one
-    inches = figure.dpi_scale_trans
     for place in range(max(map(len, crosses.values()), default=0)):
-        above = ScaledTranslation(0, place * size / 72, inches)
+        above = ScaledTranslation(0, place * size / 72, figure.dpi_scale_trans)
         for rate, colours in crosses.items():
             if place < len(colours):
                 (cross,) = axes.plot(

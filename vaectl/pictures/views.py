@@ -402,10 +402,17 @@ def reconstruct(
     Raises:
         ConfigError: `count` exceeds the size of the split.
     """
-    split = model.split(split_name)
+    split, style = model.split(split_name), with_polarity(model, style)
+    scale = _scale(model, style)
+    inverted = not style.theme.dark and scale != _INK  # as ink, where it is fainter than images
+    scale += f"; difference{_INK.replace(';', ':')}" * inverted
+    facts = (
+        f"{split_name} images, reconstructions from posterior means; "
+        f"below: ELBO in nats, 1 sample, {meaning(model.settings)}{scale}"
+    )
     if count is None:
-        most = RECONSTRUCTIONS // 2 if style.theme.slide else min(RECONSTRUCTIONS, _on_page(style))
-        count = min(most, len(split.images))
+        there = 10 if style.theme.slide else _on_page(style, style.heading(model.title, facts))
+        count = min(RECONSTRUCTIONS, there, len(split.images))
     if count > len(split.images):
         raise ConfigError(
             f"--count {count}: there are {len(split.images)} images in the {split_name} split",
@@ -416,15 +423,12 @@ def reconstruct(
     originals = _in_unit(model, images)
     told = model.labels_of(split, chosen)
     means = model.reconstruct(images, told)
-    style = with_polarity(model, style)
     difference = np.abs(originals - means)
     if model.image_shape[-1] == 3:
         mean = difference.mean(axis=-1, keepdims=True)
         difference = np.broadcast_to(mean, means.shape)
-    grey = _scale(model, style)
-    if not style.theme.dark and grey != _INK:
-        difference = 1 - difference  # as ink on paper, where it is fainter than images
-        grey += f"; difference{_INK.replace(';', ':')}"
+    if inverted:
+        difference = 1 - difference
     elbo = model.elbo(images, told, samples=1, seed=seed)
     labels = [f"{value:.1f}" for value in elbo]
     beside = _beside(count, text.widest(labels, style.small) + style.theme.font, style)
@@ -433,21 +437,18 @@ def reconstruct(
         part = slice(start, start + beside)
         stacked = np.stack([originals[part], means[part], difference[part]])
         rows.append([Panel(stacked, "", ("original", "mean", "difference"), labels[part])])
-    facts = (
-        f"{split_name} images, reconstructions from posterior means; "
-        f"below: ELBO in nats, 1 sample, {meaning(model.settings)}{grey}"
-    )
     figure = pictures.sheet(rows, title=model.title, facts=facts, style=style)
     arrays = {"index": chosen, "images": originals, "means": means, "elbo": elbo}
     return View("reconstruct", figure, arrays)
 
 
-def _on_page(style: Style) -> int:
-    """Return how many images and reconstructions a page has room for."""
+def _on_page(style: Style, heading: str) -> int:
+    """Return how many images and reconstructions a page has room for below its heading."""
     width, font = style.width(pictures.WIDTH), style.theme.font
     beside = _beside(RECONSTRUCTIONS, text.width("-999.9", style.small) + font, style)
     image = (width - 3 * font - text.width("difference", style.small)) / beside
-    return beside * max(int((HIGH * MM - 6 * font) / (3 * image + 4 * font)), 1)
+    above = 1.5 * font * (text.wrapped(heading, width - 2 * font, font).count("\n") + 2)
+    return beside * max(int((HIGH * MM - above) / (3 * image + 4 * font)), 1)
 
 
 def _beside(count: int, label: float, style: Style) -> int:
