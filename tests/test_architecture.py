@@ -270,8 +270,8 @@ def test_the_readme_says_what_each_dependency_is_for() -> None:
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     wanted = {re.split(r"[<>=]", each)[0] for each in project["dependencies"]}
     text = (root / "README.md").read_text()
-    start = text.partition("## Start")[2].partition("\n## ")[0]
-    assert wanted <= {*re.findall(r"`([\w.-]+)`", start)}
+    sizes = text.partition("## What is installed")[2].partition("\n## ")[0]
+    assert wanted <= {*re.findall(r"`([\w.-]+)`", sizes)}
 
 
 def test_the_first_epoch_waits_for_no_library_that_it_does_not_need(tmp_path: Path) -> None:
@@ -296,3 +296,17 @@ experiment.run(settings, runs_dir=pathlib.Path({str(tmp_path)!r}), watch=watch)
 def test_reading_a_configuration_and_data_loads_no_jax_and_no_tensorflow() -> None:
     loaded = _loaded("from vaectl import config, data; data.load(config.Config().data)")
     assert not loaded & {"jax", "tensorflow", "tensorflow_datasets"}
+
+
+def test_every_link_of_the_readme_leads_somewhere() -> None:
+    text = (PACKAGE.parent / "README.md").read_text()
+    titles = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+    anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    assert len(links) > 20
+    for link in links:
+        place, _, anchor = link.partition("#")
+        if not place:
+            assert anchor in anchors, link
+        elif "://" not in place:
+            assert (PACKAGE.parent / place).exists(), link
