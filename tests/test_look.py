@@ -132,6 +132,10 @@ def test_all_checkpoints_are_kept_on_request(vaectl: Vaectl) -> None:
     assert vaectl("train", "--quiet", "--name", "a", *options).code == 0
     found = checkpoints.kept(RunDir(Path("runs/a")).checkpoints)
     assert [info.epoch for info in found] == [1, 2, 3, 4]
+    advice = vaectl("sample", "a", "--animate", "--count", 1).err
+    assert "4 checkpoints" in advice
+    assert "--resume NAME" in advice
+    assert "keep=all" not in advice  # it was trained so
 
 
 def test_curves_of_runs_share_their_axes(vaectl: Vaectl, runs: Path) -> None:

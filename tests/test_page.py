@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from tests.browser import Browser, browser, needs_chromium
-from vaectl.cli.tables import show_comparison, show_sweep
+from vaectl.cli.tables import _short, show_comparison, show_sweep
 from vaectl.comparison import plan, report, words
 from vaectl.comparison.order import in_order, order_of
 from vaectl.comparison.summary import Pair, Side, Summary, Tried
@@ -295,6 +295,37 @@ def test_nothing_of_a_sweep_is_cut_at_any_width(
     links = chromium.ask("return [...document.links].map(each => each.getAttribute('href'))")
     assert links[0] == "learning_rate-0.003-s0/"
     assert len(links) == 9
+
+
+@pytest.mark.parametrize(
+    ("source", "short"),
+    [
+        ("idx:data/raw/mnist", "idx:…/mnist"),
+        ("idx:/data/raw/mnist", "idx:…/mnist"),
+        ("images:a/b", "images:a/b"),
+        ("tfds:mnist", "tfds:mnist"),
+        ("digits-5k", "digits-5k"),
+    ],
+)
+def test_a_source_is_shortened_after_its_scheme(source: str, short: str) -> None:
+    assert _short(source, 40) == short
+
+
+def test_a_page_names_tuning_where_there_was_one_and_breaks_no_p_value() -> None:
+    runs: dict[str, dict[int, str]] = {label: {} for label in LABELS[:2]}
+    summary = _field(2)
+    for protocol, heading in (("tuned", "Seeds and tuning"), ("paper", "Seeds")):
+        options = {"optimizers": _entries(2), "protocol": protocol}
+        settings = plan.load(options=options)
+        text = report.render(summary, settings, _traces(2), {"Board": b""}, runs)
+        assert f"<h2>{heading}</h2>" in text
+    pairs = [
+        pair.model_copy(update={"p_value": 1e-9, "adjusted_p": 1e-9}) for pair in summary.pairs
+    ]
+    text = report.render(
+        summary.model_copy(update={"pairs": pairs}), settings, _traces(2), {}, runs
+    )
+    assert "&lt;\N{NO-BREAK SPACE}0.001" in text
 
 
 @pytest.mark.parametrize("width", [80, 120])
