@@ -11,7 +11,7 @@ from vaectl.studies.statistics import Interval
 
 FORMAT_VERSION = 3
 Order = Literal["below", "above", "unknown"]
-"""Where an optimizer stands beside the first; unknown if a test does not tell them apart."""
+"""The place of an optimizer beside the first; unknown if a test does not tell them apart."""
 
 
 class Tried(BaseModel):
@@ -110,7 +110,7 @@ class Pair(BaseModel):
 
     @property
     def order(self) -> Order:
-        """Where b stands, if a is the first by rank.
+        """The place of b, if a is the first by rank.
 
         Ranks are over all seeds and scores over those at which both finished, so that b may well be
         above a.

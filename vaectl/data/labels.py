@@ -30,7 +30,7 @@ class Column(NamedTuple):
     size: int
     """The number of these images."""
     hint: str = _CORRECT
-    """What to try if they are no labels."""
+    """The hint if they are no labels."""
 
 
 class Labels(NamedTuple):

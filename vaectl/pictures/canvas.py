@@ -143,7 +143,7 @@ class Rows(NamedTuple):
 
     labels: list[str]
     heights: list[float]
-    """That of each row, in rows of one line."""
+    """The height of each row, in rows of one line."""
     panel: float
     """Points beside the names."""
     font: float

@@ -88,7 +88,7 @@ class Standing(BaseModel):
 
     @property
     def order(self) -> Order:
-        """Where it stands beside the first by the scores of seeds.
+        """The place beside the first by the scores of seeds.
 
         The first one is so by the medians over seeds, so that another may well be above it.
         """

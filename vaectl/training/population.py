@@ -34,7 +34,7 @@ class News(NamedTuple):
     """Something that happened to one of the members."""
 
     member: int
-    """Its index."""
+    """The index of the member."""
     what: Chunk | Epoch | DivergedError
     ends_round: bool
     """True if nothing more is known: of those that train together, all have told of the epoch."""
