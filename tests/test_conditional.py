@@ -495,7 +495,7 @@ def test_a_gallery_tells_a_model_only_classes_that_it_knows(told: Path, tmp_path
             text = chromium.ask("return document.querySelector('#gallery .card').innerText")
             lines = "return document.querySelectorAll('#gallery .card:first-child .line').length"
             assert chromium.ask(lines) == count
-            left_out = "Left out, with classes that these images do not have: a, b."
+            left_out = "Left out, with classes that these images cannot tell: a, b."
             assert (left_out in text) == (count == 1)
             assert chromium.errors == []
 

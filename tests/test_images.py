@@ -108,7 +108,7 @@ def _in_splits(folder: Path, splits: dict[str, str], count: int = 7) -> Path:
         {
             f"{name}/{kind}/{i}.png": _grey(1000 * len(split) + 100 * ord(kind) + i)
             for name, split in splits.items()
-            for kind in ("ab" if split != "validation" else "b")
+            for kind in "ab"
             for i in range(count)
         },
     )
@@ -133,7 +133,7 @@ def test_subfolders_named_as_splits_are_splits(
         for i in range(7)
     }
     assert found.classes == ("a", "b")
-    assert found.validation_size == (7 if "validation" in splits.values() else None)
+    assert found.validation_size == (14 if "validation" in splits.values() else None)
     for name, part in (("train", found.train), ("test", found.test)):
         assert part.labels is not None
         pictures = [of[image.tobytes()] for image in np.asarray(part.images)]
@@ -142,7 +142,9 @@ def test_subfolders_named_as_splits_are_splits(
             assert {split for split, _ in pictures} == {"test"}
         elif name == "train":
             last = found.validation_size or 0
-            assert {split for split, _ in pictures[len(pictures) - last :]} <= {"validation"}
+            held_out = pictures[len(pictures) - last :]
+            assert {split for split, _ in held_out} <= {"validation"}
+            assert not held_out or {label for _, label in held_out[-4:]} == {0, 1}  # shuffled
             assert {split for split, _ in pictures[: len(pictures) - last]} == {"train"}
     if len(splits) > 1:
         assert any(note.startswith("splits by subfolder, ") for note in found.notes)

@@ -57,7 +57,7 @@ class Exported(NamedTuple):
     files: list[Path]
     bytes: int
     differences: Differences | None
-    """None if the format has no functions to compare."""
+    """The differences from the run; None if the format has no functions to compare."""
     tolerance: float
     """The largest difference with which it would have been kept."""
     seconds: float

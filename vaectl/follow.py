@@ -108,11 +108,13 @@ class _Member:
     def close(self, status: Status) -> None:
         """End its log; one that stopped early has the pictures of its last epoch only now."""
         last = self._undrawn
-        if last is not None and status == "finished" and self._sink.pictures_every is not None:
-            model = trained.load(RunDir(self.training.directory), "latest")
-            if (model.checkpoint.epoch, model.checkpoint.beyond) == (last.epoch, 0):
-                self.draw(last._replace(rows=()), model)
-        self._log.close(status)
+        try:
+            if last is not None and status == "finished" and self._sink.pictures_every is not None:
+                model = trained.load(RunDir(self.training.directory), "latest")
+                if (model.checkpoint.epoch, model.checkpoint.beyond) == (last.epoch, 0):
+                    self.draw(last._replace(rows=()), model)
+        finally:
+            self._log.close(status)
 
     def model(self, epoch: Epoch) -> Trained:
         """Return the model at the end of an epoch; a copy, since the next one has its state."""

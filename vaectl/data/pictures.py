@@ -55,9 +55,14 @@ class Decoder:
         picture = _decoded(file)
         self._depths.add(picture.dtype)
         if self.deep and len(self._depths) > 1:
+            why = (
+                "data.range cannot be that of both"
+                if self.reading.range
+                else "which level of 16 bits is white is not known"
+            )
             raise ValueError(
                 f"it has {8 * picture.itemsize} bits, others have {24 - 8 * picture.itemsize}, and "
-                "which level of 16 bits is white is not known"
+                f"{why}"
             )
         if picture.dtype == np.uint8:
             return picture

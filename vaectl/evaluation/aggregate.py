@@ -45,8 +45,9 @@ class Codes(NamedTuple):
     told: Int32[Array, " codes"]
     """The class of each code."""
     mean: Float[Array, "codes code"]
+    """The mean of the mixture of the posteriors of other images of its class."""
     variance: Float[Array, "codes code"]
-    """Those of the mixture of the posteriors of other images of its class."""
+    """The variance of that mixture."""
 
 
 def densities(

@@ -45,7 +45,7 @@ LEAST = 10
 LARGE_BRACKET = 0.5
 """Nats between the bounds on simulated images above which log p(x) is not to be trusted."""
 ACCEPTANCE = (0.4, 0.9)
-"""Between these the share of accepted transitions is as it should be."""
+"""The limits between which the share of accepted transitions is as it should be."""
 
 
 def diagnose(

@@ -57,7 +57,7 @@ function gallerySection(body, models) {
   body.append(
     part("The same images", "Reconstructions by posterior means." +
       others(shaped, models, "images of another shape") +
-      others(alike, shaped, "classes that these images do not have"), "Next images",
+      others(alike, shaped, "classes that these images cannot tell"), "Next images",
       () => { start += count; showImages(); }, images),
     part("Samples", "Codes from the prior, decoded.", "New samples", showSamples, samples));
   if (same.length > 1) {

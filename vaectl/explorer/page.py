@@ -42,7 +42,7 @@ MOST_POINTS = 400
 CODES_BYTES = 20_000
 """Bytes of the codes from the prior that a page has, of which it takes one at random."""
 FILM_BYTES = 1_300_000
-"""The share of the page that a film may take; a longer one is shown by fewer of its frames."""
+"""The bytes of the page that a film may take; a longer one is shown by fewer of its frames."""
 
 
 class Explored(NamedTuple):

@@ -82,7 +82,7 @@ class Portable(NamedTuple):
     """A model that was read from a file, of which nothing but the types is checked."""
 
     facts: Facts | None
-    """None if the file says nothing about its arrays."""
+    """The facts that the file says about its arrays; None if it says none."""
     arrays: dict[str, np.ndarray]
     """The arrays of the network by dotted names, as `named` has them."""
 

@@ -30,8 +30,8 @@ class Beta(Objective, name="beta"):
     warmup_epochs: NonNegative = 0.0
     """Epochs over which the weight rises linearly from zero; 0: no warm-up."""
     free_nats: NonNegative = 0.0
-    """In each dimension of the code, a KL below this counts as this; only with a prior whose KL is
-    a sum over dimensions."""
+    """The least KL that counts in each dimension of the code; only with a prior whose KL is a sum
+    over dimensions."""
 
     def suits(self, experiment: Any) -> None:
         """Refuse free nats with a prior whose KL is not a sum over dimensions."""

@@ -65,7 +65,7 @@ class Scale(NamedTuple):
     """Places of values on an axis from 0 to 1, and its ticks."""
 
     places: Float[np.ndarray, " points"]
-    """In the axis's own units; for names, their numbers."""
+    """The places in the axis's own units; for names, their numbers."""
     names: list[str]
     """The names of values that are no numbers; none if they are."""
     logarithmic: bool

@@ -145,8 +145,7 @@ def sample(
     """Decode codes from the prior (Fig. 4 of the paper), or from elsewhere.
 
     Without a count there are about 100, so that no row is left with fewer, or as many as are large
-    enough to be seen. A conditional model
-    shows one class, or all of them in turn.
+    enough to be seen. A conditional model shows one class, or all of them in turn.
 
     Raises:
         ConfigError: binary draws of a likelihood whose pixels are grey levels, a class that the

@@ -500,7 +500,9 @@ class RunDir:
             stored = reading.load(file, content=content)
         except ConfigError as error:
             raise RunError(
-                error.message, hint="restore it from a copy; run.json has its values"
+                error.message,
+                hint="if it was changed, restore it from a copy; run.json has its values. If an "
+                "older vaectl allowed this, look at the run with that version",
             ) from None
         if not assignments and not options:
             return stored

@@ -210,14 +210,11 @@ class Trained:
         flat = z.reshape(-1, self.code_size)
         self.check_room(len(flat))
         y = self._told(labels, len(flat))
-        parts = [
-            np.asarray(
-                _decode(self.vae, self.variables, flat[some], None if y is None else y[some])
-            )
-            for start in range(0, len(flat), AT_ONCE)
-            for some in [slice(start, start + AT_ONCE)]
-        ]
-        decoded = np.concatenate(parts) if parts else np.empty(0, np.float32)
+        decoded = np.empty((len(flat), *self.image_shape), np.float32)
+        for start in range(0, len(flat), AT_ONCE):
+            some = slice(start, start + AT_ONCE)
+            told = None if y is None else y[some]
+            decoded[some] = _decode(self.vae, self.variables, flat[some], told)
         return decoded.reshape(*z.shape[:-1], *self.picture_shape)
 
     def sample(

@@ -16,7 +16,7 @@ from vaectl.sinks._sheets import sheets
 from vaectl.sinks.base import Log, Pictures, Results, Sink, Status, Training
 
 FOLDER = "tensorboard"
-"""In the run directory."""
+"""The folder of its files in the run directory."""
 FILES = {
     # a record: its length, a checksum of that, and an event: its time, and what kind of file it is
     r"events\.out\.tfevents\.\d+\.vaectl": rb".{12}\x09.{8}\x1a\x0dbrain\.Event:2",

@@ -123,8 +123,11 @@ class ImageFolder(LocalSource, name="images"):
             split: Images(images[part.start : part.stop], part.labels)
             for split, part in parts.items()
         }
-        if "test" in splits:  # else they are divided, which spreads them
-            splits = {split: spread(each) for split, each in splits.items()}
+        # without a test split those of training are divided, which spreads them
+        splits = {
+            split: each if split == "train" and "test" not in splits else spread(each)
+            for split, each in splits.items()
+        }
         return assembled(str(self), splits, tuple(notes), tuple(classes))
 
 

@@ -51,7 +51,7 @@ class _Plan(NamedTuple):
     names: list[str]
     pixels: list[int]
     label: int | None
-    """None where there is none, or where it is found once all rows are read."""
+    """Its place; None where there is none, or where it is found once all rows are read."""
     skipped: list[str]
     open_: bool
     """True if a column of `pixels` may hold the labels."""
