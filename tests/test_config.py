@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
@@ -523,6 +524,7 @@ def test_an_empty_section_leaves_what_the_base_says(tmp_path: Path) -> None:
         ("optmizer.name=sgd", "unknown key optmizer; did you mean optimizer?"),
         ("epochs.x=3", "epochs: should be a whole number, not a mapping"),
         ("data.sourc=x", "unknown key data.sourc; did you mean data.source?"),
+        ("name=x", "unknown key name; did you mean model.name?"),
         (".=1", "not of the form key=value"),
         ("model..x=1", "not of the form key=value"),
     ],
@@ -564,3 +566,16 @@ def test_mistakes_are_told_in_the_words_of_the_user(
     answer = vaectl(*arguments)
     assert answer.code == 2
     assert told in answer.err
+
+
+def test_a_conflict_blames_no_line_that_has_nothing_to_do_with_it(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("seed: 3\nobjective: {name: beta, free_nats: 1.0}\n")
+    with pytest.raises(ConfigError) as error:
+        reading.load(file, assignments=["prior.name=vamp"])
+    assert error.value.message.startswith("objective.beta.free_nats counts")
+
+
+def test_mappings_of_any_kind_may_be_nested() -> None:
+    given = MappingProxyType({"model": MappingProxyType({"code_size": 3})})
+    assert reading.of_mapping(given).model.code_size == 3

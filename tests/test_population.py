@@ -1,4 +1,5 @@
 import resource
+import time
 import types
 
 import jax
@@ -31,11 +32,15 @@ def test_a_member_equals_the_same_run_alone_and_one_that_diverges_stops_nobody(
     members = [Member.of(each) for each in settings]
     epochs: dict[int, list[tuple[Epoch, list[bytes]]]] = {0: [], 1: [], 2: []}
     diverged = []
+    began, seconds = time.perf_counter(), 0.0
     for index, event, _ in population.fit(program, members, _images(40), _images(12, 1), how):
         if isinstance(event, Epoch):
             epochs[index].append((event, _bytes(event.state)))
+            assert min(event.train_seconds, event.validation_seconds) > 0
+            seconds += event.train_seconds + event.validation_seconds
         elif isinstance(event, DivergedError):
             diverged.append((index, str(event)))
+    assert seconds < time.perf_counter() - began
     assert [index for index, _ in diverged] == [1]
     with pytest.raises(DivergedError) as alone:
         _fit(settings[1])

@@ -45,8 +45,8 @@ def train(
         force: whether an existing run of that name is replaced.
         device: what to compute on: `auto`, `cpu` or `gpu`; several, as `gpu:4`, share each batch
             of `microbatches`.
-        sinks: who else gets the results: one or several as `--log` has them, or of a class of your
-            own.
+        sinks: who else gets the results: a list of sinks as `--log` has them, or of a class of your
+            own; or the text of one.
 
     Raises:
         VaectlError: as the command says it; its `message` and `hint` are text.
@@ -57,8 +57,7 @@ def train(
     from vaectl import experiment, follow
     from vaectl.base import devices
     from vaectl.base.errors import ConfigError
-    from vaectl.base.section import Section
-    from vaectl.config import reading
+    from vaectl.config import Config, reading
     from vaectl.runs.directory import RunDir
     from vaectl.runs.run import Run
     from vaectl.sinks import parse
@@ -69,7 +68,7 @@ def train(
         settings = reading.load(None if config is None else Path(config))
     elif isinstance(config, Mapping):
         settings = reading.of_mapping(config)
-    elif isinstance(config, Section):
+    elif isinstance(config, Config):
         settings = config
     else:
         raise ConfigError(

@@ -19,7 +19,7 @@ def check(what: str) -> None:
     """Refuse processes with cores of their own where the system has no such thing, as macOS.
 
     Args:
-        what: needs them, for the message.
+        what: the name of what needs them, for the message.
 
     Raises:
         ConfigError: this system cannot keep a process to some of its cores.

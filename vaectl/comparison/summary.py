@@ -149,7 +149,7 @@ class Summary(BaseModel):
     leaders: list[tuple[int, str]]
     """The leaders by mean rank, and the epoch from which each leads."""
     crossings: list[str]
-    """Those of the first that changed places late, so that the ranking depends on the budget."""
+    """Optimizers that changed places late, so that the ranking depends on the budget."""
     importance_samples: int
     intervals: str
     metrics: dict[str, str]

@@ -92,7 +92,7 @@ class Point(NamedTuple):
     """Settings of an optimizer that are tried."""
 
     values: Values
-    """Those that the search chose, by the optimizer's keys."""
+    """The values that the search chose, by the optimizer's keys."""
     settings: Config
 
     def trials(self, label: str, stage: Stage, seeds: Sequence[int]) -> list[Trial]:

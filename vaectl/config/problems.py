@@ -98,9 +98,11 @@ def _known_place(details: ErrorDetails, origins: Origins) -> Place:
 def _origin(details: ErrorDetails, origins: Origins) -> str:
     """Return the file and line or the option that a problem is of; nothing if none is known."""
     place = _known_place(details, origins)
+    if place in origins or details["type"] == CONFLICT:  # which may be of any keys of a section
+        return origins.get(place, "")
     # an option may have made a section, and only says where what is in it comes from
-    below = (origin for known, origin in origins.items() if known[: len(place)] == place)
-    return origins.get(place) or next(below, "")
+    below = (origin for known, origin in origins.items() if place and known[: len(place)] == place)
+    return next(below, "")
 
 
 def _is_option(origin: str) -> bool:

@@ -71,8 +71,14 @@ def of_mapping(values: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: lists all problems.
     """
-    load_plugs(values)
-    return build(schema.Config, dict(values), {})
+    plain = _plain(values)
+    load_plugs(plain)
+    return build(schema.Config, plain, {})
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return mappings of any kind as dicts."""
+    return {k: _plain(each) if isinstance(each, Mapping) else each for k, each in values.items()}
 
 
 def study_of(values: Mapping[str, Any]) -> str:
@@ -303,7 +309,7 @@ def put(values: dict[str, Any], origins: Origins, dotted: str, value: object, or
 
 def _settle(values: dict[str, Any], origins: Origins, place: tuple[str, ...]) -> None:
     """Move keys beside a plug's name into its subsection: they are not those of the next one."""
-    kind = place[-1] if place[:-1] in ((), (BASE,)) else ""
+    kind = place[-1] if place and place[:-1] in ((), (BASE,)) else ""
     above: Any = values.get(BASE) if place[:-1] else values
     section = above.get(kind) if isinstance(above, dict) else None
     if kind not in schema.CHOICES or not isinstance(section, dict):

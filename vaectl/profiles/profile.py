@@ -113,7 +113,7 @@ class Profile(BaseModel):
     standings: list[Standing]
     """Sorted by score, the best first."""
     changes: list[str]
-    """Without which workload which optimizers change places."""
+    """The workloads without which optimizers change places, and which ones do."""
     device: dict[str, Any]
     versions: dict[str, str]
     git_commit: str | None

@@ -523,7 +523,8 @@ class RunDir:
         most = _MOST_OF_A_LINE * (2 * (until or 10**6) + 1)
         with _reading(file), self.folder.open(file.name) as binary:
             text = binary.read(most).decode(errors="replace")
-        text = text[: text.rfind("\n") + 1]
+        if until is None:
+            text = text[: text.rfind("\n") + 1]
         try:
             rows = list(metrics.parse(text, 2 * until if until else None))
             if until is None and rows and rows[-1].split == "train":

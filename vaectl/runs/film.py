@@ -13,7 +13,7 @@ from vaectl.base.errors import RunError, remedy
 from vaectl.base.files import Folder
 
 FOLDER = "film"
-"""In the run directory."""
+"""The folder of its pictures in the run directory."""
 KINDS = ("manifold", "samples")
 FILES: Mapping[str, bytes] = {rf"({'|'.join(KINDS)})-\d{{10}}\.png": rb"\x89PNG.*vaectl film"}
 """The beginnings of its files, by patterns of their names."""

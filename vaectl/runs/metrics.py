@@ -23,7 +23,7 @@ UNROUNDED = "curve.jsonl"
 once more, to the same bits."""
 
 DECIMALS = 6
-"""Those of a term in metrics.csv."""
+"""The decimals of a term in metrics.csv."""
 
 FIRST, _LAST = ("epoch", "step", "split"), "seconds"
 _OLD = ("elbo", "kl", "nll")

@@ -330,8 +330,8 @@ class _Part:
         self.trials: list[Trial] = []
         """All trials that it has asked for."""
         self.missing: deque[Trial] = deque()
-        """Those to train."""
+        """The trials to train."""
         self.training: set[Trial] = set()
-        """Those under way."""
+        """The trials under way."""
         self.over = False
         """True if nothing of it is left to train."""

@@ -34,7 +34,7 @@ class Estimate(NamedTuple):
     members: int
     programs: int
     epochs: int
-    """Those of all members together."""
+    """The epochs of all members together."""
     seconds: float
     """If each worker is as fast as this process was just now."""
     disk: int

@@ -78,11 +78,11 @@ class Summary(BaseModel):
     keys: list[str]
     """The keys that vary."""
     drawn: list[str]
-    """Those among them whose values were drawn from ranges."""
+    """The keys among them whose values were drawn from ranges."""
     seeds: list[int]
     points: int
     trials: int
-    """Those that ended."""
+    """The number of trials that ended."""
     search: list[Rung]
     """The comparisons of a search; empty if all points were trained to the end."""
     quantity: str

@@ -163,7 +163,8 @@ def fit(
                     )
                 terms = {name: np.asarray(values, np.float64) for name, values in of_steps.items()}
             check_steps(terms, program.objective.best, end - steps, epoch)
-            began = first_bound(program, terms) if began is None else began
+            if done == end - steps:
+                began = first_bound(program, terms)
             taken = time.perf_counter() - start
             # exact in float64, and so the same however the epoch is cut
             total = {name: total.get(name, 0.0) + float(terms[name].sum()) for name in terms}
@@ -280,7 +281,7 @@ def check_held_out(
         best: the number that says which epoch is best.
         step: the last one.
         epoch: its number.
-        began: the bound of the first step of the epoch, if that is known.
+        began: the bound of the first step of the epoch; None: it was in an earlier run of the loop.
     """
     where = f"epoch {epoch}, step {step}, on the validation split"
     if not np.isfinite([*means.values()]).all():

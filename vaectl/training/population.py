@@ -168,8 +168,8 @@ def _together(
             means = evaluation.means(_total(held_out[index]), len(validation))
             try:
                 fitting.check_steps(sums[index], best, before, epoch)
-                began = fitting.first_bound(program, sums[index])
-                fitting.check_held_out(means, best, end, epoch, began)
+                first = fitting.first_bound(program, sums[index])
+                fitting.check_held_out(means, best, end, epoch, first)
             except DivergedError as error:
                 going.remove(index)
                 yield News(index, error, ends_round)
