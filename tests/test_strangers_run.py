@@ -407,7 +407,7 @@ def test_a_file_of_holes_is_refused_at_once(vaectl: Vaectl, runs: Path) -> None:
     with (run.path / "run.json").open("r+b") as file:
         file.truncate(2**36)
     answer = vaectl("sample", "z2")
-    assert (answer.code, "run.json: cannot be read: File too large" in answer.err) == (4, True)
+    assert (answer.code, "run.json: cannot be read: larger than 4.0 MiB" in answer.err) == (4, True)
 
 
 def test_a_checkpoint_between_epochs_that_cannot_be_is_refused(vaectl: Vaectl, runs: Path) -> None:
