@@ -42,14 +42,14 @@ def _frames(path: str) -> list[np.ndarray]:
 @pytest.mark.parametrize(
     "command",
     [
-        ("sample", "z2", "--count", "9"),
+        pytest.param(("sample", "z2", "--count", "9"), marks=pytest.mark.full),
         ("sample", "z5", "--draw", "binary", "--temperature", "0.5", "--seed", "3"),
-        ("manifold", "z2", "--grid", "4"),
+        pytest.param(("manifold", "z2", "--grid", "4"), marks=pytest.mark.full),
         ("manifold", "z5", "--grid", "3", "--spacing", "quantile", "--range", "2"),
         ("manifold", "z5", "--grid", "3", "--dims", "4", "1", "--anchor", "7"),
-        ("morph", "z2", "--rows", "2", "--steps", "4"),
+        pytest.param(("morph", "z2", "--rows", "2", "--steps", "4"), marks=pytest.mark.full),
         ("morph", "z5", "--pairs", "0:1", "--pairs", "1:5", "--path", "spherical", "--from-mean"),
-        ("morph", "z5", "--rows", "1", "--space", "latent"),
+        pytest.param(("morph", "z5", "--rows", "1", "--space", "latent"), marks=pytest.mark.full),
         ("reconstruct", "z2", "--count", "11", "--split", "validation"),
         ("inspect", "z2"),
         ("inspect", "z5", "--split", "train"),
