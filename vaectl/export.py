@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from vaectl.base import devices
-from vaectl.base.errors import RunError, VaectlError, remedy
+from vaectl.base.errors import RunError, VaectlError, first_line, remedy
 from vaectl.base.files import Folder, make_directory
 from vaectl.exports.base import FOLDER, Coders, Export, Files, functions
 from vaectl.runs import belongings
@@ -201,9 +201,9 @@ def _made(model: Trained, form: Export, make: Callable[[], Made]) -> Made:
     except VaectlError:
         raise
     except Exception as error:
-        first = (str(error).strip().splitlines() or [""])[0]
         raise RunError(
-            f"{model.title}: cannot be exported as {form.name}: {type(error).__name__}: {first}",
+            f"{model.title}: cannot be exported as {form.name}: {type(error).__name__}: "
+            f"{first_line(error)}",
             hint="a model of your own must take any batch: x.shape[0], not len(x); "
             "else choose another format",
         ) from error

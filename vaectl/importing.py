@@ -18,7 +18,7 @@ import numpy as np
 
 from vaectl import config, data
 from vaectl.base import devices
-from vaectl.base.errors import ConfigError, DataError, RunError
+from vaectl.base.errors import ConfigError, DataError, RunError, first_line
 from vaectl.base.files import read
 from vaectl.config import documents, reading, schema
 from vaectl.config.meaning import dimensions, meaning
@@ -69,19 +69,14 @@ def bring(
     """
     check_name(runs_dir, name, force=force)
     check_place(runs_dir, to_save=True)
-    if kind := runs.study_at(runs_dir):
-        raise ConfigError(
-            f"{runs_dir} is a {kind}, which makes its runs itself",
-            hint="choose another --runs-dir",
-        )
+    runs.refuse_study(runs_dir)
     form = form_of(file)
     content = _content(file)
     try:
         portable = form.restore(content)
     except (ValueError, RecursionError) as error:
-        first = (str(error).splitlines() or [""])[0]
         raise RunError(
-            f"{file}: cannot be read as {form.name}: {first}",
+            f"{file}: cannot be read as {form.name}: {first_line(error)}",
             hint=f"vaectl export RUN --format {form.name} writes such a file",
         ) from None
     settings = _settings(file, portable.facts, config_file, assignments)

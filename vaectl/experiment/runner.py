@@ -12,7 +12,7 @@ import numpy as np
 
 from vaectl import config
 from vaectl.base import cluster, mesh
-from vaectl.base.errors import ConfigError, InterruptedRunError, RunError
+from vaectl.base.errors import InterruptedRunError, RunError
 from vaectl.base.interrupts import asked_to_stop
 from vaectl.config.naming import name_of
 from vaectl.experiment import curves
@@ -73,11 +73,7 @@ def run(
     """
     check_name(runs_dir, name, force=force)
     check_place(runs_dir, to_save=True)
-    if kind := runs.study_at(runs_dir):
-        raise ConfigError(
-            f"{runs_dir} is a {kind}, which makes its runs itself",
-            hint="choose another --runs-dir",
-        )
+    runs.refuse_study(runs_dir)
     settings = resolved(settings, device_kind, watch)
     task = prepared(settings, device_kind, stream, watch)
     with (

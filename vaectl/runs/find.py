@@ -238,6 +238,19 @@ def study_at(path: Path) -> str:
     return found or ("study" if _exists(path / "trials") else "")
 
 
+def refuse_study(runs_dir: Path) -> None:
+    """Refuse to put a run of its own into the directory of a study.
+
+    Raises:
+        ConfigError: there is a study.
+    """
+    if kind := study_at(runs_dir):
+        raise ConfigError(
+            f"{runs_dir} is a {kind}, which makes its runs itself",
+            hint="choose another --runs-dir",
+        )
+
+
 def refuse_member(run: RunDir) -> None:
     """Refuse to resume a run of a study, which contains its numbers.
 
