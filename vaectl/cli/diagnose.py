@@ -1,8 +1,7 @@
 """`vaectl diagnose`: where the nats go, and what to change."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,7 +14,6 @@ from vaectl.cli.looking import (
     Run,
     Seed,
     Theme,
-    ThemeChoice,
     Title,
     Width,
     find_to_draw,
@@ -23,25 +21,12 @@ from vaectl.cli.looking import (
 )
 
 
-class HeldOut(StrEnum):
-    """A split that was not trained on."""
-
-    validation = "validation"
-    test = "test"
-
-
-class Start(StrEnum):
-    """The distribution that chains start from."""
-
-    auto = "auto"
-    prior = "prior"
-    posterior = "posterior"
-
-
 @app.command(rich_help_panel=LOOK)
 def diagnose(
     run: Run,
-    split: Annotated[HeldOut, typer.Option(help="The held-out images.")] = HeldOut.test,
+    split: Annotated[
+        Literal["validation", "test"], typer.Option(help="The held-out images.")
+    ] = "test",
     images: Annotated[
         int,
         typer.Option(
@@ -53,12 +38,12 @@ def diagnose(
         int, typer.Option(min=1, max=10**6, help="Temperatures of the annealing.")
     ] = 200,
     start: Annotated[
-        Start,
+        Literal["auto", "prior", "posterior"],
         typer.Option(
             help="Anneal from the prior, or from the encoder's posterior; auto: whichever is more "
             "precise on simulated images."
         ),
-    ] = Start.auto,
+    ] = "auto",
     importance_samples: Annotated[
         int, typer.Option(min=1, max=10**6, help="K of IW-K, to compare.")
     ] = 5000,
@@ -72,7 +57,7 @@ def diagnose(
     seed: Seed = 0,
     title: Title = None,
     width: Width = None,
-    style: ThemeChoice = Theme.paper,
+    style: Theme = "paper",
     out: Out = None,
     runs_dir: RunsDir = Path("runs"),
     quiet: Quiet = False,
@@ -97,7 +82,7 @@ def diagnose(
     from vaectl.cli.busy import busy
     from vaectl.pictures import style as styles
 
-    looks = styles.parse(theme=style.value, width=width, title=title)
+    looks = styles.parse(theme=style, width=width, title=title)
     found = find_to_draw(run, runs_dir, out)
     with busy(f"loading {found.name}", quiet=quiet) as tell:
         from vaectl.evaluation import diagnose as diagnosing
@@ -114,13 +99,13 @@ def diagnose(
             temperatures=temperatures,
             importance_samples=importance_samples,
             prior_samples=prior_samples,
-            origin=origin_of(start.value),
+            origin=origin_of(start),
             seed=seed,
         )
-        inputs = diagnosing.inputs(model, split.value, plan)
+        inputs = diagnosing.inputs(model, split, plan)
         finished = Unfinished(model.rundir, inputs, say)
         with leaving(lambda: _kept(len(finished))):
-            result = diagnosing.diagnose(model, split.value, plan, tell, finished)
+            result = diagnosing.diagnose(model, split, plan, tell, finished)
     # print before writing to a disk that may be full
     if as_json:
         show(result.model_dump_json())

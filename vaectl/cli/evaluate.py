@@ -1,9 +1,8 @@
 """`vaectl evaluate`: likelihoods with standard errors."""
 
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,20 +10,13 @@ from vaectl.base.errors import ConfigError
 from vaectl.base.terminal import say, show
 from vaectl.cli import plugs
 from vaectl.cli.app import LOOK, AsJson, Debug, Quiet, RunsDir, app
-from vaectl.cli.looking import Checkpoint, Run, Seed, Split, SplitChoice, load
-
-
-class Precision(StrEnum):
-    """The precision of matrix products."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
+from vaectl.cli.looking import Checkpoint, Run, Seed, Split, load
 
 
 @app.command(rich_help_panel=LOOK)
 def evaluate(
     run: Run,
-    split: SplitChoice = Split.test,
+    split: Split = "test",
     samples: Annotated[
         int, typer.Option(min=1, max=1000, help="L, the samples of z of the ELBO.")
     ] = 1,
@@ -35,12 +27,12 @@ def evaluate(
         ),
     ] = 100,
     precision: Annotated[
-        Precision,
+        Literal["float32", "bfloat16"],
         typer.Option(
             help="Precision of the products of the bound IW-K: bfloat16 rounds them, and is faster "
             "on some devices. All else is in float32."
         ),
-    ] = Precision.float32,
+    ] = "float32",
     prior_samples: Annotated[
         int,
         typer.Option(
@@ -74,7 +66,7 @@ def evaluate(
     from vaectl.config.meaning import notes
     from vaectl.runs.find import find
 
-    if precision is Precision.bfloat16 and not importance_samples:
+    if precision == "bfloat16" and not importance_samples:
         raise ConfigError(
             "--precision bfloat16: there is no bound whose products could be rounded",
             hint="leave it out, or ask for a bound by --importance-samples 100",
@@ -86,11 +78,11 @@ def evaluate(
         model = load(found, checkpoint)
         result = assessment.assess(
             model,
-            split.value,
+            split,
             samples=samples,
             importance_samples=importance_samples,
             seed=seed,
-            precision=precision.value,
+            precision=precision,
             prior_samples=prior_samples,
             watch=partial(tell, f"evaluating {model.title}"),
         )

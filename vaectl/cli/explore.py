@@ -9,7 +9,7 @@ import typer
 from vaectl.base.terminal import show
 from vaectl.cli import plugs
 from vaectl.cli.app import LOOK, OUTPUT, AsJson, Debug, RunsDir, app
-from vaectl.cli.looking import Checkpoint, Split, SplitChoice
+from vaectl.cli.looking import Checkpoint, Split
 
 
 @app.command(rich_help_panel=LOOK)
@@ -30,7 +30,7 @@ def explore(
             show_default=False,
         ),
     ] = None,
-    split: SplitChoice = Split.test,
+    split: Split = "test",
     checkpoint: Checkpoint = "best",
     output: Annotated[
         Path | None,
@@ -69,9 +69,7 @@ def explore(
     with busy(f"making a page of {', '.join(run.name for run in found)}"):
         from vaectl.explorer import page
 
-        made = page.explore(
-            found, checkpoint=checkpoint, split=split.value, count=count, output=output
-        )
+        made = page.explore(found, checkpoint=checkpoint, split=split, count=count, output=output)
     if as_json:
         show(json.dumps({**made._asdict(), "path": str(made.path)}))
     else:

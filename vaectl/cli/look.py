@@ -1,9 +1,8 @@
 """Commands that draw a trained model."""
 
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,71 +17,17 @@ from vaectl.cli.looking import (
     Checkpoint,
     Out,
     Polarity,
-    PolarityChoice,
     Run,
     SaveArrays,
     Seed,
     Split,
-    SplitChoice,
     Theme,
-    ThemeChoice,
     Title,
     Width,
     counted,
     find_to_draw,
     load,
 )
-
-
-class Draw(StrEnum):
-    """The two ways to show p(x|z)."""
-
-    mean = "mean"
-    binary = "binary"
-
-
-class Origin(StrEnum):
-    """The distribution of the codes of samples."""
-
-    prior = "prior"
-    aggregate = "aggregate"
-    mixture = "mixture"
-
-
-class Spacing(StrEnum):
-    """The spacing of a grid."""
-
-    linear = "linear"
-    quantile = "quantile"
-
-
-class Space(StrEnum):
-    """The space in which to morph."""
-
-    both = "both"
-    latent = "latent"
-    image = "image"
-
-
-class By(StrEnum):
-    """The horizontal axis of curves."""
-
-    epoch = "epoch"
-    seconds = "seconds"
-
-
-class Classes(StrEnum):
-    """The class that a conditional model is told along a row of a morph."""
-
-    change = "change"
-    keep = "keep"
-
-
-class Way(StrEnum):
-    """The path between two codes."""
-
-    linear = "linear"
-    spherical = "spherical"
 
 
 def _ranges(incomplete: str) -> list[str]:
@@ -116,25 +61,27 @@ def sample(
         ),
     ] = None,
     origin: Annotated[
-        Origin,
+        Literal["prior", "aggregate", "mixture"],
         typer.Option(
             "--from",
             help="Draw codes from the prior; aggregate: from the posteriors of random training "
             "images; mixture: from 10 Gaussians fitted to such codes, by scikit-learn.",
         ),
-    ] = Origin.prior,
+    ] = "prior",
     temperature: Annotated[
         float,
         typer.Option(min=0, max=100, help="A factor of the standard deviation of the codes."),
     ] = 1.0,
-    draw: Annotated[Draw, typer.Option(help="Means of the pixels, or binary draws.")] = Draw.mean,
+    draw: Annotated[
+        Literal["mean", "binary"], typer.Option(help="Means of the pixels, or binary draws.")
+    ] = "mean",
     label: Label = None,
     checkpoint: Checkpoint = "best",
     seed: Seed = 0,
     title: Title = None,
     width: Width = None,
-    style: ThemeChoice = Theme.paper,
-    polarity: PolarityChoice = Polarity.auto,
+    style: Theme = "paper",
+    polarity: Polarity = "auto",
     animate: Animate = False,
     out: AnimationOut = None,
     save_arrays: SaveArrays = None,
@@ -150,7 +97,7 @@ def sample(
     from vaectl.cli.busy import busy
     from vaectl.pictures import style as styles
 
-    looks = styles.parse(theme=style.value, width=width, title=title, polarity=polarity.value)
+    looks = styles.parse(theme=style, width=width, title=title, polarity=polarity)
     found = find_to_draw(run, runs_dir, out, save_arrays, animate=animate)
     with busy(f"loading {found.name}") as tell:
         from vaectl.pictures import views as look
@@ -161,10 +108,10 @@ def sample(
             look.sample,
             count=count,
             temperature=temperature,
-            draw=draw.value,
+            draw=draw,
             label=label,
             seed=seed,
-            origin=origin.value,
+            origin=origin,
         )
         view = look.over_epochs(model, picture, looks) if animate else picture(model, style=looks)
         path = look.save(model, counted(view, tell), out, save_arrays)
@@ -195,8 +142,9 @@ def manifold(
         ),
     ] = "prior",
     spacing: Annotated[
-        Spacing, typer.Option(help="Equal distances, or equal probabilities.")
-    ] = Spacing.linear,
+        Literal["linear", "quantile"],
+        typer.Option(help="Equal distances, or equal probabilities."),
+    ] = "linear",
     dims: Annotated[
         tuple[int, int] | None,
         typer.Option(
@@ -219,8 +167,8 @@ def manifold(
     seed: Seed = 0,
     title: Title = None,
     width: Width = None,
-    style: ThemeChoice = Theme.paper,
-    polarity: PolarityChoice = Polarity.auto,
+    style: Theme = "paper",
+    polarity: Polarity = "auto",
     animate: Animate = False,
     out: AnimationOut = None,
     save_arrays: SaveArrays = None,
@@ -236,7 +184,7 @@ def manifold(
     from vaectl.pictures import options
     from vaectl.pictures import style as styles
 
-    looks = styles.parse(theme=style.value, width=width, title=title, polarity=polarity.value)
+    looks = styles.parse(theme=style, width=width, title=title, polarity=polarity)
     ranges = options.parse_range(limits)
     options.check_dims(dims)
     found = find_to_draw(run, runs_dir, out, save_arrays, animate=animate)
@@ -249,7 +197,7 @@ def manifold(
             model,
             grid=grid,
             ranges=ranges,
-            spacing=spacing.value,
+            spacing=spacing,
             dims=dims,
             seed=seed,
             style=looks,
@@ -290,23 +238,27 @@ def morph(
             show_default=False,
         ),
     ] = None,
-    space: Annotated[Space, typer.Option(help="The space in which to morph.")] = Space.both,
-    path: Annotated[Way, typer.Option(help="The path through the latent space.")] = Way.linear,
+    space: Annotated[
+        Literal["both", "latent", "image"], typer.Option(help="The space in which to morph.")
+    ] = "both",
+    path: Annotated[
+        Literal["linear", "spherical"], typer.Option(help="The path through the latent space.")
+    ] = "linear",
     from_mean: Annotated[
         bool, typer.Option("--from-mean", help="Use posterior means instead of posterior samples.")
     ] = False,
     classes: Annotated[
-        Classes,
+        Literal["change", "keep"],
         typer.Option(
             help="Whether the class that a conditional model is told changes along a row."
         ),
-    ] = Classes.change,
+    ] = "change",
     checkpoint: Checkpoint = "best",
     seed: Seed = 0,
     title: Title = None,
     width: Width = None,
-    style: ThemeChoice = Theme.paper,
-    polarity: PolarityChoice = Polarity.auto,
+    style: Theme = "paper",
+    polarity: Polarity = "auto",
     animate: AnimateRows = False,
     out: AnimationOut = None,
     save_arrays: SaveArrays = None,
@@ -322,7 +274,7 @@ def morph(
     from vaectl.pictures import options
     from vaectl.pictures import style as styles
 
-    looks = styles.parse(theme=style.value, width=width, title=title, polarity=polarity.value)
+    looks = styles.parse(theme=style, width=width, title=title, polarity=polarity)
     chosen = options.parse_pairs(pairs or ())
     found = find_to_draw(run, runs_dir, out, save_arrays, animate=animate)
     with busy(f"loading {found.name}") as tell:
@@ -335,10 +287,10 @@ def morph(
             rows=rows,
             steps=steps,
             pairs=chosen,
-            space=space.value,
-            path=path.value,
+            space=space,
+            path=path,
             from_mean=from_mean,
-            classes=classes.value,
+            classes=classes,
             seed=seed,
             style=looks,
         )
@@ -360,13 +312,13 @@ def reconstruct(
             show_default=False,
         ),
     ] = None,
-    split: SplitChoice = Split.test,
+    split: Split = "test",
     checkpoint: Checkpoint = "best",
     seed: Seed = 0,
     title: Title = None,
     width: Width = None,
-    style: ThemeChoice = Theme.paper,
-    polarity: PolarityChoice = Polarity.auto,
+    style: Theme = "paper",
+    polarity: Polarity = "auto",
     out: Out = None,
     save_arrays: SaveArrays = None,
     runs_dir: RunsDir = Path("runs"),
@@ -380,14 +332,14 @@ def reconstruct(
     from vaectl.cli.busy import busy
     from vaectl.pictures import style as styles
 
-    looks = styles.parse(theme=style.value, width=width, title=title, polarity=polarity.value)
+    looks = styles.parse(theme=style, width=width, title=title, polarity=polarity)
     found = find_to_draw(run, runs_dir, out, save_arrays)
     with busy(f"loading {found.name}") as tell:
         from vaectl.pictures import views as look
 
         model = load(found, checkpoint)
         tell("drawing")
-        view = look.reconstruct(model, count=count, split_name=split.value, seed=seed, style=looks)
+        view = look.reconstruct(model, count=count, split_name=split, seed=seed, style=looks)
         path = look.save(model, view, out, save_arrays)
     show(path)
 
@@ -395,12 +347,12 @@ def reconstruct(
 @app.command(rich_help_panel=LOOK)
 def inspect(
     run: Run,
-    split: SplitChoice = Split.test,
+    split: Split = "test",
     checkpoint: Checkpoint = "best",
     seed: Seed = 0,
     title: Title = None,
     width: Width = None,
-    style: ThemeChoice = Theme.paper,
+    style: Theme = "paper",
     out: Out = None,
     save_arrays: SaveArrays = None,
     runs_dir: RunsDir = Path("runs"),
@@ -414,14 +366,14 @@ def inspect(
     from vaectl.cli.busy import busy
     from vaectl.pictures import style as styles
 
-    looks = styles.parse(theme=style.value, width=width, title=title)
+    looks = styles.parse(theme=style, width=width, title=title)
     found = find_to_draw(run, runs_dir, out, save_arrays)
     with busy(f"loading {found.name}") as tell:
         from vaectl.pictures import views as look
 
         model = load(found, checkpoint)
         tell("drawing")
-        view = look.inspect(model, split_name=split.value, seed=seed, style=looks)
+        view = look.inspect(model, split_name=split, seed=seed, style=looks)
         path = look.save(model, view, out, save_arrays)
     show(path)
 
@@ -446,10 +398,10 @@ def curves(
     first: Annotated[
         int, typer.Option("--from", min=1, metavar="EPOCH", help="The first epoch to draw.")
     ] = 1,
-    by: Annotated[By, typer.Option(help="The horizontal axis.")] = By.epoch,
+    by: Annotated[Literal["epoch", "seconds"], typer.Option(help="The horizontal axis.")] = "epoch",
     title: Title = None,
     width: Width = None,
-    style: ThemeChoice = Theme.paper,
+    style: Theme = "paper",
     out: Out = None,
     runs_dir: RunsDir = Path("runs"),
     plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
@@ -464,7 +416,7 @@ def curves(
     from vaectl.pictures import style as styles
     from vaectl.runs.find import find_all
 
-    looks = styles.parse(theme=style.value, width=width, title=title)
+    looks = styles.parse(theme=style, width=width, title=title)
     options.check_files(out, animate=None)
     named = [each for run in runs for each in find_all(run, runs_dir)]
     found = list({each.path.resolve(): each for each in named}.values())
@@ -481,7 +433,7 @@ def curves(
         from vaectl.runs.directory import save_figure
 
         order = order_of(run.path for run in found)
-        figure = figures.curves_of(found, names, by=by.value, first=first, order=order, style=looks)
+        figure = figures.curves_of(found, names, by=by, first=first, order=order, style=looks)
         if out is None:
             name = names[0] if len(names) == 1 else "curves"
             (out,) = found[0].write_figure(name, figure, ["png"])

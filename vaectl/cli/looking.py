@@ -1,8 +1,7 @@
 """Options that commands which look at a trained model share, and how they find and load it."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -74,22 +73,6 @@ SaveArrays = Annotated[
 ]
 
 
-class Theme(StrEnum):
-    """Colours and sizes that fit each other."""
-
-    paper = "paper"
-    slides = "slides"
-    dark = "dark"
-
-
-class Polarity(StrEnum):
-    """The ways to draw grey images."""
-
-    auto = "auto"
-    ink = "ink"
-    light = "light"
-
-
 def _widths(incomplete: str) -> list[str]:
     """Complete the name of a width."""
     from vaectl.pictures.style import WIDTHS
@@ -97,8 +80,8 @@ def _widths(incomplete: str) -> list[str]:
     return [name for name in WIDTHS if name.startswith(incomplete)]
 
 
-ThemeChoice = Annotated[
-    Theme,
+Theme = Annotated[
+    Literal["paper", "slides", "dark"],
     typer.Option(
         "--style",
         help="Sizes and colours: for paper, for slides, or for slides with a dark background.",
@@ -124,8 +107,8 @@ Title = Annotated[
         rich_help_panel=LOOKS,
     ),
 ]
-PolarityChoice = Annotated[
-    Polarity,
+Polarity = Annotated[
+    Literal["auto", "ink", "light"],
     typer.Option(
         help="Grey images: ink draws 1 as black on white, light draws 1 as white. auto draws "
         "thin bright lines on black, digits say, as ink, and all else as light. RGB images keep "
@@ -152,15 +135,9 @@ AnimateRows = Annotated[
 ]
 
 
-class Split(StrEnum):
-    """A split of the data."""
-
-    train = "train"
-    validation = "validation"
-    test = "test"
-
-
-SplitChoice = Annotated[Split, typer.Option(help="The split of the data.")]
+Split = Annotated[
+    Literal["train", "validation", "test"], typer.Option(help="The split of the data.")
+]
 
 
 def find_to_draw(

@@ -1,9 +1,8 @@
 """`vaectl runs`: the list of runs, and the removal of runs."""
 
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
@@ -13,18 +12,8 @@ from vaectl.base.terminal import say, show, visible
 from vaectl.cli.app import KEEP, AsJson, Commands, Debug, RunsDir, app
 from vaectl.cli.usage import Group
 
-
-class Order(StrEnum):
-    """The columns of the table, by which rows are sorted."""
-
-    name = "name"
-    status = "status"
-    data = "data"
-    model = "model"
-    optimizer = "optimizer"
-    epochs = "epochs"
-    elbo = "elbo"
-    age = "age"
+Order = Literal["name", "status", "data", "model", "optimizer", "epochs", "elbo", "age"]
+"""The columns of the table, by which rows are sorted."""
 
 
 class _Listing(Group):
@@ -69,10 +58,10 @@ def runs(
         Order,
         typer.Option(
             metavar="COLUMN",
-            help=f"{', '.join(Order)}. By age, the newest is first; by elbo, the best of those "
-            "that compare.",
+            help=f"{', '.join(get_args(Order))}. By age, the newest is first; by elbo, the best of "
+            "those that compare.",
         ),
-    ] = Order.age,
+    ] = "age",
     where: Annotated[
         list[str] | None,
         typer.Option(
@@ -113,13 +102,13 @@ def runs(
     conditions = listing.parse(where or (), rows)
     chosen = [row for row in rows if all(each.holds(row) for each in conditions)]
     if as_json:
-        told = [row._asdict() for row in listing.ordered(chosen, sort.value)]
+        told = [row._asdict() for row in listing.ordered(chosen, sort)]
         show(json.dumps({"runs": told}))
         return
     if not members and "/" not in pattern:
         chosen = listing.folded(chosen)
-    groups = listing.measures(chosen) if sort is Order.elbo else None
-    chosen = listing.ordered(chosen, sort.value)
+    groups = listing.measures(chosen) if sort == "elbo" else None
+    chosen = listing.ordered(chosen, sort)
     tables.show_runs(chosen, runs_dir, [pattern, *(where or ())], groups)
 
 
