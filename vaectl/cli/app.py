@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,9 +24,12 @@ class Commands(typer.Typer):
     def __init__(self, *, cls: type[Group] = Group, **options: Any) -> None:
         super().__init__(cls=cls, **options)
 
-    def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
-        """Register a function, as Typer does."""
-        return self._with_examples(partial(super().command, name, cls=Command), options)
+    def command(
+        self, name: str | None = None, *, plugins: bool = True, **options: Any
+    ) -> Callable[[Any], Any]:
+        """Register a function, as Typer does, with `--debug` and, unless told, `--plugin`."""
+        register = self._with_examples(partial(super().command, name, cls=Command), options)
+        return lambda function: register(_with_common(function, plugins=plugins))
 
     def callback(self, **options: Any) -> Callable[[Any], Any]:
         """Register what handles the options before a command, as Typer does."""
@@ -41,6 +44,26 @@ class Commands(typer.Typer):
             return register(**{**told, **options})(function)
 
         return registered
+
+
+def _with_common(function: Callable[..., Any], *, plugins: bool) -> Callable[..., Any]:
+    """Return a command with the options that all have; their callbacks act, so it need not."""
+    own = inspect.signature(function, eval_str=True)
+    common = {"plugin": Plugins, "debug": Debug} if plugins else {"debug": Debug}
+    more = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=None)
+        for name, kind in common.items()
+        if name not in own.parameters
+    ]
+
+    @wraps(function)
+    def command(**options: Any) -> Any:
+        return function(**{name: options[name] for name in options.keys() & own.parameters.keys()})
+
+    command.__signature__ = own.replace(  # type: ignore[attr-defined]
+        parameters=[*own.parameters.values(), *more]
+    )
+    return command
 
 
 def examples(function: Callable[..., Any]) -> tuple[str, list[str]]:
@@ -96,6 +119,15 @@ def _version(on: bool) -> None:
         raise typer.Exit
 
 
+def _load(files: list[Path] | None) -> list[Path] | None:
+    if files:
+        from vaectl.base import plugins
+
+        for file in files:
+            plugins.load_file(file)
+    return files
+
+
 RunsDir = Annotated[Path, typer.Option(help="The directory of runs.", rich_help_panel=PLACE)]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Show warnings only.", rich_help_panel=OUTPUT)
@@ -107,6 +139,17 @@ Debug = Annotated[
     bool,
     typer.Option(
         "--debug", help="Show tracebacks of errors.", callback=_debug, rich_help_panel=OUTPUT
+    ),
+]
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin",
+        metavar="FILE.py",
+        help="Run a Python file that defines parts of your own, such as a model; repeatable.",
+        callback=_load,
+        is_eager=True,
+        show_default=False,
     ),
 ]
 

@@ -5,8 +5,7 @@ from typing import Annotated
 import typer
 
 from vaectl.base.terminal import show
-from vaectl.cli import plugs
-from vaectl.cli.app import MEASURE, AsJson, Debug, Quiet, app
+from vaectl.cli.app import MEASURE, AsJson, Quiet, app
 from vaectl.cli.config import Assignments, ConfigFile
 from vaectl.cli.device import device_option
 
@@ -24,8 +23,6 @@ def bench(
     device: Annotated[str, device_option("The device to compute on: auto, cpu or gpu.")] = "auto",
     quiet: Quiet = False,
     as_json: AsJson = False,
-    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
-    debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Measure training, evaluation and sampling, each against its matrix products alone.
 

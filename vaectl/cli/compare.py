@@ -8,7 +8,7 @@ import typer
 from vaectl.base import spent
 from vaectl.base.terminal import say, show
 from vaectl.cli import plugs, steps
-from vaectl.cli.app import PLACE, TRAIN, AsJson, Debug, Quiet, RunsDir, app
+from vaectl.cli.app import PLACE, TRAIN, AsJson, Plugins, Quiet, RunsDir, app
 from vaectl.cli.device import device_option
 
 WHAT = "What is compared"
@@ -33,7 +33,7 @@ def compare_optimizers(
             show_default=False,
         ),
     ] = None,
-    plugin: plugs.Plugins = None,
+    plugin: Plugins = None,
     optimizers: Annotated[
         str | None,
         typer.Option(
@@ -110,7 +110,6 @@ def compare_optimizers(
     log: plugs.Logs = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
-    debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Compare optimizers: paired seeds, equal tuning, statistics, and a page that shows them.
 

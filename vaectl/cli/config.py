@@ -7,8 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from vaectl.base import terminal
-from vaectl.cli import plugs
-from vaectl.cli.app import KEEP, Commands, Debug, app
+from vaectl.cli.app import KEEP, Commands, app
 
 config_app = Commands(
     help="Show and check configurations, and print their schema.", no_args_is_help=True
@@ -38,8 +37,6 @@ Assignments = Annotated[
 def show(
     file: ConfigFile = None,
     assignments: Assignments = None,
-    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
-    debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Print all keys of an experiment, a comparison or a sweep, as they will be used.
 
@@ -74,8 +71,6 @@ def _loader(file: Path) -> tuple[str, Callable[..., Any]]:
 @config_app.command()
 def validate(
     files: Annotated[list[Path], typer.Argument(metavar="CONFIG", help="YAML files.")],
-    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
-    debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Check experiments, comparisons and sweeps; nothing is trained, no data are read.
 
@@ -103,7 +98,7 @@ def validate(
         )
 
 
-@config_app.command()
+@config_app.command(plugins=False)
 def schema() -> None:
     """Print the JSON Schema of a configuration, for editors that complete and check YAML.
 

@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from vaectl.base.terminal import show
-from vaectl.cli import plugs
-from vaectl.cli.app import KEEP, OUTPUT, Commands, Debug, Quiet, app
+from vaectl.cli.app import KEEP, OUTPUT, Commands, Quiet, app
 from vaectl.cli.config import Assignments
 
 data_app = Commands(help="List and prepare data sets.", no_args_is_help=True)
@@ -24,10 +23,7 @@ def _complete(incomplete: str) -> list[str]:
 
 
 @data_app.command("list")
-def list_(
-    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
-    debug: Debug = False,  # noqa: ARG001  # its callback acts
-) -> None:
+def list_() -> None:
     """List data sources, and which of them are ready on this machine.
 
     Example: vaectl data list
@@ -53,7 +49,6 @@ def prepare(
         ),
     ],
     assignments: Assignments = None,
-    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
     out: Annotated[
         Path | None,
         typer.Option(
@@ -64,7 +59,6 @@ def prepare(
         ),
     ] = None,
     quiet: Quiet = False,
-    debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Read, check and describe a data set; a download is kept for training.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vaectl.base.terminal import say, show
-from vaectl.cli.app import PLACE, TRAIN, Debug, Quiet, RunsDir, app
+from vaectl.cli.app import PLACE, TRAIN, Quiet, RunsDir, app
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,7 +20,7 @@ REACH = 2.0
 """The plane is drawn from -2 to 2 in both dimensions, where 91 % of the prior lie."""
 
 
-@app.command(rich_help_panel=TRAIN)
+@app.command(rich_help_panel=TRAIN, plugins=False)
 def demo(
     epochs: Annotated[int, typer.Option(min=1, max=10_000, help="Passes over the data.")] = 30,
     seed: Annotated[
@@ -36,7 +36,6 @@ def demo(
     ] = None,
     runs_dir: RunsDir = Path("runs"),
     quiet: Quiet = False,
-    debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Watch a latent space of two dimensions unfold, in less than a minute.
 

@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from vaectl.base.terminal import say, show
-from vaectl.cli import plugs
-from vaectl.cli.app import LOOK, AsJson, Debug, Quiet, RunsDir, app
+from vaectl.cli.app import LOOK, AsJson, Quiet, RunsDir, app
 from vaectl.cli.looking import (
     Checkpoint,
     Out,
@@ -62,8 +61,6 @@ def diagnose(
     runs_dir: RunsDir = Path("runs"),
     quiet: Quiet = False,
     as_json: AsJson = False,
-    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
-    debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Find where the nats go: log p(x), the gaps to the ELBO, the prior, overfitting, and advice.
 

@@ -8,8 +8,7 @@ import typer
 
 from vaectl.base.errors import ConfigError
 from vaectl.base.terminal import say, show
-from vaectl.cli import plugs
-from vaectl.cli.app import LOOK, AsJson, Debug, Quiet, RunsDir, app
+from vaectl.cli.app import LOOK, AsJson, Quiet, RunsDir, app
 from vaectl.cli.looking import Checkpoint, Run, Seed, Split, load
 
 
@@ -46,8 +45,6 @@ def evaluate(
     runs_dir: RunsDir = Path("runs"),
     quiet: Quiet = False,
     as_json: AsJson = False,
-    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
-    debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Estimate ELBO, KL, NLL and log p(x) of a split, with standard errors over images.
 

@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from vaectl.base.terminal import show
-from vaectl.cli import plugs
-from vaectl.cli.app import LOOK, OUTPUT, AsJson, Debug, RunsDir, app
+from vaectl.cli.app import LOOK, OUTPUT, AsJson, RunsDir, app
 from vaectl.cli.looking import Checkpoint, Split
 
 
@@ -46,8 +45,6 @@ def explore(
     ] = None,
     runs_dir: RunsDir = Path("runs"),
     as_json: AsJson = False,
-    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
-    debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Make a page to explore runs in a browser: one file, which needs no network.
 

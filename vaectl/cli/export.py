@@ -7,7 +7,7 @@ import typer
 
 from vaectl.base.terminal import show
 from vaectl.cli import plugs
-from vaectl.cli.app import OUTPUT, TAKE, AsJson, Debug, Quiet, RunsDir, app
+from vaectl.cli.app import OUTPUT, TAKE, AsJson, Quiet, RunsDir, app
 from vaectl.cli.looking import Checkpoint, Run, load
 
 
@@ -36,8 +36,6 @@ def export(
     runs_dir: RunsDir = Path("runs"),
     quiet: Quiet = False,
     as_json: AsJson = False,
-    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
-    debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Write a trained model for other software, or a card that describes it.
 

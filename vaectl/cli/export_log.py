@@ -7,7 +7,7 @@ import typer
 
 from vaectl.base.terminal import show
 from vaectl.cli import plugs
-from vaectl.cli.app import KEEP, Debug, Quiet, RunsDir, app
+from vaectl.cli.app import KEEP, Quiet, RunsDir, app
 
 
 @app.command("export-log", rich_help_panel=KEEP)
@@ -29,8 +29,6 @@ def export_log(
     ],
     runs_dir: RunsDir = Path("runs"),
     quiet: Quiet = False,
-    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
-    debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Write the log of a run that is over, or of each member of a comparison, as --log does.
 

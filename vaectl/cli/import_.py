@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from vaectl.base.terminal import say, show
-from vaectl.cli import plugs
-from vaectl.cli.app import PLACE, TAKE, Debug, Quiet, RunsDir, app
+from vaectl.cli.app import PLACE, TAKE, Quiet, RunsDir, app
 from vaectl.cli.config import Assignments
 
 
@@ -39,8 +38,6 @@ def import_(
         bool, typer.Option("--force", help="Replace a run of that name.", rich_help_panel=PLACE)
     ] = False,
     quiet: Quiet = False,
-    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
-    debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Make a run of weights from elsewhere, to sample, look at and evaluate.
 

@@ -8,8 +8,7 @@ import typer
 
 from vaectl.base.errors import ConfigError
 from vaectl.base.terminal import show
-from vaectl.cli import plugs
-from vaectl.cli.app import LOOK, Debug, RunsDir, app
+from vaectl.cli.app import LOOK, RunsDir, app
 from vaectl.cli.looking import (
     Animate,
     AnimateRows,
@@ -86,8 +85,6 @@ def sample(
     out: AnimationOut = None,
     save_arrays: SaveArrays = None,
     runs_dir: RunsDir = Path("runs"),
-    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
-    debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Show images that the model makes up: codes from the prior, decoded (Fig. 4).
 
@@ -173,8 +170,6 @@ def manifold(
     out: AnimationOut = None,
     save_arrays: SaveArrays = None,
     runs_dir: RunsDir = Path("runs"),
-    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
-    debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Show a plane of the latent space, decoded (Fig. 5).
 
@@ -263,8 +258,6 @@ def morph(
     out: AnimationOut = None,
     save_arrays: SaveArrays = None,
     runs_dir: RunsDir = Path("runs"),
-    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
-    debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Morph images into others, in image space and in latent space (Fig. 6).
 
@@ -322,8 +315,6 @@ def reconstruct(
     out: Out = None,
     save_arrays: SaveArrays = None,
     runs_dir: RunsDir = Path("runs"),
-    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
-    debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Show images beside their reconstructions, with the difference and the ELBO of each.
 
@@ -356,8 +347,6 @@ def inspect(
     out: Out = None,
     save_arrays: SaveArrays = None,
     runs_dir: RunsDir = Path("runs"),
-    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
-    debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Show the latent space: KL by dimension, posterior means, aggregate posterior and prior.
 
@@ -404,8 +393,6 @@ def curves(
     style: Theme = "paper",
     out: Out = None,
     runs_dir: RunsDir = Path("runs"),
-    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
-    debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Draw ELBO, KL and NLL by epoch, of one run or of several in the same axes (Fig. 3).
 

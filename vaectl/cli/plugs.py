@@ -1,10 +1,9 @@
-"""Help and completion of options that choose plugs, and the option --plugin."""
+"""Help and completion of options that choose plugs."""
 
 import importlib
 import pkgutil
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -93,15 +92,6 @@ def executor_of(text: str | None) -> "Executor | None":
     return executors.parse(text)
 
 
-def _load(files: list[Path] | None) -> list[Path] | None:
-    if files:
-        from vaectl.base import plugins
-
-        for file in files:
-            plugins.load_file(file)
-    return files
-
-
 SINK = "NAME[:KEY=VALUE,...]"
 
 Logs = Annotated[
@@ -124,17 +114,5 @@ Executors = Annotated[
         help=help_of("executor", "Where members train"),
         autocompletion=completion("executor"),
         show_default="local",
-    ),
-]
-
-Plugins = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--plugin",
-        metavar="FILE.py",
-        help="Run a Python file that defines parts of your own, such as a model; repeatable.",
-        callback=_load,
-        is_eager=True,
-        show_default=False,
     ),
 ]

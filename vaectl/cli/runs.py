@@ -112,7 +112,7 @@ def runs(
     tables.show_runs(chosen, runs_dir, [pattern, *(where or ())], groups)
 
 
-@runs_app.command("rm")
+@runs_app.command("rm", plugins=False)
 def remove(
     names: Annotated[
         list[str],
@@ -124,7 +124,6 @@ def remove(
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     runs_dir: RunsDir = Path("runs"),
-    debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Remove runs and comparisons: the files that vaectl made, and no others.
 

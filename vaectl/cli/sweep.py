@@ -10,7 +10,7 @@ from vaectl.base import spent
 from vaectl.base.errors import ConfigError
 from vaectl.base.terminal import say, show
 from vaectl.cli import plugs, steps
-from vaectl.cli.app import PLACE, TRAIN, AsJson, Debug, Quiet, RunsDir, app
+from vaectl.cli.app import PLACE, TRAIN, AsJson, Plugins, Quiet, RunsDir, app
 from vaectl.cli.device import device_option
 
 WHAT = "What varies"
@@ -75,7 +75,7 @@ def sweep(
             show_default=False,
         ),
     ] = None,
-    plugin: plugs.Plugins = None,
+    plugin: Plugins = None,
     plan_only: Annotated[
         bool,
         typer.Option("--plan", help="Say what would be trained and how long it takes; train none."),
@@ -107,7 +107,6 @@ def sweep(
     log: plugs.Logs = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
-    debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Vary keys of an experiment: which of them matters, and which point is best.
 

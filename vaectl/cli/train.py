@@ -9,7 +9,7 @@ import typer
 from vaectl.base import wanted
 from vaectl.base.terminal import say, show
 from vaectl.cli import plugs, steps
-from vaectl.cli.app import PLACE, TRAIN, AsJson, Debug, Quiet, RunsDir, app
+from vaectl.cli.app import PLACE, TRAIN, AsJson, Plugins, Quiet, RunsDir, app
 from vaectl.cli.config import Assignments, ConfigFile
 from vaectl.cli.device import device_option
 
@@ -20,7 +20,7 @@ MODEL, TRAINING = "Model", "Training"
 def train(
     file: ConfigFile = None,
     assignments: Assignments = None,
-    plugin: plugs.Plugins = None,
+    plugin: Plugins = None,
     model: Annotated[str | None, plugs.option("model", "Encoder and decoder", MODEL)] = None,
     code_size: Annotated[
         int | None, typer.Option(help="Dimensions of the latent code.", rich_help_panel=MODEL)
@@ -102,7 +102,6 @@ def train(
     log: plugs.Logs = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
-    debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Train a model: from a YAML file to checkpoints, metrics and curves.
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vaectl.base.terminal import show
-from vaectl.cli import plugs
-from vaectl.cli.app import LOOK, AsJson, Debug, Quiet, RunsDir, app
+from vaectl.cli.app import LOOK, AsJson, Quiet, RunsDir, app
 from vaectl.cli.looking import Checkpoint, Seed, load
 
 if TYPE_CHECKING:
@@ -31,8 +30,6 @@ def verify(
     runs_dir: RunsDir = Path("runs"),
     quiet: Quiet = False,
     as_json: AsJson = False,
-    plugin: plugs.Plugins = None,  # noqa: ARG001  # its callback acts
-    debug: Debug = False,  # noqa: ARG001  # its callback acts
 ) -> None:
     """Put a result of a paper beside ours, with a verdict.
 
