@@ -129,8 +129,7 @@ def told() -> dict[str, Any]:
         Ended: it sends none.
     """
     content = _of_first(np.zeros(agreed(THE_END), np.uint8))
-    message: dict[str, Any] = json.loads(content.tobytes())
-    return message
+    return json.loads(content.tobytes())
 
 
 @contextmanager

@@ -63,8 +63,7 @@ def put(tree: Tree, place: Sharding) -> Tree:
 
 def copied(tree: Tree) -> Tree:
     """Copy arrays where they are, and compile nothing for that, as `jnp.copy` does per shape."""
-    copies: Tree = jax.device_put(tree, may_alias=False)
-    return copies
+    return jax.device_put(tree, may_alias=False)
 
 
 def beside(tree: Any, array: Array) -> Any:
@@ -74,8 +73,7 @@ def beside(tree: Any, array: Array) -> Any:
 
 def on_first(tree: Tree) -> Tree:
     """Return this process's first copies of arrays that each device has whole."""
-    first: Tree = jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree)
-    return first
+    return jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree)
 
 
 def on_each(
@@ -94,10 +92,7 @@ def on_each(
     """
     if mesh is None:
         return function
-    mapped: Callable[..., Any] = jax.shard_map(
-        function, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False
-    )
-    return mapped
+    return jax.shard_map(function, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
 
 
 def shared(function: Callable[..., Result]) -> Callable[..., Result]:
@@ -109,8 +104,7 @@ def shared(function: Callable[..., Result]) -> Callable[..., Result]:
 
     @wraps(function)
     def on_devices(what: Any, *arrays: Any) -> Result:
-        result: Result = on_each(what.mesh, partial(function, what))(*arrays)
-        return result
+        return on_each(what.mesh, partial(function, what))(*arrays)
 
     return on_devices
 
@@ -140,11 +134,9 @@ def _own(mesh: Mesh, stacked: Tree) -> Tree:
 
     def own(x: Array) -> Array:
         count = len(x) // mesh.size
-        part: Array = jax.lax.dynamic_slice_in_dim(x, jax.lax.axis_index(AXIS) * count, count)
-        return part
+        return jax.lax.dynamic_slice_in_dim(x, jax.lax.axis_index(AXIS) * count, count)
 
-    part: Tree = jax.tree.map(own, stacked)
-    return part
+    return jax.tree.map(own, stacked)
 
 
 def _tree_sum(stacked: Tree) -> Tree:
@@ -155,8 +147,7 @@ def _tree_sum(stacked: Tree) -> Tree:
             x = x[0::2] + x[1::2]
         return x[0]
 
-    total: Tree = jax.tree.map(add, stacked)
-    return total
+    return jax.tree.map(add, stacked)
 
 
 def gathered(mesh: Mesh | None, function: Callable[..., Tree], each: Array) -> Tree:
@@ -171,9 +162,7 @@ def gathered(mesh: Mesh | None, function: Callable[..., Tree], each: Array) -> T
         The stacked results, the same on all devices.
     """
     if mesh is None:
-        alone: Tree = jax.lax.map(function, each)
-        return alone
+        return jax.lax.map(function, each)
     padded = jnp.pad(each, (0, -len(each) % mesh.size), mode="edge")
     every = jax.lax.all_gather(jax.lax.map(function, _own(mesh, padded)), AXIS, tiled=True)
-    found: Tree = jax.tree.map(lambda x: x[: len(each)], every)
-    return found
+    return jax.tree.map(lambda x: x[: len(each)], every)

@@ -171,8 +171,7 @@ class Choice(Section, Generic[P]):
     @property
     def chosen(self) -> P:
         """The chosen plug, with its settings."""
-        plug: P = getattr(self, self.name)
-        return plug
+        return getattr(self, self.name)
 
     @property
     def unusual(self) -> list[str]:
@@ -235,10 +234,9 @@ def choice(base: type[C]) -> type[C]:
         Literal[names],
         Field(default=base.default, description=f"Which {base.plugs.kind}."),
     )
-    complete: type[C] = create_model(
+    return create_model(
         base.__name__, __base__=base, __module__=base.__module__, name=name, **sections
     )
-    return complete
 
 
 def known(kind: str) -> Mapping[str, type[Plug]]:

@@ -78,8 +78,7 @@ def _entry(name: str, plug: type[Optimizer]) -> type[Entry]:
         key: (field.annotation, field) for key, field in (shared | plug.model_fields).items()
     }
     fields["name"] = (Literal[name], ...)
-    entry: type[Entry] = create_model(f"{plug.__name__}Entry", __base__=Entry, **fields)
-    return entry
+    return create_model(f"{plug.__name__}Entry", __base__=Entry, **fields)
 
 
 if TYPE_CHECKING:

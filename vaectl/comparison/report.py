@@ -109,8 +109,7 @@ def _about(settings: Config) -> tuple[str, str, str]:
 
 
 def _seconds(trace: Trace) -> list[float]:
-    found: list[float] = np.round(trace.elapsed, 4).tolist() if trace.epochs else []
-    return found
+    return np.round(trace.elapsed, 4).tolist() if trace.epochs else []
 
 
 def _plain(trace: Trace, number: int) -> dict[str, object]:

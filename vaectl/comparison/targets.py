@@ -20,8 +20,7 @@ Curves = Mapping[str, Sequence[Float[np.ndarray, " epochs"]]]
 
 def best_so_far(curve: Float[np.ndarray, " epochs"]) -> Float[np.ndarray, " epochs"]:
     """Return the best score up to each epoch."""
-    found: Float[np.ndarray, " epochs"] = np.maximum.accumulate(curve)
-    return found
+    return np.maximum.accumulate(curve)
 
 
 def target_of(settings: Comparison, curves: Curves) -> float | None:

@@ -193,7 +193,4 @@ class _Stepper:
 def _train(
     program: Program, member: Member, images: jax.Array, state: TrainState, first: int, stop: int
 ) -> tuple[TrainState, object]:
-    found: tuple[TrainState, object] = compiled.train_steps(
-        program, member, state, images, first, stop
-    )
-    return found
+    return compiled.train_steps(program, member, state, images, first, stop)

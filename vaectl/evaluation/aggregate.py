@@ -100,8 +100,7 @@ def densities(
         )
 
     at_once = max(_BYTES // (4 * count * size), 1)
-    found: Densities = jax.lax.map(of_one, codes, batch_size=min(at_once, len(codes.z)))
-    return found
+    return jax.lax.map(of_one, codes, batch_size=min(at_once, len(codes.z)))
 
 
 compiled_densities = jax.jit(densities)

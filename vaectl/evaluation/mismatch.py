@@ -126,8 +126,7 @@ def _codes(
     """Draw a code from the posterior of each of some images."""
     mu, log_var = posteriors.mu[own], posteriors.log_var[own]
     noise = rng.standard_normal(mu.shape).astype(np.float32)
-    codes: np.ndarray = mu + np.exp(0.5 * log_var) * noise
-    return codes
+    return mu + np.exp(0.5 * log_var) * noise
 
 
 @partial(jax.jit, static_argnames="vae")

@@ -30,8 +30,7 @@ def broken(
 ) -> Bool[np.ndarray, " images"]:
     """Mark samples that look broken for either reason: see `reasons`."""
     found = reasons(samples, dataset)
-    wrong: np.ndarray = found.ink | found.far
-    return wrong
+    return found.ink | found.far
 
 
 def broken_share(split: Split, dataset: Dataset) -> float:
@@ -77,8 +76,7 @@ def _distance(
             to_other = np.square(other).sum(axis=1) - 2 * part @ other.T
             squared = np.minimum(squared, to_other.min(axis=1))
         found.append(np.square(part).sum(axis=1) + squared)
-    distance: np.ndarray = np.sqrt(np.maximum(np.concatenate(found), 0))
-    return distance
+    return np.sqrt(np.maximum(np.concatenate(found), 0))
 
 
 def _parts(

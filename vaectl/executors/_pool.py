@@ -214,8 +214,7 @@ class Pool:
             case Done(member):
                 del told.members[member]
         dataset = self._surroundings.task.dataset
-        found: Message = worker.received(message, told.members, dataset)
-        return found
+        return worker.received(message, told.members, dataset)
 
     def _send_job(self, chosen: _Worker) -> None:
         assert chosen.ready  # noqa: S101  # the callers know

@@ -107,8 +107,7 @@ class Executor(Plug, kind="executor"):
 
 def default() -> Executor:
     """Return the executor of a command that names none: this process."""
-    executor: Executor = Executor.known["local"]()
-    return executor
+    return Executor.known["local"]()
 
 
 def parse(text: str, option: str = "--executor") -> Executor:
@@ -131,5 +130,4 @@ def parse(text: str, option: str = "--executor") -> Executor:
     hint = f"{option} {name}:VALUE, where VALUE is its {plug.argument}"
     if len(plug.model_fields) > 1:
         hint += f", or KEY=VALUE,KEY=VALUE of {', '.join(plug.model_fields)}"
-    built: Executor = reading.build(plug, values, {(key,): origin for key in values}, hint=hint)
-    return built
+    return reading.build(plug, values, {(key,): origin for key in values}, hint=hint)

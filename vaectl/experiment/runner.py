@@ -264,10 +264,8 @@ def first_state(
         resumed: True in a process that gets this from the first one.
     """
     if saved is None and not resumed:
-        new: TrainState = compiled.init(program, member)
-        return new
+        return compiled.init(program, member)
     if saved is None:
         shapes = compiled.shapes(program, member)
         saved = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-    state: TrainState = cluster.of_first(saved)
-    return state
+    return cluster.of_first(saved)

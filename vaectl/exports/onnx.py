@@ -74,8 +74,7 @@ class ONNX(Export, name="onnx"):
                     output_names=outputs,
                 )
                 converted.producer_name = "vaectl"
-                content: bytes = converted.SerializeToString(deterministic=True)
-                return content
+                return converted.SerializeToString(deterministic=True)
 
             return {
                 "encoder.onnx": network_of(encode, "x", model.image_shape, ["mu", "log_var"]),

@@ -297,5 +297,4 @@ def _scratch() -> Iterator[Path]:
 
 
 def _sink(name: str, values: dict[str, Any]) -> Sink:
-    found: Sink = plugins.named(Sink, name, "--log").model_validate(values)
-    return found
+    return plugins.named(Sink, name, "--log").model_validate(values)

@@ -20,8 +20,7 @@ def activation_of(name: Activation) -> Callable[[Array], Array]:
     """Return the activation function of a name."""
     import jax
 
-    found: Callable[[Array], Array] = relu if name == "relu" else getattr(jax.nn, name)
-    return found
+    return relu if name == "relu" else getattr(jax.nn, name)
 
 
 def relu(a: Array) -> Array:

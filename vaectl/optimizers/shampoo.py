@@ -73,8 +73,7 @@ class Shampoo(Optimizer, name="shampoo"):
         def root() -> Array:
             values, vectors = jnp.linalg.eigh(factor)
             scale = jnp.maximum(values, self.eps) ** -0.25  # none is less, but for rounding
-            found: Array = (vectors * scale) @ vectors.T
-            return found
+            return (vectors * scale) @ vectors.T
 
         if long:
             return Side(factor, factor**-0.25)

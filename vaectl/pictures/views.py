@@ -512,8 +512,7 @@ def _codes(
     if from_mean:
         return mu
     noise = np.asarray(jax.random.normal(streams.key(seed, "sample"), mu.shape))
-    codes: np.ndarray = mu + np.exp(0.5 * log_var) * noise
-    return codes
+    return mu + np.exp(0.5 * log_var) * noise
 
 
 def _in_unit(model: Trained, images: np.ndarray) -> Float[np.ndarray, "images *picture"]:

@@ -65,8 +65,7 @@ class Vamp(Prior, name="vamp"):
         learned: Any = nnx.Module()
         shape = self.components, *image_shape
         learned.pseudo_inputs = nnx.Param(jax.random.normal(rngs.params(), shape) - 2.0)
-        built: nnx.Module = learned
-        return built
+        return learned
 
     def given(self, learned: Any, encode: Encode, code_size: int) -> Distribution:
         """Return the mixture of their posteriors."""

@@ -131,5 +131,4 @@ def parse(text: str, option: str = "--log") -> Sink:
             )
         values[key] = documents.parse_value(value, origin)
     hint = f"the settings of {name}: {', '.join(sink.model_fields) or 'none'}"
-    built: Sink = reading.build(sink, values, {(key,): origin for key in values}, hint=hint)
-    return built
+    return reading.build(sink, values, {(key,): origin for key in values}, hint=hint)

@@ -64,8 +64,7 @@ def halton(count: int, keys: int) -> list[list[float]]:
 
     sequence = qmc.Halton(keys, scramble=False)
     sequence.fast_forward(1)  # the first is 0 in all coordinates
-    found: list[list[float]] = sequence.random(count).tolist()
-    return found
+    return sequence.random(count).tolist()
 
 
 def drawn(values: Any, share: float, key: str, base: Mapping[str, Any]) -> Value:
@@ -79,8 +78,7 @@ def drawn(values: Any, share: float, key: str, base: Mapping[str, Any]) -> Value
     """
     if not isinstance(values, list):
         return fitting(values.at(share), key, base)
-    chosen: Value = values[int(share * len(values))]
-    return chosen
+    return values[int(share * len(values))]
 
 
 def listed(values: object) -> object:

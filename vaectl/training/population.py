@@ -232,8 +232,7 @@ def _weights(program: Program, members: Member, over: Mesh | None) -> Any:
 @partial(jax.jit, static_argnames=("program", "over"))
 def _begin(program: Program, members: Member, variables: Any, over: Mesh | None) -> TrainState:
     one = partial(step.begin, program)
-    states: TrainState = _each(over, one)(members, variables)
-    return states
+    return _each(over, one)(members, variables)
 
 
 @partial(jax.jit, static_argnames=("program", "over"), donate_argnames="states")
@@ -248,8 +247,7 @@ def train_steps(
 ) -> tuple[TrainState, Sums]:
     """`step.train_steps` of all members at once."""
     one = partial(step.train_steps, program)
-    end: tuple[TrainState, Sums] = _each(over, one)(members, states, images, first, stop)
-    return end
+    return _each(over, one)(members, states, images, first, stop)
 
 
 @partial(jax.jit, static_argnames=("program", "over"))
@@ -274,8 +272,7 @@ def _term_sums(
             program.estimator, variables, images, member.seed, number, epoch, 0, len(images)
         )
 
-    sums: Sums = _each(over, one)(members, states, images, number, epoch)
-    return sums
+    return _each(over, one)(members, states, images, number, epoch)
 
 
 def _of_members(sums: Sums) -> list[dict[str, np.ndarray]]:
@@ -294,15 +291,12 @@ def _one_of(states: TrainState, index: int) -> TrainState:
 
     def there(leaf: Array) -> Array:
         shards = sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start or 0)
-        mine: Array = shards[index * len(shards) // len(leaf)].data
-        return mine
+        return shards[index * len(shards) // len(leaf)].data
 
     own = jax.tree.map(there, states)
-    one: TrainState = _row(own, index % len(jax.tree.leaves(own)[0]))
-    return one
+    return _row(own, index % len(jax.tree.leaves(own)[0]))
 
 
 @jax.jit
 def _row(states: TrainState, index: int) -> TrainState:
-    one: TrainState = jax.tree.map(lambda leaf: leaf[index], states)
-    return one
+    return jax.tree.map(lambda leaf: leaf[index], states)

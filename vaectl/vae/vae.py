@@ -121,8 +121,7 @@ class Network:
     ) -> tuple[Float[Array, "batch code"], Float[Array, "batch code"]]:
         """Return mean and log-variance of q(z|x) for each image."""
         told = () if self._y is None else (self._y,)
-        posterior: tuple[Array, Array] = self.module.encode(x, *told)
-        return posterior
+        return self.module.encode(x, *told)
 
     def draw(
         self, x: Float[Array, "batch h w c"], noise: Float[Array, "samples batch code"]
@@ -172,13 +171,11 @@ class Network:
 
 def unit(pixels: UInt8[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Scale intensities 0 to 255 to numbers in [0, 1]."""
-    scaled: Array = pixels.astype(jnp.float32) * jnp.float32(1 / 255)
-    return scaled
+    return pixels.astype(jnp.float32) * jnp.float32(1 / 255)
 
 
 def _pure(state: Any) -> Variables:
-    variables: Variables = nnx.to_pure_dict(state)
-    return variables
+    return nnx.to_pure_dict(state)
 
 
 @cache
