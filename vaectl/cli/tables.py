@@ -201,18 +201,13 @@ def show_evaluation(e: Evaluation) -> None:
     """Print means and standard errors, with split, binarization and estimators."""
     where = e.where or f"epoch {e.epoch}"
     show(f"{e.run}, {where}: {e.split} split, {e.images:,} images, {e.binarization}")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("nats per image")
-    table.add_column("mean", justify="right")
-    table.add_column("standard error", justify="right")
+    bits = e.bits_per_dimension
+    in_bits = ("bits per dimension", "standard error") if bits else ()
+    table = _table("nats per image", "mean", "standard error", *in_bits)
     drawn = f"{e.samples} sample{'s' * (e.samples > 1)}"
     rows = {"elbo": f"ELBO, {drawn}", "kl": "KL", "nll": f"NLL, {drawn}"}
     if e.log_likelihood:
         rows["log_likelihood"] = e.bound
-    bits = e.bits_per_dimension
-    if bits:
-        table.add_column("bits per dimension", justify="right")
-        table.add_column("standard error", justify="right")
     for key, name in rows.items():
         found = [f"{x:.2f}" for _, x in getattr(e, key)]
         found += [f"{x:.4f}" for _, x in getattr(bits, key)] if bits else []
@@ -234,10 +229,7 @@ def show_evaluation(e: Evaluation) -> None:
 
 def show_verdict(measure: str, verdict: Verdict) -> None:
     """Print a published value and ours, with its standard error."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(f"{measure}, nats per image")
-    table.add_column("value", justify="right")
-    table.add_column("standard error", justify="right")
+    table = _table(f"{measure}, nats per image", "value", "standard error")
     published = "a curve" if verdict.published is None else f"{verdict.published:.2f}"
     table.add_row("published", published, "not given")
     ours = "not run" if verdict.ours is None else f"{verdict.ours:.2f}"
@@ -251,10 +243,7 @@ def show_diagnosis(d: Diagnosis) -> None:
     where = d.where or f"epoch {d.epoch}"
     show(f"{d.run}, {where}: {d.binarization}; standard errors in brackets")
     splits = (d.held_out, d.train)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("nats per image")
-    for nats in splits:
-        table.add_column(f"{nats.split}, {nats.images:,}", justify="right")
+    table = _table("nats per image", *(f"{nats.split}, {nats.images:,}" for nats in splits))
     rows: dict[str, Callable[[Nats], Estimate]] = {
         "NLL": lambda nats: nats.nll,
         "KL": lambda nats: nats.kl,
@@ -331,8 +320,7 @@ def _told_samples(s: Samples) -> str:
 
 def show_exports(exported: Sequence[Exported]) -> None:
     """Print the formats of an exported model, with their largest differences from the run."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("format")
+    table = _table("format")
     table.add_column("files", overflow="fold")
     for heading in ("bytes", "difference of encode", "of decode", "kept up to", "seconds"):
         table.add_column(heading, justify="right")
@@ -354,10 +342,7 @@ def show_bench(b: Bench) -> None:
         f"{b.precision}, medians of {b.rounds} rounds"
     )
     _print(_work_table("work", b.work))
-    parts = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    parts.add_column("a training step")
-    for heading in ("ms", "share"):
-        parts.add_column(heading, justify="right")
+    parts = _table("a training step", "ms", "share")
     for part in b.parts:
         parts.add_row(part.name, f"{part.milliseconds:.3f}", f"{part.share:.0%}")
     _print(parts)
@@ -375,10 +360,7 @@ def show_bench(b: Bench) -> None:
 
 
 def _work_table(heading: str, rows: Sequence[Work]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(heading)
-    for name in ("images/s", "seconds", "matrix products alone", "ratio"):
-        table.add_column(name, justify="right")
+    table = _table(heading, "images/s", "seconds", "matrix products alone", "ratio")
     for row in rows:
         table.add_row(
             row.name,
@@ -491,7 +473,6 @@ def _told_columns(
 
 def show_sweep(s: Sweep) -> None:
     """Print the best points, the effects of what varies, and the verdict."""
-    from vaectl.objectives.base import label
     from vaectl.studies.statistics import shown, told_outliers
     from vaectl.sweeps.summary import told_pairs, value_of, written
 
@@ -549,6 +530,15 @@ def _console() -> Console:
     if not console.is_terminal:
         console.width = _WIDTH_WITHOUT_TERMINAL
     return console
+
+
+def _table(heading: str, *numbers: str) -> Table:
+    """Begin a table: a column of text, and columns of numbers."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(heading)
+    for each in numbers:
+        table.add_column(each, justify="right")
+    return table
 
 
 def _print(table: Table) -> None:
