@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from vaectl.base import devices
-from vaectl.base.errors import ConfigError, RunError
+from vaectl.base.errors import ConfigError, RunError, first_line
 from vaectl.base.wanted import Cluster
 
 PATIENCE = 300
@@ -67,9 +67,8 @@ def joined(cluster: Cluster, device: str) -> Iterator[None]:
                 _leave_at_exit(ConfigError.exit_code)
                 raise
             _leave_at_exit(RunError.exit_code)
-            reason = (str(error).splitlines() or [""])[0]
             raise RunError(
-                f"one of the processes that train together has ended: {reason}",
+                f"one of the processes that train together has ended: {first_line(error)}",
                 hint="see its messages; vaectl train --resume goes on from the last checkpoint",
             ) from error
         except BaseException as error:
@@ -218,9 +217,8 @@ def _meet(cluster: Cluster) -> None:
             hint="--cluster HOST:PORT,PROCESSES,NUMBER in each process",
         )
     if failed:
-        reason = (str(failed[0]).splitlines() or [type(failed[0]).__name__])[0]
         raise ConfigError(
-            f"--cluster: the processes do not meet at {where}: {reason}",
+            f"--cluster: the processes do not meet at {where}: {first_line(failed[0])}",
             hint="choose another port, or another HOST of the first process",
         )
 

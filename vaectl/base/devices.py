@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import jax
 
 from vaectl.base import cache, memory, surroundings, wanted
-from vaectl.base.errors import ConfigError
+from vaectl.base.errors import ConfigError, first_line
 
 _UNPINNABLE = {"jax_random_seed_offset": 0, "jax_disable_most_optimizations": False}
 """Settings that change results and that JAX can only set for a whole process."""
@@ -59,9 +59,8 @@ def several(text: str, *, keep_programs: bool = True) -> Sequence[jax.Device]:
             raise ConfigError(
                 f"JAX_PLATFORMS={asked}: JAX sees no such device here", hint="unset JAX_PLATFORMS"
             ) from None
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(
-            f"JAX cannot start: {reason}",
+            f"JAX cannot start: {first_line(error)}",
             hint="a JAX plugin may be broken: run pip check, or uninstall the plugin",
         ) from None
     try:

@@ -6,7 +6,7 @@ import os
 import sys
 
 from vaectl.base import surroundings
-from vaectl.base.errors import ConfigError, VaectlError
+from vaectl.base.errors import ConfigError, VaectlError, first_line
 from vaectl.base.terminal import say
 
 # importing registers commands, in the order of the help
@@ -81,9 +81,8 @@ def _told(reason: Exception) -> VaectlError | None:
     """Return an error that the user can fix; None if it is a bug."""
     # of NumPy and JAX: an estimate was too low, or other programs fill the memory
     if isinstance(reason, MemoryError) or "RESOURCE_EXHAUSTED" in str(reason):
-        first = (str(reason).strip().splitlines() or [""])[0]
         return ConfigError(
-            f"the memory is full: {first}",
+            f"the memory is full: {first_line(reason)}",
             hint="lower batch_size, objective.samples or model.hidden_size",
         )
     if "UNIMPLEMENTED" in str(reason) and "BF16" in str(reason):

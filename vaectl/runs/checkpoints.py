@@ -33,7 +33,7 @@ import numpy as np
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from vaectl.base import cluster, seals
-from vaectl.base.errors import RunError, remedy
+from vaectl.base.errors import RunError, first_line, remedy
 from vaectl.base.files import LINK, Folder
 from vaectl.base.formats import refuse_newer
 from vaectl.runs import belongings
@@ -251,9 +251,8 @@ class Checkpoints:
         try:
             state: TrainState = self._orbax.restore(path.absolute(), like)
         except Exception as error:  # Orbax and its backends may raise anything
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise RunError(
-                f"{path}: the checkpoint does not load: {reason}", hint=ANOTHER
+                f"{path}: the checkpoint does not load: {first_line(error)}", hint=ANOTHER
             ) from error
         return state
 

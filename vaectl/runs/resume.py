@@ -3,11 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import ValidationError
-
 from vaectl.base import plugins, surroundings
 from vaectl.base.errors import ConfigError, RunError
-from vaectl.base.section import flat
+from vaectl.base.section import flat, nested
 from vaectl.config import CHOICES, schema
 from vaectl.config.schema import Config
 from vaectl.runs import metrics
@@ -125,16 +123,9 @@ def _recorded(record: Record) -> dict[str, object]:
     """Return a run's settings in its record, with the names that keys have now."""
     if not record.settings:  # an older vaectl wrote none
         return {}
-    nested: dict[str, Any] = {}
-    for key, value in record.settings.items():
-        *parents, last = key.split(".")
-        section = nested
-        for parent in parents:
-            section = section.setdefault(parent, {})
-        section[last] = value
     try:
-        return settled(schema.Config.model_validate(nested))
-    except ValidationError:  # written by a newer vaectl
+        return settled(schema.Config.model_validate(nested(record.settings)))
+    except ValueError:  # written by a newer vaectl
         return record.settings
 
 
