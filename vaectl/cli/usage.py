@@ -1,7 +1,7 @@
 """Messages for a command line that cannot be understood, in the style of all other errors."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -110,7 +110,7 @@ _METAVARS = {"int": "N", "float": "NUMBER", "str": "TEXT", "path": "PATH"}
 
 def _explained(error: typer.TyperException, ctx: Any, typed: list[str]) -> tuple[str, str]:
     """Say what is wrong, and what the help tells of it; other errors are left to Typer's words."""
-    options = dict(_options(ctx))
+    options = dict(named_options(ctx.command.get_params(ctx)))
     parameter, option = (getattr(error, name, None) for name in ("param", "option_name"))
     words = error.format_message()
     if parameter is not None and hasattr(error, "param_type"):
@@ -140,11 +140,11 @@ def _bad_value(error: typer.TyperException, parameter: Any, ctx: Any) -> str:
     if not isinstance(error.__cause__, ValidationError):
         return str(error.message)
     details = error.__cause__.errors()[0]
-    choices = _choices(parameter, ctx)
-    should = f"should be one of {', '.join(choices)}" if choices else reason(details)
+    known = choices(parameter, ctx)
+    should = f"should be one of {', '.join(known)}" if known else reason(details)
     given = str(details["input"])
     told = given if given and given.isprintable() and len(given) < 60 else shown(given)
-    return f"{should}, not {told}{did_you_mean(given, choices)}"
+    return f"{should}, not {told}{did_you_mean(given, known)}"
 
 
 def _name(parameter: Any) -> str:
@@ -154,13 +154,14 @@ def _name(parameter: Any) -> str:
     return f"the argument {parameter.metavar or parameter.name.upper()}"
 
 
-def _choices(parameter: Any, ctx: Any) -> list[str]:
+def choices(parameter: Any, ctx: Any) -> list[str]:
+    """Return the values of an option or argument that completion offers."""
     return [item.value for item in parameter.shell_complete(ctx, "") if item.type == "plain"]
 
 
-def _options(ctx: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the options of a command by each of their names."""
-    for parameter in ctx.command.get_params(ctx):
+def named_options(parameters: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the options among parameters by each of their names."""
+    for parameter in parameters:
         if parameter.param_type_name == "option":
             for name in (*parameter.opts, *parameter.secondary_opts):
                 yield name, parameter

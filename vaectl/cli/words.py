@@ -10,6 +10,7 @@ from typing import Any
 import typer.main
 
 from vaectl.cli.app import app
+from vaectl.cli.usage import choices, named_options
 
 
 def all_words() -> dict[str, Any]:
@@ -35,9 +36,7 @@ def all_words() -> dict[str, Any]:
 def _command(command: Any, context: typer.Context) -> dict[str, Any]:
     options = {
         name: _parameter(parameter, name, context)
-        for parameter in command.params
-        if parameter.param_type_name == "option"
-        for name in (*parameter.opts, *parameter.secondary_opts)
+        for name, parameter in named_options(command.params)
     }
     return {
         "help": _first_line(command.help),
@@ -69,13 +68,9 @@ def _parameter(parameter: Any, name: str, context: typer.Context) -> dict[str, A
         "metavar": parameter.metavar or "",
         "takes": 0 if getattr(parameter, "is_flag", False) else parameter.nargs,
         "repeats": parameter.nargs == -1,
-        "values": _values(parameter, context),
+        "values": choices(parameter, context),
         "help": _first_line(parameter.help),
     }
-
-
-def _values(parameter: Any, context: typer.Context) -> list[str]:
-    return [item.value for item in parameter.shell_complete(context, "") if item.type == "plain"]
 
 
 def _first_line(text: str | None) -> str:
