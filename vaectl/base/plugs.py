@@ -15,6 +15,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from pydantic import (
@@ -57,6 +58,23 @@ class Plug(Section):
     leaves: ClassVar[Mapping[str, Mapping[str, bytes]]] = {}
     """Files that it writes in a run directory: patterns of how they begin, by patterns of their
     names, by folder. They are removed with the run, as by `--force`."""
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Packages that it imports, and that vaectl is installed without."""
+    install: ClassVar[str] = ""
+    """The command that installs them; by default it is that of the extra of the plug's name."""
+
+    def check_installed(self) -> None:
+        """Refuse to work without the packages that it needs.
+
+        Raises:
+            ConfigError: one of them is not installed.
+        """
+        if missing := [package for package in self.needs if find_spec(package) is None]:
+            raise ConfigError(
+                f"the {self.kind} {self.name} needs {', '.join(missing)}, which is not installed",
+                hint=self.install or f"pip install 'vaectl[{self.name}]'",
+            )
 
     @property
     def short_name(self) -> str:

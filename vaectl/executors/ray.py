@@ -19,7 +19,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from importlib.util import find_spec
 from typing import Any, ClassVar, final
 
 import jax
@@ -63,6 +62,7 @@ class Ray(Executor, name="ray"):
     Each worker takes `cores` CPU cores, and trains one member after another.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("ray",)
     argument: ClassVar[str] = "address"
 
     address: str = Field("", pattern=r"^(|auto|[^\s/,]+:\d{1,5})$")
@@ -90,11 +90,7 @@ class Ray(Executor, name="ray"):
             ConfigError: Ray is not installed, the device is a GPU, nobody answers, or this machine
                 has too few cores, or none of a process's own.
         """
-        if find_spec("ray") is None:
-            raise ConfigError(
-                "the executor ray needs Ray, which is not installed",
-                hint="pip install 'vaectl[ray]'",
-            )
+        self.check_installed()
         if device.platform != "cpu":
             raise ConfigError(
                 f"--executor ray: its workers train on CPU cores, and the device is a "

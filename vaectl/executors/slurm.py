@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.util import find_spec
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import (
     Connection,
@@ -50,6 +49,7 @@ class Slurm(Executor, name="slurm"):
     The command waits for its jobs: start it on a login node in tmux, or in a small job of its own.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("submitit",)
     argument: ClassVar[str] = "partition"
 
     partition: str = ""
@@ -87,11 +87,7 @@ class Slurm(Executor, name="slurm"):
         Raises:
             ConfigError: submitit or Slurm is not installed, or the device is a GPU.
         """
-        if find_spec("submitit") is None:
-            raise ConfigError(
-                "the executor slurm needs submitit, which is not installed",
-                hint="pip install 'vaectl[slurm]'",
-            )
+        self.check_installed()
         if device.platform != "cpu":
             raise ConfigError(
                 f"--executor slurm: its workers train on CPU cores, and the device is a "

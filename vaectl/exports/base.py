@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -101,6 +100,7 @@ class Export(Plug, kind="export"):
         Raises:
             ConfigError: something that the format needs is not installed.
         """
+        self.check_installed()
 
     @abstractmethod
     def write(self, model: Trained) -> Files:
@@ -202,18 +202,6 @@ def _name(path: tuple[Any, ...]) -> str:
     import jax
 
     return jax.tree_util.keystr(path, simple=True, separator=".")
-
-
-def require(what: str, packages: Sequence[str], install: str) -> None:
-    """Refuse a format some of whose packages are not installed.
-
-    Raises:
-        ConfigError: one is missing; the hint is the command that installs it.
-    """
-    if missing := [package for package in packages if find_spec(package) is None]:
-        raise ConfigError(
-            f"the format {what} needs {', '.join(missing)}, not installed here", hint=install
-        )
 
 
 def parse(texts: Sequence[str]) -> list[Export]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from vaectl.exports.base import FOLDER, Coders, Export, Files, functions, require
+from vaectl.exports.base import FOLDER, Coders, Export, Files, functions
 
 if TYPE_CHECKING:
     from vaectl.runs.trained import Trained
@@ -39,13 +39,8 @@ class ONNX(Export, name="onnx"):
         FOLDER: {r"(encoder|decoder)\.onnx": rb"\x08.\x12\x06vaectl"}
     }
 
-    def check(self) -> None:
-        """Refuse to export without the converter, and the engine that checks its results.
-
-        Raises:
-            ConfigError: one of them is not installed.
-        """
-        require(self.name, ["jax2onnx", "onnx", "onnx_ir", "onnxruntime"], INSTALL)
+    needs: ClassVar[tuple[str, ...]] = ("jax2onnx", "onnx", "onnx_ir", "onnxruntime")
+    install: ClassVar[str] = INSTALL
 
     def write(self, model: Trained) -> Files:
         """Return the encoder and the decoder."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from vaectl.exports.base import FOLDER, Coders, Export, Files, functions, require
+from vaectl.exports.base import FOLDER, Coders, Export, Files, functions
 
 if TYPE_CHECKING:
     from vaectl.runs.trained import Trained
@@ -19,19 +19,12 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 class StableHLO(Export, name="stablehlo"):
     """Two programs with the weights inside, for batches of any size: see `functions`."""
 
+    needs: ClassVar[tuple[str, ...]] = ("flatbuffers",)  # for writing by `jax.export`
     tolerance: ClassVar[float] = 1e-5
     # what jax.export writes before it: offsets of a FlatBuffer
     leaves: ClassVar[Mapping[str, Mapping[str, bytes]]] = {
         FOLDER: {r"(encoder|decoder)\.stablehlo": rb".*ML\xefR.StableHLO_v\d"}
     }
-
-    def check(self) -> None:
-        """Refuse to export without FlatBuffers, which `jax.export` needs for writing.
-
-        Raises:
-            ConfigError: it is not installed.
-        """
-        require(self.name, ["flatbuffers"], "pip install 'vaectl[stablehlo]'")
 
     def write(self, model: Trained) -> Files:
         """Return the encoder and the decoder, each as a serialized program."""

@@ -92,6 +92,7 @@ class Sink(Plug, kind="sink"):
         Raises:
             ConfigError: something that it needs is not installed.
         """
+        self.check_installed()
 
     @property
     def pictures_every(self) -> int | None:

@@ -7,12 +7,10 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 
-from vaectl.base.errors import ConfigError
 from vaectl.base.section import Count
 from vaectl.runs import resume
 from vaectl.sinks import _identity
@@ -44,6 +42,7 @@ _ENVIRONMENT = {
 class MLflow(Sink, name="mlflow"):
     """A run of an MLflow server: metrics, parameters and pictures."""
 
+    needs: ClassVar[tuple[str, ...]] = ("mlflow",)
     leaves: ClassVar[Mapping[str, Mapping[str, bytes]]] = {FOLDER: _identity.MADE}
 
     uri: str | None = None
@@ -52,18 +51,6 @@ class MLflow(Sink, name="mlflow"):
     """The experiment in which MLflow shows the run; it is made if there is none."""
     images_every: Count | None = 10
     """Epochs between samples and reconstructions; the last epoch always has them. null: none."""
-
-    def check(self) -> None:
-        """Refuse to follow without MLflow.
-
-        Raises:
-            ConfigError: it is not installed.
-        """
-        if find_spec("mlflow") is None:
-            raise ConfigError(
-                "the sink mlflow needs mlflow-skinny, which is not installed",
-                hint="pip install 'vaectl[mlflow]'",
-            )
 
     @property
     def pictures_every(self) -> int | None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Set
-from importlib.util import find_spec
 from typing import Any, ClassVar, final
 
-from vaectl.base.errors import ConfigError
 from vaectl.base.files import Folder
 from vaectl.base.section import Count
 from vaectl.runs import belongings, resume
@@ -29,22 +27,11 @@ _MOST = 2**28
 class TensorBoard(Sink, name="tensorboard"):
     """Files for TensorBoard, in the run's own directory: `tensorboard --logdir runs` shows them."""
 
+    needs: ClassVar[tuple[str, ...]] = ("tensorboardX",)
     leaves: ClassVar[Mapping[str, Mapping[str, bytes]]] = {FOLDER: FILES}
 
     images_every: Count | None = 10
     """Epochs between samples and reconstructions; the last epoch always has them. null: none."""
-
-    def check(self) -> None:
-        """Refuse to follow without tensorboardX.
-
-        Raises:
-            ConfigError: it is not installed.
-        """
-        if find_spec("tensorboardX") is None:
-            raise ConfigError(
-                "the sink tensorboard needs tensorboardX, which is not installed",
-                hint="pip install 'vaectl[tensorboard]'",
-            )
 
     @property
     def pictures_every(self) -> int | None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from typing import ClassVar, final
 
-from vaectl.base.errors import ConfigError
 from vaectl.runs import resume
 from vaectl.sinks import _identity
 from vaectl.sinks.base import Log, Results, Sink, Status, Training
@@ -20,22 +18,11 @@ FOLDER = "trackio"
 class Trackio(Sink, name="trackio"):
     """A run of a Trackio project, in TRACKIO_DIR or Trackio's own place: no server is asked."""
 
+    needs: ClassVar[tuple[str, ...]] = ("trackio",)
     leaves: ClassVar[Mapping[str, Mapping[str, bytes]]] = {FOLDER: _identity.MADE}
 
     project: str = "vaectl"
     """The project in which Trackio shows the run."""
-
-    def check(self) -> None:
-        """Refuse to follow without Trackio.
-
-        Raises:
-            ConfigError: it is not installed.
-        """
-        if find_spec("trackio") is None:
-            raise ConfigError(
-                "the sink trackio needs trackio, which is not installed",
-                hint="pip install 'vaectl[trackio]'",
-            )
 
     def open(self, training: Training) -> Log:
         """Begin a run, or go on with the one that the training has."""
