@@ -96,11 +96,7 @@ def _of_run(
 
 
 def _published(found: "Published | None", where: str) -> "Published":
-    """Return the section of a configuration.
-
-    Raises:
-        ConfigError: there is none.
-    """
+    """Return the section of a configuration."""
     from vaectl.base.errors import ConfigError
 
     if found is None:

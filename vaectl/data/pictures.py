@@ -105,11 +105,7 @@ def with_levels(reading: Reading, read: Callable[[Decoder], _Read]) -> _Read:
 
 
 def _decoded(file: IO[bytes]) -> Picture:
-    """Decode a picture with all its levels.
-
-    Raises:
-        Exception: whatever a decoder meets.
-    """
+    """Decode a picture with all its levels."""
     # what Pillow warns about is nothing that a person could act on, but for sizes
     with warnings.catch_warnings(action="ignore"):
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -161,12 +157,7 @@ def _resized(picture: Picture, reading: Reading) -> Picture:
 
 
 def _pixels(image: Image.Image) -> Picture:
-    """Decode a picture, upright and on white, without an axis for channels if it is grey.
-
-    Raises:
-        ValueError: its pixels have a type with no fixed black and white.
-        Exception: whatever a decoder meets.
-    """
+    """Decode a picture, upright and on white, without an axis for channels if it is grey."""
     # Pillow reads 16 bits of some formats as 32
     wide = image.mode == "I" and image.format in ("PNG", "PPM")
     image = ImageOps.exif_transpose(image)

@@ -206,9 +206,6 @@ def _new_cluster() -> Iterator[str]:
     """Start a cluster on this machine, and yield its address; it ends when the context is left.
 
     A process of its own holds it, which ends it when this one is gone, killed or not.
-
-    Raises:
-        ConfigError: it does not start.
     """
     cores = len(own_cores.usable())
     with subprocess.Popen(  # noqa: S603  # a fixed command
@@ -257,11 +254,7 @@ class _Room:
         return min(self._found, self._most or self._found)
 
     def _check(self) -> None:
-        """Look whether the cluster is there, before Ray waits for it and ends this process.
-
-        Raises:
-            RunError: nobody answers.
-        """
+        """Look whether the cluster is there, before Ray waits for it and ends this process."""
         address = self._ray.get_runtime_context().gcs_address
         host, _, port = address.rpartition(":")
         try:
@@ -354,12 +347,7 @@ def _reason(error: Exception) -> str:
 
 
 def _within(seconds: float, act: Callable[[], object]) -> None:
-    """Do something that may hang, in a thread, which is left alone after so many seconds.
-
-    Raises:
-        TimeoutError: it has not ended.
-        Exception: as `act` raises it.
-    """
+    """Do something that may hang, in a thread, which is left alone after so many seconds."""
     raised: list[Exception] = []
 
     def run() -> None:

@@ -132,11 +132,7 @@ class Slurm(Executor, name="slurm"):
         return self.host or ("127.0.0.1" if self.system != "slurm" else socket.getfqdn())
 
     def _executor(self, folder: str) -> Any:
-        """Return submitit's executor.
-
-        Raises:
-            ConfigError: there is no Slurm here, or a setting that it does not know.
-        """
+        """Return submitit's executor."""
         import cloudpickle  # which submitit brings
         import submitit
 

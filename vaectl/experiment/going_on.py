@@ -95,12 +95,7 @@ def go_on(
 
 
 def _last_checkpoint(task: Task, rundir: RunDir, record: Record) -> tuple[Found, Info]:
-    """Find the checkpoints that are intact, and the one to go on from; without any, the beginning.
-
-    Raises:
-        ConfigError: it is past the epochs that are asked for.
-        RunError: it does not fit the configuration, or something is in the way of later ones.
-    """
+    """Find the intact checkpoints, and the one to go on from; without any, the beginning."""
     steps, epochs = task.program.steps_per_epoch, task.settings.epochs
     found = find_intact(rundir.checkpoints)
     at = found.intact[-1] if found.intact else BEGINNING
@@ -121,11 +116,7 @@ def _last_checkpoint(task: Task, rundir: RunDir, record: Record) -> tuple[Found,
 
 
 def _lost(rundir: RunDir, record: Record, at: Info) -> list[str]:
-    """Say what a run has been through and has no checkpoint of.
-
-    Raises:
-        RunError: it ended, and all its checkpoints are gone: to begin again would destroy it.
-    """
+    """Say what a run has been through and has no checkpoint of."""
     ended = record.status in ("finished", "interrupted")
     if at.epoch >= record.epoch or (at.step and not ended):
         # a kill may come between the record and its checkpoint

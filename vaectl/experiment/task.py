@@ -147,12 +147,7 @@ def prepared(
 
 
 def _check_devices(task: Task) -> None:
-    """Refuse several devices if a batch has no parts that they can share.
-
-    Raises:
-        ConfigError: their number is no power of 2, or there are fewer parts than devices; or there
-            are several processes, and the model keeps random keys, which these cannot save.
-    """
+    """Refuse several devices if a batch has no parts that they can share."""
     count, settings = len(task.devices), task.settings
     if not cluster.is_alone():
         kept = compiled.shapes(task.program, task.program.somebody).params

@@ -509,11 +509,7 @@ def _is_intact(folder: Folder, info: Info) -> bool:
 
 
 def _refuse_unreadable(path: Path, error: OSError) -> None:
-    """Refuse a file that may be readable later or by another user; pass one that is damaged.
-
-    Raises:
-        RunError: the file may be readable later; deleting it now would lose it.
-    """
+    """Refuse a file that may be readable later or by another user; pass one that is damaged."""
     if error.errno not in DAMAGED:
         raise RunError(
             f"{error.filename or path}: cannot be read: {error.strerror}",

@@ -603,12 +603,7 @@ class RunDir:
         self.left_alone = belongings.clear(self.folder)
 
     def _check_kinds(self) -> None:
-        """Check that the run's files are files and its folders are folders.
-
-        Raises:
-            OSError: one of them is a link.
-            RunError: one of them is of another kind.
-        """
+        """Check that the run's files are files and its folders are folders."""
         for name, wanted in _KINDS.items():
             kind = self.folder.kind(name)
             if kind == "link":

@@ -295,11 +295,7 @@ def summaries(
 
 
 def _paths(runs_dir: Path) -> dict[str, Path]:
-    """Return the paths of all runs by name, broken ones and members of studies among them.
-
-    Raises:
-        RunError: `runs_dir` exists, but cannot be read as a directory.
-    """
+    """Return the paths of all runs by name, broken ones and members of studies among them."""
     try:
         directories = sorted(runs_dir.iterdir())
         for path in [path for path in directories if is_study(path) and path.is_dir()]:

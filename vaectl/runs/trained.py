@@ -478,11 +478,7 @@ class Trained:
 
 
 def _check_room(function: Any, vae: VAE, *shapes: tuple[int, ...]) -> None:
-    """Refuse to encode or decode more images at once than fit into memory.
-
-    Raises:
-        ConfigError: they do not fit; the message says how much memory is needed.
-    """
+    """Refuse to encode or decode more images at once than fit into memory."""
     if too_much := _excess(devices.memory_of(jax.devices()[0]), function, vae, shapes):
         count = math.prod(shapes[0]) // (vae.code_size if function is _decode else vae.pixels)
         samples = shapes[1][0] if len(shapes) > 1 else 1

@@ -64,11 +64,7 @@ def _member(seed: int, learning_rate: float, numbers: Mapping[str, float]) -> Me
 
 
 def _told(settings: Config, classes: int) -> int:
-    """Return how many classes the model is told.
-
-    Raises:
-        DataError: it is to be told classes that are not known, or that are too many.
-    """
+    """Return how many classes the model is told."""
     if settings.model.condition == "none":
         return 0
     if not classes:

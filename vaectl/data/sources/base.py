@@ -222,11 +222,7 @@ def parse(text: str, reading: Reading = PLAIN) -> Source:
 
 
 def _meant(shown: str, text: str) -> tuple[type[Source], str]:
-    """Return the source, and its rest, that alone can be meant by a text without a scheme.
-
-    Raises:
-        DataError: it can mean none, or several.
-    """
+    """Return the source, and its rest, that alone can be meant by a text without a scheme."""
     found = [
         (source, rest)
         for source in Source.known.values()

@@ -136,11 +136,7 @@ def _is_picture(path: Path) -> bool:
 
 
 def _walk(root: Path) -> _Found:
-    """Find the pictures of a folder.
-
-    Raises:
-        DataError: the folder, or one in it, cannot be read.
-    """
+    """Find the pictures of a folder."""
 
     def refuse(error: OSError) -> None:
         raise DataError(
@@ -191,11 +187,7 @@ def _parts(root: Path, pictures: list[Path]) -> tuple[list[str], dict[str, _Part
 
 
 def _splits(root: Path, pictures: list[Path]) -> dict[str, str]:
-    """Return what each subfolder is, train, test or validation; nothing if they are no splits.
-
-    Raises:
-        DataError: some are named as splits and others are not, or none is that of training.
-    """
+    """Return what each subfolder is, train, test or validation; nothing if they are no splits."""
     from vaectl.data.named import meaning
 
     names = [*dict.fromkeys(path.parts[0] for path in pictures)]
@@ -243,11 +235,7 @@ def _classes(root: Path, pictures: list[Path], depth: int) -> list[str]:
 
 
 def _of_one_size(paths: list[Path], decoder: Decoder) -> Iterator[Picture]:
-    """Read pictures one by one, in the size and with the channels that are asked for.
-
-    Raises:
-        DataError: one cannot be read, or has another size than the first, and no size is asked for.
-    """
+    """Read pictures one by one, in the size and with the channels that are asked for."""
     size: tuple[int, ...] = ()
     for path, picture in zip(paths, _read_all(paths, decoder), strict=True):
         size = size or picture.shape[:2]
@@ -288,11 +276,7 @@ def _stack(
 
 
 def _prepared(root: Path, pictures: list[Path], decoder: Decoder, tell: Tell) -> Stored:
-    """Decode pictures into a file of the cache, unless it is there.
-
-    Raises:
-        DataError: one cannot be read, two differ in size, or the file cannot be written.
-    """
+    """Decode pictures into a file of the cache, unless it is there."""
     from vaectl.data import cache
     from vaectl.data.pictures import rgb
 
@@ -348,11 +332,7 @@ def _key(root: Path, pictures: list[Path], decoder: Decoder) -> str:
 
 
 def _read_all(paths: list[Path], decoder: Decoder) -> Iterator[Picture]:
-    """Read pictures one by one.
-
-    Raises:
-        DataError: one cannot be read.
-    """
+    """Read pictures one by one."""
     for path in paths:
         try:
             with regular(path) as file:

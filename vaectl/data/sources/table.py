@@ -273,9 +273,6 @@ class Table(LocalSource, name="table"):
         Args:
             pixels: the columns.
             names: of these columns.
-
-        Raises:
-            DataError: the first and the last one may, or neither can be told from pixels.
         """
         import math
 
@@ -329,9 +326,6 @@ def _blocks(
         plan: the columns.
         row: the number of the first row.
         decoder: decodes pictures, where cells may be such.
-
-    Raises:
-        DataError: a cell is empty, no number or no picture.
     """
     names = [f"column {plan.names[place]}" for place in plan.places]
     batches = iter(batches)
@@ -376,11 +370,7 @@ def _pixels(path: Path, columns: Sequence[Any], names: Sequence[str], row: int) 
 
 
 def _pictures(path: Path, column: Any, row: int, decoder: Decoder) -> Block:
-    """Decode cells that hold pictures as files do: bytes, or a field `bytes` beside a name.
-
-    Raises:
-        DataError: one cannot be read.
-    """
+    """Decode cells that hold pictures as files do: bytes, or a field `bytes` beside a name."""
     import io
 
     import numpy as np
@@ -410,11 +400,7 @@ def _pictures(path: Path, column: Any, row: int, decoder: Decoder) -> Block:
 
 
 def _unpacked(path: Path, column: Any, before: int) -> Block:
-    """Return the numbers of cells that are lists of numbers, or lists of such lists.
-
-    Raises:
-        DataError: lists differ in length, or hold no numbers.
-    """
+    """Return the numbers of cells that are lists of numbers, or lists of such lists."""
     import numpy as np
     from pyarrow import compute
 
@@ -449,11 +435,7 @@ def _labels(column: Any) -> Block:
 
 
 def _collected(path: Path, blocks: Iterator[tuple[Block, Any]]) -> tuple[Block, Block | None]:
-    """Join blocks, as bytes if all are such.
-
-    Raises:
-        DataError: there are no rows, more than there is memory for, or images of two sizes.
-    """
+    """Join blocks, as bytes if all are such."""
     import numpy as np
 
     from vaectl.base import memory
