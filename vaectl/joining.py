@@ -21,9 +21,6 @@ def take_part(device_kind: str) -> None:
 
     Signals are left to the first process, which tells when to stop.
 
-    Args:
-        device_kind: as for `vaectl.experiment.run`.
-
     Raises:
         ConfigError: no such device; another vaectl, or other plugs, than the first process has.
         DataError: the data set is missing, or another one here.

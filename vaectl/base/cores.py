@@ -18,9 +18,6 @@ def usable() -> set[int]:
 def check(what: str) -> None:
     """Refuse processes with cores of their own where the system has no such thing, as macOS.
 
-    Args:
-        what: the name of what needs them, for the message.
-
     Raises:
         ConfigError: this system cannot keep a process to some of its cores.
     """

@@ -189,10 +189,6 @@ class Folder:
 
         Until then the content is in a hidden file beside it, which is removed after an error.
 
-        Args:
-            name: the name of the file.
-            over_link: whether the file may replace a link.
-
         Raises:
             OSError: the file cannot be written, or a link is in its place.
         """

@@ -17,11 +17,6 @@ def nearest(text: str, known: Iterable[str], *, alike: float = _ALIKE) -> list[s
 
     Upper and lower case, and '-' and '_', are the same. If no name is similar, those that begin
     like the text are returned.
-
-    Args:
-        text: what was typed.
-        known: the names.
-        alike: the least similarity, of 1.
     """
     by_form = {_form(name): name for name in known}
     wanted = _form(text)

@@ -163,11 +163,6 @@ def load_installed() -> None:
 def named(kind: type[Plug], name: str, place: str) -> type[Any]:
     """Return the plug of a kind that has a name, perhaps one of an installed package.
 
-    Args:
-        kind: the kind.
-        name: the name.
-        place: where it was asked for, for the message.
-
     Raises:
         ConfigError: there is none.
     """

@@ -115,9 +115,6 @@ class Plug(Section):
     def suits(self, experiment: Any) -> None:
         """Refuse an experiment whose other parts this one cannot work with.
 
-        Args:
-            experiment: the whole configuration.
-
         Raises:
             PydanticCustomError: see `vaectl.base.section.conflict`.
         """

@@ -97,10 +97,5 @@ def description(section: type[Section], key: str) -> str:
 
 
 def conflict(message: str, hint: str = "") -> PydanticCustomError:
-    """Return what a validator raises for values that no type excludes.
-
-    Args:
-        message: all that there is to say.
-        hint: what to try.
-    """
+    """Return what a validator raises for values that no type excludes."""
     return PydanticCustomError(CONFLICT, "{message}", {"message": message, "hint": hint})

@@ -106,9 +106,6 @@ def claimed(count: int) -> Iterator[set[int]]:
 
     Where all are taken, as by another study, they are shared.
 
-    Args:
-        count: the number of cores.
-
     Raises:
         ConfigError: this process may use fewer, or this system cannot keep a process to some.
     """

@@ -46,13 +46,7 @@ def completion(kind: str) -> Callable[[str], list[str]]:
 
 
 def option(kind: str, what: str, panel: str) -> Any:
-    """Make an option that chooses the plug of a kind.
-
-    Args:
-        kind: of the plug.
-        what: it is, for the help.
-        panel: the part of the help.
-    """
+    """Make an option that chooses the plug of a kind."""
     return typer.Option(
         metavar="NAME",
         help=help_of(kind, what),

@@ -25,17 +25,7 @@ def compare(
     as_json: bool,
     account: Spent,
 ) -> None:
-    """Run the comparison of each workload, then write and print the profile.
-
-    Args:
-        settings: the comparisons.
-        name: of the profile.
-        how: each comparison is run.
-        apart: whether workers train members apart.
-        quiet: print no progress.
-        as_json: print the profile as JSON.
-        account: the time of the command, by parts.
-    """
+    """Run the comparison of each workload, then write and print the profile."""
     with spent.on("loading"):
         from vaectl.cli import progress, steps
         from vaectl.profiles import publish, run

@@ -248,13 +248,7 @@ def load_plugs(values: Mapping[str, Any]) -> None:
 def build(
     model: type[Kind], values: dict[str, Any], origins: Origins, hint: str | None = None
 ) -> Kind:
-    """Validate values.
-
-    Args:
-        model: the section that they are.
-        values: the values.
-        origins: the origin of each.
-        hint: what to try; None for what helps against the problems that there are.
+    """Validate values; `hint` replaces what helps against the problems that there are.
 
     Raises:
         ConfigError: lists all problems, each with its place.

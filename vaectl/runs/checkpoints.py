@@ -450,12 +450,7 @@ def _newer(folder: Folder) -> set[int]:
 
 
 def refuse_blocked(folder: Folder, after: int, until: int) -> None:
-    """Refuse to train if a file that vaectl did not make is in the way of a checkpoint.
-
-    Args:
-        folder: the folder of checkpoints.
-        after: the step from which training continues.
-        until: its last step.
+    """Refuse to train if a file that vaectl did not make is in the way of a later checkpoint.
 
     Raises:
         RunError: there is such a file, named after a step between the two.

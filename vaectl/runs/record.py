@@ -237,11 +237,6 @@ class Record(Part):
     def check_data(self, source: str, fingerprint: str, shape: tuple[int, int, int]) -> None:
         """Refuse data that are not those of the run.
 
-        Args:
-            source: the source of the data.
-            fingerprint: their fingerprint.
-            shape: the shape of their images.
-
         Raises:
             DataError: the fingerprint differs from the run's.
             RunError: the shape differs from the run's.

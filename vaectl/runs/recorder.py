@@ -100,9 +100,6 @@ class Recorder:
     def take(self, event: Chunk | Epoch) -> None:
         """Write an epoch's metrics.
 
-        Args:
-            event: what was trained.
-
         Raises:
             RunError: they cannot be written.
         """

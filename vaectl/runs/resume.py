@@ -20,11 +20,7 @@ OF_MACHINE = ("data.source", "data.memory_gb")
 def check_settings(name: str, stored: Config, wanted: Config, *, extend: bool) -> None:
     """Refuse settings other than the run's; only where data are, and how they are held, may differ.
 
-    Args:
-        name: the name of the run.
-        stored: the run's settings.
-        wanted: the requested settings.
-        extend: whether the number of epochs may differ too.
+    To extend the run, the number of epochs may differ too.
 
     Raises:
         ConfigError: settings differ, or another number of epochs would change earlier epochs.
@@ -53,11 +49,6 @@ def check_settings(name: str, stored: Config, wanted: Config, *, extend: bool) -
 
 def check_unchanged(name: str, stored: Config, record: Record) -> None:
     """Refuse a config.yaml that was changed after the run started.
-
-    Args:
-        name: the name of the run.
-        stored: the settings in config.yaml.
-        record: the run's record.
 
     Raises:
         RunError: a setting on which results depend was changed.

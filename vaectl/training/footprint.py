@@ -1,7 +1,8 @@
 """The memory that a run needs, told by the compiler before any of it is taken.
 
 XLA says of a compiled program how large its arguments, results and intermediate arrays are. It is
-never less than what the largest matrix product reads and writes.
+never less than what the largest matrix product reads and writes. Functions here are jitted; of
+arrays among their arguments, shapes are enough.
 """
 
 from collections.abc import Callable
@@ -99,12 +100,7 @@ def _calls(program: Program, held_out: int) -> tuple[Any, tuple[Any, ...], tuple
 
 
 def at_most(function: Any, *arguments: object) -> int:
-    """Bytes of a function's arrays as if none made room for another; nothing is compiled.
-
-    Args:
-        function: a jitted function.
-        arguments: of it; of arrays, shapes are enough.
-    """
+    """Bytes of a function's arrays as if none made room for another; nothing is compiled."""
     program = function.trace(*arguments).jaxpr.jaxpr
     largest = max(map(_of_product, products(program)), default=0)
     return sum(map(_bytes, program.invars)) + _of_results(program) + 2 * largest
@@ -118,25 +114,14 @@ def _of_results(program: Any) -> int:
 
 
 def excess(there: int, function: Any, *arguments: object) -> str:
-    """Say that a function needs more than there is; nothing where it fits.
-
-    Args:
-        there: bytes.
-        function: a jitted function.
-        arguments: of it.
-    """
+    """Say that a function needs more than there is; nothing where it fits."""
     if at_most(function, *arguments) <= there:
         return ""
     return memory.excess(of_program(function, *arguments), there)
 
 
 def of_program(function: Any, *arguments: object) -> int:
-    """Bytes of a compiled function's arguments, results and intermediate arrays.
-
-    Args:
-        function: a jitted function.
-        arguments: of it; of arrays, shapes are enough.
-    """
+    """Bytes of a compiled function's arguments, results and intermediate arrays."""
     traced = function.trace(*arguments)
     found = traced.lower().compile().memory_analysis()
     sizes = found.argument_size_in_bytes, found.output_size_in_bytes, found.temp_size_in_bytes
@@ -162,12 +147,6 @@ def of_arrays(tree: object) -> int:
 
 def check_program(what: str, hint: str, function: Callable[..., Any], *arguments: object) -> None:
     """Refuse a computation that does not fit on the first device.
-
-    Args:
-        what: for the message.
-        hint: likewise.
-        function: a jitted function.
-        arguments: of it.
 
     Raises:
         ConfigError: with what is needed.

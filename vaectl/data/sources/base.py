@@ -197,10 +197,6 @@ def parse(text: str, reading: Reading = PLAIN) -> Source:
 
     A text without a scheme is the source that alone can be meant by it.
 
-    Args:
-        text: the source's scheme and what follows it, or a file, a folder or a name.
-        reading: how its images are read.
-
     Raises:
         DataError: there is no such source, or what follows its name is missing or too much.
         ConfigError: an installed package of plugs does not load.

@@ -268,12 +268,7 @@ class Table(LocalSource, name="table"):
         return names.index(asked[0]) if asked else None
 
     def _place_of_labels(self, pixels: Block, names: Sequence[str]) -> int | None:
-        """Return the place of the column that holds labels; None if all hold pixels.
-
-        Args:
-            pixels: the columns.
-            names: of these columns.
-        """
+        """Return the place of the column that holds labels; None if all hold pixels."""
         import math
 
         from vaectl.data import layout
