@@ -52,6 +52,9 @@ class Plug(Section):
     taken: ClassVar[frozenset[str]] = frozenset()
     """Names that mean something else in the section that chooses a plug of the kind."""
 
+    argument: ClassVar[str] = ""
+    """The setting whose value may follow the name in an option, as in `processes:2`."""
+
     first_defaults: ClassVar[Mapping[str, Any]] = {}
     """The former defaults of settings whose default has changed; trials are identified by them."""
 

@@ -6,19 +6,16 @@ alone knows where they are computed; who uses it plans, and keeps the results.
 
 from __future__ import annotations
 
-import re
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import jax
 
-from vaectl.base import plugins
-from vaectl.base.errors import ConfigError
 from vaectl.base.files import Folder
 from vaectl.base.plugs import Plug
-from vaectl.config import documents, reading
+from vaectl.config import options
 from vaectl.experiment import Task
 from vaectl.members.job import Done, Job
 from vaectl.runs.record import Device
@@ -80,8 +77,6 @@ class Executor(Plug, kind="executor"):
 
     spreads: ClassVar[bool] = False
     """True if it uses all devices of the task."""
-    argument: ClassVar[str] = ""
-    """The setting that may follow the name, as in `processes:2`."""
 
     @property
     def processes(self) -> int:
@@ -110,24 +105,6 @@ def default() -> Executor:
     return Executor.known["local"]()
 
 
-def parse(text: str, option: str = "--executor") -> Executor:
-    """Read an executor as an option has it: NAME, NAME:VALUE, or NAME:KEY=VALUE,KEY=VALUE in YAML.
-
-    Raises:
-        ConfigError: no such executor, or a wrong value.
-    """
-    origin = f"{option} {text}"
-    name, colon, rest = text.partition(":")
-    plug = plugins.named(Executor, name, origin)
-    if colon and not plug.argument:
-        raise ConfigError(f"{origin}: {name} takes no value", hint=f"{option} {name}")
-    values: dict[str, Any] = {}
-    for setting in re.split(r",(?=\w+=)", rest) if colon else ():
-        key, equals, value = setting.partition("=")
-        if not (equals and key.isidentifier()):  # the one that needs no name
-            key, value = plug.argument, setting
-        values[key] = documents.parse_value(value, origin)
-    hint = f"{option} {name}:VALUE, where VALUE is its {plug.argument}"
-    if len(plug.model_fields) > 1:
-        hint += f", or KEY=VALUE,KEY=VALUE of {', '.join(plug.model_fields)}"
-    return reading.build(plug, values, {(key,): origin for key in values}, hint=hint)
+def parse(text: str) -> Executor:
+    """Read an executor as `--executor` has it: see `vaectl.config.options`."""
+    return options.parse(Executor, text, "--executor")

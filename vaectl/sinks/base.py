@@ -6,19 +6,16 @@ works in a thread of its own (see `vaectl.follow`), on NumPy arrays and plain nu
 
 from __future__ import annotations
 
-import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float
 
-from vaectl.base import plugins
-from vaectl.base.errors import ConfigError
 from vaectl.base.plugs import Plug
-from vaectl.config import documents, reading
+from vaectl.config import options
 from vaectl.config.schema import Config
 from vaectl.runs.metrics import Row
 from vaectl.training.status import Status as Status
@@ -114,22 +111,5 @@ class Sink(Plug, kind="sink"):
 
 
 def parse(text: str, option: str = "--log") -> Sink:
-    """Read a sink as an option has it: NAME, or NAME:KEY=VALUE,KEY=VALUE with values in YAML.
-
-    Raises:
-        ConfigError: no such sink, no such setting, or a wrong value.
-    """
-    origin = f"{option} {text}"
-    name, _, rest = text.partition(":")
-    sink = plugins.named(Sink, name, origin)
-    values: dict[str, Any] = {}
-    for setting in re.split(r",(?=\w+=)", rest) if rest else ():
-        key, separator, value = setting.partition("=")
-        if not separator:
-            raise ConfigError(
-                f"{origin}: {setting!r} is not of the form KEY=VALUE",
-                hint=f"its settings: {', '.join(sink.model_fields) or 'none'}",
-            )
-        values[key] = documents.parse_value(value, origin)
-    hint = f"the settings of {name}: {', '.join(sink.model_fields) or 'none'}"
-    return reading.build(sink, values, {(key,): origin for key in values}, hint=hint)
+    """Read a sink as an option has it: see `vaectl.config.options`."""
+    return options.parse(Sink, text, option)
