@@ -1,7 +1,7 @@
 """`vaectl compare-optimizers`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,7 +9,11 @@ from vaectl.base import spent
 from vaectl.base.terminal import say, show
 from vaectl.cli import plugs, steps
 from vaectl.cli.app import PLACE, TRAIN, AsJson, Plugins, Quiet, RunsDir, app
-from vaectl.cli.device import device_option
+from vaectl.cli.config import BaseAssignments
+from vaectl.cli.device import MembersDevice
+
+if TYPE_CHECKING:
+    from vaectl.studies.run import How
 
 WHAT = "What is compared"
 
@@ -24,15 +28,7 @@ def compare_optimizers(
             show_default=False,
         ),
     ] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Set a key of the base experiment, by its path in vaectl config show; repeatable.",
-            show_default=False,
-        ),
-    ] = None,
+    assignments: BaseAssignments = None,
     plugin: Plugins = None,
     optimizers: Annotated[
         str | None,
@@ -85,12 +81,7 @@ def compare_optimizers(
         int | None, typer.Option(help="Dimensions of the latent code.", rich_help_panel=WHAT)
     ] = None,
     executor_: plugs.Executors = None,
-    device: Annotated[
-        str,
-        device_option(
-            "What to compute on: auto, cpu or gpu; members are spread over several, as gpu:all."
-        ),
-    ] = "auto",
+    device: MembersDevice = "auto",
     name: Annotated[
         str | None,
         typer.Option(
@@ -145,6 +136,13 @@ def compare_optimizers(
         }
         from vaectl.cli.busy import LOADING, busy
 
+        how: How = {
+            "runs_dir": runs_dir,
+            "force": force,
+            "device_kind": device,
+            "executor": executor,
+            "sinks": sinks,
+        }
         if file is not None and profiles.has_workloads(file):
             over = profiles.load(file, assignments=assignments or (), options=options, added=more)
             with busy(LOADING, quiet=quiet), spent.on("loading"):
@@ -153,13 +151,7 @@ def compare_optimizers(
             profile.compare(
                 over,
                 name or name_of_file(file) or profiles.KEY,
-                {
-                    "runs_dir": runs_dir,
-                    "force": force,
-                    "device_kind": device,
-                    "executor": executor,
-                    "sinks": sinks,
-                },
+                how,
                 apart=apart,
                 quiet=quiet,
                 as_json=as_json,
@@ -173,16 +165,7 @@ def compare_optimizers(
             from vaectl.comparison import publish, run
 
         with progress.watching(quiet=quiet, apart=apart) as watch:
-            result = run.run(
-                settings,
-                runs_dir=runs_dir,
-                name=name or name_of_file(file),
-                force=force,
-                device_kind=device,
-                executor=executor,
-                sinks=sinks,
-                watch=watch,
-            )
+            result = run.run(settings, **how, name=name or name_of_file(file), watch=watch)
             summary = publish.publish(result, watch)
         if as_json:
             show(steps.with_time(summary.model_dump_json(), account))

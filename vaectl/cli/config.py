@@ -22,15 +22,19 @@ ConfigFile = Annotated[
         show_default=False,
     ),
 ]
-Assignments = Annotated[
-    list[str] | None,
-    typer.Option(
+
+
+def _set(what: str) -> Any:
+    return typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Set a key of the configuration, by its path in vaectl config show; repeatable.",
+        help=f"Set a key of the {what}, by its path in vaectl config show; repeatable.",
         show_default=False,
-    ),
-]
+    )
+
+
+Assignments = Annotated[list[str] | None, _set("configuration")]
+BaseAssignments = Annotated[list[str] | None, _set("base experiment")]
 
 
 @config_app.command()

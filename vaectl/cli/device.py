@@ -1,6 +1,6 @@
 """The option `--device`."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -25,3 +25,11 @@ def _checked(text: str) -> str:
 
 def _completed(incomplete: str) -> list[str]:
     return [kind for kind in (*wanted.KINDS, "gpu:all") if kind.startswith(incomplete)]
+
+
+MembersDevice = Annotated[
+    str,
+    device_option(
+        "What to compute on: auto, cpu or gpu; members are spread over several, as gpu:all."
+    ),
+]

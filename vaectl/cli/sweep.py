@@ -11,7 +11,8 @@ from vaectl.base.errors import ConfigError
 from vaectl.base.terminal import say, show
 from vaectl.cli import plugs, steps
 from vaectl.cli.app import PLACE, TRAIN, AsJson, Plugins, Quiet, RunsDir, app
-from vaectl.cli.device import device_option
+from vaectl.cli.config import BaseAssignments
+from vaectl.cli.device import MembersDevice
 
 WHAT = "What varies"
 
@@ -66,15 +67,7 @@ def sweep(
     epochs: Annotated[
         int | None, typer.Option(help="Passes over the data.", rich_help_panel=WHAT)
     ] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Set a key of the base experiment, by its path in vaectl config show; repeatable.",
-            show_default=False,
-        ),
-    ] = None,
+    assignments: BaseAssignments = None,
     plugin: Plugins = None,
     plan_only: Annotated[
         bool,
@@ -84,12 +77,7 @@ def sweep(
         bool, typer.Option("--retry", help="Train again what diverged.", show_default=False)
     ] = False,
     executor_: plugs.Executors = None,
-    device: Annotated[
-        str,
-        device_option(
-            "What to compute on: auto, cpu or gpu; members are spread over several, as gpu:all."
-        ),
-    ] = "auto",
+    device: MembersDevice = "auto",
     name: Annotated[
         str | None,
         typer.Option(
