@@ -165,7 +165,8 @@ def compare_optimizers(
             from vaectl.comparison import publish, run
 
         with progress.watching(quiet=quiet, apart=apart) as watch:
-            result = run.run(settings, **how, name=name or name_of_file(file), watch=watch)
+            how |= {"name": name or name_of_file(file), "watch": watch}
+            result = run.run(settings, **how)
             summary = publish.publish(result, watch)
         if as_json:
             show(steps.with_time(summary.model_dump_json(), account))

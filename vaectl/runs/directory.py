@@ -32,7 +32,7 @@ from vaectl.base.plugs import known
 from vaectl.config import documents, reading
 from vaectl.config.schema import Config
 from vaectl.runs import belongings, metrics
-from vaectl.runs.diagnosis import DIAGNOSIS_FORMAT, Diagnosis
+from vaectl.runs.diagnosis import Diagnosis
 from vaectl.runs.metrics import SPLITS, UNROUNDED, Row
 from vaectl.runs.record import FORMAT_VERSION, Evaluation, PlugFacts, Record
 
@@ -272,8 +272,7 @@ class RunDir:
 
     def write_record(self, record: Record) -> None:
         """Write run.json."""
-        fields = seals.sealed(record.model_dump(mode="json"))
-        self._write("run.json", json.dumps(fields, indent=2) + "\n")
+        self._write_sealed("run.json", record.model_dump(mode="json"))
 
     def write_metrics(self, rows: Sequence[Row], names: Sequence[str]) -> None:
         """Write metrics.csv with all rows, and with columns of these names."""
@@ -373,8 +372,7 @@ class RunDir:
         with _writing(file), FileLock(self.path / ".evaluation.lock"):
             belongings.remove_halves(self.folder, belongings.EVALUATION)
             evaluations = self.read_evaluations() | {evaluation.split: evaluation}
-            fields = seals.sealed(_EVALUATIONS.dump_python(evaluations, mode="json"))
-            self._write(file.name, json.dumps(fields, indent=2) + "\n")
+            self._write_sealed(file.name, _EVALUATIONS.dump_python(evaluations, mode="json"))
         return file
 
     def read_evaluations(self) -> dict[str, Evaluation]:
@@ -411,30 +409,8 @@ class RunDir:
         file = self.path / "diagnosis.json"
         with _writing(file), FileLock(self.path / ".evaluation.lock"):
             belongings.remove_halves(self.folder, belongings.EVALUATION)
-            fields = seals.sealed(diagnosis.model_dump(mode="json"))
-            self._write(file.name, json.dumps(fields, indent=2) + "\n")
+            self._write_sealed(file.name, diagnosis.model_dump(mode="json"))
         return file
-
-    def read_diagnosis(self) -> Diagnosis | None:
-        """Read diagnosis.json; return None if there is no such file.
-
-        Raises:
-            RunError: it cannot be read, is broken, or from a newer vaectl.
-        """
-        file = self.path / "diagnosis.json"
-        try:
-            with _reading(file):
-                if self.folder.kind(file.name) is None:
-                    return None
-                content = self.folder.read(file.name, MOST_BYTES)
-            refuse_newer(file, content, DIAGNOSIS_FORMAT)
-            seals.check(content)
-            return Diagnosis.model_validate_json(content)
-        except ValueError:
-            raise RunError(
-                f"{file}: it was changed, is damaged, or is not of this vaectl",
-                hint="restore it from a copy, or diagnose again",
-            ) from None
 
     @property
     def has_record(self) -> bool:
@@ -570,6 +546,9 @@ class RunDir:
             return True
         self._lock.release()
         return False
+
+    def _write_sealed(self, name: str, fields: Mapping[str, Any]) -> None:
+        self._write(name, json.dumps(seals.sealed(fields), indent=2) + "\n")
 
     def _write(self, name: str, text: str) -> None:
         with _writing(self.path / name), self.folder.replacing(name) as file:

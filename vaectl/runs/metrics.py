@@ -25,7 +25,7 @@ once more, to the same bits."""
 DECIMALS = 6
 """The decimals of a term in metrics.csv."""
 
-FIRST, _LAST = ("epoch", "step", "split"), "seconds"
+FIRST, LAST = ("epoch", "step", "split"), "seconds"
 _OLD = ("elbo", "kl", "nll")
 
 Natural = Annotated[int, Field(ge=0, lt=2**63)]
@@ -40,11 +40,6 @@ class Row(NamedTuple):
     terms: Mapping[str, float]
     """Each term's mean, by name."""
     seconds: float
-
-    @property
-    def elbo(self) -> float:
-        """The evidence lower bound."""
-        return self.terms["elbo"]
 
     def flat(self) -> dict[str, object]:
         """Return every column's value, by name."""
@@ -90,7 +85,7 @@ def columns(rows: Sequence[Row]) -> list[str]:
 
 def header(names: Sequence[str]) -> str:
     """Return the first line."""
-    return ",".join([*FIRST, *names, _LAST]) + "\n"
+    return ",".join([*FIRST, *names, LAST]) + "\n"
 
 
 def lines(rows: Sequence[Row], names: Sequence[str]) -> str:
@@ -142,13 +137,13 @@ def parse(text: str, most: int | None = None) -> Iterator[Row]:
     table = csv.reader(io.StringIO(text))
     try:
         names = next(table, [])
-        known = {*FIRST, _LAST}
+        known = {*FIRST, LAST}
         if not known <= {*names} or len({*names}) < len(names):
             raise ValueError(names)
         for values in itertools.islice(table, most):
             cells = dict(zip(names, values, strict=True))
             terms = {n: float(cells[n]) for n in names if n not in known and cells[n]}
-            seconds = float(cells[_LAST])
+            seconds = float(cells[LAST])
             if not all(map(math.isfinite, [*terms.values(), seconds])):
                 raise ValueError(values)
             epoch, step, split = (cells[name] for name in FIRST)

@@ -48,16 +48,9 @@ class Run:
     def metrics(self) -> dict[str, np.ndarray]:
         """The columns of metrics.csv as arrays, for `pandas.DataFrame`; missing values are NaN."""
         rows = self._directory.read_metrics()
-        return {
-            "epoch": np.array([row.epoch for row in rows]),
-            "step": np.array([row.step for row in rows]),
-            "split": np.array([row.split for row in rows]),
-            **{
-                name: np.array([row.terms.get(name, np.nan) for row in rows])
-                for name in metrics.columns(rows)
-            },
-            "seconds": np.array([row.seconds for row in rows]),
-        }
+        names = [*metrics.FIRST, *metrics.columns(rows), metrics.LAST]
+        flat = [row.flat() for row in rows]
+        return {name: np.array([row.get(name, np.nan) for row in flat]) for name in names}
 
     def model(self, checkpoint: str | int = "best") -> Trained:
         """Load the model of a checkpoint: see `vaectl.load`."""
