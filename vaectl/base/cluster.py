@@ -11,7 +11,6 @@ import atexit
 import json
 import os
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +20,7 @@ import numpy as np
 
 from vaectl.base import devices
 from vaectl.base.errors import ConfigError, RunError, first_line
+from vaectl.base.patience import within
 from vaectl.base.wanted import Cluster
 
 PATIENCE = 300
@@ -184,43 +184,37 @@ def _of_first(array: np.ndarray) -> np.ndarray:
 
 
 def _meet(cluster: Cluster) -> None:
-    """Wait for the others in a thread, so that signals end this process meanwhile."""
+    """Wait for the others; signals end this process meanwhile."""
     # vaectl itself heeds SIGTERM, and saves
     jax.config.update("jax_enable_preemption_service", False)  # type: ignore[no-untyped-call]
-    failed: list[Exception] = []
-
-    def initialize() -> None:
-        try:
-            jax.distributed.initialize(
+    where = cluster.address or "the address that JAX was given"
+    try:
+        within(
+            PATIENCE,
+            lambda: jax.distributed.initialize(
                 *cluster,
                 # after that it aborts the process
                 initialization_timeout=2 * PATIENCE,
                 heartbeat_timeout_seconds=SILENCE,
                 shutdown_timeout_seconds=SILENCE,
-            )
-        except (ValueError, RuntimeError) as error:
-            failed.append(error)
-
-    meeting = threading.Thread(target=initialize, daemon=True)
-    meeting.start()
-    meeting.join(PATIENCE)
-    where = cluster.address or "the address that JAX was given"
-    if meeting.is_alive():
+            ),
+        )
+    except TimeoutError:
         _leave_at_exit(ConfigError.exit_code)
         raise ConfigError(
             f"--cluster: not all processes came to {where} within {PATIENCE} s",
             hint="use the same HOST:PORT and PROCESSES in all, and the numbers 0 to PROCESSES - 1",
-        )
-    if failed and cluster.address is None:
+        ) from None
+    except (ValueError, RuntimeError) as error:
+        if cluster.address is None:
+            raise ConfigError(
+                "--cluster auto: JAX finds no Slurm, MPI or Kubernetes here",
+                hint="--cluster HOST:PORT,PROCESSES,NUMBER in each process",
+            ) from None
         raise ConfigError(
-            "--cluster auto: JAX finds no Slurm, MPI or Kubernetes here",
-            hint="--cluster HOST:PORT,PROCESSES,NUMBER in each process",
-        )
-    if failed:
-        raise ConfigError(
-            f"--cluster: the processes do not meet at {where}: {first_line(failed[0])}",
+            f"--cluster: the processes do not meet at {where}: {first_line(error)}",
             hint="choose another port, or another HOST of the first process",
-        )
+        ) from None
 
 
 @contextmanager

@@ -11,22 +11,9 @@ from vaectl.base.terminal import say
 
 # importing registers commands, in the order of the help
 # isort: off
-from vaectl.cli import train  # noqa: F401
-from vaectl.cli import demo  # noqa: F401
-from vaectl.cli import compare  # noqa: F401
-from vaectl.cli import sweep  # noqa: F401
-from vaectl.cli import look  # noqa: F401
-from vaectl.cli import evaluate  # noqa: F401
-from vaectl.cli import verify  # noqa: F401
-from vaectl.cli import diagnose  # noqa: F401
-from vaectl.cli import explore  # noqa: F401
-from vaectl.cli import export  # noqa: F401
-from vaectl.cli import import_  # noqa: F401
-from vaectl.cli import runs  # noqa: F401
-from vaectl.cli import config  # noqa: F401
-from vaectl.cli import data  # noqa: F401
-from vaectl.cli import export_log  # noqa: F401
-from vaectl.cli import bench  # noqa: F401
+from vaectl.cli import train, demo, compare, sweep, look, evaluate, verify  # noqa: F401
+from vaectl.cli import diagnose, explore, export, import_, runs, config, data  # noqa: F401
+from vaectl.cli import export_log, bench  # noqa: F401
 
 # isort: on
 from vaectl.cli.app import Tracebacks, app

@@ -70,8 +70,17 @@ class Decoder:
         return picture if self.deep else np.rint(picture / _LEVELS).astype(np.uint8)
 
     def fitted(self, picture: Picture) -> Picture:
-        """Return a picture in the size and with the channels that are asked for."""
-        return fitted(picture, self.reading)
+        """Return a picture in the size and with the channels that are asked for.
+
+        Pixels are averaged by Lanczos's filter of three lobes, which Pillow widens where a picture
+        becomes smaller, so that nothing is left out.
+        """
+        reading = self.reading
+        if reading.channels == 1 and picture.ndim == 3:
+            picture = np.asarray(Image.fromarray(picture).convert("L"))  # ITU-R 601-2 luma
+        if reading.size is not None and picture.shape[:2] != reading.size:
+            picture = _resized(picture, reading.size, reading.resize)
+        return rgb(picture) if reading.channels == 3 else picture
 
     def finish(self) -> None:
         """End the reading of all pictures; `with_levels` begins anew if bytes do not hold them.
@@ -117,38 +126,20 @@ def _decoded(file: IO[bytes]) -> Picture:
             return _pixels(image)
 
 
-def fitted(picture: Picture, reading: Reading) -> Picture:
-    """Return a picture in the size and with the channels that are asked for.
-
-    Pixels are averaged by Lanczos's filter of three lobes, which Pillow widens where a picture
-    becomes smaller, so that nothing is left out.
-
-    Args:
-        picture: a grey one has no axis for channels.
-        reading: `size`, `resize` and `channels`.
-    """
-    if reading.channels == 1 and picture.ndim == 3:
-        picture = np.asarray(Image.fromarray(picture).convert("L"))  # ITU-R 601-2 luma
-    if reading.size is not None and picture.shape[:2] != reading.size:
-        picture = _resized(picture, reading)
-    return rgb(picture) if reading.channels == 3 else picture
-
-
 def rgb(picture: Picture) -> UInt[np.ndarray, "height width 3"]:
     """Return a picture with three channels."""
     return picture if picture.ndim == 3 else np.repeat(picture[..., np.newaxis], 3, -1)
 
 
-def _resized(picture: Picture, reading: Reading) -> Picture:
-    assert reading.size is not None  # noqa: S101  # the caller has looked
-    height, width = reading.size
+def _resized(picture: Picture, sides: tuple[int, ...], how: str) -> Picture:
+    height, width = sides
     size = width, height
     deep = picture.dtype != np.uint8  # Pillow resizes bytes and float32
     image = Image.fromarray(picture.astype(np.float32) if deep else picture)
     filter_ = Image.Resampling.LANCZOS
-    if reading.resize == "crop":
+    if how == "crop":
         image = ImageOps.fit(image, size, filter_)
-    elif reading.resize == "pad":
+    elif how == "pad":
         image = ImageOps.pad(image, size, filter_)
     else:
         image = image.resize(size, filter_)

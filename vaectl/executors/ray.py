@@ -14,10 +14,9 @@ import secrets
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, ClassVar, final
 
@@ -27,6 +26,7 @@ from pydantic import Field
 from vaectl.base import cores as own_cores
 from vaectl.base import far, plugins, spawn
 from vaectl.base.errors import ConfigError, RunError
+from vaectl.base.patience import within
 from vaectl.executors._pool import GRACE, Hand, Pool, opened
 from vaectl.executors.base import Executor, Surroundings
 from vaectl.members import worker
@@ -170,7 +170,7 @@ class Ray(Executor, name="ray"):
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         logging.getLogger("ray").setLevel(logging.ERROR)
         try:
-            _within(CONNECT, lambda: ray.init(address=address, **options))
+            within(CONNECT, lambda: ray.init(address=address, **options))
             if not _Room(ray, self.cores, None)():
                 raise ConfigError(
                     f"--executor ray:{self.address}: no machine of the cluster has {self.cores} "
@@ -344,22 +344,3 @@ def _reason(error: Exception) -> str:
     where = re.search(r" ip: (\S+)", text)
     said = [why[0] if why else text[:200], *([detail[1]] if detail else [])]
     return ": ".join(["its actor died" + (f" on {where[1]}" if where else ""), *said])
-
-
-def _within(seconds: float, act: Callable[[], object]) -> None:
-    """Do something that may hang, in a thread, which is left alone after so many seconds."""
-    raised: list[Exception] = []
-
-    def run() -> None:
-        try:
-            act()
-        except Exception as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        raise TimeoutError(f"no answer of a Ray cluster within {seconds:g} s")
-    if raised:
-        raise raised[0]

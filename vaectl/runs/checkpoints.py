@@ -25,7 +25,6 @@ import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 from typing import Annotated, Any, NamedTuple, Self, final
 
 import jax
@@ -146,12 +145,7 @@ class Checkpoints:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, error: object, _traceback: object) -> None:
         try:
             self.commit()
         except RunError:
@@ -288,28 +282,24 @@ def check_place(directory: Path, *, to_save: bool = False) -> None:
     Raises:
         RunError: Orbax would misread the path.
     """
+    problem = ""
     try:
-        str(directory.absolute()).encode()
+        path = str(directory.absolute())
+        path.encode()
     except OSError:
         raise RunError(
             f"{directory}: the current directory was deleted, and this path is relative to it",
             hint="cd to another directory",
         ) from None
     except UnicodeEncodeError:
-        raise RunError(
-            f"{directory.absolute()}: its path is not UTF-8 text, which Orbax needs",
-            hint="rename the directory, or choose another --runs-dir",
-        ) from None
-    if "\\" in str(directory.absolute()):
-        raise RunError(
-            f"{directory.absolute()}: a backslash in its path, which Orbax takes for a slash",
-            hint="rename the directory, or choose another --runs-dir",
-        )
-    if to_save and glob.escape(str(directory.absolute())) != str(directory.absolute()):
-        raise RunError(
-            f"{directory.absolute()}: one of * ? [ in its path, which Orbax takes for a pattern",
-            hint="rename the directory, or choose another --runs-dir",
-        )
+        problem = "its path is not UTF-8 text, which Orbax needs"
+    if "\\" in path:
+        problem = "a backslash in its path, which Orbax takes for a slash"
+    elif to_save and glob.escape(path) != path:
+        problem = "one of * ? [ in its path, which Orbax takes for a pattern"
+    if problem:
+        hint = "rename the directory, or choose another --runs-dir"
+        raise RunError(f"{path}: {problem}", hint=hint)
 
 
 def kept(folder: Folder) -> list[Info]:

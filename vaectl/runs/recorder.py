@@ -4,7 +4,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import final
+from typing import Any, final
 
 from vaectl import config
 from vaectl.base import mesh
@@ -98,13 +98,25 @@ class Recorder:
             self.rundir.write_unrounded(self.rows)
 
     def take(self, event: Chunk | Epoch) -> None:
-        """Write an epoch's metrics.
+        """Write an epoch's metrics, and keep its state if it is the best so far.
 
         Raises:
             RunError: they cannot be written.
         """
-        if isinstance(event, Epoch):
-            self._add(event)
+        if not isinstance(event, Epoch):
+            return
+        rows = rows_of(event)
+        self.rows += rows
+        self.rundir.append_metrics(rows, self._columns)
+        if self._unrounded:
+            self.rundir.append_unrounded(rows)
+        self._digest.add(rows)
+        best, score = self.record.best, event.validation[self._quantity]
+        if best is None or score > best.score:
+            best = Best(epoch=event.epoch, quantity=self._quantity, score=score)
+            # a copy: the state itself is donated to the next epoch
+            self._best, self._unsaved = self._info(event), mesh.copied(event.state)
+        self.record = self.record.model_copy(update={"best": best, "epoch": event.epoch})
 
     def save_if_due(self, event: Chunk | Epoch) -> None:
         """Save the state if the last save is long enough ago.
@@ -177,21 +189,6 @@ class Recorder:
         with contextlib.suppress(RunError) if status != "finished" else contextlib.nullcontext():
             self.rundir.write_record(self.record)
 
-    def _add(self, epoch: Epoch) -> None:
-        """Write an epoch's metrics, and keep its state if it is the best so far."""
-        rows = rows_of(epoch)
-        self.rows += rows
-        self.rundir.append_metrics(rows, self._columns)
-        if self._unrounded:
-            self.rundir.append_unrounded(rows)
-        self._digest.add(rows)
-        best, score = self.record.best, epoch.validation[self._quantity]
-        if best is None or score > best.score:
-            best = Best(epoch=epoch.epoch, quantity=self._quantity, score=score)
-            # a copy: the state itself is donated to the next epoch
-            self._best, self._unsaved = self._info(epoch), mesh.copied(epoch.state)
-        self.record = self.record.model_copy(update={"best": best, "epoch": epoch.epoch})
-
     def _save_best(self) -> None:
         """Save the best state, unless it is on disk."""
         if self._best is not None and self._unsaved is not None:
@@ -210,28 +207,21 @@ class Recorder:
 
     def _info(self, event: Chunk | Epoch, best: int | None = None) -> Info:
         """Return the description of a checkpoint; without `best`, its state is the best one."""
-        shape = self.record.data["image_shape"]
+        of_event: dict[str, Any]
         if isinstance(event, Epoch):
-            return Info(
-                epoch=event.epoch,
-                step=event.step,
-                quantity=self._quantity,
-                score=event.validation[self._quantity],
-                best=event.step if best is None else best,
-                image_shape=shape,
-                metrics=self._digest.hexdigest(),
-            )
+            score = event.validation[self._quantity]
+            best = event.step if best is None else best
+            of_event = {"epoch": event.epoch, "score": score}
+        else:
+            of_event = {"epoch": event.epoch - 1, "score": None, "seconds": event.seconds}
+            of_event |= {"beyond": event.beyond, "sums": event.sums}
         return Info(
-            epoch=event.epoch - 1,
             step=event.step,
-            beyond=event.beyond,
-            sums=event.sums,
-            seconds=event.seconds,
             quantity=self._quantity,
-            score=None,
             best=best,
-            image_shape=shape,
+            image_shape=self.record.data["image_shape"],
             metrics=self._digest.hexdigest(),
+            **of_event,
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, final
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int32, Int64, Integer, Key, UInt8
+from jaxtyping import Array, Float, Int32, Int64, Integer, UInt8
 
 from vaectl import config, data
 from vaectl.base import devices, memory, streams
@@ -311,7 +311,8 @@ class Trained:
             raise ValueError(f"{count} codes cannot be drawn")
         self.check_room(count)
         key = streams.key(seed, "sample")
-        return np.asarray(_prior(self.vae, self.variables, key, count, temperature))
+        prior = self.vae.network(self.variables).prior
+        return np.asarray(prior.sample(key, count, temperature))
 
     @devices.pinned()
     def elbo(
@@ -542,9 +543,3 @@ def _kl_by_dimension(
 ) -> Float[Array, " code"]:
     network = vae.network(variables).given(y)
     return network.prior.kl_by_dimension(network.draw(x, noise)).mean(axis=0)
-
-
-def _prior(
-    vae: VAE, variables: Variables, key: Key[Array, ""], count: int, temperature: float
-) -> Float[Array, "count code"]:
-    return vae.network(variables).prior.sample(key, count, temperature)

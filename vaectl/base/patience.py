@@ -1,0 +1,28 @@
+"""Calls that may hang."""
+
+import threading
+from collections.abc import Callable
+
+
+def within(seconds: float, act: Callable[[], object]) -> None:
+    """Do something in a thread, so that signals are heeded; it is left alone after some seconds.
+
+    Raises:
+        TimeoutError: it has not ended.
+        Exception: as `act` raises it.
+    """
+    raised: list[Exception] = []
+
+    def run() -> None:
+        try:
+            act()
+        except Exception as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    if raised:
+        raise raised[0]
