@@ -257,11 +257,7 @@ def first_state(
 ) -> TrainState:
     """Return the state that training begins with, in all processes that train together.
 
-    Args:
-        program: what is compiled.
-        member: seed and learning rate.
-        saved: what the first process goes on from.
-        resumed: True in a process that gets this from the first one.
+    `saved` is what the first process goes on from; in the others, `resumed` says that they get it.
     """
     if saved is None and not resumed:
         return compiled.init(program, member)

@@ -127,14 +127,8 @@ def fit(
     The training numbers are means over the epoch, each batch under the parameters that it met (as
     in the paper's Fig. 3); the validation numbers are exact means under the parameters at its end.
 
-    Args:
-        program: what is compiled.
-        member: seed and learning rate.
-        state: where to start, perhaps inside an epoch.
-        train: on the device, in host memory, or on disk.
-        validation: likewise.
-        sums: terms over the images that this epoch trained on before.
-        seconds: that it took before.
+    A state may be inside an epoch, of which `sums` and `seconds` then tell the steps before: terms
+    over their images, and the time that they took.
 
     Raises:
         DivergedError: a NaN or an infinity in the bound; names the epoch and the step.
@@ -253,11 +247,7 @@ def check_steps(
 ) -> None:
     """Raise a DivergedError that names the first of an epoch's steps that is not finite.
 
-    Args:
-        sums: terms of each step.
-        best: the number that says which epoch is best.
-        before: how many steps ran before this epoch.
-        epoch: its number.
+    `best` is the number that says which epoch is best; `before` counts the steps before this epoch.
     """
     bad = np.flatnonzero(~np.isfinite([*sums.values()]).all(axis=0))
     if bad.size:
@@ -275,12 +265,8 @@ def check_held_out(
 ) -> None:
     """Raise a DivergedError if the bound of the validation split is not finite, or beyond hope.
 
-    Args:
-        means: of the validation split.
-        best: the number that says which epoch is best.
-        step: the last one.
-        epoch: its number.
-        began: the bound of the first step of the epoch; None: it was in an earlier run of the loop.
+    `best` is the number that says which epoch is best; `began` is the bound of the first step of
+    the epoch, None if it was in an earlier run of the loop.
     """
     where = f"epoch {epoch}, step {step}, on the validation split"
     if not np.isfinite([*means.values()]).all():

@@ -70,14 +70,8 @@ def fit(
     the time of an epoch equally, and equal runs alone to rounding; more of them than the device has
     memory for train in groups.
 
-    Args:
-        program: what is compiled.
-        members: who trains.
-        train: whole on each of the devices, in host memory, or on disk.
-        validation: likewise.
-        how: `strategy`.
-        saved: where some of the members, by their index, go on; these always take turns.
-        until: the epoch after which they pause; 0 for the program's last.
+    Members that go on where they were saved, by their index, always take turns. After the epoch
+    `until`, if it is not 0, all of them pause.
     """
     until = until or program.epochs
     turns = [*saved] if how == "together" else range(len(members))
@@ -191,10 +185,7 @@ def start(
 ) -> tuple[Member, TrainState]:
     """Stack members that train together, and their states before the first step.
 
-    Args:
-        program: what is compiled.
-        members: who trains.
-        over: the devices, each of which gets as many members; the last member fills up.
+    Each of several devices gets as many members; the last member fills up.
     """
     if over is not None:
         members = [*members, *[members[-1]] * (-len(members) % over.size)]

@@ -119,13 +119,7 @@ class Program:
     ) -> Program:
         """Return the program of a configuration.
 
-        Args:
-            settings: the configuration.
-            images: how many to train on.
-            image_shape: of each.
-            classes: of the images, which a conditional model is told; 0 if they have none.
-            devices: share each batch, if it has micro-batches.
-            traced: keys of the optimizer whose values a member has, as `traceable` finds them.
+        Devices share each batch if it has micro-batches; `traced` are keys that `traceable` finds.
         """
         return cls(
             vae=VAE(

@@ -64,12 +64,8 @@ def step(
 ) -> tuple[TrainState, Sums]:
     """Update the parameters once by the gradient of the objective's loss.
 
-    Args:
-        program: what is compiled.
-        member: seed and learning rate.
-        state: before the step.
-        rows: a batch: pixels from 0 to 255, and the class if the model is told it.
-        weights: 1 for an image, 0 for the padding of a short batch.
+    Pixels of a batch's rows are from 0 to 255, and the class follows them if the model is told it.
+    A weight is 1 for an image, 0 for the padding of a short batch.
 
     Returns:
         The state after the step, and the terms of the batch under the parameters before it.
@@ -209,13 +205,7 @@ def run_steps(
     depend on where an epoch was cut. They are not taken from the state, which is of many members
     where this is vmapped.
 
-    Args:
-        program: what is compiled.
-        member: seed and learning rate.
-        state: before the step `first`.
-        first: counted over the run.
-        stop: likewise.
-        batch: gives the images of a step, counted over the epoch.
+    `first` and `stop` are counted over the run, the step whose images `batch` gives over the epoch.
 
     Returns:
         The state after these steps, and the terms of each step of the epoch, summed over its
