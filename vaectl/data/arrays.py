@@ -1,7 +1,6 @@
 """The arrays that a data set is made of."""
 
 import hashlib
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -175,11 +174,6 @@ class Dataset:
     def on_disk(self) -> bool:
         """Tell whether images stay on disk, because all of them would take too much memory."""
         return isinstance(self.train.images, Stored)
-
-    @property
-    def pixels(self) -> int:
-        """The numbers of an image, over all its channels."""
-        return math.prod(self.image_shape)
 
     @property
     def classes(self) -> int:

@@ -13,6 +13,7 @@ from typing import ClassVar, NamedTuple, Protocol
 
 import jax
 
+from vaectl.base.errors import ConfigError
 from vaectl.base.files import Folder
 from vaectl.base.plugs import Plug
 from vaectl.config import options
@@ -94,6 +95,14 @@ class Executor(Plug, kind="executor"):
         Raises:
             ConfigError: this machine, or the device, is not what it needs.
         """
+
+    def _check_cpu(self, device: jax.Device, hint: str = "add --device cpu") -> None:
+        if device.platform != "cpu":
+            raise ConfigError(
+                f"--executor {self.name}: its workers train on CPU cores, and the device is a "
+                f"{device.platform.upper()}",
+                hint=hint,
+            )
 
     @abstractmethod
     def open(self, surroundings: Surroundings) -> AbstractContextManager[Pool]:

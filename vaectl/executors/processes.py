@@ -45,13 +45,11 @@ class Processes(Executor, name="processes"):
             ConfigError: there are too few cores, none of a process's own, or the device is a GPU.
         """
         what = f"--executor processes:{self.count}"
-        if device.platform != "cpu":
-            raise ConfigError(
-                f"{what}: the processes share out CPU cores, and the device is a "
-                f"{device.platform.upper()}",
-                hint="there members train together in one process: leave --executor out, or add "
-                "--device cpu",
-            )
+        self._check_cpu(
+            device,
+            "there members train together in one process: leave --executor out, or add "
+            "--device cpu",
+        )
         own_cores.check(what)
         cores = len(own_cores.usable())
         if self.count > cores:

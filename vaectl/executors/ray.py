@@ -91,16 +91,10 @@ class Ray(Executor, name="ray"):
                 has too few cores, or none of a process's own.
         """
         self.check_installed()
-        if device.platform != "cpu":
-            raise ConfigError(
-                f"--executor ray: its workers train on CPU cores, and the device is a "
-                f"{device.platform.upper()}",
-                hint="add --device cpu",
-            )
+        self._check_cpu(device)
         if ":" in self.address:
-            host, _, port = self.address.rpartition(":")
             try:
-                socket.create_connection((host.strip("[]"), int(port)), ANSWER).close()
+                _knock(self.address)
             except (OSError, OverflowError) as error:
                 raise ConfigError(
                     f"--executor ray:{self.address}: nobody answers: {error}",
@@ -201,6 +195,12 @@ class Ray(Executor, name="ray"):
         return ConfigError(f"{where}: {text[:500]}", hint=hint)
 
 
+def _knock(address: str) -> None:
+    """Look whether somebody answers at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), ANSWER).close()
+
+
 @contextmanager
 def _new_cluster() -> Iterator[str]:
     """Start a cluster on this machine, and yield its address; it ends when the context is left.
@@ -256,9 +256,8 @@ class _Room:
     def _check(self) -> None:
         """Look whether the cluster is there, before Ray waits for it and ends this process."""
         address = self._ray.get_runtime_context().gcs_address
-        host, _, port = address.rpartition(":")
         try:
-            socket.create_connection((host.strip("[]"), int(port)), ANSWER).close()
+            _knock(address)
         except OSError as error:
             raise RunError(
                 f"the Ray cluster at {address} is gone: {error}",

@@ -88,12 +88,7 @@ class Slurm(Executor, name="slurm"):
             ConfigError: submitit or Slurm is not installed, or the device is a GPU.
         """
         self.check_installed()
-        if device.platform != "cpu":
-            raise ConfigError(
-                f"--executor slurm: its workers train on CPU cores, and the device is a "
-                f"{device.platform.upper()}",
-                hint="add --device cpu",
-            )
+        self._check_cpu(device)
         with TemporaryDirectory() as folder:
             self._executor(folder)
 
