@@ -355,7 +355,11 @@ def test_the_views_get_the_columns_of_every_trial(tmp_path: Path) -> None:
         {"rows": [CURVE[1], CURVE[0], *CURVE[2:]]},
         {"rows": [row._replace(step=row.step + 1) for row in CURVE]},
         {"rows": [row._replace(step=-row.step) for row in CURVE]},
-        {"rows": [row._replace(terms={**row.terms, "elbo": row.elbo + 1e-9}) for row in CURVE]},
+        {
+            "rows": [
+                row._replace(terms={**row.terms, "elbo": row.terms["elbo"] + 1e-9}) for row in CURVE
+            ]
+        },
         {"rows": [row._replace(terms=_terms(-np.inf, 1.0, np.inf)) for row in CURVE]},
         {"rows": [row._replace(seconds=-1.0) for row in CURVE]},
         {"rows": []},

@@ -22,7 +22,7 @@ def test_each_member_of_the_result_has_its_own_log(
         run = RunDir(edits.C / name)
         rows = [row for row in run.read_metrics() if row.split == "validation"]
         found = curve(run.path / "tensorboard", "elbo/validation")
-        assert found == pytest.approx({row.step: row.elbo for row in rows}, abs=1e-4)
+        assert found == pytest.approx({row.step: row.terms["elbo"] for row in rows}, abs=1e-4)
     assert not list(edits.C.glob("trials/*/tensorboard"))
     again = vaectl(*edits.COMMAND, "--log", "tensorboard", "--force")
     assert again.code == 0, again.err

@@ -264,7 +264,7 @@ def test_a_sweep_comes_to_the_same_whoever_is_killed(apart: bool) -> None:
         ("ray:somewhere", ["ray:somewhere", "address"]),
         ("ray:host:1,core=2", ["core"]),
         ("slurm:minutes=0", ["slurm:minutes=0", "at least 1"]),
-        ("local:2", ["local:2", "no value"]),
+        ("local:2", ["local:2", "KEY=VALUE"]),
         ("proceses:2", ["did you mean processes", "local"]),
     ],
 )
@@ -415,7 +415,7 @@ def test_a_system_without_cores_of_a_process_is_told(monkeypatch: pytest.MonkeyP
     cpu = jax.devices("cpu")[0]
     for name in ("sched_getaffinity", "sched_setaffinity"):
         monkeypatch.delattr(os, name)
-    monkeypatch.setattr("vaectl.executors.ray.find_spec", lambda _: True)
+    monkeypatch.setattr("vaectl.base.plugs.find_spec", lambda _: True)
     assert cores.usable() == {*range(os.cpu_count() or 1)}
     for name in ("processes:1", "ray"):
         executor = executors.parse(name)
@@ -431,7 +431,7 @@ def test_a_system_without_cores_of_a_process_is_told(monkeypatch: pytest.MonkeyP
 def test_an_executor_without_its_package_says_how_to_install_it(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(f"vaectl.executors.{name}.find_spec", lambda _: None)
+    monkeypatch.setattr("vaectl.base.plugs.find_spec", lambda _: None)
     with pytest.raises(ConfigError) as raised:
         executors.parse(name).check(jax.devices("cpu")[0])
     assert f"vaectl[{name}]" in raised.value.hint

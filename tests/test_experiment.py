@@ -138,11 +138,11 @@ def test_the_best_epoch_is_kept_though_it_falls_between_saves(tmp_path: Path) ->
     settings = _settings(epochs=40, optimizer=optimizer, checkpoint={"every": 1000})
     result = experiment.run(settings, runs_dir=tmp_path)
     rows = [row for row in RunDir(result.path).read_metrics() if row.split == "validation"]
-    top = max(rows, key=lambda row: row.elbo)
+    top = max(rows, key=lambda row: row.terms["elbo"])
     assert 1 < top.epoch < 40
     infos = kept(RunDir(result.path).checkpoints)
     assert [info.epoch for info in infos] == [top.epoch, 40]
-    assert infos[0].score == pytest.approx(top.elbo, abs=1e-5)
+    assert infos[0].score == pytest.approx(top.terms["elbo"], abs=1e-5)
     assert result.record.best is not None
     assert result.record.best.epoch == top.epoch
 

@@ -290,7 +290,7 @@ def test_the_command_says_what_is_wrong(
     assert vaectl("export", "nothing", "--format", "card").code == 4
     shutil.rmtree(runs / "z5" / "checkpoints")
     assert vaectl("export", "z5", "--format", "card").code == 4
-    monkeypatch.setattr(base, "find_spec", lambda _: None)
+    monkeypatch.setattr("vaectl.base.plugs.find_spec", lambda _: None)
     for name in ("onnx", "stablehlo", "all"):
         missing = vaectl("export", "z2", "--format", name)
         assert missing.code == 2
@@ -554,7 +554,9 @@ def test_a_card_has_the_numbers_of_its_own_checkpoint(vaectl: Vaectl) -> None:
     assert vaectl("train", *options, *(f"--set={each}" for each in small)).code == 0
     run = RunDir(Path("runs/a"))
     best, epochs = run.read_record().best, [info.epoch for info in kept(run.checkpoints)]
-    elbos = {row.epoch: f"{row.elbo:.2f}" for row in run.read_metrics() if row.split != "train"}
+    elbos = {
+        row.epoch: f"{row.terms['elbo']:.2f}" for row in run.read_metrics() if row.split != "train"
+    }
     assert best
     assert len(epochs) == 2
     for epoch in epochs:

@@ -146,7 +146,7 @@ class TestContract:
         @jax.jit
         def update(params: Tree, state: optax.OptState) -> tuple[Tree, optax.OptState]:
             traces.append(1)
-            return transform.update(params, state, params)  # type: ignore[no-any-return]
+            return transform.update(params, state, params)
 
         state = transform.init(params)
         for _ in range(3):

@@ -6,6 +6,7 @@ import shutil
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from rich.cells import cell_len
@@ -90,7 +91,7 @@ def test_the_names_of_columns_are_the_keys(
 ) -> None:
     assert runs.is_dir()
     header = vaectl("runs").out.splitlines()[0].split("\t")
-    assert set(header) == {*listing.COLUMNS} == {*Order}
+    assert set(header) == {*listing.COLUMNS} == {*get_args(Order)}
     for key in header:
         assert vaectl("runs", "--sort", key).code == 0
         value = "'age<9d'" if key == "age" else f"{key}!=1"

@@ -420,7 +420,7 @@ def test_a_resumed_run_has_no_point_twice(tmp_path: Path) -> None:
     assert run.read_record().epoch == 5
     found = curve(run.path / "tensorboard", "elbo/validation")
     rows = [row for row in run.read_metrics() if row.split == "validation"]
-    assert found == pytest.approx({row.step: row.elbo for row in rows}, abs=1e-4)
+    assert found == pytest.approx({row.step: row.terms["elbo"] for row in rows}, abs=1e-4)
 
 
 def test_the_files_that_a_sink_declares_are_removed_with_the_run(tmp_path: Path) -> None:
@@ -543,7 +543,7 @@ def test_what_is_no_sink_is_refused_before_anything_is_done(
 def test_without_tensorboardx_it_says_what_to_install(
     command: tuple[str, ...], vaectl: Vaectl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vaectl.sinks.tensorboard.find_spec", lambda _: None)
+    monkeypatch.setattr("vaectl.base.plugs.find_spec", lambda _: None)
     answer = vaectl(*command, "tensorboard")
     assert answer.code == 2
     assert "pip install 'vaectl[tensorboard]'" in answer.err
@@ -789,7 +789,7 @@ def test_a_real_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_tracker_it_says_what_to_install(
     name: str, vaectl: Vaectl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(f"vaectl.sinks.{name}.find_spec", lambda _: None)
+    monkeypatch.setattr("vaectl.base.plugs.find_spec", lambda _: None)
     answer = vaectl("train", "--log", name)
     assert answer.code == 2
     assert f"pip install 'vaectl[{name}]'" in answer.err

@@ -7,6 +7,7 @@ its `train_step` is one epoch of it, without the copy that it keeps of the best 
 import contextlib
 import io
 import logging
+import math
 import tempfile
 import time
 from collections.abc import Iterator
@@ -57,12 +58,12 @@ def train(settings: config.Config, dataset: data.Dataset) -> Iterator[Epoch]:
     images, validation = floats(dataset.train.flat), floats(dataset.validation.flat)
     model = VAE(
         VAEConfig(
-            input_dim=(dataset.pixels,),
+            input_dim=(math.prod(dataset.image_shape),),
             latent_dim=settings.model.code_size,
             reconstruction_loss="bce",
         ),
-        encoder=Encoder(settings.model, dataset.pixels),
-        decoder=Decoder(settings.model, dataset.pixels),
+        encoder=Encoder(settings.model, math.prod(dataset.image_shape)),
+        decoder=Decoder(settings.model, math.prod(dataset.image_shape)),
     )
     initialize(model)
     # its progress bar is drawn, for it takes time, but not shown

@@ -3,6 +3,7 @@
 Both heads are one linear layer, as in vaectl.
 """
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -52,7 +53,7 @@ def train(
 ) -> Iterator[Epoch]:
     torch.manual_seed(settings.seed)
     images, validation = floats(dataset.train.flat), floats(dataset.validation.flat)
-    model = VAE(settings.model, dataset.pixels).to(DEVICE)
+    model = VAE(settings.model, math.prod(dataset.image_shape)).to(DEVICE)
     initialize(model)
     loss = compiled(model.loss)
     rate = settings.optimizer.adam.learning_rate

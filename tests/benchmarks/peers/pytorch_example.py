@@ -3,6 +3,7 @@
 A linear layer for each head.
 """
 
+import math
 import time
 from collections.abc import Iterator
 
@@ -46,7 +47,7 @@ def train(settings: config.Config, dataset: data.Dataset) -> Iterator[Epoch]:
     torch.manual_seed(settings.seed)
     images, validation = floats(dataset.train.flat), floats(dataset.validation.flat)
     loader = DataLoader(TensorDataset(images.cpu()), batch_size=settings.batch_size, shuffle=True)
-    model = VAE(settings.model, dataset.pixels).to(DEVICE)
+    model = VAE(settings.model, math.prod(dataset.image_shape)).to(DEVICE)
     initialize(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.optimizer.adam.learning_rate)
 
