@@ -138,7 +138,7 @@ def remove_run(parent: Folder, name: str) -> list[str]:
 
 
 def clear(run: Folder) -> list[str]:
-    """Remove the files that vaectl made in a run, the record last; return the other paths."""
+    """Remove the files that vaectl made in a run, the record last; return the paths of all others."""
     figures = {**VIEWS, **curves(run)}
     places: dict[str, Made] = {
         **_of_plugs(),
