@@ -96,8 +96,8 @@ class Folder:
     """A directory whose contents are reached without following links.
 
     Names may have several parts, separated by slashes. The root itself may be a link, because the
-    user named it. Whatever the system refuses is an `OSError` that names the whole path; below the
-    root so is every link, with `errno.ELOOP`, and a file in place of a directory, or the reverse.
+    user named it. Below the root every link is refused with an `OSError` of `errno.ELOOP`. Each
+    error names the whole path.
     """
 
     def __init__(self, root: Path, *parts: str) -> None:
@@ -113,7 +113,11 @@ class Folder:
         return Folder(self._root, *self._parts, *PurePosixPath(name).parts)
 
     def kind(self, name: str) -> Kind | None:
-        """Return the kind of an entry; None if there is no such entry."""
+        """Return the kind of an entry; None if there is no such entry.
+
+        Raises:
+            OSError: the kind cannot be determined.
+        """
         try:
             with self._opened(name) as (here, last):
                 return _kind(here, last)
@@ -121,12 +125,20 @@ class Folder:
             return None
 
     def names(self) -> list[str]:
-        """Return the names of all entries, sorted."""
+        """Return the names of all entries, sorted.
+
+        Raises:
+            OSError: the directory is missing, a link, or cannot be read.
+        """
         with self._opened() as (here, _):
             return sorted(os.listdir(here))  # noqa: PTH208  # an open directory has no Path
 
     def walk(self) -> Iterator[tuple[str, Kind]]:
-        """Yield the relative path and the kind of everything below that is not a directory."""
+        """Yield the relative path and the kind of everything below that is not a directory.
+
+        Raises:
+            OSError: a directory cannot be read.
+        """
         for name in self.names():
             kind = self.kind(name)
             if kind == "folder":
@@ -136,18 +148,30 @@ class Folder:
                 yield name, kind
 
     def open(self, name: str) -> BufferedReader:
-        """Open a regular file for reading."""
+        """Open a regular file for reading.
+
+        Raises:
+            OSError: the file is missing, a link, not regular, or cannot be read.
+        """
         with self._opened(name) as (here, last):
             _check_regular(os.stat(last, dir_fd=here, follow_symlinks=False))
             return os.fdopen(os.open(last, os.O_RDONLY | _INSIDE, dir_fd=here), "rb")
 
     def read(self, name: str, most: int) -> bytes:
-        """Read a file if it has at most `most` bytes."""
+        """Read a file if it has at most `most` bytes.
+
+        Raises:
+            OSError: the file is larger, or cannot be opened.
+        """
         with self._opened(name), self.open(name) as file:
             return _read(file, most)
 
     def make(self) -> None:
-        """Make the directory, durably, with its missing parents."""
+        """Make the directory, durably, with its missing parents.
+
+        Raises:
+            OSError: a link or a file is in the way, or the directory cannot be made.
+        """
         if not self._parts:
             make_directory(self._root)
             return
@@ -164,6 +188,9 @@ class Folder:
         """Open a new version of a file, which replaces the old one when the context ends.
 
         Until then the content is in a hidden file beside it, which is removed after an error.
+
+        Raises:
+            OSError: the file cannot be written, or a link is in its place.
         """
         with self._opened(name) as (here, last):
             if not over_link and _kind(here, last) == "link":
@@ -185,7 +212,11 @@ class Folder:
             _sync_directory(here)
 
     def append(self, name: str, content: bytes) -> None:
-        """Append to an existing file; the addition is durable after `sync`."""
+        """Append to an existing file; the addition is durable after `sync`.
+
+        Raises:
+            OSError: the file is missing, a link, not regular, or cannot be written.
+        """
         with self._opened(name) as (here, last):
             _check_regular(os.stat(last, dir_fd=here, follow_symlinks=False))
             handle = os.open(last, os.O_WRONLY | os.O_APPEND | _INSIDE, dir_fd=here)
@@ -193,7 +224,11 @@ class Folder:
                 file.write(content)
 
     def sync(self, name: str = "") -> None:
-        """Make a file durable, or a directory with all its contents."""
+        """Make a file durable, or a directory with all its contents.
+
+        Raises:
+            OSError: the disk refuses, or an entry is neither a file nor a directory.
+        """
         if name and self.kind(name) != "folder":
             with self._opened(name), self.open(name) as file:
                 _sync(file.fileno())
@@ -204,12 +239,20 @@ class Folder:
         folder.sync_names()
 
     def sync_names(self) -> None:
-        """Make the list of entries durable, but not their contents."""
+        """Make the list of entries durable, but not their contents.
+
+        Raises:
+            OSError: the disk refuses.
+        """
         with self._opened() as (here, _):
             _sync_directory(here)
 
     def remove(self, name: str) -> None:
-        """Remove a file, a link, or a directory with all its contents."""
+        """Remove a file, a link, or a directory with all its contents.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
         with self._opened(name) as (here, last):
             if _kind(here, last) == "folder":
                 shutil.rmtree(last, dir_fd=here)
@@ -217,7 +260,11 @@ class Folder:
                 os.unlink(last, dir_fd=here)
 
     def rename(self, name: str, new: str) -> None:
-        """Rename an entry within this directory, durably."""
+        """Rename an entry within this directory, durably.
+
+        Raises:
+            OSError: it cannot be renamed.
+        """
         with self._opened(name) as (here, last), self._opened(new) as (there, fresh):
             os.rename(last, fresh, src_dir_fd=here, dst_dir_fd=there)
             _sync_directory(there)

@@ -3,7 +3,7 @@
 A run may come from somebody else, or contain files of its owner. A file counts as vaectl's if
 vaectl writes files of that name and its content begins like theirs. The same holds for the hidden
 file beside it that is left if writing was interrupted. An empty file, or one of zeros as a power
-cut leaves it, is recognized by its name alone. What cannot be read or removed is an OSError here.
+cut leaves it, is recognized by its name alone.
 """
 
 from __future__ import annotations
@@ -60,7 +60,11 @@ def drawn(names: Iterable[str]) -> Made:
 
 
 def curves(run: Folder) -> Made:
-    """Return the patterns of a run's curves: of ELBO, KL, NLL and the terms in metrics.csv."""
+    """Return the patterns of a run's curves: of ELBO, KL, NLL and the terms in metrics.csv.
+
+    Raises:
+        OSError: metrics.csv cannot be read.
+    """
     terms: list[str] = []
     if run.kind("metrics.csv") == "file":
         with run.open("metrics.csv") as file:
@@ -82,7 +86,11 @@ def _of_plugs() -> dict[str, Made]:
 
 
 def is_made(folder: Folder, name: str, made: Made) -> bool:
-    """Tell whether an entry is a file that vaectl made, or the rest of an interrupted write."""
+    """Tell whether an entry is a file that vaectl made, or the rest of an interrupted write.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     half = _HALF.fullmatch(name)
     meant = half[1] if half else name
     begins = [content for names, content in made.items() if re.fullmatch(names, meant)]
@@ -94,7 +102,11 @@ def is_made(folder: Folder, name: str, made: Made) -> bool:
 
 
 def is_checkpoint(folder: Folder, name: str) -> bool:
-    """Tell whether an entry is the directory of an Orbax checkpoint, perhaps incomplete."""
+    """Tell whether an entry is the directory of an Orbax checkpoint, perhaps incomplete.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     if not re.fullmatch(r"\d+(\.orbax-checkpoint-tmp.*)?", name) or folder.kind(name) != "folder":
         return False
     inside = folder.folder(name).walk()
@@ -102,14 +114,22 @@ def is_checkpoint(folder: Folder, name: str) -> bool:
 
 
 def remove_halves(folder: Folder, made: Made) -> None:
-    """Remove what interrupted writes have left."""
+    """Remove what interrupted writes have left.
+
+    Raises:
+        OSError: the directory cannot be read, or a file cannot be removed.
+    """
     for name in folder.names():
         if _HALF.fullmatch(name) and is_made(folder, name, made):
             folder.remove(name)
 
 
 def others(folder: Folder, made: Made) -> list[str]:
-    """Return the names of files that vaectl would overwrite but did not make."""
+    """Return the names of files that vaectl would overwrite but did not make.
+
+    Raises:
+        OSError: the directory cannot be read.
+    """
     return [
         name
         for name in folder.names()
@@ -118,7 +138,11 @@ def others(folder: Folder, made: Made) -> list[str]:
 
 
 def remove(folder: Folder, made: Made) -> list[str]:
-    """Remove the files that vaectl made in a directory; return the names of all others."""
+    """Remove the files that vaectl made in a directory; return the names of all others.
+
+    Raises:
+        OSError: the directory cannot be read, or a file cannot be removed.
+    """
     left = []
     for name in folder.names():
         if is_made(folder, name, made):
@@ -129,7 +153,11 @@ def remove(folder: Folder, made: Made) -> list[str]:
 
 
 def remove_run(parent: Folder, name: str) -> list[str]:
-    """Remove a run, or the files that vaectl made in it; return the paths of all others."""
+    """Remove a run, or the files that vaectl made in it; return the paths of all others.
+
+    Raises:
+        OSError: something cannot be read or removed.
+    """
     run = parent.folder(name)
     left = clear(run)
     if run.names() in ([], [".lock"]):
@@ -138,7 +166,11 @@ def remove_run(parent: Folder, name: str) -> list[str]:
 
 
 def clear(run: Folder) -> list[str]:
-    """Remove the files that vaectl made in a run, the record last; return the paths of all others."""
+    """Remove the files that vaectl made in a run, the record last; return the paths of all others.
+
+    Raises:
+        OSError: something cannot be read or removed.
+    """
     figures = {**VIEWS, **curves(run)}
     places: dict[str, Made] = {
         **_of_plugs(),

@@ -181,10 +181,7 @@ def _check_replaceable(path: Path, force: bool) -> None:
 
 @final
 class RunDir:
-    """A run directory, in which one process writes; it holds the lock until the context is left.
-
-    What cannot be read or written completely is a `RunError` of every method.
-    """
+    """A run directory, in which one process writes; it holds the lock until the context is left."""
 
     def __init__(self, place: Path | Folder) -> None:
         self.folder = place if isinstance(place, Folder) else Folder(place)
@@ -276,7 +273,11 @@ class RunDir:
         self._write("metrics.csv", metrics.header(names) + metrics.lines(rows, names))
 
     def append_metrics(self, rows: Sequence[Row], names: Sequence[str]) -> None:
-        """Add rows to metrics.csv; they are durable after `sync_metrics`."""
+        """Add rows to metrics.csv; they are durable after `sync_metrics`.
+
+        Raises:
+            RunError: they cannot be written completely.
+        """
         with _writing(self.path / "metrics.csv"):
             self.folder.append("metrics.csv", metrics.lines(rows, names).encode())
 
@@ -285,7 +286,11 @@ class RunDir:
         self._write(UNROUNDED, metrics.as_json(rows).decode())
 
     def append_unrounded(self, rows: Sequence[Row]) -> None:
-        """Add rows to curve.jsonl; they are durable after `sync_metrics`."""
+        """Add rows to curve.jsonl; they are durable after `sync_metrics`.
+
+        Raises:
+            RunError: they cannot be written completely.
+        """
         with _writing(self.path / UNROUNDED):
             self.folder.append(UNROUNDED, metrics.as_json(rows))
 
@@ -294,18 +299,29 @@ class RunDir:
 
         Args:
             unrounded: whether those of curve.jsonl are, too.
+
+        Raises:
+            RunError: the disk refuses.
         """
         for name in ["metrics.csv", *([UNROUNDED] if unrounded else [])]:
             with _writing(self.path / name):
                 self.folder.sync(name)
 
     def has_figures(self, names: Sequence[str]) -> bool:
-        """Tell whether files of those names are in figures/."""
+        """Tell whether files of those names are in figures/.
+
+        Raises:
+            RunError: that cannot be known, or figures/ is a link.
+        """
         with _reading(self.path / "figures"):
             return all(self.folder.kind(f"figures/{name}") == "file" for name in names)
 
     def remove_figure(self, name: str, formats: Sequence[str]) -> None:
-        """Remove a figure that no longer holds, if it is there."""
+        """Remove a figure that no longer holds, if it is there.
+
+        Raises:
+            RunError: it cannot be removed.
+        """
         folder = self.folder.folder("figures")
         with _writing(folder.path):
             for kind in formats:
@@ -313,7 +329,11 @@ class RunDir:
                     folder.remove(f"{name}.{kind}")
 
     def write_figure(self, name: str, figure: Drawing, formats: Sequence[str]) -> list[Path]:
-        """Write a figure as figures/NAME.FORMAT, for each format."""
+        """Write a figure as figures/NAME.FORMAT, for each format.
+
+        Raises:
+            RunError: it cannot be written.
+        """
         folder = self.folder.folder("figures")
         with _writing(folder.path):
             folder.make()
@@ -323,7 +343,11 @@ class RunDir:
         return [folder.path / f"{name}.{kind}" for kind in formats]
 
     def write_page(self, name: str, page: bytes) -> Path:
-        """Write a page as figures/NAME.html."""
+        """Write a page as figures/NAME.html.
+
+        Raises:
+            RunError: it cannot be written.
+        """
         folder = self.folder.folder("figures")
         with _writing(folder.path):
             folder.make()
