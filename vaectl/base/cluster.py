@@ -128,7 +128,8 @@ def told() -> dict[str, Any]:
         Ended: it sends none.
     """
     content = _of_first(np.zeros(agreed(THE_END), np.uint8))
-    return json.loads(content.tobytes())
+    message: dict[str, Any] = json.loads(content.tobytes())
+    return message
 
 
 @contextmanager

@@ -63,7 +63,8 @@ def put(tree: Tree, place: Sharding) -> Tree:
 
 def copied(tree: Tree) -> Tree:
     """Copy arrays where they are, and compile nothing for that, as `jnp.copy` does per shape."""
-    return jax.device_put(tree, may_alias=False)
+    copies: Tree = jax.device_put(tree, may_alias=False)
+    return copies
 
 
 def beside(tree: Any, array: Array) -> Any:
@@ -73,7 +74,8 @@ def beside(tree: Any, array: Array) -> Any:
 
 def on_first(tree: Tree) -> Tree:
     """Return this process's first copies of arrays that each device has whole."""
-    return jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree)
+    first: Tree = jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree)
+    return first
 
 
 def on_each(
@@ -92,7 +94,10 @@ def on_each(
     """
     if mesh is None:
         return function
-    return jax.shard_map(function, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
+    mapped: Callable[..., Any] = jax.shard_map(
+        function, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False
+    )
+    return mapped
 
 
 def shared(function: Callable[..., Result]) -> Callable[..., Result]:
@@ -104,7 +109,8 @@ def shared(function: Callable[..., Result]) -> Callable[..., Result]:
 
     @wraps(function)
     def on_devices(what: Any, *arrays: Any) -> Result:
-        return on_each(what.mesh, partial(function, what))(*arrays)
+        result: Result = on_each(what.mesh, partial(function, what))(*arrays)
+        return result
 
     return on_devices
 
@@ -134,9 +140,11 @@ def _own(mesh: Mesh, stacked: Tree) -> Tree:
 
     def own(x: Array) -> Array:
         count = len(x) // mesh.size
-        return jax.lax.dynamic_slice_in_dim(x, jax.lax.axis_index(AXIS) * count, count)
+        part: Array = jax.lax.dynamic_slice_in_dim(x, jax.lax.axis_index(AXIS) * count, count)
+        return part
 
-    return jax.tree.map(own, stacked)
+    part: Tree = jax.tree.map(own, stacked)
+    return part
 
 
 def _tree_sum(stacked: Tree) -> Tree:
@@ -147,7 +155,8 @@ def _tree_sum(stacked: Tree) -> Tree:
             x = x[0::2] + x[1::2]
         return x[0]
 
-    return jax.tree.map(add, stacked)
+    total: Tree = jax.tree.map(add, stacked)
+    return total
 
 
 def gathered(mesh: Mesh | None, function: Callable[..., Tree], each: Array) -> Tree:
@@ -162,7 +171,9 @@ def gathered(mesh: Mesh | None, function: Callable[..., Tree], each: Array) -> T
         The stacked results, the same on all devices.
     """
     if mesh is None:
-        return jax.lax.map(function, each)
+        alone: Tree = jax.lax.map(function, each)
+        return alone
     padded = jnp.pad(each, (0, -len(each) % mesh.size), mode="edge")
     every = jax.lax.all_gather(jax.lax.map(function, _own(mesh, padded)), AXIS, tiled=True)
-    return jax.tree.map(lambda x: x[: len(each)], every)
+    found: Tree = jax.tree.map(lambda x: x[: len(each)], every)
+    return found

@@ -189,7 +189,8 @@ class Choice(Section, Generic[P]):
     @property
     def chosen(self) -> P:
         """The chosen plug, with its settings."""
-        return getattr(self, self.name)
+        plug: P = getattr(self, self.name)
+        return plug
 
     @property
     def unusual(self) -> list[str]:
@@ -252,9 +253,10 @@ def choice(base: type[C]) -> type[C]:
         Literal[names],
         Field(default=base.default, description=f"Which {base.plugs.kind}."),
     )
-    return create_model(
+    complete: type[C] = create_model(
         base.__name__, __base__=base, __module__=base.__module__, name=name, **sections
     )
+    return complete
 
 
 def known(kind: str) -> Mapping[str, type[Plug]]:

@@ -38,7 +38,8 @@ def in_fast_forms(function: Callable[..., T], *, bfloat16: bool) -> Callable[...
     def changed(*arguments: Any) -> T:
         program, out = jax.make_jaxpr(function, return_shape=True)(*arguments)
         found = _evaluate(program, bfloat16, *jax.tree.leaves(arguments))
-        return jax.tree.unflatten(jax.tree.structure(out), found)
+        result: T = jax.tree.unflatten(jax.tree.structure(out), found)
+        return result
 
     return changed
 
@@ -75,7 +76,8 @@ def _compute(equation: Any, operands: list[Any], bfloat16: bool) -> Sequence[Any
     }
     bound = equation.primitive.get_bind_params(params)
     results = equation.primitive.bind(*operands, **bound)
-    return results if equation.primitive.multiple_results else [results]
+    found: Sequence[Any] = results if equation.primitive.multiple_results else [results]
+    return found
 
 
 def _changed(value: Any, bfloat16: bool) -> Any:
@@ -112,7 +114,8 @@ def _matrices(left: Array, right: Array, params: dict[str, Any]) -> Array:
 def _stored(array: Array) -> Array:
     """Store an array in the order of its axes on a CPU; XLA would read its source transposed."""
     rows = partial(with_layout_constraint, layouts=Layout(tuple(range(array.ndim))))
-    return lax.platform_dependent(array, cpu=rows, default=lambda array: array)
+    stored: Array = lax.platform_dependent(array, cpu=rows, default=lambda array: array)
+    return stored
 
 
 def _convolution(
@@ -128,10 +131,12 @@ def _convolution(
     contracts_images = numbers.lhs_spec[1] == numbers.rhs_spec[1] == 0
     ungrouped = params["feature_group_count"] == params["batch_group_count"] == 1
     if not (contracts_images and ungrouped and math.prod(shape) and left.size and right.size):
-        return convolve(left, right)
+        plain: Array = convolve(left, right)
+        return plain
     places = [shape[axis] for axis in numbers.out_spec[2:]]
     by_places = partial(_by_places, params=params, places=places)
-    return lax.platform_dependent(left, right, cpu=by_places, default=convolve)
+    found: Array = lax.platform_dependent(left, right, cpu=by_places, default=convolve)
+    return found
 
 
 def _by_places(left: Array, right: Array, params: dict[str, Any], places: Sequence[int]) -> Array:

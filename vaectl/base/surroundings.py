@@ -172,7 +172,8 @@ def _keep_docstrings() -> None:
     class WithDocstrings(SourceFileLoader):
         def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002  # a loader loads one file
             source = self.get_data(self.path)
-            return compile(source, self.path, "exec", dont_inherit=True, optimize=0)
+            code: CodeType = compile(source, self.path, "exec", dont_inherit=True, optimize=0)
+            return code
 
     here = os.path.dirname(__file__)
     package = os.path.dirname(here)

@@ -136,6 +136,8 @@ def repeat(
         # without barriers XLA would move products out of the loop, or compute one entry only
         these, _ = _barrier((operands, total))
         results = _barrier([p(*pair) for p, pair in zip(products, these, strict=True)])
-        return total + sum(result.ravel()[0] for result in results)
+        after: Float[Array, ""] = total + sum(result.ravel()[0] for result in results)
+        return after
 
-    return jax.lax.fori_loop(0, times, once, jnp.zeros(()))
+    total: Float[Array, ""] = jax.lax.fori_loop(0, times, once, jnp.zeros(()))
+    return total

@@ -282,7 +282,8 @@ def _in_order(
 
     def batch(place: Array) -> Array:
         start = jnp.minimum(place * size, program.images - size)
-        return jax.lax.dynamic_slice_in_dim(images, start, size)
+        rows: Array = jax.lax.dynamic_slice_in_dim(images, start, size)
+        return rows
 
     end: TrainState
     end, _ = step.run_steps(program, member, state, 0, program.steps_per_epoch, batch)
@@ -300,7 +301,8 @@ def _noise(program: Program, member: Member) -> Float[Array, ""]:
             total += step.binarized(member, number, grey)[0, 0]
         return total
 
-    return jax.lax.fori_loop(0, program.steps_per_epoch, draw, jnp.zeros(()))
+    total: Float[Array, ""] = jax.lax.fori_loop(0, program.steps_per_epoch, draw, jnp.zeros(()))
+    return total
 
 
 def streamed(

@@ -78,7 +78,8 @@ def _entry(name: str, plug: type[Optimizer]) -> type[Entry]:
         key: (field.annotation, field) for key, field in (shared | plug.model_fields).items()
     }
     fields["name"] = (Literal[name], ...)
-    return create_model(f"{plug.__name__}Entry", __base__=Entry, **fields)
+    entry: type[Entry] = create_model(f"{plug.__name__}Entry", __base__=Entry, **fields)
+    return entry
 
 
 if TYPE_CHECKING:

@@ -109,7 +109,8 @@ def _about(settings: Config) -> tuple[str, str, str]:
 
 
 def _seconds(trace: Trace) -> list[float]:
-    return np.round(trace.elapsed, 4).tolist() if trace.epochs else []
+    found: list[float] = np.round(trace.elapsed, 4).tolist() if trace.epochs else []
+    return found
 
 
 def _plain(trace: Trace, number: int) -> dict[str, object]:

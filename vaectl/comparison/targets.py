@@ -20,7 +20,8 @@ Curves = Mapping[str, Sequence[Float[np.ndarray, " epochs"]]]
 
 def best_so_far(curve: Float[np.ndarray, " epochs"]) -> Float[np.ndarray, " epochs"]:
     """Return the best score up to each epoch."""
-    return np.maximum.accumulate(curve)
+    found: Float[np.ndarray, " epochs"] = np.maximum.accumulate(curve)
+    return found
 
 
 def target_of(settings: Comparison, curves: Curves) -> float | None:

@@ -193,4 +193,7 @@ class _Stepper:
 def _train(
     program: Program, member: Member, images: jax.Array, state: TrainState, first: int, stop: int
 ) -> tuple[TrainState, object]:
-    return compiled.train_steps(program, member, state, images, first, stop)
+    found: tuple[TrainState, object] = compiled.train_steps(
+        program, member, state, images, first, stop
+    )
+    return found

@@ -86,7 +86,8 @@ def _argument(command: Mapping[str, Any], given: Mapping[str, str]) -> Mapping[s
     """Return the argument that comes next; the last one may repeat."""
     arguments, index = command["arguments"], len(given.get("arguments", ""))
     if index < len(arguments):
-        return arguments[index]
+        found: Mapping[str, Any] = arguments[index]
+        return found
     return arguments[-1] if arguments and arguments[-1]["repeats"] else None
 
 

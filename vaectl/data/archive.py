@@ -60,7 +60,8 @@ class Archive:
             # NumPy checks no sum of an array that ends before its member does
             self._check_sum(info)
             with self._members.open(info) as file:
-                return np.lib.format.read_array(file, allow_pickle=False)
+                array: np.ndarray[Any, Any] = np.lib.format.read_array(file, allow_pickle=False)
+                return array
 
     def _is_array(self, info: zipfile.ZipInfo) -> bool:
         """Tell an array from other members; what cannot be read may be one."""

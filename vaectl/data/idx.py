@@ -79,7 +79,8 @@ def _shape(path: Path, header: bytes, dimensions: int) -> list[int]:
         raise DataError(f"{path}: {header[3]} dimensions, where {dimensions} belong", hint=_LAYOUT)
     if len(header) < 4 + 4 * dimensions:
         raise DataError(f"{path}: truncated in its header", hint="fetch the file again")
-    return np.frombuffer(header, ">u4", offset=4).tolist()
+    shape: list[int] = np.frombuffer(header, ">u4", offset=4).tolist()
+    return shape
 
 
 def _images(directory: Path, there: set[str], images_name: str, labels_name: str) -> Images:

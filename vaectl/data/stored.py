@@ -73,7 +73,8 @@ class Stored:
 
     def __getitem__(self, key: int | Key) -> Stored | Array:
         if isinstance(key, int | np.integer):
-            return np.asarray(self[[range(len(self))[key]]])[0]
+            image: Array = np.asarray(self[[range(len(self))[key]]])[0]
+            return image
         return Stored(self._read, _selected(self._index, key), self.shape[1:], self.dtype)
 
     def reshape(self, *shape: int) -> Stored:

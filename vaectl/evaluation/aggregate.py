@@ -100,7 +100,8 @@ def densities(
         )
 
     at_once = max(_BYTES // (4 * count * size), 1)
-    return jax.lax.map(of_one, codes, batch_size=min(at_once, len(codes.z)))
+    found: Densities = jax.lax.map(of_one, codes, batch_size=min(at_once, len(codes.z)))
+    return found
 
 
 compiled_densities = jax.jit(densities)

@@ -30,7 +30,8 @@ class Fitted(NamedTuple):
         k = rng.choice(len(self.weights), count, p=self.weights)
         noise = rng.standard_normal((count, self.mu.shape[1]))
         codes = self.mu[k] + temperature * np.einsum("nij,nj->ni", self.factors[k], noise)
-        return codes.astype(np.float32)
+        drawn: np.ndarray = codes.astype(np.float32)
+        return drawn
 
 
 def fit(codes: Float[np.ndarray, "codes code"]) -> Fitted:

@@ -126,7 +126,8 @@ def _codes(
     """Draw a code from the posterior of each of some images."""
     mu, log_var = posteriors.mu[own], posteriors.log_var[own]
     noise = rng.standard_normal(mu.shape).astype(np.float32)
-    return mu + np.exp(0.5 * log_var) * noise
+    codes: np.ndarray = mu + np.exp(0.5 * log_var) * noise
+    return codes
 
 
 @partial(jax.jit, static_argnames="vae")

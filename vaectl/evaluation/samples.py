@@ -30,7 +30,8 @@ def broken(
 ) -> Bool[np.ndarray, " images"]:
     """Mark samples that look broken for either reason: see `reasons`."""
     found = reasons(samples, dataset)
-    return found.ink | found.far
+    wrong: np.ndarray = found.ink | found.far
+    return wrong
 
 
 def broken_share(split: Split, dataset: Dataset) -> float:
@@ -76,7 +77,8 @@ def _distance(
             to_other = np.square(other).sum(axis=1) - 2 * part @ other.T
             squared = np.minimum(squared, to_other.min(axis=1))
         found.append(np.square(part).sum(axis=1) + squared)
-    return np.sqrt(np.maximum(np.concatenate(found), 0))
+    distance: np.ndarray = np.sqrt(np.maximum(np.concatenate(found), 0))
+    return distance
 
 
 def _parts(

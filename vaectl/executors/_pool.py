@@ -214,7 +214,8 @@ class Pool:
             case Done(member):
                 del told.members[member]
         dataset = self._surroundings.task.dataset
-        return worker.received(message, told.members, dataset)
+        found: Message = worker.received(message, told.members, dataset)
+        return found
 
     def _send_job(self, chosen: _Worker) -> None:
         assert chosen.ready  # noqa: S101  # the callers know

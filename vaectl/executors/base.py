@@ -111,7 +111,8 @@ class Executor(Plug, kind="executor"):
 
 def default() -> Executor:
     """Return the executor of a command that names none: this process."""
-    return Executor.known["local"]()
+    executor: Executor = Executor.known["local"]()
+    return executor
 
 
 def parse(text: str) -> Executor:

@@ -260,8 +260,10 @@ def first_state(
     `saved` is what the first process goes on from; in the others, `resumed` says that they get it.
     """
     if saved is None and not resumed:
-        return compiled.init(program, member)
+        new: TrainState = compiled.init(program, member)
+        return new
     if saved is None:
         shapes = compiled.shapes(program, member)
         saved = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-    return cluster.of_first(saved)
+    state: TrainState = cluster.of_first(saved)
+    return state

@@ -189,7 +189,8 @@ def with_arrays(variables: Variables, arrays: Mapping[str, Any]) -> Variables:
         array = arrays[_name(path)]
         return jax.random.wrap_key_data(array) if _is_key(leaf) else jax.numpy.asarray(array)
 
-    return jax.tree_util.tree_map_with_path(other, variables)
+    filled: Variables = jax.tree_util.tree_map_with_path(other, variables)
+    return filled
 
 
 def _is_key(leaf: Any) -> bool:

@@ -69,7 +69,8 @@ class ONNX(Export, name="onnx"):
                     output_names=outputs,
                 )
                 converted.producer_name = "vaectl"
-                return converted.SerializeToString(deterministic=True)
+                content: bytes = converted.SerializeToString(deterministic=True)
+                return content
 
             return {
                 "encoder.onnx": network_of(encode, "x", model.image_shape, ["mu", "log_var"]),

@@ -66,7 +66,8 @@ def softplus() -> Callable[[Float[Array, "*shape"]], Float[Array, "*shape"]]:
 
     @jax.custom_jvp
     def softplus(logits: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        return jnp.maximum(logits, 0) + jnp.log1p(jnp.exp(-jnp.abs(logits)))
+        value: Array = jnp.maximum(logits, 0) + jnp.log1p(jnp.exp(-jnp.abs(logits)))
+        return value
 
     softplus.defjvps(lambda tangent, _, logits: tangent * (0.5 + 0.5 * jnp.tanh(0.5 * logits)))
     return softplus

@@ -71,7 +71,8 @@ class DiscretizedLogistic(Scaled, name="discretized_logistic"):
         rates = jnp.exp(-self.log_scale(raw))
         ends = (jnp.arange(255, dtype=raw.dtype) + 0.5) / 255
         beyond = (self._centre(raw)[..., None] - ends) * rates[..., None]
-        return jnp.mean(jax.nn.sigmoid(beyond), axis=-1)
+        mean: Array = jnp.mean(jax.nn.sigmoid(beyond), axis=-1)
+        return mean
 
     def sample(
         self, raw: Float[Array, "*batch h w c numbers"], key: Key[Array, ""]

@@ -297,4 +297,5 @@ def _scratch() -> Iterator[Path]:
 
 
 def _sink(name: str, values: dict[str, Any]) -> Sink:
-    return plugins.named(Sink, name, "--log").model_validate(values)
+    found: Sink = plugins.named(Sink, name, "--log").model_validate(values)
+    return found

@@ -20,7 +20,8 @@ def activation_of(name: Activation) -> Callable[[Array], Array]:
     """Return the activation function of a name."""
     import jax
 
-    return relu if name == "relu" else getattr(jax.nn, name)
+    found: Callable[[Array], Array] = relu if name == "relu" else getattr(jax.nn, name)
+    return found
 
 
 def relu(a: Array) -> Array:

@@ -88,4 +88,5 @@ def when(due: Bool[Array, ""], compute: Callable[[], Tree], kept: Tree) -> Tree:
         new: Tree = jax.tree.map(lambda new, old: jnp.where(due, new, old), compute(), kept)
         return new
 
-    return jax.lax.cond(of_any(due), computed, lambda: kept)
+    found: Tree = jax.lax.cond(of_any(due), computed, lambda: kept)
+    return found

@@ -73,7 +73,8 @@ class Shampoo(Optimizer, name="shampoo"):
         def root() -> Array:
             values, vectors = jnp.linalg.eigh(factor)
             scale = jnp.maximum(values, self.eps) ** -0.25  # none is less, but for rounding
-            return (vectors * scale) @ vectors.T
+            found: Array = (vectors * scale) @ vectors.T
+            return found
 
         if long:
             return Side(factor, factor**-0.25)

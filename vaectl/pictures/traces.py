@@ -117,7 +117,8 @@ class Trace(NamedTuple):
     def elapsed(self) -> Float[np.ndarray, " epochs"]:
         """Seconds since the start; each epoch counts as its mean over the seeds that reached it."""
         each = np.diff(self.seconds[:, : self.epochs], axis=1, prepend=0.0)
-        return np.nanmean(each, axis=0).cumsum()
+        elapsed: Float[np.ndarray, " epochs"] = np.nanmean(each, axis=0).cumsum()
+        return elapsed
 
 
 def quantities(traces: Sequence[Trace]) -> list[str]:

@@ -512,7 +512,8 @@ def _codes(
     if from_mean:
         return mu
     noise = np.asarray(jax.random.normal(streams.key(seed, "sample"), mu.shape))
-    return mu + np.exp(0.5 * log_var) * noise
+    codes: np.ndarray = mu + np.exp(0.5 * log_var) * noise
+    return codes
 
 
 def _in_unit(model: Trained, images: np.ndarray) -> Float[np.ndarray, "images *picture"]:

@@ -51,7 +51,8 @@ class MixturePrior(Prior, name="mixture"):
         learned.weights = nnx.Param(jnp.zeros(self.components))
         learned.mu = nnx.Param(self.spread * jax.random.normal(rngs.params(), shape))
         learned.log_var = nnx.Param(jnp.zeros(shape))
-        return learned
+        built: nnx.Module = learned
+        return built
 
     def given(self, learned: Any, encode: Encode, code_size: int) -> Distribution:
         """Return the mixture."""

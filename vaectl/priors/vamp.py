@@ -65,7 +65,8 @@ class Vamp(Prior, name="vamp"):
         learned: Any = nnx.Module()
         shape = self.components, *image_shape
         learned.pseudo_inputs = nnx.Param(jax.random.normal(rngs.params(), shape) - 2.0)
-        return learned
+        built: nnx.Module = learned
+        return built
 
     def given(self, learned: Any, encode: Encode, code_size: int) -> Distribution:
         """Return the mixture of their posteriors."""

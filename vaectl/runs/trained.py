@@ -290,7 +290,8 @@ class Trained:
             return np.empty((0, self.code_size), np.float32)
         mu, log_var = (np.concatenate(part) for part in zip(*parts, strict=True))
         noise = rng.standard_normal(mu.shape).astype(np.float32)
-        return mu + np.float32(temperature) * np.exp(0.5 * log_var) * noise
+        codes: np.ndarray = mu + np.float32(temperature) * np.exp(0.5 * log_var) * noise
+        return codes
 
     @devices.pinned()
     def check_room(self, count: int) -> None:

@@ -64,7 +64,8 @@ def halton(count: int, keys: int) -> list[list[float]]:
 
     sequence = qmc.Halton(keys, scramble=False)
     sequence.fast_forward(1)  # the first is 0 in all coordinates
-    return sequence.random(count).tolist()
+    found: list[list[float]] = sequence.random(count).tolist()
+    return found
 
 
 def drawn(values: Any, share: float, key: str, base: Mapping[str, Any]) -> Value:
@@ -78,7 +79,8 @@ def drawn(values: Any, share: float, key: str, base: Mapping[str, Any]) -> Value
     """
     if not isinstance(values, list):
         return fitting(values.at(share), key, base)
-    return values[int(share * len(values))]
+    chosen: Value = values[int(share * len(values))]
+    return chosen
 
 
 def listed(values: object) -> object:

@@ -102,7 +102,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted[ordered] = np.maximum.accumulate(
         np.minimum(factors * np.asarray(p_values)[ordered], 1.0)
     )
-    return adjusted.tolist()
+    found: list[float] = adjusted.tolist()
+    return found
 
 
 def interquartile_mean(values: Float[np.ndarray, " seeds"]) -> float:
@@ -163,7 +164,8 @@ def paired(
 ) -> Float[np.ndarray, " paired"]:
     """Return a - b at the seeds at which both finished."""
     both = np.isfinite(a) & np.isfinite(b)
-    return a[both] - b[both]
+    differences: Float[np.ndarray, " paired"] = a[both] - b[both]
+    return differences
 
 
 def difference(a: Float[np.ndarray, " seeds"], b: Float[np.ndarray, " seeds"]) -> Interval | None:
@@ -180,7 +182,8 @@ def ranks(
     scores: Float[np.ndarray, "optimizers seeds"],
 ) -> Float[np.ndarray, "optimizers seeds"]:
     """Rank the scores of each seed: 1 is the highest; equal scores share their mean rank."""
-    return stats.rankdata(-scores, axis=0)
+    found: Float[np.ndarray, "optimizers seeds"] = stats.rankdata(-scores, axis=0)
+    return found
 
 
 def expected_best(scores: Float[np.ndarray, " trials"]) -> Float[np.ndarray, " budgets"]:

@@ -27,7 +27,8 @@ def init(program: Program, member: Member) -> TrainState:
     It takes two programs, so that the last bits of the weights are the same with all optimizers,
     some of which keep them.
     """
-    return begin(program, member, weights(program, member))
+    state: TrainState = begin(program, member, weights(program, member))
+    return state
 
 
 def evaluated(program: Program, member: Member, state: TrainState) -> Variables:
@@ -38,16 +39,19 @@ def evaluated(program: Program, member: Member, state: TrainState) -> Variables:
     """
     if not program.optimizer.averages:
         return state.params
-    return average(program, member, state)
+    found: Variables = average(program, member, state)
+    return found
 
 
 def shapes(program: Program, member: Member) -> TrainState:
     """Return shapes, types and places of the arrays of a state, without computing one."""
     place = member.seed.sharding if member.seed.committed else None
-    return jax.tree.map(lambda leaf: like(leaf, place), _state(program))
+    state: TrainState = jax.tree.map(lambda leaf: like(leaf, place), _state(program))
+    return state
 
 
 @lru_cache(maxsize=64)
 def _state(program: Program) -> TrainState:
     """Trace the first state of a program, which takes 50 ms; its members are all alike in it."""
-    return jax.eval_shape(lambda: step.init(program, program.somebody))
+    state: TrainState = jax.eval_shape(lambda: step.init(program, program.somebody))
+    return state

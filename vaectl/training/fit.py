@@ -233,7 +233,8 @@ class Stream:
         self._read = first, batches
         if short := self.steps - len(batches):  # one shape, so that there is one program
             batches = np.pad(batches, ((0, short), (0, 0), (0, 0)))
-        return mesh.beside(batches, self._member.seed)
+        brought: Array = mesh.beside(batches, self._member.seed)
+        return brought
 
 
 def streamed_steps(program: Program) -> int:

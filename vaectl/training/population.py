@@ -223,7 +223,8 @@ def _weights(program: Program, members: Member, over: Mesh | None) -> Any:
 @partial(jax.jit, static_argnames=("program", "over"))
 def _begin(program: Program, members: Member, variables: Any, over: Mesh | None) -> TrainState:
     one = partial(step.begin, program)
-    return _each(over, one)(members, variables)
+    states: TrainState = _each(over, one)(members, variables)
+    return states
 
 
 @partial(jax.jit, static_argnames=("program", "over"), donate_argnames="states")
@@ -238,7 +239,8 @@ def train_steps(
 ) -> tuple[TrainState, Sums]:
     """`step.train_steps` of all members at once."""
     one = partial(step.train_steps, program)
-    return _each(over, one)(members, states, images, first, stop)
+    end: tuple[TrainState, Sums] = _each(over, one)(members, states, images, first, stop)
+    return end
 
 
 @partial(jax.jit, static_argnames=("program", "over"))
@@ -263,7 +265,8 @@ def _term_sums(
             program.estimator, variables, images, member.seed, number, epoch, 0, len(images)
         )
 
-    return _each(over, one)(members, states, images, number, epoch)
+    sums: Sums = _each(over, one)(members, states, images, number, epoch)
+    return sums
 
 
 def _of_members(sums: Sums) -> list[dict[str, np.ndarray]]:
@@ -282,12 +285,15 @@ def _one_of(states: TrainState, index: int) -> TrainState:
 
     def there(leaf: Array) -> Array:
         shards = sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start or 0)
-        return shards[index * len(shards) // len(leaf)].data
+        mine: Array = shards[index * len(shards) // len(leaf)].data
+        return mine
 
     own = jax.tree.map(there, states)
-    return _row(own, index % len(jax.tree.leaves(own)[0]))
+    one: TrainState = _row(own, index % len(jax.tree.leaves(own)[0]))
+    return one
 
 
 @jax.jit
 def _row(states: TrainState, index: int) -> TrainState:
-    return jax.tree.map(lambda leaf: leaf[index], states)
+    one: TrainState = jax.tree.map(lambda leaf: leaf[index], states)
+    return one

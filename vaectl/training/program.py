@@ -58,9 +58,10 @@ class Member(NamedTuple):
 def _member(seed: int, learning_rate: float, numbers: Mapping[str, float]) -> Member:
     """Bring the numbers of a member to the device; JAX compiles nothing for NumPy's numbers."""
     of_numpy = {key: np.float32(value) for key, value in numbers.items()}
-    return jax.device_put(
+    member: Member = jax.device_put(
         Member(np.uint32(seed), np.float32(learning_rate), of_numpy)  # type: ignore[arg-type]
     )
+    return member
 
 
 def _told(settings: Config, classes: int) -> int:

@@ -44,7 +44,8 @@ def noise(
 ) -> Float[Array, "samples batch code"]:
     """Return the standard normal numbers with which a step samples z."""
     shape = program.samples, program.batch_size, program.vae.code_size
-    return jax.random.normal(streams.key(member.seed, "noise", step), shape)
+    drawn: Array = jax.random.normal(streams.key(member.seed, "noise", step), shape)
+    return drawn
 
 
 def binarized(
@@ -52,7 +53,8 @@ def binarized(
 ) -> Float[Array, "batch *shape"]:
     """Draw each pixel of a step's batch anew; its intensity is the probability of 1."""
     drawn = jax.random.bernoulli(streams.key(member.seed, "binarize", step), x)
-    return drawn.astype(jnp.float32)
+    pixels: Array = drawn.astype(jnp.float32)
+    return pixels
 
 
 def step(
@@ -173,7 +175,8 @@ def _of_part(kept: Variables, number: Int[Array, ""]) -> Variables:
         folded = jax.vmap(jax.random.fold_in, (0, None))(leaf.reshape(-1), number)
         return jnp.where(number == 0, leaf, folded.reshape(leaf.shape))
 
-    return jax.tree.map(own, kept)
+    found: Variables = jax.tree.map(own, kept)
+    return found
 
 
 def order(
@@ -227,7 +230,8 @@ def run_steps(
         return state, {name: sums[name].at[place].set(of_step[name]) for name in sums}
 
     nothing = {name: jnp.zeros(steps) for name in terms(program)}
-    return jax.lax.fori_loop(first, stop, body, (state, nothing))
+    end: tuple[TrainState, Sums] = jax.lax.fori_loop(first, stop, body, (state, nothing))
+    return end
 
 
 @cache

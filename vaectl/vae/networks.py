@@ -27,7 +27,8 @@ class Layers(nnx.Module):
         h = x.reshape(x.shape[0], -1)
         for name in self.names[:-1]:
             h = self.activation(getattr(self, name)(h))
-        return getattr(self, self.names[-1])(h)
+        outputs: Array = getattr(self, self.names[-1])(h)
+        return outputs
 
 
 @final
@@ -124,4 +125,5 @@ def _beside(a: Float[Array, "*shape numbers"], y: Float[Array, "*some classes"])
     square of 1, as those of a code have; else the first layers would learn of the class last.
     """
     scaled = math.sqrt(y.shape[-1]) * y
-    return jnp.concatenate([a, jnp.broadcast_to(scaled, (*a.shape[:-1], y.shape[-1]))], -1)
+    joined: Array = jnp.concatenate([a, jnp.broadcast_to(scaled, (*a.shape[:-1], y.shape[-1]))], -1)
+    return joined

@@ -121,7 +121,8 @@ class Network:
     ) -> tuple[Float[Array, "batch code"], Float[Array, "batch code"]]:
         """Return mean and log-variance of q(z|x) for each image."""
         told = () if self._y is None else (self._y,)
-        return self.module.encode(x, *told)
+        posterior: tuple[Array, Array] = self.module.encode(x, *told)
+        return posterior
 
     def draw(
         self, x: Float[Array, "batch h w c"], noise: Float[Array, "samples batch code"]
@@ -171,11 +172,13 @@ class Network:
 
 def unit(pixels: UInt8[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Scale intensities 0 to 255 to numbers in [0, 1]."""
-    return pixels.astype(jnp.float32) * jnp.float32(1 / 255)
+    scaled: Array = pixels.astype(jnp.float32) * jnp.float32(1 / 255)
+    return scaled
 
 
 def _pure(state: Any) -> Variables:
-    return nnx.to_pure_dict(state)
+    variables: Variables = nnx.to_pure_dict(state)
+    return variables
 
 
 @cache

@@ -419,7 +419,8 @@ def _unpacked(path: Path, column: Any, before: int) -> Block:
         place = int(column.is_null().to_numpy(zero_copy_only=False).argmax())
         row = before + place * shape[0] // len(column)
         raise DataError(f"{path}: row {row}: a number of its image is missing", hint=_FILL)
-    return column.to_numpy(zero_copy_only=False).reshape(shape)
+    numbers: Block = column.to_numpy(zero_copy_only=False).reshape(shape)
+    return numbers
 
 
 def _labels(column: Any) -> Block:
