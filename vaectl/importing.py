@@ -18,12 +18,12 @@ import numpy as np
 
 from vaectl import config, data
 from vaectl.base import devices
-from vaectl.base.errors import ConfigError, DataError, RunError, first_line, unreadable
+from vaectl.base.errors import ConfigError, DataError, RunError, first_line
 from vaectl.base.files import read
 from vaectl.config import documents, reading, schema
 from vaectl.config.meaning import dimensions, meaning
 from vaectl.config.naming import network_name_of
-from vaectl.exports.base import Facts, Portable, form_of, named, with_arrays
+from vaectl.exports.base import Facts, Portable, form_of, named, unreadable, with_arrays
 from vaectl.runs import environment
 from vaectl.runs import find as runs
 from vaectl.runs import resume as resumption
@@ -71,8 +71,7 @@ def bring(
     check_place(runs_dir, to_save=True)
     runs.refuse_study(runs_dir)
     form = form_of(file)
-    with unreadable(RunError, file, suggest=True):
-        content = read(file, MOST_BYTES)
+    content = _content(file)
     try:
         portable = form.restore(content)
     except (ValueError, RecursionError) as error:
@@ -113,6 +112,13 @@ def bring(
         with quiet_orbax(), Checkpoints(rundir.checkpoints) as checkpoints:
             checkpoints.save(state, info)
     return rundir
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return read(file, MOST_BYTES)
+    except OSError as error:
+        raise unreadable(file, error) from None
 
 
 def _settings(

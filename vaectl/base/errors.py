@@ -1,12 +1,7 @@
 """Errors that a user can fix: each class has an exit code, each instance a hint."""
 
 import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import ClassVar
-
-from vaectl.base.nearest import did_you_mean_path
 
 _MOST_SHOWN = 200
 """The most characters of a message of another library that is repeated."""
@@ -80,27 +75,6 @@ def remedy(error: OSError) -> str:
             return "move away what is there"
         case _:
             return "check the path and the disk, and try again"
-
-
-@contextmanager
-def unreadable(
-    kind: type[VaectlError], path: Path | None = None, *, hint: str = "", suggest: bool = False
-) -> Iterator[None]:
-    """Turn an OSError into an error of a kind: something cannot be read.
-
-    Args:
-        kind: the class of the error.
-        path: what is read; None if the OSError names it.
-        hint: what to try; by default what helps against such an OSError.
-        suggest: whether a path that is like it is named.
-    """
-    try:
-        yield
-    except OSError as error:
-        place = path or error.filename
-        near = did_you_mean_path(Path(place)) if suggest else ""
-        message = f"{place}: cannot be read: {error.strerror}{near}"
-        raise kind(message, hint=hint or remedy(error)) from None
 
 
 def first_line(error: BaseException) -> str:

@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vaectl.base import memory
-from vaectl.base.errors import DataError, remedy, unreadable
+from vaectl.base.errors import DataError, remedy
 from vaectl.base.files import regular
+from vaectl.base.nearest import did_you_mean_path
 from vaectl.data.arrays import COPIES, Images, Published
 
 FILES = {
@@ -33,8 +34,13 @@ def read_folder(directory: Path) -> Published:
     Raises:
         DataError: a file is missing, or is not what its name says.
     """
-    with unreadable(DataError, directory, hint=_LAYOUT, suggest=True):
+    try:
         there = {path.name for path in directory.iterdir()}
+    except OSError as error:
+        raise DataError(
+            f"{directory}: cannot be read: {error.strerror}{did_you_mean_path(directory)}",
+            hint=_LAYOUT,
+        ) from None
     train, test = (_images(directory, there, *FILES[split]) for split in ("train", "test"))
     return Published(train, test)
 

@@ -16,8 +16,9 @@ from typing import IO, Any, final
 import numpy as np
 from jaxtyping import UInt8
 
-from vaectl.base.errors import DataError, unreadable
+from vaectl.base.errors import DataError, remedy
 from vaectl.base.files import regular
+from vaectl.base.nearest import did_you_mean_path
 from vaectl.data.stored import Index, Stored
 
 GAP_BYTES = 16 * 2**10
@@ -43,9 +44,15 @@ def stored(path: Path) -> Stored:
         DataError: the file is missing, no NPY file, truncated, too long, or holds what cannot be
             read image by image.
     """
-    with unreadable(DataError, path, suggest=True), regular(path) as file:
-        shape, dtype = _header(path, file)
-        reader = _Reader(path, file, dtype, shape)
+    try:
+        with regular(path) as file:
+            shape, dtype = _header(path, file)
+            reader = _Reader(path, file, dtype, shape)
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read: {error.strerror}{did_you_mean_path(path)}",
+            hint=remedy(error),
+        ) from None
     return Stored(reader, range(shape[0]), shape[1:], dtype)
 
 
@@ -152,8 +159,12 @@ class _Reader:
     def _content(self, begin: int, length: int) -> UInt8[np.ndarray, " length"]:
         content = b""
         while len(content) < length:
-            with unreadable(DataError, self._path):
+            try:
                 more = os.pread(self._file, length - len(content), begin + len(content))
+            except OSError as error:
+                raise DataError(
+                    f"{self._path}: cannot be read: {error.strerror}", hint=remedy(error)
+                ) from None
             if not more:
                 raise self._other()
             content = content + more if content else more

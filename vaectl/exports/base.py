@@ -17,9 +17,9 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 
 from vaectl.base import plugins
-from vaectl.base.errors import ConfigError, RunError, unreadable
+from vaectl.base.errors import ConfigError, RunError, remedy
 from vaectl.base.files import regular
-from vaectl.base.nearest import did_you_mean
+from vaectl.base.nearest import did_you_mean, did_you_mean_path
 from vaectl.base.plugs import Plug
 from vaectl.config.meaning import meaning
 from vaectl.runs.record import DataFacts, ImageShape, PlugFacts, Positive, Words
@@ -244,6 +244,15 @@ def form_of(file: Path) -> Export:
         )
     form: Export = known[file.suffix.lower()]()
     form.check()
-    with unreadable(RunError, file, suggest=True):
+    try:
         regular(file).close()
+    except OSError as error:
+        raise unreadable(file, error) from None
     return form
+
+
+def unreadable(file: Path, error: OSError) -> RunError:
+    """Return the error for a file that cannot be read."""
+    return RunError(
+        f"{file}: cannot be read: {error.strerror}{did_you_mean_path(file)}", hint=remedy(error)
+    )

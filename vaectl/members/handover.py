@@ -6,7 +6,7 @@ import io
 import tarfile
 from contextlib import suppress
 
-from vaectl.base.errors import RunError, unreadable
+from vaectl.base.errors import RunError
 from vaectl.base.files import Folder
 from vaectl.members import places
 
@@ -21,7 +21,7 @@ def pack(folder: Folder, name: str) -> bytes:
     Raises:
         RunError: it cannot be read.
     """
-    with unreadable(RunError, hint="check the disk"):
+    try:
         if folder.kind(name) != "folder":
             return b""
         content = io.BytesIO()
@@ -32,6 +32,10 @@ def pack(folder: Folder, name: str) -> bytes:
                     with run.open(path) as file:
                         archive.addfile(archive.gettarinfo(arcname=path, fileobj=file), file)
         return content.getvalue()
+    except OSError as error:
+        raise RunError(
+            f"{error.filename}: cannot be read: {error.strerror}", hint="check the disk"
+        ) from None
 
 
 def unpack(content: bytes, folder: Folder, name: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from vaectl.base.errors import RunError, unreadable
+from vaectl.base.errors import RunError, remedy
 from vaectl.base.files import Folder
 
 FOLDER = "film"
@@ -42,7 +42,7 @@ def frames(run: Folder) -> dict[str, dict[int, bytes]]:
         RunError: they cannot be read.
     """
     folder = run.folder(FOLDER)
-    with unreadable(RunError, folder.path):
+    try:
         if run.kind(FOLDER) != "folder":
             return {}
         there = steps(folder)
@@ -54,3 +54,7 @@ def frames(run: Folder) -> dict[str, dict[int, bytes]]:
             }
             for kind in KINDS
         }
+    except OSError as error:
+        raise RunError(
+            f"{folder.path}: cannot be read: {error.strerror}", hint=remedy(error)
+        ) from None

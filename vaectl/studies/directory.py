@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from vaectl.base.errors import ConfigError, RunError, unreadable
+from vaectl.base.errors import ConfigError, RunError, remedy
 from vaectl.base.files import LINK, Folder, make_directory
 from vaectl.base.section import Section
 from vaectl.config import documents
@@ -71,13 +71,15 @@ def check(kind: Kind, settings: Section, path: Path, *, force: bool) -> None:
         RunError: the directory or its settings cannot be read, or `force` would empty a link.
     """
     file = path / kind.file
-    with unreadable(RunError, path):
+    try:
         written, there = file.exists(), path.exists()
         other = next((name for f, name in STUDIES.items() if (path / f).exists()), kind.name)
         # its settings may be missing
         known = written or any(is_sealed(child.name) for child in (path / FOLDER).glob("*.json"))
         # a process that was killed early leaves a lock, or an incomplete file
         empty = path.is_dir() and all(child.name.startswith(".") for child in path.iterdir())
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}", hint=remedy(error)) from None
     if other != kind.name:
         raise ConfigError(f"{path} is a {other}, not a {kind.name}", hint="choose another --name")
     if there and not known and not empty:

@@ -19,7 +19,7 @@ from typing import TypeVar, final
 from pydantic import BaseModel
 
 from vaectl.base import seals
-from vaectl.base.errors import RunError, remedy, unreadable
+from vaectl.base.errors import RunError, remedy
 from vaectl.base.files import Folder, Kind
 from vaectl.base.formats import refuse_newer
 from vaectl.data import Dataset
@@ -52,8 +52,12 @@ class Ledger:
             RunError: a file cannot be read or written, or is from a newer vaectl.
         """
         self._directory, self._tell = directory, tell
-        with unreadable(RunError):
+        try:
             names = sorted(filter(is_sealed, directory.folder(FOLDER).names()))
+        except OSError as error:
+            raise RunError(
+                f"{error.filename}: cannot be read: {error.strerror}", hint=remedy(error)
+            ) from None
         found = [trial for name in names if (trial := self._open(name.removesuffix(".json")))]
         self.ended = {trial.key: trial for trial in sorted(found, key=lambda trial: trial.number)}
         self.next_number = max((trial.number for trial in found), default=0) + 1
@@ -195,8 +199,12 @@ class Ledger:
             raise unwritable(error) from None
 
     def _kind(self, name: str) -> Kind | None:
-        with unreadable(RunError):
+        try:
             return self._directory.kind(f"{FOLDER}/{name}")
+        except OSError as error:
+            raise RunError(
+                f"{error.filename}: cannot be read: {error.strerror}", hint=remedy(error)
+            ) from None
 
     def _opened(self, name: str, kind: type[_Kind]) -> _Kind:
         """Read a sealed file.

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
-from vaectl.base.errors import DataError, unreadable
+from vaectl.base.errors import DataError, remedy
+from vaectl.base.nearest import did_you_mean_path
 from vaectl.data.reading import Reading
 from vaectl.data.sources.base import LocalSource
 
@@ -52,8 +53,13 @@ class Npy(LocalSource, name="npy"):
                 )
             images, note = layout.images(f"{path}", npy.stored(path), reading.shape)
             return divide(str(self), Images(images, None), (note,) if note else ())
-        with unreadable(DataError, path, suggest=True):
+        try:
             names = sorted(each.stem for each in path.iterdir() if each.suffix == ".npy")
+        except OSError as error:
+            raise DataError(
+                f"{path}: cannot be read: {error.strerror}{did_you_mean_path(path)}",
+                hint=remedy(error),
+            ) from None
         opened = cache(lambda name: npy.stored(path / f"{name}.npy"))
         return Arrays(str(path), names, opened, lambda name: f"{path / name}.npy").published(
             reading
