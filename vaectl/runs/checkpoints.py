@@ -33,7 +33,7 @@ import numpy as np
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from vaectl.base import cluster, seals
-from vaectl.base.errors import RunError, remedy
+from vaectl.base.errors import RunError
 from vaectl.base.files import LINK, Folder
 from vaectl.base.formats import refuse_newer
 from vaectl.runs import belongings
@@ -233,10 +233,7 @@ class Checkpoints:
         try:
             intact = is_intact(self._folder.folder(path.name), info)
         except OSError as error:
-            raise RunError(
-                f"{error.filename}: the checkpoint cannot be read: {error.strerror}",
-                hint=ANOTHER,
-            ) from None
+            raise RunError.of(error, None, "the checkpoint cannot be read", hint=ANOTHER) from None
         if not intact:
             raise RunError(
                 f"{path}: the checkpoint is damaged: its files are not those that were saved",
@@ -419,9 +416,7 @@ def keep_only(folder: Folder, steps: set[int]) -> None:
         if ours:
             folder.sync_names()
     except OSError as error:
-        raise RunError(
-            f"{error.filename}: cannot be deleted: {error.strerror}", hint=remedy(error)
-        ) from None
+        raise RunError.of(error, what="cannot be deleted") from None
 
 
 def _parts(folder: Folder) -> list[str]:
@@ -516,11 +511,10 @@ def _refuse_unreadable(path: Path, error: OSError) -> None:
         RunError: the file may be readable later; deleting it now would lose it.
     """
     if error.errno not in DAMAGED:
-        raise RunError(
-            f"{error.filename or path}: cannot be read: {error.strerror}",
-            hint="replace the link with the files themselves"
-            if error.errno == errno.ELOOP
-            else "fix the disk or the permissions, and try again; if it is lost, delete it",
+        raise RunError.of(
+            error,
+            error.filename or path,
+            hint="fix the disk or the permissions, and try again; if it is lost, delete it",
         ) from None
 
 

@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from vaectl.base import plugins, seals
-from vaectl.base.errors import ConfigError, RunError, remedy
+from vaectl.base.errors import ConfigError, RunError
 from vaectl.base.files import LINK, Folder, Kind, make_directory, replacing
 from vaectl.base.formats import refuse_newer
 from vaectl.base.plugs import known
@@ -99,10 +99,8 @@ def _writing(path: Path, hint: str = "") -> Iterator[None]:
     except Timeout:
         raise
     except OSError as error:
-        place = Path(error.filename) if error.filename else path
-        if not hint or error.errno == errno.ELOOP:
-            hint = remedy(error)
-        raise RunError(f"{place}: cannot be written: {error.strerror}", hint=hint) from None
+        place = error.filename or path
+        raise RunError.of(error, place, "cannot be written", hint=hint) from None
 
 
 @contextmanager
@@ -111,9 +109,8 @@ def _reading(path: Path, hint: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not hint or error.errno not in (errno.ENOENT, errno.ENOTDIR):
-            hint = remedy(error)
-        raise RunError(f"{path}: cannot be read: {error.strerror}", hint=hint) from None
+        hint = hint if error.errno in (errno.ENOENT, errno.ENOTDIR) else ""
+        raise RunError.of(error, path, hint=hint) from None
 
 
 def check_name(runs_dir: Path, name: str | None, *, force: bool) -> None:

@@ -307,10 +307,8 @@ def _paths(runs_dir: Path) -> dict[str, Path]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise RunError(
-            f"{runs_dir}: cannot be read: {error.strerror}",
-            hint="give --runs-dir the directory that contains runs",
-        ) from None
+        hint = "give --runs-dir the directory that contains runs"
+        raise RunError.of(error, runs_dir, hint=hint) from None
     # directories without any file of a run are not listed
     runs = [path for path in directories if any(_exists(path / part) for part in PARTS)]
     return {path.relative_to(runs_dir).as_posix(): path for path in runs}

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from vaectl.base.errors import ConfigError, RunError, remedy
+from vaectl.base.errors import ConfigError, RunError
 from vaectl.base.files import LINK, Folder, make_directory
 from vaectl.base.section import Section
 from vaectl.config import documents
@@ -79,7 +79,7 @@ def check(kind: Kind, settings: Section, path: Path, *, force: bool) -> None:
         # a process that was killed early leaves a lock, or an incomplete file
         empty = path.is_dir() and all(child.name.startswith(".") for child in path.iterdir())
     except OSError as error:
-        raise RunError(f"{path}: cannot be read: {error.strerror}", hint=remedy(error)) from None
+        raise RunError.of(error, path) from None
     if other != kind.name:
         raise ConfigError(f"{path} is a {other}, not a {kind.name}", hint="choose another --name")
     if there and not known and not empty:
