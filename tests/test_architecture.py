@@ -216,6 +216,7 @@ NO_JAX = (
     "data",
     "config",
     "runs/directory.py",
+    "runs/names.py",
     *(
         f"pictures/{name}.py"
         for name in (

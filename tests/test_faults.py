@@ -27,7 +27,8 @@ from tests.disk import CUTS, Call, Directory, Disk, File, loop_disk, record
 from tests.edits import COMMAND, SETTINGS, C, draw_nothing, drill, numbers
 from vaectl import experiment
 from vaectl.runs.checkpoints import BEGINNING, find_intact, kept
-from vaectl.runs.directory import RunDir, is_run
+from vaectl.runs.directory import RunDir
+from vaectl.runs.names import is_run
 
 EPOCHS = 20
 SHORT = (

@@ -28,7 +28,8 @@ from vaectl.runs import environment
 from vaectl.runs import find as runs
 from vaectl.runs import resume as resumption
 from vaectl.runs.checkpoints import Checkpoints, Info, check_place
-from vaectl.runs.directory import RunDir, check_name, missing_plugs
+from vaectl.runs.directory import RunDir, missing_plugs
+from vaectl.runs.names import check_name
 from vaectl.runs.quiet import quiet_orbax
 from vaectl.runs.record import DataFacts, Imported, Record, data_facts, now
 from vaectl.training import compiled

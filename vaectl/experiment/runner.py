@@ -27,7 +27,8 @@ from vaectl.runs.checkpoints import (
     check_place,
     kept,
 )
-from vaectl.runs.directory import RunDir, check_name
+from vaectl.runs.directory import RunDir
+from vaectl.runs.names import check_name
 from vaectl.runs.quiet import quiet_orbax
 from vaectl.runs.record import Record
 from vaectl.runs.recorder import Recorder

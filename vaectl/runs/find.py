@@ -17,7 +17,8 @@ from vaectl.base.nearest import did_you_mean, did_you_mean_path
 from vaectl.base.section import nested
 from vaectl.config.schema import Config
 from vaectl.objectives.base import label
-from vaectl.runs.directory import PARTS, STUDIES, RunDir, is_run, missing_plugs
+from vaectl.runs.directory import RunDir, missing_plugs
+from vaectl.runs.names import PARTS, STUDIES, is_run
 from vaectl.runs.record import Record
 
 MOST_BYTES = 2**30

@@ -19,7 +19,8 @@ from vaectl.config import documents
 from vaectl.members.places import is_member, unwritable
 from vaectl.runs import belongings
 from vaectl.runs.belongings import JSON, Made
-from vaectl.runs.directory import STUDIES, RunDir, refuse_others
+from vaectl.runs.directory import RunDir, refuse_others
+from vaectl.runs.names import STUDIES
 from vaectl.studies.ledger import FOLDER, is_sealed, write
 from vaectl.studies.unsealed import IMPORTING
 
