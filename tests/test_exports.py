@@ -26,8 +26,8 @@ from vaectl.exports.safetensors import KEY
 from vaectl.likelihoods.base import Likelihood
 from vaectl.models.base import Model
 from vaectl.models.mlp import MLP
-from vaectl.runs.checkpoints import kept
 from vaectl.runs.directory import RunDir
+from vaectl.runs.saved import kept
 from vaectl.runs.trained import Trained, load
 from vaectl.training.program import Program
 

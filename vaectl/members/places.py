@@ -8,8 +8,8 @@ from itertools import count
 from vaectl.base.errors import RunError
 from vaectl.base.files import Folder
 from vaectl.runs import belongings
-from vaectl.runs.checkpoints import DAMAGED, kept
 from vaectl.runs.directory import RunDir
+from vaectl.runs.saved import DAMAGED, kept
 
 FILES = ("config.yaml", "run.json", "metrics.csv")
 """The small files that every run has."""

@@ -28,8 +28,8 @@ from vaectl.pictures.canvas import HIGH, Figure
 from vaectl.pictures.options import NamedRange, Range, check_dims
 from vaectl.pictures.sheets import Panel
 from vaectl.pictures.style import DEFAULT, MM, Style
-from vaectl.runs.checkpoints import kept
 from vaectl.runs.directory import save_figure
+from vaectl.runs.saved import kept
 from vaectl.runs.trained import Origin, Trained, load
 
 Space = Literal["both", "latent", "image"]

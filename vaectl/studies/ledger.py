@@ -24,7 +24,7 @@ from vaectl.base.files import Folder, Kind
 from vaectl.base.formats import refuse_newer
 from vaectl.data import Dataset
 from vaectl.members.places import MOST_BYTES, unwritable
-from vaectl.runs.checkpoints import DAMAGED
+from vaectl.runs.saved import DAMAGED
 from vaectl.studies import views
 from vaectl.studies.ended import FORMAT_VERSION, Ended, Tested
 
