@@ -104,8 +104,8 @@ def runs(
         return
     import json
 
-    from vaectl.cli import tables
     from vaectl.cli.busy import busy
+    from vaectl.cli.tables.runs import show_runs
     from vaectl.runs import find, listing
 
     with busy(after=0.5) as tell:
@@ -120,7 +120,7 @@ def runs(
         chosen = listing.folded(chosen)
     groups = listing.measures(chosen) if sort is Order.elbo else None
     chosen = listing.ordered(chosen, sort.value)
-    tables.show_runs(chosen, runs_dir, [pattern, *(where or ())], groups)
+    show_runs(chosen, runs_dir, [pattern, *(where or ())], groups)
 
 
 @runs_app.command("rm")
