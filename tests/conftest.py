@@ -297,8 +297,8 @@ def assert_equal_runs(ours: Path, theirs: Path) -> None:
 
 def cut_off(whole: Path, copy: Path, epoch: int) -> None:
     """Copy a run as an interrupt after an epoch leaves it; it saved after every epoch."""
-    from vaectl.runs.checkpoints import kept
     from vaectl.runs.directory import RunDir
+    from vaectl.runs.saved import kept
 
     shutil.copytree(whole, copy)
     run = RunDir(copy)

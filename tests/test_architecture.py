@@ -12,7 +12,16 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "vaectl"
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "vaectl"
+# the README, and a manual beside the code of each topic
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "runs" / "README.md",
+    *sorted(
+        page for home in ("configs", "tests", "vaectl") for page in (ROOT / home).rglob("*.md")
+    ),
+]
 
 # each folder, or module of one, may import what stands above it; those in one line do not import
 # each other
@@ -216,6 +225,7 @@ NO_JAX = (
     "data",
     "config",
     "runs/directory.py",
+    "runs/names.py",
     *(
         f"pictures/{name}.py"
         for name in (
@@ -265,11 +275,10 @@ def test_listing_runs_loads_no_jax(tmp_path: Path) -> None:
     assert not loaded & {"jax", "flax", "optax", "orbax", "matplotlib"}
 
 
-def test_the_readme_says_what_each_dependency_is_for() -> None:
-    root = Path(__file__).parents[1]
-    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+def test_the_manual_says_what_each_dependency_is_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = {re.split(r"[<>=]", each)[0] for each in project["dependencies"]}
-    text = (root / "README.md").read_text()
+    text = (PACKAGE / "README.md").read_text()
     sizes = text.partition("## What is installed")[2].partition("\n## ")[0]
     assert wanted <= {*re.findall(r"`([\w.-]+)`", sizes)}
 
@@ -298,15 +307,37 @@ def test_reading_a_configuration_and_data_loads_no_jax_and_no_tensorflow() -> No
     assert not loaded & {"jax", "tensorflow", "tensorflow_datasets"}
 
 
-def test_every_link_of_the_readme_leads_somewhere() -> None:
-    text = (PACKAGE.parent / "README.md").read_text()
-    titles = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
-    anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
-    links = re.findall(r"\]\(([^)\s]+)\)", text)
-    assert len(links) > 20
-    for link in links:
-        place, _, anchor = link.partition("#")
-        if not place:
-            assert anchor in anchors, link
-        elif "://" not in place:
-            assert (PACKAGE.parent / place).exists(), link
+def _anchors(page: Path) -> list[str]:
+    """The anchors that GitHub gives to the headings of a page."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+
+
+def _links(page: Path) -> list[tuple[Path, str]]:
+    """The links and pictures of a page inside the repository: a file, and an anchor in it or ""."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    parts = [link.partition("#") for link in re.findall(r"\]\(([^)\s]+)\)", text)]
+    return [
+        ((page.parent / place).resolve() if place else page, anchor)
+        for place, _, anchor in parts
+        if "://" not in place
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    anchors = _anchors(page)
+    assert len(anchors) == len({*anchors}), "two headings of one name"
+    for place, anchor in _links(page):
+        assert place.exists(), place
+        assert not anchor or anchor in _anchors(place), f"{place}#{anchor}"
+
+
+def test_the_readme_leads_to_every_manual_and_each_one_back() -> None:
+    readme, *manuals = PAGES
+    assert len(manuals) > 10
+    there = {place for place, _ in _links(readme)}
+    for manual in manuals:
+        assert manual in there, manual
+        assert readme in {place for place, _ in _links(manual)}, manual

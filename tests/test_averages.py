@@ -20,8 +20,9 @@ from vaectl.data.arrays import Split
 from vaectl.evaluation import means as evaluation
 from vaectl.exports.base import named
 from vaectl.optimizers.base import Optimizer
-from vaectl.runs.checkpoints import Checkpoints, kept
+from vaectl.runs.checkpoints import Checkpoints
 from vaectl.runs.directory import RunDir
+from vaectl.runs.saved import kept
 from vaectl.runs.trained import Trained
 from vaectl.sinks.base import Pictures
 from vaectl.sinks.film import Film

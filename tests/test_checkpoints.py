@@ -17,15 +17,9 @@ from vaectl import config
 from vaectl.base.errors import DivergedError, RunError
 from vaectl.base.files import Folder
 from vaectl.optimizers.base import Optimizer
-from vaectl.runs.checkpoints import (
-    Checkpoints,
-    Info,
-    best,
-    find_intact,
-    keep_only,
-    kept,
-)
+from vaectl.runs.checkpoints import Checkpoints
 from vaectl.runs.quiet import quiet_orbax
+from vaectl.runs.saved import Info, best, find_intact, keep_only, kept
 from vaectl.training.program import Member, Program, TrainState
 from vaectl.training.step import init
 

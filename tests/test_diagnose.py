@@ -41,10 +41,10 @@ from vaectl.priors.mixture import MixturePrior
 from vaectl.priors.standard_normal import StandardNormal
 from vaectl.priors.vamp import Vamp
 from vaectl.runs import environment, trained
-from vaectl.runs.checkpoints import Info
 from vaectl.runs.diagnosis import Diagnosis, Nats, Samples
 from vaectl.runs.directory import RunDir
 from vaectl.runs.record import Estimate
+from vaectl.runs.saved import Info
 from vaectl.runs.trained import Trained
 from vaectl.runs.unfinished import Unfinished
 from vaectl.training import footprint

@@ -23,8 +23,8 @@ from vaectl.evaluation.samples import broken, broken_share, reasons
 from vaectl.evaluation.weights import Weights
 from vaectl.objectives.elbo import ELBO
 from vaectl.priors.standard_normal import Normal
-from vaectl.runs.checkpoints import Info
 from vaectl.runs.directory import RunDir
+from vaectl.runs.saved import Info
 from vaectl.runs.trained import Trained
 from vaectl.vae.posterior import Codes
 from vaectl.vae.vae import Variables, unit

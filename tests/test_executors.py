@@ -33,8 +33,8 @@ from vaectl.config.schema import Checkpoint
 from vaectl.executors._pool import Hand, Pool
 from vaectl.members import worker
 from vaectl.members.job import Wanted
-from vaectl.runs.checkpoints import kept
 from vaectl.runs.directory import RunDir
+from vaectl.runs.saved import kept
 from vaectl.training.events import Event, Started, Stopped, Warned
 from vaectl.training.fit import Epoch
 

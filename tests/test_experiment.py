@@ -6,8 +6,8 @@ import pytest
 from vaectl import config, experiment
 from vaectl.base.errors import ConfigError, DivergedError, InterruptedRunError, RunError
 from vaectl.config.naming import name_of
-from vaectl.runs.checkpoints import kept
 from vaectl.runs.directory import RunDir
+from vaectl.runs.saved import kept
 from vaectl.training import events
 
 

@@ -26,12 +26,12 @@ from vaectl.exports.safetensors import KEY
 from vaectl.likelihoods.base import Likelihood
 from vaectl.models.base import Model
 from vaectl.models.mlp import MLP
-from vaectl.runs.checkpoints import kept
 from vaectl.runs.directory import RunDir
+from vaectl.runs.saved import kept
 from vaectl.runs.trained import Trained, load
 from vaectl.training.program import Program
 
-README = Path(__file__).parent.parent / "README.md"
+MANUAL = Path(__file__).parent.parent / "vaectl" / "exports" / "README.md"
 FUNCTIONS = {"encoder", "decoder", "model"}
 """The files that compute something."""
 
@@ -151,14 +151,14 @@ def test_the_functions_of_a_conditional_model_take_the_class(model: Model, tmp_p
         np.testing.assert_array_equal(odd[1], decoded[1])
 
 
-def _readme(what: str, also: str = "mu, log_var") -> str:
-    """The lines of Python in the README that load an export."""
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+def _manual(what: str, also: str = "mu, log_var") -> str:
+    """The lines of Python in the manual that load an export."""
+    blocks = re.findall(r"```python\n(.*?)```", MANUAL.read_text(), re.DOTALL)
     (found,) = [block for block in blocks if what in block and also in block]
     return str(found)
 
 
-def test_the_lines_of_the_readme_load_an_export(
+def test_the_lines_of_the_manual_load_an_export(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from vaectl.likelihoods.bernoulli import Bernoulli
@@ -175,14 +175,14 @@ def test_the_lines_of_the_readme_load_an_export(
             (tmp_path / name).write_bytes(content)
         monkeypatch.chdir(tmp_path)
         names: dict[str, Any] = {"images": images}
-        exec(_readme(what), names)  # noqa: S102  # the README's own lines
+        exec(_manual(what), names)  # noqa: S102  # the manual's own lines
         np.testing.assert_allclose(names["mu"], mu, atol=1e-5)
         np.testing.assert_allclose(names["log_var"], log_var, atol=1e-5)
         pixels = np.asarray(names["pixels"]).reshape(7, 28, 28)
         np.testing.assert_allclose(pixels, run.decode(mu), atol=1e-5)
 
 
-def test_the_lines_of_the_readme_tell_a_decoder_the_class(
+def test_the_lines_of_the_manual_tell_a_decoder_the_class(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (onnx,) = base.parse(["onnx"])
@@ -192,7 +192,7 @@ def test_the_lines_of_the_readme_tell_a_decoder_the_class(
     (tmp_path / "decoder.onnx").write_bytes(onnx.write(run)["decoder.onnx"])
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    exec(_readme("onnxruntime", "labels"), names)  # noqa: S102  # the README's own lines
+    exec(_manual("onnxruntime", "labels"), names)  # noqa: S102  # the manual's own lines
     decoded = run.decode(names["z"], names["labels"])
     np.testing.assert_allclose(names["pixels"][..., 0], decoded, atol=1e-5)
 

@@ -26,8 +26,9 @@ from tests.conftest import Happened, Vaectl, assert_equal_runs
 from tests.disk import CUTS, Call, Directory, Disk, File, loop_disk, record
 from tests.edits import COMMAND, SETTINGS, C, draw_nothing, drill, numbers
 from vaectl import experiment
-from vaectl.runs.checkpoints import BEGINNING, find_intact, kept
-from vaectl.runs.directory import RunDir, is_run
+from vaectl.runs.directory import RunDir
+from vaectl.runs.names import is_run
+from vaectl.runs.saved import BEGINNING, find_intact, kept
 
 EPOCHS = 20
 SHORT = (

@@ -12,8 +12,8 @@ from vaectl.experiment import Task
 from vaectl.members import job as jobs
 from vaectl.members.job import Done, Wanted
 from vaectl.runs import metrics
-from vaectl.runs.checkpoints import kept
 from vaectl.runs.directory import RunDir
+from vaectl.runs.saved import kept
 from vaectl.training import population
 from vaectl.training.events import Started, Warned, ignore
 from vaectl.training.fit import Chunk, Epoch

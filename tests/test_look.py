@@ -23,10 +23,11 @@ from vaectl.pictures import figures, latent
 from vaectl.pictures import style as styles
 from vaectl.pictures import views as look
 from vaectl.pictures.canvas import Figure
-from vaectl.runs import belongings, checkpoints, trained
-from vaectl.runs.checkpoints import Checkpoints, Info
+from vaectl.runs import belongings, saved, trained
+from vaectl.runs.checkpoints import Checkpoints
 from vaectl.runs.directory import RunDir
 from vaectl.runs.find import find
+from vaectl.runs.saved import Info
 from vaectl.training.program import TrainState
 
 
@@ -130,7 +131,7 @@ def test_all_checkpoints_are_kept_on_request(vaectl: Vaectl) -> None:
     sizes = ("model.hidden_size=4", "data.validation_size=20", "data.test_size=20")
     options = [part for each in (*sets, *sizes) for part in ("--set", each)]
     assert vaectl("train", "--quiet", "--name", "a", *options).code == 0
-    found = checkpoints.kept(RunDir(Path("runs/a")).checkpoints)
+    found = saved.kept(RunDir(Path("runs/a")).checkpoints)
     assert [info.epoch for info in found] == [1, 2, 3, 4]
     advice = vaectl("sample", "a", "--animate", "--count", 1).err
     assert "4 checkpoints" in advice
@@ -614,8 +615,8 @@ def test_a_checkpoint_that_was_deleted_is_named_and_no_other_taken(
 ) -> None:
     run = RunDir(runs / "z5")
     experiment.resume(run, run.read_config().model_copy(update={"epochs": 5}), extend=True)
-    infos = checkpoints.kept(run.checkpoints)
-    lost = checkpoints.best(infos) if wanted == "best" else infos[-1]
+    infos = saved.kept(run.checkpoints)
+    lost = saved.best(infos) if wanted == "best" else infos[-1]
     assert lost is not None
     other = next(info for info in infos if info != lost)
     shutil.rmtree(run.checkpoints.path / str(lost.step))
@@ -735,15 +736,15 @@ class TestApi:
         longer = run.read_config().model_copy(update={"epochs": 5})
         experiment.resume(run, longer, extend=True)
         run.write_record(run.read_record().model_copy(update={"status": "running"}))
-        kept, restore = checkpoints.kept(run.checkpoints), Checkpoints.restore
+        kept, restore = saved.kept(run.checkpoints), Checkpoints.restore
         chosen: list[Info] = []
 
-        def remove_first(saved: Checkpoints, info: Info, like: TrainState) -> TrainState:
+        def remove_first(restoring: Checkpoints, info: Info, like: TrainState) -> TrainState:
             if not chosen:
                 others = {other.step for other in kept} - {info.step}
-                checkpoints.keep_only(run.checkpoints, others)
+                saved.keep_only(run.checkpoints, others)
             chosen.append(info)
-            return restore(saved, info, like)
+            return restore(restoring, info, like)
 
         monkeypatch.setattr(Checkpoints, "restore", remove_first)
         assert package.load(run.path, wanted).checkpoint == chosen[1] != chosen[0]

@@ -146,7 +146,8 @@ class TestContract:
         @jax.jit
         def update(params: Tree, state: optax.OptState) -> tuple[Tree, optax.OptState]:
             traces.append(1)
-            return transform.update(params, state, params)
+            updates: tuple[Tree, optax.OptState] = transform.update(params, state, params)
+            return updates
 
         state = transform.init(params)
         for _ in range(3):

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from tests.browser import Browser, browser, needs_chromium
-from vaectl.cli.tables import _short, show_comparison, show_sweep
+from vaectl.cli.tables.runs import _short
+from vaectl.cli.tables.studies import show_comparison, show_sweep
 from vaectl.comparison import plan, report, words
 from vaectl.comparison.order import in_order, order_of
 from vaectl.comparison.summary import Pair, Side, Summary, Tried
@@ -333,7 +334,7 @@ def test_tables_of_a_sweep_break_no_interval_and_no_key(
     width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        "vaectl.cli.tables._console",
+        "vaectl.cli.tables.studies.console",
         lambda: Console(highlight=False, width=width, force_terminal=True, color_system=None),
     )
     show_sweep(_sweep())

@@ -70,8 +70,8 @@ def test_every_config_of_a_paper_names_it_and_what_differs(file: Path, vaectl: V
         assert told["verdict"] == expected.word
 
 
-def test_the_table_of_the_readme_has_the_values_of_the_configurations() -> None:
-    lines = (ROOT / "README.md").read_text().splitlines()
+def test_the_table_of_the_manual_has_the_values_of_the_configurations() -> None:
+    lines = (ROOT / "configs" / "README.md").read_text().splitlines()
     for file in FILES:
         published = reading.load(file).published
         assert published is not None

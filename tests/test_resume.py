@@ -20,8 +20,8 @@ from vaectl.base.files import Folder
 from vaectl.config import documents
 from vaectl.evaluation.assess import assess
 from vaectl.runs import metrics
-from vaectl.runs.checkpoints import best, keep_only, kept
 from vaectl.runs.directory import RunDir
+from vaectl.runs.saved import best, keep_only, kept
 from vaectl.training import events
 from vaectl.training import fit as fitting
 from vaectl.training.fit import Chunk, Epoch

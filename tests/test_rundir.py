@@ -17,9 +17,10 @@ from matplotlib.figure import Figure
 from vaectl.base import files
 from vaectl.base.errors import ConfigError, RunError
 from vaectl.runs import metrics
-from vaectl.runs.directory import RunDir, check_name
+from vaectl.runs.directory import RunDir
 from vaectl.runs.find import find, summaries
 from vaectl.runs.metrics import Row
+from vaectl.runs.names import check_name
 from vaectl.runs.record import FORMAT_VERSION, Estimate, Evaluation, PlugFacts, Record
 
 RECORD = Record(

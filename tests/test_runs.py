@@ -14,8 +14,8 @@ from rich.console import Console
 
 from tests.conftest import Vaectl
 from vaectl.base.errors import ConfigError
-from vaectl.cli import tables
 from vaectl.cli.runs import Order
+from vaectl.cli.tables.runs import show_runs
 from vaectl.runs import listing
 from vaectl.runs.directory import RunDir
 from vaectl.runs.find import Summary, find
@@ -100,7 +100,7 @@ def test_the_names_of_columns_are_the_keys(
         assert f"did you mean {new}?" in vaectl("runs", "--sort", old).err
         assert f"did you mean {new}?" in vaectl("runs", "--where", f"{old}>1").err
     wide = Console(width=200, highlight=False, force_terminal=True, color_system=None)
-    monkeypatch.setattr(tables, "_console", lambda: wide)
+    monkeypatch.setattr("vaectl.cli.tables.runs.console", lambda: wide)
     assert vaectl("runs").out.split()[: len(header)] == header
 
 
@@ -154,9 +154,10 @@ def test_a_row_is_one_line_of_the_terminal_and_no_number_is_cut(
 ) -> None:
     long = ROWS[0]._replace(name="a-long-name-" + 70 * "x", data="idx:/a/very/long/path/of/mnist")
     monkeypatch.setattr(
-        tables, "_console", lambda: Console(width=width, force_terminal=True, color_system=None)
+        "vaectl.cli.tables.runs.console",
+        lambda: Console(width=width, force_terminal=True, color_system=None),
     )
-    tables.show_runs([long, *listing.folded(ROWS[1:4])], Path("runs"), [])
+    show_runs([long, *listing.folded(ROWS[1:4])], Path("runs"), [])
     lines = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
     assert len(lines) == 2 + 3
     assert all(cell_len(line) <= width for line in lines)

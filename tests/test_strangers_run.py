@@ -15,9 +15,9 @@ from vaectl.base import seals
 from vaectl.base.errors import RunError
 from vaectl.base.files import Folder
 from vaectl.base.terminal import visible
-from vaectl.runs.checkpoints import kept
 from vaectl.runs.directory import RunDir
 from vaectl.runs.record import Record
+from vaectl.runs.saved import kept
 
 
 @pytest.fixture

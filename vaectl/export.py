@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from vaectl.base import devices
-from vaectl.base.errors import RunError, VaectlError, first_line, remedy
+from vaectl.base.errors import RunError, VaectlError, first_line
 from vaectl.base.files import Folder, make_directory
 from vaectl.exports.base import FOLDER, Coders, Export, Files, functions
 from vaectl.runs import belongings
@@ -117,7 +117,7 @@ def export(
     try:
         make_directory(output) if output else folder.make()
     except OSError as error:
-        raise _unwritable(error) from None
+        raise RunError.of(error, what="cannot be written") from None
     result = Result(folder.path, [], [])
     images = cache(lambda: np.asarray(model.split("test").images[: max(BATCHES)]))
     for each in formats:
@@ -234,9 +234,5 @@ def _kept(form: Export, folder: Folder, files: Files) -> list[Path]:
                     hint="check the disk, or choose another --output",
                 )
     except OSError as error:
-        raise _unwritable(error) from None
+        raise RunError.of(error, what="cannot be written") from None
     return [folder.path / name for name in files]
-
-
-def _unwritable(error: OSError) -> RunError:
-    return RunError(f"{error.filename}: cannot be written: {error.strerror}", hint=remedy(error))

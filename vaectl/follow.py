@@ -28,9 +28,9 @@ from vaectl.base.errors import DataError, RunError
 from vaectl.data.arrays import Split
 from vaectl.pictures import latent
 from vaectl.runs import trained
-from vaectl.runs.checkpoints import Info, kept
 from vaectl.runs.directory import RunDir
 from vaectl.runs.recorder import rows_of
+from vaectl.runs.saved import Info, kept
 from vaectl.runs.trained import Trained
 from vaectl.sinks.base import Log, Pictures, Results, Sink, Status, Training
 from vaectl.training import compiled

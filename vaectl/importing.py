@@ -27,10 +27,12 @@ from vaectl.exports.base import Facts, Portable, form_of, named, unreadable, wit
 from vaectl.runs import environment
 from vaectl.runs import find as runs
 from vaectl.runs import resume as resumption
-from vaectl.runs.checkpoints import Checkpoints, Info, check_place
-from vaectl.runs.directory import RunDir, check_name, missing_plugs
+from vaectl.runs.checkpoints import Checkpoints, check_place
+from vaectl.runs.directory import RunDir, missing_plugs
+from vaectl.runs.names import check_name
 from vaectl.runs.quiet import quiet_orbax
 from vaectl.runs.record import DataFacts, Imported, Record, data_facts, now
+from vaectl.runs.saved import Info
 from vaectl.training import compiled
 from vaectl.training.program import Program
 

@@ -1,4 +1,6 @@
-"""Size, difference from the run, and time of each export format: the table in the README.
+"""Size, difference from the run, and time of each export format: the table in the manual.
+
+The manual is vaectl/exports/README.md.
 
     python -m tests.benchmarks.exports [RUN ...]
 

@@ -18,9 +18,10 @@ import jax
 import numpy as np
 
 from vaectl import config
-from vaectl.runs.checkpoints import Checkpoints, Info
+from vaectl.runs.checkpoints import Checkpoints
 from vaectl.runs.directory import RunDir
 from vaectl.runs.recorder import rows_of
+from vaectl.runs.saved import Info
 from vaectl.training import compiled
 from vaectl.training import fit as fitting
 from vaectl.training.fit import Epoch

@@ -1,7 +1,8 @@
 """Errors that a user can fix: each class has an exit code, each instance a hint."""
 
 import errno
-from typing import ClassVar
+from os import PathLike
+from typing import ClassVar, Self
 
 _MOST_SHOWN = 200
 """The most characters of a message of another library that is repeated."""
@@ -20,6 +21,31 @@ class VaectlError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    @classmethod
+    def of(
+        cls,
+        error: OSError,
+        path: str | PathLike[str] | None = None,
+        what: str = "cannot be read",
+        *,
+        near: str = "",
+        hint: str = "",
+    ) -> Self:
+        """Return the error for a file or directory that the operating system refuses.
+
+        Args:
+            error: what the system says.
+            path: of the file; by default the one that the error names.
+            what: the operation that failed, for the message.
+            near: the end of the message: see `vaectl.base.nearest.did_you_mean_path`.
+            hint: what to try; by default what helps against the error. A link is always to be
+                replaced.
+        """
+        place = error.filename if path is None else path
+        reason = error.strerror or first_line(error)
+        hint = "" if error.errno == errno.ELOOP else hint
+        return cls(f"{place}: {what}: {reason}{near}", hint=hint or remedy(error))
 
 
 class ConfigError(VaectlError):

@@ -20,7 +20,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vaectl.base.errors import ConfigError, remedy
+from vaectl.base.errors import ConfigError
 from vaectl.base.files import read
 from vaectl.base.nearest import did_you_mean, did_you_mean_path
 from vaectl.base.plugs import Plug
@@ -73,10 +73,7 @@ def load_file(path: Path) -> None:
     try:
         content = read(path, MOST_BYTES)
     except OSError as error:
-        raise ConfigError(
-            f"{where}: cannot be read: {error.strerror}{did_you_mean_path(path)}",
-            hint=remedy(error),
-        ) from None
+        raise ConfigError.of(error, where, near=did_you_mean_path(path)) from None
     _run(File(str(path.resolve()), content, hashlib.sha256(content).hexdigest()), where)
 
 

@@ -34,8 +34,8 @@ def bench(
     from vaectl.config import reading
 
     settings = reading.load(file, assignments=assignments or ())
-    from vaectl.cli import tables
     from vaectl.cli.busy import LOADING, busy
+    from vaectl.cli.tables.bench import show_bench
 
     with busy(LOADING, quiet=quiet, lines=True) as tell:
         from vaectl.bench import report as library
@@ -46,4 +46,4 @@ def bench(
     if as_json:
         show(json.dumps(found.as_json()))
     else:
-        tables.show_bench(found)
+        show_bench(found)

@@ -161,7 +161,8 @@ def compare_optimizers(
         settings = plan.load(file, assignments=assignments or (), options=options, added=more)
 
         with busy(LOADING, quiet=quiet), spent.on("loading"):
-            from vaectl.cli import progress, tables
+            from vaectl.cli import progress
+            from vaectl.cli.tables.studies import show_comparison
             from vaectl.comparison import publish, run
 
         with progress.watching(quiet=quiet, apart=apart) as watch:
@@ -171,7 +172,7 @@ def compare_optimizers(
         if as_json:
             show(steps.with_time(summary.model_dump_json(), account))
         else:
-            tables.show_comparison(summary, added)
+            show_comparison(summary, added)
             show(result.path)
         result.check()
         if not (quiet or as_json):

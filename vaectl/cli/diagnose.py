@@ -75,8 +75,8 @@ def diagnose(
     Example: vaectl diagnose latest --images 500 --temperatures 1000 --out nats.pdf
     """
     from vaectl.base.interrupts import leaving
-    from vaectl.cli import tables
     from vaectl.cli.busy import busy
+    from vaectl.cli.tables.evaluation import show_diagnosis
     from vaectl.pictures import style as styles
 
     looks = styles.parse(theme=style, width=width, title=title)
@@ -107,7 +107,7 @@ def diagnose(
     if as_json:
         show(result.model_dump_json())
     else:
-        tables.show_diagnosis(result)
+        show_diagnosis(result)
     figure = waterfall(result, title=model.title, style=looks)
     path = model.rundir.write_diagnosis(result)
     if out is None:

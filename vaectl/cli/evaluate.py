@@ -58,8 +58,8 @@ def evaluate(
     Example: vaectl evaluate latest --importance-samples 5000 --precision bfloat16
     Example: vaectl evaluate digits-5k-z20-adam-s0 --split validation --checkpoint latest --json
     """
-    from vaectl.cli import tables
     from vaectl.cli.busy import busy
+    from vaectl.cli.tables.evaluation import show_evaluation
     from vaectl.config.meaning import notes
     from vaectl.runs.find import find
 
@@ -90,7 +90,7 @@ def evaluate(
     if as_json:
         show(result.model_dump_json())
     else:
-        tables.show_evaluation(result)
+        show_evaluation(result)
     path = model.rundir.write_evaluation(result)
     if not as_json:
         show(path)

@@ -53,8 +53,8 @@ def export(
     chosen = base.parse(formats)
     for each in chosen:
         each.check()
-    from vaectl.cli import tables
     from vaectl.cli.busy import busy
+    from vaectl.cli.tables.exports import show_exports
     from vaectl.runs.find import find
 
     found = find(run, runs_dir)
@@ -67,6 +67,6 @@ def export(
         exports = [each.as_json() for each in result.exported]
         show(json.dumps({"path": str(result.folder), "run": model.title, "exports": exports}))
     elif result.exported:
-        tables.show_exports(result.exported)
+        show_exports(result.exported)
         show(result.folder)
     result.check()

@@ -50,7 +50,7 @@ def compare(
 
 def _show(profile: Profile) -> None:
     """Print the standings, a table with a column for each workload, and the verdict."""
-    from vaectl.cli import tables
+    from vaectl.cli.tables.studies import show_columns
     from vaectl.comparison.words import Cell, Column
     from vaectl.profiles import words
 
@@ -65,9 +65,9 @@ def _show(profile: Profile) -> None:
         Column(w.name, [Cell(words.bound_and_factor(w.parts[label])) for label in labels])
         for w in profile.workloads
     ]
-    tables.show_columns(labels, [column for column in words.standings(profile) if not column.wide])
+    show_columns(labels, [column for column in words.standings(profile) if not column.wide])
     show("Best bound, nats per image; steps to the target as multiples of the fewest:")
-    tables.show_columns(labels, of_workloads)
+    show_columns(labels, of_workloads)
     lines = [*words.explained(profile), *words.notes(profile), words.verdict(profile)]
     for line in lines:
         show(line)

@@ -93,8 +93,8 @@ def runs(
         return
     import json
 
-    from vaectl.cli import tables
     from vaectl.cli.busy import busy
+    from vaectl.cli.tables.runs import show_runs
     from vaectl.runs import find, listing
 
     with busy(after=0.5) as tell:
@@ -109,7 +109,7 @@ def runs(
         chosen = listing.folded(chosen)
     groups = listing.measures(chosen) if sort == "elbo" else None
     chosen = listing.ordered(chosen, sort)
-    tables.show_runs(chosen, runs_dir, [pattern, *(where or ())], groups)
+    show_runs(chosen, runs_dir, [pattern, *(where or ())], groups)
 
 
 @runs_app.command("rm", plugins=False)

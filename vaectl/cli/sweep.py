@@ -129,7 +129,8 @@ def sweep(
         from vaectl.cli.busy import LOADING, busy
 
         with busy(LOADING, quiet=quiet), spent.on("loading"):
-            from vaectl.cli import progress, tables
+            from vaectl.cli import progress
+            from vaectl.cli.tables.studies import show_sweep
             from vaectl.sweeps import publish, run
             from vaectl.sweeps.told import told
 
@@ -156,7 +157,7 @@ def sweep(
         if as_json:
             show(steps.with_time(summary.model_dump_json(), account))
         else:
-            tables.show_sweep(summary)
+            show_sweep(summary)
             show(result.path)
         result.check()
         if not (quiet or as_json):

@@ -121,10 +121,10 @@ def _show(published: "Published", verdict: "Verdict", facts: list[str], as_json:
         }
         show(json.dumps(values))
         return
-    from vaectl.cli import tables
+    from vaectl.cli.tables.evaluation import show_verdict
 
     show(f"{published.paper}: {published.where}")
-    tables.show_verdict(published.measure, verdict)
+    show_verdict(published.measure, verdict)
     for fact in facts:
         show(fact)
     if published.differs:

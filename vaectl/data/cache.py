@@ -53,7 +53,7 @@ def cached(key: str, build: Callable[[], Published], most: int | None = None) ->
             make_directory(file.parent)
             _write(file, found)
         except OSError as error:
-            raise _unwritable(file, error) from None
+            raise DataError.of(error, file, "the cache cannot be written", hint=_ROOM) from None
     return found
 
 
@@ -79,7 +79,7 @@ def stored(key: str, count: int, images: Callable[[], Iterable[Array]], tell: Te
         with replacing(file) as out:
             npy.write(out, count, _counted(images(), count, file, tell))
     except OSError as error:
-        raise _unwritable(file, error) from None
+        raise DataError.of(error, file, "the cache cannot be written", hint=_ROOM) from None
     return npy.stored(file)
 
 
@@ -102,10 +102,6 @@ def _check_room(folder: Path, count: int, need: int) -> None:
             f"{free / 10**9:,.1f} GB are free",
             hint=_ROOM,
         )
-
-
-def _unwritable(file: Path, error: OSError) -> DataError:
-    return DataError(f"{file}: the cache cannot be written: {error.strerror}", hint=_ROOM)
 
 
 def _read(file: Path, most: int | None) -> Published | None:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vaectl.base import memory
-from vaectl.base.errors import DataError, remedy
+from vaectl.base.errors import DataError
 from vaectl.base.files import regular
 from vaectl.base.nearest import did_you_mean_path
 from vaectl.data.arrays import COPIES, Images, Published
@@ -37,10 +37,8 @@ def read_folder(directory: Path) -> Published:
     try:
         there = {path.name for path in directory.iterdir()}
     except OSError as error:
-        raise DataError(
-            f"{directory}: cannot be read: {error.strerror}{did_you_mean_path(directory)}",
-            hint=_LAYOUT,
-        ) from None
+        near = did_you_mean_path(directory)
+        raise DataError.of(error, directory, near=near, hint=_LAYOUT) from None
     train, test = (_images(directory, there, *FILES[split]) for split in ("train", "test"))
     return Published(train, test)
 
@@ -124,4 +122,4 @@ def _open(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: broken gzip file: {error}", hint="fetch the file again") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}", hint=remedy(error)) from None
+        raise DataError.of(error, path) from None

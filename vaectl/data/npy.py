@@ -16,7 +16,7 @@ from typing import IO, Any, final
 import numpy as np
 from jaxtyping import UInt8
 
-from vaectl.base.errors import DataError, remedy
+from vaectl.base.errors import DataError
 from vaectl.base.files import regular
 from vaectl.base.nearest import did_you_mean_path
 from vaectl.data.stored import Index, Stored
@@ -49,10 +49,7 @@ def stored(path: Path) -> Stored:
             shape, dtype = _header(path, file)
             reader = _Reader(path, file, dtype, shape)
     except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read: {error.strerror}{did_you_mean_path(path)}",
-            hint=remedy(error),
-        ) from None
+        raise DataError.of(error, path, near=did_you_mean_path(path)) from None
     return Stored(reader, range(shape[0]), shape[1:], dtype)
 
 
@@ -162,9 +159,7 @@ class _Reader:
             try:
                 more = os.pread(self._file, length - len(content), begin + len(content))
             except OSError as error:
-                raise DataError(
-                    f"{self._path}: cannot be read: {error.strerror}", hint=remedy(error)
-                ) from None
+                raise DataError.of(error, self._path) from None
             if not more:
                 raise self._other()
             content = content + more if content else more

@@ -117,4 +117,5 @@ def default() -> Executor:
 
 def parse(text: str) -> Executor:
     """Read an executor as `--executor` has it: see `vaectl.config.options`."""
-    return options.parse(Executor, text, "--executor")
+    executor: Executor = options.parse(Executor, text, "--executor")
+    return executor

@@ -9,20 +9,12 @@ from vaectl.config.meaning import dimensions, meaning
 from vaectl.experiment.task import Task
 from vaectl.runs import environment
 from vaectl.runs import resume as resumption
-from vaectl.runs.checkpoints import (
-    BEGINNING,
-    Checkpoints,
-    Found,
-    Info,
-    best,
-    find_intact,
-    keep_only,
-    refuse_blocked,
-)
+from vaectl.runs.checkpoints import Checkpoints
 from vaectl.runs.directory import RunDir
 from vaectl.runs.quiet import quiet_orbax
 from vaectl.runs.record import Best, Record, Resumption, data_facts, now
 from vaectl.runs.recorder import Recorder
+from vaectl.runs.saved import BEGINNING, Found, Info, best, find_intact, keep_only, refuse_blocked
 from vaectl.training import compiled
 from vaectl.training.events import Note, Warned
 from vaectl.training.fit import Saved

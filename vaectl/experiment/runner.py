@@ -22,15 +22,13 @@ from vaectl.experiment.task import Task, opening, prepared, resolved
 from vaectl.runs import environment
 from vaectl.runs import find as runs
 from vaectl.runs import resume as resumption
-from vaectl.runs.checkpoints import (
-    BEGINNING,
-    check_place,
-    kept,
-)
-from vaectl.runs.directory import RunDir, check_name
+from vaectl.runs.checkpoints import check_place
+from vaectl.runs.directory import RunDir
+from vaectl.runs.names import check_name
 from vaectl.runs.quiet import quiet_orbax
 from vaectl.runs.record import Record
 from vaectl.runs.recorder import Recorder
+from vaectl.runs.saved import BEGINNING, kept
 from vaectl.training import compiled, precision
 from vaectl.training import fit as fitting
 from vaectl.training.events import Note, Phase, Planned, Started, Stopped, Warned, Watch, ignore

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from vaectl.base import devices
-from vaectl.base.errors import RunError, remedy
+from vaectl.base.errors import RunError
 from vaectl.base.files import replacing
 from vaectl.config.meaning import meaning
 from vaectl.data.arrays import Split
@@ -351,7 +351,5 @@ def _write(rundir: RunDir, name: str, page: bytes, output: Path | None) -> Path:
         with replacing(output) as file:
             file.write(page)
     except OSError as error:
-        raise RunError(
-            f"{output}: cannot be written: {error.strerror}", hint=remedy(error)
-        ) from None
+        raise RunError.of(error, output, "cannot be written") from None
     return output

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 
 from vaectl.base import plugins
-from vaectl.base.errors import ConfigError, RunError, remedy
+from vaectl.base.errors import ConfigError, RunError
 from vaectl.base.files import regular
 from vaectl.base.nearest import did_you_mean, did_you_mean_path
 from vaectl.base.plugs import Plug
@@ -253,6 +253,4 @@ def form_of(file: Path) -> Export:
 
 def unreadable(file: Path, error: OSError) -> RunError:
     """Return the error for a file that cannot be read."""
-    return RunError(
-        f"{file}: cannot be read: {error.strerror}{did_you_mean_path(file)}", hint=remedy(error)
-    )
+    return RunError.of(error, file, near=did_you_mean_path(file))

@@ -33,9 +33,7 @@ def pack(folder: Folder, name: str) -> bytes:
                         archive.addfile(archive.gettarinfo(arcname=path, fileobj=file), file)
         return content.getvalue()
     except OSError as error:
-        raise RunError(
-            f"{error.filename}: cannot be read: {error.strerror}", hint="check the disk"
-        ) from None
+        raise RunError.of(error, hint="check the disk") from None
 
 
 def unpack(content: bytes, folder: Folder, name: str) -> str:

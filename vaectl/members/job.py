@@ -24,12 +24,12 @@ from vaectl.experiment import Task
 from vaectl.members import places
 from vaectl.runs import environment
 from vaectl.runs import resume as resumption
-from vaectl.runs.checkpoints import kept
 from vaectl.runs.directory import RunDir
 from vaectl.runs.metrics import UNROUNDED, Row
 from vaectl.runs.quiet import quiet_orbax
 from vaectl.runs.record import Record
 from vaectl.runs.recorder import Recorder, rows_of
+from vaectl.runs.saved import kept
 from vaectl.training import population
 from vaectl.training.events import Event, Started, Stopped, Warned
 from vaectl.training.fit import Chunk, Epoch, Saved

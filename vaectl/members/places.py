@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import time
 from itertools import count
 
-from vaectl.base.errors import RunError, remedy
+from vaectl.base.errors import RunError
 from vaectl.base.files import Folder
 from vaectl.runs import belongings
-from vaectl.runs.checkpoints import DAMAGED, kept
 from vaectl.runs.directory import RunDir
+from vaectl.runs.saved import DAMAGED, kept
 
 FILES = ("config.yaml", "run.json", "metrics.csv")
 """The small files that every run has."""
@@ -118,9 +117,7 @@ def content(run: Folder, name: str) -> bytes | None:
     except OSError as error:
         if error.errno in DAMAGED:
             return None
-        raise RunError(
-            f"{error.filename}: cannot be read: {error.strerror}", hint=remedy(error)
-        ) from None
+        raise RunError.of(error) from None
 
 
 def checkpoint_file(step: int) -> str:
@@ -130,9 +127,8 @@ def checkpoint_file(step: int) -> str:
 
 def unwritable(error: OSError) -> RunError:
     """Say that something in a study's directory cannot be written."""
-    return RunError(
-        f"{error.filename}: cannot be written: {error.strerror}",
-        hint="put the file or directory itself in its place"
-        if error.errno == errno.ELOOP
-        else "what was written before is intact; the same command continues after it",
+    return RunError.of(
+        error,
+        what="cannot be written",
+        hint="what was written before is intact; the same command continues after it",
     )

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vaectl.base import streams
-from vaectl.base.errors import ConfigError, RunError, remedy
+from vaectl.base.errors import ConfigError, RunError
 from vaectl.base.files import replacing
 from vaectl.base.nearest import did_you_mean
 from vaectl.base.terminal import say
@@ -28,8 +28,8 @@ from vaectl.pictures.canvas import HIGH, Figure
 from vaectl.pictures.options import NamedRange, Range, check_dims
 from vaectl.pictures.sheets import Panel
 from vaectl.pictures.style import DEFAULT, MM, Style
-from vaectl.runs.checkpoints import kept
 from vaectl.runs.directory import save_figure
+from vaectl.runs.saved import kept
 from vaectl.runs.trained import Origin, Trained, load
 
 Space = Literal["both", "latent", "image"]
@@ -76,9 +76,7 @@ def save(model: Trained, view: View, out: Path | None, arrays: Path | None) -> P
             with replacing(arrays) as file:
                 np.savez_compressed(file, allow_pickle=False, **view.arrays)
         except OSError as error:
-            raise RunError(
-                f"{arrays}: cannot be written: {error.strerror}", hint=remedy(error)
-            ) from None
+            raise RunError.of(error, arrays, "cannot be written") from None
     return path
 
 

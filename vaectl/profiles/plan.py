@@ -24,7 +24,7 @@ from vaectl.base.validation import shown
 from vaectl.comparison import plan
 from vaectl.comparison.plan import Comparison
 from vaectl.config import documents, schema
-from vaectl.runs.directory import is_name
+from vaectl.runs.names import is_name
 
 KEY = "workloads"
 _TARGET = "target"

@@ -20,7 +20,7 @@ from vaectl.comparison.result import Result
 from vaectl.comparison.summary import Summary
 from vaectl.profiles.plan import Workloads
 from vaectl.runs.checkpoints import check_place
-from vaectl.runs.directory import check_name
+from vaectl.runs.names import check_name
 from vaectl.studies import directory
 from vaectl.studies.directory import Kind
 from vaectl.studies.run import How

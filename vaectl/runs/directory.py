@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import errno
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from vaectl.base import plugins, seals
-from vaectl.base.errors import ConfigError, RunError, remedy
+from vaectl.base.errors import ConfigError, RunError
 from vaectl.base.files import LINK, Folder, Kind, make_directory, replacing
 from vaectl.base.formats import refuse_newer
 from vaectl.base.plugs import known
@@ -33,10 +32,8 @@ from vaectl.config.schema import Config
 from vaectl.runs import belongings, metrics
 from vaectl.runs.diagnosis import Diagnosis
 from vaectl.runs.metrics import SPLITS, UNROUNDED, Row
+from vaectl.runs.names import LOCK, check_name, claim
 from vaectl.runs.record import FORMAT_VERSION, Evaluation, PlugFacts, Record
-
-PARTS = ("run.json", "config.yaml", "metrics.csv", "checkpoints")
-"""A directory with any of these is taken for a run."""
 
 _KINDS: Mapping[str, Kind] = {
     **dict.fromkeys(
@@ -45,10 +42,6 @@ _KINDS: Mapping[str, Kind] = {
     **dict.fromkeys(("checkpoints", "figures", "unfinished"), "folder"),
 }
 """The files and folders of a run."""
-
-STUDIES = {"comparison.yaml": "comparison", "sweep.yaml": "sweep", "profile.json": "profile"}
-"""The kinds of studies, by a file that each has. A directory with the settings of one contains
-runs; a profile sums up comparisons, and has none of its own."""
 
 MOST_BYTES = 2**26
 """Largest evaluation.json that is read; with the largest code it has a fifth of this."""
@@ -62,9 +55,7 @@ _MOST_UNROUNDED = 2**30
 PATIENCE = 0.5
 """Seconds to wait for a lock, which `is_locked` of another process holds for a moment."""
 
-_LOCK = ".lock"
 _EVALUATIONS = TypeAdapter(dict[str, Evaluation])
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class Drawing(Protocol):
@@ -98,10 +89,8 @@ def _writing(path: Path, hint: str = "") -> Iterator[None]:
     except Timeout:
         raise
     except OSError as error:
-        place = Path(error.filename) if error.filename else path
-        if not hint or error.errno == errno.ELOOP:
-            hint = remedy(error)
-        raise RunError(f"{place}: cannot be written: {error.strerror}", hint=hint) from None
+        place = error.filename or path
+        raise RunError.of(error, place, "cannot be written", hint=hint) from None
 
 
 @contextmanager
@@ -110,73 +99,8 @@ def _reading(path: Path, hint: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not hint or error.errno not in (errno.ENOENT, errno.ENOTDIR):
-            hint = remedy(error)
-        raise RunError(f"{path}: cannot be read: {error.strerror}", hint=hint) from None
-
-
-def check_name(runs_dir: Path, name: str | None, *, force: bool) -> None:
-    """Check the name of a new run, before anything is computed.
-
-    Raises:
-        ConfigError: a directory cannot have this name.
-        RunError: the name is taken.
-    """
-    if name is None:
-        return
-    if not is_name(name):
-        raise ConfigError(
-            f"--name {name}: not usable as the name of a run",
-            hint="use up to 100 letters, digits, '.', '_' and '-', beginning with a letter or "
-            "digit; 'latest' is reserved",
-        )
-    path = runs_dir / name
-    with _writing(path):
-        if path.exists():
-            _check_replaceable(path, force)
-
-
-def is_name(text: str) -> bool:
-    """Tell whether a run or a study can have this name."""
-    return text != "latest" and bool(_NAME.fullmatch(text))
-
-
-def is_run(path: Path) -> bool:
-    """Tell whether a path is a run; one that was killed early has only a lock and config.yaml."""
-    folder = Folder(path)
-    try:
-        names = folder.names()
-        return "run.json" in names or (_LOCK in names and "config.yaml" in names and _is_bare(path))
-    except (OSError, ValueError):  # too long, not readable, or with a character of no path
-        return False
-
-
-def _is_bare(path: Path) -> bool:
-    """Tell whether a directory only has files that training writes before run.json."""
-    folder = Folder(path)
-    names = folder.names()
-    ours = all(
-        name in (_LOCK, "config.yaml")
-        or (name.startswith(".") and belongings.is_made(folder, name, belongings.TRAINING))
-        for name in names
-    )
-    return ours and (_LOCK in names or not names)
-
-
-def _check_replaceable(path: Path, force: bool) -> None:
-    if not force:
-        raise RunError(
-            f"{path} exists already", hint="choose another --name, or replace it with --force"
-        )
-    if path.is_symlink():
-        raise RunError(
-            f"{path} is a link, and --force deletes nothing behind one",
-            hint="choose another --name, or remove the link",
-        )
-    if not path.is_dir() or not (is_run(path) or _is_bare(path)):
-        raise RunError(
-            f"{path} is not a run, so --force does not replace it", hint="choose another --name"
-        )
+        hint = hint if error.errno in (errno.ENOENT, errno.ENOTDIR) else ""
+        raise RunError.of(error, path, hint=hint) from None
 
 
 @final
@@ -188,7 +112,7 @@ class RunDir:
         self.path = self.folder.path
         self.left_alone: list[str] = []
         """Files of a replaced run that were kept, because vaectl did not make them."""
-        self._lock = FileLock(self.path / _LOCK, timeout=0)
+        self._lock = FileLock(self.path / LOCK, timeout=0)
 
     @classmethod
     def create(cls, runs_dir: Path, name: str | None, default_name: str, *, force: bool) -> Self:
@@ -207,7 +131,9 @@ class RunDir:
         check_name(runs_dir, name, force=force)
         with _writing(runs_dir, "choose another place by --runs-dir"):
             make_directory(runs_dir)
-            path, replaced = _claim(runs_dir, name or default_name, name is not None, force)
+            path, replaced = claim(
+                runs_dir, name or default_name, fixed=name is not None, force=force
+            )
             run = cls(path)
             with run._acquired():
                 if replaced:
@@ -551,8 +477,8 @@ class RunDir:
     @contextmanager
     def _acquired(self) -> Iterator[None]:
         """Acquire the lock, and release it only if the context raises an error."""
-        if self.folder.kind(_LOCK) == "link":
-            raise OSError(errno.ELOOP, LINK, str(self.path / _LOCK))
+        if self.folder.kind(LOCK) == "link":
+            raise OSError(errno.ELOOP, LINK, str(self.path / LOCK))
         try:
             self._lock.acquire(timeout=PATIENCE)
         except Timeout:
@@ -611,20 +537,3 @@ def refuse_others(folder: Folder, made: belongings.Made) -> None:
             f"{folder.path / name}: not made by vaectl, so --force does not replace it",
             hint="move it away, or choose another --name",
         )
-
-
-def _claim(runs_dir: Path, name: str, fixed: bool, force: bool) -> tuple[Path, bool]:
-    """Make the directory atomically; return its path, and whether it is a run to be replaced."""
-    path = runs_dir / name
-    number = 1
-    while True:
-        try:
-            path.mkdir()
-            Folder(runs_dir).sync_names()
-            return path, False
-        except FileExistsError:
-            if fixed or force:
-                _check_replaceable(path, force)
-                return path, True
-            number += 1
-            path = runs_dir / f"{name}-{number}"

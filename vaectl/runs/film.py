@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from vaectl.base.errors import RunError, remedy
+from vaectl.base.errors import RunError
 from vaectl.base.files import Folder
 
 FOLDER = "film"
@@ -55,6 +55,4 @@ def frames(run: Folder) -> dict[str, dict[int, bytes]]:
             for kind in KINDS
         }
     except OSError as error:
-        raise RunError(
-            f"{folder.path}: cannot be read: {error.strerror}", hint=remedy(error)
-        ) from None
+        raise RunError.of(error, folder.path) from None

@@ -17,7 +17,8 @@ from vaectl.base.nearest import did_you_mean, did_you_mean_path
 from vaectl.base.section import nested
 from vaectl.config.schema import Config
 from vaectl.objectives.base import label
-from vaectl.runs.directory import PARTS, STUDIES, RunDir, is_run, missing_plugs
+from vaectl.runs.directory import RunDir, missing_plugs
+from vaectl.runs.names import PARTS, STUDIES, is_run
 from vaectl.runs.record import Record
 
 MOST_BYTES = 2**30
@@ -303,10 +304,8 @@ def _paths(runs_dir: Path) -> dict[str, Path]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise RunError(
-            f"{runs_dir}: cannot be read: {error.strerror}",
-            hint="give --runs-dir the directory that contains runs",
-        ) from None
+        hint = "give --runs-dir the directory that contains runs"
+        raise RunError.of(error, runs_dir, hint=hint) from None
     # directories without any file of a run are not listed
     runs = [path for path in directories if any(_exists(path / part) for part in PARTS)]
     return {path.relative_to(runs_dir).as_posix(): path for path in runs}

@@ -12,10 +12,11 @@ from vaectl.base.errors import RunError
 from vaectl.config import documents
 from vaectl.objectives.base import label
 from vaectl.runs import metrics
-from vaectl.runs.checkpoints import Checkpoints, Info
+from vaectl.runs.checkpoints import Checkpoints
 from vaectl.runs.directory import RunDir
 from vaectl.runs.metrics import Digest, Row
 from vaectl.runs.record import Best, Record, now
+from vaectl.runs.saved import Info
 from vaectl.training import early
 from vaectl.training.fit import Chunk, Epoch
 from vaectl.training.program import TrainState

@@ -26,10 +26,11 @@ from vaectl.evaluation.fitted import Fitted
 from vaectl.evaluation.likelihoods import weighted_bounds
 from vaectl.models.base import ImageShape
 from vaectl.runs import resume as resumption
-from vaectl.runs.checkpoints import Checkpoints, Info, best, kept
+from vaectl.runs.checkpoints import Checkpoints
 from vaectl.runs.directory import RunDir
 from vaectl.runs.quiet import quiet_orbax
 from vaectl.runs.record import Record
+from vaectl.runs.saved import Info, best, kept
 from vaectl.training import compiled, footprint
 from vaectl.training.program import Member, Program
 from vaectl.vae.vae import VAE, Variables, unit

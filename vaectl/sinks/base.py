@@ -112,4 +112,5 @@ class Sink(Plug, kind="sink"):
 
 def parse(text: str, option: str = "--log") -> Sink:
     """Read a sink as an option has it: see `vaectl.config.options`."""
-    return options.parse(Sink, text, option)
+    sink: Sink = options.parse(Sink, text, option)
+    return sink

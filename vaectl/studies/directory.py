@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from vaectl.base.errors import ConfigError, RunError, remedy
+from vaectl.base.errors import ConfigError, RunError
 from vaectl.base.files import LINK, Folder, make_directory
 from vaectl.base.section import Section
 from vaectl.config import documents
 from vaectl.members.places import is_member, unwritable
 from vaectl.runs import belongings
 from vaectl.runs.belongings import JSON, Made
-from vaectl.runs.directory import STUDIES, RunDir, refuse_others
+from vaectl.runs.directory import RunDir, refuse_others
+from vaectl.runs.names import STUDIES
 from vaectl.studies.ledger import FOLDER, is_sealed, write
 from vaectl.studies.unsealed import IMPORTING
 
@@ -79,7 +80,7 @@ def check(kind: Kind, settings: Section, path: Path, *, force: bool) -> None:
         # a process that was killed early leaves a lock, or an incomplete file
         empty = path.is_dir() and all(child.name.startswith(".") for child in path.iterdir())
     except OSError as error:
-        raise RunError(f"{path}: cannot be read: {error.strerror}", hint=remedy(error)) from None
+        raise RunError.of(error, path) from None
     if other != kind.name:
         raise ConfigError(f"{path} is a {other}, not a {kind.name}", hint="choose another --name")
     if there and not known and not empty:

@@ -16,9 +16,9 @@ from vaectl.base import seals
 from vaectl.members.places import CHECKPOINTS, FILES, checkpoint_file
 from vaectl.objectives.base import with_elbo
 from vaectl.runs import metrics
-from vaectl.runs.checkpoints import Info
 from vaectl.runs.metrics import SPLITS, Row, StoredRow
 from vaectl.runs.record import Evaluation, Positive, Record
+from vaectl.runs.saved import Info
 from vaectl.studies.facts import kind
 from vaectl.studies.trial import Stage
 

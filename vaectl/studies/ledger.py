@@ -19,12 +19,12 @@ from typing import TypeVar, final
 from pydantic import BaseModel
 
 from vaectl.base import seals
-from vaectl.base.errors import RunError, remedy
+from vaectl.base.errors import RunError
 from vaectl.base.files import Folder, Kind
 from vaectl.base.formats import refuse_newer
 from vaectl.data import Dataset
 from vaectl.members.places import MOST_BYTES, unwritable
-from vaectl.runs.checkpoints import DAMAGED
+from vaectl.runs.saved import DAMAGED
 from vaectl.studies import views
 from vaectl.studies.ended import FORMAT_VERSION, Ended, Tested
 
@@ -55,9 +55,7 @@ class Ledger:
         try:
             names = sorted(filter(is_sealed, directory.folder(FOLDER).names()))
         except OSError as error:
-            raise RunError(
-                f"{error.filename}: cannot be read: {error.strerror}", hint=remedy(error)
-            ) from None
+            raise RunError.of(error) from None
         found = [trial for name in names if (trial := self._open(name.removesuffix(".json")))]
         self.ended = {trial.key: trial for trial in sorted(found, key=lambda trial: trial.number)}
         self.next_number = max((trial.number for trial in found), default=0) + 1
@@ -202,9 +200,7 @@ class Ledger:
         try:
             return self._directory.kind(f"{FOLDER}/{name}")
         except OSError as error:
-            raise RunError(
-                f"{error.filename}: cannot be read: {error.strerror}", hint=remedy(error)
-            ) from None
+            raise RunError.of(error) from None
 
     def _opened(self, name: str, kind: type[_Kind]) -> _Kind:
         """Read a sealed file.
@@ -218,9 +214,7 @@ class Ledger:
         except OSError as error:
             if error.errno in DAMAGED:
                 raise ValueError(error.strerror) from None
-            raise RunError(
-                f"{error.filename}: cannot be read: {error.strerror}", hint=remedy(error)
-            ) from None
+            raise RunError.of(error) from None
         seals.check(content)
         refuse_newer(self._directory.path / FOLDER / name, content, FORMAT_VERSION)
         return kind.model_validate_json(content)
@@ -232,9 +226,7 @@ class Ledger:
             known = self._directory.read(name, MOST_BYTES) if self._directory.kind(name) else b""
         except OSError as error:
             if error.errno not in DAMAGED:
-                raise RunError(
-                    f"{path}: cannot be read: {error.strerror}", hint=remedy(error)
-                ) from None
+                raise RunError.of(error, path) from None
             known = b"\n"
         if known != wanted.encode():
             before = [self._text(name, columns) for columns in views.older(name)]

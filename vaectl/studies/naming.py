@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from vaectl.config import documents, reading
-from vaectl.runs.directory import STUDIES, is_name
+from vaectl.runs.names import STUDIES, is_name
 
 
 def name_of_file(file: Path | None) -> str | None:

@@ -36,8 +36,8 @@ from vaectl.experiment import Task
 from vaectl.runs import environment
 from vaectl.runs import resume as resumption
 from vaectl.runs.checkpoints import check_place
-from vaectl.runs.directory import check_name
 from vaectl.runs.metrics import Row
+from vaectl.runs.names import check_name
 from vaectl.runs.record import Device, Evaluation
 from vaectl.sinks.base import Sink
 from vaectl.studies import directory, unsealed

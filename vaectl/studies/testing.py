@@ -10,9 +10,9 @@ from vaectl.base.files import Folder
 from vaectl.data import Dataset
 from vaectl.evaluation import assess as assessment
 from vaectl.runs import trained
-from vaectl.runs.checkpoints import Info
 from vaectl.runs.directory import RunDir
 from vaectl.runs.record import Evaluation
+from vaectl.runs.saved import Info
 from vaectl.studies import trial_runs
 from vaectl.studies.ended import Ended, Tested
 from vaectl.studies.ledger import Ledger

@@ -13,7 +13,7 @@ from vaectl.base import seals
 from vaectl.base.errors import RunError
 from vaectl.base.files import Folder
 from vaectl.members.places import content, unwritable
-from vaectl.runs.checkpoints import DAMAGED, Info, is_intact
+from vaectl.runs.saved import DAMAGED, Info, is_intact
 from vaectl.studies.ended import Ended
 from vaectl.studies.ledger import write
 

@@ -10,8 +10,8 @@ from vaectl.base.errors import VaectlError
 from vaectl.base.files import Folder
 from vaectl.config import reading
 from vaectl.members.places import FILES, MOST_BYTES, checkpoint_file, unwritable
-from vaectl.runs.checkpoints import kept
 from vaectl.runs.metrics import Row
+from vaectl.runs.saved import kept
 from vaectl.studies import views
 from vaectl.studies.ended import Ended, Outcome
 from vaectl.studies.ledger import FOLDER, write_sealed

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import TypeAdapter
 
-from vaectl.base.errors import RunError, remedy
+from vaectl.base.errors import RunError
 from vaectl.base.files import Folder
 from vaectl.runs import metrics
 from vaectl.runs.metrics import Row
@@ -129,7 +129,7 @@ def _read(
     except FileNotFoundError:
         return
     except OSError as error:
-        raise RunError(f"{path}: cannot be read: {error.strerror}", hint=remedy(error)) from None
+        raise RunError.of(error, path) from None
     except (ValueError, csv.Error):
         raise RunError(
             f"{path}: not the trials of a comparison of this vaectl",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vaectl.base.errors import DataError, remedy
+from vaectl.base.errors import DataError
 from vaectl.base.files import regular
 from vaectl.base.nearest import did_you_mean_path
 from vaectl.base.terminal import Tell, silent
@@ -139,11 +139,7 @@ def _walk(root: Path) -> _Found:
     """Find the pictures of a folder."""
 
     def refuse(error: OSError) -> None:
-        raise DataError(
-            f"{error.filename}: cannot be read: {error.strerror}"
-            f"{did_you_mean_path(Path(error.filename))}",
-            hint=remedy(error),
-        ) from None
+        raise DataError.of(error, near=did_you_mean_path(Path(error.filename))) from None
 
     pictures: list[Path] = []
     skipped: list[Path] = []

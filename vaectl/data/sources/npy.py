@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
-from vaectl.base.errors import DataError, remedy
+from vaectl.base.errors import DataError
 from vaectl.base.nearest import did_you_mean_path
 from vaectl.data.reading import Reading
 from vaectl.data.sources.base import LocalSource
@@ -56,10 +56,7 @@ class Npy(LocalSource, name="npy"):
         try:
             names = sorted(each.stem for each in path.iterdir() if each.suffix == ".npy")
         except OSError as error:
-            raise DataError(
-                f"{path}: cannot be read: {error.strerror}{did_you_mean_path(path)}",
-                hint=remedy(error),
-            ) from None
+            raise DataError.of(error, path, near=did_you_mean_path(path)) from None
         opened = cache(lambda name: npy.stored(path / f"{name}.npy"))
         return Arrays(str(path), names, opened, lambda name: f"{path / name}.npy").published(
             reading

@@ -63,7 +63,7 @@ def _refusing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         near = did_you_mean_path(path)
-        raise DataError(f"{path}: cannot be read: {error.strerror}{near}", hint=_LAYOUT) from None
+        raise DataError.of(error, path, near=near, hint=_LAYOUT) from None
     except ValueError as error:
         objects = "Object arrays" in str(error)
         raise DataError(

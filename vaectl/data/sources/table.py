@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from vaectl.base.errors import DataError, first_line, remedy
+from vaectl.base.errors import DataError, first_line
 from vaectl.base.files import regular
 from vaectl.base.nearest import did_you_mean, did_you_mean_path
 from vaectl.data.reading import Reading
@@ -498,13 +498,9 @@ def _refusing(path: Path, names: Sequence[str] = ()) -> Iterator[None]:
     except DataError:
         raise
     except FileNotFoundError as error:
-        raise DataError(
-            f"{path}: cannot be read: {error.strerror}{did_you_mean_path(path)}", hint=_LAYOUT
-        ) from None
+        raise DataError.of(error, path, near=did_you_mean_path(path), hint=_LAYOUT) from None
     except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read: {error.strerror or first_line(error)}", hint=remedy(error)
-        ) from None
+        raise DataError.of(error, path) from None
     except Exception as error:  # of several decoders: whatever they meet
         found = _AT.fullmatch(first_line(error))
         at = {} if found is None else found.groupdict()

@@ -166,10 +166,8 @@ def _download(name: str, builder: Any, progress: bool) -> Published:
                 hint="try again; if it happens again, the file or the connection was tampered with",
             ) from None
         except OSError as error:
-            raise DataError(
-                f"{downloads}: cannot be written: {error.strerror}",
-                hint="make room there, or set VAECTL_CACHE_DIR to another directory",
-            ) from None
+            hint = "make room there, or set VAECTL_CACHE_DIR to another directory"
+            raise DataError.of(error, downloads, "cannot be written", hint=hint) from None
     return idx.read_folder(downloads)
 
 
