@@ -10,8 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from vaectl.comparison.targets import Curves, best_so_far
+from vaectl.comparison.targets import Curves
 from vaectl.studies import statistics
+
+TOP = 5
+"""The optimizers among which crossings are looked for."""
 
 
 def mean_ranks(curves: Curves, seeds: int, epochs: int) -> dict[str, Float[np.ndarray, " epochs"]]:
@@ -26,7 +29,7 @@ def mean_ranks(curves: Curves, seeds: int, epochs: int) -> dict[str, Float[np.nd
     for row, of_label in enumerate(curves.values()):
         for seed, curve in enumerate(of_label):
             if len(curve) == epochs:
-                scores[row, seed] = best_so_far(curve)
+                scores[row, seed] = np.maximum.accumulate(curve)
     ranks = [statistics.ranks(scores[:, :, epoch]).mean(axis=1) for epoch in range(epochs)]
     return dict(zip(curves, np.transpose(ranks), strict=True))
 
@@ -42,18 +45,15 @@ def leaders(ranks: dict[str, Float[np.ndarray, " epochs"]]) -> list[tuple[int, s
     return found
 
 
-def crossings(
-    ranks: dict[str, Float[np.ndarray, " epochs"]], order: Sequence[str], top: int = 5
-) -> list[str]:
+def crossings(ranks: dict[str, Float[np.ndarray, " epochs"]], order: Sequence[str]) -> list[str]:
     """Say who of the first changed places in the second half, so that the budget decides.
 
     Args:
         ranks: of each optimizer after each epoch.
         order: their labels, the best at the end first.
-        top: how many of them are looked at.
     """
     told = []
-    first = [label for label in order if label in ranks][:top]
+    first = [label for label in order if label in ranks][:TOP]
     for place, ahead in enumerate(first):
         for behind in first[place + 1 :]:
             gap = ranks[behind] - ranks[ahead]

@@ -128,7 +128,7 @@ class Comparison(Section):
     """`paper`: each optimizer has its settings in `base`. `tuned`: each has the best learning rate
     of a grid, or the best point of a space, and runs on other seeds than the tuning. The two are
     never mixed."""
-    base: Config = Config(epochs=15)
+    base: study.Base = Config(epochs=15)
     """The experiment: its keys, or the path of its file, relative to this file; or both, with the
     path as `file` and the keys that differ."""
     optimizers: list[_AnyEntry] = Field(_DEFAULTS, validate_default=True)
@@ -146,11 +146,6 @@ class Comparison(Section):
     all of them reach."""
     importance_samples: Count = 100
     """K of the importance-weighted bound on log p(x) of the test split."""
-
-    @field_validator("base")
-    @classmethod
-    def _whole(cls, base: Config) -> Config:
-        return study.to_the_end(base)
 
     @field_validator("optimizers", mode="before")
     @classmethod

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
-from vaectl.studies import statistics
+from vaectl.studies import published, statistics
+from vaectl.studies.published import Order, Published
 from vaectl.studies.statistics import Interval
 
 FORMAT_VERSION = 3
-Order = Literal["below", "above", "unknown"]
-"""The place of an optimizer beside the first; unknown if a test does not tell them apart."""
 
 
-class Tried(BaseModel):
+class Tried(Published):
     """A learning rate of the grid, and its score."""
-
-    model_config = ConfigDict(frozen=True)
 
     learning_rate: float
     score: float | None
     """Mean best validation score over the tuning seeds; None if one of them diverged."""
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = Field({})
     """All settings that the search chose."""
 
 
-class Side(BaseModel):
+class Side(Published):
     """The results of one optimizer, in nats per image; intervals are over seeds."""
-
-    model_config = ConfigDict(frozen=True)
 
     label: str
     optimizer: str
@@ -69,7 +64,7 @@ class Side(BaseModel):
     """The time of a step relative to the fastest optimizer's; None if the machine was loaded."""
     ranks_along: list[float]
     """The mean rank over seeds if training had ended after each epoch."""
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = Field({})
     """The settings that the search chose for the result; empty without one, or if all diverged."""
     tunable: int = 0
     """The number of keys that the search varied."""
@@ -81,10 +76,8 @@ class Side(BaseModel):
     have diverged."""
 
 
-class Pair(BaseModel):
+class Pair(Published):
     """Two optimizers at the same seeds, by best validation score."""
-
-    model_config = ConfigDict(frozen=True)
 
     a: str
     b: str
@@ -110,21 +103,13 @@ class Pair(BaseModel):
 
     @property
     def order(self) -> Order:
-        """The place of b, if a is the first by rank.
-
-        Ranks are over all seeds and scores over those at which both finished, so that b may well be
-        above a.
-        """
+        """The place of b, if a is the first by rank."""
         p = self.adjusted_p if self.best_p is None else self.best_p
-        if p is None or p > statistics.LEVEL or self.difference is None:
-            return "unknown"
-        return "below" if self.difference.mean > 0 else "above"
+        return published.order(p, self.difference)
 
 
-class Summary(BaseModel):
+class Summary(Published):
     """The contents of summary.json."""
-
-    model_config = ConfigDict(frozen=True)
 
     format_version: int = FORMAT_VERSION
     name: str

@@ -18,12 +18,6 @@ Curves = Mapping[str, Sequence[Float[np.ndarray, " epochs"]]]
 """The validation scores of each seed after each epoch, by optimizer; none if it diverged."""
 
 
-def best_so_far(curve: Float[np.ndarray, " epochs"]) -> Float[np.ndarray, " epochs"]:
-    """Return the best score up to each epoch."""
-    found: Float[np.ndarray, " epochs"] = np.maximum.accumulate(curve)
-    return found
-
-
 def target_of(settings: Comparison, curves: Curves) -> float | None:
     """Return the target; None if the members that set it all diverged.
 
@@ -35,7 +29,7 @@ def target_of(settings: Comparison, curves: Curves) -> float | None:
     if isinstance(wanted, OfBaseline):
         epoch = _epoch(wanted, settings)
         of_baseline = curves[settings.baseline_label]
-        known = [best_so_far(curve)[epoch - 1] for curve in of_baseline if len(curve)]
+        known = [curve[:epoch].max() for curve in of_baseline if len(curve)]
         return float(np.mean(known)) if known else None
     if wanted is not None:
         return wanted

@@ -16,7 +16,7 @@ from typing import Self
 
 import jax
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from vaectl.base import spent
 from vaectl.base.files import Folder
@@ -25,6 +25,7 @@ from vaectl.config.schema import Config
 from vaectl.evaluation.means import Images
 from vaectl.experiment import Task
 from vaectl.runs import environment
+from vaectl.runs.record import Part
 from vaectl.studies import identity
 from vaectl.studies.ledger import write
 from vaectl.training import compiled
@@ -44,10 +45,8 @@ not quiet."""
 _MOST_BYTES = 2**20
 
 
-class Times(BaseModel):
+class Times(Part):
     """The times of steps, as times.json holds them."""
-
-    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
     format_version: int = 1
     measured: str

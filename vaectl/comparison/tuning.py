@@ -184,16 +184,8 @@ class Tuning(Section):
         if not self.trials:
             return bool(self.grown(scores))
         best = best_of(scores)
-        several = len({*rates.values()}) > 1
-        return (
-            best is not None
-            and several
-            and rates[best]
-            in (
-                min(rates.values()),
-                max(rates.values()),
-            )
-        )
+        first, last = min(rates.values()), max(rates.values())
+        return best is not None and first < last and rates[best] in (first, last)
 
     def points(self, label: str, settings: Config, own: Space) -> list[Point]:
         """Return the first points that are tried.

@@ -134,7 +134,7 @@ def _broken(
     dataset = model.dataset()
     images = model.sample(count, seed=seed).reshape(count, -1)
     held_out = dataset.test if split_name == "test" else dataset.validation
-    return int(broken(images, dataset).sum()), broken_share(held_out, dataset)
+    return int(broken(images, dataset).either.sum()), broken_share(held_out, dataset)
 
 
 def _check_finite(found: Likelihoods, problem: str) -> None:

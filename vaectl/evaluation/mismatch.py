@@ -13,7 +13,7 @@ from vaectl.base.shapes import shaped
 from vaectl.data.arrays import Split
 from vaectl.evaluation import aggregate
 from vaectl.evaluation.aggregate import Posteriors
-from vaectl.evaluation.samples import broken_share, reasons
+from vaectl.evaluation.samples import broken, broken_share
 from vaectl.runs.diagnosis import Aggregate, Samples
 from vaectl.runs.record import Estimate
 from vaectl.runs.trained import Trained
@@ -87,16 +87,16 @@ def samples(
     real, told = _codes(posteriors, own, rng), posteriors.classes[own]
     labels = told if model.vae.classes else None
     ours, theirs = (
-        reasons(model.decode(z, labels).reshape(count, -1), dataset) for z in (codes, real)
+        broken(model.decode(z, labels).reshape(count, -1), dataset) for z in (codes, real)
     )
-    wrong = ours.ink | ours.far
+    wrong = ours.either
     nobody = np.full(count, -1)
     rare = np.quantile(aggregate.under(real, own, told, posteriors, width).others, 0.01)
     holes = aggregate.under(codes, nobody, told, posteriors, width).others < rare
     return Samples(
         count=count,
         prior=int(wrong.sum()),
-        aggregate=int((theirs.ink | theirs.far).sum()),
+        aggregate=int(theirs.either.sum()),
         ink=int(ours.ink.sum()),
         holes=int((wrong & holes).sum()),
         images=broken_share(held_out, dataset),

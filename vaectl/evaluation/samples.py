@@ -24,14 +24,10 @@ class Broken(NamedTuple):
     far: Bool[np.ndarray, " images"]
     """Their distance to the data is beyond that of nearly all images."""
 
-
-def broken(
-    samples: Float[np.ndarray, "images pixels"], dataset: Dataset
-) -> Bool[np.ndarray, " images"]:
-    """Mark samples that look broken for either reason: see `reasons`."""
-    found = reasons(samples, dataset)
-    wrong: np.ndarray = found.ink | found.far
-    return wrong
+    @property
+    def either(self) -> Bool[np.ndarray, " images"]:
+        """Those that look broken for either reason."""
+        return self.ink | self.far
 
 
 def broken_share(split: Split, dataset: Dataset) -> float:
@@ -41,10 +37,10 @@ def broken_share(split: Split, dataset: Dataset) -> float:
     the limits themselves, and of test images what it is.
     """
     images = np.asarray(split.flat[:MOST_JUDGED], np.float32) / np.float32(255)
-    return float(broken(images, dataset).mean())
+    return float(broken(images, dataset).either.mean())
 
 
-def reasons(samples: Float[np.ndarray, "images pixels"], dataset: Dataset) -> Broken:
+def broken(samples: Float[np.ndarray, "images pixels"], dataset: Dataset) -> Broken:
     """Mark samples whose ink, or whose distance to the data, about 1 % of images have.
 
         ink        a(x) = sum_i x_i;   outside its 0.1 % to 99.9 % quantiles over training images

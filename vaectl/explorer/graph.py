@@ -43,6 +43,7 @@ _MAPS = {"abs", "add", "and", "atan2", "cbrt", "ceil", "cos", "cosh", "div", "eq
 _MAPS |= {"exp2", "expm1", "floor", "ge", "gt", "is_finite", "le", "lgamma", "log", "log1p", "lt"}
 _MAPS |= {"logistic", "max", "min", "mul", "ne", "neg", "not", "or", "pow", "rem", "rsqrt", "sign"}
 _MAPS |= {"sin", "sinh", "sqrt", "sub", "tan", "tanh", "xor"}
+_RENAMED = {"add_any": "add", "select_n": "select"}
 _REDUCTIONS = {f"reduce_{name}": name for name in ("sum", "prod", "max", "min", "and", "or")}
 _WINDOWS = {"reduce_window_sum": ("sum", 0.0), "reduce_window_max": ("max", -np.inf)}
 
@@ -276,7 +277,8 @@ def _compressed(positions: np.ndarray) -> dict[str, Any]:
 
 
 def _map(build: _Builder, equation: Any, inputs: list[_Value]) -> _Value:
-    return build.map(equation.primitive.name, equation.outvars[0].aval, *inputs)
+    name = equation.primitive.name
+    return build.map(_RENAMED.get(name, name), equation.outvars[0].aval, *inputs)
 
 
 def _move(build: _Builder, equation: Any, inputs: list[_Value]) -> list[_Value]:
@@ -299,14 +301,6 @@ def _integer_pow(build: _Builder, equation: Any, inputs: list[_Value]) -> _Value
 
 def _square(build: _Builder, equation: Any, inputs: list[_Value]) -> _Value:
     return build.map("mul", equation.outvars[0].aval, *inputs, *inputs)
-
-
-def _add_any(build: _Builder, equation: Any, inputs: list[_Value]) -> _Value:
-    return build.map("add", equation.outvars[0].aval, *inputs)
-
-
-def _select(build: _Builder, equation: Any, inputs: list[_Value]) -> _Value:
-    return build.map("select", equation.outvars[0].aval, *inputs)
 
 
 def _clamp(build: _Builder, equation: Any, inputs: list[_Value]) -> _Value:
@@ -400,16 +394,14 @@ def _conv(build: _Builder, equation: Any, inputs: list[_Value]) -> _Value:
 
 _Lower = Callable[[_Builder, Any, list[_Value]], _Value | list[_Value]]
 _LOWERED: dict[str, _Lower] = {
-    **dict.fromkeys(_MAPS, _map),
+    **dict.fromkeys((*_MAPS, *_RENAMED), _map),
     **dict.fromkeys((*_JOINS, *_TAKES), _move),
     **dict.fromkeys(_REDUCTIONS, _reduce),
     **dict.fromkeys(_WINDOWS, _window),
-    "add_any": _add_any,
     "clamp": _clamp,
     "conv_general_dilated": _conv,
     "convert_element_type": _convert,
     "dot_general": _dot,
     "integer_pow": _integer_pow,
-    "select_n": _select,
     "square": _square,
 }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from vaectl.base import plugins
 from vaectl.base.errors import ConfigError, RunError
@@ -22,7 +22,7 @@ from vaectl.base.files import regular
 from vaectl.base.nearest import did_you_mean, did_you_mean_path
 from vaectl.base.plugs import Plug
 from vaectl.config.meaning import meaning
-from vaectl.runs.record import DataFacts, ImageShape, PlugFacts, Positive, Words
+from vaectl.runs.record import DataFacts, ImageShape, Part, PlugFacts, Positive, Words
 from vaectl.version import VERSION
 
 if TYPE_CHECKING:
@@ -53,10 +53,8 @@ class Coders(NamedTuple):
     """Map codes to the mean of each pixel under p(x|z)."""
 
 
-class Facts(BaseModel):
+class Facts(Part):
     """The facts that a reader of a model's arrays needs, as JSON that travels with them."""
-
-    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
     format_version: int = FORMAT_VERSION
     vaectl: Words
@@ -73,7 +71,7 @@ class Facts(BaseModel):
     config: dict[str, Any]
     """The whole configuration of the experiment."""
     data: DataFacts
-    plugs: list[PlugFacts] = []
+    plugs: list[PlugFacts] = Field([])
     """Plugs that are not built in."""
 
 

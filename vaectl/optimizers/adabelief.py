@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vaectl.base.section import Decay, NonNegative, Positive
-from vaectl.optimizers.base import Optimizer, check_divisor
-
-if TYPE_CHECKING:
-    import optax
+from vaectl.optimizers.base import Optimizer, Rule, check_divisor
 
 
 class AdaBelief(Optimizer, name="adabelief"):
@@ -37,7 +34,7 @@ class AdaBelief(Optimizer, name="adabelief"):
         del experiment
         check_divisor(self.name, eps=self.eps, eps_root=self.eps_root)
 
-    def rule(self) -> optax.GradientTransformation:
+    def rule(self) -> Rule:
         """Return Optax's transform."""
         import optax
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
 from vaectl.base.section import Count, Positive
-from vaectl.optimizers.base import Optimizer
-
-if TYPE_CHECKING:
-    import optax
+from vaectl.optimizers.base import Optimizer, Rule
 
 
 class Adafactor(Optimizer, name="adafactor"):
@@ -37,7 +34,7 @@ class Adafactor(Optimizer, name="adafactor"):
     factor_from: Count = 2
     """Factor matrices whose sides are both at least this long."""
 
-    def rule(self) -> optax.GradientTransformation:
+    def rule(self) -> Rule:
         """Return Optax's transforms: the factored scale, clipping, and the relative step."""
         import optax
 

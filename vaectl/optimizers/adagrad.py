@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vaectl.base.section import NonNegative, Positive
-from vaectl.optimizers.base import Optimizer
-
-if TYPE_CHECKING:
-    import optax
+from vaectl.optimizers.base import Optimizer, Rule
 
 
 class AdaGrad(Optimizer, name="adagrad"):
@@ -27,7 +22,7 @@ class AdaGrad(Optimizer, name="adagrad"):
     eps: NonNegative = 1e-7
     """A constant that is added to the sum, under the root."""
 
-    def rule(self) -> optax.GradientTransformation:
+    def rule(self) -> Rule:
         """Return Optax's transform."""
         import optax
 

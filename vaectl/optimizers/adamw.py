@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vaectl.base.section import Decay, NonNegative, Positive
-from vaectl.optimizers.base import Optimizer
-
-if TYPE_CHECKING:
-    import optax
+from vaectl.optimizers.base import Optimizer, Rule
 
 
 class AdamW(Optimizer, name="adamw"):
@@ -31,7 +26,7 @@ class AdamW(Optimizer, name="adamw"):
     decay: NonNegative = 1e-2
     """Weight decay of all parameters."""
 
-    def rule(self) -> optax.GradientTransformation:
+    def rule(self) -> Rule:
         """Return Optax's Adam, then the decay."""
         import optax
 

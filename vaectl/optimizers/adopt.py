@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vaectl.base.section import Decay, Positive
-from vaectl.optimizers.base import Optimizer
-
-if TYPE_CHECKING:
-    import optax
+from vaectl.optimizers.base import Optimizer, Rule
 
 
 class ADOPT(Optimizer, name="adopt"):
@@ -33,7 +28,7 @@ class ADOPT(Optimizer, name="adopt"):
     clip: bool = True
     """Clip the scaled gradients, which the authors added to keep the first steps small."""
 
-    def rule(self) -> optax.GradientTransformation:
+    def rule(self) -> Rule:
         """Return Optax's transform."""
         import optax
 

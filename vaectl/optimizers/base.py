@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from vaectl.base.plugs import Plug
 from vaectl.base.section import Positive, conflict
@@ -12,6 +12,9 @@ from vaectl.base.section import Positive, conflict
 if TYPE_CHECKING:
     import optax
     from jaxtyping import Array, Float
+    from optax import GradientTransformation as Rule
+else:
+    Rule = Any  # Optax is imported by what uses it
 
 
 class Optimizer(Plug, kind="optimizer"):
@@ -44,7 +47,7 @@ class Optimizer(Plug, kind="optimizer"):
         return " ".join(first.split()), " ".join(others[-1].split()) if others else ""
 
     @abstractmethod
-    def rule(self) -> optax.GradientTransformation:
+    def rule(self) -> Rule:
         """Return the Optax transform from a gradient to a direction."""
 
     def around(

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vaectl.base.section import NonNegative, Positive
-from vaectl.optimizers.base import Optimizer
-
-if TYPE_CHECKING:
-    import optax
+from vaectl.optimizers.base import Optimizer, Rule
 
 
 class DoG(Optimizer, name="dog"):
@@ -29,7 +24,7 @@ class DoG(Optimizer, name="dog"):
     eps: NonNegative = 1e-8
     """A constant that is added to the sum of squared gradients, under the root."""
 
-    def rule(self) -> optax.GradientTransformation:
+    def rule(self) -> Rule:
         """Return Optax's transform, as a direction to step against."""
         import optax
 

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vaectl.base.section import Decay, NonNegative, Positive
-from vaectl.optimizers.base import Optimizer
-
-if TYPE_CHECKING:
-    import optax
+from vaectl.optimizers.base import Optimizer, Rule
 
 
 class LAMB(Optimizer, name="lamb"):
@@ -32,7 +27,7 @@ class LAMB(Optimizer, name="lamb"):
     decay: NonNegative = 1e-2
     """Weight decay before scaling; `optimizer.weight_decay` comes after it."""
 
-    def rule(self) -> optax.GradientTransformation:
+    def rule(self) -> Rule:
         """Return Optax's Adam, the decay, and the scale of each layer."""
         import optax
 

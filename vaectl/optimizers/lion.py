@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vaectl.base.section import Decay, Positive
-from vaectl.optimizers.base import Optimizer
-
-if TYPE_CHECKING:
-    import optax
+from vaectl.optimizers.base import Optimizer, Rule
 
 
 class Lion(Optimizer, name="lion"):
@@ -27,7 +22,7 @@ class Lion(Optimizer, name="lion"):
     b2: Decay = 0.99
     """Decay of the momentum."""
 
-    def rule(self) -> optax.GradientTransformation:
+    def rule(self) -> Rule:
         """Return Optax's transform."""
         import optax
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
 from vaectl.base.section import Decay, Positive
-from vaectl.optimizers.base import Optimizer
-
-if TYPE_CHECKING:
-    import optax
+from vaectl.optimizers.base import Optimizer, Rule
 
 
 class Muon(Optimizer, name="muon"):
@@ -34,7 +31,7 @@ class Muon(Optimizer, name="muon"):
     eps: Positive = 1e-8
     """A constant that keeps divisors from being zero."""
 
-    def rule(self) -> optax.GradientTransformation:
+    def rule(self) -> Rule:
         """Return Optax's transform, as a direction to step against."""
         import optax
 

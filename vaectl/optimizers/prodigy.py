@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
 from vaectl.base.section import Decay, NonNegative, Positive
-from vaectl.optimizers.base import Optimizer
-
-if TYPE_CHECKING:
-    import optax
+from vaectl.optimizers.base import Optimizer, Rule
 
 
 class Prodigy(Optimizer, name="prodigy"):
@@ -41,7 +38,7 @@ class Prodigy(Optimizer, name="prodigy"):
     decay: NonNegative = 0.0
     """Weight decay, times the estimate; `optimizer.weight_decay` is not, which is much stronger."""
 
-    def rule(self) -> optax.GradientTransformation:
+    def rule(self) -> Rule:
         """Return Optax's transform, as a direction to step against."""
         import optax
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vaectl.base.section import Decay, NonNegative, Positive, conflict
-from vaectl.optimizers.base import Optimizer
-
-if TYPE_CHECKING:
-    import optax
+from vaectl.optimizers.base import Optimizer, Rule
 
 
 class RMSProp(Optimizer, name="rmsprop"):
@@ -50,7 +47,7 @@ class RMSProp(Optimizer, name="rmsprop"):
                 hint="set one of them to false",
             )
 
-    def rule(self) -> optax.GradientTransformation:
+    def rule(self) -> Rule:
         """Return Optax's transforms: the scale, then momentum if it is not 0."""
         import optax
 

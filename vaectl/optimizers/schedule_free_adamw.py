@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vaectl.base.section import Decay, NonNegative, Positive
 from vaectl.optimizers._schedule_free import ScheduleFree
-
-if TYPE_CHECKING:
-    import optax
+from vaectl.optimizers.base import Rule
 
 
 class ScheduleFreeAdamW(ScheduleFree, name="schedule_free_adamw"):
@@ -33,7 +29,7 @@ class ScheduleFreeAdamW(ScheduleFree, name="schedule_free_adamw"):
     decay: NonNegative = 0.0
     """Weight decay of all parameters, computed at y."""
 
-    def rule(self) -> optax.GradientTransformation:
+    def rule(self) -> Rule:
         """Return Optax's Adam without its first moment, then the decay."""
         import optax
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vaectl.base.section import Positive
 from vaectl.optimizers._schedule_free import ScheduleFree
-
-if TYPE_CHECKING:
-    import optax
+from vaectl.optimizers.base import Rule
 
 
 class ScheduleFreeSGD(ScheduleFree, name="schedule_free_sgd"):
@@ -26,7 +22,7 @@ class ScheduleFreeSGD(ScheduleFree, name="schedule_free_sgd"):
 
     learning_rate: Positive = 2e-2
 
-    def rule(self) -> optax.GradientTransformation:
+    def rule(self) -> Rule:
         """Return the gradient itself."""
         import optax
 

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vaectl.base.section import Decay, Positive
-from vaectl.optimizers.base import Optimizer
-
-if TYPE_CHECKING:
-    import optax
+from vaectl.optimizers.base import Optimizer, Rule
 
 
 class SGD(Optimizer, name="sgd"):
@@ -30,7 +25,7 @@ class SGD(Optimizer, name="sgd"):
     reset_each_epoch: bool = False
     """Set the momentum to zero at the start of each epoch, as in the paper's code."""
 
-    def rule(self) -> optax.GradientTransformation:
+    def rule(self) -> Rule:
         """Return Optax's momentum."""
         import optax
 

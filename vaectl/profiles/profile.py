@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict
 
-from vaectl.comparison.summary import Order, Side, Summary
-from vaectl.studies import statistics
+from vaectl.comparison.summary import Side, Summary
+from vaectl.studies import published, statistics
+from vaectl.studies.published import Order, Published
 from vaectl.studies.statistics import Interval
 
 FORMAT_VERSION = 1
@@ -34,10 +34,8 @@ _SAME = 1e-9
 """The rounding of a score."""
 
 
-class Part(BaseModel):
+class Part(Published):
     """An optimizer on one workload."""
-
-    model_config = ConfigDict(frozen=True)
 
     best: Interval | None
     """The best validation score over seeds, in nats per image; None if all diverged."""
@@ -49,10 +47,8 @@ class Part(BaseModel):
     """True if it has the best mean rank by its best score."""
 
 
-class Workload(BaseModel):
+class Workload(Published):
     """A workload, and the target of its comparison."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     path: str
@@ -66,10 +62,8 @@ class Workload(BaseModel):
     """The part of each optimizer, by its label."""
 
 
-class Standing(BaseModel):
+class Standing(Published):
     """An optimizer over all workloads."""
-
-    model_config = ConfigDict(frozen=True)
 
     label: str
     score: float
@@ -88,19 +82,12 @@ class Standing(BaseModel):
 
     @property
     def order(self) -> Order:
-        """The place beside the first by the scores of seeds.
-
-        The first one is so by the medians over seeds, so that another may well be above it.
-        """
-        if self.p_value is None or self.p_value > statistics.LEVEL or self.behind is None:
-            return "unknown"
-        return "below" if self.behind.mean > 0 else "above"
+        """The place beside the first, which is so by medians, by the scores of seeds."""
+        return published.order(self.p_value, self.behind)
 
 
-class Profile(BaseModel):
+class Profile(Published):
     """The contents of profile.json."""
-
-    model_config = ConfigDict(frozen=True)
 
     format_version: int = FORMAT_VERSION
     name: str

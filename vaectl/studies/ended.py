@@ -10,14 +10,14 @@ import math
 from functools import cached_property
 from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from vaectl.base import seals
 from vaectl.members.places import CHECKPOINTS, FILES, checkpoint_file
 from vaectl.objectives.base import with_elbo
 from vaectl.runs import metrics
 from vaectl.runs.metrics import SPLITS, Row, StoredRow
-from vaectl.runs.record import Evaluation, Positive, Record
+from vaectl.runs.record import Evaluation, Part, Positive, Record
 from vaectl.runs.saved import Info
 from vaectl.studies.facts import kind
 from vaectl.studies.trial import Stage
@@ -59,13 +59,11 @@ class Outcome(NamedTuple):
         return -math.inf if self.status == "diverged" or self.best is None else self.best
 
 
-class Ended(BaseModel):
+class Ended(Part):
     """A trial that ended, as trials/KEY.json holds it: its curve and the small files of its run.
 
     All numbers of the trial follow from the curve.
     """
-
-    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
     format_version: int = FORMAT_VERSION
     key: Key
@@ -84,7 +82,7 @@ class Ended(BaseModel):
     """The number that says which epoch is best."""
     rows: list[StoredRow]
     """Two of each epoch that ended: training, then validation."""
-    files: dict[str, str] = {}
+    files: dict[str, str] = Field({})
     """The small files of the run of a trial of the result, by their paths in it, as text."""
 
     @property
@@ -191,10 +189,8 @@ class Ended(BaseModel):
             raise ValueError("run.json has another best epoch")
 
 
-class Tested(BaseModel):
+class Tested(Part):
     """The evaluation of a trial's best model on the test split: trials/KEY.test.json."""
-
-    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
     format_version: int = FORMAT_VERSION
     key: Key

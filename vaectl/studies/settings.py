@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from vaectl.base.errors import ConfigError
@@ -142,6 +142,10 @@ def to_the_end(base: Config) -> Config:
             hint="leave it out, or set it to null; a member's best epoch counts in any case",
         )
     return base
+
+
+Base = Annotated[Config, AfterValidator(to_the_end)]
+"""The experiment of a study."""
 
 
 def differing(new: Section, old: Section, free: Sequence[str]) -> list[str]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict
 
 from vaectl.studies import statistics
+from vaectl.studies.published import Published
 from vaectl.studies.ranges import Value
 from vaectl.studies.statistics import CONFIDENCE, Interval
 from vaectl.sweeps.axes import DRAW
@@ -25,10 +25,8 @@ RESAMPLES = 2_000
 Cells = Float[np.ndarray, "levels cells seeds"]
 
 
-class Level(BaseModel):
+class Level(Published):
     """A value, or values that go together, and what it adds to the score."""
-
-    model_config = ConfigDict(frozen=True)
 
     values: dict[str, Any]
     effect: Interval | None
@@ -38,10 +36,8 @@ class Level(BaseModel):
     diverged: int
 
 
-class Effect(BaseModel):
+class Effect(Published):
     """An axis, and the effect of each of its values."""
-
-    model_config = ConfigDict(frozen=True)
 
     keys: list[str]
     levels: list[Level]
@@ -51,10 +47,8 @@ class Effect(BaseModel):
     """Combinations of all other values and seeds in which all values could be compared."""
 
 
-class Trend(BaseModel):
+class Trend(Published):
     """A key whose values were drawn, and how the score goes with it."""
-
-    model_config = ConfigDict(frozen=True)
 
     key: str
     correlation: Interval | None

@@ -49,7 +49,7 @@ class Search(Section):
 class Sweep(Section):
     """A sweep: an experiment, and the keys of it that vary."""
 
-    base: Config = Config(epochs=15)
+    base: study.Base = Config(epochs=15)
     """The experiment: its keys, or the path of its file, relative to this file; or both, with the
     path as `file` and the keys that differ."""
     vary: list[dict[str, Varied]] = Field([], validate_default=True)
@@ -63,11 +63,6 @@ class Sweep(Section):
     a search for a good point, in which most points train for a part of the epochs."""
     importance_samples: Count = 100
     """K of the importance-weighted bound on log p(x) of the test split, for the best point."""
-
-    @field_validator("base")
-    @classmethod
-    def _whole(cls, base: Config) -> Config:
-        return study.to_the_end(base)
 
     @field_validator("vary", mode="before")
     @classmethod

@@ -7,12 +7,12 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from vaectl.objectives.base import label as term
 from vaectl.runs.record import Evaluation
 from vaectl.studies import statistics
 from vaectl.studies.facts import alike, environment, told
+from vaectl.studies.published import Published
 from vaectl.studies.ranges import Value
 from vaectl.studies.run import places_of
 from vaectl.studies.statistics import ENOUGH, Interval, shown
@@ -27,10 +27,8 @@ MOST_TOLD = 20
 """The most trials that are named one by one."""
 
 
-class Ranked(BaseModel):
+class Ranked(Published):
     """A point, and how well it did."""
-
-    model_config = ConfigDict(frozen=True)
 
     label: str
     values: dict[str, Any]
@@ -45,10 +43,8 @@ class Ranked(BaseModel):
     """The epochs that it trained for, at least; in a search most points stop early."""
 
 
-class Best(BaseModel):
+class Best(Published):
     """The point with the highest mean score."""
-
-    model_config = ConfigDict(frozen=True)
 
     label: str
     values: dict[str, Any]
@@ -66,10 +62,8 @@ class Best(BaseModel):
     """Its mean difference from that point, at the seeds at which both ran on one kind of device."""
 
 
-class Summary(BaseModel):
+class Summary(Published):
     """The contents of summary.json."""
-
-    model_config = ConfigDict(frozen=True)
 
     format_version: int = FORMAT_VERSION
     name: str

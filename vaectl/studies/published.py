@@ -1,0 +1,30 @@
+"""The parts of the JSON files that a study publishes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from vaectl.studies import statistics
+from vaectl.studies.statistics import Interval
+
+Order = Literal["below", "above", "unknown"]
+"""The place of an optimizer beside the first; unknown if a test does not tell them apart."""
+
+
+class Published(BaseModel):
+    """A part of summary.json or profile.json."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+def order(p: float | None, gap: Interval | None) -> Order:
+    """Return the place beside the first of what is `gap` below it, by the p-value of that.
+
+    The first is so by another number than the gap, such as a mean rank, so that what comes after
+    it may well be above it.
+    """
+    if p is None or p > statistics.LEVEL or gap is None:
+        return "unknown"
+    return "below" if gap.mean > 0 else "above"
