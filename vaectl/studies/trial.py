@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from vaectl.config.schema import Config
@@ -73,17 +73,17 @@ class Trial(NamedTuple):
         return told((("learning rate", self.learning_rate), *others))
 
 
-def told(values: Values) -> str:
+def told(values: Iterable[tuple[str, Value]]) -> str:
     """Write values and their keys."""
-    return ", ".join(
-        f"{key} {_written(value) if isinstance(value, float) else value}" for key, value in values
-    )
+    return ", ".join(f"{key} {written(value)}" for key, value in values)
 
 
-def _written(number: float) -> str:
-    """Write a number in few digits, or in all where others would read the same."""
-    text = f"{number:g}"
-    return text if float(text) == number else repr(number)
+def written(value: Value) -> str:
+    """Write a value: a number in few digits, or in all where others would read the same."""
+    if isinstance(value, float):
+        text = f"{value:g}"
+        return text if float(text) == value else repr(value)
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
 
 
 def alike(trial: Trial) -> tuple[Config, tuple[str, ...]]:

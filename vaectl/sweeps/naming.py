@@ -11,7 +11,6 @@ from types import MappingProxyType
 
 from vaectl.base.section import flat
 from vaectl.config.schema import CHOICES, Config
-from vaectl.studies.ranges import Value
 
 _LONGEST = 80
 """The most characters of a label."""
@@ -70,11 +69,6 @@ def short(key: str) -> str:
     """Return the part of a key that names it among others: `learning_rate`, or `optimizer`."""
     kind, _, name = key.rpartition(".")
     return kind if name == "name" else name
-
-
-def told(values: Mapping[str, Value]) -> str:
-    """Write values and their keys."""
-    return ", ".join(f"{key} {value}" for key, value in values.items())
 
 
 def _digest(own: Mapping[str, object]) -> str:

@@ -23,11 +23,11 @@ from vaectl.config.schema import Config
 from vaectl.studies import settings as study
 from vaectl.studies.ranges import Value
 from vaectl.studies.settings import Seed, counted_from
-from vaectl.studies.trial import Trial
+from vaectl.studies.trial import Trial, told
 from vaectl.sweeps import axes
 from vaectl.sweeps.axes import Varied
 from vaectl.sweeps.naming import labels as labels_of
-from vaectl.sweeps.naming import short, told
+from vaectl.sweeps.naming import short
 
 KIND = "sweep"
 MOST_POINTS = 100_000
@@ -279,7 +279,7 @@ def _points(sweep: Sweep) -> Iterator[Point]:
     columns = [axes.levels(each, base) for each in sweep.vary]
     problems: dict[str, str] = {}
     found: list[tuple[tuple[int, ...], dict[str, Value], Config]] = []
-    places: dict[Config, dict[str, Value]] = {}
+    places: dict[Config, str] = {}
     for levels in product(*(range(len(axis)) for axis in columns)):
         values = {
             key: value
@@ -294,11 +294,11 @@ def _points(sweep: Sweep) -> Iterator[Point]:
                 break
             continue
         if settings in places:
-            problems[f"{told(places[settings])} and {told(values)} are the same experiment"] = (
+            problems[f"{places[settings]} and {told(values.items())} are the same experiment"] = (
                 "leave one of them out; whole numbers of a range may round to the same"
             )
             break
-        places[settings] = values
+        places[settings] = told(values.items())
         found.append((levels, values, settings))
     if problems:
         raise ConfigError("\n".join(problems), hint=next(iter(problems.values())))

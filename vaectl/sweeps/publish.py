@@ -17,10 +17,11 @@ from vaectl.pictures.responses import Row
 from vaectl.runs.directory import RunDir
 from vaectl.studies import directory, drawing
 from vaectl.studies.ledger import write
+from vaectl.studies.trial import written as value_of
 from vaectl.sweeps import report
 from vaectl.sweeps.run import Result
 from vaectl.sweeps.scores import Scores
-from vaectl.sweeps.summary import Summary, summarize, value_of
+from vaectl.sweeps.summary import Summary, summarize
 from vaectl.training.events import Phase, Watch, ignore
 
 POINTS = "points.csv"

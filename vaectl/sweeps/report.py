@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from vaectl.objectives.base import label
 from vaectl.studies import page
 from vaectl.studies.statistics import shown, told_outliers
+from vaectl.studies.trial import written as value_written
 from vaectl.sweeps.plan import Sweep
-from vaectl.sweeps.summary import Summary, told_pairs, value_of, values_of, written
+from vaectl.sweeps.summary import Summary, told_pairs, written
 
 MOST_ROWS = 200
 """The most points in the page's table; points.csv has all of them."""
@@ -40,8 +41,7 @@ def render(summary: Summary, settings: Sweep, images: Mapping[str, bytes]) -> st
         outliers=told_outliers(map(shown, written(summary, MOST_ROWS))),
         term=label(summary.quantity),
         shown=shown,
-        value_of=value_of,
-        values_of=values_of,
+        value_of=value_written,
         ranked=summary.ranked[:MOST_ROWS],
         images=page.embedded({name: images[name] for name in CAPTIONS if name in images}),
         captions=CAPTIONS,

@@ -13,9 +13,9 @@ from vaectl.runs.record import Evaluation
 from vaectl.studies import statistics
 from vaectl.studies.facts import alike, environment, told
 from vaectl.studies.published import Published
-from vaectl.studies.ranges import Value
 from vaectl.studies.run import places_of
 from vaectl.studies.statistics import ENOUGH, Interval, shown
+from vaectl.studies.trial import told as values_told
 from vaectl.sweeps.effects import Effect, Trend, effects, trends
 from vaectl.sweeps.plan import Sweep
 from vaectl.sweeps.run import Result
@@ -253,9 +253,8 @@ def _verdict(
     if best is None:
         return "No point trained at all of its seeds."
     kind = "Best of a search" if settings.search else "Best"
-    said = [
-        f"{kind}: {values_of(best.values)}, with a {what} of {shown(best.score)}{_ahead(best)}."
-    ]
+    point = values_told(best.values.items())
+    said = [f"{kind}: {point}, with a {what} of {shown(best.score)}{_ahead(best)}."]
     ordered = [effect for effect in found if effect.spread is not None]
     if ordered:
         first = ordered[0]
@@ -300,15 +299,3 @@ def _ahead(best: Best) -> str:
         return f"; it cannot be told from the next ({known})"
     few = "" if gap.seeds >= ENOUGH else ", too few to be sure"
     return f"; the next is below it by {known}{few}"
-
-
-def values_of(values: dict[str, Value]) -> str:
-    """Write the values of a point."""
-    return ", ".join(f"{key} {value_of(value)}" for key, value in values.items())
-
-
-def value_of(value: Value) -> str:
-    """Write a value."""
-    if isinstance(value, float):
-        return f"{value:g}"
-    return str(value).lower() if isinstance(value, bool) or value is None else str(value)

@@ -129,7 +129,8 @@ def _told_columns(
 def show_sweep(s: Sweep) -> None:
     """Print the best points, the effects of what varies, and the verdict."""
     from vaectl.studies.statistics import shown, told_outliers
-    from vaectl.sweeps.summary import told_pairs, value_of, written
+    from vaectl.studies.trial import written as value_of
+    from vaectl.sweeps.summary import told_pairs, written
 
     seeds, brackets = len(s.seeds), f" [{s.intervals}]" if len(s.seeds) > 1 else ""
     show(
