@@ -32,7 +32,7 @@ from vaectl.evaluation.aggregate import Posteriors
 from vaectl.evaluation.amortization import Posterior
 from vaectl.evaluation.annealed import Origin
 from vaectl.evaluation.diagnose import diagnose
-from vaectl.evaluation.samples import broken_share, reasons
+from vaectl.evaluation.samples import broken, broken_share
 from vaectl.evaluation.work import Plan
 from vaectl.pictures import style
 from vaectl.pictures.waterfall import waterfall
@@ -543,7 +543,7 @@ def test_samples_are_counted_by_what_is_wrong_with_them(
     rng = np.random.default_rng(4)
     own = rng.choice(59, 2000)
     real, codes = _drawn(posteriors, own, rng), model.prior(2000, seed=4)
-    ours, theirs = (reasons(model.decode(z).reshape(2000, 6), dataset) for z in (codes, real))
+    ours, theirs = (broken(model.decode(z).reshape(2000, 6), dataset) for z in (codes, real))
     told = posteriors.classes[own]
     rare = np.quantile(_log_density(real, own, told, posteriors, 0.6), 0.01)
     wrong = ours.ink | ours.far
