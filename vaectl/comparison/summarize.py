@@ -83,7 +83,6 @@ def summarize(result: Result) -> Summary:
         leaders=along.leaders(ranks),
         crossings=along.crossings(ranks, [side.label for side in sides]),
         importance_samples=settings.importance_samples,
-        intervals=statistics.METHOD,
         **environment([ended.record for _, ended, _ in result.trials if ended.record]),
         sides=sides,
         pairs=pairs,

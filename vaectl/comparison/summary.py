@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from vaectl.studies import published, statistics
-from vaectl.studies.published import Order, Published
+from vaectl.studies.published import Order, Published, Summarized
 from vaectl.studies.statistics import Interval
 
 FORMAT_VERSION = 3
@@ -108,7 +108,7 @@ class Pair(Published):
         return published.order(p, self.difference)
 
 
-class Summary(Published):
+class Summary(Summarized):
     """The contents of summary.json."""
 
     format_version: int = FORMAT_VERSION
@@ -135,19 +135,6 @@ class Summary(Published):
     """The leaders by mean rank, and the epoch from which each leads."""
     crossings: list[str]
     """Optimizers that changed places late, so that the ranking depends on the budget."""
-    importance_samples: int
-    intervals: str
-    metrics: dict[str, str]
-    data: dict[str, Any]
-    device: dict[str, Any]
-    versions: dict[str, str]
-    places: int
-    """The number of different environments of the result's runs; if it is more than one, times do
-    not compare."""
-    kinds: dict[str, int]
-    """The kinds of devices of the result's runs, whose last bits differ, and how many ran on
-    each."""
-    git_commit: str | None
     sides: list[Side]
     """Sorted by mean rank, the best first."""
     pairs: list[Pair]

@@ -19,7 +19,7 @@ from pydantic import Field
 from vaectl.base import plugins
 from vaectl.base.errors import ConfigError, RunError
 from vaectl.base.files import regular
-from vaectl.base.nearest import did_you_mean, did_you_mean_path
+from vaectl.base.nearest import did_you_mean_path
 from vaectl.base.plugs import Plug
 from vaectl.config.meaning import meaning
 from vaectl.runs.record import DataFacts, ImageShape, Part, PlugFacts, Positive, Words
@@ -211,19 +211,10 @@ def parse(texts: Sequence[str]) -> list[Export]:
     """
     plugins.load_installed()
     names = [name.strip() for text in texts for name in text.split(",") if name.strip()]
-    if ALL in names:
-        names = [*Export.known]
-    for name in names:
-        if name not in Export.known:
-            known = sorted(Export.known)
-            raise ConfigError(
-                f"--format: should be one of {', '.join(known)}, or {ALL}, not {name!r}"
-                + did_you_mean(name, [*known, ALL]),
-                hint="use one of these; --plugin FILE.py loads formats of your own",
-            )
     if not names:
         raise ConfigError("--format: no format is named", hint=f"--format {ALL}")
-    return [Export.known[name]() for name in dict.fromkeys(names)]
+    wanted = Export.known if ALL in names else dict.fromkeys(names)
+    return [plugins.named(Export, name, "--format")() for name in wanted]
 
 
 def form_of(file: Path) -> Export:

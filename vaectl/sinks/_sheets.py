@@ -6,10 +6,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vaectl.sinks.base import Pictures
+from vaectl.base.section import Count
+from vaectl.sinks.base import Pictures, Sink
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+
+
+class Shows(Sink):
+    """A sink that shows samples and reconstructions."""
+
+    images_every: Count | None = 10
+    """Epochs between samples and reconstructions; the last epoch always has them. null: none."""
+
+    @property
+    def pictures_every(self) -> int | None:
+        """The setting `images_every`."""
+        return self.images_every
 
 
 def sheets(pictures: Pictures) -> dict[str, Float[np.ndarray, "height width c"]]:

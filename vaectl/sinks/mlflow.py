@@ -14,8 +14,8 @@ import numpy as np
 from vaectl.base.section import Count
 from vaectl.runs import resume
 from vaectl.sinks import _identity
-from vaectl.sinks._sheets import sheets
-from vaectl.sinks.base import Log, Results, Sink, Status, Training
+from vaectl.sinks._sheets import Shows, sheets
+from vaectl.sinks.base import Log, Results, Status, Training
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
@@ -39,7 +39,7 @@ _ENVIRONMENT = {
 """Variables of MLflow, for those that the user has not set."""
 
 
-class MLflow(Sink, name="mlflow"):
+class MLflow(Shows, name="mlflow"):
     """A run of an MLflow server: metrics, parameters and pictures."""
 
     needs: ClassVar[tuple[str, ...]] = ("mlflow",)
@@ -49,8 +49,6 @@ class MLflow(Sink, name="mlflow"):
     """The address of the server; null: MLFLOW_TRACKING_URI, or that of a server on this machine."""
     experiment: str = "vaectl"
     """The experiment in which MLflow shows the run; it is made if there is none."""
-    images_every: Count | None = 10
-    """Epochs between samples and reconstructions; the last epoch always has them. null: none."""
 
     @property
     def pictures_every(self) -> int | None:

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, final
 from vaectl.base.files import Folder
 from vaectl.base.section import Count
 from vaectl.runs import belongings, resume
-from vaectl.sinks._sheets import sheets
-from vaectl.sinks.base import Log, Pictures, Results, Sink, Status, Training
+from vaectl.sinks._sheets import Shows, sheets
+from vaectl.sinks.base import Log, Pictures, Results, Status, Training
 
 FOLDER = "tensorboard"
 """The folder of its files in the run directory."""
@@ -24,7 +24,7 @@ _MOST = 2**28
 """Bytes of a record that is read."""
 
 
-class TensorBoard(Sink, name="tensorboard"):
+class TensorBoard(Shows, name="tensorboard"):
     """Files for TensorBoard, in the run's own directory: `tensorboard --logdir runs` shows them."""
 
     needs: ClassVar[tuple[str, ...]] = ("tensorboardX",)

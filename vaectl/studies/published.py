@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,6 +17,23 @@ class Published(BaseModel):
     """A part of summary.json or profile.json."""
 
     model_config = ConfigDict(frozen=True)
+
+
+class Summarized(Published):
+    """What every summary.json has; `vaectl.studies.facts.environment` gives most of it."""
+
+    importance_samples: int
+    intervals: str = statistics.METHOD
+    metrics: dict[str, str]
+    data: dict[str, Any]
+    device: dict[str, Any]
+    versions: dict[str, str]
+    places: int
+    """The number of different environments of the runs; if it is more than one, times do not
+    compare."""
+    kinds: dict[str, int]
+    """The kinds of devices of the runs, whose last bits differ, and how many ran on each."""
+    git_commit: str | None
 
 
 def order(p: float | None, gap: Interval | None) -> Order:

@@ -12,7 +12,7 @@ from vaectl.objectives.base import label as term
 from vaectl.runs.record import Evaluation
 from vaectl.studies import statistics
 from vaectl.studies.facts import alike, environment, told
-from vaectl.studies.published import Published
+from vaectl.studies.published import Published, Summarized
 from vaectl.studies.run import places_of
 from vaectl.studies.statistics import ENOUGH, Interval, shown
 from vaectl.studies.trial import told as values_told
@@ -62,7 +62,7 @@ class Best(Published):
     """Its mean difference from that point, at the seeds at which both ran on one kind of device."""
 
 
-class Summary(Published):
+class Summary(Summarized):
     """The contents of summary.json."""
 
     format_version: int = FORMAT_VERSION
@@ -91,18 +91,6 @@ class Summary(Published):
     """Trials that diverged, with their errors; not all of them if they are many."""
     lost: list[str]
     """Trials that were given up, because their workers ended."""
-    importance_samples: int
-    intervals: str
-    metrics: dict[str, str]
-    data: dict[str, Any]
-    device: dict[str, Any]
-    versions: dict[str, str]
-    places: int
-    """The number of different environments of the runs; if it is more than one, times do not
-    compare."""
-    kinds: dict[str, int]
-    """The kinds of devices of the runs, whose last bits differ, and how many ran on each."""
-    git_commit: str | None
 
 
 class Told(NamedTuple):
@@ -145,7 +133,6 @@ def summarize(result: Result) -> Told:
         diverged=list(islice(bad, MOST_TOLD)),
         lost=result.lost,
         importance_samples=settings.importance_samples,
-        intervals=statistics.METHOD,
         **environment(records),
     )
     return Told(summary, scores)
