@@ -19,7 +19,7 @@ from vaectl.evaluation import likelihoods
 from vaectl.evaluation import means as evaluation
 from vaectl.evaluation.assess import assess
 from vaectl.evaluation.means import Estimator
-from vaectl.evaluation.samples import broken, broken_share, reasons
+from vaectl.evaluation.samples import broken, broken_share
 from vaectl.evaluation.weights import Weights
 from vaectl.objectives.elbo import ELBO
 from vaectl.priors.standard_normal import Normal
@@ -389,7 +389,7 @@ def test_an_assessment_is_the_mean_of_each_image_with_its_standard_error(
     monkeypatch.setattr(Trained, "dataset", lambda _: dataset)
     without = assess(model, "test", samples=3, importance_samples=0, seed=2, prior_samples=300)
     drawn = [model.sample(300, seed=seed).reshape(300, 6) for seed in (2, 0)]
-    counts = [int(broken(images, dataset).sum()) for images in drawn]
+    counts = [int(broken(images, dataset).either.sum()) for images in drawn]
     of_images = broken(alike[:150].reshape(150, 6) / np.float32(255), dataset).mean()
     assert without.broken_images == pytest.approx(of_images)
     assert found.broken_images is None
@@ -476,7 +476,7 @@ def test_a_sample_is_broken_beyond_the_quantiles_of_the_data(
     edges = np.sort(near.sum(axis=1))
     ink = np.linspace(edges[[0, -2]], edges[[1, -1]], 50).ravel()
     decoded[:100] *= (ink / decoded[:100].sum(axis=1))[:, None]
-    found = reasons(decoded.astype(np.float32), dataset)
+    found = broken(decoded.astype(np.float32), dataset)
     least, most = np.quantile(near.sum(axis=1), [0.001, 0.999])
     inside = (decoded.sum(axis=1) >= least) & (decoded.sum(axis=1) <= most)
     np.testing.assert_array_equal(found.ink, ~inside)
@@ -490,19 +490,23 @@ def test_a_sample_looks_broken_by_its_ink_or_its_distance_to_the_data(
 ) -> None:
     digits = data.load(config.Data(train_size=2000))
     real = np.asarray(digits.test.flat) / np.float32(255)
-    assert broken(real, digits).mean() < 0.03
+    assert broken(real, digits).either.mean() < 0.03
     noise = np.zeros((len(real), 784), np.float32)
     for row in noise:
         row[rng.choice(784, size=100, replace=False)] = 1
     for wrong in (1 - real, np.full_like(real, 0.5), np.zeros_like(real), noise):
-        assert broken(wrong, digits).all()
+        assert broken(wrong, digits).either.all()
     for near in (0.9 * real, real[:, ::-1]):  # what a blur or a rotation leaves is no noise
-        assert broken(near, digits).mean() < 0.6
+        assert broken(near, digits).either.mean() < 0.6
     # of images that nobody drew there are a few, too
     for split in (digits.test, digits.validation):
         judged = np.asarray(split.flat[:1000]) / np.float32(255)
-        assert 0 < broken_share(split, digits) == pytest.approx(broken(judged, digits).mean())
+        assert (
+            0 < broken_share(split, digits) == pytest.approx(broken(judged, digits).either.mean())
+        )
     assert broken_share(digits.validation, digits) < 0.02
     # each is judged for itself
     few = np.concatenate([real[:300], 1 - real[:2]])
-    np.testing.assert_array_equal(broken(few, digits)[:300], broken(real, digits)[:300])
+    np.testing.assert_array_equal(
+        broken(few, digits).either[:300], broken(real, digits).either[:300]
+    )
