@@ -390,7 +390,7 @@ def test_an_assessment_is_the_mean_of_each_image_with_its_standard_error(
     without = assess(model, "test", samples=3, importance_samples=0, seed=2, prior_samples=300)
     drawn = [model.sample(300, seed=seed).reshape(300, 6) for seed in (2, 0)]
     counts = [int(broken(images, dataset).either.sum()) for images in drawn]
-    of_images = broken(alike[:150].reshape(150, 6) / np.float32(255), dataset).mean()
+    of_images = broken(alike[:150].reshape(150, 6) / np.float32(255), dataset).either.mean()
     assert without.broken_images == pytest.approx(of_images)
     assert found.broken_images is None
     assert (without.prior_samples, without.broken_samples) == (300, counts[0])
@@ -501,9 +501,8 @@ def test_a_sample_looks_broken_by_its_ink_or_its_distance_to_the_data(
     # of images that nobody drew there are a few, too
     for split in (digits.test, digits.validation):
         judged = np.asarray(split.flat[:1000]) / np.float32(255)
-        assert (
-            0 < broken_share(split, digits) == pytest.approx(broken(judged, digits).either.mean())
-        )
+        share = broken_share(split, digits)
+        assert 0 < share == pytest.approx(broken(judged, digits).either.mean())
     assert broken_share(digits.validation, digits) < 0.02
     # each is judged for itself
     few = np.concatenate([real[:300], 1 - real[:2]])
