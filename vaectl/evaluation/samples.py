@@ -27,7 +27,8 @@ class Broken(NamedTuple):
     @property
     def either(self) -> Bool[np.ndarray, " images"]:
         """Those that look broken for either reason."""
-        return self.ink | self.far
+        found: np.ndarray = self.ink | self.far
+        return found
 
 
 def broken_share(split: Split, dataset: Dataset) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from vaectl.base.plugs import Plug
 from vaectl.base.section import Positive, conflict
@@ -12,9 +12,10 @@ from vaectl.base.section import Positive, conflict
 if TYPE_CHECKING:
     import optax
     from jaxtyping import Array, Float
-    from optax import GradientTransformation as Rule
+
+    Rule: TypeAlias = optax.GradientTransformation
 else:
-    Rule = Any  # Optax is imported by what uses it
+    Rule = Any  # a rule imports Optax itself
 
 
 class Optimizer(Plug, kind="optimizer"):
