@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,6 +31,8 @@ from vaectl.comparison.result import Result
 from vaectl.comparison.run import run
 from vaectl.config.schema import Checkpoint
 from vaectl.executors._pool import Hand, Pool
+from vaectl.executors.base import Lost, Surroundings
+from vaectl.executors.local import Local
 from vaectl.members import worker
 from vaectl.members.job import Wanted
 from vaectl.runs.directory import RunDir
@@ -128,50 +130,69 @@ def test_a_killed_worker_costs_nothing_and_results_are_those_of_this_process(
     assert began[0][1] == began[1][1] == 0
 
 
+class _Ending:
+    """A pool of this process, whose worker ends whenever it begins one of the members."""
+
+    def __init__(self, pool: Any, member: str) -> None:
+        self._pool, self._member, self._lost = pool, member, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    most = 1
+
+    def submit(self, job: Sequence[Wanted]) -> None:
+        if job[0].name == self._member:
+            self._lost += 1
+        else:
+            self._pool.submit(job)
+
+    def receive(self) -> Any:
+        if not self._lost:
+            return self._pool.receive()
+        self._lost -= 1
+        return Lost([self._member], "its worker ended: killed by SIGKILL")
+
+
+@pytest.mark.parametrize(
+    ("member", "options", "ended"),
+    [
+        ("adam-s0", {}, ["sgd-s0"]),
+        (
+            "adam-s1000 at 0.003",
+            {"protocol": "tuned", "optimizers": ["adam"], "tuning.seeds": 1}
+            | {"tuning.learning_rates": [1e-3, 3e-3]},
+            ["adam-s1000 at 0.001"],
+        ),
+    ],
+)
 def test_a_member_that_ends_its_worker_every_time_is_named_and_the_others_go_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    member: str,
+    options: dict[str, object],
+    ended: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def kill(event: Event) -> None:
-        if isinstance(event, Started) and event.member == "adam-s0":
-            kill_workers()
+    """Also a learning rate of a search, which ends without a result then."""
+    settings, told = settings_of(**options), list[Event]()
+    usual = Local.open
 
-    monkeypatch.setattr("vaectl.studies.engine.TRIES", 2)
-    rarely = {"base.epochs": 100, "base.checkpoint.every": 1000}
-    settings, one = settings_of(**rarely), executors.parse("processes:1")
-    told: list[Event] = []
+    @contextmanager
+    def opened(local: Local, surroundings: Surroundings) -> Iterator[Any]:
+        with usual(local, surroundings) as pool:
+            yield _Ending(pool, member)
 
-    def watch(event: Event) -> None:
-        told.append(event)
-        kill(event)
-
-    with pytest.raises(RunError, match=r"adam, learning rate 0.001, seed 0: .* 2 times.*SIGKILL"):
-        run(settings, runs_dir=tmp_path, name="c", executor=one, watch=watch)
-    assert [e.member for e in told if isinstance(e, Stopped) and e.status == "finished"] == [
-        "sgd-s0"
-    ]
+    with monkeypatch.context() as patch:
+        patch.setattr(Local, "open", opened)
+        with pytest.raises(RunError, match=r"adam, learning rate 0.00.* 3 times.*SIGKILL"):
+            run(settings, runs_dir=tmp_path, name="c", watch=told.append)
+    assert sum(isinstance(event, Warned) for event in told) == 2
+    assert [
+        event.member for event in told if isinstance(event, Stopped) and event.status == "finished"
+    ] == ended
     again = run(settings, runs_dir=tmp_path, name="c")
     again.check()
-    assert [each.trial.label for each in again.trials] == ["adam", "sgd"]
-
-
-def test_a_learning_rate_that_ends_its_worker_every_time_ends_no_search_without_a_word(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def kill(event: Event) -> None:
-        if isinstance(event, Started) and event.member == "adam-s1000 at 0.003":
-            kill_workers()
-
-    monkeypatch.setattr("vaectl.studies.engine.TRIES", 1)
-    tuning = {"tuning.learning_rates": [1e-3, 3e-3], "tuning.seeds": 1, "base.epochs": 300}
-    settings = settings_of(protocol="tuned", optimizers=["adam"], **tuning)
-    with pytest.raises(RunError, match=r"adam, learning rate 0.003"):
-        run(
-            settings,
-            runs_dir=tmp_path,
-            name="c",
-            executor=executors.parse("processes:1"),
-            watch=kill,
-        )
+    assert {each.trial.label for each in again.trials} == {*settings.entries}
 
 
 def test_an_interrupt_saves_the_members_of_all_processes_and_ends_these(tmp_path: Path) -> None:
