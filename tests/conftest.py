@@ -49,19 +49,29 @@ needs_mnist = pytest.mark.skipif(
 
 
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run a test of bits in a process of its own, whose loops are fused as those of users."""
+    """Run tests of bits in a process of their own, whose loops are fused as those of users."""
     if pyfuncitem.get_closest_marker("bits") is None or "emitters" not in _ASKED:
         return None
-    again = subprocess.run(
-        [sys.executable, "-m", "pytest", "-o", "addopts=", "-q", pyfuncitem.nodeid],
-        cwd=pyfuncitem.config.rootpath,
+    name, chosen = pyfuncitem.nodeid, pyfuncitem.session.items
+    alike = [item.nodeid for item in chosen if item.get_closest_marker("bits")]
+    told = _with_fused_loops(
+        tuple(one for one in alike if one.split("::")[0] == name.split("::")[0])
+    )
+    assert f"PASSED {name}\n" in told, told
+    return True
+
+
+@cache
+def _with_fused_loops(names: tuple[str, ...]) -> str:
+    """Run the tests of bits of a file, which share the start of a process; return what it says."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-o", "addopts=", "-qrA", *names],
+        cwd=Path(__file__).parent.parent,
         env=os.environ | {"XLA_FLAGS": _QUICK},
         capture_output=True,
         text=True,
         check=False,
-    )
-    assert again.returncode == 0, again.stdout + again.stderr
-    return True
+    ).stdout
 
 
 @pytest.fixture(scope="session")

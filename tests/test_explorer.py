@@ -181,12 +181,15 @@ def _network(vae: VAE) -> tuple[dict[str, Any], dict[str, Any]]:
     rng = np.random.default_rng(0)
 
     def filled(path: Any, leaf: Any) -> Any:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.key(0)
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            return leaf  # the keys of dropout and their counters
+            return jnp.zeros(leaf.shape, leaf.dtype)  # the counters of dropout
         values = (0.3 * rng.normal(size=leaf.shape)).astype(np.float32)
         return np.abs(values) if path[-1].key == "var" else values
 
-    variables = jax.tree_util.tree_map_with_path(filled, vae.init(jax.random.key(0)))
+    shapes = jax.eval_shape(vae.init, jax.random.key(0))
+    variables = jax.tree_util.tree_map_with_path(filled, shapes)
     x = rng.integers(0, 2, (1, *vae.image_shape)).astype(np.float32)
     z = rng.normal(size=(1, 3)).astype(np.float32)
     told = [np.eye(vae.classes, dtype=np.float32)[1:2]] if vae.classes else []

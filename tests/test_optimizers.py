@@ -54,11 +54,18 @@ def _run(
     rate: float,
 ) -> Tree:
     transform = settings.direction()
-    update = jax.jit(transform.update)
+    traces = []
+
+    @jax.jit
+    def update(gradient: Tree, state: optax.OptState, params: Tree) -> tuple[Tree, optax.OptState]:
+        traces.append(1)
+        return transform.update(gradient, state, params)  # type: ignore[return-value]
+
     state = transform.init(params)
     for t in range(steps):
         direction, state = update(gradient(params, t), state, params)
         params = jax.tree.map(lambda p, d: p - rate * d, params, direction)
+    assert len(traces) == 1  # compiled once
     return params
 
 
