@@ -59,7 +59,7 @@ def _run(
     @jax.jit
     def update(gradient: Tree, state: optax.OptState, params: Tree) -> tuple[Tree, optax.OptState]:
         traces.append(1)
-        return transform.update(gradient, state, params)  # type: ignore[return-value]
+        return transform.update(gradient, state, params)  # type: ignore[no-any-return]
 
     state = transform.init(params)
     for t in range(steps):
@@ -128,7 +128,9 @@ class TestContract:
     """What holds for every optimizer."""
 
     def test_descends(self, name: str, protocol: dict[str, object]) -> None:
-        start = {"layer": {"kernel": jnp.full((3,), 2.0), "bias": jnp.full((2,), -1.5)}}
+        start = {
+            "layer": {"kernel": jnp.full(3, jnp.float32(2)), "bias": jnp.full(2, jnp.float32(-1.5))}
+        }
         settings = _settings(name, **{**protocol, "weight_decay": 0.0})
         end = _run(settings, start, lambda p, _: p, 50, settings.chosen.learning_rate)
         assert optax.tree.norm(end) < optax.tree.norm(start)

@@ -24,7 +24,7 @@ from vaectl.studies.run import Finished, How, Study
 from vaectl.studies.trial import Stage, Trial
 from vaectl.training.events import Note, Phase, ignore
 
-KIND = Kind(plan.KIND, "vaectl compare-optimizers", plan.load, plan.differing)
+KIND = Kind(plan.KIND, "vaectl compare-optimizers", plan.load, plan.differing, plan.default_name)
 
 
 def run(settings: Comparison, **how: Unpack[How]) -> Result:
@@ -65,11 +65,7 @@ class _Comparing(Study):
 
     kind = KIND
 
-    def __init__(self, settings: Comparison) -> None:
-        self.settings: Comparison = settings
-        self.base = settings.base
-        self.default_name = plan.default_name(settings)
-        self.importance_samples = settings.importance_samples
+    settings: Comparison
 
     @property
     def experiments(self) -> Iterable[Config]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from vaectl.base.section import Decay, NonNegative, Positive
-from vaectl.optimizers.base import Optimizer, Rule, check_divisor
+from vaectl.optimizers.base import Optimizer, Rule
 
 
 class AdaBelief(Optimizer, name="adabelief"):
@@ -19,6 +17,8 @@ class AdaBelief(Optimizer, name="adabelief"):
     Zhuang et al. 2020, algorithm 2, with the constants of the authors' code, 1e-16.
     """
 
+    divisors = ("eps", "eps_root")
+
     learning_rate: Positive = 1e-3
     b1: Decay = 0.9
     """Decay of the first moment."""
@@ -28,11 +28,6 @@ class AdaBelief(Optimizer, name="adabelief"):
     """A constant that is added to the root of the squared distance."""
     eps_root: NonNegative = 1e-16
     """A constant that is added to the squared distance in each step."""
-
-    def suits(self, experiment: Any) -> None:
-        """Refuse a divisor that may be zero."""
-        del experiment
-        check_divisor(self.name, eps=self.eps, eps_root=self.eps_root)
 
     def rule(self) -> Rule:
         """Return Optax's transform."""

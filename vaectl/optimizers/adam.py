@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from vaectl.base.section import Decay, NonNegative, Positive
-from vaectl.optimizers.base import Optimizer, check_divisor
+from vaectl.optimizers.base import Optimizer
 
 if TYPE_CHECKING:
     import optax
@@ -21,6 +21,7 @@ class Adam(Optimizer, name="adam"):
     """
 
     place_in_the_paper = 1
+    divisors = ("eps", "eps_root")
 
     learning_rate: Positive = 1e-3
     b1: Decay = 0.9
@@ -35,11 +36,6 @@ class Adam(Optimizer, name="adam"):
     """Use NAdam, which looks ahead by one step of momentum."""
     bias_correction: bool = True
     """Correct the moments for starting at zero; the paper's code does not."""
-
-    def suits(self, experiment: Any) -> None:
-        """Refuse a divisor that may be zero."""
-        del experiment
-        check_divisor(self.name, eps=self.eps, eps_root=self.eps_root)
 
     def rule(self) -> optax.GradientTransformation:
         """Return Optax's transform, or the one without bias correction."""

@@ -33,6 +33,9 @@ class Optimizer(Plug, kind="optimizer"):
     """True if the network is evaluated with an average of its parameters. The average stands in for
     a falling learning rate: there is no schedule beside it, but a warm-up."""
 
+    divisors: ClassVar[tuple[str, ...]] = ()
+    """Constants of which one must keep a divisor from being zero, by their keys."""
+
     learning_rate: Positive
     """Learning rate; the default is the paper's, for the paper's optimizers."""
     gradient: Literal["mean", "sum"] = "mean"
@@ -46,6 +49,17 @@ class Optimizer(Plug, kind="optimizer"):
         """
         first, *others = ((cls.__doc__ and inspect.cleandoc(cls.__doc__)) or "").split("\n\n")
         return " ".join(first.split()), " ".join(others[-1].split()) if others else ""
+
+    def suits(self, experiment: Any) -> None:
+        """Refuse a divisor that may be zero."""
+        del experiment
+        if self.divisors and not any(getattr(self, key) for key in self.divisors):
+            raise conflict(
+                f"optimizer.{self.name}: {' and '.join(self.divisors)} are 0, and a parameter whose "
+                "gradient is always 0, such as a weight of a pixel that is always black, would "
+                "become 0 / 0",
+                hint=f"leave optimizer.{self.name}.{self.divisors[0]} at its default",
+            )
 
     @abstractmethod
     def rule(self) -> Rule:
@@ -79,22 +93,3 @@ class Optimizer(Plug, kind="optimizer"):
     def resets_each_epoch(self) -> bool:
         """True if the state is reset at the start of each epoch."""
         return False
-
-
-def check_divisor(name: str, **constants: float) -> None:
-    """Refuse constants that are all 0, of which one must keep a divisor from being zero.
-
-    Args:
-        name: the optimizer's name.
-        constants: their values, by key.
-
-    Raises:
-        PydanticCustomError: all of them are 0.
-    """
-    if not any(constants.values()):
-        first, *_ = constants
-        raise conflict(
-            f"optimizer.{name}: {' and '.join(constants)} are 0, and a parameter whose gradient is "
-            "always 0, such as a weight of a pixel that is always black, would become 0 / 0",
-            hint=f"leave optimizer.{name}.{first} at its default",
-        )

@@ -57,6 +57,8 @@ class Kind(NamedTuple):
     """Reads its settings."""
     differing: Callable[[Any, Any], list[str]]
     """Returns the settings that keep two of them from sharing trials, with both values."""
+    default_name: Callable[[Any], str] = str
+    """Returns the name of its directory if none is given."""
 
     @property
     def file(self) -> str:

@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Required, TypedDict
+from typing import Any, ClassVar, NamedTuple, Required, TypedDict
 
 import jax
 
@@ -27,7 +27,6 @@ from vaectl.base import devices, spent
 from vaectl.base.errors import ConfigError, InterruptedRunError
 from vaectl.base.files import Folder
 from vaectl.base.interrupts import asked_to_stop
-from vaectl.base.section import Section
 from vaectl.config.meaning import notes
 from vaectl.config.schema import Config
 from vaectl.executors import Executor, default
@@ -57,14 +56,12 @@ class Study(ABC):
     """The trainings of a study, and their purpose."""
 
     kind: ClassVar[Kind]
-    settings: Section
-    """The configuration."""
-    base: Config
-    """The experiment that its trials vary."""
-    default_name: str
-    """The name of its directory if none is given."""
-    importance_samples: int
-    """K of the importance-weighted bound on the test split."""
+
+    def __init__(self, settings: Any) -> None:
+        """Prepare to train a study with such a configuration."""
+        self.settings = settings
+        self.base: Config = settings.base
+        self.importance_samples: int = settings.importance_samples
 
     @property
     @abstractmethod
@@ -179,7 +176,7 @@ def run(
     """
     kind, settings = study.kind, study.settings
     check_name(runs_dir / "-", name, force=False)  # only the name: what has it is judged below
-    path = runs_dir / (name or study.default_name)
+    path = runs_dir / (name or kind.default_name(settings))
     check_place(path, to_save=True)
     directory.check(kind, settings, path, force=force)
     executor = executor or default()

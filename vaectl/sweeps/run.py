@@ -24,7 +24,7 @@ from vaectl.sweeps.search import is_over, steps
 from vaectl.sweeps.told import told
 from vaectl.training.events import Note, Phase, Watch, ignore
 
-KIND = Kind(plan.KIND, "vaectl sweep", plan.load, plan.differing)
+KIND = Kind(plan.KIND, "vaectl sweep", plan.load, plan.differing, plan.default_name)
 
 
 class Result(NamedTuple):
@@ -105,12 +105,7 @@ class Sweeping(Study):
 
     kind = KIND
 
-    def __init__(self, settings: Sweep) -> None:
-        """Prepare to train a sweep."""
-        self.settings: Sweep = settings
-        self.base = settings.base
-        self.default_name = plan.default_name(settings)
-        self.importance_samples = settings.importance_samples
+    settings: Sweep
 
     @property
     def experiments(self) -> Iterable[Config]:
