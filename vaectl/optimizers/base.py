@@ -55,9 +55,9 @@ class Optimizer(Plug, kind="optimizer"):
         del experiment
         if self.divisors and not any(getattr(self, key) for key in self.divisors):
             raise conflict(
-                f"optimizer.{self.name}: {' and '.join(self.divisors)} are 0, and a parameter whose "
-                "gradient is always 0, such as a weight of a pixel that is always black, would "
-                "become 0 / 0",
+                f"optimizer.{self.name}: {' and '.join(self.divisors)} are 0, and a parameter "
+                "whose gradient is always 0, such as a weight of a pixel that is always black, "
+                "would become 0 / 0",
                 hint=f"leave optimizer.{self.name}.{self.divisors[0]} at its default",
             )
 
