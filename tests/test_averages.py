@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +49,19 @@ SETTINGS = config.Config.model_validate(
         "checkpoint": {"every": 1, "keep": "all"},
     }
 )
+EMA = config.Config.model_validate(
+    SETTINGS.model_dump(exclude={"optimizer"})
+    | {"optimizer": {"name": "adam", "ema": 0.8, "learning_rate": 0.02}}
+)
+BOTH = pytest.mark.parametrize(("name", "settings"), [("a", SETTINGS), ("ema", EMA)])
 
 
 @pytest.fixture(scope="module")
 def averaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A runs directory with one run, all of whose states were saved."""
+    """A runs directory with a run for each kind of average, all of whose states were saved."""
     runs = tmp_path_factory.mktemp("averaged") / "runs"
-    experiment.run(SETTINGS, runs_dir=runs, name="a")
+    for name, settings in (("a", SETTINGS), ("ema", EMA)):
+        experiment.run(settings, runs_dir=runs, name=name)
     return runs
 
 
@@ -84,13 +91,18 @@ def _elbo(variables: Variables, step: int) -> float:
     return evaluation.split_means(program.estimator, variables, flat, seed, step, epoch)["elbo"]
 
 
-def test_validation_and_the_best_checkpoint_are_of_the_average(averaged: Path) -> None:
-    step, state = _state(averaged / "a")
-    rows = [r for r in RunDir(averaged / "a").read_metrics() if r.split == "validation"]
+@BOTH
+def test_validation_and_the_best_checkpoint_are_of_the_average(
+    name: str, settings: config.Config, averaged: Path
+) -> None:
+    step, state = _state(averaged / name, settings)
+    rows = [r for r in RunDir(averaged / name).read_metrics() if r.split == "validation"]
     best = max(rows, key=lambda row: row.terms["elbo"])
     assert best.step == step
     assert best.terms["elbo"] == pytest.approx(_elbo(_by_hand(state), step), abs=1e-3)
     assert abs(best.terms["elbo"] - _elbo(state.params, step)) > 0.1
+    close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(close, package.load(averaged / name).variables, _by_hand(state))
 
 
 def test_commands_and_exports_use_the_average(
@@ -118,37 +130,11 @@ def test_commands_and_exports_use_the_average(
         assert told[key] == pytest.approx(told_again[key], rel=1e-5)
 
 
-def test_a_run_goes_on_from_what_trains(averaged: Path, vaectl: Vaectl) -> None:
-    cut_off(averaged / "a", Path("runs/a").absolute(), epoch=2)
+@pytest.mark.parametrize("name", ["a", "ema"])
+def test_a_run_goes_on_from_what_trains(name: str, averaged: Path, vaectl: Vaectl) -> None:
+    cut_off(averaged / name, Path("runs/a").absolute(), epoch=2)
     assert vaectl("train", "--resume", "a", "-q").code == 0
-    assert_equal_runs(Path("runs/a"), averaged / "a")
-
-
-def test_a_moving_average_of_any_optimizer_is_evaluated_saved_and_gone_on_with(
-    vaectl: Vaectl,
-) -> None:
-    optimizer = {"name": "adam", "ema": 0.8, "adam": {"learning_rate": 0.02}}
-    values = SETTINGS.model_dump(exclude={"optimizer"})
-    settings = config.Config.model_validate({**values, "optimizer": optimizer})
-    runs = Path("runs").absolute()
-    experiment.run(settings, runs_dir=runs, name="a")
-    step, state = _state(runs / "a", settings)
-    best = max(
-        (row for row in RunDir(runs / "a").read_metrics() if row.split == "validation"),
-        key=lambda row: row.terms["elbo"],
-    )
-    assert best.step == step
-    assert best.terms["elbo"] == pytest.approx(_elbo(_by_hand(state), step), abs=1e-3)
-    assert abs(best.terms["elbo"] - _elbo(state.params, step)) > 0.1
-    loaded = package.load(runs / "a").variables
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
-        loaded,
-        _by_hand(state),
-    )
-    cut_off(runs / "a", runs / "b", epoch=2)
-    assert vaectl("train", "--resume", "b", "-q").code == 0
-    assert_equal_runs(runs / "a", runs / "b")
+    assert_equal_runs(Path("runs/a"), averaged / name)
 
 
 def test_sinks_draw_the_average(
