@@ -12,7 +12,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from vaectl.objectives.base import label as label_of
 from vaectl.pictures.canvas import Figure, in_legend, legend_size, logarithmic, panels
-from vaectl.pictures.style import DEFAULT, WIDTHS, Style
+from vaectl.pictures.style import DEFAULT, WIDTHS
 from vaectl.pictures.traces import look_of, named
 
 
@@ -21,8 +21,6 @@ def sensitivity(
     quantity: str,
     *,
     title: str,
-    facts: str = "",
-    style: Style = DEFAULT,
 ) -> Figure:
     """Plot the mean best value of each learning rate on the validation split.
 
@@ -33,16 +31,14 @@ def sensitivity(
         tried: pairs of learning rate and value, by optimizer.
         quantity: the name of the value.
         title: its heading.
-        facts: what the numbers mean, below the heading.
-        style: its look.
     """
-    with mpl.rc_context(style.settings()):
+    with mpl.rc_context(DEFAULT.settings()):
         lost = ["a seed diverged"] if any(v is None for p in tried.values() for _, v in p) else []
-        figure, axes = _panel(title, facts, style, [*named([*tried]), *lost])
+        figure, axes = _panel(title, [*named([*tried]), *lost])
         settled: list[float] = []
         crosses: dict[float, list[str]] = {}
         for number, (label, points) in enumerate(tried.items()):
-            look = look_of(number, label, len(tried), style)
+            look = look_of(number, label, len(tried), DEFAULT)
             known = [(rate, value) for rate, value in points if value is not None]
             if known:
                 axes.plot(*zip(*known, strict=True), **look)
@@ -50,9 +46,9 @@ def sensitivity(
             for rate in (rate for rate, value in points if value is None):
                 there = crosses.setdefault(rate, [])
                 there += [look["color"]] * (look["color"] not in there)
-        _cross(figure, axes, crosses, style)
+        _cross(figure, axes, crosses)
         for label in lost:
-            axes.plot([], [], color=style.theme.ink, ls="", marker="x", label=label)
+            axes.plot([], [], color=DEFAULT.theme.ink, ls="", marker="x", label=label)
         low, high = min(settled, default=0.0), max(settled, default=0.0)
         lowest = low - max(3 * (high - low), 0.5 * abs(low))
         values = [value for points in tried.values() for _, value in points]
@@ -65,15 +61,13 @@ def sensitivity(
         cut = f"\ndown to {min(far):.4g}, below the axis" if far else ""
         axes.set_title(f"best validation {label_of(quantity)}{cut}", loc="left")
         axes.set_ylabel("nats per image")
-        _legend(figure, axes, style)
+        _legend(figure, axes)
     return figure
 
 
-def _cross(
-    figure: Figure, axes: Axes, crosses: Mapping[float, Sequence[str]], style: Style
-) -> None:
+def _cross(figure: Figure, axes: Axes, crosses: Mapping[float, Sequence[str]]) -> None:
     """Draw crosses of some colours at each rate, from the axis upwards, for they have no value."""
-    size = 0.75 * style.theme.font
+    size = 0.75 * DEFAULT.theme.font
     for place in range(max(map(len, crosses.values()), default=0)):
         above = ScaledTranslation(0, place * size / 72, figure.dpi_scale_trans)
         for rate, colours in crosses.items():
@@ -95,8 +89,6 @@ def budget(
     quantity: str,
     *,
     title: str,
-    facts: str = "",
-    style: Style = DEFAULT,
 ) -> Figure:
     """Plot the expected best value of so many learning rates, drawn from those tried.
 
@@ -106,38 +98,36 @@ def budget(
         expected: the value for 1, 2, ... learning rates, by optimizer; None: not known.
         quantity: the name of the value.
         title: its heading.
-        facts: what the numbers mean, below the heading.
-        style: its look.
     """
-    with mpl.rc_context(style.settings()):
-        figure, axes = _panel(title, facts, style, named([*expected]))
+    with mpl.rc_context(DEFAULT.settings()):
+        figure, axes = _panel(title, named([*expected]))
         for number, (label, values) in enumerate(expected.items()):
             axes.plot(
                 range(1, len(values) + 1),
                 [np.nan if value is None else value for value in values],
-                **look_of(number, label, len(expected), style),
+                **look_of(number, label, len(expected), DEFAULT),
             )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("points tried")
         axes.set_title(f"expected best validation {label_of(quantity)}", loc="left")
         axes.set_ylabel("nats per image")
-        _legend(figure, axes, style)
+        _legend(figure, axes)
     return figure
 
 
-def _panel(title: str, facts: str, style: Style, labels: Sequence[str]) -> tuple[Figure, Axes]:
+def _panel(title: str, labels: Sequence[str]) -> tuple[Figure, Axes]:
     """Make a figure of one panel with room for a legend below it."""
     wide = WIDTHS["column"]
-    _, lines = legend_size(labels, "", style, style.width(wide))
-    figure, (axes,), _ = panels(style, title, [0.6], facts=facts, width=wide, below=lines)
+    _, lines = legend_size(labels, "", DEFAULT, DEFAULT.width(wide))
+    figure, (axes,), _ = panels(DEFAULT, title, [0.6], width=wide, below=lines)
     return figure, axes
 
 
-def _legend(figure: Figure, axes: Axes, style: Style) -> None:
+def _legend(figure: Figure, axes: Axes) -> None:
     """Put the legend of a panel below it, in as many columns as fit."""
     handles, labels = axes.get_legend_handles_labels()
     wide = 72 * figure.get_size_inches()[0]
-    columns, _ = legend_size(labels, "", style, wide)
+    columns, _ = legend_size(labels, "", DEFAULT, wide)
     figure.legend(
-        handles, in_legend(labels, style, wide), loc="outside lower center", ncols=columns
+        handles, in_legend(labels, DEFAULT, wide), loc="outside lower center", ncols=columns
     )
