@@ -10,7 +10,7 @@ from vaectl.data.description import name_of_class
 from vaectl.data.drawings import are_drawings
 from vaectl.pictures.canvas import Figure
 from vaectl.pictures.sheets import Panel, filling, near_square, sheet
-from vaectl.pictures.style import DEFAULT, Style
+from vaectl.pictures.style import DEFAULT
 
 _COLUMNS, _CLASSES, _IMAGES = 12, 20, 100
 """Images of each class, classes, and images without classes, at most."""
@@ -18,18 +18,17 @@ _LONGEST = 24
 """The characters of a class's name that are shown."""
 
 
-def examples(title: str, found: Published, style: Style = DEFAULT) -> Figure:
+def examples(title: str, found: Published) -> Figure:
     """Draw the first training images of each class, or just the first ones without classes.
 
     Args:
         title: of the data set.
         found: the data set; its pixels are bytes.
-        style: the look.
     """
     images, labels = found.train
     grey = found.train.image_shape[-1] == 1
-    style = style.with_polarity(drawings=style.polarity == "auto" and grey and are_drawings(images))
-    white = {"light": "255 is white", "ink": "255 is black"}.get(style.polarity, "")
+    style = DEFAULT.with_polarity(drawings=grey and are_drawings(images))
+    white = "255 is black" if style.polarity == "ink" else "255 is white"
     facts = f"training images as they are read{f'; {white}' * grey}"
     if labels is None:
         first = _unit(images[: min(filling(_IMAGES, style), len(images))])
