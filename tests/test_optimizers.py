@@ -145,24 +145,6 @@ class TestContract:
         assert direction == jax.eval_shape(lambda: params)
         assert after == before
 
-    def test_compiles_once(
-        self, name: str, protocol: dict[str, object], rng: np.random.Generator
-    ) -> None:
-        params = _params(rng)
-        transform = _settings(name, **protocol).direction()
-        traces = []
-
-        @jax.jit
-        def update(params: Tree, state: optax.OptState) -> tuple[Tree, optax.OptState]:
-            traces.append(1)
-            updates: tuple[Tree, optax.OptState] = transform.update(params, state, params)
-            return updates
-
-        state = transform.init(params)
-        for _ in range(3):
-            _, state = update(params, state)
-        assert len(traces) == 1
-
 
 @pytest.mark.parametrize(
     ("name", "reference"),

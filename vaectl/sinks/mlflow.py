@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 
-from vaectl.base.section import Count
 from vaectl.runs import resume
 from vaectl.sinks import _identity
 from vaectl.sinks._sheets import Shows, sheets
@@ -49,11 +48,6 @@ class MLflow(Shows, name="mlflow"):
     """The address of the server; null: MLFLOW_TRACKING_URI, or that of a server on this machine."""
     experiment: str = "vaectl"
     """The experiment in which MLflow shows the run; it is made if there is none."""
-
-    @property
-    def pictures_every(self) -> int | None:
-        """The setting `images_every`."""
-        return self.images_every
 
     def open(self, training: Training) -> Log:
         """Begin a run, or go on with the one that the training has."""

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any, ClassVar, final
 
 from vaectl.base.files import Folder
-from vaectl.base.section import Count
 from vaectl.runs import belongings, resume
 from vaectl.sinks._sheets import Shows, sheets
 from vaectl.sinks.base import Log, Pictures, Results, Status, Training
@@ -29,14 +28,6 @@ class TensorBoard(Shows, name="tensorboard"):
 
     needs: ClassVar[tuple[str, ...]] = ("tensorboardX",)
     leaves: ClassVar[Mapping[str, Mapping[str, bytes]]] = {FOLDER: FILES}
-
-    images_every: Count | None = 10
-    """Epochs between samples and reconstructions; the last epoch always has them. null: none."""
-
-    @property
-    def pictures_every(self) -> int | None:
-        """The setting `images_every`."""
-        return self.images_every
 
     def open(self, training: Training) -> Log:
         """Begin a file, after those that are there if the training goes on."""
