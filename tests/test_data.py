@@ -267,8 +267,8 @@ class TestIdx:
             (_idx(np.zeros((2, 2, 2)))[:-1], "truncated: 7 bytes of data, .* 2x2x2 = 8"),
             (_idx(np.zeros((2, 2, 2)))[:9], "truncated in its header"),
             (_idx(np.zeros((2, 2, 2))) + b"x", "too long: at least 9 bytes"),
-            (_idx(np.zeros((2, 2))), "2 dimensions, where 3 belong"),
-            (b"\0\0\x0d\3" + bytes(12), "type 0x0d, where unsigned bytes"),
+            (_idx(np.zeros((2, 2))), "2 dimensions instead of 3"),
+            (b"\0\0\x0d\3" + bytes(12), "type 0x0d, not unsigned bytes"),
             (b"\0\0\x08\3" + b"\xff" * 12, "needs about .* TiB of memory"),
         ],
     )
@@ -355,7 +355,7 @@ class TestNpz:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"x_train": None}, "none .* training images; there are x_test, y_test, y_train"),
+            ({"x_train": None}, "no array .* training images; there are x_test, y_test, y_train"),
             ({"x_train": np.zeros((60, 12, 3, 3, 1), np.uint8)}, r"the shape \(60, 12, 3, 3, 1\)"),
             ({"x_train": np.zeros((0, 4, 3), np.uint8)}, r"shape \(0, 4, 3\)"),
             (
@@ -364,14 +364,14 @@ class TestNpz:
             ),
             ({"y_train": np.zeros(59, np.int64)}, "y_train must hold one label for each of the 60"),
             ({"y_test": np.zeros((10, 3))}, r"y_test must hold one label .* shape \(10, 3\)"),
-            ({"y_test": np.full(10, 0.5)}, r"y_test: 0\.5 at place 0 is no number of a class"),
-            ({"y_test": np.full(10, np.nan)}, "y_test: nan at place 0 is no number of a class"),
-            ({"y_train": np.full(60, 2**31)}, "y_train: 2147483648 at place 0 is no number"),
+            ({"y_test": np.full(10, 0.5)}, r"y_test: 0\.5 at place 0 is not the number"),
+            ({"y_test": np.full(10, np.nan)}, "y_test: nan at place 0 is not the number"),
+            ({"y_train": np.full(60, 2**31)}, "y_train: 2147483648 at place 0 is not the"),
             ({"y_train": np.full(60, "cat")}, "y_train, .*y_test: text in one split, and numbers"),
             ({"x_train": np.array([{"a": 1}], dtype=object)}, "not a readable NumPy archive"),
             (
                 {"images": np.zeros((3, 4, 3)), "x_train": None, "img": np.ones((3, 4, 3))},
-                "images and img may all be its images",
+                "images and img may each be its images",
             ),
         ],
     )
@@ -497,7 +497,7 @@ class TestNpz:
         file = self._save(tmp_path, x_train=None)
         with zipfile.ZipFile(file, "a") as archive:
             archive.writestr("x_train", "not an array")
-        with pytest.raises(DataError, match=r"none .* training images; there are x_test"):
+        with pytest.raises(DataError, match=r"no array .* training images; there are x_test"):
             _npz(file)
 
     @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_an_address_that_nobody_answers_is_refused_at_once() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         start = time.monotonic()
-        with pytest.raises(ConfigError, match=f"127.0.0.1:{port}: nobody answers"):
+        with pytest.raises(ConfigError, match=f"127.0.0.1:{port}: the cluster does not answer"):
             executors.parse(f"ray:127.0.0.1:{port}").check(jax.devices("cpu")[0])
     assert time.monotonic() - start < 10
 

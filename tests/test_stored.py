@@ -202,7 +202,7 @@ class TestNpy:
         divided = data.published(f"npy:{tmp_path / 'arrays'}")
         assert any("no test split" in note for note in divided.notes)
         (tmp_path / "arrays" / "x_train.npy").unlink()
-        with pytest.raises(DataError, match="none of its arrays is known by its name"):
+        with pytest.raises(DataError, match="no array has a name that means"):
             data.published(f"npy:{tmp_path / 'arrays'}")
 
     def test_labels_that_are_python_objects_may_be_left_out(self, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def train(
     device: str = "auto",
     sinks: "Sequence[Sink | str] | str" = (),
 ) -> "Run":
-    """Train a model and leave a run directory, as `vaectl train` does: the same numbers.
+    """Train a model and leave a run directory, with the same numbers as `vaectl train`.
 
     Args:
         config: a configuration, its keys as a mapping, or a YAML file; None for the default.
@@ -45,11 +45,11 @@ def train(
         force: whether an existing run of that name is replaced.
         device: what to compute on: `auto`, `cpu` or `gpu`; several, as `gpu:4`, share each batch
             of `microbatches`.
-        sinks: who else gets the results: a list of sinks as `--log` has them, or of a class of your
-            own; or the text of one.
+        sinks: what else gets the results: a list of sinks, each as text like that of `--log` or as
+            an object of a class of your own; or the text of a single one.
 
     Raises:
-        VaectlError: as the command says it; its `message` and `hint` are text.
+        VaectlError: the error that the command would print, as the texts `message` and `hint`.
     """
     from collections.abc import Mapping
     from pathlib import Path

@@ -12,14 +12,14 @@ OBJECTS = 500_000
 
 
 def main() -> None:
-    """Free the process of its surroundings, answer signals, then run the command line.
+    """Isolate the process from its environment, handle signals, then run the command line.
 
     Other modules are imported here and not above: before `settle`, a file in the current directory
     could stand in for any of them.
     """
     surroundings.settle()
     asked = os.environ.get("_VAECTL_COMPLETE", "")
-    if asked.startswith("complete_"):  # by a shell's script: the word at the cursor, and fast
+    if asked.startswith("complete_"):  # a completion script asks for the word at the cursor
         from vaectl import completion
 
         sys.exit(completion.answer(asked))
@@ -27,7 +27,7 @@ def main() -> None:
 
     leave_at_once()
     _collect_garbage_later()
-    if sys.stderr is None:  # else a file of ours would be the second, into which libraries complain
+    if sys.stderr is None:  # else a file of ours gets descriptor 2
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     from vaectl import cli
     from vaectl.runs.quiet import silence_orbax
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def _collect_garbage_later() -> None:
-    """Let Python look for garbage only after a start, of which that would take a tenth."""
+    """Postpone garbage collection until after the start, a tenth of whose time it would take."""
     usual = gc.get_threshold()
 
     def begun(*_: Any) -> None:

@@ -40,9 +40,9 @@ class Differences(NamedTuple):
     """
 
     encode: float
-    """The larger one of mean and log-variance of q(z|x)."""
+    """The larger difference of mean and log-variance of q(z|x)."""
     decode: float
-    """The one of the means of the pixels."""
+    """The difference of the means of the pixels."""
 
     @property
     def largest(self) -> float:
@@ -59,7 +59,7 @@ class Exported(NamedTuple):
     differences: Differences | None
     """The differences from the run; None if the format has no functions to compare."""
     tolerance: float
-    """The largest difference with which it would have been kept."""
+    """The largest difference at which it is kept."""
     seconds: float
 
     def as_json(self) -> dict[str, object]:
@@ -81,7 +81,7 @@ class Result(NamedTuple):
     """The reasons why some formats were not kept."""
 
     def check(self) -> None:
-        """Raise what kept formats from being exported, as an error of the first one's kind.
+        """Raise one error with all reasons why formats were not kept, of the kind of the first one.
 
         Raises:
             VaectlError: a format was not kept.
@@ -191,7 +191,7 @@ def _difference(ours: Float[np.ndarray, "*shape"], theirs: Float[np.ndarray, "*s
 
 
 def _made(model: Trained, form: Export, make: Callable[[], Made]) -> Made:
-    """Turn whatever a converter or an engine raises into a message.
+    """Turn any exception of a converter or an engine into a RunError.
 
     Raises:
         RunError: the format cannot hold this model.

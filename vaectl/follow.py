@@ -1,11 +1,11 @@
-"""Follow trainings by sinks: as they happen, or afterwards by what a run holds.
+"""Let sinks follow trainings while they happen, or afterwards from the files of a run.
 
     with follow(sinks, watch) as watch:
         experiment.run(settings, watch=watch)
 
-Each sink works in a thread of its own. The training only puts results into its queue, and waits for
-it at the end of a member alone, for a bounded time. A sink that raises is disabled, and one that
-hangs is left behind: a warning says so, and the training goes on.
+Each sink works in a thread of its own. The training only puts results into the sink's queue; it
+waits for the sink only at the end of a member, for a bounded time. A sink that raises is disabled,
+and one that hangs is left behind: a warning says so, and the training goes on.
 """
 
 from __future__ import annotations
@@ -39,20 +39,21 @@ from vaectl.training.fit import Epoch
 from vaectl.training.program import Member
 
 SAMPLES, IMAGES, PLANE = 16, 8, 10
-"""The samples and images that a sink gets as pictures, and those in each row of a plane."""
+"""The numbers of samples and of images that a sink gets as pictures, and of images per row of a
+plane."""
 
 
 @contextmanager
 def follow(
     sinks: Sequence[Sink], watch: Watch, *, patience: float = 60.0, most: int = 1000
 ) -> Iterator[Watch]:
-    """Have sinks follow what a watcher is told; yield the watcher to tell instead.
+    """Let sinks follow the events of a watcher; yield the watcher to use in its place.
 
     Args:
         sinks: what follows.
-        watch: told of everything, and of sinks that fail.
+        watch: called with every event, and with warnings about sinks that fail.
         patience: seconds to wait for a sink at the end of a member.
-        most: epochs that may wait for a slow sink; those on top of them are left out.
+        most: epochs that may wait for a slow sink; further ones are left out.
 
     Raises:
         ConfigError: a sink needs what is not installed.
@@ -101,7 +102,7 @@ class _Member:
         self._undrawn = results
 
     def draw(self, results: Results, model: Trained) -> None:
-        """Write an epoch with pictures by its model."""
+        """Write an epoch with pictures that its model makes."""
         self._log.write(results._replace(pictures=pictures(model, self.first)))
         self._undrawn = None
 
@@ -130,7 +131,7 @@ class _Member:
 class _Follower:
     """One sink, and the thread in which it works.
 
-    `tell` and `leave` are for the training's thread, which alone tells of problems.
+    `tell` and `leave` are called in the training's thread, which alone reports problems.
     """
 
     def __init__(self, sink: Sink, watch: Watch, patience: float, most: int) -> None:
@@ -138,7 +139,7 @@ class _Follower:
         self._members: dict[str, _Member] = {}
         self._jobs: Queue[Callable[[], None] | Flag | None] = Queue(most)
         self._drawn = Flag()
-        """Set once the pictures that were asked for last are made: one copy waits at a time."""
+        """Set once the last requested pictures are made, so that only one copy of a model waits."""
         self._drawn.set()
         self._problem = ""
         """The reason why it is disabled."""
@@ -148,11 +149,11 @@ class _Follower:
         Thread(target=self._work, name=f"sink {sink.name}", daemon=True).start()
 
     def tell(self, event: Event) -> None:
-        """Queue what the sink is to do of an event."""
+        """Queue the work that an event makes for the sink."""
         if not self._problem:
             try:
                 self._take(event)
-            except Exception as error:  # as where there is no memory for a copy
+            except Exception as error:  # for example, no memory for a copy
                 self._problem = _of(error)
         self._report()
 
@@ -218,7 +219,7 @@ class _Follower:
             self._problem = f"did not end within {self._patience:g} s, and is left behind"
 
     def _work(self) -> None:
-        """Do the jobs in their order, until one fails; then only let nobody wait."""
+        """Do the jobs in order; after one fails, skip the others, so that nobody waits."""
         while (job := self._jobs.get()) is not None:
             if isinstance(job, Flag):
                 job.set()
@@ -263,7 +264,7 @@ def pictures(model: Trained, first: Split) -> Pictures:
 
 
 def replay(rundir: RunDir, sink: Sink, watch: Watch) -> None:
-    """Have a sink write a run that is over as if it had followed it, in the place of older logs.
+    """Let a sink write the log of a finished run as if it had followed it; older logs are replaced.
 
     The pictures of older logs stay, since only those of checkpoints can be made again.
 

@@ -56,7 +56,7 @@ def bring(
 
     Args:
         file: the file; its suffix tells its format.
-        config_file: a configuration in YAML; None for the one that the file holds.
+        config_file: a configuration in YAML; None for the configuration inside the file.
         assignments: `dotted.key=value`, other values for some keys.
         name: the name of the run directory; None for one made from the settings.
         runs_dir: where it goes.

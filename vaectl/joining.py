@@ -17,13 +17,14 @@ from vaectl.training.events import ignore
 
 
 def take_part(device_kind: str) -> None:
-    """Train what the first process says, until it ends; write nothing.
+    """Train what the first process sends, until it ends the training; write nothing.
 
     Signals are left to the first process, which tells when to stop.
 
     Raises:
-        ConfigError: no such device; another vaectl, or other plugs, than the first process has.
-        DataError: the data set is missing, or another one here.
+        ConfigError: no such device, or the versions of vaectl or the plugs differ from the first
+            process.
+        DataError: the data set is missing here, or differs from that of the first process.
     """
     chosen = devices.several(device_kind)
     with asked_to_stop(), suppress(cluster.Ended):

@@ -4,7 +4,7 @@
     vaectl sample latest --plugin configs/examples/conv_vae.py
 
 It trains for ten seconds on two cores; the run directory is like any other. run.json records this
-file's SHA-256, and the run asks for `--plugin` wherever it is loaded.
+file's SHA-256; commands that load the run need `--plugin`.
 """
 
 import math
@@ -17,10 +17,10 @@ from vaectl.vae.networks import AutoEncoder
 
 
 class TinyConv(Model, name="tiny_conv"):
-    """One convolution up, with batch normalization; one hidden layer down."""
+    """An encoder with one convolution and batch normalization; a decoder with one hidden layer."""
 
     channels: int = 16
-    """Channels of the convolution; another number by `--set model.channels=32`."""
+    """Channels of the convolution; `--set model.channels=32` changes them."""
 
     def build(
         self, image_shape: ImageShape, code_size: int, outputs: int, rngs: nnx.Rngs

@@ -4,8 +4,8 @@ r"""A data source of your own: coloured discs, drawn when they are asked for.
         --set data.source=discs:3000 --set data.binarization=none --epochs 20
     vaectl sample latest --plugin configs/examples/discs.py
 
-Half a minute of training on two cores; the run directory is like any other. run.json records this
-file's SHA-256, and the run asks for `--plugin` wherever it is loaded.
+It trains for half a minute on two cores; the run directory is like any other. run.json records this
+file's SHA-256; commands that load the run need `--plugin`.
 """
 
 import numpy as np
@@ -20,13 +20,13 @@ SIDE = 16
 
 
 class Discs(Source, name="discs"):
-    """`discs:COUNT`: one disc in each image, somewhere, of some size; its colour is its class."""
+    """`discs:COUNT`: images of one disc of random place and size; its colour is its class."""
 
     placeholder = "COUNT"
     what = "coloured discs on paper, 16x16 RGB"
 
     def load(self, *, progress: bool = False) -> Published:  # noqa: ARG002
-        """Draw them, always the same."""
+        """Draw the images; they are always the same."""
         if not (self.rest.isdecimal() and int(self.rest) <= 10**6):
             raise DataError(f"{self}: not a number of discs", hint="for example discs:3000")
         count, rng = int(self.rest), np.random.default_rng(0)
@@ -36,5 +36,5 @@ class Discs(Source, name="discs"):
         rows, columns = np.ogrid[:SIDE, :SIDE]
         inside = (columns - x) ** 2 + (rows - y) ** 2 < radius**2
         images = np.where(inside[..., np.newaxis], COLOURS[labels][:, None, None], PAPER)
-        # a source that has no splits leaves them to `divide`
+        # a source without splits uses `divide` to make them
         return divide(str(self), Images(images, labels))

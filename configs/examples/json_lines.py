@@ -3,7 +3,7 @@
     vaectl train --plugin configs/examples/json_lines.py --log json_lines
     vaectl export-log NAME --plugin configs/examples/json_lines.py --to json_lines:file=all.jsonl
 
-It works in a thread beside the training. Whatever it raises disables it; the training goes on.
+It works in a thread beside the training. Any exception disables it, and the training goes on.
 """
 
 import json
@@ -16,10 +16,10 @@ class JSONLines(Sink, name="json_lines"):
     """A file in the run directory, with a line for each epoch."""
 
     file: str = "results.jsonl"
-    """Its name."""
+    """The name of the file."""
 
     def open(self, training: Training) -> Log:
-        """Begin the file; where a training goes on, keep the epochs before."""
+        """Begin the file; if a training is resumed, keep the lines of earlier epochs."""
         path = training.directory / self.file
         lines = path.read_text().splitlines(keepends=True) if path.exists() else []
         before = [line for line in lines if json.loads(line)["step"] <= training.step]

@@ -4,7 +4,7 @@
     vaectl compare-optimizers configs/compare/field-digits.yaml \
         --plugin configs/examples/signum.py --add signum
 
-The second command trains what is new only, if the field is there, and says where Signum stands.
+If the comparison exists already, the second command trains only Signum, and adds it to the table.
 """
 
 from __future__ import annotations

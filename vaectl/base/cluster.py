@@ -2,7 +2,7 @@
 
 All of them compute the same steps. The first one leads: it reads the configuration, writes the run,
 and says when to stop. The others follow: they take what to train from it, and write nothing. JAX
-connects them; everything that they say to each other is an array that the first one has.
+connects them; every message between them is an array that the first process sends.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from vaectl.base.patience import within
 from vaectl.base.wanted import Cluster
 
 PATIENCE = 300
-"""Seconds to wait until all processes are there."""
+"""Seconds to wait until all processes have connected."""
 SILENCE = 30
-"""Seconds after which a process that does not answer is taken to be gone."""
+"""Seconds after which a process that does not answer counts as ended."""
 
 
 THE_END = 0
-"""The number by which the first process ends the others, wherever they wait for one."""
+"""The number that the first process sends to end the others while they wait for a number."""
 
 _members: list[int] = []
 """The number of processes that train together, within `joined`; else empty."""
@@ -42,7 +42,7 @@ class Ended(Exception):  # noqa: N818  # it is no error
 
 @contextmanager
 def joined(cluster: Cluster, device: str) -> Iterator[None]:
-    """Be one of the processes within this context; the first one ends the others at its end.
+    """Join the processes for the duration of a context; the first one ends the others at its end.
 
     A process that fails leaves at once, so that the others do not wait for it.
 
@@ -83,7 +83,7 @@ def joined(cluster: Cluster, device: str) -> Iterator[None]:
 
 
 def _leave_at_exit(code: int) -> None:
-    """Leave before JAX waits for processes that are gone, and then aborts."""
+    """Exit before JAX waits for processes that have ended, which would abort this one."""
 
     def leave() -> None:
         sys.stdout.flush()
@@ -104,7 +104,7 @@ def _part(code: int = 0) -> None:
 
 
 def leads() -> bool:
-    """Tell whether this process writes; one alone does."""
+    """Tell whether this process writes the run; a single process does."""
     return int(jax.process_index()) == 0
 
 
@@ -114,7 +114,7 @@ def is_alone() -> bool:
 
 
 def tell(message: dict[str, Any]) -> None:
-    """Send a message to the others; alone, do nothing."""
+    """Send a message to the other processes; do nothing if there are none."""
     if not is_alone():
         content = np.frombuffer(json.dumps(message).encode(), np.uint8)
         agreed(len(content))
@@ -125,7 +125,7 @@ def told() -> dict[str, Any]:
     """Wait for a message of the first process.
 
     Raises:
-        Ended: it sends none.
+        Ended: the first process has ended the training.
     """
     content = _of_first(np.zeros(agreed(THE_END), np.uint8))
     message: dict[str, Any] = json.loads(content.tobytes())
@@ -136,11 +136,11 @@ def told() -> dict[str, Any]:
 def prepared() -> Iterator[None]:
     """Prepare to train within this context, and wait at its end until all processes have.
 
-    Otherwise the others would notice only in the first step that a process could not, and JAX may
-    abort them while they compile it.
+    Otherwise the others would notice a failure only in the first step, and JAX may abort them while
+    they compile it.
 
     Raises:
-        RunError: another process could not.
+        RunError: another process failed to prepare.
     """
     try:
         yield
@@ -160,7 +160,7 @@ def _all_can(*, can: bool) -> bool:
 
 
 def agreed(number: int) -> int:
-    """Return the number, not 0, that the first process has.
+    """Return the number that the first process passes; it is never 0.
 
     Raises:
         Ended: it has ended the training.
@@ -174,7 +174,7 @@ def agreed(number: int) -> int:
 
 
 def of_first(tree: Any) -> Any:
-    """Return the arrays that the first process has, in host memory; alone, return them as is."""
+    """Return the arrays of the first process in host memory; a single process returns its own."""
     return tree if is_alone() else jax.tree.map(lambda leaf: _of_first(np.asarray(leaf)), tree)
 
 

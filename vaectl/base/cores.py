@@ -9,21 +9,21 @@ from vaectl.base.errors import ConfigError
 
 
 def usable() -> set[int]:
-    """Return the numbers of the cores that this process may use; where that is not told, of all."""
+    """Return the numbers of the cores that this process may use; all if the system does not say."""
     if hasattr(os, "sched_getaffinity"):
         return os.sched_getaffinity(0)
     return {*range(os.cpu_count() or 1)}
 
 
 def check(what: str) -> None:
-    """Refuse processes with cores of their own where the system has no such thing, as macOS.
+    """Refuse processes with cores of their own on systems without CPU affinity, such as macOS.
 
     Raises:
         ConfigError: this system cannot keep a process to some of its cores.
     """
     if not hasattr(os, "sched_setaffinity"):
         raise ConfigError(
-            f"{what}: its workers take CPU cores of their own, which this system does not give",
+            f"{what}: its workers need CPU cores of their own, which this system does not support",
             hint="leave --executor out, or use a machine with Linux",
         )
 

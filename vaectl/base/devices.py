@@ -36,15 +36,15 @@ def several(text: str, *, keep_programs: bool = True) -> Sequence[jax.Device]:
     """Choose devices, and turn on the cache of compiled programs.
 
     Args:
-        text: as in `wanted.devices`; a CPU can be any number of devices. Of several processes
-            that train together each has so many.
+        text: as in `wanted.devices`; a CPU can act as any number of devices. If several processes
+            train together, this is the number for each.
         keep_programs: False to compile everything again and write nothing to the cache.
 
     Raises:
-        ConfigError: JAX finds no such devices, or not so many, or cannot start.
+        ConfigError: JAX finds no such devices, or too few of them, or cannot start.
     """
     kind, count = wanted.devices(text)
-    if count is not None and count > 1:  # no more of them can be had once JAX has started
+    if count is not None and count > 1:  # their number is fixed once JAX has started
         with suppress(RuntimeError):
             _configure("jax_num_cpu_devices", count)
     if keep_programs:
@@ -85,11 +85,12 @@ def several(text: str, *, keep_programs: bool = True) -> Sequence[jax.Device]:
 
 @contextmanager
 def pinned() -> Iterator[None]:
-    """Compute with the JAX settings of the command line, whatever this process has configured.
+    """Compute with the JAX settings of the command line instead of those of this process.
 
     A command removes such settings from its environment (`vaectl.base.surroundings`). A process
     that imports `vaectl` may have configured JAX for its own work. Within this context, or in a
-    function that it decorates, vaectl's settings hold; after it, those of the process.
+    function that it decorates, the settings are vaectl's; afterwards those of the process are
+    restored.
     """
     with ExitStack() as stack:
         for context in (
@@ -134,7 +135,7 @@ def memory_of(device: jax.Device) -> int:
 
 
 def wait_for(arrays: Sequence[jax.Array]) -> None:
-    """Wait until arrays are computed, and answer signals meanwhile, which JAX itself does not."""
+    """Wait until arrays are computed; unlike in JAX's own wait, signals are handled meanwhile."""
     while not all(each.is_ready() for each in arrays):  # type: ignore[attr-defined]  # not declared
         time.sleep(_MOMENT)
 

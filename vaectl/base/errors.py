@@ -79,7 +79,7 @@ class InterruptedRunError(VaectlError):
 
 
 class TooLargeError(OSError):
-    """A file is larger than what it should be can be."""
+    """A file is larger than any valid file of its kind."""
 
 
 def remedy(error: OSError) -> str:
@@ -104,6 +104,6 @@ def remedy(error: OSError) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what another library says, not too long; else its error's name."""
+    """Return the first line of another library's message, shortened, or the error's name."""
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."

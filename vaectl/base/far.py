@@ -1,7 +1,7 @@
 """Start a worker on another machine, and pass messages on between it and the driver.
 
-It is sent there as it is, since that machine may have another vaectl or none. So it imports nothing
-of vaectl before the versions are known to be the same.
+The source of this module is sent to that machine, which may have another vaectl or none. So it
+imports nothing of vaectl before it has compared the versions.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from typing import Any, NamedTuple
 
 
 class Order(NamedTuple):
-    """A worker that is wanted on another machine."""
+    """A request for a worker on another machine."""
 
     versions: dict[str, str]
-    """Those of this machine, which it must have: `vaectl`, `python`, and packages."""
+    """The versions of this machine, which the other one must have too: `vaectl`, `python`,
+    packages."""
     cores: int
     call: bytes
     """A packed `vaectl.base.spawn.Call`."""
 
 
 def differences(versions: dict[str, str]) -> list[str]:
-    """List what this machine has in other versions."""
+    """List the packages of which this machine has another version."""
     found = {"python": platform.python_version(), "vaectl": _version_of_vaectl()}
     found |= {name: _version(name) for name in versions if name not in found}
     return [
@@ -80,7 +81,7 @@ class Relay:
             return
         main = vars(sys.modules["__main__"])
         if str(main.get("__file__")).endswith("default_worker.py"):
-            del main["__file__"]  # a new process would load it again, and all of Ray with it
+            del main["__file__"]  # a new process would load this file again, and with it all of Ray
         from vaectl.base import spawn
 
         taken = self._open.enter_context(spawn.claimed(cores))
@@ -93,7 +94,7 @@ class Relay:
                 self._pipe.send_bytes(message)
 
     def receive(self) -> tuple[list[bytes], str]:
-        """Wait for messages of the worker; without any, it has ended, and the text says how."""
+        """Wait for messages; if there are none, the worker has ended, and the text says how."""
         found, self._waiting = self._waiting, []
         if found or not self._process:
             return found, "it was refused"
@@ -111,7 +112,7 @@ class Relay:
 
 
 def keep_alive(line: Any) -> None:
-    """Have the system notice that the machine at the other end of a connection is gone."""
+    """Let the system detect that the machine at the other end of a connection is gone."""
     with socket.socket(fileno=os.dup(line.fileno())) as end:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, seconds in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6)):

@@ -1,4 +1,4 @@
-"""Versions of file formats, by which an older vaectl refuses what a newer one wrote."""
+"""Versions of file formats, so that an older vaectl refuses files of a newer one."""
 
 from pathlib import Path
 

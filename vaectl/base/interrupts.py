@@ -46,7 +46,7 @@ def leaving(kept: Callable[[], str]) -> Iterator[None]:
 
 
 def ignore() -> None:
-    """Ignore both signals from now on: all work is done, and only Python has to exit."""
+    """Ignore both signals from now on, while Python exits after all work is done."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 

@@ -13,14 +13,14 @@ MOMENT = 0.5
 
 
 class Load:
-    """The share of the cores of this process that others use, from now on."""
+    """The share of this process's cores that other programs use, measured from now on."""
 
     def __init__(self) -> None:
         """Begin to watch."""
         self._began, self._own, self._busy = time.perf_counter(), time.process_time(), _busy()
 
     def of_others(self) -> float | None:
-        """Return the share, 0 to 1, of the time of these cores; None if it cannot be known."""
+        """Return the share, from 0 to 1, of the time of these cores; None if it is unknown."""
         wall, own = time.perf_counter() - self._began, time.process_time() - self._own
         busy = _busy()
         if busy is None or self._busy is None or wall < MOMENT:

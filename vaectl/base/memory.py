@@ -16,7 +16,7 @@ def total(root: Path = Path("/")) -> int:
     """Return the bytes that this process may use: the machine's, or a container's limit.
 
     Args:
-        root: the directory with /proc and /sys, which have the limit.
+        root: the directory that contains /proc and /sys, where the limit is found.
     """
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([machine, *_limits(root)])

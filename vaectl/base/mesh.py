@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 
 AXIS = "devices"
 WHOLE, SPLIT = PartitionSpec(), PartitionSpec(AXIS)  # type: ignore[no-untyped-call]
-"""The places of an array: whole on each device, or an equal part of its first axis on each."""
+"""The placements of an array: whole on each device, or split equally along its first axis."""
 
 
 def of(devices: Sequence[jax.Device]) -> Mesh | None:
@@ -35,13 +35,13 @@ def of(devices: Sequence[jax.Device]) -> Mesh | None:
 
 
 def everywhere(devices: Sequence[jax.Device]) -> Sharding:
-    """Return the place of an array that each of the devices has whole."""
+    """Return the placement of an array of which each device has a whole copy."""
     mesh = of(devices)
     return NamedSharding(mesh, WHOLE) if mesh else SingleDeviceSharding(devices[0])
 
 
 def put(tree: Tree, place: Sharding) -> Tree:
-    """Bring arrays to a place; those that are there stay.
+    """Move arrays to a placement; arrays that are there already stay.
 
     Args:
         tree: arrays that this process has, equal in all processes.
@@ -62,13 +62,13 @@ def put(tree: Tree, place: Sharding) -> Tree:
 
 
 def copied(tree: Tree) -> Tree:
-    """Copy arrays where they are, and compile nothing for that, as `jnp.copy` does per shape."""
+    """Copy arrays on their devices without compiling; `jnp.copy` compiles once per shape."""
     copies: Tree = jax.device_put(tree, may_alias=False)
     return copies
 
 
 def beside(tree: Any, array: Array) -> Any:
-    """Bring arrays to where another one is, unless it may be anywhere."""
+    """Move arrays to the placement of another array, if that one is committed to its devices."""
     return put(tree, array.sharding) if array.committed else jax.tree.map(jnp.asarray, tree)
 
 
@@ -88,9 +88,9 @@ def on_each(
 
     Args:
         mesh: the devices.
-        function: of arrays; it captures none.
-        inputs: where its arguments are, all alike or each.
-        outputs: where its results are; those that are whole are equal on all devices.
+        function: a function of arrays; it captures no arrays.
+        inputs: the placement of its arguments: one for all, or one for each.
+        outputs: the placement of its results; whole results are equal on all devices.
     """
     if mesh is None:
         return function
@@ -116,7 +116,7 @@ def shared(function: Callable[..., Result]) -> Callable[..., Result]:
 
 
 def summed(mesh: Mesh | None, function: Callable[..., Tree], *parts: Any) -> Tree:
-    """Sum a function over parts of its arguments, in an order that no number of devices changes.
+    """Sum a function over parts of its arguments, in the same order on any number of devices.
 
     The bits do not depend on that number either, as long as each device has two parts or more: the
     compiler computes a single one in another way, which may change the last bits.
@@ -148,7 +148,7 @@ def _own(mesh: Mesh, stacked: Tree) -> Tree:
 
 
 def _tree_sum(stacked: Tree) -> Tree:
-    """Add neighbours until one is left; numbers that cannot be averaged are equal, and stay."""
+    """Add neighbours until one is left; integers and keys are equal: keep the first."""
 
     def add(x: Array) -> Array:
         while len(x) > 1 and jnp.issubdtype(x.dtype, jnp.inexact):

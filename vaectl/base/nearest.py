@@ -9,7 +9,7 @@ _MOST = 3
 _ALIKE = 0.6
 """The least similarity of two names, of 1: see `difflib.SequenceMatcher.ratio`."""
 _TIE = 0.05
-"""The least similar of the returned names is so much less similar than the most similar one."""
+"""The largest difference in similarity between the first and the last of the returned names."""
 
 
 def nearest(text: str, known: Iterable[str], *, alike: float = _ALIKE) -> list[str]:
@@ -35,7 +35,7 @@ def did_you_mean(text: str, known: Iterable[str]) -> str:
 
 
 def question(names: Iterable[str]) -> str:
-    """Ask whether one of these names was meant; nothing is asked about no names."""
+    """Return a question whether one of these names was meant; an empty text if there are none."""
     found = " or ".join(names)
     return f"; did you mean {found}?" if found else ""
 

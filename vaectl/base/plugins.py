@@ -4,8 +4,8 @@
     [project.entry-points."vaectl.models"]                 a package: the group of a kind
     mine = "my_package.models:Mine"
 
-Nothing is loaded because a configuration or a run names it, so that somebody else's run cannot
-execute code.
+A configuration or a run never causes code to be loaded, so that a run from another person cannot
+execute any.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _files: dict[str, File] = {}
 def load_file(path: Path) -> None:
     """Run a Python file whose plugs register themselves.
 
-    A file is not run again under another name, nor is a copy of it.
+    A file that was run is not run again under another name, nor is a copy of it.
 
     Raises:
         ConfigError: the file cannot be read, fails, registers no plug, or reuses a plug's name.
@@ -102,7 +102,7 @@ def _run(file: File, where: str) -> None:
     assert spec is not None  # noqa: S101  # there is a name
     module = importlib.util.module_from_spec(spec)
     module.__file__ = full
-    sys.modules[name] = module  # where pydantic looks up annotations
+    sys.modules[name] = module  # pydantic looks up annotations there
     try:
         exec(compile(content, full, "exec"), vars(module))  # noqa: S102  # this is what --plugin is for
     except BaseException as error:

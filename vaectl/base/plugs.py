@@ -56,11 +56,11 @@ class Plug(Section):
     """The setting whose value may follow the name in an option, as in `processes:2`."""
 
     first_defaults: ClassVar[Mapping[str, Any]] = {}
-    """The former defaults of settings whose default has changed; trials are identified by them."""
+    """The first defaults of settings whose default has changed since; keys of trials use them."""
 
     leaves: ClassVar[Mapping[str, Mapping[str, bytes]]] = {}
-    """Files that it writes in a run directory: patterns of how they begin, by patterns of their
-    names, by folder. They are removed with the run, as by `--force`."""
+    """The files that it writes into a run directory: by folder, a pattern of their names, and a
+    pattern of how their content begins. They are removed together with the run."""
 
     needs: ClassVar[tuple[str, ...]] = ()
     """Packages that it imports, and that vaectl is installed without."""
@@ -86,7 +86,7 @@ class Plug(Section):
 
     @classmethod
     def against(cls, finding: Finding, experiment: Any) -> str | None:
-        """Return what to set with this plug against what a diagnosis finds; None if it is no help.
+        """Return what to set with this plug against a problem of a diagnosis; None if nothing.
 
         Args:
             finding: what is wrong with a trained model.
@@ -105,7 +105,7 @@ class Plug(Section):
         """Register a kind, or a plug of one.
 
         Raises:
-            ConfigError: the name is no name or is taken, or a method is missing.
+            ConfigError: the name is not usable or is taken, or a method is missing.
         """
         super().__pydantic_init_subclass__(**options)
         if kind is not None:
@@ -166,7 +166,7 @@ class Choice(Section, Generic[P]):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
-        """Let the kind know which names are those of its other keys."""
+        """Tell the kind which names are taken by other keys of the section."""
         super().__pydantic_init_subclass__(**options)
         if "plugs" in vars(cls):
             cls.plugs.taken = frozenset(cls.model_fields)
@@ -260,7 +260,7 @@ def choice(base: type[C]) -> type[C]:
 
 
 def known(kind: str) -> Mapping[str, type[Plug]]:
-    """Return the plugs of a kind by name; there are none of a kind that nobody defined."""
+    """Return the plugs of a kind by name; an unknown kind has none."""
     return next((base.known for base in Plug.__subclasses__() if base.kind == kind), {})
 
 

@@ -21,11 +21,11 @@ T = TypeVar("T")
 
 
 def in_fast_forms(function: Callable[..., T], *, bfloat16: bool) -> Callable[..., T]:
-    """Return the same function with its products and convolutions in the forms that are fast.
+    """Return the same function with its matrix products and convolutions in fast forms.
 
     On a CPU the gradient of a convolution's kernel is one product of matrices for each pixel of the
-    kernel: XLA's convolution takes up to 180 times as long inside a loop. All else stays as it is,
-    bit for bit, unless `bfloat16` asks for rounded operands.
+    kernel: XLA's convolution takes up to 180 times as long inside a loop. All other operations keep
+    their bits, unless `bfloat16` asks for rounded operands.
 
     Args:
         function: a function of arrays, such as a gradient, whose backward pass is changed too. It

@@ -62,7 +62,7 @@ class Section(BaseModel):
     def __get_pydantic_json_schema__(
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        """Describe the fields; pydantic would read all sources for it whenever vaectl starts."""
+        """Describe the fields; pydantic would read all source files at each start of vaectl."""
         found = handler(core_schema)
         properties = handler.resolve_ref_schema(found).get("properties", {})
         for base in reversed(cls.__mro__):
@@ -74,7 +74,7 @@ class Section(BaseModel):
 
 @cache
 def _descriptions(section: type[Section]) -> dict[str, str]:
-    """Return the text below each field of a class; of none if its source is not there."""
+    """Return the text below each field of a class; an empty mapping if its source is missing."""
     try:
         lines = ast.parse(textwrap.dedent(inspect.getsource(section))).body
     except (OSError, TypeError, SyntaxError):  # made by a function, or defined interactively
@@ -97,5 +97,5 @@ def description(section: type[Section], key: str) -> str:
 
 
 def conflict(message: str, hint: str = "") -> PydanticCustomError:
-    """Return what a validator raises for values that no type excludes."""
+    """Return the error that a validator raises for values that conflict with each other."""
     return PydanticCustomError(CONFLICT, "{message}", {"message": message, "hint": hint})

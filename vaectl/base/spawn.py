@@ -1,7 +1,7 @@
 """Processes that compute for this one, each with CPU cores of its own.
 
-A process begins anew, without what this one has imported: it takes its cores before a library
-counts them, loads the files of `--plugin`, and only then imports the function that it runs.
+A process starts without the modules of this one: it takes its cores before a library counts them,
+loads the files of `--plugin`, and only then imports the function that it runs.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def call(function: Callable[..., None], *arguments: object) -> Call:
     """Describe a call of `function(connection, *arguments)`.
 
     Args:
-        function: of a module, so that it can be imported.
+        function: defined in a module, so that the other process can import it.
         arguments: anything that can be pickled.
     """
     variables = {k: v for k, v in os.environ.items() if surroundings.is_recorded(k)}
@@ -63,11 +63,12 @@ def unpacked(content: bytes) -> Any:
 def start(what: Call, cores: Set[int]) -> tuple[BaseProcess, Connection]:
     """Start a process.
 
-    It ignores SIGINT and SIGTERM. A terminal sends them to this process as well, which decides.
+    It ignores SIGINT and SIGTERM. A terminal also sends them to this process, which then decides
+    when to stop the other one.
 
     Args:
-        what: it calls.
-        cores: numbers of CPU cores, which are all that the process may use.
+        what: the call.
+        cores: the numbers of the CPU cores that the process may use.
 
     Returns:
         The process, and this end of the pipe to it.
@@ -104,7 +105,7 @@ def failure(error: BaseException) -> dict[str, str]:
 def claimed(count: int) -> Iterator[set[int]]:
     """Take CPU cores of this machine that no other worker of this user has taken.
 
-    Where all are taken, as by another study, they are shared.
+    If all are taken, for example by another study, they are shared.
 
     Raises:
         ConfigError: this process may use fewer, or this system cannot keep a process to some.
@@ -130,9 +131,9 @@ def claimed(count: int) -> Iterator[set[int]]:
 
 
 def _begin(connection: Connection, cores: Set[int], what: Call) -> None:
-    os.setsid()  # what ends the parent's group, as Ray does, leaves it the time to save
+    os.setsid()  # a signal to the parent's group, as Ray sends it, must not end this one
     own_cores.take(cores)
-    for number in (*SIGNALS, signal.SIGUSR2):  # the last: a job's time is nearly over
+    for number in (*SIGNALS, signal.SIGUSR2):  # SIGUSR2: the time of a job is nearly over
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     with suppress(OSError):  # another machine may not have it

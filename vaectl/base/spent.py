@@ -1,10 +1,10 @@
 """The time of a command, by what it was spent on.
 
-Code that does a part of the work does it within `on(part)`. Of parts within each other, the
-innermost has the time, and what belongs to none is the rest, so that all of them add up to the
-whole. What JAX traces and compiles within `watching_compilation` counts as compilation, whatever
-part it is in. Only the thread that opened the account is counted: what other threads do in the
-background costs a command no time until it waits for them.
+Code that does a part of the work does it within `on(part)`. If parts are nested, the time counts
+for the innermost one; time outside all parts counts as the rest. So the parts add up to the whole.
+What JAX traces and compiles within `watching_compilation` counts as compilation, whatever part it
+is in. Only the thread that opened the account is counted: work of other threads in the background
+takes no time of the command until it waits for them.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class Spent:
         self._parts: dict[Part, float] = dict.fromkeys(get_args(Part), 0.0)
         self._at: Part = "rest"
         self._whole = False
-        """True while parts within the present one do not count for themselves."""
+        """True while nested parts count as the current part."""
         self._since = time.perf_counter()
         self._compiled: list[tuple[float, float]] = []
-        """Spans in which JAX was compiling since the present part began or went on, in order."""
+        """The spans in which JAX compiled since the current part began or continued, in order."""
 
     @property
     def parts(self) -> dict[Part, float]:
@@ -65,7 +65,7 @@ class Spent:
     def compiled(self, seconds: float) -> None:
         """Count the last seconds as compilation, and none of them twice.
 
-        JAX tells of an inner function first, and then of the one that contains it.
+        JAX reports an inner function first, and then the function that contains it.
         """
         end = time.perf_counter()
         start = max(end - seconds, self._since)
@@ -109,7 +109,7 @@ def on(part: Part, *, whole: bool = False) -> Iterator[None]:
 
     Args:
         part: what the time is spent on.
-        whole: whether all of it counts as this part, except compilation, whatever is done within.
+        whole: whether nested parts also count as this part; compilation never does.
     """
     account = _OPEN.get()
     if account is None:

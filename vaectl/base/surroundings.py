@@ -1,9 +1,9 @@
 """The environment of a command: variables, current directory, interpreter options.
 
-Settings that would silently change results are removed before a library reads them. Settings that
-users may want although they change the last bits are recorded, and reported when a run is resumed.
-This module is imported before all others, so at its top it may only import modules that Python has
-loaded already.
+Settings that would silently change results are removed before a library reads them. Some settings
+change only the last bits, and users may want them: these are recorded, and reported when a run is
+resumed. This module is imported before all others, so at its top it may only import modules that
+Python has loaded already.
 """
 
 import os
@@ -89,7 +89,7 @@ def cpu_threads() -> int:
 
 
 def processor() -> str:
-    """Name this machine's processor, on whose kind the last bits of results depend."""
+    """Return the name of this machine's processor; the last bits of results depend on it."""
     import platform
 
     try:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 
 Tell = Callable[[str], None]
-"""Called with a description of what takes long."""
+"""A function that is called with a description of work that takes long."""
 
 
 def silent(text: str) -> None:

@@ -39,7 +39,7 @@ def reason(details: ErrorDetails) -> str:
 
 
 def shown(value: object) -> str:
-    """Write a value as YAML has it, as far as it is short."""
+    """Write a value as YAML does, shortened if it is long."""
     if isinstance(value, dict):
         return "a mapping"
     if value is None or isinstance(value, bool):
@@ -47,7 +47,7 @@ def shown(value: object) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return ".nan" if math.isnan(value) else f"{'-' * (value < 0)}.inf"
     try:
-        # of what is neither text nor a number, such as a date, YAML has the text
+        # values that are neither text nor numbers, such as dates, are written as text
         text = repr(value) if isinstance(value, str | int | float | list | tuple) else str(value)
     except ValueError:  # Python converts at most 4300 digits
         return "a number of thousands of digits"

@@ -12,9 +12,9 @@ class Devices(NamedTuple):
     """A kind of devices, and how many."""
 
     kind: str
-    """`auto` is the best kind that there is."""
+    """`auto`: the best kind that this machine has."""
     number: int | None
-    """None is all that there are."""
+    """The number of devices; None: all devices of the kind."""
 
 
 def devices(text: str) -> Devices:
@@ -49,7 +49,7 @@ class Cluster(NamedTuple):
     """HOST:PORT where the first one listens; None: JAX asks Slurm, MPI or Kubernetes."""
     processes: int | None
     number: int | None
-    """This process's, from 0."""
+    """The number of this process, counted from 0."""
 
 
 def cluster(text: str) -> Cluster:

@@ -69,7 +69,7 @@ class Work(NamedTuple):
 
     @property
     def images_per_second(self) -> float:
-        """Images, or samples, per second."""
+        """The number of images, or of samples, per second."""
         return self.images / self.seconds
 
     def as_json(self) -> dict[str, object]:
@@ -146,12 +146,12 @@ class _Descent(Optimizer):
     """Steps against the gradient itself."""
 
     def rule(self) -> optax.GradientTransformation:
-        """Do nothing to a gradient."""
+        """Return the transform that leaves a gradient as it is."""
         return optax.identity()
 
 
 class _Bare(OptimizerChoice):
-    """Chooses the gradient itself."""
+    """A choice of the gradient itself as the direction."""
 
     @property
     def chosen(self) -> Optimizer:

@@ -64,7 +64,7 @@ def run(
         rounds: how often each piece of work runs.
         scaling: whether to measure larger batches, layers and codes too.
         device_kind: `auto`, `cpu` or `gpu`.
-        amount: how much is measured.
+        amount: the amount of work to measure.
         watch: called with a description of each part.
 
     Raises:

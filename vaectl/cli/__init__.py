@@ -65,8 +65,8 @@ def _run() -> None:
 
 
 def _told(reason: Exception) -> VaectlError | None:
-    """Return an error that the user can fix; None if it is a bug."""
-    # of NumPy and JAX: an estimate was too low, or other programs fill the memory
+    """Convert an exception into an error that the user can fix; return None for a bug."""
+    # NumPy and JAX raise these if an estimate was too low, or other programs fill the memory
     if isinstance(reason, MemoryError) or "RESOURCE_EXHAUSTED" in str(reason):
         return ConfigError(
             f"the memory is full: {first_line(reason)}",

@@ -71,14 +71,14 @@ def examples(function: Callable[..., Any]) -> tuple[str, list[str]]:
     lines = inspect.cleandoc(function.__doc__ or "").splitlines()
     found = [line.removeprefix(_EXAMPLE) for line in lines if line.startswith(_EXAMPLE)]
     text = "\n".join(line for line in lines if not line.startswith(_EXAMPLE))
-    # a paragraph's lines are joined, as Typer would not do
+    # join the lines of a paragraph, which Typer would not do
     paragraphs = re.split(r"\n{2,}", text.strip())
     return "\n\n".join(" ".join(part.split()) for part in paragraphs), found
 
 
 def _block(found: Sequence[str]) -> str:
-    """Return the end of a help text; Typer joins lines that no blank one parts."""
-    lines = [each.replace("[", "\\[") for each in found]  # brackets are no markup
+    """Return the end of a help text; Typer joins lines that have no blank line between them."""
+    lines = [each.replace("[", "\\[") for each in found]  # not markup: escape the brackets
     return "\n\n".join(["[bold]Examples[/bold]", *(f"  {line}" for line in lines)])
 
 
@@ -96,11 +96,11 @@ app = Commands(
 TRAIN, LOOK, TAKE, KEEP, MEASURE = (
     "Train",
     "Look at a trained model",
-    "Take it along",
-    "Keep track",
+    "Export and import",
+    "Manage runs, data sets and configurations",
     "Measure this machine",
 )
-PLACE, OUTPUT = "Where it goes", "Output"
+PLACE, OUTPUT = "Run directory", "Output"
 
 
 class Tracebacks:

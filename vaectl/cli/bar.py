@@ -1,4 +1,4 @@
-"""The bar that shows on a terminal what is being done, as much of it as the width has room for."""
+"""The progress bar of a terminal, with as many details as its width has room for."""
 
 from rich.console import Console
 from rich.progress import (
@@ -14,11 +14,11 @@ from rich.table import Column
 from rich.text import Text
 
 _WIDE, _NARROW = 110, 70
-"""Columns of a terminal from which the bar is long, and from which there is one."""
+"""The least columns of a terminal for a long bar, and for any bar."""
 
 
 class _Left(TimeRemainingColumn):
-    """The time left, where it can be known."""
+    """A column with the time left; empty while that is unknown."""
 
     def render(self, task: Task) -> Text:
         """Return it as text."""
@@ -28,11 +28,11 @@ class _Left(TimeRemainingColumn):
 def progress(console: Console) -> Progress:
     """Return a display of a task: what it is, a bar, the time left, and its field `numbers`.
 
-    Where they do not fit, the numbers are cut off, and nothing else.
+    If a line is too long, only the numbers are cut off.
     """
     columns: list[ProgressColumn] = [
         SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),  # names may hold what would be markup
+        TextColumn("{task.description}", markup=False),  # names may contain markup
     ]
     if console.width >= _NARROW:
         columns.append(BarColumn(bar_width=24 if is_wide(console) else 10))

@@ -1,4 +1,4 @@
-"""A sign on stderr that a command is at work, from before its libraries are loaded."""
+"""A progress indicator on stderr, which starts before the libraries of a command are loaded."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -11,12 +11,12 @@ from vaectl.base.terminal import say, visible
 from vaectl.cli.bar import progress
 
 LOADING = "loading libraries"
-"""The sign of the first second of most commands."""
+"""The text that most commands show in their first second."""
 _T = TypeVar("_T")
 
 
 class Sign(Protocol):
-    """Tell what is being done, and how many of so many are done if that is known."""
+    """Report what is being done, and, if known, how many of `total` things are done."""
 
     def __call__(self, what: str, done: float = 0, total: float | None = None) -> None:
         """Change what is shown."""
@@ -28,13 +28,13 @@ def busy(
 ) -> Iterator[Sign]:
     """Show what is being done: on a terminal a spinner, with a bar where the end is known.
 
-    Meanwhile nothing may be printed to stdout, which would come out on stderr.
+    Print nothing to stdout within the context: it would appear on stderr.
 
     Args:
-        what: is done first.
+        what: the first task.
         quiet: show nothing.
         lines: print a line for each thing that begins, where there is no terminal.
-        after: show nothing on a terminal before something is told so many seconds later.
+        after: on a terminal, show nothing until a report comes at least this many seconds later.
     """
     console = Console(stderr=True, highlight=False)
     if quiet:
@@ -52,7 +52,7 @@ def busy(
 
 
 def counted(things: Iterable[_T], total: int, what: str, tell: Sign) -> Iterator[_T]:
-    """Yield things one after another, and tell how many there have been."""
+    """Yield things one by one, and report how many were yielded."""
     tell(what, 0, total)
     for done, thing in enumerate(things, 1):
         yield thing

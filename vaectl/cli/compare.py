@@ -15,7 +15,7 @@ from vaectl.cli.device import MembersDevice
 if TYPE_CHECKING:
     from vaectl.studies.run import How
 
-WHAT = "What is compared"
+WHAT = "Comparison"
 
 
 @app.command("compare-optimizers", rich_help_panel=TRAIN)
@@ -104,8 +104,8 @@ def compare_optimizers(
 ) -> None:
     """Compare optimizers: paired seeds, equal tuning, statistics, and a page that shows them.
 
-    The same command continues what was interrupted, and adds optimizers or seeds to what is there.
-    A file with several workloads makes a comparison of each, and a performance profile over them.
+    The same command continues an interrupted comparison, and can add optimizers or seeds. A file
+    with several workloads makes a comparison of each, and a performance profile over them.
 
     Example: vaectl compare-optimizers --optimizers adam,sgd --seeds 3
     Example: vaectl compare-optimizers --learning-rates 3e-4,1e-3,3e-3 --set batch_size=250

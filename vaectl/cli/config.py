@@ -76,9 +76,9 @@ def _loader(file: Path) -> tuple[str, Callable[..., Any]]:
 def validate(
     files: Annotated[list[Path], typer.Argument(metavar="CONFIG", help="YAML files.")],
 ) -> None:
-    """Check experiments, comparisons and sweeps; nothing is trained, no data are read.
+    """Check experiments, comparisons and sweeps, without training or reading data.
 
-    Prints what each file is. All that is wrong in any of them is told at once, with its line.
+    Prints what each file is. All problems of all files are reported at once, with their lines.
 
     Example: vaectl config validate mine.yaml
     Example: vaectl config validate configs/*.yaml configs/compare/*.yaml configs/sweep/*.yaml

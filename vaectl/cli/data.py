@@ -14,7 +14,7 @@ app.add_typer(data_app, name="data", rich_help_panel=KEEP)
 
 
 def _complete(incomplete: str) -> list[str]:
-    """Complete the name of a source, those of installed packages among them."""
+    """Complete the name of a source, including sources of installed packages."""
     from vaectl.base import plugins
     from vaectl.data.sources.base import suggestions
 
@@ -43,8 +43,8 @@ def prepare(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A source, as vaectl data list shows them, or a file, a folder or a name that can "
-            "mean only one of them.",
+            help="A source, as vaectl data list shows it; or a file, a folder or a name that "
+            "matches only one source.",
             autocompletion=_complete,
         ),
     ],
@@ -62,7 +62,7 @@ def prepare(
 ) -> None:
     """Read, check and describe a data set; a download is kept for training.
 
-    With --out it draws images of each class: so you see whether they are read as they are meant.
+    With --out it draws images of each class, to check that they are read correctly.
 
     Example: vaectl data prepare tfds:fashion_mnist
     Example: vaectl data prepare my-pictures --set data.size=32 --out look.png

@@ -29,7 +29,7 @@ def demo(
     name: Annotated[
         str | None,
         typer.Option(
-            help="Name of the run directory; by default one that is made from the settings.",
+            help="Name of the run directory; by default a name made from the settings.",
             show_default=False,
             rich_help_panel=PLACE,
         ),
@@ -39,8 +39,8 @@ def demo(
 ) -> None:
     """Watch a latent space of two dimensions unfold, in less than a minute.
 
-    Trains on the digits of the package. After each epoch, the terminal shows what the decoder makes
-    of the points of a plane. At the end there is a page to explore the run in a browser.
+    Trains on the embedded digits. After each epoch, the terminal shows the decoded points of a
+    plane of the latent space. At the end it writes a page to explore the run in a browser.
 
     Example: vaectl demo
     """
@@ -66,7 +66,7 @@ def demo(
 
 @contextmanager
 def _watching(*, quiet: bool) -> Iterator["Watch"]:
-    """Draw the plane at each epoch, on a terminal; else show what `vaectl train` shows."""
+    """Draw the plane after each epoch on a terminal; elsewhere show what `vaectl train` shows."""
     from rich.console import Console
 
     from vaectl.cli import progress

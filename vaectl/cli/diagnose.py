@@ -64,12 +64,13 @@ def diagnose(
 ) -> None:
     """Find where the nats go: log p(x), the gaps to the ELBO, the prior, overfitting, and advice.
 
-    log p(x) comes from annealed importance sampling. What the ELBO lacks is split in two: the
-    encoder does not give each image its best Gaussian posterior (amortization), and no Gaussian is
-    the true posterior (approximation). The default takes about two minutes of processor time.
+    log p(x) comes from annealed importance sampling. The gap between it and the ELBO has two parts:
+    the encoder does not give each image its best Gaussian posterior (amortization), and no Gaussian
+    is the true posterior (approximation). With the default options it takes about two minutes of
+    processor time.
 
-    Every 50 images are kept until the diagnosis is written: if it is interrupted, the same command
-    continues after them.
+    Results are saved after every 50 images: if the diagnosis is interrupted, the same command
+    continues after the last saved ones.
 
     Example: vaectl diagnose latest
     Example: vaectl diagnose latest --images 500 --temperatures 1000 --out nats.pdf

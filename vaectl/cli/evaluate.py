@@ -29,7 +29,7 @@ def evaluate(
         Literal["float32", "bfloat16"],
         typer.Option(
             help="Precision of the products of the bound IW-K: bfloat16 rounds them, and is faster "
-            "on some devices. All else is in float32."
+            "on some devices. Everything else is computed in float32."
         ),
     ] = "float32",
     prior_samples: Annotated[
@@ -50,9 +50,9 @@ def evaluate(
 
     Numbers are in nats per image; probabilities of bytes also in bits per dimension.
 
-    It also counts samples from the prior that look broken: their ink, the sum of the pixels, or
-    their distance to the nearest training image is one that about 1 % of images have. The share of
-    held-out images of which that is true is printed, too. Blurred samples do not count.
+    It also counts samples from the prior that look broken: their ink (the sum of the pixels) or
+    their distance to the nearest training image is as extreme as in about 1 % of real images. The
+    share of held-out images with such values is printed too. Blurred samples are not detected.
 
     Example: vaectl evaluate latest --importance-samples 5000
     Example: vaectl evaluate latest --importance-samples 5000 --precision bfloat16

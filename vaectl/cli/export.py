@@ -39,8 +39,8 @@ def export(
 ) -> None:
     """Write a trained model for other software, or a card that describes it.
 
-    Encoder and decoder are compared with the run on images of its data, and a file that differs is
-    not kept. The table shows the largest differences.
+    The exported encoder and decoder are compared with those of the run on images of its data; a
+    file that differs is not kept. The table shows the largest differences.
 
     Example: vaectl export latest --format safetensors,card
 

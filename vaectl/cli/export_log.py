@@ -1,4 +1,4 @@
-"""`vaectl export-log`: what a sink would have written, for runs that are over."""
+"""`vaectl export-log`: write afterwards what a sink writes during training."""
 
 from pathlib import Path
 from typing import Annotated
@@ -30,11 +30,11 @@ def export_log(
     runs_dir: RunsDir = Path("runs"),
     quiet: Quiet = False,
 ) -> None:
-    """Write the log of a run that is over, or of each member of a comparison, as --log does.
+    """Write the log of a finished run, or of each member of a comparison, as --log does.
 
-    It is made of metrics.csv, the configuration and the checkpoints that are kept, in the place of
-    what an earlier call or --log has written; pictures of other epochs stay. A run that is damaged
-    is named, and the others of a comparison are written.
+    The log is made from metrics.csv, the configuration and the kept checkpoints. It replaces what
+    an earlier call or --log wrote, except for pictures of epochs without a checkpoint. Damaged
+    members of a comparison are reported, and the others are written.
 
     Example: vaectl export-log latest --to tensorboard
     Example: vaectl export-log latest --to mlflow:uri=http://127.0.0.1:5000

@@ -20,7 +20,7 @@ def import_(
         Path | None,
         typer.Option(
             metavar="CONFIG",
-            help="A YAML file that describes the network; by default what FILE says itself.",
+            help="A YAML file that describes the network; by default the description in FILE.",
             show_default=False,
         ),
     ] = None,
@@ -39,10 +39,10 @@ def import_(
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a run of weights from elsewhere, to sample, look at and evaluate.
+    """Make a run from a file of weights, to sample, look at and evaluate.
 
-    The run is marked as imported: it has no metrics, and cannot be resumed. Its data are those that
-    the file names, unless --config or --set is given; then the data set is read.
+    The run is marked as imported: it has no metrics, and cannot be resumed. By default its data set
+    is the one that the file names, and is not read; with --config or --set it is read.
 
     Example: vaectl import runs/mnist-z20/export/model.safetensors --name copy
 

@@ -1,4 +1,4 @@
-"""Options that commands which look at a trained model share, and how they find and load it."""
+"""Options shared by the commands that show a trained model, and functions that find and load it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vaectl.runs.directory import RunDir
     from vaectl.runs.trained import Trained
 
-LOOKS = "How it looks"
+LOOKS = "Appearance"
 
 Run = Annotated[
     str,
@@ -25,7 +25,7 @@ Run = Annotated[
 
 
 def _checkpoint(wanted: str) -> str:
-    """Refuse what no checkpoint can be called."""
+    """Refuse a text that is not the name of a checkpoint."""
     if wanted not in ("best", "latest") and not wanted.isdecimal():
         raise ConfigError(
             f"--checkpoint {wanted}: no checkpoint{did_you_mean(wanted, ['best', 'latest'])}",
@@ -102,7 +102,7 @@ Title = Annotated[
     str | None,
     typer.Option(
         metavar="TEXT",
-        help="A heading of your own, above what the figure says of its numbers; none for neither.",
+        help="Replace the heading, above the line that explains the numbers; none removes both.",
         show_default=False,
         rich_help_panel=LOOKS,
     ),
@@ -148,7 +148,7 @@ def find_to_draw(
     *,
     animate: bool | None = None,
 ) -> "RunDir":
-    """Find a run, after a check of the files to write; nothing slow is loaded for it."""
+    """Check the files to write, then find a run, without loading anything slow."""
     from vaectl.pictures import options
     from vaectl.runs.find import find
 

@@ -10,7 +10,7 @@ from rich.text import Text
 LEVELS = 24
 """Levels of brightness; a terminal of 256 colours has as many greys."""
 SMALLEST, LARGEST = 10, 14
-"""Cells that a picture is wide; smaller ones are hard to recognize."""
+"""The least and the largest width of a picture in cells; smaller ones are hard to recognize."""
 
 
 def fits(columns: int, lines: int) -> tuple[int, int, int]:

@@ -70,7 +70,7 @@ def sinks_of(texts: Sequence[str] | None) -> list["Sink"]:
 def executor_of(text: str | None) -> "Executor | None":
     """Read what --executor says.
 
-    A name that nothing can have is refused before executors are imported, which takes long.
+    An impossible name is refused before executors are imported, which takes long.
     """
     if text is None:
         return None

@@ -20,11 +20,11 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 @contextmanager
 def watching(*, quiet: bool = False, apart: bool = False) -> Iterator[Watch]:
-    """Show the events of a run on stderr, by what stderr is.
+    """Show the events of a run on stderr: a bar on a terminal, lines elsewhere.
 
     Args:
         quiet: show warnings only.
-        apart: whether workers train members apart, of which some may be slow.
+        apart: whether workers train the members; slow ones are then reported.
     """
     console = Console(stderr=True, highlight=False)
     if quiet:
@@ -68,7 +68,7 @@ def tracking(console: Console) -> tuple[Progress, Watch]:
 
     def watch(event: Event) -> None:
         if sums.add(event):
-            bar.reset(task, total=sums.total)  # the pace so far would tell of another sum
+            bar.reset(task, total=sums.total)  # the pace so far belongs to another total
             bar.update(task, completed=sums.done, numbers="")
         match event:
             case Warned(text):
@@ -131,7 +131,7 @@ class Sums:
         """All epochs of each member."""
         self._done: dict[str, float] = {}
         self.done = 0.0
-        """The epochs that have been, of all members together."""
+        """The epochs trained so far, over all members."""
 
     @property
     def total(self) -> int:
@@ -139,7 +139,7 @@ class Sums:
         return self._plan.epochs
 
     def add(self, event: Event) -> bool:
-        """Count an event; tell whether the sum changed without training."""
+        """Count an event; return True if the totals changed without training."""
         before = self.total, self.done
         match event:
             case Planned():
@@ -163,7 +163,7 @@ class Sums:
         self._done[member] = done
 
     def place(self, member: str) -> str:
-        """Say who trains, and where all of it is."""
+        """Name the member that trains, and the total progress."""
         done = f"{int(self.done)}/{self.total}"
         if self._plan.members > 1:
             return f"{visible(member)}, {done} epochs in all"
@@ -171,7 +171,7 @@ class Sums:
 
 
 def _left(epochs: float, ran: float, seconds: float) -> str:
-    """The time that so many epochs will take, at the pace of those that ran."""
+    """Write the time that `epochs` will take, at the pace of the epochs that ran."""
     left = epochs * seconds / ran if ran else 0.0
     return f"  {timedelta(seconds=round(left))} left" if left >= 1 else ""
 

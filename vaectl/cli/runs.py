@@ -17,16 +17,16 @@ Order = Literal["name", "status", "data", "model", "optimizer", "epochs", "elbo"
 
 
 class _Listing(Group):
-    """A command that does something itself, with a command below it: `runs` and `runs rm`."""
+    """A command that also has a sub-command: `runs` and `runs rm`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Leave all that follows `rm` to it; the argument of `runs` has its default."""
+        """Pass everything after `rm` to `rm`; the argument of `runs` keeps its default."""
         below = bool(args) and args[0] in self.commands
         ctx.allow_interspersed_args = not below
         return super().parse_args(ctx, ["*", *args] if below else args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Refuse a second pattern: a shell has expanded the first, or a command is mistyped."""
+        """Refuse a second pattern: the shell expanded the first one, or a command is misspelled."""
         if args[0] in self.commands:
             return super().resolve_command(ctx, args)
         pattern = ctx.params["pattern"]
@@ -42,7 +42,7 @@ class _Listing(Group):
         )
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return no parameters to a command below, whose usage would name them."""
+        """Hide the parameters from a sub-command, whose usage line would name them."""
         return super().get_params(ctx) if ctx.command is self else []
 
 
@@ -80,10 +80,10 @@ def runs(
 ) -> None:
     """List runs; vaectl runs rm removes some.
 
-    The column elbo is the best ELBO on the validation split. A comparison or a sweep is one
-    row: status counts its runs, and epochs are those of its shortest and its longest run. A
-    terminal shows the columns for which it has room; a pipe has all of them, with tabs, a line for
-    each run. --json has everything, and the members of comparisons, too.
+    The column elbo has the best ELBO on the validation split. A comparison or a sweep is one row:
+    status counts its runs, and epochs are those of its shortest and its longest run. A terminal
+    shows as many columns as fit; a pipe gets all of them, separated by tabs, one line per run.
+    --json prints everything, including the members of comparisons.
 
     Example: vaectl runs 'mnist-z20-*' --sort elbo
     Example: vaectl runs --where optimizer=adam --where 'elbo>-100'
@@ -127,7 +127,7 @@ def remove(
 ) -> None:
     """Remove runs and comparisons: the files that vaectl made, and no others.
 
-    It shows what goes and how large it is, and asks once.
+    It lists what will be removed, with sizes, and asks once.
 
     Example: vaectl runs rm digits-5k-z20-adam-s0 digits-5k-z20-sgd-s0
     Example: vaectl runs rm 'digits-*'
@@ -142,7 +142,7 @@ def remove(
     if not yes:
         if not sys.stdin.isatty():
             raise ConfigError(
-                "runs are not removed without a question, and here is no terminal to ask it",
+                "runs are removed only after a confirmation, and there is no terminal to ask on",
                 hint="--yes removes without asking",
             )
         sizes = {path: size_of(path) for path in found}
@@ -170,7 +170,7 @@ def _megabytes(size: int) -> str:
 
 
 def _confirmed(question: str) -> bool:
-    """Ask a question; the end of the input is a no."""
+    """Ask a question; the end of the input counts as no."""
     try:
         return typer.confirm(visible(question), err=True)
     except typer.Abort:

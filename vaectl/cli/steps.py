@@ -1,4 +1,4 @@
-"""The next steps, told on stderr after a command that made something."""
+"""The next steps, printed to stderr after a command that made something."""
 
 import json
 import shlex
@@ -30,17 +30,17 @@ def of_study(path: Path, runs_dir: Path, plugins: Sequence[Path], *, best: bool)
 
 
 def of_time(account: Spent, trained: float, workers: int | None) -> str:
-    """Say how long a command took, and what took the time.
+    """Write how long a command took, and what it spent the time on.
 
     Args:
         account: the time of the command, by parts.
         trained: seconds of training steps, of all members together.
-        workers: how many train members apart; None if unknown.
+        workers: the number of workers that train members; None if unknown.
     """
     parts, told, until = account.parts, [], 0.0
     whole = sum(parts.values())
     for part, seconds in parts.items():
-        # rounded so that what is told adds up
+        # rounded so that the printed parts add up
         shown = round(until + seconds) - round(until)
         until += seconds
         if not shown:

@@ -10,15 +10,15 @@ from vaectl.base.terminal import visible
 from vaectl.training.events import Event, Started, Stopped
 
 FAR = 3.0
-"""A member is far slower if it takes so many times the median of those that ended."""
+"""The multiple of the median time from which a member counts as far slower than the others."""
 ENOUGH = 3
-"""So many must have ended before that."""
+"""The number of members that must have ended before any is reported as slow."""
 PATIENCE = 10.0
-"""Seconds after which that is told."""
+"""The least seconds of training before a member is reported as slow."""
 
 
 class Stragglers:
-    """Tells once of each member that trains far longer than others did."""
+    """Reports each member that trains far longer than the others did, once."""
 
     def __init__(self) -> None:
         self._began: dict[str, float] = {}
@@ -29,7 +29,7 @@ class Stragglers:
         self._told: set[str] = set()
 
     def add(self, event: Event) -> str:
-        """Take an event; return what is new, if anything is."""
+        """Take an event; return a message about newly found slow members, or an empty text."""
         now = time.monotonic()
         match event:
             case Started(member):

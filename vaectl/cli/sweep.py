@@ -71,10 +71,12 @@ def sweep(
     plugin: Plugins = None,
     plan_only: Annotated[
         bool,
-        typer.Option("--plan", help="Say what would be trained and how long it takes; train none."),
+        typer.Option(
+            "--plan", help="Print what would be trained, and how long it takes; then exit."
+        ),
     ] = False,
     retry: Annotated[
-        bool, typer.Option("--retry", help="Train again what diverged.", show_default=False)
+        bool, typer.Option("--retry", help="Train diverged trials again.", show_default=False)
     ] = False,
     executor_: plugs.Executors = None,
     device: MembersDevice = "auto",
@@ -98,7 +100,7 @@ def sweep(
 ) -> None:
     """Vary keys of an experiment: which of them matters, and which point is best.
 
-    The same command continues what was interrupted, and adds values or seeds to what is there.
+    The same command continues an interrupted sweep, and can add values or seeds.
 
     Example: vaectl sweep --vary model.code_size=2,5,20 --seeds 2
     Example: vaectl sweep --vary optimizer.learning_rate=1e-4:1e-2:5:log --plan

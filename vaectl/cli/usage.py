@@ -20,9 +20,9 @@ class _Plain(_Base):
     """A command whose help and messages are plain."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return its options and arguments, whose types the help names in capitals, or not.
+        """Return the options and arguments, with the metavars that the help shows.
 
-        Whether a file can be read is found out by what reads it, which says more about it.
+        Typer does not check files: the code that reads a file has better error messages.
         """
         found: list[Any] = super().get_params(ctx)
         for each in found:
@@ -59,7 +59,7 @@ class Command(_Plain, TyperCommand):
 
 
 class Group(_Plain, TyperGroup):
-    """A command with commands below it; without any word it prints its help."""
+    """A command with sub-commands; without arguments it prints its help."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the options before a command.
@@ -94,7 +94,7 @@ class Group(_Plain, TyperGroup):
 
 
 def _no_type(ctx: Any) -> None:
-    """Show no type of an argument: its name is in capitals already."""
+    """Hide the type of an argument: its name is already shown in capitals."""
 
 
 def _metavar(option: Any, ctx: Any) -> str:
@@ -109,7 +109,7 @@ _METAVARS = {"int": "N", "float": "NUMBER", "str": "TEXT", "path": "PATH"}
 
 
 def _explained(error: typer.TyperException, ctx: Any, typed: list[str]) -> tuple[str, str]:
-    """Say what is wrong, and what the help tells of it; other errors are left to Typer's words."""
+    """Return what is wrong, and what the help says about it; other errors keep Typer's words."""
     options = dict(named_options(ctx.command.get_params(ctx)))
     parameter, option = (getattr(error, name, None) for name in ("param", "option_name"))
     words = error.format_message()
@@ -123,7 +123,7 @@ def _explained(error: typer.TyperException, ctx: Any, typed: list[str]) -> tuple
         values = {0: "no value", 1: "a value"}.get(takes, f"{takes} values")
         return f"{option}: it takes {values}", f"describes {option}"
     if option is not None:
-        # of -epochs, Typer only names -e
+        # for -epochs, Typer only names -e
         word = next((word for word in typed if word.startswith(option)), option).partition("=")[0]
         return f"{word}: no such option{did_you_mean(word, options)}", "lists the options"
     if extra := re.search(r"\(([^()]*)\)$", words):

@@ -21,7 +21,7 @@ def verify(
         typer.Argument(
             metavar="RUN|CONFIG",
             help="A run of such a configuration: a path, a name, or latest; or the YAML file, "
-            "which has the value that was found before.",
+            "to show the value that was measured before.",
             show_default=False,
         ),
     ],
@@ -31,10 +31,10 @@ def verify(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put a result of a paper beside ours, with a verdict.
+    """Compare a result of a paper with ours, with a verdict.
 
     A configuration with a section `published` repeats an experiment of a paper; see
-    configs/published. Of a run, its value is estimated now, as the paper did.
+    configs/published. For a run, the value is estimated now, in the way of the paper.
 
     Example: vaectl verify configs/published/burda-vae-1.yaml
     Example: vaectl verify latest
@@ -46,7 +46,7 @@ def verify(
 
 
 def _of_file(file: Path, as_json: bool) -> None:
-    """Show what a configuration has found before."""
+    """Show the value of ours that a configuration records."""
     import shlex
 
     from vaectl.config import reading
@@ -66,7 +66,7 @@ def _of_file(file: Path, as_json: bool) -> None:
 def _of_run(
     name: str, checkpoint: str, seed: int, runs_dir: Path, *, quiet: bool, as_json: bool
 ) -> None:
-    """Estimate what a run comes to."""
+    """Estimate the value of a run, and compare it."""
     from vaectl.cli.busy import busy
     from vaectl.config.published import Verdict
     from vaectl.runs.find import find

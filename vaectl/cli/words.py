@@ -23,7 +23,7 @@ def all_words() -> dict[str, Any]:
     schema = Config.model_json_schema()
     keys = dict(_keys(schema, schema, ""))
     short: dict[str, list[str]] = {}
-    """Keys of the chosen plug as they may be written, without its name."""
+    """The short forms of keys of the chosen plug, without its name."""
     for key, values in keys.items():
         parts = key.split(".")
         if len(parts) == 3:
@@ -74,7 +74,7 @@ def _parameter(parameter: Any, name: str, context: typer.Context) -> dict[str, A
 
 
 def _first_line(text: str | None) -> str:
-    """Return the first line of a help text, as far as its first clause."""
+    """Return the first clause of the first line of a help text."""
     first = " ".join((text or "").partition("\n\n")[0].split())
     return re.split(r"[:;] | \(|\.$", first, maxsplit=1)[0]
 

@@ -1,6 +1,7 @@
 """The ranking along the budget: how the optimizers would rank if training had ended earlier.
 
-A schedule that depends on the length of training is not the one that a shorter training would have.
+This is only a guess for schedules that depend on the length of training: a shorter training would
+have had another schedule.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ def mean_ranks(curves: Curves, seeds: int, epochs: int) -> dict[str, Float[np.nd
     """Return the mean rank over seeds of the best score up to each epoch; 1 is the best.
 
     Args:
-        curves: by optimizer, a curve for each seed; one that diverged is empty, and ranks last.
+        curves: by optimizer, a curve for each seed; the curve of a diverged one is empty, and ranks
+            last.
         seeds: the number of seeds.
         epochs: the number of epochs.
     """
@@ -46,7 +48,7 @@ def leaders(ranks: dict[str, Float[np.ndarray, " epochs"]]) -> list[tuple[int, s
 
 
 def crossings(ranks: dict[str, Float[np.ndarray, " epochs"]], order: Sequence[str]) -> list[str]:
-    """Say who of the first changed places in the second half, so that the budget decides.
+    """List changes of place among the first optimizers in the second half of the epochs.
 
     Args:
         ranks: of each optimizer after each epoch.

@@ -1,4 +1,4 @@
-"""The order of a comparison's optimizers, by which they have their colours."""
+"""The order of a comparison's optimizers, which determines their colours."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -13,10 +13,10 @@ from vaectl.runs.find import MOST_BYTES, is_study
 
 
 def in_order(configured: Sequence[str], ranked: Sequence[str]) -> list[str]:
-    """Return labels in the order of their colours, in which all figures of a comparison have them.
+    """Return labels in the order of their colours, which is the same in all figures.
 
-    It is that of the configuration, so that colours are the same in other comparisons; of more
-    labels than colours the best have colours of their own.
+    It is the order of the configuration, so that colours are the same in other comparisons. If
+    there are more labels than colours, the best ones come first and get the colours.
     """
     return list(configured) if len(configured) <= COLOURS else list(ranked)
 

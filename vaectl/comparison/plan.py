@@ -59,14 +59,14 @@ _Label = Annotated[str, AfterValidator(_usable)]
 
 
 class Entry(Section):
-    """An optimizer of the comparison; settings that it leaves out are those of `base`."""
+    """An optimizer of the comparison; settings that it leaves out are taken from `base`."""
 
     name: str
     label: _Label | None = None
     """Name in tables and directories; null: the optimizer's name and the entry's settings."""
     space: Space = Field({}, validate_default=True)
-    """Keys of this optimizer that points are drawn from beside those of `tuning.space`, or instead
-    of the same keys there."""
+    """The search space of this optimizer: it adds keys to `tuning.space`, and replaces keys that
+    are there."""
 
     _checked = field_validator("space")(checked)
 
@@ -141,9 +141,9 @@ class Comparison(Section):
     baseline: str | None = Field(None, validate_default=True)
     """The label of the optimizer that others are measured against; null: the first."""
     target: _Target | None = None
-    """The validation score up to which steps and seconds are counted. {at: 0.75}: what the baseline
-    reaches at that part of its epochs; null: the best score of the worst finished member, which
-    all of them reach."""
+    """The validation score up to which steps and seconds are counted. {at: 0.75}: the score that
+    the baseline reaches after that part of its epochs; null: the best score of the worst finished
+    member, which all of them reach."""
     importance_samples: Count = 100
     """K of the importance-weighted bound on log p(x) of the test split."""
 
@@ -227,10 +227,10 @@ class Comparison(Section):
 
     @cached_property
     def points(self) -> dict[str, list[Point]]:
-        """The settings of each optimizer that are tried first, by label.
+        """The points that are tried first for each optimizer, by label.
 
         Raises:
-            ConfigError: some of them are no experiments, or two are the same.
+            ConfigError: some points are not valid experiments, or two are the same.
         """
         found, errors = {}, []
         for (label, one), entry in zip(self.entries.items(), self.optimizers, strict=True):
@@ -261,7 +261,7 @@ def load(
         file: a YAML file; None for the built-in default.
         assignments: `dotted.key=value` for the base experiment.
         options: dotted key of the comparison to value; None: not given.
-        added: names of optimizers to add to those of the file, or to the default ones.
+        added: names of optimizers to add to those of the file or of the default.
         read: reads the file, and notes the line of each key.
 
     Raises:
@@ -290,7 +290,7 @@ _FREE = ("optimizers", "seeds", "target", "target.at", "baseline")
 def differing(new: Comparison, old: Comparison) -> list[str]:
     """Return the settings that keep two comparisons from sharing trials, with both values.
 
-    Optimizers, seeds, the baseline, the target and the number of points that are drawn may differ.
+    Optimizers, seeds, the baseline, the target and the number of drawn points may differ.
     """
     drawn = ["tuning.trials"] if all(one.tuning and one.tuning.trials for one in (new, old)) else []
     return study.differing(new, old, free=[*_FREE, *drawn])
@@ -346,7 +346,7 @@ def _check_different(entries: Mapping[str, Config]) -> None:
 
 
 def _check_grids(entries: Mapping[str, Config], tuning: Tuning) -> None:
-    """Refuse optimizers whose grids may meet: one trial cannot be that of both."""
+    """Refuse optimizers whose grids may overlap: a trial must belong to one optimizer only."""
     shapes = {label: at_rate(one, 1.0).settings for label, one in entries.items()}
     rates = {
         label: tuning.reach(one.optimizer.chosen.learning_rate) for label, one in entries.items()
@@ -354,7 +354,7 @@ def _check_grids(entries: Mapping[str, Config], tuning: Tuning) -> None:
     for a, b in combinations(entries, 2):
         shared = sorted(rates[a] & rates[b])
         if shapes[a] == shapes[b] and shared:
-            meeting = shared[len(shared) // 2]  # rather one of the first than a grown one
+            meeting = shared[len(shared) // 2]  # prefer one of the first grid
             raise conflict(
                 f"{a} and {b} are the same experiment at learning rate {meeting:g}, which the "
                 "grids of both can come to: remove one of them",
@@ -364,7 +364,7 @@ def _check_grids(entries: Mapping[str, Config], tuning: Tuning) -> None:
 
 
 def _check_points(points: Mapping[str, Sequence[Point]]) -> None:
-    """Refuse optimizers of which the same point was drawn: one trial cannot be that of both.
+    """Refuse optimizers with a drawn point in common: a trial must belong to one optimizer only.
 
     Raises:
         ConfigError: they have a point in common.
@@ -387,6 +387,6 @@ def _resolved(base: Config, entry: Entry) -> Config:
     given = _given(entry)
     shared = {key: value for key, value in given.items() if key in OptimizerChoice.model_fields}
     own = {key: value for key, value in given.items() if key not in shared}
-    # the settings of optimizers that are not chosen must not make a difference
+    # settings of optimizers that are not chosen must not count
     optimizer = base.optimizer.model_copy(update={**shared, "name": entry.name}).alone()
     return base.model_copy(update={"optimizer": optimizer.with_chosen(**own)})

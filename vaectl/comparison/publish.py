@@ -81,7 +81,7 @@ def _publish(result: Result) -> Summary:
         figures["learning-rates"] = search.sensitivity(tried, summary.quantity, title=title)
         figures["budget"] = search.budget(expected, summary.quantity, title=title)
     rundir = RunDir(result.path)
-    if summary.loaded:  # an earlier one had times of then
+    if summary.loaded:  # an earlier summary may have had times
         rundir.remove_figure("curves-seconds", FORMATS)
     written = {name: rundir.write_figure(name, f, FORMATS) for name, f in figures.items()}
     images = {CAPTIONS[name]: written[name][1].read_bytes() for name in CAPTIONS if name in written}

@@ -1,4 +1,4 @@
-"""The race to a target: its epochs, steps and seconds at each seed, and relative to the baseline.
+"""The race to a target: epochs, steps and seconds to it at each seed, and relative to the baseline.
 
 Steps are counted to the end of the first epoch whose validation score is at the target or above.
 Seconds are these steps at the time of a step that was measured with all optimizers in turns: see
@@ -43,7 +43,7 @@ class Race(NamedTuple):
         times: Times | None,
         ran_on: Mapping[tuple[str, int], str],
     ) -> Race:
-        """Find out who reached a target; a member that diverges later did not."""
+        """Find the optimizers that reached a target; members that diverge later do not count."""
         found = {}
         for label, those in by_label.items():
             rows = {
@@ -75,7 +75,7 @@ class Race(NamedTuple):
         return self.times.ratio(label, min(self.times.seconds, key=self.times.step))
 
     def to_baseline(self, label: str) -> Interval | None:
-        """Return the steps to the target relative to the baseline's, where both are a pair."""
+        """Return the steps to the target relative to the baseline's, over comparable pairs."""
         pair = alike(self.ran_on, label, self.baseline, self.seeds)
         mine, others = (
             [steps if known else None for steps, known in zip(self.steps(each), pair, strict=True)]

@@ -28,8 +28,8 @@ from vaectl.studies.statistics import shown, told_outliers
 from vaectl.studies.trial import told as written
 
 FEW = 5
-"""The curves that are shown first where there are more of them than colours, and the most
-optimizers of which each pair is shown."""
+"""The number of curves that are visible at first if there are more curves than colours; and the
+most optimizers for which every pair is listed."""
 
 
 def render(
@@ -102,7 +102,7 @@ def render(
 
 
 def _about(settings: Config) -> tuple[str, str, str]:
-    """Return what an optimizer is, where that is from, and its settings before any search."""
+    """Return the description of an optimizer, its source, and its settings before any search."""
     chosen = settings.optimizer.chosen
     own = tuple(chosen.model_dump().items())
     return *chosen.described(), written(own)

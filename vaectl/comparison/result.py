@@ -30,10 +30,10 @@ class Result(NamedTuple):
     """Seconds of the training steps of this command."""
 
     def check(self) -> None:
-        """Tell of what went wrong with single members, now that all else is done.
+        """Raise the problems of single members, after everything else is done.
 
-        A learning rate of a grid that diverges is what a search is for; that none of them trains
-        is not.
+        A diverged learning rate of a grid is a normal result of a search; it is an error only if
+        all of them diverge.
 
         Raises:
             RunError: members that are damaged, or could not be evaluated.

@@ -30,12 +30,12 @@ KIND = Kind(plan.KIND, "vaectl compare-optimizers", plan.load, plan.differing, p
 def run(settings: Comparison, **how: Unpack[How]) -> Result:
     """Train all members that have not been trained, and evaluate the best models.
 
-    The seeds of a result that is there stay, so that it is overwritten by none of fewer seeds.
+    The seeds of an existing result stay, so that a result with fewer seeds never replaces it.
 
     For the arguments, and what is raised, see `vaectl.studies.run.run`.
 
     Raises:
-        RunError: a member was given up, because its workers ended.
+        RunError: a member was given up because its workers ended.
     """
     if not how.get("force"):
         path = how["runs_dir"] / (how.get("name") or plan.default_name(settings))
@@ -50,7 +50,7 @@ def run(settings: Comparison, **how: Unpack[How]) -> Result:
 
 
 def check(settings: Comparison, device_kind: str, executor: Executor | None) -> None:
-    """Refuse what cannot run, as `run` does, before other comparisons are run.
+    """Refuse a comparison that cannot run, before other comparisons are run.
 
     Raises:
         ConfigError: no such device, or more than its memory holds.
@@ -80,7 +80,7 @@ class _Comparing(Study):
             yield self._steps(engine, label, experiment, partial(self._plan, engine))
 
     def check(self, engine: Engine) -> None:
-        """Refuse to go on without trials that ended their workers: what is paired needs them.
+        """Refuse to publish without the trials that were given up: paired statistics need them.
 
         Raises:
             RunError: there are such trials; all others are done.
@@ -111,7 +111,7 @@ class _Comparing(Study):
     def _steps(
         self, engine: Engine, label: str, settings: Config, plan: Callable[[int], None]
     ) -> Iterator[list[Trial]]:
-        """Yield the trials of an optimizer, and tell of so many more members, or fewer."""
+        """Yield the trials of an optimizer, and report changes of the number of members."""
         points = self.settings.points[label]
         if self.settings.tuning:
             tried = yield from self._tried(engine, label, settings, self.settings.tuning, plan)
@@ -160,14 +160,14 @@ class _Comparing(Study):
             plan(len(rates) * len(tuning.seeds))
 
     def _left(self, engine: Engine, label: str, settings: Config) -> tuple[list[Trial], int]:
-        """Return what is left to train of an optimizer, and how many of it leave a run.
+        """Return the trials left to train for an optimizer, and how many of them leave a run.
 
-        It is told as far as it is known before the search.
+        Only trials that are known before the search are included.
         """
         for trials in self._steps(engine, label, settings, lambda _: None):
             missing = [trial for trial in trials if not engine.is_done(trial)]
             if missing and trials[0].stage == "tuning":
-                # what is found trains as fast as what the search begins with, in its program
+                # the points that a search finds share a program with its first points
                 first, seeds = self.settings.points[label][0], self.settings.seeds
                 return missing + first.trials(label, "tuning", seeds), len(seeds)
             if missing:
@@ -175,7 +175,7 @@ class _Comparing(Study):
         return [], 0
 
     def _tell_budget(self, engine: Engine) -> None:
-        """Tell how much there is to do, and how long it takes, unless all of it is done."""
+        """Report how much is left to do, and how long it takes, unless everything is done."""
         lefts = [self._left(engine, *each) for each in self.settings.entries.items()]
         wanted = [trial for trials, _ in lefts for trial in trials]
         if not wanted:
@@ -191,7 +191,7 @@ class _Comparing(Study):
         engine.watch(Note(f"{self._budget()}\n{left.members:,} members to train: {left}"))
 
     def _budget(self) -> str:
-        """Say what each optimizer is given, in trials and epochs."""
+        """Describe the budget of each optimizer, in trials and epochs."""
         settings, tuning = self.settings, self.settings.tuning
         each = f"{plural(len(settings.seeds), 'seed')} of {plural(self.base.epochs, 'epoch')}"
         if tuning:

@@ -15,9 +15,9 @@ from vaectl.runs.find import MOST_BYTES
 def with_those_of_result(settings: Comparison, path: Path) -> Comparison:
     """Add the seeds of the result in a directory, so that fewer seeds do not overwrite it.
 
-    They are those of the result that was published: seeds that were to be added to it, but have
-    not ended, can be left out again. A comparison with other settings, or without a published
-    result, adds none.
+    Only the seeds of the published result are added: seeds that were planned later, but have not
+    ended, can be left out again. A comparison with other settings, or without a published result,
+    adds none.
     """
     try:
         old = plan.load(path / f"{plan.KIND}.yaml")

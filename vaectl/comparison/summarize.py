@@ -90,7 +90,7 @@ def summarize(result: Result) -> Summary:
 
 
 def _loaded(times: Times | None, kinds: Iterable[str]) -> str:
-    """Say why times are no basis for a ranking; empty if they are one."""
+    """Return the reason why the times cannot be ranked; empty if they can."""
     if times is None:
         return "no step was timed"
     if not any(times.device in kind for kind in kinds):
@@ -119,12 +119,12 @@ def _pair(
 
 
 def adjusted(pairs: Sequence[Pair], first: str) -> list[Pair]:
-    """Adjust the p-values of the pairs that are tested for how many are looked at.
+    """Adjust the p-values of the tested pairs for the number of tests.
 
-    Two optimizers are told apart with regard to all pairs. Whether the first one is the best is a
-    question of the pairs with it alone, although it is the results that say which one is the first:
-    the true best is wrongly excluded in 5 % of cases at most (Hsu 1984, multiple comparisons with
-    the best).
+    For the question whether any two optimizers differ, all pairs count as tests. For the question
+    whether the first one is the best, only the pairs with it count. This holds although the results
+    themselves decide which one is first: the true best is wrongly excluded in 5 % of cases at most
+    (Hsu 1984, multiple comparisons with the best).
 
     Args:
         pairs: two optimizers each.

@@ -29,7 +29,7 @@ class Side(Published):
     label: str
     optimizer: str
     learning_rate: float | None
-    """None if all that was tried diverged."""
+    """The learning rate of the result; None if all tried ones diverged."""
     best_run: str | None
     """The run with the best validation score."""
     seeds: int
@@ -86,8 +86,7 @@ class Pair(Published):
     probability: float
     """The share of these seeds at which a is higher; a tie counts half."""
     seeds: int
-    """The seeds at which they did not run on different kinds of devices; at others there is no
-    pair."""
+    """The number of seeds at which both ran on one kind of device; other seeds give no pair."""
     p_value: float | None = None
     """The p-value of a paired t test over the seeds at which both finished; None below two."""
     adjusted_p: float | None = None
@@ -98,7 +97,7 @@ class Pair(Published):
 
     @property
     def apart(self) -> bool:
-        """Tell whether the two are apart, although there are other pairs to look at."""
+        """Tell whether the two differ significantly, with the p-value adjusted for all pairs."""
         return self.adjusted_p is not None and self.adjusted_p <= statistics.LEVEL
 
     @property
@@ -130,7 +129,7 @@ class Summary(Summarized):
     target_told: str
     """The target in words."""
     loaded: str
-    """The reason why times are no basis for a ranking; empty if they are one."""
+    """The reason why the times cannot be ranked; empty if they can."""
     leaders: list[tuple[int, str]]
     """The leaders by mean rank, and the epoch from which each leads."""
     crossings: list[str]

@@ -22,8 +22,8 @@ def target_of(settings: Comparison, curves: Curves) -> float | None:
     """Return the target; None if the members that set it all diverged.
 
     Args:
-        settings: of the comparison.
-        curves: of all members.
+        settings: the comparison.
+        curves: the validation scores of all members.
     """
     wanted = settings.target
     if isinstance(wanted, OfBaseline):

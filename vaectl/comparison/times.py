@@ -36,7 +36,7 @@ from vaectl.training.program import Member, Program, TrainState
 FILE = "times.json"
 ROUNDS = 7
 MOMENT = 0.3
-"""Seconds of one optimizer's steps in a round, about: whole epochs, or the first steps of one."""
+"""The approximate seconds of an optimizer in a round: whole epochs, or the first steps of one."""
 _MOST_EPOCHS = 20
 """The most epochs of a round."""
 LOADED = 0.1
@@ -59,13 +59,13 @@ class Times(Part):
 
     @property
     def spread(self) -> float:
-        """The interquartile range of an optimizer's times, as a part of their median; the mean."""
+        """The relative interquartile range of an optimizer's times, as a mean over optimizers."""
         rows = [np.quantile(times, (0.25, 0.5, 0.75)) for times in self.seconds.values()]
         return float(np.mean([(high - low) / middle for low, middle, high in rows]))
 
     @property
     def loaded(self) -> str:
-        """Say why these times are no basis for a ranking; empty if they are one."""
+        """Return the reason why these times cannot be ranked; empty if they can."""
         if self.others is not None and self.others > LOADED:
             return f"other programs used {self.others:.0%} of the cores while steps were timed"
         if self.spread > LOADED:
@@ -98,9 +98,9 @@ def measure(
     Times that were taken while the machine was loaded are taken again, and replaced if it is quiet.
 
     Args:
-        experiments: that of each optimizer, by label.
+        experiments: the experiment of each optimizer, by label.
         task: the data and the devices.
-        folder: of the comparison.
+        folder: the comparison's directory.
         stopping: tells whether a signal has asked to stop.
 
     Raises:
@@ -130,7 +130,8 @@ def measure(
         load = Load()
         labels = [*steppers]
         for number in range(ROUNDS):
-            # each round begins with another one, since what ran before leaves its traces
+            # each round begins with another optimizer, since the one before influences the next
+            # one's time
             first = number * len(labels) // ROUNDS
             for label in (*labels[first:], *labels[:first]):
                 _leave_if(stopping)

@@ -1,7 +1,7 @@
 """The search for each optimizer's settings: a grid of learning rates, or a space of any keys.
 
 The grid grows while its best learning rate lies on its edge. From a space the same number of points
-is drawn for every optimizer, all of one quasi-random sequence (Dahl et al. 2023, AlgoPerf, section
+is drawn for every optimizer, by the same quasi-random sequence (Dahl et al. 2023, AlgoPerf, section
 4.5). No JAX.
 """
 
@@ -73,10 +73,10 @@ Space = dict[str, Drawn]
 
 
 def checked(space: Space) -> Space:
-    """Refuse what cannot be drawn; return the space.
+    """Refuse a space from which no points can be drawn; return the space.
 
     Raises:
-        PydanticCustomError: a range says how many values it has, or optimizers are drawn.
+        PydanticCustomError: a range has a count, or the names of optimizers would be drawn.
     """
     for key, values in space.items():
         if key == "name":
@@ -160,7 +160,7 @@ class Tuning(Section):
         return [rate for rate in wanted if LEAST_RATE <= rate <= MOST_RATE]
 
     def reach(self, around: float) -> set[float]:
-        """Return the learning rates that the grid may come to, however it grows."""
+        """Return all learning rates that the grid can contain after growing."""
         rates = self.rates(around)
         below, above = [rates[0]], [rates[-1]]
         for _ in range(self.growth):
@@ -175,11 +175,11 @@ class Tuning(Section):
         return _rounded(rate * self.ratio)
 
     def at_edge(self, rates: Mapping[Values, float], scores: Mapping[Values, float]) -> bool:
-        """Tell whether a search should have gone further: its best learning rate is at the edge.
+        """Tell whether the best learning rate is at the edge, so that the search should go on.
 
         Args:
             rates: the learning rate of each point.
-            scores: of each point.
+            scores: the score of each point.
         """
         if not self.trials:
             return bool(self.grown(scores))

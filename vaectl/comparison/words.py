@@ -73,7 +73,7 @@ def board(summary: Summary) -> list[Column]:
 
 
 def details(summary: Summary) -> list[Column]:
-    """Return the columns that say what was found, and how it does on the test split."""
+    """Return the columns with the chosen settings, and the results on the test split."""
     sides = summary.sides
     searched = any(side.tried for side in sides)
     several = any(side.tunable > 1 for side in sides)
@@ -162,7 +162,7 @@ def _found(side: Side) -> str:
 def _median(values: Sequence[float | None], digits: int = 0) -> Cell:
     """Return the median over seeds, and how many seeds did not reach the target.
 
-    Where half of the seeds or more did not, there is no median, and the text says how many did.
+    If half of the seeds or more did not, there is no median, and the text says how many did.
     """
     missing = sum(value is None for value in values)
     middle = median([math.inf if value is None else value for value in values] or [math.inf])
@@ -175,7 +175,7 @@ def _median(values: Sequence[float | None], digits: int = 0) -> Cell:
 
 
 def close(sides: Sequence[Side], pairs: Sequence[Pair]) -> list[str]:
-    """Name the optimizers that are not told apart from the first; none that always diverged."""
+    """List the optimizers that are not told apart from the first, if not all seeds diverged."""
     lost = {side.label for side in sides if not side.best}
     found = [p for p in pairs if p.a == sides[0].label and p.order == "unknown"]
     return [pair.b for pair in found if not {pair.a, pair.b} & lost]
@@ -212,14 +212,14 @@ def told_along(summary: Summary) -> list[str]:
 
 
 def told_times(summary: Summary) -> str:
-    """Say what times are worth."""
+    """Explain the times of steps, or why they are not ranked."""
     if summary.loaded:
         return f"No ranking by time: {summary.loaded}."
     return "Times are those of a step, measured for all in turns; the fastest is 1."
 
 
 def told_tests(pairs: Sequence[Pair]) -> str:
-    """Say how pairs are tested, and what intervals do not regard; nothing without tests."""
+    """Explain the tests of pairs, and that intervals are not adjusted; empty without tests."""
     tested = [pair for pair in pairs if pair.p_value is not None]
     if not tested:
         return ""
@@ -267,7 +267,7 @@ def verdict(sides: list[Side], pairs: list[Pair], quantity: str = "elbo") -> str
     said = f"{first.label} reaches a {what} of {first.best[quantity].mean:.2f}"
     if pairs:
         said = _compared(pairs, first.seeds, what, close(sides, pairs))
-        higher = _above(pairs[1:], first.label)  # it is said of the next one in any case
+        higher = _above(pairs[1:], first.label)  # the next one is always mentioned
         if higher:
             verb = "is" if len(higher) == 1 else "are"
             said += f"; but {' and '.join(higher)} {verb} higher where both finished"

@@ -20,14 +20,14 @@ BY_METAVAR: Mapping[str, Callable[[places.Given, str], Sequence[str]]] = {
 }
 """Functions that look up values at each call, by the metavar of an option or argument."""
 _PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
-"""A word that needs no quotes. Others are not offered: zsh evaluates what its script is told, and a
-directory may have any name."""
+"""A word that needs no quotes. Other words are not offered: zsh evaluates the candidates, and the
+name of a directory may contain anything."""
 ASSIGNMENTS = ("KEY=VALUE", "KEY=VALUES")
 """The metavars of settings of the configuration."""
 
 
 def find(known: Mapping[str, Any], before: Sequence[str], word: str) -> list[Candidate]:
-    """Return all words that begin as the one at the cursor, with their descriptions.
+    """Return all words that begin like the word at the cursor, with their descriptions.
 
     Args:
         known: see `vaectl.completion.words`.
@@ -107,9 +107,9 @@ def _values(
 def _assignments(
     keys: Mapping[str, Sequence[str]], short: Mapping[str, Sequence[str]], word: str
 ) -> list[str]:
-    """Return keys, or the values of the one that is written or alone begins so.
+    """Return matching keys, or the values of a key that is complete or the only match.
 
-    A shell adds a space to the only candidate: so a key never comes alone, without a value.
+    A shell adds a space after a single candidate, so a key is never offered alone, without a value.
     """
     key, equals, _ = word.partition("=")
     if not any(name.startswith(key) for name in keys):

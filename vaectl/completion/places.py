@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 Given = Mapping[str, str]
-"""The words that a line has so far, by the name and the metavar of their option or argument."""
+"""The words of the line so far, by the name and the metavar of their option or argument."""
 
 MOST_FOLDERS = 100
 """Folders in which configurations are looked for, the nearest first."""
@@ -15,7 +15,7 @@ _DEPTH = 3
 
 
 def runs(given: Given, word: str) -> Sequence[str]:
-    """Return `latest` and the names of runs; those of members where no other name begins so."""
+    """Return `latest` and the names of runs; names of members only if no other name matches."""
     place = _runs_dir(given)
     found = names(given, word)
     if "/" not in word and any(name.startswith(word) for name in ("latest", *found)):
@@ -42,7 +42,7 @@ def drawable(given: Given, word: str) -> Sequence[str]:
 
 
 def checkpoints(given: Given, word: str) -> Sequence[str]:  # noqa: ARG001  # as the others
-    """Return what `--checkpoint` takes: latest, best, and the epochs of the run that is given."""
+    """Return the values for `--checkpoint`: latest, best, and the epochs of the run on the line."""
     found = [
         _fields(file) for file in _entries(_run(given) / "checkpoints") if file.suffix == ".json"
     ]
@@ -59,7 +59,7 @@ def configurations(given: Given, word: str) -> Sequence[str]:  # noqa: ARG001  #
 
 
 def _walk(top: Path) -> Iterator[Path]:
-    """Yield what is in a folder and in those below it, but for runs, relative to it."""
+    """Yield the paths below a folder, relative to it, without the contents of runs."""
     folders = [(top, 0)]
     for count, (folder, depth) in enumerate(folders):
         if count == MOST_FOLDERS:

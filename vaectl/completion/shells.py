@@ -21,7 +21,7 @@ class Shell(NamedTuple):
 
 
 def split(text: str) -> list[str]:
-    """Split at spaces as a shell does; a quotation need not have ended."""
+    """Split at spaces as a shell does; the last quotation may be unfinished."""
     import shlex
 
     lexer = shlex.shlex(text, posix=True)
@@ -43,7 +43,7 @@ def _line() -> tuple[list[str], str]:
 
 
 def _bash_words() -> tuple[list[str], str, str]:
-    """Return the words before the cursor, the one at it, and what of that bash holds for another.
+    """Return the words before the cursor, the word there, and the prefix that bash split off it.
 
     Bash splits `--set data.source=SCHEME:REST` at '=' and ':' too: six words.
     """

@@ -25,7 +25,8 @@ SHORT = "a configuration has fewer keys, each once; is this another file?"
 """The hint for a file that is too much for a configuration."""
 
 MOST_BYTES = 2**16
-"""The largest file that is read: ten times a configuration, and two seconds of parsing."""
+"""The largest file that is read, in bytes: ten times a typical configuration; parsing it takes two
+seconds."""
 MOST_VALUES = 1000
 """The most values of a file, after aliases are expanded: nested aliases could fill the memory."""
 
@@ -66,7 +67,7 @@ def read_mapping(
         raise ConfigError(
             f"{file}: nested too deeply, or an alias inside its own anchor", hint=SHORT
         ) from None
-    except Exception as error:  # the loader lets errors of tags and scalars through
+    except Exception as error:  # the loader raises other errors for tags and scalars
         raise ConfigError(f"{file}: not valid YAML: {error}", hint=_SYNTAX) from None
     if document is None:
         return {}
@@ -119,7 +120,7 @@ def _plain(node: Any, path: Place, file: str, origins: Origins) -> Any:
 
 
 def parse_value(text: str, origin: str) -> object:
-    """Read a value that an option has in YAML.
+    """Read the value of an option, which is YAML.
 
     Raises:
         ConfigError: it is not YAML.
@@ -150,7 +151,7 @@ def dump(config: Section, header: str = "") -> str:
 
 
 def _represent_text(representer: Any, text: str) -> Any:
-    """Write text in quotes if a terminal shows it escaped, so that it can be read back."""
+    """Quote text that a terminal would show escaped, so that it can be read back."""
     style = None if text.isprintable() or "\n" in text else '"'
     return representer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 

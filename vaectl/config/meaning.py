@@ -20,12 +20,12 @@ _OF: dict[Measure, str] = {"density": "a density of grey levels", "bytes": "a pr
 
 
 def meaning(settings: Config) -> str:
-    """Say how the images are binarized, and what the likelihood's probabilities are of."""
+    """Describe how the images are binarized, and what the likelihood is a probability of."""
     return _pixels(settings) + _given(settings)
 
 
 def _given(settings: Config) -> str:
-    """Say of a conditional model that its probabilities are of images given their class."""
+    """Return the condition of a conditional model's probabilities; an empty text for others."""
     return ", given the class" if settings.model.condition != "none" else ""
 
 
@@ -39,7 +39,7 @@ def _pixels(settings: Config) -> str:
 
 
 def measured(settings: Config) -> str:
-    """Say in a few words what the NLL is of; numbers of different things do not compare."""
+    """Describe briefly what the NLL measures; values of different measures do not compare."""
     return _few_words(settings) + _given(settings)
 
 
@@ -59,7 +59,7 @@ def _few_words(settings: Config) -> str:
 
 
 def estimators(settings: Config) -> dict[str, str]:
-    """Say how each number of an epoch is estimated, by name; one that is left out is exact."""
+    """Describe how each number of an epoch is estimated, by name; missing numbers are exact."""
     samples, prior = settings.objective.samples, settings.prior.chosen
     found = settings.objective.chosen.estimators(samples)
     sampled = {} if prior.standard else {"kl": f"{samples} sample{'s' * (samples > 1)}"}
@@ -88,16 +88,16 @@ def notes(settings: Config) -> list[str]:
 def dimensions(settings: Config, image_shape: tuple[int, int, int]) -> int | None:
     """Return the number of values in an image if nats convert to bits per dimension; else None.
 
-    They do if they are of probabilities of the bytes of the data. A density of grey levels would
-    have to be of images with uniform noise added, and then only gives a bound (Theis et al. 2016);
-    black and white images are no bytes.
+    They do for probabilities of the bytes of the data. A density of grey levels would need images
+    with uniform noise added, and would only give a bound (Theis et al. 2016). Black and white
+    images are not bytes.
     """
     of_bytes = settings.likelihood.chosen.measure == "bytes"
     return math.prod(image_shape) if of_bytes and settings.data.binarization == "none" else None
 
 
 def bits_per_dimension(log_prob: float, dimensions: int) -> float:
-    """Convert nats per image to bits per dimension, of which fewer are better.
+    """Convert nats per image to bits per dimension; fewer are better.
 
     bits = -log p / (dimensions log 2)
     """

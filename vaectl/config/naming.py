@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 def name_of(settings: Config) -> str:
     """Name what is trained and how, as in `mnist-z20-adam-s0` or `mnist-conv-z2-iwae-sgd-s1`.
 
-    A model, a likelihood, a prior or an objective is named if it is not the default one.
+    The model, the likelihood, the prior and the objective are named only if they are not the
+    default.
     """
     objective = "".join(f"-{each}" for each in settings.objective.unusual)
     return f"{network_name_of(settings)}{objective}-{settings.optimizer.name}-s{settings.seed}"

@@ -21,7 +21,8 @@ from vaectl.config.schema import BASE, chosen_name
 ALL_KEYS = "vaectl config show prints every key with its default"
 """The hint for wrong keys, and for several problems of different kinds."""
 _CHOICES = {"literal_error": "expected", "union_tag_invalid": "expected_tags"}
-"""Errors of a name that is none of those known, and where they list these."""
+"""The types of errors for unknown names, and the keys of their contexts that list the known
+ones."""
 
 
 def refusal(
@@ -31,14 +32,14 @@ def refusal(
     model: type[Section],
     hint: str | None = None,
 ) -> ConfigError:
-    """Return the error that tells of all problems, in the order of the file and the options.
+    """Return one error that lists all problems, in the order of the file and the options.
 
     Args:
         error: the validator's.
         origins: the origin of each value.
-        values: those that are refused.
-        model: the section that they should be.
-        hint: what to try; None for what helps against the problems that there are.
+        values: the values that are refused.
+        model: the section whose keys the values are.
+        hint: what to try; None to choose a hint by the problems.
     """
     problems = sorted(error.errors(), key=lambda details: _rank(details, origins))
     return ConfigError(
@@ -96,11 +97,11 @@ def _known_place(details: ErrorDetails, origins: Origins) -> Place:
 
 
 def _origin(details: ErrorDetails, origins: Origins) -> str:
-    """Return the file and line or the option that a problem is of; nothing if none is known."""
+    """Return the file and line, or the option, that caused a problem; empty if unknown."""
     place = _known_place(details, origins)
-    if place in origins or details["type"] == CONFLICT:  # which may be of any keys of a section
+    if place in origins or details["type"] == CONFLICT:  # a conflict may be of any keys
         return origins.get(place, "")
-    # an option may have made a section, and only says where what is in it comes from
+    # if an option set a whole section, it is also the origin of the keys inside
     below = (origin for known, origin in origins.items() if place and known[: len(place)] == place)
     return next(below, "")
 
@@ -110,7 +111,7 @@ def _is_option(origin: str) -> bool:
 
 
 def _hint(problems: Sequence[ErrorDetails], model: type[Section]) -> str:
-    """Return what to try against problems; if each needs something else, where all keys are."""
+    """Return a hint that fits all problems; if there is none, say where all keys are listed."""
     hints = {_hint_of(details, model) for details in problems}
     return hints.pop() if len(hints) == 1 else ALL_KEYS
 
@@ -187,7 +188,7 @@ def _nearest(dotted: str, values: dict[str, Any], model: type[Section]) -> str |
             if of_chosen in by_last[name]:
                 return of_chosen
         return max(by_last[name], key=lambda key: difflib.SequenceMatcher(a=dotted, b=key).ratio())
-    shared = prefix if dotted.startswith(prefix) else ""  # which would make all of them alike
+    shared = prefix if dotted.startswith(prefix) else ""  # a common prefix is similar in all
     others = [
         key.removeprefix(shared)
         for key in known

@@ -24,7 +24,7 @@ class Ours(Section):
 
 
 class Published(Section):
-    """The result of a paper that an experiment repeats; nothing that is computed depends on it."""
+    """The result of a paper that an experiment repeats; it does not change what is computed."""
 
     paper: str
     """Authors, year and title."""
@@ -35,7 +35,7 @@ class Published(Section):
     importance_samples: Count = 5000
     """K of the bound."""
     split: Literal["train", "validation", "test"] = "test"
-    """The split that it is of."""
+    """The split on which it was measured."""
     value: float | None
     """The published value, in nats per image; higher is better; null: the paper draws a curve, and
     prints no number."""
@@ -46,7 +46,7 @@ class Published(Section):
 
     @property
     def measure(self) -> str:
-        """The quantity, and the images that it is of."""
+        """The quantity, and the split on which it is measured."""
         bound = f"log p(x), lower bound IW-{self.importance_samples}"
         return f"{'ELBO' if self.quantity == 'elbo' else bound}, {self.split} images"
 
@@ -69,8 +69,8 @@ class Verdict(NamedTuple):
     def word(self) -> Literal["agrees", "better", "worse"] | None:
         """Say if both agree within `AGREEMENT` standard errors of ours, or which one is higher.
 
-        Papers give no standard error of theirs, so that the rule is strict. None: one of the values
-        is missing.
+        Papers give no standard errors, so only ours counts, and the rule is strict. None: one of
+        the values is missing.
         """
         if self.difference is None or self.standard_error is None:
             return None

@@ -1,4 +1,4 @@
-"""Reading of configurations: files and those that they are based on, overrides, validation.
+"""Reading of configurations: files, the files in their key `base`, overrides, validation.
 
 All problems are reported at once, each with its file and line or option, and its dotted path.
 """
@@ -29,7 +29,7 @@ _OF_STUDIES = {
         ("workloads", "optimizers", "protocol", "seeds", "tuning", "target", "importance_samples")
     ),
 }
-"""Keys that no experiment has, by the kind of study that has them."""
+"""Keys by which a file is recognized as a study: each belongs to one kind of study only."""
 COMMANDS = {"sweep": "sweep", "comparison": "compare-optimizers"}
 """The command of each kind of study."""
 
@@ -47,7 +47,7 @@ def load(
 
     Args:
         file: a YAML file; None for the built-in default.
-        content: the file's content, if it was read already; it may not be based on other files.
+        content: the file's content, if it was read already; it must not have the key `base`.
         assignments: `dotted.key=value`, the value in YAML; applied in order, after the file.
         options: dotted key to value (None: not given), applied last.
 
@@ -90,7 +90,7 @@ def study_of(values: Mapping[str, Any]) -> str:
 def read_experiment(
     file: Path, origins: Origins, below: Place = (), *, above: Sequence[Path] = ()
 ) -> dict[str, Any]:
-    """Read the keys of an experiment; what its file leaves out is of the file that `base` names.
+    """Read the keys of an experiment; missing keys come from the file that its key `base` names.
 
     Args:
         file: a YAML file. The path in its key `base` is relative to it.
@@ -143,13 +143,13 @@ def override(
     Args:
         values: the experiment.
         over: the keys that differ.
-        origins: of the experiment's keys; it takes over those of the others.
+        origins: the origins of the experiment's keys; those of changed keys are replaced.
         lines: the origins of the others.
         below: the path of the experiment's keys in both.
     """
     load_plugs({**values, **over})
     found = {key: _settled(key, value) for key, value in values.items()}
-    # names first: a key beside a name is one of the plug that is chosen in the end
+    # names first: a key beside a name belongs to the plug that is finally chosen
     for path, value in sorted(_leaves(over), key=lambda leaf: leaf[0][-1] != "name"):
         section = found
         for parent in path[:-1]:
@@ -199,15 +199,15 @@ def change(
 ) -> None:
     """Set keys: by assignments in their order, then by options.
 
-    Whole sections go first, and names of plugs before their keys: a key beside a name is one of the
-    plug that is chosen in the end.
+    Whole sections are set first, then names of plugs, then other keys: a key beside a name belongs
+    to the plug that is finally chosen.
 
     Args:
         values: where they are set.
         origins: the origin of each value.
         assignments: `dotted.key=value`, the value in YAML.
         options: dotted key to value (None: not given).
-        below: the prefix of the keys of assignments, such as `base.`; they may have it, too.
+        below: the prefix of the assigned keys, such as `base.`; assignments may include or omit it.
 
     Raises:
         ConfigError: an assignment has another form, or a part of a path is no mapping.
@@ -233,7 +233,7 @@ def _turn(key: str) -> int:
 
 
 def load_plugs(values: Mapping[str, Any]) -> None:
-    """Load the plugs of installed packages if a name is not that of a loaded plug.
+    """Load the plugs of installed packages if the values name a plug that is not loaded.
 
     Raises:
         ConfigError: a package's plug fails to load.
@@ -302,7 +302,7 @@ def put(values: dict[str, Any], origins: Origins, dotted: str, value: object, or
 
 
 def _settle(values: dict[str, Any], origins: Origins, place: tuple[str, ...]) -> None:
-    """Move keys beside a plug's name into its subsection: they are not those of the next one."""
+    """Move keys beside a plug's name into its subsection, where other plugs do not get them."""
     kind = place[-1] if place and place[:-1] in ((), (BASE,)) else ""
     above: Any = values.get(BASE) if place[:-1] else values
     section = above.get(kind) if isinstance(above, dict) else None
@@ -315,7 +315,7 @@ def _settle(values: dict[str, Any], origins: Origins, place: tuple[str, ...]) ->
     above[kind] = settled
     lines = {moved.get(known, known): origin for known, origin in origins.items()}
     origins.clear()
-    origins.update(lines)  # in the same order, in which problems are told
+    origins.update(lines)  # keep the order, in which problems are reported
 
 
 def _make_way(values: dict[str, Any], path: Place) -> Place | None:

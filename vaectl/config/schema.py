@@ -33,7 +33,7 @@ BASE = "base"
 
 
 def chosen_name(values: dict[str, Any], kind: str) -> str:
-    """Name the chosen plug; for an unknown name, which is reported elsewhere, the default."""
+    """Return the name of the chosen plug; the default if the name is unknown."""
     section = values.get(kind)
     name = section.get("name") if isinstance(section, dict) else None
     choice = CHOICES[kind]
@@ -48,8 +48,8 @@ class Checkpoint(Section):
     ELBO, or by the objective's own bound, is remembered at every epoch and written at the next
     save."""
     every_seconds: Positive | None = 600.0
-    """Seconds after which the state is saved even if no such epoch has ended, also inside an epoch;
-    null: save only by `every`."""
+    """Seconds after which the state is saved although `every` does not ask for it, also inside an
+    epoch; null: save only by `every`."""
     keep: Literal["needed", "all"] = "needed"
     """needed: the latest and the best state, and spares of them; all: every state that was saved,
     for animations over epochs."""
@@ -58,17 +58,17 @@ class Checkpoint(Section):
 class EarlyStopping(Section):
     """The end of a run before its last epoch, by the validation score that marks the best epoch.
 
-    The rule only looks back, so a run that was interrupted stops where it would have stopped. If
-    the learning rate falls by a schedule, the best epochs are often the last ones: give that a long
-    patience, or none. Comparisons and sweeps do not stop early, since their members are compared
-    at equal numbers of epochs.
+    The rule depends only on past epochs, so an interrupted and resumed run stops at the same epoch.
+    If the learning rate falls by a schedule, the best epochs are often the last ones: use a long
+    patience, or none. Comparisons and sweeps do not stop early, since their members are compared at
+    equal numbers of epochs.
     """
 
     patience: Count | None = None
     """Epochs without a better score after which the run is finished; null: never."""
     min_delta: NonNegative = 0.0
-    """A score is better if it is above that of the last gain by more than this, in nats per image;
-    the first epoch is a gain."""
+    """The least improvement that counts, in nats per image: a score must exceed that of the last
+    epoch that counted by more than this. The first epoch counts."""
 
 
 def _power_of_two(number: int) -> int:
@@ -87,8 +87,8 @@ class _Config(Section):
     batch_size: Annotated[int, Field(ge=1, le=10**7)] = 100
     """Images per step; the last batch of an epoch may be smaller."""
     microbatches: Annotated[int, Field(ge=1, le=2**16), AfterValidator(_power_of_two)] = 1
-    """Equal parts of a batch whose gradients are computed one at a time, which takes less memory,
-    or on as many devices, and then added; a power of 2."""
+    """The number of equal parts of a batch, a power of 2. The gradients of the parts are computed
+    one after another, which takes less memory, or on several devices, and then added."""
     data: Data = Data()
     model: ModelChoice
     likelihood: LikelihoodChoice

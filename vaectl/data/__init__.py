@@ -41,14 +41,15 @@ def load(
     """Load, split and binarize the data set of a configuration.
 
     Args:
-        settings: which, and how much of it may be held in memory.
-        fingerprint: that of the data set of a run; if only what an older vaectl read of the source
-            has it, this is returned.
+        settings: the section of a configuration that names the data set and limits the memory.
+        fingerprint: the fingerprint of a run's data. If only the data as an older vaectl read them
+            have this fingerprint, these are returned.
         progress: whether a download may show a bar.
         tell: called with a description of what takes long.
 
     Raises:
-        DataError: it is missing, broken, too small, cannot be fetched, or holds no pictures.
+        DataError: the data set is missing, broken, too small, cannot be fetched, or holds no
+            pictures.
     """
     from vaectl.data.splits import split
 
@@ -92,14 +93,15 @@ def published(
 
     Args:
         source: its name.
-        most: the most bytes of images that may be held in memory, where the source can read images
-            when they are needed; None: as without a setting.
-        reading: how images are read, where looking at them leaves it open.
+        most: the most bytes of images to hold in memory, if the source can leave images on disk;
+            None: the default limit.
+        reading: settings that say how the images are read; see `vaectl.data.reading`.
         progress: whether a download may show a bar.
         tell: called with a description of what takes long.
 
     Raises:
-        DataError: it is missing, broken, cannot be fetched, or is on no scale that is understood.
+        DataError: the data set is missing, broken, cannot be fetched, or has an unknown scale of
+            pixels.
     """
     from vaectl.data import scale
 

@@ -1,4 +1,4 @@
-"""NumPy archives: read without pickles, and never more than there is memory for."""
+"""NumPy archives, read without pickles, and only if they fit into memory."""
 
 import warnings
 import zipfile
@@ -53,18 +53,18 @@ class Archive:
         """
         info = self._found[name]
         with _refusing(name):
-            # a member ends where the archive says, however well it is packed
+            # the archive states the unpacked size of a member, which limits what is read
             self._taken += info.file_size
             if too_much := memory.excess(COPIES * self._taken):
                 raise ValueError(f"it {too_much}")
-            # NumPy checks no sum of an array that ends before its member does
+            # NumPy does not verify the checksum if the array ends before its member
             self._check_sum(info)
             with self._members.open(info) as file:
                 array: np.ndarray[Any, Any] = np.lib.format.read_array(file, allow_pickle=False)
                 return array
 
     def _is_array(self, info: zipfile.ZipInfo) -> bool:
-        """Tell an array from other members; what cannot be read may be one."""
+        """Tell whether a member is an array; an unreadable member counts as one."""
         with suppress(ValueError), _refusing(""), self._members.open(info) as file:
             return file.read(len(_MAGIC)) == _MAGIC
         return True
@@ -95,7 +95,7 @@ def opened(path: Path) -> Iterator[Archive]:
 
 @contextmanager
 def _refusing(name: str) -> Iterator[None]:
-    """Turn whatever three packers and a parser meet into a ValueError, without their warnings."""
+    """Turn any error of the decompressors and the parser into a ValueError, without warnings."""
     # Python and NumPy warn about some broken headers
     with warnings.catch_warnings(action="ignore"):
         try:

@@ -15,16 +15,17 @@ from vaectl.data.stored import Stored, pieces, widened
 COPIES = 4
 """The most copies of its images that the reading of a data set holds in memory at once."""
 _MANY_BYTES = 10**9
-"""Images on disk of more bytes than this take a while to be read."""
+"""Reading more bytes of images than this from disk takes so long that it is announced."""
 _TEST_PART = 7
-"""One in so many images is a test image, where a data set has no splits, as of MNIST's 70,000."""
+"""One in this many images is a test image if a data set has no splits, as in MNIST: 10,000 of
+70,000."""
 
 
 def most_in_memory(there: int | None = None) -> int:
     """Return the most bytes of images that are held in memory.
 
     Args:
-        there: the bytes that they may take with their copies; None: all that there is.
+        there: the bytes that they may take together with their copies; None: all memory.
     """
     return (memory.total() if there is None else there) // COPIES
 
@@ -61,7 +62,7 @@ class Published:
         """Return the SHA-256 of shapes, pixels and labels, which identifies the data.
 
         Args:
-            tell: called if all images are read for it, and they are many.
+            tell: called with a message if all of many images have to be read.
         """
         size = self.train.images.nbytes + self.test.images.nbytes
         if isinstance(self.train.images, Stored) and size > _MANY_BYTES:
@@ -87,11 +88,11 @@ def divide(
     Args:
         name: of the data set, for messages.
         found: all images, in an order that never changes.
-        notes: for the result, which also says that the images were divided.
+        notes: notes for the result; a note that the images were divided is added.
         classes: the names of the classes.
 
     Raises:
-        DataError: there are fewer than three, one for each split.
+        DataError: there are fewer than three images, one for each split.
     """
     count = len(found.images)
     if count < 3:
@@ -145,7 +146,7 @@ class Split(NamedTuple):
         return self.images.reshape(len(self.images), -1)
 
     def rows(self, *, labelled: bool) -> UInt8[np.ndarray, "images numbers"] | Stored:
-        """Return the images as one row of numbers each, which ends with its class if asked for."""
+        """Return each image as a row of numbers; with `labelled` it ends with the class."""
         if not labelled:
             return self.flat
         if self.labels is None:

@@ -16,7 +16,7 @@ SplitName = Literal["train", "validation", "test"]
 
 
 def meaning(settings: Data) -> str:
-    """Say what x is; whoever quotes a number says it too."""
+    """Describe what x is, as results have to state it."""
     return {
         "threshold": f"binarized at {settings.threshold:g}",
         "stochastic": "binarized by draws, anew each training epoch, fixed for evaluation",

@@ -1,7 +1,7 @@
-"""Prepared data sets on disk, with a key for what they were made from.
+"""Prepared data sets on disk, found by a key that depends on everything they were made from.
 
-Those that fit into memory are verified when they are read. Larger ones are not read whole for that:
-each run records the SHA-256 of all that it trained on.
+Data sets that fit into memory are verified when they are read. Larger ones are not, since that
+would read all of them; each run records the SHA-256 of the data that it trained on.
 """
 
 import shutil
@@ -32,7 +32,8 @@ def path(key: str) -> Path:
 def cached(key: str, build: Callable[[], Published], most: int | None = None) -> Published:
     """Return the data set of a key from an intact copy on disk, or build it and keep a copy.
 
-    A copy has the images, their classes by number, and notes; names of classes are not in it.
+    A copy contains the images, the numbers of their classes, and notes, but not the names of
+    classes.
 
     Args:
         key: a name and a fingerprint of everything that `build` depends on.

@@ -1,4 +1,4 @@
-"""A description of a data set for people: how many images of which kind, and what is odd."""
+"""A description of a data set for people: the number and kind of its images, and oddities."""
 
 from __future__ import annotations
 

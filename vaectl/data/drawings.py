@@ -6,12 +6,12 @@ from jaxtyping import Bool, UInt8
 from vaectl.data.stored import Stored
 
 _IMAGES, _PIXELS = 1000, 2**24
-"""Images to look at, and their pixels in all, which may be fewer."""
+"""The most images to examine, and the most pixels of all of them together."""
 _NEARLY_BLACK, _NEARLY_WHITE = 64, 192
 _WHITE = 0.5
 """The least part of a drawing's lines that is nearly white; of MNIST's it is 0.68."""
 _THICK = 1 / 6
-"""The width of a line, in heights of an image, from which on it is an area."""
+"""The width from which a line counts as an area, as a part of the height of an image."""
 _AREAS = 0.1
 """The largest part of a drawing's lines that lies inside of areas; of MNIST's it is 0.01, of
 filled shapes such as shirts 0.3 or more."""

@@ -76,11 +76,11 @@ def _shape(path: Path, header: bytes, dimensions: int) -> list[int]:
         )
     if header[2] != _UNSIGNED_BYTES:
         raise DataError(
-            f"{path}: elements of type 0x{header[2]:02x}, where unsigned bytes (0x08) belong",
+            f"{path}: elements of type 0x{header[2]:02x}, not unsigned bytes (0x08)",
             hint="write it as bytes, 0 to 255",
         )
     if header[3] != dimensions:
-        raise DataError(f"{path}: {header[3]} dimensions, where {dimensions} belong", hint=_LAYOUT)
+        raise DataError(f"{path}: {header[3]} dimensions instead of {dimensions}", hint=_LAYOUT)
     if len(header) < 4 + 4 * dimensions:
         raise DataError(f"{path}: truncated in its header", hint="fetch the file again")
     shape: list[int] = np.frombuffer(header, ">u4", offset=4).tolist()

@@ -1,7 +1,8 @@
-"""Labels as people save them, made one number for each image.
+"""Conversion of labels, in the forms in which people save them, to one number per image.
 
-They are integers, booleans, floats that are whole, text, or one-hot rows. Text is numbered in the
-order of its classes' names, over all splits together; text of numbers is these numbers.
+They are integers, booleans, floats that are whole, text, or one-hot rows. Text labels are numbered
+in the order of their names, over all splits together; text that contains numbers stands for these
+numbers.
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ class Column(NamedTuple):
     size: int
     """The number of these images."""
     hint: str = _CORRECT
-    """The hint if they are no labels."""
+    """The hint of the error if the column does not contain labels."""
 
 
 class Labels(NamedTuple):
@@ -47,7 +48,7 @@ def read(columns: Sequence[Column | None]) -> Labels:
     """Read the labels of each split; None is for a split without labels.
 
     Raises:
-        DataError: they are not one for each image, or of no kind that labels can have.
+        DataError: there is not one label for each image, or the labels are of an unknown kind.
     """
     found = [None if column is None else _one_each(column) for column in columns]
     notes: tuple[str, ...] = ()
@@ -107,7 +108,7 @@ def _is_one_hot(column: Column | None) -> bool:
 
 
 def is_number(text: str) -> bool:
-    """Tell whether text is that of a number."""
+    """Tell whether a text is a number."""
     try:
         float(text)
     except ValueError:
@@ -129,7 +130,7 @@ def _numbers(
         if not whole.all():
             place = int(np.argmin(whole))
             raise DataError(
-                f"{column.name}: {labels[place]} at place {place} is no number of a class",
+                f"{column.name}: {labels[place]} at place {place} is not the number of a class",
                 hint=column.hint,
             )
         numbers.append(labels.astype(np.int32))

@@ -10,9 +10,9 @@ from vaectl.base.errors import DataError
 from vaectl.data.stored import Pixels
 
 _STACK_OF = {1: "x[np.newaxis]", 3: "x[np.newaxis]", 4: "x[np.newaxis, ..., :3]"}
-"""Code that makes a stack of one image of an image with so many channels."""
+"""NumPy code that turns a single image into a stack of one, by the length of its last axis."""
 _LEAST_SIDE = 4
-"""The least height and width of an image whose numbers stand in one row, unless it is square."""
+"""The least height and width that are guessed for images in rows of numbers, unless square."""
 _LONGEST = 2
 """The longest such image, in multiples of its shorter side."""
 
@@ -22,7 +22,7 @@ class Laid(NamedTuple):
 
     images: Pixels
     note: str = ""
-    """The way in which the layout was understood, where it could be another one."""
+    """A note on how the layout was understood, if other layouts were possible."""
 
 
 def images(name: str, array: Pixels, shape: Sequence[int] | None = None) -> Laid:
@@ -35,7 +35,7 @@ def images(name: str, array: Pixels, shape: Sequence[int] | None = None) -> Laid
         shape: the shape of each image, where it is known.
 
     Raises:
-        DataError: other axes, no images, or what may be one of several things.
+        DataError: the array has other axes, has no images, or its layout is ambiguous.
     """
     if 0 in array.shape:
         raise _refusal(name, array, "save at least one image")
@@ -65,7 +65,7 @@ def images(name: str, array: Pixels, shape: Sequence[int] | None = None) -> Laid
 
 
 def is_picture(numbers: int) -> bool:
-    """Tell whether so many numbers are those of a square image, grey or RGB."""
+    """Tell whether a count of numbers fits a square image, grey or RGB."""
     sides = {channels: math.isqrt(numbers // channels) for channels in (1, 3)}
     return any(
         side >= _LEAST_SIDE and channels * side * side == numbers
@@ -116,7 +116,7 @@ def _of_rows(name: str, array: Pixels) -> tuple[Pixels, str]:
 
 
 def _possible(numbers: int) -> list[tuple[list[int], str]]:
-    """Return shapes of images of so many numbers, the likeliest first, and what each would be."""
+    """Return possible shapes for a count of numbers, the likeliest first, with descriptions."""
     found: list[tuple[list[int], str]] = []
     side = math.isqrt(numbers // 3)
     if side >= _LEAST_SIDE and 3 * side * side == numbers:

@@ -1,4 +1,4 @@
-"""Arrays with names, in an archive or a folder: which are images and labels, and of which split.
+"""Named arrays of an archive or a folder: find images and labels, and their splits.
 
 Names are understood as people write them: x_train, train_images, X_test, test_labels, images, y,
 arr_0, and so on, in small or capital letters. The configuration may name arrays instead.
@@ -48,7 +48,7 @@ class Meaning(NamedTuple):
 
 
 def meaning(name: str) -> Meaning | None:
-    """Return what a name means; None for a name that is none of images or labels."""
+    """Return what a name means; None if it is not a name of images or labels."""
     found = _NAME.fullmatch(re.sub(r"[-. ]", "_", name).lower())
     if found is None:
         return None
@@ -75,7 +75,7 @@ class Arrays:
         """Return the images, their labels and their splits.
 
         Raises:
-            DataError: there are none, or several arrays may be meant.
+            DataError: no array fits, or several may be meant.
         """
         images = self._images(reading)
         columns = self._labels(reading, images)
@@ -103,7 +103,7 @@ class Arrays:
         return assembled(self.place, parts, (*notes, *found.notes, *more), found.classes)
 
     def _images(self, reading: Reading) -> dict[str, str]:
-        """Name the images of each split; those without a split are to be divided."""
+        """Return the images' names by split; images without a split are divided later."""
         if reading.images:
             splits = ("train", "test") if len(reading.images) > 1 else ("train",)
             return dict(zip(splits, self._asked("images", reading.images), strict=True))
@@ -116,7 +116,7 @@ class Arrays:
         if "train" not in found:
             what = "training images" if found else "images"
             raise DataError(
-                f"{self.place}: none of its arrays is known by its name to hold {what}; there are "
+                f"{self.place}: no array has a name that means {what}; there are "
                 f"{told(sorted(self.names))}",
                 hint="data.images=NAME names them; data.images=[TRAIN, TEST] those of two splits",
             )
@@ -159,14 +159,14 @@ class Arrays:
         return names
 
     def _one(self, what: str, split: str, names: Sequence[str]) -> str:
-        """Return the one that is meant: of several that hold the same, that with most axes."""
+        """Return the array that is meant; of several equal ones, the one with most axes."""
         first, *others = sorted(names, key=lambda name: -self.read(name).ndim)
         values = self.read(first)
         if all(_same(values, self.read(name)) for name in others):
             return first
         both = f"[{split.upper()}, ...]" if split in ("train", "test") else "NAME"
         raise DataError(
-            f"{self.place}: {' and '.join(names)} may all be its {what}",
+            f"{self.place}: {' and '.join(names)} may each be its {what}",
             hint=f"data.{what}=NAME says which, for example data.{what}={names[0]}"
             + f"; data.{what}=[TRAIN, TEST] for two splits" * (both != "NAME"),
         )
@@ -215,6 +215,6 @@ def _same(one: Pixels, other: Pixels) -> bool:
 
 
 def told(names: Sequence[str]) -> str:
-    """Name arrays or columns, but not too many."""
+    """List names of arrays or columns, a limited number of them."""
     some = names[:_MOST_NAMES]
     return ", ".join(some) + ", ..." * (len(names) > len(some)) if names else "none"

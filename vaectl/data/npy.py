@@ -24,7 +24,7 @@ from vaectl.data.stored import Index, Stored
 GAP_BYTES = 16 * 2**10
 """Images that lie closer together are read at once, with what is between them."""
 RUN_BYTES = 4 * 2**20
-"""Bytes that are read at once, at most, if an image has not more."""
+"""The most bytes that are read at once, unless a single image is larger."""
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -41,8 +41,8 @@ def stored(path: Path) -> Stored:
     """Open an array.
 
     Raises:
-        DataError: the file is missing, no NPY file, truncated, too long, or holds what cannot be
-            read image by image.
+        DataError: the file is missing, not an NPY file, truncated, too long, or has a layout that
+            cannot be read image by image.
     """
     try:
         with regular(path) as file:
@@ -76,7 +76,7 @@ def _header(path: Path, file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]
             if version not in _HEADERS:
                 raise ValueError(f"version {version} of the format")
             shape, in_columns, dtype = _HEADERS[version](file)
-    except Exception as error:  # of a parser: whatever it meets
+    except Exception as error:  # NumPy's parser may raise anything
         raise DataError(f"{path}: not a readable NPY file: {error}", hint=_SAVE) from None
     if dtype.hasobject:
         raise DataError(
@@ -85,7 +85,8 @@ def _header(path: Path, file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]
         )
     if in_columns and len(shape) > 1:
         raise DataError(
-            f"{path}: its array is in Fortran order, so that no image lies in one place", hint=_SAVE
+            f"{path}: its array is in Fortran order: the bytes of an image are scattered",
+            hint=_SAVE,
         )
     if not shape or min(shape) < 0:
         raise DataError(f"{path}: its header says {shape}, which are no images", hint=_SAVE)
@@ -148,7 +149,7 @@ class _Reader:
         return images.view(self._dtype)
 
     def _announce(self, parts: list[tuple[int, int]]) -> None:
-        """Tell the system what will be read, so that a disk works on many requests at once."""
+        """Announce the next reads to the system, so that the disk serves many at once."""
         if hasattr(os, "posix_fadvise"):  # not on macOS
             for begin, length in parts:
                 os.posix_fadvise(self._file, begin, length, os.POSIX_FADV_WILLNEED)

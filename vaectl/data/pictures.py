@@ -21,12 +21,12 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 Picture = UInt[np.ndarray, "height width *channels"]
 """Bytes, or the levels of a grey picture of 16 bits; a grey one has no axis for channels."""
 _LEVELS = 65535 // 255
-"""The levels of 16 bits for each of a byte."""
+"""The number of levels of 16 bits per level of a byte."""
 _Read = TypeVar("_Read")
 
 
 class _Dark(Exception):  # noqa: N818  # no error
-    """Pictures of 16 bits use too few of their levels for bytes."""
+    """Raised if pictures of 16 bits would keep too few levels as bytes."""
 
 
 @final
@@ -85,7 +85,7 @@ class Decoder:
     def finish(self) -> None:
         """End the reading of all pictures; `with_levels` begins anew if bytes do not hold them.
 
-        A person who gives a range of bytes has seen them, unless black and white are all there is.
+        A range within bytes, given by the user, is trusted unless the bytes would only be 0 and 1.
         """
         dark = 256 if self.reading.range else _LEVELS * (LEAST * 255 - 0.25)
         if not self.deep and 0 <= self._brightest < dark:
@@ -95,8 +95,8 @@ class Decoder:
 def with_levels(reading: Reading, read: Callable[[Decoder], _Read]) -> _Read:
     """Read pictures as bytes; those of 16 bits with their levels if bytes would leave few of them.
 
-    White may be 4095 in a file of 16 bits, and only a range beyond bytes, or `vaectl.data.scale`
-    by looking at all pictures, can tell.
+    White may be 4095 in a file of 16 bits. Only a range beyond bytes in the settings, or the values
+    of all pictures, can show that.
 
     Args:
         reading: how pictures are read.
@@ -115,7 +115,7 @@ def with_levels(reading: Reading, read: Callable[[Decoder], _Read]) -> _Read:
 
 def _decoded(file: IO[bytes]) -> Picture:
     """Decode a picture with all its levels."""
-    # what Pillow warns about is nothing that a person could act on, but for sizes
+    # users cannot act on the warnings of Pillow, except on those about sizes
     with warnings.catch_warnings(action="ignore"):
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:

@@ -1,7 +1,7 @@
-"""The settings that say how the images of a source are read, where looking at them leaves it open.
+"""Settings for the reading of images that cannot be derived from the images themselves.
 
-They are keys of the section `data` of a configuration. A source has them as its `reading`; by its
-`heeds` it says which of them it understands, and others are refused.
+They are keys of the section `data` of a configuration. A source has them in `reading`. Its `heeds`
+lists the settings that it understands; others are refused.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from vaectl.base.section import Count, Section
 
 
 def _listed(value: Any) -> Any:
-    """Make a list of one name; columns of a table without names are named by number."""
+    """Turn a single name into a list; a number names a column of a table without names."""
     names = [value] if isinstance(value, str | int) and not isinstance(value, bool) else value
     if not isinstance(names, Sequence):
         return names
@@ -21,7 +21,7 @@ def _listed(value: Any) -> Any:
 
 
 def _sides(value: Any) -> Any:
-    """Make a height and a width of one number."""
+    """Turn a single number into a height and a width."""
     return [value, value] if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -39,7 +39,7 @@ Ends = Annotated[tuple[float, ...], _TWO, AfterValidator(_apart)]
 
 
 class Reading(Section):
-    """The way in which images are read; by default it is found by looking at them."""
+    """Settings for the reading of images; by default they are derived from the images."""
 
     images: Names | None = None
     """The name of the array of images in an archive or a folder of arrays, or of the column of a
@@ -53,8 +53,8 @@ class Reading(Section):
     or [3, height, width] where channels come first; null: found by its axes, and where the numbers
     of an image stand in one row, by how many they are."""
     range: Ends | None = None
-    """[black, white]: the values that mean black and white, where values beyond become black and
-    white, too; with the larger value first, images are inverted; null: found by the values."""
+    """[black, white]: the values that mean black and white; values beyond them are cut off. With
+    the larger value first, images are inverted. null: derived from the values."""
     size: Sides | None = None
     """[height, width] in pixels, or one number for both, to which the pictures of a folder are
     resized; null: they have one size."""

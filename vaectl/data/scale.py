@@ -2,8 +2,8 @@
 
 Published images are bytes from 0 to 255, or 0/1, or floats from 0 to 1, and nothing in a file says
 which. This module looks at the values: if they can mean only one thing, they become bytes from 0 to
-255; otherwise they are refused, with the setting that says what they mean, and with a line of NumPy
-that makes such bytes of them.
+255. Otherwise they are refused, and the message has the setting that defines the scale, and a line
+of NumPy that converts the values to such bytes.
 """
 
 from collections.abc import Mapping
@@ -22,9 +22,9 @@ LEAST = 0.25
 _DARK = 0.5
 """A data set whose largest value is below this part of white gets a note."""
 _ROUNDING = 0.4 / 255
-"""The part of a scale by which values may lie outside it, and still round to 0 and 255."""
+"""How far values may lie outside a scale, as a part of it, and still round to 0 and 255."""
 _OVERSHOOT = 0.1
-"""The part of a scale by which resizing may move its ends; recipes undo it."""
+"""How far resizing may move the ends of a scale, as a part of it; recipes undo this."""
 _SAVE = "save all images as uint8, 0 for black and 255 for white"
 
 _BYTE = np.dtype(np.uint8)
@@ -36,7 +36,7 @@ class _Scale(NamedTuple):
     black: float
     white: float
     both: bool = False
-    """True if it is the scale of data that have both values, and of no others."""
+    """True if the scale is assumed only for data that contain both values."""
 
     def place(self, value: float) -> float:
         """Return where a value lies: black at 0 and white at 1."""
@@ -85,7 +85,7 @@ class _Range(NamedTuple):
         return self.scale or next(near, _Scale(*self))
 
     def recipe(self, where: str = "") -> str:
-        """Write what makes bytes from 0 to 255 of an array `x`, and when it is right."""
+        """Return NumPy code that converts an array `x` to bytes, and the condition for using it."""
         black, white = map(_text, self.likely[:2])
         return (
             f"if {black} is black and {white} white{where}: "
@@ -138,21 +138,21 @@ def read(
 
 
 def _numbers(name: str, split: str, array: Pixels, ends: tuple[float, ...]) -> Pixels:
-    """Refuse values of no type for pixels; turn booleans into the ends of a scale."""
+    """Refuse types that pixels cannot have; turn booleans into the ends of a scale."""
     if array.dtype == np.bool_:
         kind = _BYTE if ends == _BYTES[:2] else np.dtype(np.float64)
         low, high = np.array(sorted(ends), kind)
         return changed(array, lambda part: np.where(part, high, low), kind)
     if array.dtype.kind not in "iuf" or array.dtype.itemsize > 8:
         raise DataError(
-            f"{name}: its {split} images are of type {array.dtype}, which is no type for pixels",
+            f"{name}: its {split} images are of type {array.dtype}, which pixels cannot have",
             hint=_SAVE,
         )
     return array
 
 
 def _range(name: str, split: str, array: Pixels) -> _Range:
-    """Return the ends of all values, by one reading; refuse NaN, infinities and one value."""
+    """Return the least and the largest value; refuse NaN, infinities and constant images."""
     low, high = ends(array)
     if not (np.isfinite(low) and np.isfinite(high)):
         bad, spoiled = 0, 0
@@ -169,7 +169,7 @@ def _range(name: str, split: str, array: Pixels) -> _Range:
     if low == high:
         raise DataError(
             f"{name}: every pixel of its {split} images is {low}",
-            hint="look at the data: there are no pictures in them",
+            hint="look at the data: constant images contain nothing to learn",
         )
     return _Range(float(str(low)), float(str(high)))  # as short as NumPy writes them
 
@@ -209,7 +209,7 @@ def _common(name: str, ranges: Mapping[str, _Range], images: Mapping[str, Pixels
 def _check_contrast(
     name: str, made: Mapping[str, Pixels], ranges: Mapping[str, _Range], scale: _Scale
 ) -> None:
-    """Refuse a scale on which nothing is left of the images."""
+    """Refuse a scale on which all pixels of a split would become equal."""
     for split, array in made.items():
         low, high = ends(array)
         if low == high:

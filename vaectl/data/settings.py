@@ -12,7 +12,7 @@ from vaectl.data.sources.base import DEFAULT, Source, forms, parse, suggestions
 
 
 def _resolved(text: str) -> str:
-    """Refuse what is no source; write it in full, and independent of the current directory."""
+    """Refuse an unknown source; return its full name, which depends on no current directory."""
     try:
         return str(parse(text).resolved())
     except DataError as error:
@@ -46,16 +46,17 @@ class Selection(Section):
     threshold: float = Field(0.5, gt=0, le=1)
     """The intensity from which a pixel is 1, as a fraction of full intensity."""
     train_size: Count | None = None
-    """The number of training images, the first ones; null: all that validation leaves."""
+    """The number of training images, from the beginning of the training split; null: all except the
+    validation images."""
     validation_size: Count | None = None
     """The number of validation images, the last of the training split; null: a sixth (10,000 of
     MNIST's 60,000)."""
     test_size: Count | None = None
     """The number of test images, the first ones; null: all."""
     memory_gb: NonNegative | None = None
-    """The memory that images may take, in gigabytes, with the copies that reading makes: four times
-    their bytes; null: all that there is. A larger set stays on disk, if its source can do so, and
-    is read when it is needed, with equal results. 0: always."""
+    """The memory that images may take, in gigabytes, including the copies that reading makes: four
+    times their bytes; null: all memory. A larger data set stays on disk, if its source supports
+    that, and is read when it is needed, with equal results. 0: always leave images on disk."""
 
 
 class Data(Reading, Selection):  # fields of the last base come first
@@ -63,7 +64,7 @@ class Data(Reading, Selection):  # fields of the last base come first
 
     @model_validator(mode="after")
     def _heeded(self) -> Self:
-        """Refuse settings that mean nothing to the source."""
+        """Refuse settings that the source does not use."""
         heeds = self.plug.heeds
         for key in Reading.model_fields:
             if key not in heeds and getattr(self, key) != Reading.model_fields[key].default:

@@ -14,12 +14,13 @@ from vaectl.data.settings import Data
 from vaectl.data.stored import Pixels, ends
 
 _SURE = 7
-"""The images of a class that a split should have, of which one of a thousand random ones has none.
+"""The expected images of a class in a split from which a missing class is reported: of random
+splits, one in a thousand has none.
 """
 
 
 def split(found: Published, settings: Data, tell: Tell = silent) -> Dataset:
-    """Take the first images of train to train, its last to validate, the first of test to test.
+    """Split images: the first of train to train, its last to validate, the first of test to test.
 
     Of MNIST's 60,000 training images 50,000 train and 10,000 validate unless sizes are set.
 
@@ -68,7 +69,7 @@ def split(found: Published, settings: Data, tell: Tell = silent) -> Dataset:
 
 
 def _lacking(train: Split, part: Split, name: str, classes: tuple[str, ...]) -> tuple[str, ...]:
-    """Say which classes of the training images a split lacks, if hardly by chance."""
+    """Warn of classes of the training images that a split lacks, if that is hardly by chance."""
     if train.labels is None or part.labels is None:
         return ()
     known, counts = np.unique(train.labels, return_counts=True)

@@ -105,7 +105,7 @@ class Stored:
         Raises:
             DataError: they do not fit into memory, or cannot be read.
         """
-        del copy  # what is read is always new
+        del copy  # reading always makes a new array
         if too_much := memory.excess(self.nbytes):
             raise DataError(
                 f"{len(self):,} images at once: that {too_much}",
@@ -132,7 +132,7 @@ def pieces(images: Pixels) -> Iterator[Array]:
 def ends(images: Pixels) -> tuple[Any, Any]:
     """Return the smallest and the largest value; both are NaN if a value is.
 
-    Where both are known early, not all images are read.
+    If both ends of the type are found early, the other images are not read.
     """
     low: Any = None
     high: Any = None

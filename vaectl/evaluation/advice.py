@@ -16,26 +16,28 @@ MOST = 3
 AMORTIZATION = 2.0
 """Nats of the amortization gap of training images above which the encoder is too weak."""
 ENCODER = 1.0
-"""Nats by which the encoder is better on training images, above which it overfits."""
+"""The difference of the amortization gaps of held-out and training images, in nats, above which the
+encoder overfits."""
 DECODER = 1.0
 """The same for log p(x), the decoder and the prior."""
 APPROXIMATION = 2.0
 """Nats of the approximation gap above which a diagonal Gaussian is too simple."""
 MARGINAL = 1.0
-"""Nats that the aggregate posterior is at least away from the prior, above which another prior
-pays."""
+"""The lower bound on the divergence of the aggregate posterior from the prior, in nats, above which
+another prior is advised."""
 BROKEN = 0.05
-"""The excess of the share of broken samples from the prior over that of the aggregate posterior,
-above which another prior pays."""
+"""The share of broken samples from the prior minus that of samples from the aggregate posterior,
+above which another prior is advised."""
 UNUSED = 0.25
-"""The share of collapsed dimensions above which the code is too large or the KL too dear."""
+"""The share of collapsed dimensions above which the code is too large, or the weight of the KL too
+high."""
 
 
 def advice(d: Diagnosis, settings: Config) -> list[str]:
     """Return at most three sentences, of the rules below in their order.
 
     A rule applies where its number is above its threshold, a constant of this module. A number with
-    a standard error must also be above zero by two of them, which shares do not have:
+    a standard error must also exceed zero by two standard errors; shares have none:
 
         overfitting            held-out minus training amortization gap > ENCODER, or log p(x) of
                                training minus held-out images > DECODER
@@ -50,7 +52,7 @@ def advice(d: Diagnosis, settings: Config) -> list[str]:
     found = [*islice(_rules(d, settings), MOST)]
     if found:
         return found
-    return ["no part is large: the model is balanced, and a larger one may still be better"]
+    return ["no gap is large: the model is balanced, and a larger one may still be better"]
 
 
 def _rules(d: Diagnosis, settings: Config) -> Iterator[str]:
@@ -94,7 +96,7 @@ def _rules(d: Diagnosis, settings: Config) -> Iterator[str]:
 
 
 def _choosing(kind: str, finding: Finding, settings: Config) -> str:
-    """Return the key that chooses a plug, with those that help and suit the rest; there is one."""
+    """Return the key that chooses a plug, and the plugs that help and suit the other settings."""
     found = [
         f"{name} {words}".rstrip()
         for name, plug in getattr(settings, kind).sections().items()
@@ -112,7 +114,7 @@ def _suits(plug: type[Plug], settings: Config) -> bool:
 
 
 def _of_prior(d: Diagnosis, settings: Config) -> Iterator[str]:
-    """Advise another prior, or more components where it has components already."""
+    """Advise another prior, or more components if the prior has components already."""
     excess = 0.0
     if d.samples:
         excess = (d.samples.prior - d.samples.aggregate) / d.samples.count

@@ -1,6 +1,7 @@
 """The aggregate posterior q(z) = 1/N sum_n q(z|x_n), and how far it is from the prior.
 
-A model that is told the classes y of images has one for each class, q(z|y), of its images alone.
+A conditional model has one aggregate posterior for each class y: q(z|y), over the images of the
+class.
 """
 
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from jaxtyping import Array, Float, Int, Int32
 from vaectl.vae.posterior import log_normal
 
 _BYTES = 2**26
-"""Bytes of the differences between codes and means that are taken at once."""
+"""The most bytes for the differences between codes and means that are computed at once."""
 WIDTHS = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 """Widths that are tried for the components of a mixture, relative to the whole mixture."""
 
@@ -64,13 +65,13 @@ def densities(
     second from below. So they bracket KL(q(z) || p(z)) = E[log q(z) - log p(z)], too. By the first
     the mutual information is at most log N.
 
-    Components may be wider than the posteriors, in a mixture that is as wide as before:
+    Components may be wider than the posteriors, while the width of the mixture stays the same:
 
         mu' = m + c (mu - m),   var' = c^2 var + h^2 s^2,   c^2 + h^2 = 1
 
     m and s^2 are the moments that come with each code, and h is the width: 0 leaves the posteriors
-    as they are, 1 makes all of them the same Gaussian. The own image must not be in m and s^2, or
-    the second is no bound: the code is drawn near it.
+    as they are, 1 makes all of them the same Gaussian. m and s^2 must not include the code's own
+    image, since the code is drawn near it: otherwise the second is not a bound.
 
     Args:
         codes: codes, and what they are compared with.
@@ -130,9 +131,10 @@ def divergence(
 
         E[log r(z) - log p(z)] <= KL(q(z) || p(z)) <= E[log q_N(z) - log p(z)],   z ~ q(z)
 
-    r is the mixture of the posteriors of other images than the code's own, with wider components by
-    moments of these alone; half of the codes choose their width, the other half give the bound. q_N
-    is the mixture of all N posteriors, which the code's own makes too dense.
+    r is the mixture of the posteriors of all images except the code's own, with wider components
+    (by the moments of the same images). Half of the codes choose the width, the other half give the
+    bound. q_N is the mixture of all N posteriors; it is too dense at the code, since it includes
+    the code's own posterior.
 
     Args:
         z: a code from the posterior of an image.

@@ -1,7 +1,7 @@
 """log p(x) by annealed importance sampling, and between two bounds for images that a model drew.
 
-All of it is one compiled program, `anneal`: step sizes are found by it, chains go from the first
-distribution to the posterior by it, and back from the posterior.
+One compiled program, `anneal`, does all of it: it finds step sizes, and moves chains from the first
+distribution to the posterior, and back.
 """
 
 import math
@@ -36,9 +36,10 @@ _FIRST = 0.5
 _JITTER = 0.2
 """Relative random change of a step size, so that no trajectory is periodic."""
 _STEEPNESS = 4.0
-"""delta of the schedule."""
+"""The steepness delta of the sigmoidal schedule."""
 _SHORTER = 4
-"""The run that finds the step sizes is so many times shorter, unless parts of it would be empty."""
+"""How many times shorter the run is that finds the step sizes, unless parts of it would be
+empty."""
 
 
 class Annealed(NamedTuple):
@@ -148,7 +149,8 @@ def _forward(
     """
     pilot, first, run = jax.random.split(key, 3)
     pilot_first, pilot = jax.random.split(pilot)
-    # as images that were drawn on the device of the arrays: another placement is another program
+    # placed like images that were drawn on the device: another placement would compile another
+    # program
     x, y = jax.device_put((x, y), jax.tree.leaves(variables)[0].sharding)
     start = partial(compiled_start, vae, variables, x, y)
     anneal = partial(compiled_anneal, vae, variables, x, y)
@@ -250,7 +252,7 @@ def anneal(
         y: their classes, if the model is told them.
         z: codes from the distribution where the chains begin.
         key: of all random numbers.
-        temperatures: T; it is traced, so that one program serves every T.
+        temperatures: T; it is traced, so that one compiled program serves every T.
         steps: logarithms of step sizes, by parts of the path.
         adapt: whether the step sizes follow the acceptance, instead of those that are given.
         back: whether chains go from the posterior to the origin.

@@ -38,14 +38,14 @@ from vaectl.runs.trained import Trained
 from vaectl.training import footprint
 
 MOST = 10_000
-"""Most images of a split of which KL and NLL are known, and most posteriors of the mixture."""
+"""The most images of a split for KL and NLL, and the most posteriors in the mixture."""
 LEAST = 10
 """Fewest images of a split."""
 
 LARGE_BRACKET = 0.5
-"""Nats between the bounds on simulated images above which log p(x) is not to be trusted."""
+"""The gap between the bounds on simulated images, in nats, above which log p(x) is uncertain."""
 ACCEPTANCE = (0.4, 0.9)
-"""The limits between which the share of accepted transitions is as it should be."""
+"""The lower and the upper limit of an acceptable share of accepted transitions."""
 
 
 def diagnose(
@@ -189,7 +189,7 @@ def inputs(model: Trained, split_name: str, plan: Plan) -> dict[str, Any]:
 
 
 def _check_room(model: Trained, plan: Plan, most: int) -> None:
-    """Refuse a diagnosis of which a program does not fit into memory, before any of them runs.
+    """Refuse a diagnosis one of whose programs does not fit into memory, before any of them runs.
 
     Args:
         model: a trained model.
@@ -197,7 +197,7 @@ def _check_room(model: Trained, plan: Plan, most: int) -> None:
         most: images of the larger split.
 
     Raises:
-        ConfigError: with the option to lower.
+        ConfigError: a program does not fit; the hint names the option to lower.
     """
     count, size = plan.at_once, model.code_size
     batch, many = (_some(model, each) for each in (count, IMPORTANCE_BATCH))
@@ -225,7 +225,7 @@ def _check_room(model: Trained, plan: Plan, most: int) -> None:
 
 
 def _some(model: Trained, count: int) -> tuple[Any, ...]:
-    """Return the first arguments of the programs for so many images."""
+    """Return the first arguments of the programs, for `count` images."""
     x = shaped((count, *model.image_shape), np.float32)
     return model.vae, model.variables, x, model.vae.first_class(count)
 
@@ -356,7 +356,7 @@ def _of_batch(
 
 
 def _some_rows(model: Trained, split: Split, plan: Plan) -> UInt8[np.ndarray, "some numbers"]:
-    """Return as many images of a split as chains of run at once; some of them twice if few."""
+    """Return as many images as are annealed at once; if there are too few, repeat some."""
     total, count = len(split.images), plan.at_once
     some = np.random.default_rng(plan.seed).choice(total, count, replace=count > total)
     return _rows(model, split, some)

@@ -25,7 +25,7 @@ class Fitted(NamedTuple):
     def sample(
         self, count: int, *, seed: int, temperature: float = 1.0
     ) -> Float[np.ndarray, "count code"]:
-        """Draw codes, whose deviation from the means the temperature multiplies."""
+        """Draw codes; the temperature multiplies their deviation from the means."""
         rng = np.random.default_rng(seed)
         k = rng.choice(len(self.weights), count, p=self.weights)
         noise = rng.standard_normal((count, self.mu.shape[1]))

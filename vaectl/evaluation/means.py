@@ -19,8 +19,8 @@ from vaectl.objectives.base import Objective, with_elbo
 from vaectl.vae.vae import VAE, Variables
 
 HostImages = UInt8[np.ndarray, "_ numbers"] | UInt8[Stored, "_ numbers"]
-"""Flat images of intensities 0 to 255, each with its class if the model is told it, in host memory
-or on disk, of any number."""
+"""Any number of flat images of intensities 0 to 255, in host memory or on disk, each with its class
+if the model is conditional."""
 
 Images = UInt8[Array, "_ numbers"] | HostImages
 """Flat images on the device, or elsewhere."""
@@ -38,7 +38,7 @@ class Estimator:
     samples: int
     """L, the samples of z per image."""
     batch_size: int = 1000
-    """Images at a time. No setting changes it, because the noise depends on it."""
+    """Images at a time. There is no setting for it, because the noise depends on it."""
     part_bytes: int = 32 * 2**20
     """Bytes of images that are moved to the device at a time."""
     mesh: Mesh | None = None
@@ -90,7 +90,7 @@ def term_sums(
         step: the run's step; each step has its own noise.
         epoch: the run's epoch.
         first: the index of the part's first image in the split, on which its noise depends.
-        count: how many images count; the ones after them are padding.
+        count: the number of images that count; images after them are padding.
 
     Returns:
         For each term, its sum over the images of each batch, in nats.

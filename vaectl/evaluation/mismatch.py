@@ -1,4 +1,4 @@
-"""The distance of a trained model's codes from its prior, and the samples that it spoils."""
+"""The mismatch between a trained model's codes and its prior, and the samples that it breaks."""
 
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from vaectl.vae.vae import VAE, Variables
 CODES = 1000
 """Most codes whose densities are computed."""
 _LEAST = 4
-"""Fewest images that have another one of their class: two for each of two means."""
+"""The least number of images with another image in their class: two for each of two means."""
 
 
 def divergence(model: Trained, posteriors: Posteriors, seed: int) -> Aggregate:
@@ -72,13 +72,13 @@ def samples(
     Args:
         model: a trained model.
         posteriors: those of training images.
-        width: that of the components of the mixture by which codes are rare.
+        width: the width of the components of the mixture that decides which codes are rare.
         held_out: images that it was not trained on.
         count: how many samples.
         seed: of the codes.
 
     Raises:
-        DataError: too few images have another one of their class, or the data set is missing or
+        DataError: too few images have another image in their class, or the data set is missing or
             not the run's.
     """
     codes, dataset = model.prior(count, seed=seed), model.dataset()
@@ -113,7 +113,7 @@ def _with_others(posteriors: Posteriors) -> Int[np.ndarray, " some"]:
     found = np.flatnonzero(counts[inverse] > 1)
     if len(found) < _LEAST:
         raise DataError(
-            f"{len(found)} images have another one of their class, too few to diagnose a "
+            f"only {len(found)} images share their class with another one, too few to diagnose a "
             "conditional model",
             hint=f"at least {_LEAST} are needed; --split chooses the held-out ones",
         )

@@ -25,8 +25,8 @@ def choose(
 ) -> tuple[Origin, Bracketed]:
     """Choose where chains start, and bound log p(x) of simulated images with such chains.
 
-    If both may be chosen, half of the images are for it and the other half for the bounds, which
-    would look too near to each other on the images that they were chosen by.
+    If there is a choice, half of the images are used for it, and the other half for the bounds: on
+    the images of the choice, the bounds would look too close to each other.
 
     Args:
         model: a trained model.

@@ -11,9 +11,9 @@ from vaectl.data.arrays import Dataset, Split
 MOST_TRAINING, MOST_VALIDATION = 20_000, 2000
 """The most images of a split that samples are compared with, its first ones."""
 MOST_JUDGED = 1000
-"""The most images of a split that are judged as samples are, its first ones."""
+"""The most images of a split that are judged like samples: its first ones."""
 _PART_BYTES = 2**24
-"""The largest block of images whose distances to another are told at a time."""
+"""The largest block of images, in bytes, whose distances are computed at a time."""
 
 
 class Broken(NamedTuple):
@@ -34,8 +34,8 @@ class Broken(NamedTuple):
 def broken_share(split: Split, dataset: Dataset) -> float:
     """Return the share of the images of a split that would be marked if they were samples.
 
-    So many would be of a model whose samples are perfect. It is about 1 % of validation images, by
-    the limits themselves, and of test images what it is.
+    This is the share that a perfect model would have. For validation images it is about 1 % by the
+    choice of the limits.
     """
     images = np.asarray(split.flat[:MOST_JUDGED], np.float32) / np.float32(255)
     return float(broken(images, dataset).either.mean())

@@ -1,4 +1,4 @@
-"""The plan of a diagnosis, and its parts: those that are finished, and the share of them."""
+"""The plan of a diagnosis, its finished parts, and the share of the work that is done."""
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import NamedTuple, TypeAlias
@@ -14,7 +14,7 @@ from vaectl.evaluation.annealed import Origin
 BATCH = 50
 """Images whose chains run at once."""
 CHUNKS = 64
-"""Times eight samples of z by which a bound is estimated."""
+"""A bound is estimated from this number of chunks of eight samples of z."""
 ORIGINS: tuple[Origin, ...] = ("posterior", "prior")
 """The distributions that chains may start from."""
 
@@ -34,7 +34,8 @@ class Plan(NamedTuple):
     importance_samples: int = 5000
     prior_samples: int = 1000
     origin: Origin | None = None
-    """The start of chains; None: that whose bounds on simulated images are nearer to each other."""
+    """The start of chains; None: the one with the smaller gap between the bounds on simulated
+    images."""
     seed: int = 0
 
     @property
@@ -48,7 +49,7 @@ class Plan(NamedTuple):
         return (self.origin,) if self.origin else ORIGINS
 
     def batches(self, images: int) -> Iterator[slice]:
-        """Yield the batches of a split of so many images, of which no more than planned count."""
+        """Yield the batches of a split with `images` images, up to the planned number of images."""
         count = min(self.images, images)
         return (slice(start, min(start + BATCH, count)) for start in range(0, count, BATCH))
 
@@ -96,7 +97,7 @@ class Work:
         self._watch(what, min(round(100 * self._done / self._all), 100), 100)
 
     def part(self, name: str, shape: tuple[int, int], compute: Callable[[], Values]) -> Values:
-        """Return the numbers of a part, which are computed unless they are there."""
+        """Return the numbers of a part; compute them unless the part is finished."""
         found = self._finished.get(name)
         if found is None or found.shape != shape:
             found = self._finished[name] = compute()

@@ -1,6 +1,7 @@
 """A pool of workers that train one member after another, wherever they are.
 
-An executor says how many there may be, and how one is started; it gets a `Hand` to each.
+An executor says how many workers there may be, and how one is started; starting one returns a
+`Hand`, the handle of that worker.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from vaectl.runs.record import Device
 from vaectl.training.events import Warned
 
 MOMENT = 0.2
-"""Seconds to wait for a message before a signal is looked for."""
+"""Seconds to wait for a message before checking for a signal."""
 PATIENCE = 60.0
 """Seconds in which a worker that is asked to stop saves its member."""
 GRACE = 5.0
-"""Seconds to wait for what ends at once."""
+"""Seconds to wait for a worker that should end at once."""
 
 
 class Hand(Protocol):
@@ -68,7 +69,7 @@ class _Worker:
     def __init__(self, hand: Hand, told: SimpleQueue[tuple[_Worker, Any]]) -> None:
         self.hand = hand
         self.members: dict[str, Wanted] = {}
-        """Those under way, by name."""
+        """The members that it trains, by name."""
         self.ready: Ready | None = None
         """Its message when it began to wait for jobs."""
         self.ended = threading.Event()
@@ -87,7 +88,7 @@ class _Worker:
         told.put((self, None))
 
     def send(self, message: object) -> None:
-        """Send a message; if it was killed just now, its end is noticed later."""
+        """Send a message; if the worker was just killed, its end is noticed later."""
         with suppress(OSError):
             self.hand.send(spawn.packed(message))
 
@@ -118,7 +119,7 @@ class Pool:
         self._workers: list[_Worker] = []
         self._told: SimpleQueue[tuple[_Worker, Any]] = SimpleQueue()
         self._error: VaectlError | RuntimeError | None = None
-        """The error of a job: what else was under way is saved before it is raised."""
+        """The error of a job; it is raised after all other running members are saved."""
         self._patience = PATIENCE
         self._processors = {processor()}
         """The kinds of processors of this machine and of workers."""
@@ -178,7 +179,7 @@ class Pool:
         return sorted(idle, key=lambda each: each.ready is None)
 
     def _share(self) -> None:
-        """Give the jobs of workers that have not started, and may never, to those that wait."""
+        """Give idle workers the jobs of workers that have not started, and may never start."""
         late = [each for each in self._workers if each.members and not each.ready]
         for one, other in zip(late, [each for each in self._idle if each.ready], strict=False):
             members, one.members = one.members, {}

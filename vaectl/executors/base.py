@@ -1,7 +1,7 @@
 """The protocol of executors: what trains the members of a study.
 
-An executor opens a pool. The pool takes jobs while it has room, and tells what happens in them. It
-alone knows where they are computed; who uses it plans, and keeps the results.
+An executor opens a pool. The pool takes jobs while it has room, and reports their events. Only the
+pool knows where jobs are computed; its caller plans them and keeps the results.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ Message = Event | Done | Lost
 
 
 class Surroundings(NamedTuple):
-    """The place where a pool works, and its callers."""
+    """The environment of a pool: data, directory and sinks of the study."""
 
     task: Task
     """The data and the device."""
     folder: Folder
     """The folder in which members leave their runs."""
     sinks: Sequence[Sink]
-    """Each follows the members that leave a run."""
+    """The sinks, each of which follows the members that leave a run."""
     stopping: Callable[[], bool]
     """Tells whether a signal has asked to stop."""
 
 
 class Pool(Protocol):
-    """Workers. When its context is left, members under way are saved, and cut off."""
+    """A pool of workers. When its context is left, running members are saved and stopped."""
 
     most: int
     """The most members of a job."""
@@ -86,14 +86,14 @@ class Executor(Plug, kind="executor"):
 
     @property
     def at_once(self) -> int | None:
-        """The number of members that train apart from each other, wherever; None if unknown."""
+        """The number of members that train at once, in separate workers; None if unknown."""
         return self.processes
 
     def check(self, device: jax.Device) -> None:
-        """Refuse to work, before anything is computed.
+        """Refuse a device or a machine on which it cannot work, before anything is computed.
 
         Raises:
-            ConfigError: this machine, or the device, is not what it needs.
+            ConfigError: this machine or the device does not have what it needs.
         """
 
     def _check_cpu(self, device: jax.Device, hint: str = "add --device cpu") -> None:

@@ -25,7 +25,7 @@ class Local(Executor, name="local"):
 
     @contextmanager
     def open(self, surroundings: Surroundings) -> Iterator[_Pool]:
-        """Open a pool of one worker, which works while it is listened to."""
+        """Open a pool of one worker, which trains while the caller waits for messages."""
         told: deque[Message] = deque()
         device = surroundings.task.device
         with jax.default_device(device), follow(surroundings.sinks, told.append) as tell:

@@ -1,8 +1,8 @@
 """The executor `processes`: workers on this machine, each with CPU cores of its own.
 
 A worker is a process that reads the data and compiles once, and then trains one member after
-another. Small members leave one of several cores idle, so that two workers with a core each train
-two members in less time than one worker with both cores takes for two.
+another. Small members do not keep several cores busy: two workers with one core each train two
+members faster than one worker with both cores.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vaectl.members import worker
 
 @final
 class Processes(Executor, name="processes"):
-    """Train one member in each of so many processes, which share out the CPU cores."""
+    """Train one member in each of several processes, which divide the CPU cores."""
 
     argument: ClassVar[str] = "count"
 
@@ -39,10 +39,11 @@ class Processes(Executor, name="processes"):
         return self.count
 
     def check(self, device: jax.Device) -> None:
-        """Refuse fewer cores than processes, a GPU, and a system without cores for a process.
+        """Refuse fewer cores than processes, a GPU, and a system without CPU affinity.
 
         Raises:
-            ConfigError: there are too few cores, none of a process's own, or the device is a GPU.
+            ConfigError: there are too few cores, the system has no CPU affinity, or the device is a
+                GPU.
         """
         what = f"--executor processes:{self.count}"
         self._check_cpu(

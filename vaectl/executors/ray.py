@@ -38,7 +38,7 @@ CONNECT = 5.0
 """Seconds in which a cluster must admit this process."""
 CANCELLED = "the cluster cancelled it before it began; its machine may be gone"
 MOST_CANCELLED = 3
-"""So many, when none has begun, are no accident."""
+"""The number of cancelled workers, before any has begun, from which the cause is reported."""
 _BEGUN = "a cluster of vaectl: "
 _HOLD = f"""
 import logging, os, sys, ray
@@ -50,7 +50,7 @@ for number in (1, 2):
 sys.stdin.read()
 ray.shutdown()
 """
-"""A program that holds a new cluster until its input ends."""
+"""A program that keeps a new cluster running until its input ends."""
 _KEPT = {"RAY_kill_child_processes_on_worker_exit": "0"}
 """Lets the process behind a dying actor save its member."""
 
@@ -66,7 +66,7 @@ class Ray(Executor, name="ray"):
     argument: ClassVar[str] = "address"
 
     address: str = Field("", pattern=r"^(|auto|[^\s/,]+:\d{1,5})$")
-    """HOST:PORT of a cluster, or auto for the one of this machine; empty for a new cluster."""
+    """The HOST:PORT of a cluster, or auto for the cluster of this machine; empty for a new one."""
     cores: int = Field(1, ge=1, le=1024)
     """CPU cores, and threads, of each worker."""
     workers: int | None = Field(None, ge=1, le=10_000)
@@ -87,8 +87,8 @@ class Ray(Executor, name="ray"):
         """Refuse a GPU, a cluster that cannot be reached, and one that cannot start here.
 
         Raises:
-            ConfigError: Ray is not installed, the device is a GPU, nobody answers, or this machine
-                has too few cores, or none of a process's own.
+            ConfigError: Ray is not installed, the device is a GPU, the cluster does not answer, or
+                this machine has too few cores or no CPU affinity.
         """
         self.check_installed()
         self._check_cpu(device)
@@ -97,7 +97,7 @@ class Ray(Executor, name="ray"):
                 _knock(self.address)
             except (OSError, OverflowError) as error:
                 raise ConfigError(
-                    f"--executor ray:{self.address}: nobody answers: {error}",
+                    f"--executor ray:{self.address}: the cluster does not answer: {error}",
                     hint="ray status shows the address of a cluster; ray start --head starts one",
                 ) from None
         elif not self.address:
@@ -152,7 +152,7 @@ class Ray(Executor, name="ray"):
 
         # Ray writes what it knows of dead workers to stderr, whatever `log_to_driver` says
         ray._private.worker._worker_logs_enabled = False
-        if ray.is_initialized():  # by the process that uses this as a library
+        if ray.is_initialized():  # a program that uses vaectl as a library has connected already
             yield ray
             return
         with ExitStack() as started:
@@ -268,7 +268,7 @@ class _Room:
 
 @final
 class _Admission:
-    """True if the cluster lets workers of this command begin."""
+    """Detects that the cluster never lets workers of this command begin."""
 
     def __init__(self, ray: Any) -> None:
         self._ray = ray
@@ -277,7 +277,7 @@ class _Admission:
         """Tell whether one has begun."""
 
     def refuse(self) -> None:
-        """Count a worker that was cancelled before it began, as by a machine that has just gone.
+        """Count a worker that was cancelled before it began, perhaps because its machine is gone.
 
         Raises:
             ConfigError: none ever begins, and no machine has gone.
@@ -287,8 +287,8 @@ class _Admission:
             return
         if all(node["Alive"] for node in self._ray.nodes()):
             raise ConfigError(
-                "--executor ray: the cluster cancels workers before they begin, as it does where "
-                "its authentication and this command's are not the same",
+                "--executor ray: the cluster cancels workers before they begin, perhaps because "
+                "its authentication differs from that of this command",
                 hint="set RAY_AUTH_MODE to that of the cluster, token or disabled, and "
                 "RAY_AUTH_TOKEN to its token",
             )

@@ -73,7 +73,7 @@ class Slurm(Executor, name="slurm"):
 
     @property
     def processes(self) -> int:
-        """The number of workers on this machine, which has none but in trials."""
+        """The number of workers on this machine: none, except with `system` local or debug."""
         return 1 if self.system == "slurm" else self.workers
 
     @property
@@ -162,7 +162,7 @@ class _Switchboard:
         self._lines: dict[int, Connection] = {}
         self._number = 0
         self.failed: list[str] = []
-        """The jobs whose logs are of use."""
+        """The jobs that failed, whose logs are kept."""
 
     def __enter__(self) -> _Switchboard:
         """Listen on a free port.
@@ -208,7 +208,7 @@ class _Switchboard:
         with suppress(OSError):  # closed
             while True:
                 line = listener.accept()
-                # one that says nothing keeps nobody else waiting
+                # a silent connection must not block the others
                 threading.Thread(target=self._admit, args=(line,), daemon=True).start()
 
     def _admit(self, line: Connection) -> None:
@@ -234,9 +234,9 @@ class _Job(Hand):
         self._number = board.number()
         self._line: Connection | None = None
         self._over = False
-        """Its connection has ended, or it is no longer wanted."""
+        """True once its connection has ended, or it is no longer needed."""
         self.gone = threading.Event()
-        """The job has ended."""
+        """Set once the job has ended."""
         self._job = executor.submit(far.call_back, board.address, board.key, self._number, order)
         threading.Thread(target=self._follow, daemon=True).start()
 
@@ -268,7 +268,7 @@ class _Job(Hand):
         return f"job {self._job.job_id} ended; its log: {self._job.paths.stderr}"
 
     def _follow(self) -> None:
-        """Look whether the job ends without a connection; submitit's debugger computes here."""
+        """Watch for a job that ends without a connection; submitit's debugger runs it here."""
         with suppress(Exception):
             while not self._job.done():
                 time.sleep(POLL)

@@ -1,4 +1,4 @@
-"""The figures that each run comes with: its numbers by epoch."""
+"""The default figures of a run: its numbers by epoch."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from vaectl.runs.metrics import columns as columns_of
 from vaectl.runs.record import Record
 
 FORMATS = ("png", "svg")
-"""The formats of the figures that come without being asked for."""
+"""The formats of the figures that each run gets by default."""
 
 CURVES = "curves"
 """The name of the figure of all curves."""

@@ -1,4 +1,4 @@
-"""Go on with a run from its last good checkpoint, and keep the record of it."""
+"""Resumption of a run from its last good checkpoint, and its record."""
 
 import sys
 
@@ -59,15 +59,15 @@ def go_on(
         task: the experiment.
         rundir: of the run.
         record: the run's.
-        unrounded: whether its metrics are kept unrounded too: it is a member of a study.
+        unrounded: whether its metrics are also kept unrounded, as for a member of a study.
 
     Returns:
         Its writer, and what was saved; None if it goes on from the beginning.
 
     Raises:
         ConfigError: it is past the epochs that are asked for.
-        RunError: its checkpoints or metrics do not fit, or all checkpoints of a run that ended are
-            gone.
+        RunError: its checkpoints or metrics do not fit the run, or the run ended and all its
+            checkpoints are gone.
     """
     found, at = _last_checkpoint(task, rundir, record)
     rows = resumption.read_metrics(rundir, at.epoch, at.metrics)
@@ -108,7 +108,7 @@ def _last_checkpoint(task: Task, rundir: RunDir, record: Record) -> tuple[Found,
 
 
 def _lost(rundir: RunDir, record: Record, at: Info) -> list[str]:
-    """Say what a run has been through and has no checkpoint of."""
+    """Return a warning if a run trained further than its last checkpoint."""
     ended = record.status in ("finished", "interrupted")
     if at.epoch >= record.epoch or (at.step and not ended):
         # a kill may come between the record and its checkpoint
@@ -135,7 +135,7 @@ def _restore(task: Task, rundir: RunDir, intact: list[Info]) -> TrainState | Non
 
 
 def _resumed(task: Task, rundir: RunDir, record: Record, found: Found, at: Info) -> Record:
-    """Return the record of a run that goes on; tell from where, and what has changed."""
+    """Return the record of a resumed run; report from where it goes on, and what has changed."""
     versions, device = environment.versions(), task.place
     warnings = found.warnings + resumption.differences(record, versions, device)
     warnings += resumption.changed_plugs(task.settings, record)

@@ -59,7 +59,7 @@ def run(
         name: of the directory; None for one made from the settings.
         force: whether an existing run of that name is replaced.
         device_kind: `auto`, `cpu` or `gpu`; several share each batch, as in `gpu:4`.
-        stream: whether images stay in host memory though the device could hold them.
+        stream: whether images stay in host memory although the device could hold them.
         watch: told of what goes on.
 
     Raises:
@@ -94,18 +94,18 @@ def resume(
     stream: bool = False,
     watch: Watch = ignore,
 ) -> Result:
-    """Go on with a run, in place, from its last good checkpoint to what it would have come to.
+    """Resume a run in place from its last good checkpoint, to the result of an uninterrupted run.
 
     Args:
         rundir: of the run.
-        settings: what is asked for; it must be what the run is.
-        extend: whether it may ask for another number of epochs.
+        settings: the requested settings; they must be those of the run.
+        extend: whether the requested number of epochs may differ.
         device_kind: as for `run`, whatever the run began on.
         stream: as for `run`.
         watch: told of what goes on.
 
     Raises:
-        ConfigError: other settings than the run's, or epochs that cannot be.
+        ConfigError: the settings differ from the run's, or the number of epochs is impossible.
         DataError: the data set is missing, broken, or another one.
         RunError: another process writes in it, or it has checkpoints and none is good.
         DivergedError: as for `run`.
@@ -156,7 +156,7 @@ def _finished(rundir: RunDir, record: Record, watch: Watch) -> Result:
 
 
 def _carry_out(task: Task, recorder: Recorder, saved: Saved | None, stopping: Stopping) -> Result:
-    """Train and draw; however that ends, the record says how."""
+    """Train and draw; the record says how it ended, in any case."""
     path = recorder.rundir.path
     goes_on = f"vaectl train --resume {shlex.quote(str(path))}"
     try:
@@ -197,7 +197,7 @@ def _end(task: Task, recorder: Recorder, status: Status, error: str = "") -> Non
 
 
 def _with_way_on(error: RunError, goes_on: str) -> RunError:
-    """Add how to go on once the cause is gone."""
+    """Add a hint how to resume after the cause is removed."""
     hints = [error.hint or "what was saved before is intact", f"then {goes_on}"]
     return RunError(error.message, hint="; ".join(hints))
 
@@ -220,7 +220,7 @@ def _train(task: Task, recorder: Recorder, saved: Saved | None, stopping: Stoppi
             "resumed": saved is not None,
         }
     )
-    with cluster.prepared():  # this process is; the others may not be
+    with cluster.prepared():  # this process is ready, but the others may not be
         pass
     fitting.compile_ahead(program, member, train, validation)
     state = first_state(program, member, saved.state if saved else None)

@@ -24,7 +24,8 @@ class Task(NamedTuple):
     settings: config.Config
     dataset: data.Dataset
     devices: Sequence[jax.Device]
-    """They share each batch if it has micro-batches; members of a study are spread over them."""
+    """The devices. They share each batch if it has micro-batches; members of a study are spread
+    over them."""
     streamed: bool
     """True if the images stay in host memory."""
     watch: Watch
@@ -33,7 +34,7 @@ class Task(NamedTuple):
     git_commit: Callable[[], str | None] = environment.git_commit
     """Finds the Git commit of the working directory, for the records of its runs."""
     command: Sequence[str] | None = None
-    """The command that asked for it, for the same; None: that of this process."""
+    """The command that started it, for the same records; None: the command of this process."""
 
     @property
     def program(self) -> Program:
@@ -64,7 +65,7 @@ class Task(NamedTuple):
 
     @property
     def everywhere(self) -> Sharding:
-        """The place of what all devices have."""
+        """The placement of arrays that all devices have."""
         return mesh.everywhere(self.devices)
 
     def images(self) -> tuple[Images, Images]:
@@ -114,7 +115,7 @@ def prepared(
         settings: the experiment.
         device_kind: `auto`, `cpu` or `gpu`; several share each batch, as in `gpu:4`.
         stream: whether images stay in host memory though the device could hold them.
-        watch: told of what is read, and of what is to be known before.
+        watch: called with events of the reading, and with warnings.
         fingerprint: of the data that a resumed run needs; None: any will do.
 
     Raises:

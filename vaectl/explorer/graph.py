@@ -184,7 +184,7 @@ class _Builder:
         if value.dtype == "float32" and value.size > 1:
             self.weights.append((slot, self._weights.place(value.known)))
         else:
-            # not finite numbers are no JSON
+            # JSON has no numbers that are not finite
             numbers = [n if math.isfinite(n) else str(n) for n in value.known.ravel().tolist()]
             self.numbers.append((slot, numbers))
         return slot
@@ -220,7 +220,7 @@ class _Builder:
         return out
 
     def map(self, name: str, aval: Any, *inputs: _Value) -> _Value:
-        """Compute element by element; inputs of one element count for all."""
+        """Compute element by element; inputs with one element are broadcast."""
         spread = [
             value
             if value.size == 1
@@ -283,7 +283,7 @@ def _map(build: _Builder, equation: Any, inputs: list[_Value]) -> _Value:
 
 def _move(build: _Builder, equation: Any, inputs: list[_Value]) -> list[_Value]:
     primitive = equation.primitive
-    # whatever else a `take` has says which values, and must be known
+    # all other inputs of a `take` are indices, which must be constants
     count = len(inputs) if primitive.name in _JOINS else 1
     values, choices = inputs[:count], inputs[count:]
     if any(choice.known is None for choice in choices):

@@ -1,4 +1,4 @@
-"""One HTML file that holds trained models, their images and their training, and explores them."""
+"""One HTML file to explore trained models, with their images and their training."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ MOST_IMAGES, IMAGE_BYTES = 300, 1_000_000
 CLOSE = 2e-5
 """The most that rounded weights may change a pixel; otherwise all their bytes are kept."""
 MOST_POINTS = 400
-"""Epochs of a curve."""
+"""The most epochs of a curve."""
 CODES_BYTES = 20_000
-"""Bytes of the codes from the prior that a page has, of which it takes one at random."""
+"""The bytes for codes from the prior; the page picks one of them at random."""
 FILM_BYTES = 1_300_000
 """The bytes of the page that a film may take; a longer one is shown by fewer of its frames."""
 

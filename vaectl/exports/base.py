@@ -76,7 +76,7 @@ class Facts(Part):
 
 
 class Portable(NamedTuple):
-    """A model that was read from a file, of which nothing but the types is checked."""
+    """A model that was read from a file; only the types are checked."""
 
     facts: Facts | None
     """The facts that the file says about its arrays; None if it says none."""
@@ -88,7 +88,7 @@ class Export(Plug, kind="export"):
     """A format in which a model leaves its run."""
 
     tolerance: ClassVar[float] = 1e-4
-    """The largest difference from the run with which a file is kept: see `vaectl.export`."""
+    """The largest difference from the run at which a file is still kept: see `vaectl.export`."""
     suffix: ClassVar[str] = ""
     """The suffix of a file that `restore` reads; empty if the format cannot be imported."""
 
@@ -146,8 +146,8 @@ def functions(
         x [batch, h, w, c], label [batch] -> mu, log_var [batch, code]
         z [batch, code], label [batch] -> mean [batch, h, w, c]
 
-    All are float32, but the label: int32, the number of a class. Only functions of a conditional
-    model take it. Of a number that no class has, the results are NaN.
+    All arrays are float32, except the label: int32, the number of a class. Only functions of a
+    conditional model take it. For a number that is not a class, the results are NaN.
     """
     import jax
     import jax.numpy as jnp

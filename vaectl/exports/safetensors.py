@@ -92,7 +92,7 @@ class SafeTensors(Export, name="safetensors"):
         """Read arrays, and the facts if there are any.
 
         Raises:
-            ValueError: this is no such file, or its facts are not of this vaectl.
+            ValueError: this is not a safetensors file, or its facts are not of this vaectl.
         """
         import safetensors.numpy
 

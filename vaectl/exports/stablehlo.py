@@ -21,7 +21,7 @@ class StableHLO(Export, name="stablehlo"):
 
     needs: ClassVar[tuple[str, ...]] = ("flatbuffers",)  # for writing by `jax.export`
     tolerance: ClassVar[float] = 1e-5
-    # what jax.export writes before it: offsets of a FlatBuffer
+    # before it, jax.export writes offsets of a FlatBuffer
     leaves: ClassVar[Mapping[str, Mapping[str, bytes]]] = {
         FOLDER: {r"(encoder|decoder)\.stablehlo": rb".*ML\xefR.StableHLO_v\d"}
     }

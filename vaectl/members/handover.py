@@ -1,4 +1,4 @@
-"""Runs on their way between machines that share no directory: whole, as one archive."""
+"""Transfer of whole runs, as archives, between machines that share no directory."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pack(folder: Folder, name: str) -> bytes:
 
 
 def unpack(content: bytes, folder: Folder, name: str) -> str:
-    """Put a run in its place in one step, in place of one that never ended.
+    """Unpack a run into its place in one step; an unfinished run there is replaced.
 
     Returns:
         The new name of anything else that was there; empty if there was nothing.
@@ -61,6 +61,6 @@ def unpack(content: bytes, folder: Folder, name: str) -> str:
 
 
 def discard(folder: Folder) -> None:
-    """Remove what a killed command left of a run that was arriving."""
+    """Remove incomplete arriving runs that a killed command left."""
     with suppress(FileNotFoundError):
         folder.remove(ARRIVING)

@@ -1,9 +1,9 @@
-"""A job: members of one program that one worker trains, and the run that each leaves.
+"""A job: members of one compiled program that one worker trains, and the runs that they leave.
 
 A member is a training of a study. Its run is complete in itself: it goes through the same
-loop, and the same writer, as that of `vaectl train`. A run that was cut off goes on from its last
-checkpoint: on a CPU to the same bits, and to rounding where members train together. One that ended,
-but whose trial was not sealed, ends once more.
+loop, and the same writer, as that of `vaectl train`. A run that was interrupted goes on from its
+last checkpoint: on a CPU to the same bits; if members train together, to the same numbers up to
+rounding. A run that ended without a sealed trial finishes once more.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Wanted(NamedTuple):
     until: int = 0
     """The epoch after which its run pauses, to go on later; 0: it trains to the end."""
     traced: Sequence[str] = ()
-    """Keys of its optimizer that members of its job may differ in: see `Program.traced`."""
+    """The optimizer's keys in which members of a job may differ: see `Program.traced`."""
 
 
 class Done(NamedTuple):
@@ -75,12 +75,12 @@ def train(
     """Train the members of a job, in turn or together; yield what happens, and each result.
 
     Args:
-        job: members whose settings differ in seed, learning rate and what is traced alone, and
-            that all pause after the same epoch.
+        job: members that pause after the same epoch, and whose settings differ only in seed,
+            learning rate and traced keys.
         task: the data and the device; its settings and its watcher are not used.
         folder: where the members leave their runs.
-        stopping: tells whether a signal has asked to stop; a member that was in its last epoch
-            ends all the same.
+        stopping: tells whether a signal has asked to stop; a member in its last epoch still
+            finishes.
 
     Raises:
         KeyboardInterrupt: asked to stop; the runs' states are saved.
@@ -89,7 +89,7 @@ def train(
     task = task._replace(settings=job[0].settings, traced=job[0].traced)
     splits = task.images()
     how, _ = population.strategy(task.program, task.devices, splits[0])
-    # what goes on takes turns on any device, so that one state at a time is restored
+    # resumed members take turns on any device, so that one state at a time is restored
     alone = [each for each in job if how == "in turn" or _is_there(each, folder)]
     for each in alone:
         yield from _train([each], "in turn", task, splits, folder, stopping)
@@ -165,7 +165,7 @@ class _Track:
         self.saved: Saved | None = None
         """The state that it goes on from, until it trains."""
         self.step = 0
-        """The last step that it has taken before."""
+        """The last step before this training; 0 for a new one."""
         self._told: list[Event] = []
         """Notes on a run that goes on, or on why it cannot."""
         self._task = task._replace(settings=wanted.settings, watch=self._told.append)
@@ -178,7 +178,7 @@ class _Track:
         self._error, self._paused = "", False
 
     def prepare(self) -> Iterator[Event]:
-        """Take up the run that was cut off, or make room for a new one."""
+        """Prepare to resume an interrupted run, or make room for a new one."""
         name = self.wanted.run
         if name is None:
             return
@@ -194,7 +194,7 @@ class _Track:
 
     @spent.on("saving")
     def start(self) -> Started:
-        """Begin; a member that leaves a run begins that."""
+        """Begin the training, and the run if the member leaves one."""
         self.started = True
         task, name = self._task, self.wanted.run
         if name is not None and self._recorder is None:
@@ -235,7 +235,7 @@ class _Track:
         yield Done(self.wanted.name, self._rows, error, files, paused)
 
     def _take_up(self, name: str) -> tuple[Recorder, Saved | None] | None:
-        """Go on with a run of these settings that was cut off here; None if that cannot be."""
+        """Resume an interrupted run with these settings; return None if there is none that fits."""
         rundir = RunDir(self._folder.folder(name))
         try:
             if not places.is_member(self._folder, name) or not rundir.has_record:
@@ -250,7 +250,7 @@ class _Track:
                 stored = rundir.read_config()
                 if why := self._otherwise(stored, record):
                     raise RunError(why, hint="")
-                task = self._task._replace(settings=stored)  # it is saved as often as before
+                task = self._task._replace(settings=stored)  # keep its interval between saves
                 recorder, saved = experiment.go_on(task, rundir, record, unrounded=True)
                 self._rows = list(recorder.rows)
                 self._task = task
@@ -263,7 +263,7 @@ class _Track:
             return None
 
     def _otherwise(self, stored: Config, record: Record) -> str:
-        """Say why a run that was cut off here would come to other numbers if it went on.
+        """Return the reason why an interrupted run would get other numbers; empty if it would not.
 
         Raises:
             VaectlError: its configuration was changed, or the data are others.
@@ -305,7 +305,7 @@ def _is_of(record: Record, stored: Config, wanted: Wanted, task: Task) -> bool:
 
 
 def paused(wanted: Wanted, task: Task, folder: Folder) -> Sequence[Row]:
-    """Return the metrics of a member whose run has paused; none if it has to be trained for them.
+    """Return the metrics of a member with a paused run; an empty list if it must be trained.
 
     Nothing is written. The arguments are those of `train`.
     """
@@ -323,7 +323,7 @@ def paused(wanted: Wanted, task: Task, folder: Folder) -> Sequence[Row]:
         rows = resumption.read_metrics(rundir, infos[-1].epoch, infos[-1].metrics)
         return rundir.read_unrounded(rows)
     except (VaectlError, OSError, ValueError):
-        return []  # it is trained, and what is wrong with it is told then
+        return []  # it is trained, which reports what is wrong with it
 
 
 def forget_curve(folder: Folder, run: str) -> None:

@@ -37,11 +37,11 @@ def is_member(folder: Folder, name: str) -> bool:
 
 
 def wait_for(folder: Folder, name: str, patience: float = 20.0) -> None:
-    """Wait until nothing writes in a run: workers of a killed command save it, and then end.
+    """Wait until no process writes in a run: workers of a killed command still save it.
 
     Args:
-        folder: of the study.
-        name: of the run, which need not exist.
+        folder: the study's directory.
+        name: the name of the run, which may be missing.
         patience: the most seconds to wait.
 
     Raises:
@@ -83,7 +83,7 @@ def clear(folder: Folder, name: str) -> str:
 
 
 def _ended(rundir: RunDir) -> bool:
-    """Tell whether a run ended; one whose record cannot be read may have."""
+    """Tell whether a run ended; a run with an unreadable record counts as ended."""
     try:
         return rundir.has_record and rundir.read_record().status in ("finished", "failed")
     except RunError:

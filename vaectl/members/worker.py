@@ -1,4 +1,4 @@
-"""The life of a worker: read the data, then train one job after another, and tell all of it.
+"""The main loop of a worker: read the data, train one job after another, report every event.
 
     driver                         worker
        |  <------------  Ready        | has read the data, and knows whether it sees the directory
@@ -6,8 +6,8 @@
        |  <--  events, Handed, Done   |
        |  None, or the pipe's end --> | saves what trains, and ends
 
-The driver alone writes the study's ledger. A worker that does not see its directory keeps
-runs in a folder of its own, and hands each over whole.
+The driver alone writes the study's ledger. A worker without access to the study's directory keeps
+runs in a folder of its own, and sends each as a whole.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from vaectl.training.program import TrainState
 NO_STATE = TrainState({}, (), None)  # type: ignore[arg-type]
 """The state of an event that has left its process."""
 TOKEN = ".workers"  # noqa: S105  # no password
-"""The file by which a worker knows the study's directory."""
+"""The file by which a worker recognizes the study's directory."""
 
 
 class Facts(NamedTuple):
@@ -92,7 +92,7 @@ class Unable(NamedTuple):
 
 
 class Handed(NamedTuple):
-    """A run, complete or saved, of a worker that does not see the directory."""
+    """A run, complete or saved, from a worker without access to the study's directory."""
 
     run: str
     content: bytes
@@ -105,7 +105,7 @@ def facts(task: Task, folder: Folder, sinks: Sequence[Sink]) -> Iterator[Facts]:
     Raises:
         RunError: the directory cannot be written.
     """
-    token = f"vaectl {secrets.token_hex(16)}".encode()  # by its beginning it is known as ours
+    token = f"vaectl {secrets.token_hex(16)}".encode()  # vaectl recognizes it by "vaectl "
     try:
         handover.discard(folder)
         with folder.replacing(TOKEN) as file:
@@ -125,7 +125,7 @@ def facts(task: Task, folder: Folder, sinks: Sequence[Sink]) -> Iterator[Facts]:
 
 
 def plain(job: Job, folder: Folder, *, shared: bool) -> list[Any]:
-    """Describe a job; runs that were cut off go along to a worker that does not see them.
+    """Describe a job; a worker without access to the directory also gets interrupted runs.
 
     Raises:
         RunError: such a run cannot be read.
@@ -153,7 +153,7 @@ def received(message: Any, members: Mapping[str, Wanted], dataset: data.Dataset)
 
 
 def work(connection: Connection, known: Facts) -> None:
-    """Train jobs until the other side asks to stop, or is gone."""
+    """Train jobs until the driver asks to stop, or is gone."""
     line, shared = _Line(connection), True
     try:
         device = devices.select("cpu")
@@ -205,13 +205,13 @@ class _Line:
         self._received.put(None)
 
     def jobs(self) -> Iterator[tuple[Job, dict[str, bytes]]]:
-        """Wait for jobs; yield each with the runs that it leaves, and what was cut off of them."""
+        """Wait for jobs; yield each with the archives of its interrupted runs."""
         while (plain := self._received.get()) and not self.closed.is_set():
             job = [Wanted(name, Config.model_validate(s), *rest) for name, s, *rest, _ in plain]
             yield job, {run: content for _, _, run, *_, content in plain if run is not None}
 
     def send(self, message: object) -> None:
-        """Send a message; if nobody is there, what trains is saved, and then this process ends."""
+        """Send a message; if the driver is gone, save the running members and end this process."""
         try:
             self._connection.send(message)
         except OSError:
@@ -232,7 +232,7 @@ class _Line:
 def _handing_over(
     runs: list[str], folder: Folder, line: _Line
 ) -> Iterator[Callable[[str | None], None]]:
-    """Yield a function that hands over one of some runs; the others are handed over at last."""
+    """Yield a function that sends one of some runs; the rest are sent at the end of the context."""
 
     def hand_over(run: str | None) -> None:
         if run in runs:

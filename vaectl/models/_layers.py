@@ -13,7 +13,7 @@ Activation = Literal["relu", "tanh", "gelu", "silu", "leaky_relu", "elu"]
 Normalization = Literal["none", "batch", "layer"]
 
 MOMENTUM = 0.9
-"""The weight of what was in the running means of `batch`; they follow within tens of steps."""
+"""The weight of the old value in the running means of `batch`; they adapt in tens of steps."""
 
 
 def activation_of(name: Activation) -> Callable[[Array], Array]:

@@ -64,9 +64,9 @@ class Model(Plug, kind="model"):
     ) -> nnx.Module:
         """Build a `Coder` with new parameters.
 
-        A model that is `conditional` takes the number of classes too, as `classes`, which is 0 by
-        default; with any, its `encode` and `decode` have a second argument, y, of that many weights
-        for each image of a batch.
+        The `build` of a `conditional` model also takes `classes`, the number of classes, 0 by
+        default. If it is above 0, `encode` and `decode` have a second argument y: one weight per
+        class for each image of a batch.
 
         Args:
             image_shape: height, width and channels.
@@ -90,8 +90,8 @@ class ModelChoice(Choice[Model]):
 
     precision: Precision = "float32"
     """Precision of the matrix products of training. `bfloat16`: their operands are rounded to 8
-    significant bits, which takes less time on hardware that has such products; sums, parameters,
-    the optimizer, validation and all that follows stay in float32. `auto`: bfloat16 on such
+    significant bits, which is faster on hardware with such products; sums, parameters, the
+    optimizer, validation and all later evaluations stay in float32. `auto`: bfloat16 on such
     hardware, else float32; the run's configuration has the one that was chosen."""
 
     @model_validator(mode="after")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
-"""The form of a term's name, which is also a column, the name of a figure, and a curve's."""
+"""The form of a term's name, which also names a column, a figure and a curve."""
 _TAKEN = ("epoch", "step", "split", "seconds", "key", "curves")
 """Other columns of metrics.csv and curves.csv, and the figure of all curves."""
 
@@ -78,7 +78,7 @@ def with_elbo(terms: Mapping[str, float]) -> dict[str, float]:
 
 
 def check_terms(objective: Objective, names: Sequence[str]) -> None:
-    """Refuse terms that cannot be columns of metrics.csv, and a best one that is not reported.
+    """Refuse terms that cannot be columns of metrics.csv, and a `best` that is not among them.
 
     Raises:
         ConfigError: a name is unusable or taken, or `best` is none of them.

@@ -27,8 +27,9 @@ class IWAE(Objective, name="iwae"):
     """
 
     gradient: Literal["reparameterized", "doubly_reparameterized"] = "reparameterized"
-    """The encoder's gradient: that of the bound, or an estimate of the same gradient whose noise
-    does not grow beside its mean as K grows, at the price of one more pass through the decoder."""
+    """The encoder's gradient: the gradient of the bound, or another estimate of it, whose
+    signal-to-noise ratio does not fall as K grows, at the cost of one more pass through the
+    decoder."""
 
     def suits(self, experiment: Any) -> None:
         """Refuse the doubly reparameterized gradient of layers that act differently each time."""

@@ -30,8 +30,8 @@ def for_matrices(
 ) -> optax.GradientTransformation:
     """Return a transform of matrices one by one, and of all other parameters by another transform.
 
-    An array of more than two axes is a matrix too: the last axis stays, the others are joined. So
-    the kernel of a convolution has a row for each input of an output.
+    An array of more than two axes counts as a matrix too: the last axis stays, the others are
+    joined. So the kernel of a convolution has one row for each input of an output.
 
     Args:
         start: returns a matrix's state.
@@ -70,8 +70,8 @@ def for_matrices(
 def when(due: Bool[Array, ""], compute: Callable[[], Tree], kept: Tree) -> Tree:
     """Return what `compute` returns if it is due, else `kept`, without computing it.
 
-    Under `vmap` a `lax.cond` with a condition for each member computes both branches always. This
-    one computes if any member is due, and members step together.
+    Under `vmap`, a `lax.cond` with a condition for each member always computes both branches. This
+    function computes only if any member is due; members step together.
     """
     import jax
     import jax.numpy as jnp

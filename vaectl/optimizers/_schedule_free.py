@@ -20,8 +20,9 @@ class ScheduleFree(Optimizer):
         c = rate^2 / sum of rate^2
 
     d is the whole direction at y: the rule, with clipping, weight decay and the factor of biases.
-    The parameters are y; what else a network keeps, such as running means, is that of training at
-    y, and is not averaged. The state is w = (y - x) / learning_rate, where rate = learning_rate s:
+    The parameters are y; other state of a network, such as running means, belongs to the training
+    at y and is not averaged. The state is w = (y - x) / learning_rate, where rate = learning_rate
+    s:
 
         a = w - (1 - b1) s d;  direction = (w - a - c b1 / (1 - b1) a) / s;  w <- (1 - c) a
 

@@ -40,10 +40,10 @@ class OptimizerChoice(Choice[Optimizer]):
     bias_learning_rate_scale: NonNegative = 1.0
     """Factor of the learning rate of biases; the paper's code has 2."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Decay of an exponential moving average of the parameters, such as 0.999, which stands for the
-    last 1,000 steps, and fewer at first. Validation, the best epoch, samples and exports have the
-    average, training goes on from the parameters; null: none. What else a network keeps, such as
-    the running means of batch normalization, is that of training and is not averaged."""
+    """Decay of an exponential moving average of the parameters, such as 0.999, which averages about
+    the last 1,000 steps, and fewer at first. Validation, the best epoch, samples and exports use
+    the average; training continues with the parameters themselves; null: none. Other state of a
+    network, such as the running means of batch normalization, is not averaged."""
     schedule: Schedule = Schedule()
 
     @model_validator(mode="after")

@@ -24,7 +24,7 @@ class Adafactor(Optimizer, name="adafactor"):
 
     learning_rate: Positive = 1e-2
     decay_exponent: Annotated[float, Field(gt=0, le=1)] = 0.8
-    """The running mean of squares forgets slower as steps go on, by this power of their number."""
+    """The exponent by which the running mean of squares forgets more slowly as the steps go on."""
     clip: Positive = 1.0
     """The largest root mean square of a layer's direction before it is made relative."""
     relative: bool = True

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class AdEMAMix(Optimizer, name="ademamix"):
-    """Adam with a second running mean of the gradient, which forgets much slower.
+    """Adam with a second running mean of the gradient, which forgets much more slowly.
 
         m <- b1 m + (1 - b1) g;  n <- b3 n + (1 - b3) g;  v <- b2 v + (1 - b2) g^2
         direction = (m' + alpha n) / (sqrt(v') + eps),   m' and v' corrected for starting at zero

@@ -27,11 +27,11 @@ class Optimizer(Plug, kind="optimizer"):
     """
 
     place_in_the_paper: ClassVar[int | None] = None
-    """Position in the paper's Fig. 3, or None; by default these optimizers are compared."""
+    """The position in the paper's Fig. 3, or None; comparisons use these optimizers by default."""
 
     averages: ClassVar[bool] = False
-    """True if the network is evaluated with an average of its parameters. The average stands in for
-    a falling learning rate: there is no schedule beside it, but a warm-up."""
+    """True if the network is evaluated with an average of its parameters. The average replaces a
+    falling learning rate, so no schedule except a warm-up is allowed."""
 
     divisors: ClassVar[tuple[str, ...]] = ()
     """Constants of which one must keep a divisor from being zero, by their keys."""

@@ -11,7 +11,7 @@ from vaectl.optimizers.base import Optimizer, Rule
 
 
 class Prodigy(Optimizer, name="prodigy"):
-    """Adam that estimates its learning rate from how far the parameters came.
+    """Adam that estimates its learning rate from the distance that the parameters have moved.
 
         m <- b1 m + (1 - b1) d g;  v <- b2 v + (1 - b2) d^2 g^2;  c = sqrt(1 - b2^t) / (1 - b1^t)
         r <- b3 r + c d^2 <g, theta_0 - theta>;  s <- b3 s + c d^2 g;  b3 = sqrt(b2)

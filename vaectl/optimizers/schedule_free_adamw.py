@@ -15,8 +15,8 @@ class ScheduleFreeAdamW(ScheduleFree, name="schedule_free_adamw"):
 
     v' is corrected for starting at zero; c is rate^2 over its sum, so that a warm-up counts less.
     Training is at y; validation, samples and exports take x. It needs no falling schedule, and
-    takes none but a warm-up. The learning rate is that of the iterate z; the authors advise 1 to 10
-    times Adam's, and the default is that of their code.
+    allows no schedule except a warm-up. The learning rate is that of the iterate z; the authors
+    advise 1 to 10 times Adam's, and the default is that of their code.
 
     Defazio et al. 2024, with the corrected v of the authors' code since its version 1.3.
     """

@@ -17,7 +17,7 @@ from vaectl.pictures import text
 from vaectl.pictures.style import MM, Style
 
 HIGH = 235.0
-"""Millimetres of a page; figures of many panels below each other are no higher."""
+"""The height of a page in millimetres, which figures of many panels do not exceed."""
 _LEAST = 8.0
 """The least height of a panel with its title and axis, in font sizes."""
 
@@ -139,7 +139,7 @@ def panels(
 
 
 class Rows(NamedTuple):
-    """The names of the rows of a panel, as wide as leaves most of the figure to the panel."""
+    """The names of the rows of a panel, broken so that the panel has most of the width."""
 
     labels: list[str]
     heights: list[float]
@@ -149,7 +149,7 @@ class Rows(NamedTuple):
     font: float
 
     def beside(self, words: str) -> str:
-        """Break words that stand above or below the panel, so that they are not cut."""
+        """Break a text above or below the panel, so that it is not cut off."""
         return text.wrapped(words, self.panel, self.font)
 
 

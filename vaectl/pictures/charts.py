@@ -27,13 +27,13 @@ from vaectl.pictures.traces import (
 )
 
 _FEW = 3
-"""Epochs of which each one has a marker."""
+"""The most epochs of a curve with a marker at each epoch."""
 _APART = 0.13
 """The least distance of two markers of a longer curve, in widths of its panel."""
 _DECADE = 10
-"""The ratio of times from which on their axis is logarithmic."""
+"""The ratio of two times from which their axis is logarithmic."""
 _UNLIKE = 10
-"""Curves of which one has so many times the epochs of another have a logarithmic axis."""
+"""The ratio of the numbers of epochs of two curves from which their axis is logarithmic."""
 
 
 def curves(
@@ -51,7 +51,7 @@ def curves(
     """Plot numbers side by side: ELBO, KL and NLL say, as in the paper's Fig. 3.
 
     Training is dashed, validation solid. Lines are means and bands are ranges over the seeds that
-    reached the last epoch; each other one is a thin line up to where it ended, with a cross if it
+    reached the last epoch; every other seed is a thin line up to its end, with a cross if it
     diverged. Traces of different kinds have panels of their own.
 
     Args:
@@ -276,7 +276,7 @@ class _Panel(NamedTuple):
 
 
 def _within(values: Float[np.ndarray, " values"]) -> tuple[float, float]:
-    """Return the ends of values without leaps: as far beyond the middle 90 % as these are wide."""
+    """Return limits without outliers: the middle 90 %, extended by its width on both sides."""
     low, high = np.quantile(values, (0.05, 0.95))
     reach = high - low
     return float(max(values.min(), low - reach)), float(min(values.max(), high + reach))
@@ -291,8 +291,8 @@ def _vertical(
 ) -> None:
     """Fit the axis to the values of seeds that reached the end, and to others that are near.
 
-    If they are settled, their own leaps are left out, too. The last values of one that diverged may
-    be a million nats away, and would flatten all others.
+    If `settled`, outliers of these seeds are left out too. The last values of a diverged seed may
+    be a million nats away, and would flatten all other curves.
     """
     whole, early = whole[np.isfinite(whole)], early[np.isfinite(early)]
     known = whole if len(whole) else early

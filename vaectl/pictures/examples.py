@@ -1,4 +1,4 @@
-"""Images of a data set by class, to see that they were read as they are meant."""
+"""Images of a data set by class, to check that they were read correctly."""
 
 from __future__ import annotations
 

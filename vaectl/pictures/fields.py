@@ -1,7 +1,7 @@
 """Figures of many optimizers: a board, ranks along the budget, and performance profiles.
 
-Many lines have no colours that can be told apart, and a legend is far away. So a board has a row
-for each optimizer, and lines have their names at their end, the best few of them in colour.
+Many lines cannot be told apart by colours, and a legend would be far away. So a board has a row for
+each optimizer; lines have their names at their ends, and only the best few are in colour.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vaectl.pictures.traces import GREY, marker
 COLOURED = 5
 """The number of lines in colour; the others are grey."""
 _WIDE = WIDTHS["column"]
-"""Millimetres, so that text is readable where a page on a telephone shows the figure."""
+"""The width in millimetres, narrow enough that text stays readable on a phone."""
 
 
 class Bar(NamedTuple):
@@ -41,8 +41,8 @@ def board(
 ) -> Figure:
     """Plot the best value of each optimizer with its interval, the best one on top.
 
-    Values far below the others are left out of the axis; an arrow and a number stand for them, and
-    an arrow for an interval that goes on beyond an end.
+    Values far below the others are outside the axis: an arrow and a number show them. An arrow also
+    shows an interval that goes beyond the axis.
 
     Args:
         bars: the rows, the best first.
@@ -235,7 +235,7 @@ def _spread(values: Sequence[float]) -> list[float]:
 
 
 def _floor(values: Float[np.ndarray, " values"]) -> float:
-    """Return the least value to show: far lower ones would flatten the others."""
+    """Return the lower limit of the axis; far lower values would flatten the others."""
     finite = values[np.isfinite(values)]
     if not finite.size:
         return 0.0
@@ -247,7 +247,7 @@ def _floor(values: Float[np.ndarray, " values"]) -> float:
 def _ends(
     bars: Sequence[Bar], values: Float[np.ndarray, " values"], low: float
 ) -> tuple[float, float]:
-    """Return the ends of the axis: wide intervals, which would flatten the others, go beyond."""
+    """Return the limits of the axis; very wide intervals may exceed them."""
     shown = [bar for bar in bars if bar.mean >= low]
     top = values.max(initial=low)
     left = min([top, *(bar.mean if bar.low is None else bar.low for bar in shown)])

@@ -23,7 +23,7 @@ def curves(
     style: Style = DEFAULT,
     how: Mapping[str, str] | None = None,
 ) -> Figure:
-    """Plot numbers of a run by epoch, all of them if none is named: training dashed.
+    """Plot numbers of a run by epoch; without names, all of them. Training is dashed.
 
     Args:
         rows: the rows of metrics.csv.
@@ -49,8 +49,8 @@ def curves_of(
     """Plot numbers of several runs in the same axes; members of a comparison by their label.
 
     Members of one study that differ only in their seed are one curve with a band; one alone names
-    its seed. All other runs have curves of their own, with as much of their paths as tells them
-    apart.
+    its seed. All other runs have curves of their own, named by as much of their paths as is needed
+    to tell them apart.
 
     Runs with other data or another kind of likelihood do not compare, and have panels of their own.
 
@@ -139,7 +139,7 @@ def _names(groups: Mapping[_Group, Sequence[RunDir]]) -> list[str]:
 
 
 def _kinds(runs: Sequence[RunDir]) -> dict[Path, str]:
-    """Say what each run's numbers are of, as far as the runs differ in it."""
+    """Describe what the numbers of each run measure, as far as the runs differ in that."""
     records = {run.path: run.read_record() for run in runs}
     data = {path: record.data for path, record in records.items()}
     several = len({facts["fingerprint"] for facts in data.values()}) > 1

@@ -18,13 +18,13 @@ from vaectl.pictures.traces import marker
 _BELOW = 3.7
 """Distance of a legend from the panel above it, in font sizes: that of an axis and its name."""
 _MANY = 2000
-"""Points of which a vector file holds a picture instead."""
+"""The number of points from which a vector file contains them as a bitmap."""
 _WIDTH = 175.0
 """Millimetres."""
 _LEGEND, _LEGEND_ALONE = 0.33, 0.75
 """The share of the width that a legend has, beside other panels and between them."""
 _LEAST = 60.0
-"""Millimetres in which the panels, below each other, are large enough to be read."""
+"""The least width in millimetres at which panels below each other are readable."""
 _LONGEST = 16
 """Characters of the name of a class."""
 _NEIGHBOURS = 1000
@@ -113,7 +113,7 @@ def _entry(label: int | None, names: Sequence[str]) -> str:
 
 
 def _columns(entries: Sequence[str], room: float, style: Style, handle: float = 2.0) -> int:
-    """Return how many entries stand in a row of a legend, with handles of so many font sizes."""
+    """Return how many entries fit in a row of a legend; `handle` is in font sizes."""
     wide = text.widest(entries, style.theme.font) + handle * style.theme.font
     return max(1, min(5, int(room / wide)))
 
@@ -121,10 +121,10 @@ def _columns(entries: Sequence[str], room: float, style: Style, handle: float = 
 def _bars(
     axes: Axes, kl_by_dimension: Float[np.ndarray, " code"], height: float, style: Style
 ) -> None:
-    """Draw the KL of each dimension, the highest first, in a panel of so many points.
+    """Draw the KL of each dimension, the highest first, in a panel of a given width in points.
 
-    Each bar has the number of its dimension; if there is only room for so many bars, the last one
-    is the mean of all others.
+    Each bar has the number of its dimension. If there is no room for all bars, the last one is the
+    mean of the remaining dimensions.
     """
     most = max(int(height / (1.1 * style.smallest)), 2)
     order = np.argsort(kl_by_dimension)[::-1]
@@ -227,10 +227,11 @@ def _name_classes(
     width: float,
     style: Style,
 ) -> None:
-    """Write each class, for print without colour, where it prevails over the others.
+    """Write the name of each class where the class prevails, for print without colours.
 
-    The place is that of the point with the most neighbours of its class, the nearest to its median,
-    and at some distance from the names before it. A class that prevails nowhere has no name.
+    The place is the point with the most neighbours of its class; of several, the nearest to the
+    median of the class. It keeps some distance from earlier names. A class that prevails nowhere
+    gets no name.
 
     Args:
         axes: the panel, with all points.

@@ -23,7 +23,8 @@ def axis(grid: int, low: float, high: float, spacing: Spacing) -> Float[np.ndarr
 
     `linear` has equal distances (the paper's Fig. 5). `quantile` has equal probabilities under the
     standard normal prior: Phi^-1 of equal steps from Phi(low) to Phi(high), as in Kingma & Welling
-    2013, appendix A. These are logarithms here, of the lower tail, for those close to 1 round to 1.
+    2013, appendix A. The probabilities are computed as logarithms of the lower tail, since
+    probabilities close to 1 would round to 1.
     """
     if grid == 1:
         return np.full(1, (low + high) / 2, np.float32)
@@ -81,8 +82,8 @@ def density(
         q(z) = 1/N sum_i N(z; mu_i, exp(log_var_i) + h^2),
         h = 0.9 min(s, r / 1.34) N^(-1/5),  s and r the means' deviation and interquartile range
 
-    Without h it is the mixture of the posteriors of these images; h smooths over those that are
-    not there. Silverman 1986, eq. 3.31.
+    Without h it is the mixture of the posteriors of these images; h accounts for images that are
+    not among them. Silverman 1986, eq. 3.31.
     """
     spread = float(np.subtract(*np.percentile(mu, (75, 25)))) / 1.34
     width = 0.9 * min(float(mu.std()), spread) * len(mu) ** -0.2

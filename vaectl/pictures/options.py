@@ -159,7 +159,7 @@ def check_curves(runs: Sequence[RunDir], names: Sequence[str], first: int) -> No
         first: the first epoch to draw.
 
     Raises:
-        ConfigError: no run has a number of that name, or so many epochs.
+        ConfigError: no run has a number of that name, or all have fewer epochs.
         RunError: no run has any epoch, or the metrics of one are missing or broken.
     """
     rows = [row for run in runs for row in run.read_metrics()]

@@ -25,10 +25,10 @@ MOST_LOST = 100
 MOST_ROWS = 12
 """The most values of one axis that the figure of effects shows."""
 COLOURS = "cividis"
-"""A map of scores to colours that reads alike for colour-blind people, and in grey."""
+"""A colour map for scores that also works for colour-blind people, and in grey."""
 
 _BINS, _LEAST = 8, 5
-"""The most parts of a range whose medians a line joins, and the fewest values of one."""
+"""The most parts of a drawn range for the line of medians, and the fewest values per part."""
 _TICKS = 6
 _APART = 0.05
 """The least distance of ticks, as a share of the axis."""
@@ -113,7 +113,8 @@ def effects(
 ) -> Figure:
     """Plot what each value adds to the score, on average over all others.
 
-    Of an axis with more than `MOST_ROWS` values those with the largest and the least effects.
+    Of an axis with more than `MOST_ROWS` values, only those with the largest and the least effects
+    are shown.
 
     Args:
         found: rows by axis, the axis that matters most first.
@@ -395,7 +396,7 @@ def _means(x: Any, y: Any) -> tuple[Any, Any]:
 
 
 def _medians(x: Any, y: Any) -> tuple[Any, Any]:
-    """Return medians of parts of a range with equally many values; of few values none."""
+    """Return the medians of parts of a range with equal numbers of values; none for few values."""
     count = min(_BINS, len(np.unique(x)) // _LEAST)
     parts = np.array_split(np.argsort(x, kind="stable"), count) if count > 1 else []
     return (

@@ -1,4 +1,4 @@
-"""The search for settings: what each learning rate came to, and what so many are expected to."""
+"""Figures of a search: the score of each learning rate, and the expected best of several."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def sensitivity(
 ) -> Figure:
     """Plot the mean best value of each learning rate on the validation split.
 
-    A cross marks a learning rate at which a seed diverged, one above another. Of more optimizers
-    than colours, those after them are grey and have no names, and one cross for all of them.
+    A cross marks a learning rate at which a seed diverged; crosses at one rate stand above each
+    other. Optimizers without a colour of their own are grey, have no names, and share one cross.
 
     Args:
         tried: pairs of learning rate and value, by optimizer.
@@ -66,7 +66,7 @@ def sensitivity(
 
 
 def _cross(figure: Figure, axes: Axes, crosses: Mapping[float, Sequence[str]]) -> None:
-    """Draw crosses of some colours at each rate, from the axis upwards, for they have no value."""
+    """Draw crosses at each rate, one per colour, upwards from the axis: they have no value."""
     size = 0.75 * DEFAULT.theme.font
     for place in range(max(map(len, crosses.values()), default=0)):
         above = ScaledTranslation(0, place * size / 72, figure.dpi_scale_trans)
@@ -90,9 +90,9 @@ def budget(
     *,
     title: str,
 ) -> Figure:
-    """Plot the expected best value of so many learning rates, drawn from those tried.
+    """Plot the expected best value of 1, 2, ... learning rates, drawn from those tried.
 
-    Of more optimizers than colours, those after them are grey and have no names.
+    Optimizers without a colour of their own are grey and have no names.
 
     Args:
         expected: the value for 1, 2, ... learning rates, by optimizer; None: not known.

@@ -93,7 +93,7 @@ class Style(NamedTuple):
         return "\n".join(part for part in (self.title or own, facts) if part)
 
     def with_polarity(self, *, drawings: bool) -> Self:
-        """Choose how grey images are drawn, if that is open.
+        """Choose how grey images are drawn, if `polarity` is auto.
 
         Drawings on a black background are drawn as ink, except in a dark figure; all others, such
         as photographs, as light.
@@ -129,7 +129,7 @@ class Style(NamedTuple):
 
     @property
     def least_image(self) -> float:
-        """The least width of an image of which many are shown, in points: 4.2 mm in print."""
+        """The least width of each of many images, in points: 4.2 mm in print."""
         return 1.5 * self.theme.font
 
     def settings(self) -> dict[Any, Any]:
@@ -175,7 +175,7 @@ class Style(NamedTuple):
 
 
 DEFAULT = Style()
-"""The look of figures that come without being asked for."""
+"""The default look of figures."""
 
 
 def parse(
@@ -194,7 +194,7 @@ def parse(
         polarity: how grey images are drawn.
 
     Raises:
-        ConfigError: the width is not one.
+        ConfigError: the width is not a number of millimetres, or a known name.
     """
     heading = "" if title is not None and title.lower() == "none" else title
     chosen = _width(width)

@@ -11,7 +11,7 @@ _SANS = FontProperties(family="DejaVu Sans", size=100)
 
 
 def plain(text: str) -> str:
-    """Return text without characters that no font has, for names that users chose."""
+    """Return text without characters that no font can show; names may contain them."""
     return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
 
 

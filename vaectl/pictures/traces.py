@@ -1,4 +1,4 @@
-"""The curves of runs as arrays, and how each of many lines is told from the others."""
+"""The curves of runs as arrays, and the colours and markers that tell many lines apart."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def outline(number: int) -> str:
 
 
 class Trace(NamedTuple):
-    """The curves of one run, or of one optimizer with a row per seed; NaN after one ended."""
+    """The curves of a run, or of an optimizer with a row per seed; NaN after a seed ended."""
 
     label: str
     seconds: Float[np.ndarray, "seeds epochs"]
@@ -147,7 +147,7 @@ def fitted_words(names: Sequence[str]) -> str:
 
 
 def named(labels: Sequence[str]) -> list[str]:
-    """Return the names in the legend of so many lines."""
+    """Return the labels that appear in the legend if there are many lines."""
     more = len(labels) - COLOURS
     return [*labels[:COLOURS], *([others(more)] if more > 0 else [])]
 

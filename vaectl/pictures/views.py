@@ -39,8 +39,8 @@ Arrays = dict[str, np.ndarray]
 
 
 SAMPLES, GRID, ROWS, STEPS, RECONSTRUCTIONS = 100, 20, 12, 13, 20
-"""Images of a picture if there is room for them: samples; coordinates; rows and steps of a morph;
-reconstructions."""
+"""The default numbers of images if there is room: samples; coordinates per axis; rows and steps of
+a morph; reconstructions."""
 _ORIGINS: dict[Origin, str] = {
     "prior": "the prior",
     "aggregate": "the posteriors of training images, not from the prior",
@@ -48,7 +48,7 @@ _ORIGINS: dict[Origin, str] = {
 }
 _INK = "; 1 is black"
 PRIOR_CODES = 5000
-"""Codes by which the range of a prior is found, if it is not N(0, I)."""
+"""The number of sampled codes that determine the range of a prior other than N(0, I)."""
 
 
 class View(NamedTuple):
@@ -142,7 +142,7 @@ def sample(
 ) -> View:
     """Decode codes from the prior (Fig. 4 of the paper), or from elsewhere.
 
-    Without a count there are about 100, so that no row is left with fewer, or as many as are large
+    Without a count there are about 100 images, as many as fill all rows, or as many as are large
     enough to be seen. A conditional model shows one class, or all of them in turn.
 
     Raises:
@@ -181,7 +181,7 @@ class Plane(NamedTuple):
     x: Float[np.ndarray, " columns"]
     y: Float[np.ndarray, " rows"]
     what: str
-    """The way in which they were chosen, for a heading."""
+    """How the coordinates were chosen, for a heading."""
 
 
 def plane(
@@ -204,7 +204,7 @@ def plane(
         spacing: equal distances, or equal probabilities under the aggregate posterior if it sets
             the range, else under the prior.
         dims: the two dimensions.
-        seed: that of the codes by which a range, or a prior that is not N(0, I), is known.
+        seed: the seed of the codes that determine a range, or a prior other than N(0, I).
         style: the look of the picture.
 
     Raises:

@@ -70,7 +70,7 @@ class Mixture(Distribution):
     def sample(
         self, key: Key[Array, ""], count: int, temperature: float = 1.0
     ) -> Float[Array, "count code"]:
-        """Draw a component, and a code from it, whose deviation the temperature multiplies."""
+        """Draw a component and a code from it; the temperature multiplies its deviation."""
         import jax
         import jax.numpy as jnp
 

@@ -85,7 +85,7 @@ class Prior(Plug, kind="prior"):
         """Return the distribution.
 
         Args:
-            learned: what `build` returned, with the parameters of now.
+            learned: the result of `build`, with the current parameters.
             encode: the encoder, for priors that are made of posteriors.
             code_size: dimensions of z.
         """

@@ -37,7 +37,7 @@ class Normal(Distribution):
         self.code_size = code_size
 
     def log_prob(self, z: Float[Array, "*batch code"]) -> Float[Array, "*batch"]:
-        """Return log p(z) = -1/2 sum_j z_j^2 + log(2 pi)."""
+        """Return log p(z) = -1/2 sum_j (z_j^2 + log(2 pi))."""
         import jax.numpy as jnp
 
         return jnp.sum(self.log_marginals(z), axis=-1)

@@ -100,7 +100,8 @@ class Profile(Published):
     standings: list[Standing]
     """Sorted by score, the best first."""
     changes: list[str]
-    """The workloads without which optimizers change places, and which ones do."""
+    """The workloads whose removal would change the ranking, and the optimizers that change
+    places."""
     device: dict[str, Any]
     versions: dict[str, str]
     git_commit: str | None
@@ -236,7 +237,7 @@ def _workload(name: str, summary: Summary, numbers: Mapping[str, tuple[float, fl
 def _changes(
     names: Sequence[str], labels: Sequence[str], found: Float[np.ndarray, "workloads optimizers"]
 ) -> list[str]:
-    """Say which optimizers change places by their scores without one of the workloads."""
+    """Describe which optimizers change places if one workload is left out."""
     told = []
     scores = areas(found)
     for place, name in enumerate(names) if len(names) > 1 else ():

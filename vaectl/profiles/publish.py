@@ -32,7 +32,7 @@ def publish(
         path: the profile's directory.
         settings: the comparisons.
         summaries: of the comparison of each workload.
-        force: whether what is in the directory is removed first.
+        force: whether the content of the directory is removed first.
 
     Raises:
         RunError: a file cannot be written.

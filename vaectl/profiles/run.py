@@ -30,7 +30,7 @@ KIND = Kind(
     "profile",
     "vaectl compare-optimizers",
     load=lambda _: None,
-    differing=lambda *_: [],  # it follows from its comparisons, and is written anew
+    differing=lambda *_: [],  # a profile is computed anew from its comparisons
 )
 
 
@@ -74,7 +74,7 @@ def run(
 
 
 def _check(settings: Workloads, name: str, how: How) -> None:
-    """Refuse what cannot be run before anything is."""
+    """Refuse comparisons that cannot run, before any of them starts."""
     runs_dir, force = how["runs_dir"], how.get("force", False)
     for each in (name, *(f"{name}-{workload}" for workload in settings.workloads)):
         check_name(runs_dir / "-", each, force=False)
@@ -87,7 +87,7 @@ def _check(settings: Workloads, name: str, how: How) -> None:
 
 
 def check(compared: dict[str, Compared]) -> None:
-    """Tell of what went wrong with single members of any workload, now that all else is done.
+    """Raise the problems of single members of any workload, after everything else is done.
 
     Raises:
         RunError: members that are damaged, or could not be evaluated.

@@ -1,9 +1,9 @@
 """Recognition of files that vaectl made, by name and content; vaectl removes no others.
 
-A run may come from somebody else, or contain files of its owner. A file counts as vaectl's if
-vaectl writes files of that name and its content begins like theirs. The same holds for the hidden
-file beside it that is left if writing was interrupted. An empty file, or one of zeros as a power
-cut leaves it, is recognized by its name alone.
+A run may come from somebody else, or contain files of its owner. A file counts as made by vaectl if
+vaectl writes files of that name and its content begins like theirs. The same holds for a hidden
+file beside it, left by an interrupted write. An empty file, or one of zeros after a power cut, is
+recognized by its name alone.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _of_plugs() -> dict[str, Made]:
     """Return the patterns of the files that sinks and exports leave in a run, by folder."""
     made: dict[str, Made] = {}
     for kind in ("sink", "export"):
-        importlib.import_module(f"vaectl.{kind}s")  # by name, since they stand above
+        importlib.import_module(f"vaectl.{kind}s")  # by name, since those packages import this one
         plugins.load_installed()
         for plug in known(kind).values():
             for folder, files in plug.leaves.items():
@@ -114,7 +114,7 @@ def is_checkpoint(folder: Folder, name: str) -> bool:
 
 
 def remove_halves(folder: Folder, made: Made) -> None:
-    """Remove what interrupted writes have left.
+    """Remove the remains of interrupted writes.
 
     Raises:
         OSError: the directory cannot be read, or a file cannot be removed.

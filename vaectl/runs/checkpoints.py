@@ -8,8 +8,8 @@ directory entries of the checkpoint are on the disk; Orbax syncs most files, but
 The digest finds changed bytes, which Orbax loads without an error; the seal finds changes of the
 JSON file.
 
-To resume exactly, the state and the best state before it are needed, so each checkpoint names the
-step of its best one. After two saves, any one of the checkpoints that are kept may be damaged.
+To resume exactly, the state and the best state before it are needed, so each checkpoint records the
+step of its best state. After two saves, a run survives damage to any one of the kept checkpoints.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ ANOTHER = "restore it from a copy, or choose --checkpoint latest, best, or an ep
 
 @final
 class Checkpoints:
-    """The checkpoints of one run: the latest, the best, and copies in case one is damaged; or all.
+    """The checkpoints of one run: the latest, the best, and spare ones in case of damage; or all.
 
     States are saved in the background; leaving the context waits for that.
     """
@@ -66,7 +66,7 @@ class Checkpoints:
 
         if cluster.is_alone():
             return orbax.checkpoint.StandardCheckpointer()
-        # of processes that train together only the first one saves, and waits for no other
+        # if processes train together, only the first one saves, without waiting for the others
         alone = orbax.checkpoint.options.MultiprocessingOptions(
             primary_host=0, active_processes={0}, barrier_sync_key_prefix="first"
         )
@@ -95,7 +95,7 @@ class Checkpoints:
         Args:
             state: the state to save.
             info: its description.
-            first: called in the background before the checkpoint counts, to make files durable
+            first: called in the background before the checkpoint counts, to make the files durable
                 that belong to it.
 
         Raises:
@@ -179,7 +179,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _writing(self, name: str) -> Iterator[None]:
-        """Turn an error of a save into a RunError, and remove what was written of it."""
+        """Turn an error of a save into a RunError, and remove the incomplete checkpoint."""
         try:
             yield
         except Exception as error:  # Orbax and its backends may raise anything

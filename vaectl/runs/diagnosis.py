@@ -33,8 +33,8 @@ class Nats(Part):
 
     log p(x) = -NLL - KL + amortization + approximation
 
-    NLL and KL are means over `images`, the two gaps over `subset` of them, so that log p(x) is more
-    precise than its mean over the subset.
+    NLL and KL are means over `images` images, the two gaps over `subset` of them. So log p(x) is
+    more precise than its mean over the subset alone.
     """
 
     split: Literal["train", "validation", "test"]
@@ -76,8 +76,8 @@ class Aggregate(Part):
     least: Estimate
     """A lower bound on KL(q(z) || p(z)), by a mixture of wider posteriors of other images."""
     most: Estimate
-    """An upper bound, by the mixture with the code's own posterior. The mutual information that it
-    leaves is at most log N, whatever it really is."""
+    """An upper bound, by the mixture that includes the code's own posterior. By it the mutual
+    information is at most log N, even if its true value is larger."""
     width: Annotated[float, Field(ge=0, le=1)]
     """The width of the posteriors in the lower bound: see `vaectl.evaluation.aggregate`."""
 

@@ -53,7 +53,7 @@ _MOST_UNROUNDED = 2**30
 """Largest curve.jsonl that is read."""
 
 PATIENCE = 0.5
-"""Seconds to wait for a lock, which `is_locked` of another process holds for a moment."""
+"""Seconds to wait for a lock: `is_locked` in another process may hold it for a moment."""
 
 _EVALUATIONS = TypeAdapter(dict[str, Evaluation])
 
@@ -120,7 +120,7 @@ class RunDir:
 
         Args:
             runs_dir: the parent directory, made if it is missing.
-            name: the name, or None for the default name, made unique by a number.
+            name: the name; None for the default name, which a number makes unique.
             default_name: a name made from the settings.
             force: whether an existing run of that name is deleted first.
 
@@ -243,7 +243,7 @@ class RunDir:
             return all(self.folder.kind(f"figures/{name}") == "file" for name in names)
 
     def remove_figure(self, name: str, formats: Sequence[str]) -> None:
-        """Remove a figure that no longer holds, if it is there.
+        """Remove a figure that is no longer valid, if it exists.
 
         Raises:
             RunError: it cannot be removed.
@@ -288,7 +288,7 @@ class RunDir:
             RunError: the file cannot be written, or its other evaluations cannot be read.
         """
         file = self.path / "evaluation.json"
-        # not the run's lock, which training may hold; several evaluations may end at once
+        # a lock of its own: training may hold that of the run, and evaluations may end at once
         with _writing(file), FileLock(self.path / ".evaluation.lock"):
             belongings.remove_halves(self.folder, belongings.EVALUATION)
             evaluations = self.read_evaluations() | {evaluation.split: evaluation}
@@ -407,8 +407,8 @@ class RunDir:
     def read_metrics(self, *, until: int | None = None) -> list[Row]:
         """Read metrics.csv: all of it, or the epochs up to `until`.
 
-        What follows those epochs is ignored, and so is half a line at the end: a power cut may
-        leave it.
+        Later epochs are ignored, and so is an incomplete line at the end, as a power cut may leave
+        it.
 
         Raises:
             RunError: the file is missing or broken, or lacks one of those epochs.
@@ -440,7 +440,7 @@ class RunDir:
         return rows
 
     def read_unrounded(self, rows: Sequence[Row]) -> list[Row]:
-        """Read from curve.jsonl what rows of metrics.csv were before they were rounded.
+        """Read the unrounded values of rows of metrics.csv from curve.jsonl.
 
         Raises:
             RunError: the file is missing or broken, or has other numbers.

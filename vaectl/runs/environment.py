@@ -22,8 +22,8 @@ def git_commit() -> str | None:
 
     The repository may be somebody else's, with a configuration that names programs for Git to run:
     filters, hooks, a file system monitor, transports. None of them is run. Without its filter, a
-    filtered file counts as dirty once it was touched. If the flag cannot be found safely, it is
-    left out. Without Git or a repository the result is None.
+    filtered file counts as dirty after any change of its time. If it cannot be determined safely
+    whether files differ, the flag is left out. Without Git or a repository the result is None.
     """
     commit = _git("rev-parse", "--verify", "HEAD")
     if not commit:

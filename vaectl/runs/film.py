@@ -1,4 +1,4 @@
-"""Frames of a training: pictures of the same codes while the model learned, as PNG files in film/.
+"""Frames of a training: pictures of fixed codes while the model learns, as PNG files in film/.
 
 film/samples-0000000150.png     images of fixed codes from the prior, after step 150
 film/manifold-0000000150.png    a plane of the latent space, if it has two dimensions

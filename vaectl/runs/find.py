@@ -63,8 +63,8 @@ def find(run: str, runs_dir: Path, *, to_resume: bool = False) -> RunDir:
     """Find a run.
 
     Args:
-        run: a path, a name in `runs_dir`, `latest`, the run that started last, where members of
-            studies do not count; or STUDY/best, the run that a study's summary.json names.
+        run: a path; a name in `runs_dir`; `latest`, the run that started last, not counting members
+            of studies; or STUDY/best, the run that a study's summary.json names.
         runs_dir: the directory of runs.
         to_resume: whether `latest` is the last run that `vaectl train` made, not an imported one.
 
@@ -86,7 +86,7 @@ def find(run: str, runs_dir: Path, *, to_resume: bool = False) -> RunDir:
 
 
 def _members_of(study: Path) -> str:
-    """Name some runs of a study, from its first to its last labels, and say how many it has."""
+    """List some runs of a study, from its first to its last labels, and their number."""
     names = sorted(each for each in Folder(study).names() if is_run(study / each))
     if not names:
         return "it has no runs"
@@ -101,7 +101,7 @@ def _latest(runs_dir: Path, *, to_resume: bool) -> RunDir:
     paths = _paths(runs_dir)
     own = [name for name, path in paths.items() if "/" not in name and not path.is_symlink()]
     starts = {name: _start(RunDir(paths[name])) for name in own}
-    # from the last one on, since a configuration is read much more slowly than a record
+    # the latest first, since reading a configuration is much slower than reading a record
     for name in sorted(
         (name for name in own if starts[name]), key=starts.__getitem__, reverse=True
     ):
@@ -150,9 +150,9 @@ def _unknown(run: str, runs_dir: Path) -> RunError:
 
 
 def member_label(path: Path) -> str | None:
-    """Return the label of a study's member, its name without the seed; None if it is none.
+    """Return the label of a study's member, its name without the seed; None for other paths.
 
-    A run that was there before a member of that name and has been set aside, as NAME.1, is none.
+    A run that was renamed to NAME.1 to make room for a member is not a member.
     """
     member = re.fullmatch(r"(.+)-s\d+", path.name)
     return member[1] if member and is_study(path.parent) else None
@@ -161,7 +161,7 @@ def member_label(path: Path) -> str | None:
 def find_all(run: str, runs_dir: Path) -> list[RunDir]:
     """Find a run, or all members of a study: a comparison or a sweep.
 
-    Other runs in a study's directory, such as those that were set aside, are none.
+    Other runs in a study's directory, such as renamed ones, are not members.
 
     Args:
         run: as for `find`, or the path or name of a study.
@@ -196,11 +196,11 @@ def find_either(run: str, runs_dir: Path) -> Path:
 def to_remove(names: Sequence[str], runs_dir: Path) -> list[Path]:
     """Find the directories of runs and studies, by names, paths and patterns of names.
 
-    A pattern without a '/' stands for runs and studies, not for members of studies. What belongs to
-    a study that is found is not named again.
+    A pattern without a '/' matches runs and studies, but not members of studies. Members of a study
+    that is found are not listed again.
 
     Raises:
-        RunError: there is none of a name, or none that matches a pattern.
+        RunError: no run or study has a name, or matches a pattern.
     """
     found: dict[Path, None] = {}
     for name in names:
@@ -240,7 +240,7 @@ def study_at(path: Path) -> str:
 
 
 def refuse_study(runs_dir: Path) -> None:
-    """Refuse to put a run of its own into the directory of a study.
+    """Refuse to put an independent run into the directory of a study.
 
     Raises:
         ConfigError: there is a study.
@@ -358,13 +358,13 @@ def _summary(name: str, path: Path) -> Summary:
 
 
 def _settings(run: RunDir, record: Record) -> Config:
-    """Return the settings of a run, by its record: YAML takes 20 times as long to read.
+    """Return the settings of a run from its record: reading YAML takes 20 times as long.
 
-    Of config.yaml only its being there is checked: what it holds is read where it is used.
+    Only the existence of config.yaml is checked; its content is read where it is used.
 
     Raises:
-        RunError: config.yaml is missing; or the record does not tell the settings, as one of an
-            older vaectl, and config.yaml is broken.
+        RunError: config.yaml is missing, or it is broken and the record has no settings, as in runs
+            of an older vaectl.
     """
     if "model.name" in record.settings and run.has_config:
         try:
@@ -394,7 +394,7 @@ def _parts_of(settings: Config) -> tuple[str, str]:
 
 
 def _parts(record: Record) -> tuple[str, str]:
-    """Describe the model and the optimizer of a run some of whose plugs are not loaded."""
+    """Describe the model and the optimizer of a run with plugs that are not loaded."""
     said = record.settings
     optimizer = said.get("optimizer.name")
     rate = said.get(f"optimizer.{optimizer}.learning_rate")

@@ -5,8 +5,9 @@ Conditions are those of `--where`:
     optimizer=adam   data=mnist   status!=finished   elbo>-100   age<2d   model.code_size=20
 
 A key is a column of the table, the score by which a run's best epoch is chosen, or a key of its
-configuration. A text fits if it, or one of its parts between spaces, ':' and '/', matches the
-value, which may have the wildcards * and ?. An age is a number of s, min, h or d.
+configuration. A condition on text holds if the text, or one of its parts between spaces, ':' and
+'/', matches the value; the value may contain the wildcards * and ?. An age is a number of s, min, h
+or d.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Condition(NamedTuple):
     value: str
 
     def holds(self, row: Summary) -> bool:
-        """Tell whether a run fulfils it; no condition holds for what is not known."""
+        """Tell whether a run fulfils the condition; no condition holds for unknown values."""
         known = _known(row, self.key)
         if known is None:
             return False
@@ -116,8 +117,8 @@ def _seconds_since(start: str) -> float:
 def ordered(rows: Sequence[Summary], by: str) -> list[Summary]:
     """Sort rows by a column: the newest, the highest or the first by name first.
 
-    What is not known comes last, as for `elbo` the runs whose best epoch another bound chose. By
-    `elbo`, runs are only ranked among those that measure the same: see `measures`.
+    Unknown values come last; for `elbo` these include runs whose best epoch was chosen by another
+    bound. By `elbo`, runs are ranked only within groups that measure the same: see `measures`.
     """
     known = [row for row in rows if COLUMNS[by](row) is not None]
     numbers = by in ("elbo", "epochs")
@@ -176,7 +177,7 @@ def _summed(name: str, members: Sequence[Summary]) -> Summary:
 
 
 def _known(row: Summary, key: str) -> object:
-    """Return what is known of a run under a key; None for nothing."""
+    """Return the value of a run's key; None if it is unknown."""
     if key == row.best_quantity:
         return row.best_score
     return COLUMNS[key](row) if key in COLUMNS else row.settings.get(key)

@@ -19,8 +19,8 @@ SPLITS: dict[str, Literal["train", "validation"]] = {"train": "train", "validati
 """The splits in metrics.csv, in the order of an epoch's rows."""
 
 UNROUNDED = "curve.jsonl"
-"""The metrics of a member of a study, unrounded, until its trial has them: so it can go on, or end
-once more, to the same bits."""
+"""The unrounded metrics of a member of a study. They are kept until its trial is sealed, so that
+the run can go on, or finish once more, with the same bits."""
 
 DECIMALS = 6
 """The decimals of a term in metrics.csv."""
@@ -99,7 +99,7 @@ def lines(rows: Sequence[Row], names: Sequence[str]) -> str:
 
 
 class Digest:
-    """The SHA-256 of rows, to which rows with other columns may be added."""
+    """The SHA-256 of rows, to which more rows, even with other columns, can be added."""
 
     def __init__(self, rows: Sequence[Row] = ()) -> None:
         self._rows: list[Row] = []

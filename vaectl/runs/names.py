@@ -11,8 +11,8 @@ PARTS = ("run.json", "config.yaml", "metrics.csv", "checkpoints")
 """A directory with any of these is taken for a run."""
 
 STUDIES = {"comparison.yaml": "comparison", "sweep.yaml": "sweep", "profile.json": "profile"}
-"""The kinds of studies, by a file that each has. A directory with the settings of one contains
-runs; a profile sums up comparisons, and has none of its own."""
+"""The kinds of studies, by the file that identifies them. Comparisons and sweeps contain runs; a
+profile sums up comparisons, and has no runs of its own."""
 
 LOCK = ".lock"
 """The file that a process locks while it writes in a run."""
@@ -59,7 +59,7 @@ def is_run(path: Path) -> bool:
 
 
 def _is_bare(path: Path) -> bool:
-    """Tell whether a directory only has files that training writes before run.json."""
+    """Tell whether a directory has only the files that training writes before run.json."""
     folder = Folder(path)
     names = folder.names()
     ours = all(

@@ -1,4 +1,4 @@
-"""Silence of Orbax about writes that failed."""
+"""Suppression of the messages that Orbax prints about failed writes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def silence_orbax() -> Callable[[], None]:
     later, still calls into it.
 
     Returns:
-        A function that sets this process as it was before.
+        A function that restores the former settings of this process.
     """
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     levels = [logger.level for logger in loggers]
@@ -45,7 +45,7 @@ def silence_orbax() -> Callable[[], None]:
 
 @contextlib.contextmanager
 def quiet_orbax() -> Iterator[None]:
-    """Silence Orbax within a context. What it sets off after that, only a process can silence."""
+    """Silence Orbax within a context; later messages need `silence_orbax` for the whole process."""
     restore = silence_orbax()
     try:
         yield

@@ -71,7 +71,7 @@ class Part(BaseModel):
 
 
 class Best(Part):
-    """The best epoch by a term of the validation split."""
+    """The best epoch according to a term on the validation split."""
 
     epoch: Positive
     quantity: str = "elbo"

@@ -46,7 +46,7 @@ class Recorder:
         Args:
             rundir: its directory.
             settings: its configuration.
-            record: what is known of it now.
+            record: its current record.
             columns: the names of the numbers that its epochs report.
             rows: the metrics that a resumed run has already.
             best: its best checkpoint so far.
@@ -80,7 +80,7 @@ class Recorder:
             except RunError:
                 raise
             except BaseException:
-                with contextlib.suppress(RunError):  # what ended the training matters more
+                with contextlib.suppress(RunError):  # the first error matters more
                     self._save_best()
                 raise
             self._save_best()
@@ -137,8 +137,8 @@ class Recorder:
     def save(self, event: Chunk | Epoch) -> None:
         """Save the best state and the latest, which may be the same; what was saved stays.
 
-        The metrics until then, and the record, are durable before the checkpoint counts; the thread
-        that saves sees to that, and training goes on.
+        The metrics until then, and the record, are made durable before the checkpoint counts. A
+        background thread does that while training goes on.
 
         Raises:
             RunError: it cannot be written.
@@ -158,7 +158,7 @@ class Recorder:
         if wanted.patience is None or record.epoch >= self._settings.epochs:
             return None
         scores = [
-            # as in metrics.csv, which a resumed run has them from
+            # rounded as in metrics.csv, from which a resumed run reads them
             round(row.terms[self._quantity], metrics.DECIMALS)
             for row in self.rows
             if row.split == "validation"
@@ -173,7 +173,7 @@ class Recorder:
         )
 
     def end(self, status: Status, error: str = "") -> None:
-        """Write the last record; of a run that failed, only if that is possible.
+        """Write the last record; for a failed run, ignore errors of writing.
 
         Raises:
             RunError: the run has finished, and that cannot be written.
@@ -235,5 +235,5 @@ def rows_of(epoch: Epoch) -> list[Row]:
 
 
 def _text(error: str) -> str:
-    """Return a message as JSON can hold it: names of files need not be text."""
+    """Return a message that JSON can hold: names of files may not be valid text."""
     return error.encode(errors="backslashreplace").decode()

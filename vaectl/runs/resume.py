@@ -14,11 +14,11 @@ from vaectl.runs.metrics import Row
 from vaectl.runs.record import PlugFacts, Record
 
 OF_MACHINE = ("data.source", "data.memory_gb")
-"""Settings that tell how this machine has the data, and not which data."""
+"""Settings about where and how this machine keeps the data; they do not change which data."""
 
 
 def check_settings(name: str, stored: Config, wanted: Config, *, extend: bool) -> None:
-    """Refuse settings other than the run's; only where data are, and how they are held, may differ.
+    """Refuse settings that differ from the run's, except `OF_MACHINE`.
 
     To extend the run, the number of epochs may differ too.
 
@@ -128,7 +128,8 @@ def settled(settings: Config) -> dict[str, object]:
 def differences(record: Record, versions: dict[str, str], device: dict[str, Any]) -> list[str]:
     """Return a warning for each change since the run last trained that may change the last bits.
 
-    The number of devices is none, unless each had one part of a batch: see `base.mesh.summed`.
+    Another number of devices changes nothing, unless each had one part of a batch: see
+    `base.mesh.summed`.
     """
     last = record.resumed[-1] if record.resumed else record
     before, now = last.versions | last.device, versions | device

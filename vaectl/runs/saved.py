@@ -290,7 +290,7 @@ def _is_intact(folder: Folder, info: Info) -> bool:
 
 
 def _refuse_unreadable(path: Path, error: OSError) -> None:
-    """Refuse a file that may be readable later or by another user; pass one that is damaged.
+    """Raise if a file may be readable later or by another user; accept an error that means damage.
 
     Raises:
         RunError: the file may be readable later; deleting it now would lose it.

@@ -56,7 +56,7 @@ def load(
     Args:
         run: a run directory.
         checkpoint: `best` by the validation split, `latest`, or the number of an epoch.
-        dataset: the run's data if they are in memory; None: they are read when they are wanted.
+        dataset: the run's data if they are in memory; None to read them when they are needed.
 
     Raises:
         RunError: this is not a run, its files were changed, or the checkpoint is missing or
@@ -162,12 +162,12 @@ class Trained:
         self.settings = settings
         self.checkpoint = info
         self.variables = variables
-        """All arrays of the network, those to evaluate it with."""
+        """All arrays of the network, as used for evaluation."""
         self.vae = vae
         self._dataset = dataset
         self._fitted: dict[int | None, Fitted] = {}
         self.warnings = tuple(warnings)
-        """Warnings to heed before trusting the model's numbers."""
+        """Warnings that concern the reliability of the model's numbers."""
         self.class_names = tuple(class_names)
         """The names of the classes of the data, by number; none if they have only numbers."""
 
@@ -272,7 +272,7 @@ class Trained:
     def _aggregate(
         self, count: int, seed: int, temperature: float, label: int | None
     ) -> Float[np.ndarray, "count code"]:
-        """Draw codes from posteriors of training images: of different ones, if there are enough."""
+        """Draw codes from posteriors of training images: different ones, if there are enough."""
         split, rng = self.split("train"), np.random.default_rng(seed)
         images = np.arange(len(split.images))
         if label is not None and split.labels is not None:

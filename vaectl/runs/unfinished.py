@@ -1,4 +1,4 @@
-"""Parts of a diagnosis that was not written yet, so that an interrupted one continues after them.
+"""Finished parts of a diagnosis under way, after which an interrupted diagnosis continues.
 
 unfinished/KEY-PART.json    the numbers of a part, sealed
 
@@ -46,8 +46,8 @@ class _Stored(Part):
 class Unfinished(UserDict[str, Values]):
     """The parts that are finished, by name; each is durable as soon as it is set.
 
-    A part that cannot be written is not kept, and a file that is not what was written is ignored:
-    both cost time, but no result.
+    A part that cannot be written is not kept, and a changed file is ignored: both cost time, but do
+    not change results.
     """
 
     def __init__(self, run: RunDir, inputs: Mapping[str, Any], tell: Tell) -> None:

@@ -23,7 +23,8 @@ def recall(training: Training, folder: str, where: str) -> str | None:
     Args:
         training: the training.
         folder: the sink's folder in the run directory.
-        where: the tracker's address. A run that came from elsewhere cannot choose another one.
+        where: the tracker's address; it prevents a run from somebody else from choosing another
+            address.
     """
     place = Folder(training.directory).folder(folder)
     try:

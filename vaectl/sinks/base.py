@@ -1,7 +1,7 @@
-"""The protocol of sinks, which follow trainings and can neither stop, slow nor fail them.
+"""The protocol of sinks. Sinks follow trainings, and can neither stop, slow down nor fail them.
 
-A sink is a plug, but no part of the configuration: the same experiment may be followed or not. It
-works in a thread of its own (see `vaectl.follow`), on NumPy arrays and plain numbers.
+A sink is a plug, but not part of the configuration: the same experiment can run with or without it.
+It works in a thread of its own (see `vaectl.follow`), on NumPy arrays and plain numbers.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ class Training(NamedTuple):
     """The run directory. A sink may write there, under names of its own."""
     settings: Config
     step: int
-    """The step after which it goes on. What a sink holds of later steps is void."""
+    """The step after which the training goes on. Results of later steps that a sink holds are
+    invalid."""
     time: float
     """The time at which it begins or goes on, in seconds since 1970."""
     over: frozenset[int] = frozenset()
-    """The steps of all epochs, if the log of a run that is over is written anew; else empty.
+    """The steps of all epochs, if the log of a finished run is written again; else empty.
 
     Pictures that a sink holds of these steps should stay: few of them can be made again.
     """
@@ -68,7 +69,7 @@ class Results(NamedTuple):
 
 
 class Log(Protocol):
-    """A sink's hold on one training."""
+    """The open log of one training in a sink."""
 
     def write(self, results: Results) -> None:
         """Take the results of an epoch; they should survive a crash from here on."""
@@ -78,13 +79,13 @@ class Log(Protocol):
 
 
 class Sink(Plug, kind="sink"):
-    """Settings, and how a training's log is opened. Whatever it raises disables it."""
+    """The settings of a sink, and the opening of logs. Any exception that it raises disables it."""
 
     misses_pictures: ClassVar[bool] = True
-    """True if a warning is to say how many pictures were due, but not drawn in time."""
+    """True to warn how many pictures were due, but not drawn in time."""
 
     def check(self) -> None:
-        """Refuse to follow, before anything is computed.
+        """Check that the sink can be used, before anything is computed.
 
         Raises:
             ConfigError: something that it needs is not installed.
@@ -93,7 +94,7 @@ class Sink(Plug, kind="sink"):
 
     @property
     def pictures_every(self) -> int | None:
-        """Epochs between those with `Results.pictures`, the last one too; None: never.
+        """The interval of `Results.pictures` in epochs; the last epoch has them; None: never.
 
         An epoch that ends before older pictures are drawn has none. The last epoch of a training
         that stops early is written twice: the second time with its pictures, and without rows.

@@ -45,7 +45,7 @@ class Film(Sink, name="film"):
         return epoch in (1, epochs) or now > before
 
     def open(self, training: Training) -> Log:
-        """Begin a film, or keep of the one that is there what is still of this training."""
+        """Begin a film, or continue an existing one without its frames of later steps."""
         folder = Folder(training.directory).folder(FOLDER)
         folder.make()
         belongings.remove_halves(folder, FILES)
@@ -85,7 +85,7 @@ class _Frames:
 
 
 def _least_missed(there: list[int], stay: Set[int]) -> int | None:
-    """Return the step whose neighbours are nearest to each other; None if all have to stay.
+    """Return the step to remove: its neighbours are nearest to each other. None if all must stay.
 
     The first and the last step stay, too.
     """

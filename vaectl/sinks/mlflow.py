@@ -28,7 +28,7 @@ _MOST_PARAMETERS, _MOST_METRICS, _LONGEST = 100, 1000, 6000
 """MLflow's limits of a call, and of the characters of a parameter."""
 _STATUS: Mapping[Status, str] = {"finished": "FINISHED", "interrupted": "KILLED"}
 _ENVIRONMENT = {
-    # by default it asks a server that is down for four minutes
+    # by default MLflow retries for four minutes if a server is down
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -55,7 +55,7 @@ class MLflow(Shows, name="mlflow"):
             os.environ.setdefault(name, value)
         from mlflow.tracking import MlflowClient
 
-        for logger in ("urllib3.connectionpool", "mlflow"):  # a failure is told once, by a warning
+        for logger in ("urllib3.connectionpool", "mlflow"):  # vaectl warns once of a failure
             logging.getLogger(logger).setLevel(logging.ERROR)
         uri = self.uri or os.environ.get("MLFLOW_TRACKING_URI") or SERVER
         with _asking(uri):
@@ -64,7 +64,7 @@ class MLflow(Shows, name="mlflow"):
 
 @contextmanager
 def _asking(uri: str) -> Iterator[None]:
-    """Say in a few words that a server does not answer."""
+    """Turn errors of a server that does not answer into a short message."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -79,9 +79,9 @@ def _asking(uri: str) -> Iterator[None]:
 class _Run:
     """A run of the server.
 
-    A server adds each point to a curve and removes none. So a step is written once; where a
-    training that goes on differs from what is there, a new run has the points before, and the old
-    one is deleted.
+    A server only adds points to a curve, and removes none. So a step is written once. If a resumed
+    training differs from the points on the server, a new run gets the points before the difference,
+    and the old run is deleted.
     """
 
     def __init__(self, client: MlflowClient, experiment: str, training: Training) -> None:
@@ -123,7 +123,7 @@ class _Run:
                 self._client.log_image(self._run, image, artifact_file=file)
 
     def close(self, status: Status) -> None:
-        """Say how the training ended; points after its last step are of a time that was lost."""
+        """Record how the training ended; points after its last step belong to lost training."""
         with _asking(self._uri):
             if max(self._points, default=0) > self._last:
                 self._forget_from(self._last + 1)

@@ -49,7 +49,7 @@ class _EventFile:
         if not (training.step or training.over):
             belongings.remove(folder, FILES)
         self._old: list[str] = []
-        """The files in whose place this one is."""
+        """The files that this one replaces."""
         if training.over:
             made = (n for n in folder.names() if belongings.is_made(folder, n, FILES))
             self._old = sorted(made)
@@ -92,8 +92,8 @@ class _EventFile:
     def close(self, status: Status) -> None:
         """Say whether the training finished, and close the file.
 
-        Of this file and those in whose place it is, the one that is whole stays: they may have
-        pictures that cannot be made again.
+        Of this file and the files that it replaces, only complete ones stay: this file if it is
+        complete, else the old ones, whose pictures may be impossible to make again.
         """
         if status == "finished":
             self._write(summary=self._end)

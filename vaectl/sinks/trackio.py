@@ -16,7 +16,7 @@ FOLDER = "trackio"
 
 
 class Trackio(Sink, name="trackio"):
-    """A run of a Trackio project, in TRACKIO_DIR or Trackio's own place: no server is asked."""
+    """A run of a Trackio project, in TRACKIO_DIR or the default directory, without a server."""
 
     needs: ClassVar[tuple[str, ...]] = ("trackio",)
     leaves: ClassVar[Mapping[str, Mapping[str, bytes]]] = {FOLDER: _identity.MADE}
@@ -46,7 +46,7 @@ class _Run:
         self._config = {"epochs": settings.epochs, **resume.settled(settings)}
         held = SQLiteStorage.get_logs(project, run_id=run)
         before = [row for row in held if row["step"] <= training.step]
-        if len(before) < len(held):  # what follows is of a time that was lost
+        if len(before) < len(held):  # the rest belongs to lost training
             SQLiteStorage.delete_run(project, self._name, run_id=run)
             times, steps = ([row.pop(key) for row in before] for key in ("timestamp", "step"))
             self._add(before, steps, times)

@@ -1,1 +1,1 @@
-"""Studies: trials that are planned, trained once, sealed in a ledger, and never again."""
+"""Studies: trials that are planned, trained once, and sealed in a ledger."""

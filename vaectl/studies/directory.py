@@ -41,7 +41,7 @@ CHARTS = belongings.drawn(
     )
 )
 _OF_WORKERS = (".arriving", ".slurm")
-"""Folders of runs on their way and of the files of jobs, which a killed study leaves."""
+"""Folders of arriving runs and of job files, which a killed study leaves behind."""
 _PLACES: Mapping[str, Made] = {"": MADE, FOLDER: TRIALS, IMPORTING: TRIALS, "figures": CHARTS}
 """The files that a study writes, by folder."""
 
@@ -50,13 +50,14 @@ class Kind(NamedTuple):
     """A kind of study."""
 
     name: str
-    """The name of it in messages."""
+    """The name of the kind in messages."""
     command: str
     """The command that makes it, and continues it."""
     load: Callable[[Path], Any]
-    """Reads its settings."""
+    """A function that reads the settings."""
     differing: Callable[[Any, Any], list[str]]
-    """Returns the settings that keep two of them from sharing trials, with both values."""
+    """A function that lists the settings that keep two studies from sharing trials, with both
+    values."""
     default_name: Callable[[Any], str] = str
     """Returns the name of its directory if none is given."""
 

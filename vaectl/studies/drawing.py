@@ -16,8 +16,8 @@ from vaectl.studies.run import Finished
 def draw(found: Iterable[Finished], best: str | None, path: Path) -> list[str]:
     """Draw the best run, if it has no curves yet; return why it cannot be drawn.
 
-    All other runs are drawn by `vaectl curves`: eight figures a run take longer than to train it,
-    where it is small.
+    `vaectl curves` draws the other runs: eight figures per run would take longer than the training
+    of a small model.
 
     Args:
         found: the trials of the study.

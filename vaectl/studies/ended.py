@@ -1,7 +1,7 @@
 """The results of a trial, and of its best model on the test split: typed and checked.
 
-Both are read from files that anybody may have changed, so each is checked for what must hold within
-it: every epoch is there once, an ELBO is -(NLL + KL), the run beside it tells the same.
+Both are read from files that may have been changed, so their consistency is checked: every epoch
+occurs once, an ELBO is -(NLL + KL), and the run beside them has the same numbers.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Ended(Part):
     def record(self) -> Record | None:
         """The content of run.json; None for a trial of the tuning, which leaves no run.
 
-        It is read each time: kept for each of many trials, it would fill the memory.
+        It is parsed at each call: keeping it for each of many trials would fill the memory.
         """
         return Record.model_validate_json(self.files["run.json"]) if self.files else None
 

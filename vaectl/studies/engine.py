@@ -1,4 +1,4 @@
-"""The engine of studies: trials that are missing go to a pool; what ends is sealed."""
+"""The engine of studies: it sends missing trials to a pool, and seals trials that end."""
 
 from __future__ import annotations
 
@@ -26,15 +26,14 @@ from vaectl.training.events import Note, Phase, Planned, Started, Stopped, Warne
 from vaectl.training.fit import Epoch
 
 TRIES = 3
-"""The times that a member is trained whose worker ends before it has saved anything new."""
+"""The number of tries for a member whose worker ends before it has saved anything new."""
 
 PATIENCE = 10.0
-"""Seconds after which idle workers are told."""
+"""Seconds after which idle workers are reported."""
 
 Steps = Iterator[list[Trial]]
-"""Trials of one part of a study; each list is wanted when all before it have ended or paused.
-
-Some of them may have been given up: see `Engine.lost`."""
+"""Trials of one part of a study; the next list is requested when all trials before it have ended or
+paused. Some of these may have been given up: see `Engine.lost`."""
 
 
 @final
@@ -53,7 +52,7 @@ class Engine:
 
         Args:
             folder: of the study.
-            task: the data, the device, and who is told of what goes on.
+            task: the data, the device, and the watcher.
             ledger: where trials are sealed.
             stopping: tells whether a signal has asked to stop.
             workers: the number of members that train at once; None if unknown.
@@ -73,7 +72,7 @@ class Engine:
         """The step at which each trial began the last time."""
         self._members = self._epochs = 0
         self._full = time.monotonic()
-        """The time when all workers last had something to do; inf once it was told otherwise."""
+        """The last time when all workers were busy; inf after idle workers were reported."""
         self._keys: dict[Config, list[str]] = {}
         """The keys that trials with these settings may have."""
 
@@ -86,7 +85,7 @@ class Engine:
         return next(known, keys[0])
 
     def has(self, trial: Trial) -> bool:
-        """Tell whether a trial is sealed, whatever has become of its run."""
+        """Tell whether a trial is sealed, even if its run is damaged or gone."""
         return self.key(trial) in self._ledger.ended
 
     def rows(self, trial: Trial) -> tuple[Sequence[Row], str]:
@@ -101,16 +100,16 @@ class Engine:
         return self._ledger.ended[self.key(trial)]
 
     def plan(self, members: int, epochs: int) -> None:
-        """Tell that there are so many more members, or fewer, and epochs of all of them."""
+        """Report a change of the planned members and epochs; negative numbers reduce them."""
         self._members += members
         self._epochs += epochs
         self.watch(Planned(self._members, self._epochs))
 
     def run(self, pool: Pool, parts: Iterable[Steps]) -> list[Trial]:
-        """Train what is missing; return all trials, those among them that were given up.
+        """Train the missing trials; return all trials, including those that were given up.
 
-        A part goes on until it waits for trials that are under way; then the next one has its
-        turn. So one worker does all of a part before it begins another.
+        A part goes on until it waits for running trials; then the next part has its turn. So a
+        single worker finishes a part before it begins another.
         """
         opened: list[_Part] = []
         ready: OrderedDict[_Part, None] = OrderedDict()  # those that may have work
@@ -165,7 +164,7 @@ class Engine:
                         part, trial = left(name)
                         if self._is_tried_again(trial, why):
                             part.missing.append(trial)
-                case None:  # for a watcher that looks at the time
+                case None:  # lets watchers check the time
                     self.plan(0, 0)
                 case _:
                     if isinstance(message, Started):
@@ -175,7 +174,7 @@ class Engine:
                     self.watch(message)
 
     def _tell_idle(self, idle: int, busy: int) -> None:
-        """Tell of workers for which there has been nothing to do for a while, once."""
+        """Report once that workers have had nothing to do for a while."""
         now = time.monotonic()
         if not idle or not busy:
             self._full = now
@@ -260,7 +259,7 @@ class Engine:
     def is_done(self, trial: Trial) -> bool:
         """Tell whether a trial is sealed, and its run is there if it leaves one; or has paused.
 
-        What is sealed under its key, but is not of this trial, is discarded.
+        A sealed trial under its key that does not belong to it is discarded.
         """
         key = self.key(trial)
         ended = self._ledger.ended.get(key)
@@ -280,7 +279,7 @@ class Engine:
         return ended.label == trial.label and trial_runs.is_there(run, ended)
 
     def _has_paused(self, trial: Trial) -> bool:
-        """Tell whether a trial that pauses has come so far, perhaps by an earlier command."""
+        """Tell whether a trial has trained up to its pause, perhaps in an earlier command."""
         if not trial.until:
             return False
         if trial.whole not in self.paused and (
@@ -290,7 +289,7 @@ class Engine:
         return len(self.paused.get(trial.whole, ())) >= 2 * trial.until
 
     def _tell_why(self, trial: Trial) -> None:
-        """Tell of a trial that is trained again because something of it is gone."""
+        """Warn that a trial is trained again because a file of it is damaged or gone."""
         key, run = self.key(trial), self._folder.path / trial.run_name
         ended, file = self._ledger.ended.get(key), self._ledger.file(key)
         if self._ledger.is_gone(key):
@@ -316,7 +315,7 @@ def _wanted(trial: Trial) -> Wanted:
 
 
 def _alike(trials: Sequence[Trial], most: int) -> list[Trial]:
-    """Return the first trials, as many as are of one program."""
+    """Return the first trials that share one compiled program, at most `most`."""
     first = alike(trials[0])
     return list(takewhile(lambda trial: alike(trial) == first, islice(trials, most)))
 

@@ -36,7 +36,7 @@ class Estimate(NamedTuple):
     epochs: int
     """The epochs of all members together."""
     seconds: float
-    """If each worker is as fast as this process was just now."""
+    """The estimated time, if each worker is as fast as this process in the calibration."""
     disk: int
     """Bytes of their checkpoints."""
     workers: int | None = 1
@@ -60,7 +60,7 @@ def estimate(
     """Estimate what trials take.
 
     A few of their programs, evenly spaced, train for a moment; the others are taken to be as fast
-    on average. In this process nothing of it is lost: what was compiled is used again.
+    on average. If this process trains later, no time is lost: the compiled programs are used again.
 
     Args:
         trials: those that are still to be trained.

@@ -37,13 +37,13 @@ def environment(records: Iterable[Record]) -> dict[str, Any]:
 
 
 def places(records: Iterable[tuple[str, int, Record]]) -> dict[tuple[str, int], str]:
-    """Name what each of some runs was trained on, by its label and its seed."""
+    """Return the device and software of each run, by its label and its seed."""
     devices = {(label, seed): _devices(record) for label, seed, record in records}
     return dict(zip(devices, _kinds([*devices.values()]), strict=True))
 
 
 def alike(places: Mapping[tuple[str, int], str], a: str, b: str, seeds: Sequence[int]) -> Seeds:
-    """Tell at which seeds two labels are a pair: they did not run on different kinds of devices.
+    """Mark the seeds at which two labels form a pair: both ran on one kind of device.
 
     Args:
         places: the kind of each run, as `places` names it; one without a run makes no difference.
@@ -67,7 +67,8 @@ def _devices(record: Record) -> list[Device]:
 def _kinds(runs: Sequence[Sequence[Device]]) -> list[str]:
     """Name the devices of each run: that on which it began, and others on which it went on.
 
-    A run of an older vaectl does not name its processor: it is that of others on its machine.
+    A run of an older vaectl does not record its processor: that of other runs on its machine is
+    used.
     """
     known = {
         each["host"]: each["processor"]

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def key(settings: Config, fingerprint: str) -> str:
     """Hash the settings that differ from their defaults, the data, and environment variables.
 
-    So a new setting does not change the keys of older trials as long as it has its default, and a
-    default that changes does not either: a plug's `first_defaults` count instead of it. Plugs
-    that are not chosen do not count. A chosen plug that is not built in counts with the SHA-256 of
-    the file that defines it.
+    So a new setting does not change the keys of older trials as long as it has its default. Nor
+    does a changed default: a plug's `first_defaults` take its place in the key. Plugs that are not
+    chosen do not count. A chosen plug that is not built in counts with the SHA-256 of the file that
+    defines it.
 
     Args:
         settings: the trial's settings.

@@ -45,7 +45,7 @@ class Ledger:
 
         Args:
             directory: of the comparison.
-            tell: told of each file that is not what it should be, and what becomes of it.
+            tell: called with a message about each file that is wrong, and what is done about it.
             left_out: trials that trials.csv has, and that were never sealed.
 
         Raises:
@@ -61,17 +61,17 @@ class Ledger:
         self.next_number = max((trial.number for trial in found), default=0) + 1
         """The place of the next trial in their order."""
         self._discarded: set[str] = set()
-        """The trials that turned out not to be what they should be."""
+        """The keys of removed trials."""
         self._all_read = len(found) == len(names)
         self._columns = {name: views.columns(name, self.ended.values()) for name in views.NAMES}
         """The columns of each view."""
         self._listed = {name: self._renew(name) for name in views.NAMES}["trials.csv"] - left_out
 
     def check_data(self, source: str, dataset: Dataset) -> None:
-        """Refuse data other than those that the trials of the result were trained on.
+        """Refuse data that differ from those of the trials of the result.
 
         Raises:
-            DataError: they are others.
+            DataError: the data differ.
         """
         for trial in self.ended.values():
             if record := trial.record:
@@ -96,7 +96,7 @@ class Ledger:
             self._append(name, views.text(name, [trial], columns, header=False))
 
     def forget(self, trials: Sequence[Ended]) -> None:
-        """Take back trials that are to be trained again.
+        """Remove trials that are to be trained again.
 
         Raises:
             RunError: the views cannot be written.
@@ -108,7 +108,7 @@ class Ledger:
             self._show()
 
     def discard(self, key: str, why: str) -> None:
-        """Take back a trial that turns out not to be what it should be; it is trained again.
+        """Remove a trial whose sealed file turns out to be wrong, so that it is trained again.
 
         Raises:
             RunError: the views cannot be written.
@@ -119,7 +119,7 @@ class Ledger:
         self._tell(f"{self.file(key)}: {why}: its trial is trained again")
 
     def sync(self) -> None:
-        """Make the views durable; of the sealed files each is, once it is written.
+        """Make the views durable; each sealed file is durable as soon as it is written.
 
         Raises:
             RunError: the disk refuses.
@@ -135,7 +135,7 @@ class Ledger:
         return key in self._listed
 
     def is_gone(self, key: str) -> bool:
-        """Tell whether a trial was sealed once and is no longer there, which nobody was told."""
+        """Tell whether a trial was sealed once and is gone, without a message about it so far."""
         return self.was_sealed(key) and key not in self.ended and key not in self._discarded
 
     def tested(self, trial: Ended) -> Tested | None:
@@ -155,7 +155,7 @@ class Ledger:
             file = self._directory.path / FOLDER / name
             self._tell(f"{file}: damaged or changed: the run is evaluated again")
             return None
-        # of what was trained in its place before
+        # an evaluation of an earlier training
         return found if found.checkpoint == trial.checkpoint.digest else None
 
     def add_test(self, found: Tested) -> None:

@@ -19,7 +19,7 @@ Value = bool | int | float | str | None | list[Any]
 
 
 class Range(Section):
-    """Values from `low` to `high`, both among them."""
+    """A range of values from `low` to `high`, both included."""
 
     low: float
     high: float
@@ -73,7 +73,7 @@ def drawn(values: Any, share: float, key: str, base: Mapping[str, Any]) -> Value
 
     Args:
         values: a range, or the values to choose from.
-        share: how far.
+        share: the position, from 0 to below 1.
         key: whose value it is.
         base: the experiment that varies, which tells where whole numbers are meant.
     """
@@ -87,7 +87,7 @@ def listed(values: object) -> object:
     """Check that a list has different values, and no keys; return it.
 
     Raises:
-        PydanticCustomError: it has not.
+        PydanticCustomError: the list has equal values, or keys.
     """
     if isinstance(values, list):
         if not values or len({*map(repr, values)}) < len(values):

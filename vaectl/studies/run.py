@@ -66,14 +66,14 @@ class Study(ABC):
     @property
     @abstractmethod
     def experiments(self) -> Iterable[Config]:
-        """Its experiments, at one seed each: each must fit into the memory."""
+        """Its experiments, each at one seed; each of them must fit into memory."""
 
     @abstractmethod
     def parts(self, engine: Engine) -> Iterable[Steps]:
-        """Yield its parts, and tell the engine how much they are."""
+        """Yield its parts, and tell the engine the number of members and epochs."""
 
     def check(self, engine: Engine) -> None:  # noqa: B027  # most can do without lost trials
-        """Refuse to go on, now that all has been trained."""
+        """Refuse to publish if trials that are needed are missing."""
 
     def close(  # noqa: B027
         self,
@@ -168,14 +168,14 @@ def run(
         watch: told of what goes on.
 
     Raises:
-        ConfigError: no such device, more than its memory holds, an unusable name, or that of a
-            study by other settings.
+        ConfigError: no such device, more than its memory holds, an unusable name, or the name of a
+            study with other settings.
         DataError: the data set is missing or broken.
         RunError: the directory cannot be written, or another process writes in it.
         InterruptedRunError: SIGINT or SIGTERM; the same command continues.
     """
     kind, settings = study.kind, study.settings
-    check_name(runs_dir / "-", name, force=False)  # only the name: what has it is judged below
+    check_name(runs_dir / "-", name, force=False)  # an existing directory is checked below
     path = runs_dir / (name or kind.default_name(settings))
     check_place(path, to_save=True)
     directory.check(kind, settings, path, force=force)
@@ -290,7 +290,7 @@ def program_of(
 
 
 def _differences(ledger: Ledger, place: Device) -> list[str]:
-    """Say what differs from when the trials that are there ran, and may change last bits."""
+    """List differences from the environment of existing trials that may change the last bits."""
     versions = environment.versions()
     records = (record for trial in ledger.ended.values() if (record := trial.record))
     found = (each for r in records for each in resumption.differences(r, versions, place))

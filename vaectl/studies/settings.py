@@ -25,7 +25,7 @@ Study = TypeVar("Study", bound=Section)
 
 
 def counted_from(first: int) -> BeforeValidator:
-    """Let a number stand for a list of so many seeds, from `first` on."""
+    """Let a number N stand for a list of N seeds, counted from `first`."""
 
     def listed(value: object) -> object:
         if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_SEEDS:

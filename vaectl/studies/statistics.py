@@ -76,8 +76,8 @@ def interval(values: Float[np.ndarray, " seeds"]) -> Interval | None:
 def p_value(values: Float[np.ndarray, " seeds"]) -> float | None:
     """Return the p-value of the two-sided t test that the mean is 0; None for fewer than two.
 
-    It is below 5 % exactly where the interval of the finite values does not hold 0; of equal values
-    it is that of a sign test, 2^(1 - n), since they say nothing of the spread.
+    It is below 5 % exactly where the interval of the finite values does not hold 0; for equal
+    values it is the p-value of a sign test, 2^(1 - n), since they show no spread.
     """
     finite = values[np.isfinite(values)]
     if finite.size < 2:

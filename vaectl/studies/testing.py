@@ -106,7 +106,7 @@ class Tests:
                 Tested(key=ended.key, checkpoint=checkpoint.digest, evaluation=found)
             )
             try:
-                rundir.write_evaluation(found)  # for whoever looks at the run alone
+                rundir.write_evaluation(found)  # so that the run is complete by itself
             except RunError as error:
                 self._watch(Note(error.message))
         return found

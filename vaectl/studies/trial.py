@@ -68,7 +68,7 @@ class Trial(NamedTuple):
 
     @property
     def chosen(self) -> str:
-        """The text that tells it from other trials of its label at its seed."""
+        """The text that distinguishes it from other trials with its label and seed."""
         others = [(key, value) for key, value in self.values if key != "learning_rate"]
         return told((("learning rate", self.learning_rate), *others))
 

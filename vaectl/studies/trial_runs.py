@@ -1,7 +1,7 @@
 """The run that a trial of the result leaves, checked against what was sealed with the trial.
 
-The sealed trial holds the small files of the run, which are made again from it. The checkpoints
-are nowhere else.
+The sealed trial contains the small files of the run, so they can be made again. The checkpoints
+exist only in the run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def is_there(run: Folder, trial: Ended) -> bool:
     Raises:
         RunError: that cannot be known.
     """
-    # a configuration is that of many trials; each of the others is of one
+    # many trials can have the same config.yaml; the other files belong to one trial
     known = {name: content(run, name) for name in trial.files if name != "config.yaml"}
     record = known["run.json"]
     if record is not None and _is_another(record, trial.files["run.json"].encode()):

@@ -1,4 +1,4 @@
-"""Comparisons of before trials were sealed: their two tables are read once, checked, and sealed."""
+"""Conversion of comparisons from before trials were sealed: check their tables, and seal them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ IMPORTING = f".{FOLDER}"
 def seal(directory: Folder, tell: Callable[[str], None]) -> set[str]:
     """Make trials/ where it is missing, with the trials that trials.csv and curves.csv have.
 
-    A trial of the result must agree with its run, or it is left out and trained again. Of one of
-    the tuning nothing else is left.
+    A trial of the result must agree with its run; otherwise it is left out and trained again. For a
+    trial of the tuning, the tables are the only source.
 
     Args:
         directory: of the comparison.

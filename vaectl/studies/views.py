@@ -28,7 +28,7 @@ _OLD = [name for name in Outcome._fields if name not in Outcome._field_defaults]
 
 
 def older(name: str) -> list[list[str]]:
-    """Return the columns that older vaectls gave a view, where they were others."""
+    """Return the lists of columns of a view in older versions of vaectl."""
     later = [name for name in Outcome._fields if name not in (*_OLD, "ran_on")]
     return [_OLD, [*_OLD, *later]] if name == "trials.csv" else []
 

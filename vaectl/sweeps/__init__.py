@@ -1,1 +1,1 @@
-"""Sweeps: keys of an experiment over values; which of them matters, and which is best."""
+"""Sweeps: vary keys of an experiment, to find which key matters and which values are best."""

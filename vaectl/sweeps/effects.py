@@ -1,4 +1,4 @@
-"""Main effects: how much the score depends on each key, whatever the others are."""
+"""Main effects: how much the score depends on each key, on average over the other keys."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vaectl.sweeps.plan import Point, Sweep
 from vaectl.sweeps.scores import Scores
 
 MOST_DIVERGED = 0.5
-"""A value at which more than this share of trials diverged has no effect: too little is left."""
+"""The share of diverged trials above which no effect of a value is computed."""
 RESAMPLES = 2_000
 
 
@@ -48,7 +48,7 @@ class Effect(Published):
 
 
 class Trend(Published):
-    """A key whose values were drawn, and how the score goes with it."""
+    """A key whose values were drawn, and its correlation with the score."""
 
     key: str
     correlation: Interval | None
@@ -172,12 +172,12 @@ def _trend(key: str, x: Any, y: Any) -> Trend:
 
 
 def _spearman(x: Any, y: Any, times: Any) -> float:
-    """Return the rank correlation of points that are there so many times; NaN if all are equal.
+    """Return the rank correlation of points with multiplicities; NaN if all values are equal.
 
     Args:
         x: the places of the values among all different ones.
         y: the same of the scores.
-        times: how often each point is there.
+        times: the multiplicity of each point.
     """
     ranks = []
     for places in (x, y):

@@ -21,7 +21,7 @@ def labels(
 ) -> list[str]:
     """Name each point by what differs from the base experiment.
 
-    Names are short, so that points of another axis may come to the same one.
+    Names are short, so points that differ in another axis could get the same name.
 
     Args:
         base: the experiment that varies.

@@ -15,7 +15,7 @@ SCALES = ("linear", "log")
 
 
 def axes(texts: Sequence[str], draw: int | None = None) -> list[dict[str, object]]:
-    """Read axes as options have them; with `draw` they are one, of so many points.
+    """Read axes from options; with `draw` they form one axis with `draw` points.
 
     Raises:
         ConfigError: a text is no axis, or there is nothing to draw from.
@@ -40,7 +40,7 @@ def axis(text: str) -> dict[str, object]:
         KEY=VALUE,VALUE,...    KEY=LOW:HIGH:COUNT    KEY=LOW:HIGH:COUNT:log    KEY=LOW:HIGH:log
 
     Raises:
-        ConfigError: it is nothing of that kind.
+        ConfigError: the text has none of these forms.
     """
     key, sign, given = (part.strip() for part in text.partition("="))
     origin = f"--vary {text}"

@@ -34,14 +34,14 @@ MOST_POINTS = 100_000
 """The most points of a sweep."""
 
 _PROBLEMS = 10
-"""The most problems of points that are told at once."""
+"""The most problems of points that one message lists."""
 
 
 class Search(Section):
     """Successive halving: points are compared early, and only the best of them train on."""
 
     ratio: Annotated[float, Field(gt=1, le=100)] = 3.0
-    """One in so many points goes on, for so many times as many epochs."""
+    """The ratio r: one in r points goes on, and trains for r times as many epochs."""
     comparisons: Annotated[int, Field(ge=2, le=10)] = 3
     """The number of comparisons of points, the last one at the end of training."""
 
@@ -59,8 +59,8 @@ class Sweep(Section):
     seeds: Annotated[list[Seed], counted_from(0)] = Field(3, validate_default=True)
     """A number or a list; each point is trained at every seed."""
     search: Search | None = None
-    """null: every point trains to the end, and all of them are compared. With its keys, or {}: only
-    a search for a good point, in which most points train for a part of the epochs."""
+    """null: every point trains to the end, and all of them are compared. With keys, or {}: only
+    search for a good point; most points train for a part of the epochs."""
     importance_samples: Count = 100
     """K of the importance-weighted bound on log p(x) of the test split, for the best point."""
 
@@ -186,10 +186,11 @@ def epochs(trials: Sequence[Trial]) -> int:
 
 
 def largest(points: Sequence[Point]) -> list[Config]:
-    """Return the points of which no other one is as large in every whole number, or larger.
+    """Return the points that no other point equals or exceeds in every whole number.
 
-    Memory grows with every whole number of an experiment, and depends on its names. Of more
-    micro-batches each is smaller: what each number of them needs is a question of its own.
+    Memory grows with every whole number of an experiment, and depends on the chosen plugs. Only
+    micro-batches become smaller if there are more of them, so points are compared for each number
+    of micro-batches separately.
     """
     whole = [
         key
@@ -215,7 +216,7 @@ def _not_exceeded(sizes: Float[np.ndarray, "points keys"]) -> list[int]:
     """Return the places of the rows that no other row equals or exceeds in every column."""
     _, firsts = np.unique(sizes, axis=0, return_index=True)
     found: list[int] = []
-    # whatever exceeds a row has a larger sum, and so comes before it
+    # a row that exceeds another has a larger sum, and so comes before it
     for place in sorted(firsts.tolist(), key=lambda place: -sizes[place].sum()):
         if not (sizes[found] >= sizes[place]).all(axis=1).any():
             found.append(place)

@@ -98,7 +98,7 @@ def _named(values: dict[str, object]) -> str:
 
 
 def table(result: Result) -> str:
-    """Return a row for each trial that ended or paused: values, seed, and what it came to."""
+    """Return a CSV table with a row for each trial that ended or paused."""
     values = {point.label: point.values for point in result.settings.points}
     keys = result.settings.keys
     quantity = result.settings.base.objective.chosen.best

@@ -1,4 +1,4 @@
-"""Run a sweep: every point at every seed; the best point meets the test split."""
+"""Run a sweep: train every point at every seed, and evaluate the best point on the test split."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class Result(NamedTuple):
     """Seconds of the training steps of this command."""
 
     def check(self) -> None:
-        """Tell of what went wrong, now that all else is done.
+        """Raise the problems of the sweep, after everything else is done.
 
-        That some points diverge is what a sweep is there to find out.
+        Some diverged points are a normal result of a sweep, not an error.
 
         Raises:
             RunError: trials that were given up, are damaged, or could not be evaluated.
@@ -109,7 +109,7 @@ class Sweeping(Study):
 
     @property
     def experiments(self) -> Iterable[Config]:
-        """The points that need the most memory: whatever is larger needs more of it."""
+        """The points that need the most memory, since memory grows with every size."""
         return plan.largest(self.settings.points)
 
     def parts(self, engine: Engine) -> Iterator[Steps]:
@@ -140,7 +140,7 @@ class Sweeping(Study):
 
 
 def _as_before(settings: Sweep, engine: Engine) -> Sweep:
-    """Give points that were trained before the labels that their runs have."""
+    """Give points that were trained earlier the labels of their existing runs."""
     labels = {}
     for place, point in enumerate(settings.points):
         done = (trial for trial in point.trials(settings.seeds) if engine.has(trial))

@@ -2,9 +2,9 @@
 
     epochs of comparison i of n = E / r^(n - i)         points that go on to i + 1 = ceil(N / r^i)
 
-for E epochs, N points and the ratio r. A point that does not go on is paused, not thrown away: its
-run has its checkpoints, and goes on if the same search gets more points or seeds, and then wants
-it. Jamieson & Talwalkar 2016; Li et al. 2018 (Hyperband's inner loop).
+for E epochs, N points and the ratio r. A point that does not go on is paused, not deleted: its run
+keeps its checkpoints. If the same search gets more points or seeds later and selects it, it goes
+on. Jamieson & Talwalkar 2016; Li et al. 2018 (Hyperband's inner loop).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vaectl.training.events import Note, Watch, ignore
 
 
 class Rung(NamedTuple):
-    """A comparison of points that have trained for as many epochs."""
+    """A comparison of points that have trained for the same number of epochs."""
 
     epoch: int
     points: int
@@ -35,7 +35,7 @@ def rungs(settings: Sweep, search: Search) -> list[Rung]:
     epochs, count = settings.base.epochs, search.comparisons
     places = [max(round(epochs / search.ratio ** (count - 1 - i)), 1) for i in range(count)]
     points = [math.ceil(len(settings.points) / search.ratio**i) for i in range(count)]
-    # short trainings have fewer of them
+    # short trainings have fewer comparisons
     found = dict(zip(reversed(places), reversed(points), strict=True))
     return [Rung(epoch, points) for epoch, points in reversed(found.items())]
 

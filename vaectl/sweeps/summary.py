@@ -33,8 +33,8 @@ class Ranked(Published):
     label: str
     values: dict[str, Any]
     score: Interval | None
-    """Mean best validation score over the seeds at which it trained, in nats per image; of a point
-    that a search gave up, in the epochs until then."""
+    """Mean best validation score over the seeds at which it trained, in nats per image. For a point
+    that a search stopped early, the epochs until then count."""
     diverged: int
     """The number of seeds at which it diverged."""
     missing: int
@@ -52,14 +52,15 @@ class Best(Published):
     run: str
     """The run of its best seed."""
     test_elbo: Interval | None
-    """Over seeds, on the test split, which nothing was chosen by."""
+    """The ELBO over seeds on the test split, which was not used for any choice."""
     test_log_likelihood: Interval | None
     """The importance-weighted bound IW-K."""
     test_kl: Interval | None
     next: str | None
     """The label of the point with the next highest mean."""
     ahead: Interval | None
-    """Its mean difference from that point, at the seeds at which both ran on one kind of device."""
+    """The mean difference between the two, over the seeds at which both ran on one kind of
+    device."""
 
 
 class Summary(Summarized):
@@ -98,7 +99,8 @@ class Told(NamedTuple):
 
     summary: Summary
     scores: Scores
-    """All points after as many epochs: in a search, those of its first comparison."""
+    """The scores of all points after the same number of epochs: in a search, at its first
+    comparison."""
 
 
 def summarize(result: Result) -> Told:

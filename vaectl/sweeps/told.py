@@ -23,7 +23,7 @@ def told(settings: Sweep, left: Estimate | None) -> str:
     if left is None:
         return f"{first}; all of them are done"
     done = f"{members - left.members} of them are done; the others: " * (members > left.members)
-    if settings.search:  # what has paused counts as well
+    if settings.search:  # paused trials are included
         done = "from the beginning: "
     return f"{first}\n{done}{left}"
 

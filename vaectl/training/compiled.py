@@ -12,7 +12,7 @@ from vaectl.vae.vae import Variables
 
 _for_program = partial(jax.jit, static_argnames="program")
 
-# run eagerly, it is most of a cold start
+# without compilation, it would take most of a cold start
 weights = _for_program(step.weights)
 begin = _for_program(step.begin)
 order = _for_program(step.order)
@@ -24,8 +24,8 @@ train_streamed_steps = _for_program(shared(step.train_streamed_steps), donate_ar
 def init(program: Program, member: Member) -> TrainState:
     """Return the state before the first step.
 
-    It takes two programs, so that the last bits of the weights are the same with all optimizers,
-    some of which keep them.
+    Two programs compute it, so that the last bits of the weights are the same with all optimizers:
+    some optimizers keep a copy of the weights in their state.
     """
     state: TrainState = begin(program, member, weights(program, member))
     return state
@@ -34,7 +34,7 @@ def init(program: Program, member: Member) -> TrainState:
 def evaluated(program: Program, member: Member, state: TrainState) -> Variables:
     """Return the arrays of the network to evaluate it with.
 
-    Code that uses a network without training it takes them from here. Nothing is computed unless
+    All code that uses a network without training it calls this function. Nothing is computed unless
     the optimizer averages.
     """
     if not program.optimizer.averages:

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 
 def last_gain(scores: Sequence[float], min_delta: float = 0.0) -> int:
-    """Return the last epoch that was better than the last gain before it by more than `min_delta`.
+    """Return the last epoch that is a gain: better than the last gain by more than `min_delta`.
 
     The first epoch is a gain. Small gains add up: they are measured from the last one that counted.
 
     Args:
-        scores: of each epoch, from the first on; higher is better.
+        scores: the score of each epoch, from the first on; higher is better.
         min_delta: the least gain that counts.
 
     Returns:

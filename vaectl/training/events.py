@@ -1,7 +1,7 @@
 """The events of a training, for its watchers.
 
-One member trains, or several of a comparison, in turn or at once. Every event of a training names
-its member, with that member's own epoch and step; whoever shows all of them adds up.
+One member trains, or several members of a comparison, in turn or at once. Every event of a training
+names its member, with that member's own epoch and step; a watcher adds them up.
 
     Planned                    how many members there are to train
     Started                    one begins
@@ -23,19 +23,19 @@ from vaectl.training.status import Status
 
 
 class Note(NamedTuple):
-    """Something worth a line of its own."""
+    """A message to show on a line of its own."""
 
     text: str
 
 
 class Warned(NamedTuple):
-    """Something that a person must know, `--quiet` or not."""
+    """A warning, which is shown even with `--quiet`."""
 
     text: str
 
 
 class Phase(NamedTuple):
-    """Something other than training begins."""
+    """The beginning of work other than training."""
 
     text: str
 
@@ -57,7 +57,7 @@ class Started(NamedTuple):
     directory: Path | None
     """Its run directory, locked by this process; None if it leaves no run."""
     step: int = 0
-    """The last step that it has taken before."""
+    """The last step before this training; 0 for a new one."""
 
     @property
     def program(self) -> Program:
@@ -71,13 +71,13 @@ class Started(NamedTuple):
 
 
 class Stopped(NamedTuple):
-    """A member trains no more; one that was trained before need not have started."""
+    """The end of a member; one from an earlier command has no `Started` before it."""
 
     member: str
     status: Status
     error: str = ""
     epochs: int | None = None
-    """All epochs of its training; None if that is known since it started."""
+    """All epochs of its training; None if `Started` has told them."""
 
 
 Event = Note | Warned | Phase | Planned | Started | Chunk | Epoch | Stopped
@@ -85,4 +85,4 @@ Watch = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:
-    """Watch without a word."""
+    """Ignore an event."""

@@ -25,12 +25,13 @@ from vaectl.training.program import Member, Program, TrainState
 from vaectl.training.step import Sums
 
 CHUNK_SECONDS = 2.0
-"""A long epoch is cut about here, so that it can be watched, saved and stopped."""
+"""The approximate seconds after which a long epoch is cut, to report, save and stop."""
 FIRST_CHUNK = 1
-"""Steps of the first chunk, which tells how long a step takes, and may be a minute."""
+"""Steps of the first chunk, which measures the time of a step; a step may take a minute."""
 HOPELESS, WORSE = -(2.0**24), 16
-"""A bound in nats below which float32 does not tell one nat from none; if it is also so many times
-lower than at its epoch's first step, nothing comes back. A density of large images may begin there.
+"""A bound in nats below which float32 cannot resolve one nat. If the bound is below this, and also
+this many times lower than at the first step of its epoch, training cannot recover. The second
+condition is needed because the density of large images may start that low.
 """
 CHUNK_BYTES = 32 * 2**20
 """Bytes brought to the device at once where images stay in host memory."""
@@ -40,7 +41,7 @@ class Chunk(NamedTuple):
     """A part of an epoch, not its last. The state is donated when more is asked for."""
 
     epoch: int
-    """The one under way."""
+    """The current epoch."""
     step: int
     beyond: int
     """Steps of this epoch so far."""
@@ -84,7 +85,7 @@ class Saved(NamedTuple):
 
 @spent.on("compilation")
 def compile_ahead(program: Program, member: Member, train: Images, validation: Images) -> None:
-    """Compile all that training runs, side by side. Done again, it is free.
+    """Compile all functions of training in parallel; a second call costs nothing.
 
     The first of them, which takes longest, compiles while the others are traced.
     """
@@ -206,7 +207,7 @@ class Stream:
         at, batches = self._ahead
         if at != first:
             batches = self._brought(first, self._rows(first))
-        rows = self._rows(stop)  # before the steps: on the device an order would wait for them
+        rows = self._rows(stop)  # before the steps, for which the order would wait
         result: tuple[TrainState, Sums] = compiled.train_streamed_steps(
             self._program, self._member, state, batches, first, stop
         )

@@ -1,8 +1,8 @@
 """The memory that a run needs, told by the compiler before any of it is taken.
 
-XLA says of a compiled program how large its arguments, results and intermediate arrays are. It is
-never less than what the largest matrix product reads and writes. Functions here are jitted; of
-arrays among their arguments, shapes are enough.
+XLA reports the sizes of the arguments, results and intermediate arrays of a compiled program. The
+estimate is never less than what the largest matrix product reads and writes. Functions here are
+jitted; of arrays among their arguments, shapes are enough.
 """
 
 from collections.abc import Callable
@@ -29,20 +29,21 @@ def check_training(
     *,
     on_disk: bool = False,
 ) -> bool:
-    """Refuse a run that does not fit; say whether it fits if its images stay in host memory.
+    """Refuse a run that does not fit; tell whether it only fits with its images in host memory.
 
     Args:
         program: what is to be trained.
         held_out: images to validate on.
-        device: where.
-        processes: so many train such a run at once.
+        device: the device that trains.
+        processes: the number of processes that train such a run at once.
         on_disk: whether the images are streamed from disk anyway.
 
     Returns:
         Whether the images must be streamed: from memory never to a CPU, which shares it.
 
     Raises:
-        ConfigError: with what is needed, and the key that is best lowered.
+        ConfigError: it does not fit; the message has the memory needed, and the hint a key to
+            lower.
     """
     there, images = devices.memory_of(device), (program.images + held_out) * program.row
     there //= processes
@@ -77,7 +78,7 @@ def of_training(program: Program, held_out: int) -> int:
 
 
 def _at_most(program: Program, held_out: int) -> int:
-    """Bytes that a run needs at most; nothing is compiled to tell them."""
+    """Return an upper bound on the bytes that a run needs, without compiling."""
     state, steps, means = _calls(program, held_out)
     images = (program.images + held_out) * program.row
     return max(at_most(*steps), at_most(*means)) + of_arrays(state) + images
@@ -100,7 +101,7 @@ def _calls(program: Program, held_out: int) -> tuple[Any, tuple[Any, ...], tuple
 
 
 def at_most(function: Any, *arguments: object) -> int:
-    """Bytes of a function's arrays as if none made room for another; nothing is compiled."""
+    """Return the bytes of all arrays of a function, as if none were freed, without compiling."""
     program = function.trace(*arguments).jaxpr.jaxpr
     largest = max(map(_of_product, products(program)), default=0)
     return sum(map(_bytes, program.invars)) + _of_results(program) + 2 * largest
@@ -114,7 +115,7 @@ def _of_results(program: Any) -> int:
 
 
 def excess(there: int, function: Any, *arguments: object) -> str:
-    """Say that a function needs more than there is; nothing where it fits."""
+    """Say that a function needs more memory than there is; return an empty text if it fits."""
     if at_most(function, *arguments) <= there:
         return ""
     return memory.excess(of_program(function, *arguments), there)
@@ -136,7 +137,7 @@ def _of_product(equation: Any) -> int:
 
 def _bytes(variable: Any) -> int:
     size = getattr(variable.aval, "size", 0)
-    # of a key of random numbers JAX tells no size
+    # JAX reports no size for random keys
     return int(size) * int(getattr(variable.aval.dtype, "itemsize", 8))
 
 
@@ -149,7 +150,7 @@ def check_program(what: str, hint: str, function: Callable[..., Any], *arguments
     """Refuse a computation that does not fit on the first device.
 
     Raises:
-        ConfigError: with what is needed.
+        ConfigError: it does not fit; the message has the memory needed.
     """
     if too_much := excess(devices.memory_of(jax.devices()[0]), function, *arguments):
         raise ConfigError(f"{what}: this {too_much}", hint=hint)

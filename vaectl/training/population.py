@@ -1,9 +1,10 @@
 """Populations: members of one program, trained together or one after another.
 
-A step of this model leaves a GPU mostly idle, so there members train together, by `vmap`. A CPU it
-fills: together each member costs 1.1 to 1.3 times what it costs alone, so there they take turns
-through the one compiled program, and each ends with the same bits as when trained alone. Over
-several devices the members are spread equally, and nothing travels between these.
+A step of a small model leaves a GPU mostly idle, so members on a GPU train together, by `vmap`. One
+member keeps a CPU busy: together each member would cost 1.1 to 1.3 times what it costs alone. So
+members on a CPU take turns with the same compiled program, and each ends with the same bits as when
+trained alone. Over several devices the members are spread equally, and nothing travels between
+these.
 """
 
 import time
@@ -37,7 +38,7 @@ class News(NamedTuple):
     """The index of the member."""
     what: Chunk | Epoch | DivergedError
     ends_round: bool
-    """True if nothing more is known: of those that train together, all have told of the epoch."""
+    """True if this is the last news of an epoch from members that train together."""
 
 
 def strategy(
@@ -195,7 +196,7 @@ def start(
 
 
 def _each(over: Mesh | None, one: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function of stacked members and their states, of which each device has its own.
+    """Return a function of stacked members and states; each device has members of its own.
 
     Args:
         over: the devices.
@@ -270,7 +271,7 @@ def _term_sums(
 
 
 def _of_members(sums: Sums) -> list[dict[str, np.ndarray]]:
-    """Bring the terms of all members to the host, each member's for itself."""
+    """Bring the terms of all members to the host, as one mapping per member."""
     arrays = {name: np.asarray(values, np.float64) for name, values in sums.items()}
     members = len(next(iter(arrays.values())))
     return [{name: values[i] for name, values in arrays.items()} for i in range(members)]

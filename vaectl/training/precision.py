@@ -50,7 +50,7 @@ def _with(settings: Config, precision: Precision) -> Config:
 def multiplies_bfloat16(
     device: jax.Device, facts: Path = Path("/proc/cpuinfo")
 ) -> tuple[bool, str]:
-    """Tell whether a device has fast products of bfloat16, and by what that is known.
+    """Tell whether a device has fast products of bfloat16, and the reason.
 
     Args:
         device: a CPU, a GPU or another accelerator.

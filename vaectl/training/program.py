@@ -135,7 +135,7 @@ class Program:
             samples=settings.objective.samples,
             optimizer=settings.optimizer.alone().without(traced),
             stochastic=settings.data.binarization == "stochastic",
-            # no more than there are: a larger batch would be padding
+            # not more than the images: the rest of a larger batch would be padding
             batch_size=min(settings.batch_size, images),
             epochs=settings.epochs,
             images=images,
@@ -147,7 +147,7 @@ class Program:
 
     @property
     def somebody(self) -> Member:
-        """A member, for whom only the shapes of its numbers matter."""
+        """A placeholder member, for code that needs only the shapes of its numbers."""
         return _member(0, 0.0, dict.fromkeys(self.traced, 0.0))
 
     def optimizer_of(self, member: Member) -> OptimizerChoice:
@@ -175,7 +175,7 @@ class Program:
         return self.steps_per_epoch * self.epochs
 
     def check(self) -> None:
-        """Refuse more steps than the counter of a state can count, and parts of no equal size.
+        """Refuse more steps than the counter of a state can count, and batches without equal parts.
 
         Raises:
             ConfigError: there are more steps, or the warm-up alone has more; or a batch cannot be
@@ -208,9 +208,9 @@ class Program:
 def traceable(optimizer: OptimizerChoice, keys: tuple[str, ...]) -> tuple[str, ...]:
     """Return the keys of an optimizer whose values need not be known to compile its program.
 
-    These are the numbers that its rule only computes with. A number that decides what is computed,
-    such as whether there is a limit, is none of them; nor is the learning rate, which no program
-    depends on.
+    These are the numbers that only enter computations. Numbers that decide what is computed, such
+    as whether gradients are clipped, are excluded; so is the learning rate, on which no program
+    depends.
     """
     numbers = [key for key in keys if type(optimizer.value(key)) is float]
     found = [key for key in numbers if key != "learning_rate"]

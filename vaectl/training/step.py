@@ -164,7 +164,7 @@ def _over_parts(
 
 
 def _of_part(kept: Variables, number: Int[Array, ""]) -> Variables:
-    """Give a part of a batch random keys of its own, so that each has another dropout.
+    """Give each part of a batch its own random keys, so that dropout differs between parts.
 
     The first part has the keys themselves. They are what the sum over the parts keeps.
     """
@@ -205,8 +205,8 @@ def run_steps(
     """Run the steps `first` to `stop - 1` of a run, all of one epoch, in one loop on the device.
 
     Both are traced: one program serves a whole epoch and every part of it, and so the bits do not
-    depend on where an epoch was cut. They are not taken from the state, which is of many members
-    where this is vmapped.
+    depend on where an epoch was cut. They are not taken from the state: under `vmap` it belongs to
+    many members.
 
     `first` and `stop` are counted over the run, the step whose images `batch` gives over the epoch.
 

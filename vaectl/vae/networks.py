@@ -75,7 +75,7 @@ class AutoEncoder(nnx.Module):
         planes: how the encoder takes the classes that it is told: as channels of constant value
             behind those of the image, or as numbers behind all pixels. The decoder takes them as
             numbers behind the code.
-        noise: what is added to images before they are encoded; None for nothing.
+        noise: the layer that adds noise to images before they are encoded; None for no noise.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class AutoEncoder(nnx.Module):
         """Return the likelihood's inputs for each pixel, of p(x|z) or of p(x|z,y)."""
         if y is not None:
             z = _beside(z, y)
-        # with one batch axis: for more of them, XLA transposes matrices in the gradient
+        # with one batch axis: with more axes, XLA would transpose matrices in the gradient
         raw = self.decoder(z.reshape(-1, z.shape[-1]))
         return raw.reshape(*z.shape[:-1], *self.shape)
 
@@ -121,8 +121,9 @@ class AutoEncoder(nnx.Module):
 def _beside(a: Float[Array, "*shape numbers"], y: Float[Array, "*some classes"]) -> Array:
     """Put the same y, scaled, behind the last axis of all of a.
 
-    A class is a one among zeros. Times the root of the number of classes, these numbers have a mean
-    square of 1, as those of a code have; else the first layers would learn of the class last.
+    A class is a one among zeros, scaled by the square root of the number of classes. So these
+    numbers have a mean square of 1, like those of a code; otherwise the first layers would learn to
+    use the class late.
     """
     scaled = math.sqrt(y.shape[-1]) * y
     joined: Array = jnp.concatenate([a, jnp.broadcast_to(scaled, (*a.shape[:-1], y.shape[-1]))], -1)

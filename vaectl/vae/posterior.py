@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Codes(NamedTuple):
-    """Samples of the posteriors of a batch, with what they were drawn by.
+    """Samples of the posteriors of a batch, with the means, variances and noise that give them.
 
     z = mu + exp(log_var / 2) * noise,   noise ~ N(0, I)
 

@@ -38,7 +38,7 @@ class VAE:
     code_size: int
     image_shape: ImageShape
     classes: int = 0
-    """Classes of images that the encoder and the decoder are told; 0: they are not told any."""
+    """The number of classes if the model is conditional; 0 otherwise."""
 
     @property
     def pixels(self) -> int:
@@ -76,7 +76,7 @@ class VAE:
         return unit(images).reshape(*images.shape[:-1], *self.image_shape)
 
     def first_class(self, count: int) -> Float[Array, "count classes"] | None:
-        """Return what tells a conditional network that so many images are of class 0; else None."""
+        """Return the labels of class 0 for `count` images of a conditional network; else None."""
         return jax.nn.one_hot(jnp.zeros(count, int), self.classes) if self.classes else None
 
     def _build(self, rngs: nnx.Rngs) -> nnx.Module:

@@ -132,5 +132,5 @@ def _told_samples(s: Samples) -> str:
     return (
         f"{told}; of those from the prior, {s.ink:,} because of their ink, {s.prior - s.ink:,} "
         f"only because of their distance to the training images; {s.holes:,} have codes that "
-        "hardly any image has"
+        "almost no image has"
     )

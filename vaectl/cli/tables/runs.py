@@ -29,7 +29,7 @@ class _Column(NamedTuple):
     cell: Callable[[Summary], str]
     number: bool = False
     short: Callable[[str, int], str] = lambda cell, _most: cell
-    """Shorten a cell where a terminal is narrow, to so many characters if it is a name."""
+    """Shorten a cell for a narrow terminal; names are cut to the given number of characters."""
 
 
 def show_runs(
@@ -38,11 +38,11 @@ def show_runs(
     asked: Sequence[str],
     groups: Sequence[str | None] | None = None,
 ) -> None:
-    """Print one row per run, then what is wrong with any of them.
+    """Print one row per run, then the problems of the runs.
 
-    Columns that find no place on a terminal are shortened, then left out one after the other, the
-    least telling first. A pipe has a line with tabs for each run, after one with the names of the
-    columns, and all else goes to stderr.
+    Columns that do not fit a terminal are shortened, then left out one by one, the least important
+    first. A pipe gets a line with the names of the columns and one line per run, separated by tabs;
+    everything else goes to stderr.
 
     Args:
         rows: the runs.
@@ -74,7 +74,7 @@ def show_runs(
 
 
 def _columns(groups: Sequence[str | None] | None) -> dict[str, _Column]:
-    """Return the columns by their names, which `--sort` and `--where` take, too."""
+    """Return the columns by their names, which `--sort` and `--where` also accept."""
     now = datetime.now(UTC)
     columns = {
         "name": _Column("name", lambda row: row.name, short=_middle),
@@ -123,7 +123,7 @@ def _show_table(rows: Sequence[Summary], columns: dict[str, _Column], terminal: 
 def _runs_table(
     rows: Sequence[Summary], columns: Collection[_Column], *, most: int | None = None
 ) -> Table:
-    """Build the table; `most` is how many characters of a name there is place for, None for all."""
+    """Build the table; `most` is the number of characters for names, None for whole names."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(

@@ -24,7 +24,7 @@ _BEST_POINTS = 10
 _WIDTH_OF_RESULTS = 100
 """Characters of the tables of a comparison where there is no terminal."""
 _HEADING = 12
-"""The least characters of a line of a long heading where there is room."""
+"""The least characters in a line of a long heading, if there is room."""
 
 
 def show_comparison(c: Comparison, added: Sequence[str] = ()) -> None:
@@ -85,13 +85,13 @@ def show_columns(labels: Sequence[str], columns: Sequence[words.Column]) -> None
 def _of_columns(
     labels: Sequence[str], columns: Sequence[words.Column], width: int, *, folded: bool
 ) -> Table:
-    """Build a table in which long labels break, and headings wider than what is below them.
+    """Build a table that breaks long labels, and headings that are wider than their columns.
 
     Args:
-        labels: the names of the rows; none has one if all are empty.
+        labels: the names of the rows; if all are empty, there is no column for them.
         columns: the others.
         width: that of the terminal.
-        folded: give what is in parentheses a line of its own, and break headings at every space.
+        folded: put text in parentheses on a line of its own, and break headings at every space.
     """
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     named = any(labels)

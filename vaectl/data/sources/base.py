@@ -25,8 +25,8 @@ DEFAULT = "digits-5k"
 _MOST_SHOWN = 200
 """The most characters of a wrong source that a message repeats."""
 _DEPTH, _MOST_FOLDERS, _MOST_NAMES = 2, 20, 2000
-"""The limits of a look into a folder that tells what it holds: levels below it, folders of each,
-and names of files."""
+"""The limits of a search for the kind of a folder: levels of subfolders, folders per level, and
+names of files."""
 
 
 class Entry(NamedTuple):
@@ -35,7 +35,7 @@ class Entry(NamedTuple):
     source: str
     """The value of `data.source`."""
     state: str
-    """The state of the data on this machine: ready, or what it takes to get them."""
+    """The state of the data on this machine: ready, or how to get them."""
     what: str
 
 
@@ -49,24 +49,25 @@ class Source(Plug, kind="source"):
     placeholder: ClassVar[str] = ""
     """The name of the rest in help texts, such as DIR; empty for a source that takes none."""
     state: ClassVar[str] = "local"
-    """The state of the images in `vaectl data list`: at hand, or what they need first."""
+    """The state of the images in `vaectl data list`: where they are, or what they need first."""
     what: ClassVar[str] = ""
     """A few words about the images, for `vaectl data list`."""
     examples: ClassVar[tuple[str, ...]] = ()
     """Values of the rest that are worth a suggestion."""
     nicknames: ClassVar[Mapping[str, str]] = {}
-    """Names that mean it without its scheme, in small letters with '_', and the rest of each."""
+    """Names that mean the source without its scheme, in small letters with '_'; each with its
+    rest."""
     needs_network: ClassVar[bool] = False
-    """True if it may have to download; if it cannot, the others are suggested."""
+    """True if it may need a download; if a download fails, other sources are suggested."""
     heeds: ClassVar[frozenset[str]] = frozenset({"range"})
     """The settings of its `reading` that it understands; `range` is applied to what it returns."""
 
     first_reading: ClassVar[Reading] = PLAIN
-    """The reading of older versions, which took other arrays or columns, without settings."""
+    """The settings of reading that give what older versions read, which had no settings."""
 
     rest: str = ""
     reading: Reading = PLAIN
-    """The way in which its images are read, as a configuration says beside the source."""
+    """The settings of a configuration for the reading of its images."""
 
     @abstractmethod
     def load(self, *, progress: bool = False) -> Published:
@@ -96,14 +97,14 @@ class Source(Plug, kind="source"):
         return self.load(progress=progress)
 
     def resolved(self) -> Self:
-        """Return the same source, named in a way that means the same in every directory."""
+        """Return the same source with a name that does not depend on the current directory."""
         return self
 
     @property
     def earlier(self) -> Reading | None:
-        """The reading by which older versions read these images; None if it is that of now.
+        """The settings that give what older versions read; None if these are the present settings.
 
-        Their runs need it.
+        Runs of older versions need it.
         """
         return self.first_reading if self.reading == PLAIN != self.first_reading else None
 
@@ -181,7 +182,7 @@ def _expanded(path: Path) -> Path:
 
 
 def _names_in(folder: Path) -> list[str]:
-    """Name files of a folder and of its subfolders, as far as a short look finds them."""
+    """List the names of files in a folder and its subfolders, within limits."""
     found: list[str] = []
     for place, below, names in os.walk(folder):  # skips what it cannot read
         here = Path(place).relative_to(folder)
@@ -193,9 +194,9 @@ def _names_in(folder: Path) -> list[str]:
 
 
 def parse(text: str, reading: Reading = PLAIN) -> Source:
-    """Find the source that a configuration names; one of an installed package is loaded.
+    """Find the source that a configuration names, perhaps in an installed package.
 
-    A text without a scheme is the source that alone can be meant by it.
+    A text without a scheme must match exactly one source.
 
     Raises:
         DataError: there is no such source, or what follows its name is missing or too much.
@@ -218,7 +219,7 @@ def parse(text: str, reading: Reading = PLAIN) -> Source:
 
 
 def _meant(shown: str, text: str) -> tuple[type[Source], str]:
-    """Return the source, and its rest, that alone can be meant by a text without a scheme."""
+    """Return the only source that a text without a scheme can mean, and its rest."""
     found = [
         (source, rest)
         for source in Source.known.values()

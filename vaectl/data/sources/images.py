@@ -43,7 +43,7 @@ class _Found(NamedTuple):
     pictures: list[Path]
     """Relative to the folder, sorted."""
     skipped: list[Path]
-    """Files that are hidden or no pictures, and links to folders; relative and sorted, too."""
+    """Hidden files, files that are not pictures, and links to folders; also relative and sorted."""
 
 
 class _Part(NamedTuple):
@@ -59,12 +59,11 @@ class ImageFolder(LocalSource, name="images"):
     """PNG, JPEG, BMP, GIF, PPM, TIFF and WebP files, of one size or brought to one.
 
     Each subfolder is a class, with all pictures below it at any depth; classes are numbered in the
-    order of their names. Without subfolders there are no classes. If the subfolders are named as
-    splits, such as train, val and test, they are these; each may have subfolders for classes, and
-    is shuffled, always in the same way.
-    If no pixel of any file has a colour, images have one channel, else three. What is transparent
-    becomes white. Links to files are followed wherever they lead, as for the other local sources;
-    links to folders are not.
+    order of their names. Without subfolders there are no classes. If the subfolders have names of
+    splits, such as train, val and test, they are the splits; each may have subfolders for classes,
+    and is shuffled, always in the same way. If no pixel of any file has a colour, images have one
+    channel, else three. What is transparent becomes white. Links to files are followed wherever
+    they lead, as for the other local sources; links to folders are not.
     """
 
     placeholder = "DIR"
@@ -123,7 +122,7 @@ class ImageFolder(LocalSource, name="images"):
             split: Images(images[part.start : part.stop], part.labels)
             for split, part in parts.items()
         }
-        # without a test split those of training are divided, which spreads them
+        # without a test split the training images are divided, and `divide` spreads them
         splits = {
             split: each if split == "train" and "test" not in splits else spread(each)
             for split, each in splits.items()
@@ -157,7 +156,7 @@ def _parts(root: Path, pictures: list[Path]) -> tuple[list[str], dict[str, _Part
     """Return the names of the classes, and the pictures of each split; without splits all train.
 
     Raises:
-        DataError: it is not said by subfolders which pictures belong to which split or class.
+        DataError: the subfolders do not define the split or the class of every picture.
     """
     import numpy as np
 
@@ -302,10 +301,10 @@ class _Coloured(Exception):  # noqa: N818  # no error
 
 
 def _key(root: Path, pictures: list[Path], decoder: Decoder) -> str:
-    """Return what the file of prepared pictures is found by.
+    """Return the key by which the file of prepared pictures is found.
 
-    It depends on the names of all, on how they are read, and on what the file system tells of each:
-    writing to a picture changes a time that no ordinary program can set back.
+    It depends on the names of all pictures, on how they are read, and on the status of each file:
+    writing to a picture changes its ctime, which ordinary programs cannot set back.
     """
     import hashlib
 
@@ -335,7 +334,7 @@ def _read_all(paths: list[Path], decoder: Decoder) -> Iterator[Picture]:
                 picture = decoder.decoded(file)
         except OSError as error:
             raise _unreadable(path, error.strerror or str(error)) from None
-        except Exception as error:  # of many decoders: whatever they meet
+        except Exception as error:  # the decoders may raise anything
             raise _unreadable(path, str(error) or type(error).__name__) from None
         yield picture
 

@@ -35,7 +35,7 @@ _DELIMITERS = ",;\t"
 _BLOCK = 16 * 2**20
 """Bytes of a table that are read at once; no row of CSV may be longer."""
 _FOR_PICTURES = ("size", "resize", "channels")
-"""The settings that mean nothing to pixels."""
+"""The settings that only apply to pictures, not to columns of pixels."""
 _LAYOUT = "the table should have one image in each row, and its label in a column, or none"
 _BLANK = re.compile(rb"[\r\n]*")
 """A line of CSV that is no row."""
@@ -51,7 +51,8 @@ class _Plan(NamedTuple):
     names: list[str]
     pixels: list[int]
     label: int | None
-    """Its place; None where there is none, or where it is found once all rows are read."""
+    """The place of the labels; None without labels, or if they are found after all rows are
+    read."""
     skipped: list[str]
     open_: bool
     """True if a column of `pixels` may hold the labels."""
@@ -65,11 +66,11 @@ class _Plan(NamedTuple):
 class Table(LocalSource, name="table"):
     """Rows of pixels, or of pictures in the formats of files, and a column of labels or none.
 
-    The first row of a CSV file has the names of the columns if none of its cells is a number, if
-    some are none and all differ, or if they are counted from 0 or 1. Columns that are named as
-    those of labels, or as numbers of the rows, are never pixels. Without such names, the first or
-    the last column holds the labels where only the others can be a square image. A table has no
-    splits: one seventh of its rows are the test split.
+    The first row of a CSV file contains the names of the columns in three cases: none of its cells
+    is a number; some are not numbers and all differ; or they count from 0 or 1. Columns with names
+    of labels or of row numbers are never pixels. Without such names, the first or the last column
+    holds the labels if only the other columns can be a square image. A table has no splits: one
+    seventh of its rows are the test split.
     """
 
     placeholder = "FILE"
@@ -80,7 +81,7 @@ class Table(LocalSource, name="table"):
 
     @property
     def earlier(self) -> Reading | None:
-        """The reading of older versions, which ignored what is for pictures."""
+        """The settings that give what older versions read: they ignored settings for pictures."""
         ignored = {key: Reading.model_fields[key].default for key in _FOR_PICTURES}
         plain = self.reading.model_copy(update=ignored)
         return super().earlier if plain == self.reading else plain
@@ -154,7 +155,7 @@ class Table(LocalSource, name="table"):
             opened = stack.enter_context(_opened(path))
             reader = arrow.open_csv(
                 _arrow().PythonFile(opened, mode="r"),
-                # in one thread it knows the row of what it cannot read
+                # only with one thread does pyarrow know the row of an error
                 arrow.ReadOptions(
                     use_threads=False,
                     block_size=_BLOCK,
@@ -298,7 +299,7 @@ class Table(LocalSource, name="table"):
 
 
 def _may_be_labels(column: Block) -> bool:
-    """Tell whether whole numbers can be those of classes: several, and each more than once."""
+    """Tell whether whole numbers can be classes: there are several, each more than once."""
     import numpy as np
 
     return bool(1 < len(np.unique(column)) <= len(column) / 2)
@@ -357,7 +358,7 @@ def _pixels(path: Path, columns: Sequence[Any], names: Sequence[str], row: int) 
         name = names[place] if len(columns) > 1 else names[0]
         found = values.reshape(len(values), -1)[at, place]
         raise DataError(
-            f"{path}: {name}, row {_line(path, row + at)}: {found} is no pixel", hint=_FILL
+            f"{path}: {name}, row {_line(path, row + at)}: {found} is not a pixel value", hint=_FILL
         )
     with np.errstate(invalid="ignore"):
         small = values.astype(np.uint8)
@@ -492,7 +493,7 @@ def _line(path: Path, row: int) -> int:
 
 @contextmanager
 def _refusing(path: Path, names: Sequence[str] = ()) -> Iterator[None]:
-    """Turn whatever pyarrow and gzip meet into an error that names a row and a column."""
+    """Turn errors of pyarrow and gzip into an error that names the row and the column."""
     try:
         yield
     except DataError:
