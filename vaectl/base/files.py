@@ -13,6 +13,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -25,6 +26,8 @@ from typing import IO, Literal, final
 from vaectl.base import memory
 from vaectl.base.errors import TooLargeError
 
+HALF = re.compile(r"\.(.+)\.\w{8}")
+"""The name of a new version of a file until it is complete; a killed process leaves it."""
 LINK = "it is a link, and vaectl follows no links there"
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
