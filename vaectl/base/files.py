@@ -170,13 +170,16 @@ class Folder:
             return _read(file, most)
 
     def make(self) -> None:
-        """Make the directory, durably, with its missing parents.
+        """Make the directory, durably, with its missing parents below the root.
+
+        The root is not made: it was there, so that it has been moved or removed since.
 
         Raises:
-            OSError: a link or a file is in the way, or the directory cannot be made.
+            OSError: the root is missing, a link or a file is in the way, or the directory cannot be
+                made.
         """
         if not self._parts:
-            make_directory(self._root)
+            self.names()  # raises if it is missing
             return
         above, name = Folder(self._root, *self._parts[:-1]), self._parts[-1]
         if above.kind(name) is None:
