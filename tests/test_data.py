@@ -1,8 +1,10 @@
 import dataclasses
+import fcntl
 import gzip
+import os
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from tests.conftest import MNIST, needs_mnist
 from vaectl import config, data
 from vaectl.base.errors import ConfigError, DataError
+from vaectl.base.terminal import silent
 from vaectl.config import reading
 from vaectl.data import arrays, cache, idx, layout, splits
 from vaectl.data.binarization import binarize, draw, meaning
@@ -573,6 +576,44 @@ class TestCache:
         other["x_train"] = np.zeros_like(other["x_train"])
         np.savez(cache.path("x"), **other)
         assert cache.cached("x", _source).fingerprint() == _source().fingerprint()
+
+    def test_what_a_killed_process_left_incomplete_is_removed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """But not what another process is writing, or is about to lock."""
+        monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path))
+        cache.cached("other", _source)
+        folder = tmp_path / "data"
+        left, begun, mine = (
+            folder / f".{name}-v1.npy.0123abcd" for name in ("left", "begun", "mine")
+        )
+        (folder / ".notes.txt.0123abcd").touch()
+        for half in (left, begun, mine):
+            half.touch()
+        for half in (left, mine):
+            os.utime(half, (0, 0))
+        with mine.open("wb") as writing:
+            fcntl.flock(writing, fcntl.LOCK_EX)
+            os.utime(mine, (0, 0))
+            cache.stored("x", 1, lambda: [np.zeros((1, 1, 1), np.uint8)], silent)
+        assert not left.exists()
+        assert len([*folder.iterdir()]) == 5
+        assert begun.exists()
+        assert mine.exists()
+
+    def test_a_file_is_locked_while_it_is_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path))
+
+        def images() -> Iterator[Any]:
+            yield np.zeros((1, 1, 1), np.uint8)
+            (half,) = (tmp_path / "data").iterdir()
+            os.utime(half, (0, 0))
+            cache.cached("other", _source)
+            assert half.exists()
+
+        assert len(cache.stored("x", 1, images, silent)) == 1
 
     def test_a_cache_that_cannot_be_written_is_an_error(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -924,6 +924,11 @@ def test_a_figure_that_cannot_be_written_costs_no_part(runs: Path, vaectl: Vaect
     answer = vaectl("diagnose", "z5", *SMALL, *few, "--out", "gone/a.png")
     assert answer.code == 4
     assert len([*(runs / "z5/unfinished").iterdir()]) == 4
+    # a run that cannot be written costs no figure elsewhere
+    (runs / "z5/diagnosis.json").symlink_to("nowhere")
+    assert vaectl("diagnose", "z5", *SMALL, *few, "--out", "a.png").code == 4
+    assert Path("a.png").exists()
+    (runs / "z5/diagnosis.json").unlink()
     assert vaectl("diagnose", "z5", *SMALL, *few).code == 0
     assert not (runs / "z5/unfinished").exists()
 

@@ -1,5 +1,6 @@
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import re
@@ -7,9 +8,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import pytest
 from filelock import FileLock
 from matplotlib.figure import Figure
@@ -17,11 +20,12 @@ from matplotlib.figure import Figure
 from vaectl.base import files
 from vaectl.base.errors import ConfigError, RunError
 from vaectl.runs import metrics
-from vaectl.runs.directory import RunDir
+from vaectl.runs.directory import RunDir, save_figure
 from vaectl.runs.find import find, summaries
 from vaectl.runs.metrics import Row
 from vaectl.runs.names import check_name
 from vaectl.runs.record import FORMAT_VERSION, Estimate, Evaluation, PlugFacts, Record
+from vaectl.runs.unfinished import Unfinished
 
 RECORD = Record(
     name="a",
@@ -253,18 +257,72 @@ def test_a_dead_process_holds_no_lock(tmp_path: Path) -> None:
         assert run.name == "a"
 
 
-def test_a_lock_that_cannot_be_tried_counts_as_held(
+@pytest.mark.parametrize("allowed", [os.O_RDONLY, None])
+def test_a_lock_of_another_user_is_tried_if_it_can_be_read(
+    allowed: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that cannot be read counts as held, since the run may well be going on."""
+    really = os.open
+
+    def refuse(path: str, flags: int, *args: int, **kwargs: int) -> int:
+        if path == ".lock" and flags & os.O_ACCMODE != allowed:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return really(path, flags, *args, **kwargs)
+
+    with _create(tmp_path, "a") as run:
+        monkeypatch.setattr(os, "open", refuse)
+        assert RunDir(run.path).is_locked()
+    assert run.is_locked() == (allowed is None)
+
+
+def test_a_disk_without_locks_knows_who_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As that of another user's run, which may well be going on."""
+    """As Lustre, mounted without them."""
 
-    def refuse(_lock: FileLock) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied")
+    def refuse(_file: object, _how: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
 
-    run = RunDir(tmp_path)
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.warns(UserWarning, match="flock not supported"), _create(tmp_path, "a") as run:
+        assert RunDir(run.path).is_locked()
     assert not run.is_locked()
-    monkeypatch.setattr(FileLock, "acquire", refuse)
-    assert run.is_locked()
+
+
+def test_a_run_that_was_moved_away_does_not_come_back(tmp_path: Path) -> None:
+    part = np.zeros((1, 1), np.float32)
+    told: list[str] = []
+    with _create(tmp_path, "a") as run:
+        run.write_record(RECORD)
+        finished = Unfinished(run, {}, told.append)
+        run.path.rename(tmp_path / "b")
+        writes: list[Callable[[], object]] = [
+            RunDir(run.path).lock,
+            lambda: run.write_record(RECORD),
+            lambda: run.write_evaluation(_evaluation("test")),
+            lambda: run.write_figure("elbo", Figure(figsize=(1, 1)), ["png"]),
+            lambda: run.write_page("explore", b"<!doctype html>"),
+        ]
+        for write in writes:
+            with pytest.raises(RunError, match="a: cannot be written: No such file or directory"):
+                write()
+        finished["test-0"] = part
+        assert len(told) == 1
+    assert not RunDir(run.path).is_locked()
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_a_figure_is_drawn_before_its_file_is_begun(tmp_path: Path) -> None:
+    """Drawing takes up to minutes, and an interrupt ends the process at once."""
+
+    class Watched(Figure):
+        def savefig(self, *args: Any, **kwargs: Any) -> None:
+            super().savefig(*args, **kwargs)
+            assert not [*tmp_path.rglob("*.png*")]
+
+    RunDir(tmp_path).write_figure("elbo", Watched(figsize=(1, 1)), ["png"])
+    (tmp_path / "figures" / "elbo.png").unlink()
+    save_figure(tmp_path / "elbo.png", Watched(figsize=(1, 1)))
 
 
 @pytest.mark.parametrize(
@@ -396,7 +454,7 @@ def test_what_cannot_be_written_into_a_run_is_an_error(tmp_path: Path) -> None:
     run = RunDir(tmp_path / "file")
     with pytest.raises(RunError, match="file: cannot be written: Not a directory"):
         run.write_figure("elbo", Figure(), ["png"])
-    with pytest.raises(RunError, match="file: cannot be written: File exists"):
+    with pytest.raises(RunError, match="file: cannot be written: Not a directory"):
         run.write_evaluation(_evaluation("test"))
 
 

@@ -1,24 +1,26 @@
 """`vaectl runs`: what is listed and how wide it is; and what `vaectl runs rm` removes."""
 
+import errno
 import io
 import json
+import os
 import shutil
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
 from tests.conftest import Vaectl
-from vaectl.base.errors import ConfigError
+from vaectl.base.errors import ConfigError, RunError
 from vaectl.cli.runs import Order
 from vaectl.cli.tables.runs import show_runs
 from vaectl.runs import listing
 from vaectl.runs.directory import RunDir
-from vaectl.runs.find import Summary, find
+from vaectl.runs.find import Summary, find, find_all, summaries
 from vaectl.runs.record import now
 
 ADAM = {"optimizer.name": "adam", "model.code_size": 20, "optimizer.adam.nesterov": False}
@@ -231,6 +233,29 @@ def test_only_files_of_vaectl_are_removed(vaectl: Vaectl, runs: Path, finished: 
         "z2",
     ]
     assert vaectl("runs", "rm", "z5", "--yes").code == 4
+
+
+def test_a_study_that_cannot_be_listed_hides_its_own_runs_only(
+    runs: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of another user, or one that is removed meanwhile."""
+    shutil.copytree(finished, runs / "theirs")
+    listdir = os.listdir
+
+    def refuse(path: Any) -> list[str]:
+        names = listdir(path)
+        if "comparison.yaml" in names:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return names
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    assert [row.name for row in summaries(runs)] == ["z2", "z5"]
+    assert find("latest", runs).name in ("z2", "z5")
+    with pytest.raises(RunError, match="no run of that name"):
+        find("z3", runs)
+    for look in (find, find_all):
+        with pytest.raises(RunError, match="theirs: cannot be read: Permission denied"):
+            look("theirs", runs)
 
 
 @pytest.mark.parametrize(("said", "left"), [("y\n", False), ("n\n", True)])

@@ -24,11 +24,11 @@ def main() -> None:
 
         sys.exit(completion.answer(asked))
     from vaectl.base.interrupts import ignore, leave_at_once
+    from vaectl.base.terminal import secure_streams
 
+    secure_streams()
     leave_at_once()
     _collect_garbage_later()
-    if sys.stderr is None:  # else a file of ours gets descriptor 2
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     from vaectl import cli
     from vaectl.runs.quiet import silence_orbax
 

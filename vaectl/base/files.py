@@ -13,6 +13,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -25,6 +26,8 @@ from typing import IO, Literal, final
 from vaectl.base import memory
 from vaectl.base.errors import TooLargeError
 
+HALF = re.compile(r"\.(.+)\.\w{8}")
+"""The name of a new version of a file until it is complete; a killed process leaves it."""
 LINK = "it is a link, and vaectl follows no links there"
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -167,13 +170,16 @@ class Folder:
             return _read(file, most)
 
     def make(self) -> None:
-        """Make the directory, durably, with its missing parents.
+        """Make the directory, durably, with its missing parents below the root.
+
+        The root is not made: it was there, so that it has been moved or removed since.
 
         Raises:
-            OSError: a link or a file is in the way, or the directory cannot be made.
+            OSError: the root is missing, a link or a file is in the way, or the directory cannot be
+                made.
         """
         if not self._parts:
-            make_directory(self._root)
+            self.names()  # raises if it is missing
             return
         above, name = Folder(self._root, *self._parts[:-1]), self._parts[-1]
         if above.kind(name) is None:

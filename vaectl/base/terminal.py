@@ -1,8 +1,11 @@
 """Text for a terminal, with control characters shown instead of executed."""
 
+import contextlib
+import io
 import os
 import sys
 from collections.abc import Callable
+from typing import Any, final
 
 Tell = Callable[[str], None]
 """A function that is called with a description of work that takes long."""
@@ -35,9 +38,35 @@ def show(what: object, *, end: str = "\n") -> None:
 
 def say(text: str) -> None:
     """Print a line to stderr; a closed stderr is ignored, because a run must not fail over it."""
-    try:
-        if sys.stderr is not None:  # print would use stdout instead
+    if sys.stderr is not None:  # print would use stdout instead
+        with contextlib.suppress(OSError):
             print(visible(text), file=sys.stderr, flush=True)
-    except OSError:
-        # Python would write the rest at its exit, and fail
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def secure_streams() -> None:
+    """Open the standard streams that are closed, and let no write to stderr fail from now on.
+
+    Otherwise a file of ours gets the descriptor of a closed stream, and a terminal that has gone
+    away ends a training that only reports its progress.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nothing = os.open(os.devnull, os.O_RDWR)  # the lowest free descriptor: its own
+            setattr(sys, name, os.fdopen(nothing, mode, encoding="utf-8", closefd=False))
+    sys.stderr = io.TextIOWrapper(
+        io.BufferedWriter(Unfailing(sys.stderr.fileno(), "w", closefd=False)),
+        encoding=sys.stderr.encoding,
+        errors="backslashreplace",
+        line_buffering=True,
+    )
+
+
+@final
+class Unfailing(io.FileIO):
+    """An open file that ignores what cannot be written, such as a terminal that has gone away."""
+
+    def write(self, content: Any, /) -> int:
+        """Write as much as possible, and report all of it as written."""
+        with contextlib.suppress(OSError):
+            return super().write(content) or len(content)  # None: it would block
+        return len(content)

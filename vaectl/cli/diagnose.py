@@ -110,11 +110,11 @@ def diagnose(
     else:
         show_diagnosis(result)
     figure = waterfall(result, title=model.title, style=looks)
+    if out is not None:  # first: the run may not be writable
+        save_figure(out, figure)
     path = model.rundir.write_diagnosis(result)
     if out is None:
         (out,) = model.rundir.write_figure("diagnosis", figure, ["png"])
-    else:
-        save_figure(out, figure)
     finished.remove()
     if not as_json:
         show(path)

@@ -4,16 +4,20 @@ Data sets that fit into memory are verified when they are read. Larger ones are 
 would read all of them; each run records the SHA-256 of the data that it trained on.
 """
 
+import contextlib
+import fcntl
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from vaectl.base.cache import directory
 from vaectl.base.errors import DataError
-from vaectl.base.files import make_directory, replacing
+from vaectl.base.files import HALF, Folder, make_directory, replacing
 from vaectl.base.terminal import Tell
 from vaectl.data import archive, npy
 from vaectl.data.arrays import Images, Published
@@ -22,6 +26,8 @@ from vaectl.data.stored import Array, Stored
 FORMAT_VERSION = 1
 _ROOM = "make room there, or set VAECTL_CACHE_DIR to another directory"
 _SECONDS_BETWEEN = 10.0
+_YOUNG = 10.0
+"""Seconds in which the process that begins a file is sure to lock it."""
 
 
 def path(key: str) -> Path:
@@ -51,7 +57,6 @@ def cached(key: str, build: Callable[[], Published], most: int | None = None) ->
         if isinstance(found.train.images, Stored):
             return found
         try:
-            make_directory(file.parent)
             _write(file, found)
         except OSError as error:
             raise DataError.of(error, file, "the cache cannot be written", hint=_ROOM) from None
@@ -76,8 +81,7 @@ def stored(key: str, count: int, images: Callable[[], Iterable[Array]], tell: Te
     except DataError:
         pass  # there is none, or a part of one
     try:
-        make_directory(file.parent)
-        with replacing(file) as out:
+        with _replacing(file) as out:
             npy.write(out, count, _counted(images(), count, file, tell))
     except OSError as error:
         raise DataError.of(error, file, "the cache cannot be written", hint=_ROOM) from None
@@ -130,5 +134,31 @@ def _write(file: Path, found: Published) -> None:
         "fingerprint": np.asarray(found.fingerprint()),
         "notes": np.asarray(found.notes) if found.notes else None,
     }
-    with replacing(file) as out:
+    with _replacing(file) as out:
         np.savez(out, allow_pickle=False, **{k: v for k, v in arrays.items() if v is not None})
+
+
+@contextmanager
+def _replacing(file: Path) -> Iterator[IO[bytes]]:
+    """Open a new file of the cache, and remove what killed processes have left of others.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    make_directory(file.parent)
+    _remove_halves(Folder(file.parent))
+    with replacing(file) as out:
+        with contextlib.suppress(OSError):  # a file system without locks: nothing is removed there
+            fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield out
+
+
+def _remove_halves(folder: Folder) -> None:
+    """Remove incomplete files, of up to gigabytes, that no process is writing."""
+    for name in folder.names():
+        half = HALF.fullmatch(name)
+        if half and half[1].endswith((".npy", ".npz")):
+            with contextlib.suppress(OSError), folder.open(name) as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                if time.time() - (folder.path / name).stat().st_mtime > _YOUNG:
+                    folder.remove(name)

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from vaectl.base import plugins
-from vaectl.base.files import Folder
+from vaectl.base.files import HALF, Folder
 from vaectl.base.plugs import known
 
 Made = Mapping[str, bytes]
@@ -23,7 +23,6 @@ JSON = rb'\{\s*"format_version":\s*\d'
 PNG = rb"\x89PNG.*Matplotlib"
 SVG = rb"<\?xml.*Matplotlib"
 _HEAD = 4096
-_HALF = re.compile(r"\.(.+)\.\w{8}")
 _ORBAX = re.compile(
     r"(_METADATA|_CHECKPOINT_METADATA|_sharding|commit_success\.txt|array_metadatas/process_\d+"
     r"|(ocdbt\.process_\d+/)?(manifest\.ocdbt|d/[0-9a-f]{32}))(\.__lock)?"
@@ -91,7 +90,7 @@ def is_made(folder: Folder, name: str, made: Made) -> bool:
     Raises:
         OSError: it cannot be read.
     """
-    half = _HALF.fullmatch(name)
+    half = HALF.fullmatch(name)
     meant = half[1] if half else name
     begins = [content for names, content in made.items() if re.fullmatch(names, meant)]
     if not begins or folder.kind(name) != "file":
@@ -120,7 +119,7 @@ def remove_halves(folder: Folder, made: Made) -> None:
         OSError: the directory cannot be read, or a file cannot be removed.
     """
     for name in folder.names():
-        if _HALF.fullmatch(name) and is_made(folder, name, made):
+        if HALF.fullmatch(name) and is_made(folder, name, made):
             folder.remove(name)
 
 

@@ -13,26 +13,28 @@ Files are written durably, reached without following links, and removed only if 
 from __future__ import annotations
 
 import errno
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Protocol, Self, final
+from typing import Any, Protocol, Self, final
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from vaectl.base import plugins, seals
 from vaectl.base.errors import ConfigError, RunError
 from vaectl.base.files import LINK, Folder, Kind, make_directory, replacing
 from vaectl.base.formats import refuse_newer
+from vaectl.base.locks import Lock
 from vaectl.base.plugs import known
 from vaectl.config import documents, reading
 from vaectl.config.schema import Config
 from vaectl.runs import belongings, metrics
 from vaectl.runs.diagnosis import Diagnosis
 from vaectl.runs.metrics import SPLITS, UNROUNDED, Row
-from vaectl.runs.names import LOCK, check_name, claim
+from vaectl.runs.names import EVALUATION_LOCK, LOCK, check_name, claim
 from vaectl.runs.record import FORMAT_VERSION, Evaluation, PlugFacts, Record
 
 _KINDS: Mapping[str, Kind] = {
@@ -71,14 +73,18 @@ def save_figure(path: Path, figure: Drawing) -> None:
     Raises:
         RunError: it cannot be written; an older file is kept.
     """
+    content = _drawn(figure, path.suffix[1:].lower())
     with _writing(path), replacing(path) as file:
-        _draw(figure, file, path.suffix[1:].lower())
+        file.write(content)
 
 
-def _draw(figure: Drawing, file: IO[bytes], kind: str) -> None:
+def _drawn(figure: Drawing, kind: str) -> bytes:
+    """Draw a figure in memory: an interrupt of that, which may take minutes, leaves no file."""
     # without a date, so that the same figure gives the same file
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    file = io.BytesIO()
     figure.savefig(file, format=kind, metadata=metadata)
+    return file.getvalue()
 
 
 @contextmanager
@@ -86,8 +92,6 @@ def _writing(path: Path, hint: str = "") -> Iterator[None]:
     """Turn an OSError into a RunError: a path, or the one that the error names, is not writable."""
     try:
         yield
-    except Timeout:
-        raise
     except OSError as error:
         place = error.filename or path
         raise RunError.of(error, place, "cannot be written", hint=hint) from None
@@ -112,7 +116,7 @@ class RunDir:
         self.path = self.folder.path
         self.left_alone: list[str] = []
         """Files of a replaced run that were kept, because vaectl did not make them."""
-        self._lock = FileLock(self.path / LOCK, timeout=0)
+        self._lock = Lock(self.folder, LOCK)
 
     @classmethod
     def create(cls, runs_dir: Path, name: str | None, default_name: str, *, force: bool) -> Self:
@@ -260,13 +264,7 @@ class RunDir:
         Raises:
             RunError: it cannot be written.
         """
-        folder = self.folder.folder("figures")
-        with _writing(folder.path):
-            folder.make()
-            for kind in formats:
-                with folder.replacing(f"{name}.{kind}") as file:
-                    _draw(figure, file, kind)
-        return [folder.path / f"{name}.{kind}" for kind in formats]
+        return [self._write_view(f"{name}.{kind}", _drawn(figure, kind)) for kind in formats]
 
     def write_page(self, name: str, page: bytes) -> Path:
         """Write a page as figures/NAME.html.
@@ -274,12 +272,15 @@ class RunDir:
         Raises:
             RunError: it cannot be written.
         """
+        return self._write_view(f"{name}.html", page)
+
+    def _write_view(self, name: str, content: bytes) -> Path:
         folder = self.folder.folder("figures")
         with _writing(folder.path):
             folder.make()
-            with folder.replacing(f"{name}.html") as file:
-                file.write(page)
-        return folder.path / f"{name}.html"
+            with folder.replacing(name) as file:
+                file.write(content)
+        return folder.path / name
 
     def write_evaluation(self, evaluation: Evaluation) -> Path:
         """Write an evaluation into evaluation.json; it replaces an older one of the same split.
@@ -289,7 +290,7 @@ class RunDir:
         """
         file = self.path / "evaluation.json"
         # a lock of its own: training may hold that of the run, and evaluations may end at once
-        with _writing(file), FileLock(self.path / ".evaluation.lock"):
+        with _writing(file), Lock(self.folder, EVALUATION_LOCK):
             belongings.remove_halves(self.folder, belongings.EVALUATION)
             evaluations = self.read_evaluations() | {evaluation.split: evaluation}
             self._write_sealed(file.name, _EVALUATIONS.dump_python(evaluations, mode="json"))
@@ -327,7 +328,7 @@ class RunDir:
             RunError: the file cannot be written.
         """
         file = self.path / "diagnosis.json"
-        with _writing(file), FileLock(self.path / ".evaluation.lock"):
+        with _writing(file), Lock(self.folder, EVALUATION_LOCK):
             belongings.remove_halves(self.folder, belongings.EVALUATION)
             self._write_sealed(file.name, diagnosis.model_dump(mode="json"))
         return file
@@ -460,12 +461,7 @@ class RunDir:
 
     def is_locked(self) -> bool:
         """Tell whether a process writes in the directory, as far as can be known."""
-        try:
-            self._lock.acquire()
-        except OSError:  # also Timeout, and the lock of another user
-            return True
-        self._lock.release()
-        return False
+        return self._lock.is_held()
 
     def _write_sealed(self, name: str, fields: Mapping[str, Any]) -> None:
         self._write(name, json.dumps(seals.sealed(fields), indent=2) + "\n")
@@ -477,10 +473,8 @@ class RunDir:
     @contextmanager
     def _acquired(self) -> Iterator[None]:
         """Acquire the lock, and release it only if the context raises an error."""
-        if self.folder.kind(LOCK) == "link":
-            raise OSError(errno.ELOOP, LINK, str(self.path / LOCK))
         try:
-            self._lock.acquire(timeout=PATIENCE)
+            self._lock.acquire(PATIENCE)
         except Timeout:
             raise RunError(
                 f"{self.path}: another process writes in it",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import json
 import re
@@ -87,13 +88,25 @@ def find(run: str, runs_dir: Path, *, to_resume: bool = False) -> RunDir:
 
 def _members_of(study: Path) -> str:
     """List some runs of a study, from its first to its last labels, and their number."""
-    names = sorted(each for each in Folder(study).names() if is_run(study / each))
+    names = _runs_in(study)
     if not names:
         return "it has no runs"
     some = names[:: -(-len(names) // _MOST_NAMED)]
     named = ", ".join(f"{study.name}/{name}" for name in ["best"] * bool(_best_of(study)) + some)
     more = ", ..." if len(some) < len(names) else ""
     return f"name one of its {len(names)} runs: {named}{more}"
+
+
+def _runs_in(study: Path) -> list[str]:
+    """Return the names of a study's runs, sorted.
+
+    Raises:
+        RunError: its directory cannot be read.
+    """
+    try:
+        return [name for name in Folder(study).names() if is_run(study / name)]
+    except OSError as error:
+        raise RunError.of(error, study) from None
 
 
 def _latest(runs_dir: Path, *, to_resume: bool) -> RunDir:
@@ -172,8 +185,7 @@ def find_all(run: str, runs_dir: Path) -> list[RunDir]:
     """
     for path in (runs_dir / run, Path(run)):
         if is_study(path):
-            there = [each for each in Folder(path).names() if is_run(path / each)]
-            members = [each for each in there if member_label(path / each) is not None]
+            members = [each for each in _runs_in(path) if member_label(path / each) is not None]
             if not members:
                 raise RunError(
                     f"{path}: a {study_at(path)} without runs",
@@ -299,13 +311,15 @@ def _paths(runs_dir: Path) -> dict[str, Path]:
     """Return the paths of all runs by name, broken ones and members of studies among them."""
     try:
         directories = sorted(runs_dir.iterdir())
-        for path in [path for path in directories if is_study(path) and path.is_dir()]:
-            directories += sorted(path.iterdir())
     except FileNotFoundError:
         return {}
     except OSError as error:
         hint = "give --runs-dir the directory that contains runs"
         raise RunError.of(error, runs_dir, hint=hint) from None
+    for study in filter(is_study, list(directories)):
+        # one of another user may hide its runs
+        with contextlib.suppress(OSError):
+            directories += sorted(study.iterdir())
     # directories without any file of a run are not listed
     runs = [path for path in directories if any(_exists(path / part) for part in PARTS)]
     return {path.relative_to(runs_dir).as_posix(): path for path in runs}

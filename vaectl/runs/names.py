@@ -17,6 +17,9 @@ profile sums up comparisons, and has no runs of its own."""
 LOCK = ".lock"
 """The file that a process locks while it writes in a run."""
 
+EVALUATION_LOCK = ".evaluation.lock"
+"""The file that a process locks while it writes an evaluation or a diagnosis into a run."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 

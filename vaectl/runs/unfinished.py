@@ -16,13 +16,14 @@ from functools import cache
 from typing import Any, final
 
 import numpy as np
-from filelock import FileLock
 from jaxtyping import Float
 
 from vaectl.base import seals
+from vaectl.base.locks import Lock
 from vaectl.base.terminal import Tell
 from vaectl.runs import belongings
 from vaectl.runs.directory import RunDir
+from vaectl.runs.names import EVALUATION_LOCK
 from vaectl.runs.record import Part
 
 FOLDER = "unfinished"
@@ -60,7 +61,7 @@ class Unfinished(UserDict[str, Values]):
         """
         super().__init__()
         self._run, self._folder = run.folder, run.folder.folder(FOLDER)
-        self._lock = FileLock(run.path / ".evaluation.lock")
+        self._lock = Lock(run.folder, EVALUATION_LOCK)
         self._key = seals.seal({"format_version": FORMAT_VERSION, **inputs})[:16]
         self._tell = cache(tell)  # each warning once
         try:

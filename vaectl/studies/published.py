@@ -22,6 +22,8 @@ class Published(BaseModel):
 class Summarized(Published):
     """What every summary.json has; `vaectl.studies.facts.environment` gives most of it."""
 
+    format_version: int
+    """Stands first, by which the file is recognized as vaectl's."""
     importance_samples: int
     intervals: str = statistics.METHOD
     metrics: dict[str, str]
