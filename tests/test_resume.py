@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,6 +94,31 @@ def test_an_epoch_is_saved_inside_and_goes_on_inside(
     assert evaluation.where == "epoch 2 + 3 steps"
     experiment.resume(run, _settings())
     assert_equal_runs(run.path, whole.path)
+
+
+def test_a_run_that_goes_on_inside_an_epoch_knows_how_the_epoch_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a low density that is nothing unusual would count as diverged after a resume."""
+    monkeypatch.setattr(fitting, "CHUNK_SECONDS", 1e-9)  # each step a chunk
+    monkeypatch.setattr(fitting, "HOPELESS", 0.0)
+    changes = {"data": {"train_size": 60, "validation_size": 50, "test_size": 10}, "epochs": 2}
+    run = _interrupted(
+        tmp_path, lambda event: isinstance(event, Chunk) and event.step == 2, **changes
+    )
+    info = kept(run.checkpoints)[-1]
+    assert info.where == "epoch 0 + 2 steps"
+    limits: list[float | None] = []
+    check = fitting.check_held_out
+
+    def noted(*known: Any) -> None:
+        limits.append(known[-1])
+        check(*known)
+
+    monkeypatch.setattr(fitting, "check_held_out", noted)
+    assert experiment.resume(run, _settings(**changes)).record.status == "finished"
+    assert len(limits) == 2
+    assert limits[0] == info.began is not None
 
 
 def test_every_seconds_saves_inside_an_epoch(

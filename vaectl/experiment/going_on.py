@@ -83,7 +83,7 @@ def go_on(
         best=best(found.intact),
         unrounded=unrounded,
     )
-    return recorder, state and Saved(state, at.sums, at.seconds)
+    return recorder, state and Saved(state, at.sums, at.seconds, at.began)
 
 
 def _last_checkpoint(task: Task, rundir: RunDir, record: Record) -> tuple[Found, Info]:

@@ -218,6 +218,7 @@ def _train(task: Task, recorder: Recorder, saved: Saved | None, stopping: Stoppi
             "fingerprint": task.dataset.fingerprint,
             "streamed": task.streamed,
             "resumed": saved is not None,
+            "began": saved and saved.began,
         }
     )
     with cluster.prepared():  # this process is ready, but the others may not be
@@ -231,7 +232,14 @@ def _train(task: Task, recorder: Recorder, saved: Saved | None, stopping: Stoppi
     task.watch(Started(name, settings, task.dataset, recorder.rundir.path, step))
     saved = saved._replace(state=state) if saved else Saved(state)
     events = fitting.fit(
-        program, member, saved.state, train, validation, sums=saved.sums, seconds=saved.seconds
+        program,
+        member,
+        saved.state,
+        train,
+        validation,
+        sums=saved.sums,
+        seconds=saved.seconds,
+        began=saved.began,
     )
     with quiet_orbax(), recorder.saving():
         for of_all in events:

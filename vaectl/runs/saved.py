@@ -45,6 +45,8 @@ class Info(BaseModel):
     """Sums of the terms over the images of those steps, in nats; JSON keeps every bit."""
     seconds: Annotated[float, Field(ge=0)] = 0.0
     """Seconds that those steps took."""
+    began: float | None = None
+    """The bound of the first of those steps; None in the checkpoints of an older vaectl."""
     quantity: str = "elbo"
     """The term of the validation split by which states are compared."""
     score: float | None = Field(validation_alias=AliasChoices("score", "validation_elbo"))
