@@ -30,9 +30,10 @@ def main() -> None:
     if sys.stderr is None:  # else a file of ours gets descriptor 2
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     from vaectl import cli
-    from vaectl.runs.quiet import silence_orbax
+    from vaectl.runs.quiet import silence_matplotlib, silence_orbax
 
     silence_orbax()  # until the process has ended
+    silence_matplotlib()
     try:
         cli.main()
     finally:
