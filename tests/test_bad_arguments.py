@@ -141,6 +141,13 @@ def test_a_backslash_is_refused_before_orbax_writes_elsewhere(vaectl: Vaectl, ru
     assert (code, err.partition(":")[0]) == (4, "error")
 
 
+def test_a_path_that_orbax_takes_for_a_cloud_is_refused(vaectl: Vaectl) -> None:
+    code, _, err = vaectl("train", "--runs-dir", "logs:")
+    assert code == 4
+    assert "logs:: gs:/ in its path, which Orbax takes for a place in Google Cloud Storage" in err
+    assert not Path("logs:").exists()
+
+
 @pytest.mark.parametrize("place", ["x[2]", "a*b", "what?"])
 def test_a_pattern_is_refused_before_orbax_loses_a_checkpoint_by_it(
     place: str, vaectl: Vaectl, runs: Path

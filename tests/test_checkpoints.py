@@ -19,7 +19,7 @@ from vaectl.base.files import Folder
 from vaectl.optimizers.base import Optimizer
 from vaectl.runs.checkpoints import Checkpoints
 from vaectl.runs.quiet import quiet_orbax
-from vaectl.runs.saved import Info, best, find_intact, keep_only, kept
+from vaectl.runs.saved import Info, best, find_intact, keep_only, kept, refuse_blocked
 from vaectl.training.program import Member, Program, TrainState
 from vaectl.training.step import init
 
@@ -191,6 +191,37 @@ def test_one_checkpoint_of_a_newer_format_blocks_nothing(tmp_path: Path) -> None
     keep_only(Folder(tmp_path), {20})
     assert (tmp_path / "10").is_dir()
     assert (tmp_path / "10.json").exists()
+
+
+def test_a_checkpoint_of_a_newer_format_is_in_the_way(tmp_path: Path) -> None:
+    """It is told before what follows is trained."""
+    _save_epochs(tmp_path, -100.0, -90.0)
+    (tmp_path / "20.json").write_text('{"format_version": 3}')
+    with pytest.raises(RunError, match="20: of a newer vaectl, and in the way of a checkpoint"):
+        refuse_blocked(Folder(tmp_path), 10, 20)
+    refuse_blocked(Folder(tmp_path), 20, 30)
+    refuse_blocked(Folder(tmp_path), 0, 19)
+
+
+def test_a_file_of_somebody_else_damages_no_checkpoint_and_is_named(tmp_path: Path) -> None:
+    """The Finder of macOS leaves a .DS_Store in each directory that it shows."""
+    _save_epochs(tmp_path, -100.0, -90.0)
+    folder = Folder(tmp_path)
+    strange = [tmp_path / "20" / name for name in (".DS_Store", "d/.nfs01")]
+    for file in strange:
+        file.write_bytes(b"another's")
+    found = find_intact(folder)
+    assert [info.step for info in found.intact] == [10, 20]
+    said = "not a checkpoint made by vaectl, and not touched"
+    assert found.warnings == [f"{file}: {said}" for file in strange]
+    with Checkpoints(folder) as saved:
+        saved.restore(found.intact[-1], _like(_state()))
+    with pytest.raises(RunError, match=r"20/\.DS_Store: in the way of a checkpoint") as error:
+        refuse_blocked(folder, 10, 20)
+    assert error.value.hint == "move it away, and resume"
+    keep_only(folder, {10})
+    assert all(file.exists() for file in strange)
+    assert not (tmp_path / "20.json").exists()
 
 
 def test_a_newer_format_is_refused_with_a_hint(tmp_path: Path) -> None:

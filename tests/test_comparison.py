@@ -41,7 +41,7 @@ from vaectl.studies.ended import Ended, Outcome
 from vaectl.studies.ledger import FOLDER, Ledger
 from vaectl.training import fit as fitting
 from vaectl.training import population, step
-from vaectl.training.events import Event, Note, Planned, Started, Stopped, Warned
+from vaectl.training.events import Event, Note, Phase, Planned, Started, Stopped, Warned
 from vaectl.training.fit import Epoch
 from vaectl.training.program import Member, Program
 
@@ -811,7 +811,7 @@ def test_a_member_whose_last_save_fails_is_an_error_and_not_sealed(
         raise DivergedError("it diverged", hint="")
 
     real = fitting.check_held_out
-    monkeypatch.setattr(fitting, "check_held_out", lambda *a: diverge() if a[-1] == 2 else real(*a))
+    monkeypatch.setattr(fitting, "check_held_out", lambda *a: diverge() if a[3] == 2 else real(*a))
     with pytest.raises(RunError, match="the disk is full"):
         run(diverging, runs_dir=tmp_path, name="c")
     assert not list((tmp_path / "c" / FOLDER).glob("*.json"))
@@ -825,6 +825,19 @@ def test_a_signal_at_the_end_of_a_trial_does_not_cost_it(tmp_path: Path) -> None
     settings = _small(protocol="paper")
     with pytest.raises(InterruptedRunError, match="interrupted; trials that are done: 1"):
         run(settings, runs_dir=tmp_path, name="c", watch=press)
+
+
+def test_a_signal_ends_the_evaluation_on_the_test_split(tmp_path: Path) -> None:
+    """It may take minutes."""
+
+    def press(event: object) -> None:
+        if isinstance(event, Phase) and "on the test split" in event.text:
+            signal.raise_signal(signal.SIGTERM)
+
+    settings = _small(protocol="paper", optimizers=["adam"], seeds=1)
+    with pytest.raises(InterruptedRunError, match="interrupted; trials that are done: 1"):
+        run(settings, runs_dir=tmp_path, name="c", watch=press)
+    assert not list((tmp_path / "c" / FOLDER).glob("*.test.json"))
 
 
 def test_data_of_another_content_make_other_trials() -> None:

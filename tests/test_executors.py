@@ -414,6 +414,41 @@ def test_a_worker_that_is_killed_while_it_waits_leaves_its_place_to_the_next() -
     assert [[*each.members] for each in pool._workers] == [["next"]]
 
 
+def test_an_interrupt_does_not_wait_for_ever_for_a_worker_that_hangs() -> None:
+    """As with a disk that does not answer."""
+
+    class Hangs(Hand):
+        def __init__(self) -> None:
+            self.ended = threading.Event()
+            self.sent: list[object] = []
+
+        def send(self, message: bytes) -> None:
+            self.sent.append(spawn.unpacked(message))
+
+        def receive(self) -> bytes:
+            self.ended.wait()
+            raise EOFError
+
+        def end(self) -> None:
+            self.ended.set()
+
+        def how(self) -> str:
+            return "ended"
+
+    hand = Hangs()
+    surroundings: Any = SimpleNamespace(stopping=lambda: True)
+    pool = Pool(surroundings, 1, lambda: 1, lambda: hand)
+    pool.submit([Wanted("a", settings_of().base)])
+    pool._workers[0].ready = worker.Ready(shared=True, host="", processor="")
+    assert pool.receive() is None  # it is asked to stop
+    assert hand.sent == [None]
+    pool._deadline = 0.0
+    with pytest.raises(KeyboardInterrupt):
+        pool.receive()
+    pool.close()
+    assert hand.ended.is_set()
+
+
 def test_a_plugin_that_was_changed_on_its_way_is_refused() -> None:
     file = plugins.File("/there/mine.py", b"1 / 0", hashlib.sha256(b"x = 1").hexdigest())
     with pytest.raises(ConfigError, match=r"mine.py.*SHA-256"):

@@ -9,7 +9,7 @@ import pytest
 from vaectl.base.interrupts import SIGNALS, asked_to_stop
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_is_noted_and_the_second_does_what_it_always_did(number: int) -> None:
     caught = []
     before = signal.signal(number, lambda *_: caught.append(1))
@@ -25,6 +25,17 @@ def test_the_first_signal_is_noted_and_the_second_does_what_it_always_did(number
         assert caught == [1, 1]
     finally:
         signal.signal(number, before)
+
+
+def test_the_end_of_a_terminal_may_be_told_twice() -> None:
+    """By the system and by the shell, at about the same time."""
+    before = signal.getsignal(signal.SIGHUP)
+    with asked_to_stop() as asked:
+        assert not asked()
+        for _ in range(3):
+            signal.raise_signal(signal.SIGHUP)
+            assert asked()
+    assert signal.getsignal(signal.SIGHUP) == before
 
 
 def test_other_threads_leave_signals_alone() -> None:

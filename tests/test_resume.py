@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,6 +96,31 @@ def test_an_epoch_is_saved_inside_and_goes_on_inside(
     assert_equal_runs(run.path, whole.path)
 
 
+def test_a_run_that_goes_on_inside_an_epoch_knows_how_the_epoch_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a low density that is nothing unusual would count as diverged after a resume."""
+    monkeypatch.setattr(fitting, "CHUNK_SECONDS", 1e-9)  # each step a chunk
+    monkeypatch.setattr(fitting, "HOPELESS", 0.0)
+    changes = {"data": {"train_size": 60, "validation_size": 50, "test_size": 10}, "epochs": 2}
+    run = _interrupted(
+        tmp_path, lambda event: isinstance(event, Chunk) and event.step == 2, **changes
+    )
+    info = kept(run.checkpoints)[-1]
+    assert info.where == "epoch 0 + 2 steps"
+    limits: list[float | None] = []
+    check = fitting.check_held_out
+
+    def noted(*known: Any) -> None:
+        limits.append(known[-1])
+        check(*known)
+
+    monkeypatch.setattr(fitting, "check_held_out", noted)
+    assert experiment.resume(run, _settings(**changes)).record.status == "finished"
+    assert len(limits) == 2
+    assert limits[0] == info.began is not None
+
+
 def test_every_seconds_saves_inside_an_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,7 +147,7 @@ def test_more_epochs_extend_a_finished_run_to_that_of_so_many_epochs(
     assert (result.record.epochs, result.record.status) == (4, "finished")
     assert run.read_config().epochs == 4
     assert_equal_runs(run.path, whole.path)
-    with pytest.raises(ConfigError, match="--epochs 2: a is at epoch 4 already"):
+    with pytest.raises(ConfigError, match="a is at epoch 4 already, and is to end after epoch 2"):
         experiment.resume(run, _settings(epochs=2), extend=True)
 
 
@@ -200,6 +226,21 @@ def test_a_changed_number_of_epochs_is_refused_where_the_schedule_follows_from_i
     run = RunDir(tmp_path / "a")
     run.write_config(documents.dump(_settings(epochs=2, optimizer=cosine)))
     with pytest.raises(RunError, match=r"epochs: 1 .*, 2 now"):
+        experiment.resume(run, run.read_config())
+
+
+def test_an_edited_number_of_epochs_holds_with_a_warning(whole: RunDir, tmp_path: Path) -> None:
+    shutil.copytree(whole.path, tmp_path / "a")
+    run = RunDir(tmp_path / "a")
+    run.write_config(documents.dump(_settings(epochs=5)))
+    notes: list[events.Event] = []
+    assert experiment.resume(run, run.read_config(), watch=notes.append).record.epochs == 5
+    said = "a: epochs were 4 when it last trained, and are 5 in its config.yaml now"
+    assert [note.text for note in notes if isinstance(note, events.Warned)] == [
+        f"{said}: it is trained until then"
+    ]
+    run.write_config(documents.dump(_settings(epochs=2)))
+    with pytest.raises(ConfigError, match="a is at epoch 5 already, and is to end after epoch 2"):
         experiment.resume(run, run.read_config())
 
 

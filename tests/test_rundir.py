@@ -506,6 +506,15 @@ def test_metrics_that_a_power_cut_has_torn_are_read_up_to_there(lost: int, tmp_p
     assert [(row.epoch, row.split) for row in rows] == [(1, "train"), (1, "validation")]
 
 
+@pytest.mark.parametrize("name", ["a" * 255, "a" + "é" * 127])
+def test_the_longest_names_can_be_written(name: str, tmp_path: Path) -> None:
+    with files.replacing(tmp_path / name) as out:
+        (half,) = tmp_path.iterdir()
+        assert half.name[1:].startswith(name[:100])
+        out.write(b"new")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_a_file_is_the_old_one_until_the_new_one_is_whole(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_text("old")

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from multiprocessing.connection import Client
+from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 
 import jax
@@ -93,6 +93,31 @@ def test_a_stranger_is_not_listened_to() -> None:
             job.send(board.number())
             assert board.wait(1, 5.0)
         silent.close()
+
+
+def test_a_connection_that_fails_does_not_keep_later_jobs_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A job may be gone before it is taken, or this process has too many files open."""
+    from vaectl.executors import slurm
+
+    monkeypatch.setattr(slurm, "POLL", 0.01)
+    accept = Listener.accept
+    errors = [ConnectionAbortedError()]
+
+    def fails_once(listener: Listener) -> Connection:
+        if errors:
+            raise errors.pop()
+        return accept(listener)
+
+    monkeypatch.setattr(Listener, "accept", fails_once)
+    with (
+        slurm._Switchboard("127.0.0.1") as board,
+        Client(board.address, authkey=board.key) as job,
+    ):
+        job.send(board.number())
+        assert board.wait(1, 5.0)
+    assert not errors
 
 
 @pytest.mark.full

@@ -411,6 +411,31 @@ def test_flags_in_a_file_are_recorded_by_its_content(
     assert surroundings.recorded()["XLA_FLAGS"] == f"{file}: --xla_cpu_enable_fast_math=true"
 
 
+def test_where_nothing_can_be_kept_no_library_says_so() -> None:
+    """In a container, the home directory may not exist."""
+    code = """
+import warnings
+from vaectl.base import devices
+from vaectl.runs.quiet import silence_matplotlib
+
+warnings.simplefilter("always")
+silence_matplotlib()
+devices.keep_compiled_programs()
+import jax, matplotlib
+print(float(jax.jit(lambda x: x + 1)(1.0)), matplotlib.get_cachedir())
+"""
+    nowhere = f"{os.devnull}/nowhere"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "MPL"))}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment | {"HOME": nowhere, "VAECTL_CACHE_DIR": nowhere},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout[:4], done.stderr) == ("2.0 ", "")
+
+
 @pytest.mark.parametrize(
     ("variables", "threads"),
     [

@@ -30,9 +30,10 @@ def main() -> None:
     leave_at_once()
     _collect_garbage_later()
     from vaectl import cli
-    from vaectl.runs.quiet import silence_orbax
+    from vaectl.runs.quiet import silence_matplotlib, silence_orbax
 
     silence_orbax()  # until the process has ended
+    silence_matplotlib()
     try:
         cli.main()
     finally:

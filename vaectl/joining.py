@@ -39,7 +39,7 @@ def take_part(device_kind: str) -> None:
                 )
         task = Task(settings, dataset, chosen, streamed=message["streamed"], watch=ignore)
         with suppress(DivergedError):  # the first process says so
-            _train(task, resumed=message["resumed"])
+            _train(task, resumed=message["resumed"], began=message["began"])
         cluster.told()
 
 
@@ -63,10 +63,10 @@ def _settings(message: dict[str, Any]) -> Config:
     return settings
 
 
-def _train(task: Task, *, resumed: bool) -> None:
+def _train(task: Task, *, resumed: bool, began: float | None) -> None:
     with jax.default_device(task.device):
         splits = task.images()
         fitting.compile_ahead(task.program, task.member, *splits)
         state = first_state(task.program, task.member, resumed=resumed)
-        for _ in fitting.fit(task.program, task.member, state, *splits):
+        for _ in fitting.fit(task.program, task.member, state, *splits, began=began):
             pass

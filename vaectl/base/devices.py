@@ -1,6 +1,5 @@
 """The device that JAX uses, the JAX settings that results depend on, and the program cache."""
 
-import logging
 import os
 import platform
 import time
@@ -150,8 +149,9 @@ def keep_compiled_programs() -> None:
         options["jax_compilation_cache_dir"] = str(cache.directory() / "xla")
     for name, value in options.items():
         _configure(name, value)
-    # JAX warns of a damaged entry, and replaces it
-    logging.getLogger("jax._src.compiler").setLevel(logging.ERROR)
+    # of a damaged entry, which JAX replaces, or of a directory that cannot be used: then nothing is
+    # kept, and all else goes on
+    warnings.filterwarnings("ignore", "Error (read|writ)ing persistent compilation cache entry")
 
 
 def _configure(option: str, value: object) -> None:

@@ -37,6 +37,9 @@ _umask = os.umask(0o022)
 os.umask(_umask)  # the umask can only be read by setting it; do so once, before threads start
 _FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: fsync does not flush the disk's cache
 
+_MOST = 245
+"""Bytes of a name that go into the name of its incomplete file, which may have 255."""
+
 Kind = Literal["file", "folder", "link", "other"]
 _KINDS: dict[int, Kind] = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
 
@@ -201,7 +204,8 @@ class Folder:
         with self._opened(name) as (here, last):
             if not over_link and _kind(here, last) == "link":
                 raise OSError(errno.ELOOP, LINK)
-            half = f".{last}.{secrets.token_hex(4)}"
+            start = os.fsencode(last)[:_MOST].decode(errors="ignore")
+            half = f".{start}.{secrets.token_hex(4)}"
             try:
                 # private until it is complete; then with the permissions of the umask
                 handle = os.open(half, _NEW | _INSIDE, 0o600, dir_fd=here)

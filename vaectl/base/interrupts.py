@@ -1,4 +1,9 @@
-"""Handlers of SIGINT and SIGTERM: stop between two steps of a loop, or end the process."""
+"""Handlers of signals that ask to stop: stop between two steps of a loop, or end the process.
+
+SIGINT   Ctrl-C
+SIGTERM  `kill`, a scheduler, a shutdown
+SIGHUP   the terminal is gone: a closed window, a lost connection
+"""
 
 import contextlib
 import os
@@ -13,7 +18,7 @@ from types import FrameType
 
 from vaectl.base.errors import InterruptedRunError
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Handler = Callable[[int, FrameType | None], object] | int | None
 
@@ -21,7 +26,7 @@ _INTERRUPTED = "error: interrupted"
 
 
 def leave_at_once() -> None:
-    """Let both signals end the process from now on, with exit code 130 and no traceback.
+    """Let these signals end the process from now on, with exit code 130 and no traceback.
 
     Nothing is lost: files on disk are complete at every moment.
     """
@@ -31,7 +36,7 @@ def leave_at_once() -> None:
 
 @contextmanager
 def leaving(kept: Callable[[], str]) -> Iterator[None]:
-    """Let both signals end the process at once within this context, as `leave_at_once` does.
+    """Let these signals end the process at once within this context, as `leave_at_once` does.
 
     Args:
         kept: returns what the message says after "interrupted".
@@ -46,7 +51,7 @@ def leaving(kept: Callable[[], str]) -> Iterator[None]:
 
 
 def ignore() -> None:
-    """Ignore both signals from now on, while Python exits after all work is done."""
+    """Ignore these signals from now on, while Python exits after all work is done."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
@@ -72,11 +77,13 @@ def _leave(words: Callable[[], str], _number: int, _frame: FrameType | None) -> 
 
 @contextmanager
 def asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Handle both signals, and yield a function that says whether one has arrived.
+    """Handle these signals, and yield a function that says whether one has arrived.
 
     The first signal is only noted, and the old handlers are restored, so that a second one ends the
-    process at once. No exception is raised in the middle of other code, because within JAX it can
-    abort the process. Outside the main thread nothing is handled, nor are ignored signals.
+    process at once; but each SIGHUP is only noted, since the shell and the system may both send one
+    when a terminal is closed. No exception is raised in the middle of other code, because within
+    JAX it can abort the process. Outside the main thread nothing is handled, nor are ignored
+    signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
@@ -87,7 +94,7 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
     def note(_number: int, _frame: FrameType | None) -> None:
         nonlocal asked
         asked = True
-        _restore(previous)
+        _restore({each: old for each, old in previous.items() if each != signal.SIGHUP})
 
     for number in previous:
         signal.signal(number, note)

@@ -63,8 +63,8 @@ def unpacked(content: bytes) -> Any:
 def start(what: Call, cores: Set[int]) -> tuple[BaseProcess, Connection]:
     """Start a process.
 
-    It ignores SIGINT and SIGTERM. A terminal also sends them to this process, which then decides
-    when to stop the other one.
+    It ignores SIGINT, SIGTERM and SIGHUP. A terminal also sends them to this process, which then
+    decides when to stop the other one.
 
     Args:
         what: the call.

@@ -10,7 +10,7 @@ import platform
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, final
@@ -121,6 +121,8 @@ class Pool:
         self._error: VaectlError | RuntimeError | None = None
         """The error of a job; it is raised after all other running members are saved."""
         self._patience = PATIENCE
+        self._deadline: float | None = None
+        """The time at which workers that were asked to stop are ended."""
         self._processors = {processor()}
         """The kinds of processors of this machine and of workers."""
 
@@ -160,10 +162,9 @@ class Pool:
         """Wait for a message of a job, or for a moment."""
         if self._leaving:
             busy = [each for each in self._workers if each.members]
-            if not busy:
+            # results that are on their way are still taken
+            if not busy or time.monotonic() > self._stop(busy):
                 raise self._error or KeyboardInterrupt
-            for each in busy:  # results that are on their way are still taken
-                each.stop()
         try:
             with spent.on("waiting for workers"):
                 told, message = self._told.get(timeout=MOMENT)
@@ -243,11 +244,17 @@ class Pool:
             return None
         return Lost([*told.members], f"its worker ended: {_on(told.ready)}{told.hand.how()}")
 
+    def _stop(self, workers: Iterable[_Worker]) -> float:
+        """Ask workers to stop; return the time at which those that have not are ended."""
+        for each in workers:
+            each.stop()
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self._patience
+        return self._deadline
+
     def close(self) -> None:
         """Have every worker save its member, and end."""
-        for each in self._workers:
-            each.stop()
-        deadline = time.monotonic() + self._patience
+        deadline = self._stop(self._workers)
         for each in self._workers:
             each.leave(deadline)
         for each in self._workers:

@@ -158,6 +158,7 @@ class _Switchboard:
         self.key = secrets.token_bytes(32)
         self.host = host
         self._listener: Listener
+        self._closed = threading.Event()
         self._changed = threading.Condition()
         self._lines: dict[int, Connection] = {}
         self._number = 0
@@ -182,6 +183,7 @@ class _Switchboard:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._closed.set()
         self._listener.close()
         with self._changed:
             for line in self._lines.values():
@@ -205,11 +207,14 @@ class _Switchboard:
             return self._lines.pop(number, None)
 
     def _accept(self, listener: Listener) -> None:
-        with suppress(OSError):  # closed
-            while True:
+        while not self._closed.is_set():
+            try:
                 line = listener.accept()
-                # a silent connection must not block the others
-                threading.Thread(target=self._admit, args=(line,), daemon=True).start()
+            except OSError:  # closed; or a job hung up, or too many files are open for a moment
+                self._closed.wait(POLL)
+                continue
+            # a silent connection must not block the others
+            threading.Thread(target=self._admit, args=(line,), daemon=True).start()
 
     def _admit(self, line: Connection) -> None:
         try:

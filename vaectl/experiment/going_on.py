@@ -83,7 +83,7 @@ def go_on(
         best=best(found.intact),
         unrounded=unrounded,
     )
-    return recorder, state and Saved(state, at.sums, at.seconds)
+    return recorder, state and Saved(state, at.sums, at.seconds, at.began)
 
 
 def _last_checkpoint(task: Task, rundir: RunDir, record: Record) -> tuple[Found, Info]:
@@ -94,8 +94,8 @@ def _last_checkpoint(task: Task, rundir: RunDir, record: Record) -> tuple[Found,
     found = found._replace(warnings=found.warnings + _lost(rundir, record, at))
     if epochs * steps < at.step:
         raise ConfigError(
-            f"--epochs {epochs}: {rundir.name} is at {at.where} already",
-            hint="ask for more, or train another run",
+            f"{rundir.name} is at {at.where} already, and is to end after epoch {epochs}",
+            hint="ask for more by --epochs, or train another run",
         )
     if at.step != at.epoch * steps + at.beyond or at.beyond >= steps:
         raise RunError(

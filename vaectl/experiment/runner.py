@@ -67,7 +67,7 @@ def run(
         DataError: the data set is missing or broken.
         RunError: the run directory exists or cannot be written.
         DivergedError: a NaN or an infinity; the last good checkpoint stays.
-        InterruptedRunError: SIGINT or SIGTERM; the state is saved.
+        InterruptedRunError: SIGINT, SIGTERM or SIGHUP; the state is saved.
     """
     check_name(runs_dir, name, force=force)
     check_place(runs_dir, to_save=True)
@@ -121,6 +121,13 @@ def resume(
             raise record.untrained()
         if record:
             resumption.check_unchanged(rundir.name, stored, record)
+            if stored.epochs != record.epochs and not extend:
+                watch(
+                    Warned(
+                        f"{rundir.name}: epochs were {record.epochs} when it last trained, and are "
+                        f"{stored.epochs} in its config.yaml now: it is trained until then"
+                    )
+                )
         unmoved = settings.data.source == stored.data.source
         done = record and record.status == "finished" and record.epochs == settings.epochs
         if record and record.stopped and extend:
@@ -218,6 +225,7 @@ def _train(task: Task, recorder: Recorder, saved: Saved | None, stopping: Stoppi
             "fingerprint": task.dataset.fingerprint,
             "streamed": task.streamed,
             "resumed": saved is not None,
+            "began": saved and saved.began,
         }
     )
     with cluster.prepared():  # this process is ready, but the others may not be
@@ -231,7 +239,14 @@ def _train(task: Task, recorder: Recorder, saved: Saved | None, stopping: Stoppi
     task.watch(Started(name, settings, task.dataset, recorder.rundir.path, step))
     saved = saved._replace(state=state) if saved else Saved(state)
     events = fitting.fit(
-        program, member, saved.state, train, validation, sums=saved.sums, seconds=saved.seconds
+        program,
+        member,
+        saved.state,
+        train,
+        validation,
+        sums=saved.sums,
+        seconds=saved.seconds,
+        began=saved.began,
     )
     with quiet_orbax(), recorder.saving():
         for of_all in events:

@@ -59,7 +59,7 @@ def run(
         ConfigError: as of a comparison, or the profile's directory contains something else.
         DataError: a data set is missing or broken.
         RunError: a directory cannot be written, or members were given up.
-        InterruptedRunError: SIGINT or SIGTERM; the same command continues.
+        InterruptedRunError: SIGINT, SIGTERM or SIGHUP; the same command continues.
     """
     _check(settings, name, how)
     found = {}

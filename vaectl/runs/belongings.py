@@ -100,16 +100,36 @@ def is_made(folder: Folder, name: str, made: Made) -> bool:
     return not head.strip(b"\0") or any(re.match(how, head, re.DOTALL) for how in begins)
 
 
+def is_of_orbax(path: str) -> bool:
+    """Tell whether Orbax writes a file of this path in a checkpoint."""
+    return bool(_ORBAX.fullmatch(path))
+
+
+def foreign(folder: Folder, name: str) -> list[str]:
+    """Return the paths of what Orbax did not write in an entry that may be a checkpoint.
+
+    A file browser, for one, leaves files in the directories that it shows. If nothing in the entry
+    is of Orbax, it is the entry itself.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if not re.fullmatch(r"\d+(\.orbax-checkpoint-tmp.*)?", name) or folder.kind(name) != "folder":
+        return [name]
+    inside = [*folder.folder(name).walk()]
+    others = [path for path, kind in inside if kind != "file" or not is_of_orbax(path)]
+    if others and len(others) == len(inside):
+        return [name]
+    return [f"{name}/{path}" for path in others]
+
+
 def is_checkpoint(folder: Folder, name: str) -> bool:
     """Tell whether an entry is the directory of an Orbax checkpoint, perhaps incomplete.
 
     Raises:
         OSError: it cannot be read.
     """
-    if not re.fullmatch(r"\d+(\.orbax-checkpoint-tmp.*)?", name) or folder.kind(name) != "folder":
-        return False
-    inside = folder.folder(name).walk()
-    return all(kind == "file" and _ORBAX.fullmatch(path) for path, kind in inside)
+    return not foreign(folder, name)
 
 
 def remove_halves(folder: Folder, made: Made) -> None:

@@ -220,7 +220,9 @@ def check_place(directory: Path, *, to_save: bool = False) -> None:
         ) from None
     except UnicodeEncodeError:
         problem = "its path is not UTF-8 text, which Orbax needs"
-    if "\\" in path:
+    if "gs:/" in f"{path}/":
+        problem = "gs:/ in its path, which Orbax takes for a place in Google Cloud Storage"
+    elif "\\" in path:
         problem = "a backslash in its path, which Orbax takes for a slash"
     elif to_save and glob.escape(path) != path:
         problem = "one of * ? [ in its path, which Orbax takes for a pattern"

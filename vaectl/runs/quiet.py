@@ -1,4 +1,4 @@
-"""Suppression of the messages that Orbax prints about failed writes."""
+"""Suppression of messages of libraries about writes that failed."""
 
 from __future__ import annotations
 
@@ -41,6 +41,11 @@ def silence_orbax() -> Callable[[], None]:
         filters.__exit__(None, None, None)
 
     return restore
+
+
+def silence_matplotlib() -> None:
+    """Silence what Matplotlib says if it cannot keep its list of fonts, and makes it each time."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager

@@ -215,7 +215,7 @@ class Recorder:
             of_event = {"epoch": event.epoch, "score": score}
         else:
             of_event = {"epoch": event.epoch - 1, "score": None, "seconds": event.seconds}
-            of_event |= {"beyond": event.beyond, "sums": event.sums}
+            of_event |= {"beyond": event.beyond, "sums": event.sums, "began": event.began}
         return Info(
             step=event.step,
             quantity=self._quantity,

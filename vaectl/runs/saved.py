@@ -45,6 +45,8 @@ class Info(BaseModel):
     """Sums of the terms over the images of those steps, in nats; JSON keeps every bit."""
     seconds: Annotated[float, Field(ge=0)] = 0.0
     """Seconds that those steps took."""
+    began: float | None = None
+    """The bound of the first of those steps; None in the checkpoints of an older vaectl."""
     quantity: str = "elbo"
     """The term of the validation split by which states are compared."""
     score: float | None = Field(validation_alias=AliasChoices("score", "validation_elbo"))
@@ -154,9 +156,9 @@ def find_intact(folder: Folder) -> Found:
         for step in sorted(newer)
     ]
     warnings += [
-        f"{folder.path / name}: not a checkpoint made by vaectl, and not touched"
+        f"{folder.path / other}: not a checkpoint made by vaectl, and not touched"
         for name in parts
-        if not is_ours(folder, name)
+        for other in _foreign(folder, name)
     ]
     if not intact:
         # without any JSON no checkpoint ever counted: the run was killed before the first one did
@@ -230,7 +232,7 @@ def _newer(folder: Folder) -> set[int]:
 
 
 def refuse_blocked(folder: Folder, after: int, until: int) -> None:
-    """Refuse to train if a file that vaectl did not make is in the way of a checkpoint.
+    """Refuse to train if something that vaectl will not delete is in the way of a checkpoint.
 
     Args:
         folder: the folder of checkpoints.
@@ -238,12 +240,21 @@ def refuse_blocked(folder: Folder, after: int, until: int) -> None:
         until: its last step.
 
     Raises:
-        RunError: there is such a file, named after a step between the two.
+        RunError: there is a file that vaectl did not make, or a checkpoint of a newer vaectl, named
+            after a step between the two.
     """
+    newer = _newer(folder)
     for name in _parts(folder):
-        if after < _step(name) <= until and not is_ours(folder, name):
+        if not after < _step(name) <= until:
+            continue
+        if _step(name) in newer:
             raise RunError(
-                f"{folder.path / name}: in the way of a checkpoint, and not made by vaectl",
+                f"{folder.path / name}: of a newer vaectl, and in the way of a checkpoint",
+                hint="upgrade vaectl; or move the files of that step away, and resume",
+            )
+        for other in _foreign(folder, name):
+            raise RunError(
+                f"{folder.path / other}: in the way of a checkpoint, and not made by vaectl",
                 hint="move it away, and resume",
             )
 
@@ -258,17 +269,26 @@ def _step(name: str) -> int:
 
 
 def is_ours(folder: Folder, name: str) -> bool:
-    """Tell whether vaectl made an entry of the folder.
+    """Tell whether vaectl made an entry of the folder, and all that is in it.
+
+    Raises:
+        RunError: the entry cannot be read.
+    """
+    return not _foreign(folder, name)
+
+
+def _foreign(folder: Folder, name: str) -> list[str]:
+    """Return the paths of what vaectl did not make: an entry, or files in a checkpoint.
 
     Raises:
         RunError: the entry cannot be read.
     """
     try:
         made = belongings.is_made(folder, name, belongings.CHECKPOINTS)
-        return made or belongings.is_checkpoint(folder, name)
+        return [] if made else belongings.foreign(folder, name)
     except OSError as error:
         _refuse_unreadable(folder.path / name, error)
-        return False
+        return [name]
 
 
 def needed(infos: list[Info]) -> set[int]:
@@ -320,10 +340,15 @@ def size_of(files: Folder) -> int:
         OSError: a file cannot be read, or an entry is not a file.
     """
     total = 0
-    for path, _ in files.walk():
+    for path in _of_orbax(files):
         with files.open(path) as file:
             total += os.fstat(file.fileno()).st_size
     return total
+
+
+def _of_orbax(files: Folder) -> list[str]:
+    """Return the paths of the files that count in a checkpoint; others may lie beside them."""
+    return [path for path, _ in files.walk() if belongings.is_of_orbax(path)]
 
 
 def digest(folder: Folder) -> str:
@@ -333,7 +358,7 @@ def digest(folder: Folder) -> str:
         OSError: a file cannot be read, or an entry is not a file.
     """
     result = hashlib.sha256()
-    for path in sorted((path for path, _ in folder.walk()), key=lambda path: path.split("/")):
+    for path in sorted(_of_orbax(folder), key=lambda path: path.split("/")):
         with folder.open(path) as file:
             size = os.fstat(file.fileno()).st_size
             result.update(f"{path} {size}\n".encode())

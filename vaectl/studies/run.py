@@ -172,7 +172,7 @@ def run(
             study with other settings.
         DataError: the data set is missing or broken.
         RunError: the directory cannot be written, or another process writes in it.
-        InterruptedRunError: SIGINT or SIGTERM; the same command continues.
+        InterruptedRunError: SIGINT, SIGTERM or SIGHUP; the same command continues.
     """
     kind, settings = study.kind, study.settings
     check_name(runs_dir / "-", name, force=False)  # an existing directory is checked below
@@ -213,12 +213,11 @@ def run(
                 watch,
                 dataset=task.dataset,
                 importance_samples=study.importance_samples,
+                stopping=stopping,
             )
             tested: dict[Trial, Evaluation | None] = {}
             with jax.default_device(task.device):
                 for trial, ended, _ in study.tested(found):
-                    if stopping():
-                        raise KeyboardInterrupt
                     tested[trial] = tests.of(trial, ended)
             study.close(task, folder, found, stopping)
         except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import final
 
 from vaectl.base import spent
@@ -35,6 +36,7 @@ class Tests:
         *,
         dataset: Dataset,
         importance_samples: int,
+        stopping: Callable[[], bool],
     ) -> None:
         """Prepare to evaluate.
 
@@ -44,15 +46,22 @@ class Tests:
             watch: told of what goes on.
             dataset: the images of all runs.
             importance_samples: K of the importance-weighted bound.
+            stopping: tells whether a signal has asked to stop.
         """
         self.problems: list[str] = []
         """The reasons why runs are damaged, or could not be evaluated."""
         self._folder, self._ledger, self._watch = folder, ledger, watch
         self._dataset, self._importance_samples = dataset, importance_samples
+        self._stopping = stopping
 
     @spent.on("evaluation")
     def of(self, trial: Trial, ended: Ended) -> Evaluation | None:
-        """Check the run of a trial of the result; evaluate it on the test split, if never done."""
+        """Check the run of a trial of the result; evaluate it on the test split, if never done.
+
+        Raises:
+            KeyboardInterrupt: asked to stop, perhaps between two batches of the evaluation.
+        """
+        self._heed()
         if trial.stage == "tuning":
             return None
         run = self._folder.folder(trial.run_name)
@@ -100,6 +109,7 @@ class Tests:
             samples=SAMPLES,
             importance_samples=self._importance_samples,
             seed=SEED,
+            watch=self._heed,
         )
         with spent.on("saving"):
             self._ledger.add_test(
@@ -110,3 +120,7 @@ class Tests:
             except RunError as error:
                 self._watch(Note(error.message))
         return found
+
+    def _heed(self, _done: int = 0, _total: int = 0) -> None:
+        if self._stopping():
+            raise KeyboardInterrupt

@@ -52,6 +52,8 @@ class Chunk(NamedTuple):
     state: TrainState
     member: str = ""
     """The member's name; empty until a watcher is told."""
+    began: float | None = None
+    """The bound of this epoch's first step; None if it is not known."""
 
 
 class Epoch(NamedTuple):
@@ -76,6 +78,8 @@ class Saved(NamedTuple):
     """Terms over the images that its epoch trained on before, in nats."""
     seconds: float = 0.0
     """Seconds of training in its epoch before."""
+    began: float | None = None
+    """The bound of its epoch's first step; None if there was none, or it is not known."""
 
     @property
     def step(self) -> int:
@@ -122,14 +126,15 @@ def fit(
     *,
     sums: Mapping[str, float] | None = None,
     seconds: float = 0.0,
+    began: float | None = None,
 ) -> Generator[Chunk | Epoch]:
     """Train from a state to the program's last epoch; yield each chunk, and each epoch as it ends.
 
     The training numbers are means over the epoch, each batch under the parameters that it met (as
     in the paper's Fig. 3); the validation numbers are exact means under the parameters at its end.
 
-    A state may be inside an epoch, of which `sums` and `seconds` then tell the steps before: terms
-    over their images, and the time that they took.
+    A state may be inside an epoch, of which `sums`, `seconds` and `began` then tell the steps
+    before: terms over their images, the time that they took, and the bound of the first one.
 
     Raises:
         DivergedError: a NaN or an infinity in the bound; names the epoch and the step.
@@ -143,7 +148,7 @@ def fit(
     limit = steps if stream is None else stream.steps
     done, most = int(state.step), min(FIRST_CHUNK, limit)
     for epoch in range(done // steps + 1, program.epochs + 1):
-        end, began = epoch * steps, None
+        end = epoch * steps
         while done < end:
             start = time.perf_counter()
             # in equal parts, none longer than the pace so far allows
@@ -167,7 +172,8 @@ def fit(
             most = min(max(int((stop - done) * CHUNK_SECONDS / taken), 1), limit)
             done = stop
             if done < end:
-                yield Chunk(epoch, done, done - (end - steps), total, seconds, state)
+                beyond = done - (end - steps)
+                yield Chunk(epoch, done, beyond, total, seconds, state, began=began)
         start = time.perf_counter()
         with spent.on("evaluation"):
             variables = compiled.evaluated(program, member, state)
@@ -268,12 +274,13 @@ def check_held_out(
     """Raise a DivergedError if the bound of the validation split is not finite, or beyond hope.
 
     `best` is the number that says which epoch is best; `began` is the bound of the first step of
-    the epoch, None if it was in an earlier run of the loop.
+    the epoch. If it is None, a checkpoint of an older vaectl did not tell it: then no finite bound
+    is beyond hope.
     """
     where = f"epoch {epoch}, step {step}, on the validation split"
     if not np.isfinite([*means.values()]).all():
         raise _diverged(label(best), where)
-    if means[best] < min(HOPELESS, WORSE * (began or 0.0)):
+    if began is not None and means[best] < min(HOPELESS, WORSE * began):
         raise _diverged(label(best), where, f"{means[best]:.3g}")
 
 

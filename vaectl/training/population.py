@@ -117,10 +117,17 @@ def _alone(
     until: int,
     saved: Saved | None,
 ) -> Iterator[News]:
-    state, sums, seconds = saved or Saved(compiled.init(program, member))
+    saved = saved or Saved(compiled.init(program, member))
     try:
         for event in fitting.fit(
-            program, member, state, train, validation, sums=sums, seconds=seconds
+            program,
+            member,
+            saved.state,
+            train,
+            validation,
+            sums=saved.sums,
+            seconds=saved.seconds,
+            began=saved.began,
         ):
             yield News(index, event, ends_round=True)
             if isinstance(event, Epoch) and event.epoch == until:
