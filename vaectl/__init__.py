@@ -38,6 +38,8 @@ def train(
 ) -> "Run":
     """Train a model and leave a run directory, with the same numbers as `vaectl train`.
 
+    Threads of one process may train at the same time, each a run of its own.
+
     Args:
         config: a configuration, its keys as a mapping, or a YAML file; None for the default.
         name: of the run directory; None for one made from the settings.
