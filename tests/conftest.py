@@ -2,6 +2,7 @@
 
 import gc
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -182,6 +183,11 @@ def few(rows: Iterable[Any], every: int = 3) -> list[Any]:
         else pytest.param(*(row if isinstance(row, tuple) else [row]), marks=pytest.mark.full)
         for number, row in enumerate(rows)
     ]
+
+
+def sent(value: Any) -> Any:
+    """Return a value as another process gets it."""
+    return pickle.loads(pickle.dumps(value))  # noqa: S301  # it is our own
 
 
 def mlp(image_shape: tuple[int, int, int], **settings: object) -> "VAE":

@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import logging
 import os
@@ -5,6 +6,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -384,14 +386,35 @@ def test_saving_leaves_the_process_as_it_was(
         return sys.unraisablehook, levels, warnings.filters[:], warnings.showwarning
 
     before = settings()
-    with quiet_orbax():
-        quiet = settings()
-        assert quiet != before
-        with pytest.raises(RunError), Checkpoints(Folder(tmp_path)) as saved:  # noqa: PT012
-            _fill_the_disk(saved, monkeypatch)
-            saved.save(_state(), _info(1))
-        assert settings() == quiet
+    with pytest.raises(RunError), Checkpoints(Folder(tmp_path)) as saved:  # noqa: PT012
+        _fill_the_disk(saved, monkeypatch)
+        saved.save(_state(), _info(1))
     assert settings() == before
+
+
+def test_saves_in_two_threads_begin_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Orbax numbers saves by a global counter: two at once wait for each other for 300 s."""
+    import orbax.checkpoint
+
+    begin = orbax.checkpoint.StandardCheckpointer.save
+    both = threading.Barrier(2)
+
+    def meet(*arguments: Any) -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(timeout=0.2)
+            raise AssertionError
+        begin(*arguments)
+
+    def save(name: str) -> list[Info]:
+        with Checkpoints(Folder(tmp_path / name)) as saved:
+            saved.save(_state(), _info(1))
+        return kept(Folder(tmp_path / name))
+
+    monkeypatch.setattr(orbax.checkpoint.StandardCheckpointer, "save", meet)
+    with ThreadPoolExecutor(2) as threads:
+        assert [len(infos) for infos in threads.map(save, "ab")] == [1, 1]
 
 
 def test_leaving_the_context_tells_of_a_failed_save_unless_a_worse_error_is_on_its_way(

@@ -1,4 +1,5 @@
 import contextlib
+import copy
 import json
 import os
 import re
@@ -8,12 +9,13 @@ from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tests.conftest import Vaectl
+from tests.conftest import Vaectl, sent
 from vaectl import config
 from vaectl.base.errors import ConfigError
 from vaectl.config import documents, problems, reading
@@ -99,6 +101,44 @@ def test_all_problems_are_told_at_once_in_order_with_lines(tmp_path: Path) -> No
         "c.yaml:8: unknown key model.code_sise; did you mean model.code_size?",
         "c.yaml:9: unknown key nonsense",
     ]
+
+
+def test_an_unknown_plug_is_one_problem_and_says_what_loads_it(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("seed: -1\nmodel:\n  name: odd\n  odd: {width: 3}\n  code_sise: 2\n")
+    with pytest.raises(ConfigError) as error:
+        reading.load(file)
+    assert [line.partition("c.yaml:")[2] for line in error.value.message.splitlines()] == [
+        "1: seed: should be at least 0, not -1",
+        "3: model.name: should be one of conv, mlp, not 'odd'",
+        "5: unknown key model.code_sise; did you mean model.code_size?",
+    ]
+    assert "--plugin FILE.py loads models of your own" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("model.code_size", "write code_size below model:"),
+        ("model.code_sise", "write code_size below model:"),
+        ("optimizer.adam.b1", "write b1 below optimizer: adam:"),
+    ],
+)
+def test_a_key_with_dots_in_a_file_says_where_it_belongs(
+    key: str, meant: str, tmp_path: Path
+) -> None:
+    assert _problems(f"{key}: 0.5\n", tmp_path) == [f"c.yaml:1: unknown key {key}; {meant}"]
+
+
+def test_numbers_of_numpy_are_taken_from_python() -> None:
+    given = {"epochs": np.int64(3), "model": {"code_size": np.arange(9)[7]}}
+    found = reading.of_mapping(given)
+    assert (found.epochs, found.model.code_size) == (3, 7)
+
+
+def test_a_configuration_can_be_pickled_and_copied() -> None:
+    found = reading.of_mapping({"epochs": 3, "optimizer": {"name": "sgd", "learning_rate": 0.1}})
+    assert sent(found) == copy.deepcopy(found) == found
 
 
 def test_a_key_of_the_chosen_plug_may_stand_beside_its_name_and_is_told_of_there(

@@ -1,5 +1,6 @@
 """Looking at a trained model by the command line: one small run on the embedded digits."""
 
+import copy
 import itertools
 import json
 import shutil
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 import vaectl as package
-from tests.conftest import Vaectl
+from tests.conftest import Vaectl, sent
 from vaectl import data, experiment
 from vaectl.base import devices
 from vaectl.base.errors import ConfigError, DataError, RunError
@@ -705,8 +706,27 @@ class TestApi:
         assert whole.shape == (7, 1, 28, 28)
         assert model.decode(codes[:0]).shape == (0, 1, 28, 28)
 
+    def test_a_run_and_a_model_can_be_pickled(self, runs: Path) -> None:
+        run = package.open_run(runs / "z5")
+        again = sent(run)
+        assert (again.path, again.config) == (run.path, run.config)
+        model = run.model("latest")
+        copies = sent(model), copy.deepcopy(model)
+        for same in copies:
+            assert repr(same) == repr(model)
+            np.testing.assert_array_equal(same.sample(3, seed=1), model.sample(3, seed=1))
+
+    def test_seeds_that_are_none_are_refused(self, runs: Path) -> None:
+        model = package.load(runs / "z5")
+        for seed in (-1, 2**32):
+            for origin in ("prior", "aggregate"):
+                with pytest.raises(ValueError, match=f"the seed {seed}"):
+                    model.codes(2, seed=seed, origin=origin)
+
     def test_shapes_that_do_not_fit_are_refused(self, runs: Path) -> None:
         model = package.load(runs / "z5")
+        with pytest.raises(ValueError, match="no images"):
+            model.encode(np.zeros((0, 28, 28)))
         with pytest.raises(ValueError, match="images of shape"):
             model.encode(np.zeros((3, 27, 28)))
         with pytest.raises(ValueError, match="the last axis must be 5"):

@@ -9,11 +9,13 @@ from jaxtyping import Array
 from scipy import integrate, special, stats
 
 from tests.conftest import mlp
+from vaectl.base.errors import ConfigError
 from vaectl.likelihoods.bernoulli import Bernoulli, softplus
-from vaectl.objectives.base import label, with_elbo
+from vaectl.objectives.base import check_terms, label, with_elbo
 from vaectl.objectives.elbo import ELBO
 from vaectl.objectives.iwae import IWAE
 from vaectl.priors.standard_normal import Normal
+from vaectl.runs.belongings import VIEWS
 from vaectl.vae.posterior import Codes
 from vaectl.vae.vae import VAE, Network, Variables
 
@@ -221,3 +223,10 @@ def test_the_bound_and_its_gradient_take_one_exponential_for_each_logit() -> Non
     text = jax.jit(jax.value_and_grad(total)).lower(logits).as_text()
     assert text.count("stablehlo.exponential ") == 1
     assert text.count("stablehlo.log_plus_one ") == 1
+
+
+def test_no_term_has_the_name_of_another_figure() -> None:
+    (figures,) = (name for name in VIEWS if name.endswith(r"\.png"))
+    for name in ["curves", *figures[1:].partition(")")[0].split("|")]:
+        with pytest.raises(ConfigError, match=f"'{name}' cannot be the name of a term"):
+            check_terms(ELBO(), ["kl", "nll", name])

@@ -59,7 +59,10 @@ def test_the_example_is_used_as_its_header_says(
     assert answer.code == 0, answer.err
     (recorded,) = json.loads(Path("runs/whole/run.json").read_text())["plugs"]
     assert (recorded["kind"], recorded["name"]) == ("model", "tiny_conv")
-    assert Path(recorded["source"]) == tmp_path / "conv_vae.py"
+    loaded = tmp_path / "conv_vae.py"
+    assert Path(recorded["source"]) == loaded
+    _, command, *_ = Path("runs/whole/config.yaml").read_text().splitlines()
+    assert command == f"# vaectl train runs/whole/config.yaml --plugin {loaded}"
 
     # with batch statistics, which are no parameters, to the last bit
     cut_off(Path("runs/whole"), Path("runs/cut"), epoch=1)

@@ -24,5 +24,11 @@ def test_keys_are_the_same_whether_traced_or_not() -> None:
     assert jax.random.key_data(traced).tolist() == jax.random.key_data(eager).tolist()
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**64])
+def test_a_seed_that_would_be_another_one_is_refused(seed: int) -> None:
+    with pytest.raises(ValueError, match=f"the seed {seed}; it must be from 0 to 4294967295"):
+        streams.key(seed, "sample")
+
+
 def test_streams_keep_their_numbers_from_release_to_release() -> None:
     assert jax.random.key_data(streams.key(0, "init")).tolist() == [517294207, 118925294]

@@ -13,8 +13,13 @@ import pytest
 import vaectl as package
 from tests.conftest import Vaectl
 from tests.test_bad_arguments import COMMANDS
+from vaectl import config, experiment
 from vaectl.base.errors import ConfigError
 from vaectl.base.nearest import nearest, nearest_path
+from vaectl.experiment.result import Result
+from vaectl.optimizers.adam import Adam
+from vaectl.optimizers.base import Optimizer
+from vaectl.sinks.base import Log, Sink, Training
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -275,3 +280,43 @@ def test_keys_may_be_any_mapping_and_one_sink_a_text(tmp_path: Path) -> None:
         package.train(MappingProxyType({"epochs": "many"}), runs_dir=tmp_path)
     with pytest.raises(ConfigError, match="--log nowhere"):
         package.train(sinks="nowhere", runs_dir=tmp_path)
+
+
+class _Own(Sink):
+    """A sink whose check tells that it is used."""
+
+    def check(self) -> None:
+        raise ConfigError("used", hint="")
+
+    def open(self, _training: Training) -> Log:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("sinks", [_Own(), [_Own()]])
+def test_one_sink_needs_no_list(sinks: Any) -> None:
+    with pytest.raises(ConfigError, match="used"):
+        package.train(sinks=sinks)
+
+
+@pytest.mark.parametrize("sinks", [_Own, [_Own], 3, [None]])
+def test_what_is_no_sink_is_refused(sinks: Any) -> None:
+    with pytest.raises(ConfigError, match="is not a sink"):
+        package.train(sinks=sinks)
+
+
+def test_a_configuration_may_be_older_than_a_plug(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = config.Config(epochs=2)
+    monkeypatch.setattr(Optimizer, "known", {**Optimizer.known, "late": Adam})
+    assert not isinstance(old, config.Config)
+    given: list[config.Config] = []
+
+    def run(settings: config.Config, **_: object) -> Result:
+        given.append(settings)
+        return Result(tmp_path, None, None, None)
+
+    monkeypatch.setattr(experiment, "run", run)
+    package.train(old, runs_dir=tmp_path)
+    assert isinstance(given[0], config.Config)
+    assert given[0].epochs == 2

@@ -34,9 +34,11 @@ def train(
     runs_dir: "Path | str" = "runs",
     force: bool = False,
     device: str = "auto",
-    sinks: "Sequence[Sink | str] | str" = (),
+    sinks: "Sequence[Sink | str] | Sink | str" = (),
 ) -> "Run":
     """Train a model and leave a run directory, with the same numbers as `vaectl train`.
+
+    Threads of one process may train at the same time, each a run of its own.
 
     Args:
         config: a configuration, its keys as a mapping, or a YAML file; None for the default.
@@ -46,30 +48,37 @@ def train(
         device: what to compute on: `auto`, `cpu` or `gpu`; several, as `gpu:4`, share each batch
             of `microbatches`.
         sinks: what else gets the results: a list of sinks, each as text like that of `--log` or as
-            an object of a class of your own; or the text of a single one.
+            an object of a class of your own; or a single one.
 
     Raises:
         VaectlError: the error that the command would print, as the texts `message` and `hint`.
     """
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from vaectl import experiment, follow
     from vaectl.base import devices
     from vaectl.base.errors import ConfigError
-    from vaectl.config import Config, reading
+    from vaectl.config import reading, schema
     from vaectl.runs.directory import RunDir
     from vaectl.runs.run import Run
-    from vaectl.sinks import parse
+    from vaectl.sinks import Sink, parse
 
-    several = [sinks] if isinstance(sinks, str) else sinks
+    several = sinks if isinstance(sinks, Sequence) and not isinstance(sinks, str) else [sinks]
     followers = [parse(sink) if isinstance(sink, str) else sink for sink in several]
+    for follower in followers:
+        if not isinstance(follower, Sink):
+            raise ConfigError(
+                f"{follower!r} is not a sink",
+                hint="give text like that of --log, or an object such as MySink()",
+            )
     if config is None or isinstance(config, str | Path):
         settings = reading.load(None if config is None else Path(config))
     elif isinstance(config, Mapping):
         settings = reading.of_mapping(config)
-    elif isinstance(config, Config):
-        settings = config
+    elif isinstance(config, schema.Experiment):
+        # its class may be older than the last plug that was registered
+        settings = reading.of_mapping(config.model_dump())
     else:
         raise ConfigError(
             f"a configuration cannot be of the type {type(config).__name__}",

@@ -5,6 +5,7 @@ the same initial weights, batches and noise; and a new stream does not change th
 """
 
 import zlib
+from numbers import Integral
 from typing import Any, Literal
 
 import jax
@@ -22,9 +23,24 @@ def key(
         seed: the run's seed; it may be traced, so that all seeds share one compiled program.
         stream: what the random numbers are for.
         step: the position in the stream: a training step, an epoch or a batch.
+
+    Raises:
+        ValueError: a seed that is no array is not from 0 to 2**32 - 1.
     """
+    if isinstance(seed, Integral):
+        check_seed(int(seed))
     named = jax.random.fold_in(jax.random.key(seed), zlib.crc32(stream.encode()))
     return jax.random.fold_in(named, step)
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that has the same random numbers as another one, or none.
+
+    Raises:
+        ValueError: it is not from 0 to 2**32 - 1.
+    """
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"the seed {seed}; it must be from 0 to 4294967295")
 
 
 def is_key(leaf: Any) -> bool:

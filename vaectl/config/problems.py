@@ -41,7 +41,11 @@ def refusal(
         model: the section whose keys the values are.
         hint: what to try; None to choose a hint by the problems.
     """
-    problems = sorted(error.errors(), key=lambda details: _rank(details, origins))
+    found = error.errors()
+    # of a plug that is unknown, the section is unknown too
+    follow = [(*each["loc"][:-1], each["input"]) for each in found if _is_plug(each["loc"])]
+    problems = [details for details in found if details["loc"] not in follow]
+    problems.sort(key=lambda details: _rank(details, origins))
     return ConfigError(
         "\n".join(_explained(details, origins, values, model) for details in problems),
         hint=hint or _hint(problems, model),
@@ -65,6 +69,9 @@ def _explained(
             near = near and near.removeprefix(f"{BASE}.")
             near = None if near == dotted else near  # one of the study's own
         mean = f"; did you mean {near}?" if near else ""
+        if near and "." in near and "." in str(details["loc"][-1]):  # the dots of --set, in a file
+            *above, last = near.split(".")
+            mean = f"; write {last} below {': '.join(above)}:"
         return f"{f'{where}: ' if where else ''}unknown key {dotted}{mean}"
     if details["type"] == "missing":
         return f"{f'{where}: ' if where else ''}{dotted} is missing"
@@ -111,16 +118,22 @@ def _is_option(origin: str) -> bool:
 
 
 def _hint(problems: Sequence[ErrorDetails], model: type[Section]) -> str:
-    """Return a hint that fits all problems; if there is none, say where all keys are listed."""
-    hints = {_hint_of(details, model) for details in problems}
-    return hints.pop() if len(hints) == 1 else ALL_KEYS
+    """Return a hint that fits all problems; if there is none, say where all keys are listed.
+
+    That of an unknown plug is always told, since it may be the cause of the others.
+    """
+    hints = {_hint_of(details, model): _is_plug(details["loc"]) for details in problems}
+    if len(hints) == 1:
+        return next(iter(hints))
+    plugs = [hint for hint, of_plug in hints.items() if of_plug]
+    return "; ".join([*plugs[:1], ALL_KEYS])
 
 
 def _hint_of(details: ErrorDetails, model: type[Section]) -> str:
     if details["type"] == CONFLICT:
         return str(details["ctx"].get("hint") or ALL_KEYS)
     path = [part for part in details["loc"] if isinstance(part, str)]
-    if path[-1:] == ["name"] and path[-2:-1] and path[-2] in schema.CHOICES:
+    if _is_plug(details["loc"]):
         return f"use one of these; --plugin FILE.py loads {path[-2]}s of your own"
     if details["type"] == "model_type":
         return "write its keys below it, as vaectl config show prints them"
@@ -131,6 +144,11 @@ def _hint_of(details: ErrorDetails, model: type[Section]) -> str:
     default = section.model_fields[field].default
     simple = default is None or isinstance(default, bool | int | float | str)
     return f"{field}{f' (default {shown(default)})' if simple else ''}: {said}"
+
+
+def _is_plug(path: Place) -> bool:
+    """Tell whether a path ends at the name of a plug."""
+    return path[-1:] == ("name",) and path[-2:-1] != () and path[-2] in schema.CHOICES
 
 
 def _field(model: type[Section], path: Sequence[str]) -> tuple[type[Section] | None, str]:

@@ -71,14 +71,16 @@ def of_mapping(values: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: lists all problems.
     """
-    plain = _plain(values)
+    plain: dict[str, Any] = _plain(values)
     load_plugs(plain)
     return build(schema.Config, plain, {})
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return mappings of any kind as dicts."""
-    return {k: _plain(each) if isinstance(each, Mapping) else each for k, each in values.items()}
+def _plain(value: Any) -> Any:
+    """Return mappings of any kind as dicts, and NumPy's numbers and arrays as Python's."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def study_of(values: Mapping[str, Any]) -> str:

@@ -7,6 +7,8 @@ same experiment everywhere.
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -77,8 +79,8 @@ def _power_of_two(number: int) -> int:
     return number
 
 
-class _Config(Section):
-    """One experiment."""
+class Experiment(Section):
+    """One experiment: the base of `Config`, which has a section for each plug."""
 
     seed: int = Field(0, ge=0, lt=2**32)
     """All random numbers follow from it."""
@@ -100,6 +102,11 @@ class _Config(Section):
     published: Published | None = None
     """The result of a paper that this experiment repeats; see `vaectl verify`."""
 
+    def __reduce__(self) -> tuple[Callable[..., Experiment], tuple[dict[str, Any]]]:
+        """Pickle the values, and not the class, which is made anew when a plug is registered."""
+        reading = importlib.import_module("vaectl.config.reading")  # by name: it imports this one
+        return reading.of_mapping, (self.model_dump(),)
+
     @model_validator(mode="after")
     def _parts_suit_each_other(self) -> Self:
         for kind in CHOICES:
@@ -108,19 +115,19 @@ class _Config(Section):
 
 
 @cache
-def _complete(registered: tuple[tuple[str, ...], ...]) -> type[_Config]:
+def _complete(registered: tuple[tuple[str, ...], ...]) -> type[Experiment]:
     """Build the schema with a section for each registered plug."""
     del registered
     sections: dict[str, Any] = {}
     for kind, base in CHOICES.items():
         section: Any = choice(base)
         sections[kind] = (section, Field(default=section(), description=base.__doc__))
-    return create_model("Config", __base__=_Config, __module__=__name__, **sections)
+    return create_model("Config", __base__=Experiment, __module__=__name__, **sections)
 
 
 if TYPE_CHECKING:
 
-    class Config(_Config):
+    class Config(Experiment):
         """One experiment."""
 
         model: ModelChoice = ModelChoice(name="")
@@ -131,7 +138,7 @@ if TYPE_CHECKING:
 
 else:
 
-    def __getattr__(name: str) -> type[_Config]:
+    def __getattr__(name: str) -> type[Experiment]:
         """Return the schema as `Config`; it changes when a plug is registered."""
         if name != "Config":
             raise AttributeError(name)

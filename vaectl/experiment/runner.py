@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from vaectl import config
-from vaectl.base import cluster, mesh
+from vaectl.base import cluster, mesh, plugins
 from vaectl.base.errors import InterruptedRunError, RunError
 from vaectl.base.interrupts import asked_to_stop
 from vaectl.config.naming import name_of
@@ -165,11 +165,11 @@ def _finished(rundir: RunDir, record: Record, watch: Watch) -> Result:
 def _carry_out(task: Task, recorder: Recorder, saved: Saved | None, stopping: Stopping) -> Result:
     """Train and draw; the record says how it ended, in any case."""
     path = recorder.rundir.path
-    goes_on = f"vaectl train --resume {shlex.quote(str(path))}"
+    goes_on = _command("--resume", path)
     try:
         with jax.default_device(task.device):
             header = f"the resolved configuration of {recorder.rundir.name}; to repeat it:\n"
-            recorder.begin(header + f"vaectl train {shlex.quote(str(path / 'config.yaml'))}")
+            recorder.begin(header + _command(path / "config.yaml"))
             _train(task, recorder, saved, stopping)
             if recorder.rows:
                 task.watch(Phase("drawing curves"))
@@ -193,6 +193,12 @@ def _carry_out(task: Task, recorder: Recorder, saved: Saved | None, stopping: St
     except RunError as error:
         raise _with_way_on(error, goes_on) from error
     return Result(path, recorder.record, *recorder.rows[-2:])
+
+
+def _command(*arguments: Path | str) -> str:
+    """Write a command that trains with the same files of plugs."""
+    files = (word for file in plugins.files() for word in ("--plugin", file.path))
+    return shlex.join(["vaectl", "train", *map(str, arguments), *files])
 
 
 def _end(task: Task, recorder: Recorder, status: Status, error: str = "") -> None:

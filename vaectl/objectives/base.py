@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 """The form of a term's name, which also names a column, a figure and a curve."""
-_TAKEN = ("epoch", "step", "split", "seconds", "key", "curves")
-"""Other columns of metrics.csv and curves.csv, and the figure of all curves."""
+_TAKEN = (
+    *("epoch", "step", "split", "seconds", "key"),
+    *("curves", "sample", "manifold", "morph", "reconstruct", "inspect", "diagnosis"),
+)
+"""Other columns of metrics.csv and curves.csv, and other figures of a run."""
 
 
 class Objective(Plug, kind="objective"):

@@ -19,6 +19,7 @@ import functools
 import glob
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -44,6 +45,10 @@ from vaectl.runs.saved import (
 from vaectl.training.program import TrainState
 
 ANOTHER = "restore it from a copy, or choose --checkpoint latest, best, or an epoch's number"
+
+_SAVING = threading.Lock()
+"""Held while a save begins: Orbax numbers the saves of a process by one global counter, and a save
+that begins in another thread meanwhile would change the number, so that both wait for ever."""
 
 
 @final
@@ -110,7 +115,7 @@ class Checkpoints:
             )
         if not cluster.is_alone():  # Orbax takes no arrays on the devices of one process only
             state = jax.tree.map(np.asarray, state)
-        with self._writing(name):
+        with self._writing(name), _SAVING:
             self._folder.make()
             self._orbax.save(self._folder.path.absolute() / name, state)  # takes no relative paths
         info = info.model_copy(update={"layout": layout(state)})

@@ -118,6 +118,10 @@ class RunDir:
         """Files of a replaced run that were kept, because vaectl did not make them."""
         self._lock = Lock(self.folder, LOCK)
 
+    def __reduce__(self) -> tuple[type[Self], tuple[Folder]]:
+        """Pickle the place, and not the lock, which belongs to this process."""
+        return type(self), (self.folder,)
+
     @classmethod
     def create(cls, runs_dir: Path, name: str | None, default_name: str, *, force: bool) -> Self:
         """Make a new directory and lock it.

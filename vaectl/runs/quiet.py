@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -48,11 +49,24 @@ def silence_matplotlib() -> None:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
+_LOCK = threading.Lock()
+_open: list[Callable[[], None]] = []
+"""What the last context to be left calls, once for each that is open."""
+
+
 @contextlib.contextmanager
 def quiet_orbax() -> Iterator[None]:
-    """Silence Orbax within a context; later messages need `silence_orbax` for the whole process."""
-    restore = silence_orbax()
+    """Silence Orbax within a context; later messages need `silence_orbax` for the whole process.
+
+    The settings belong to the process: of several contexts, as of trainings in threads, the first
+    one changes them, and the last one to be left restores them.
+    """
+    with _LOCK:
+        _open.append(_open[0] if _open else silence_orbax())
     try:
         yield
     finally:
-        restore()
+        with _LOCK:
+            restore = _open.pop()
+            if not _open:
+                restore()

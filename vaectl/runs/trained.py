@@ -141,7 +141,8 @@ class Trained:
     """A trained VAE with NumPy arrays as inputs and outputs.
 
     Images are floats in [0, 1] or bytes from 0 to 255. An input image may have the shape of the
-    data, such as (height, width), or be flat; output images have the shape of the data.
+    data, such as (height, width), or be flat; output images have the shape of the data. Seeds are
+    from 0 to 2**32 - 1.
 
     A conditional model needs `labels`: the class of each image or code, or weights of all classes
     that sum to 1, as rows. All others take none.
@@ -261,6 +262,7 @@ class Trained:
         """
         if origin == "prior":
             return self.prior(count, seed=seed, temperature=temperature)
+        streams.check_seed(seed)
         if count < 0:
             raise ValueError(f"{count} codes cannot be drawn")
         if origin == "aggregate":
@@ -473,9 +475,11 @@ class Trained:
         if not any(array.shape[-len(one) :] == one for one in known):
             raise ValueError(f"images of shape {array.shape}; {self.picture_shape} was trained on")
         array = array.reshape(-1, *shape)
+        if not len(array):
+            raise ValueError("no images; at least one is needed")
         if array.dtype == np.uint8:
             return unit(jnp.asarray(array))
-        if array.size and not (array.min() >= 0 and array.max() <= 1):
+        if not (array.min() >= 0 and array.max() <= 1):
             raise ValueError("images outside [0, 1]; give bytes as uint8, or divide by 255")
         return jnp.asarray(array, jnp.float32)
 
