@@ -12,8 +12,12 @@ import numpy as np
 import pytest
 
 from tests.conftest import Answer, Vaectl, cut_off
+from vaectl import config
 from vaectl.base import plugins
+from vaectl.base.errors import ConfigError
 from vaectl.base.plugs import Plug
+from vaectl.config import reading
+from vaectl.optimizers.base import Optimizer
 
 EXAMPLE = Path(__file__).parent.parent / "configs" / "examples" / "conv_vae.py"
 SMALL = (
@@ -113,6 +117,7 @@ class Signs(Optimizer, name="signs"):
 """
 HEAD = """from vaectl.objectives.base import Objective
 from vaectl.models.base import Model
+from vaectl.data.sources.base import Source
 """
 
 
@@ -140,6 +145,11 @@ from vaectl.models.base import Model
         pytest.param(
             HEAD + 'class Mine(Objective, name="samples"):\n    """x"""\n', "samples", id="a key"
         ),
+        pytest.param(
+            HEAD + 'class Mine(Source, name="mine"):\n    """x"""\n',
+            r"lacks load(.|\n)*vaectl\.data\.sources\.base describes",
+            id="no load",
+        ),
     ],
 )
 def test_a_file_that_is_no_good_is_named_with_its_line(
@@ -154,6 +164,92 @@ def test_a_file_that_is_no_good_is_named_with_its_line(
         for kind in Plug.__subclasses__()
         for plug in kind.known.values()
     )
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("k: int", "its setting k has no default\ntry:   give it one, as in k: float"),
+        ("k: Missing = 1", "Missing, the type of a setting, is not defined"),
+        ("learning_rate: Positive = -1.0", "learning_rate should be more than 0, not -1.0"),
+        ("k: float = 'x'", "the default of its setting k should be a number, not 'x'"),
+        (
+            "k: list[float] = [0.9]",
+            "its setting k: unhashable type: 'list'\ntry:   make it a tuple",
+        ),
+        ("k: dict[str, float] = {}", "its setting k: unhashable type: 'dict'"),
+        ("k: Path = Path('x')", "its setting k .*instance of Path"),
+        ("k: object = print", "its settings: Unable to serialize unknown type"),
+        ("k: object = Path('x')", "its setting k is 'x' when it is read from a file, not x"),
+        ("weight_decay: float = 0.5", "the name of its setting weight_decay"),
+        ("adam: float = 0.5", "the name of its setting adam"),
+        ("name: str = 'x'", "the name of its setting name"),
+        ("kind: str = 'x'", "the name of its setting kind"),
+        ("averages: bool = True", "the name of its setting averages"),
+        ("_check = model_validator(mode='after')(lambda self: 1 / 0)", "ZeroDivisionError"),
+        ("_check = model_validator(mode='after')(refuse)", "its defaults: no\n"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Field name .* shadows:UserWarning")
+def test_a_setting_that_no_configuration_could_have_is_refused(
+    setting: str, said: str, vaectl: Vaectl
+) -> None:
+    rate = "" if setting.startswith("learning_rate") else "learning_rate: float = 1.0"
+    Path("mine.py").write_text(
+        "from __future__ import annotations\n"
+        "from pathlib import Path\n"
+        "from pydantic import model_validator\n"
+        "from vaectl.base.section import Positive\n"
+        "from vaectl.optimizers.base import Optimizer\n"
+        "def refuse(self): raise ValueError('no')\n"
+        "class Mine(Optimizer, name='mine'):\n"
+        f"    {rate or 'pass'}\n"
+        f"    {setting}\n"
+        "    def rule(self): ...\n"
+    )
+    _refused(vaectl("config", "show", "--plugin", "mine.py"), "mine.py", said)
+    assert "mine" not in Optimizer.known
+
+
+def test_a_setting_may_be_several_numbers(vaectl: Vaectl) -> None:
+    Path("mine.py").write_text(
+        MINE.replace(
+            "learning_rate", "betas: tuple[float, ...] | None = (0.9, 0.99)\n    learning_rate"
+        )
+    )
+    chosen = ("--plugin", "mine.py", "--set", "optimizer.name=signs")
+    shown = vaectl("config", "show", *chosen)
+    assert shown.code == 0, shown.err
+    assert "betas: [0.9, 0.99]" in shown.out.replace(
+        "betas:\n    - 0.9\n    - 0.99", "betas: [0.9, 0.99]"
+    )
+    Path("mine.yaml").write_text(shown.out)
+    assert vaectl("config", "show", "mine.yaml", "--plugin", "mine.py").out == shown.out
+    for key in ("optimizer.betas", "optimizer.signs.betas"):
+        other = vaectl("config", "show", *chosen, "--set", f"{key}=[0.5, 0.6, 0.7]")
+        assert other.code == 0, other.err
+        assert "0.7" in other.out
+    wrong = vaectl("config", "show", *chosen, "--set", "optimizer.betas=[0.5, x]")
+    assert wrong.code == 2
+    assert "betas.1: should be a number, not 'x'" in wrong.err
+    assert hash(config.Config.model_validate({"optimizer": {"name": "signs", "betas": [0.5]}}))
+
+
+def test_a_notebook_defines_a_plug_again() -> None:
+    for rate in (0.5, 0.25):
+        exec(  # noqa: S102  # as a cell of a notebook
+            MINE.replace("1e-4", str(rate)), {"__name__": "__main__"}
+        )
+        chosen = config.Config.model_validate({"optimizer": {"name": "signs"}}).optimizer.chosen
+        assert chosen.learning_rate == rate
+    with pytest.raises(ConfigError, match="is there already"):
+        exec(MINE.replace("Signs", "Others"), {"__name__": "__main__"})  # noqa: S102
+
+
+def test_the_text_of_a_plugs_own_setting_is_that_of_its_class() -> None:
+    plugins.load_file(EXAMPLE.with_name("signum.py"))
+    field = reading.json_schema()["$defs"]["Signum"]["properties"]["learning_rate"]
+    assert field["description"] == "The distance that each parameter moves in a step."
 
 
 @pytest.mark.parametrize(("file", "said"), [("none.py", "No such file"), (".", "regular file")])
