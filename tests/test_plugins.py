@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,10 @@ from vaectl import config
 from vaectl.base import plugins
 from vaectl.base.errors import ConfigError
 from vaectl.base.plugs import Plug
+from vaectl.cli.words import all_words
 from vaectl.config import reading
+from vaectl.data.sources import base as sources
+from vaectl.exports import base as exports
 from vaectl.optimizers.base import Optimizer
 
 EXAMPLE = Path(__file__).parent.parent / "configs" / "examples" / "conv_vae.py"
@@ -328,13 +332,18 @@ def test_an_unknown_plug_is_answered_with_the_nearest_and_the_list(vaectl: Vaect
         assert name in answer.err
 
 
+def _package(site: Path, name: str, points: str, content: str) -> None:
+    """Install a package of one module."""
+    info = site / f"{name}-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(points)
+    (site / f"{name}.py").write_text(content)
+
+
 def test_a_package_brings_plugs_and_one_that_fails_is_named(tmp_path: Path) -> None:
     site = tmp_path / "site"
-    info = site / "mine-1.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[vaectl.optimizers]\nsigns = mine:Signs\n")
-    (site / "mine.py").write_text(MINE)
+    _package(site, "mine", "[vaectl.optimizers]\nsigns = mine:Signs\n", MINE)
 
     def shown() -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "vaectl", "config", "show"]
@@ -348,5 +357,45 @@ def test_a_package_brings_plugs_and_one_that_fails_is_named(tmp_path: Path) -> N
     (site / "mine.py").write_text("1 / 0\n")
     done = shown()
     assert done.returncode == 2
-    assert "signs of mine does not load: division by zero" in done.stderr
+    assert "signs of mine does not load: ZeroDivisionError: division by zero" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def _broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Install a package that fails after it has registered a plug, and one that does not."""
+    site = tmp_path / "site"
+    optimizers = "[vaectl.optimizers]\nit = {0}:It\n"
+    other = MINE.replace("signs", "others")
+    _package(site, "broken", optimizers.format("broken"), f"{MINE}\nimport nosuchthing\n")
+    _package(site, "whole", optimizers.format("whole"), f"{other}\nIt = Signs\n")
+    monkeypatch.syspath_prepend(site)
+    plugins.load_installed.cache_clear()
+    yield
+    plugins.load_installed.cache_clear()
+    for module in ("broken", "whole"):
+        sys.modules.pop(module, None)
+
+
+@pytest.mark.usefixtures("_broken")
+def test_a_package_that_fails_registers_nothing() -> None:
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="it of broken does not load: ModuleNotFoundError"):
+            reading.of_mapping({"optimizer": {"name": "signs"}})
+        assert "signs" not in Optimizer.known
+    chosen = reading.of_mapping({"optimizer": {"name": "others"}})
+    assert chosen.optimizer.name == "others"
+
+
+@pytest.mark.usefixtures("_broken")
+def test_a_package_that_fails_stops_nothing_that_does_not_need_it(vaectl: Vaectl) -> None:
+    assert [form.name for form in exports.parse(["safetensors"])] == ["safetensors"]
+    Path("model.safetensors").touch()
+    assert exports.form_of(Path("model.safetensors")).name == "safetensors"
+    for source in ("digits", "digits-5k", "kmnist", "./a.npy"):
+        assert sources.parse(source)
+    assert "others" in all_words()["keys"]["optimizer.name"]
+    answer = vaectl("config", "show", "--set", "optimizer.name=others")
+    assert answer.code == 0, answer.err
+    with pytest.raises(ConfigError, match="it of broken does not load"):
+        exports.parse(["all"])
