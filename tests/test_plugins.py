@@ -293,6 +293,73 @@ def test_a_term_without_a_place_in_metrics_is_refused_before_training(
     assert not Path("runs").exists()
 
 
+BAD = """
+import jax.numpy as jnp
+from vaectl.likelihoods.bernoulli import Bernoulli
+from vaectl.models.mlp import MLP
+from vaectl.objectives.elbo import ELBO
+
+class Mean(Bernoulli, name="bad_mean"):
+    def mean(self, raw):
+        return raw
+
+class LogProb(Bernoulli, name="bad_log_prob"):
+    def log_prob(self, raw, x):
+        return super().log_prob(raw, x).sum()
+
+class Loss(ELBO, name="bad_loss"):
+    def terms(self, *given):
+        loss, terms = super().terms(*given)
+        return loss.mean(), terms
+
+class Alone(ELBO, name="bad_alone"):
+    def terms(self, *given):
+        return super().terms(*given)[0]
+
+class Decode(MLP, name="bad_decode"):
+    def build(self, *given):
+        module = super().build(*given)
+        decode = module.decode
+        module.decode = lambda z: decode(z)[..., 0]
+        return module
+
+class Code(MLP, name="bad_code"):
+    def build(self, image_shape, code_size, *given):
+        return super().build(image_shape, code_size + 1, *given)
+
+class Prior(MLP, name="bad_prior"):
+    def build(self, *given):
+        module = super().build(*given)
+        module.prior = 1
+        return module
+"""
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        ("likelihood=bad_mean", "mean should have the shape [1, 2, 28, 28, 1], not [1, 2, 28, 28"),
+        ("likelihood=bad_log_prob", "log_prob should have the shape [1, 2], not []"),
+        ("objective=bad_loss", "the loss of terms should have the shape [2], not []"),
+        ("objective=bad_alone", "terms does not return two things"),
+        ("model=bad_decode", "decode should have the shape [1, 2, 28, 28, 1, 1], not [1, 2"),
+        ("model=bad_code", "the mean of encode should have the shape [2, 20], not [2, 21]"),
+        ("model=bad_prior", "its module has an attribute prior"),
+    ],
+)
+def test_a_part_that_returns_a_wrong_shape_is_named_before_training(
+    choice: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(BAD)
+    kind, _, name = choice.partition("=")
+    chosen = ("--set", f"{kind}.name={name}", "--prior", "mixture")
+    done = _process("train", "--plugin", "mine.py", *chosen, "-q")
+    assert done.returncode == 2, done.stderr
+    assert f"error: the {kind} {name}: {said}" in done.stderr
+    assert not Path("runs").exists()
+
+
 def _copy(folder: str) -> Path:
     Path(folder).mkdir()
     return Path(shutil.copy("mine.py", f"{folder}/mine.py"))

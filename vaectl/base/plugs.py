@@ -86,6 +86,11 @@ class Plug(Section):
                 hint=self.install or f"pip install 'vaectl[{self.name}]'",
             )
 
+    @classmethod
+    def protocol(cls) -> type[Plug]:
+        """Return the base class of the kind."""
+        return next(base for base in Plug.__subclasses__() if base.kind == cls.kind)
+
     @property
     def short_name(self) -> str:
         """The name in letters, digits and hyphens, for names of runs; it may tell a setting."""
@@ -258,7 +263,7 @@ def _refuse_unusable(plug: type[Plug], name: str) -> None:
     """Refuse a plug that no configuration could choose, or whose settings it could not set."""
     what = f"{_file(plug)}: the {plug.kind} {name}"
     others = {other: each for other, each in plug.known.items() if other != name}
-    protocol = next(kind for kind in Plug.__subclasses__() if kind.kind == plug.kind)
+    protocol = plug.protocol()
     if not NAME.fullmatch(name):
         raise ConfigError(
             f"{what}: not usable as the name of a plug",
