@@ -573,6 +573,17 @@ def test_a_sink_of_ones_own_follows_resumes_and_is_filled_in(vaectl: Vaectl) -> 
     assert len(Path("runs/a/all.jsonl").read_text().splitlines()) == 6
     assert run.record.plugs == []  # the run needs it for nothing
 
+    with Path("runs/a/results.jsonl").open("a") as file:
+        file.write('{"epoch": 7, "st')  # as a crash leaves it
+    again = ("--resume", "a", "--epochs", "7", "-q", *plugin, "--log", "json_lines")
+    answer = vaectl("train", *again)
+    assert (answer.code, answer.err) == (0, "")
+    lines = [json.loads(line) for line in Path("runs/a/results.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6, 7]
+    answer = vaectl("train", *OPTIONS, "--name", "a", "--force", *plugin)
+    assert (answer.code, answer.err) == (0, "")
+    assert not [*Path("runs/a").glob("*.jsonl")]
+
 
 def test_a_sink_of_an_installed_package_is_found(tmp_path: Path) -> None:
     site = tmp_path / "site"

@@ -7,13 +7,18 @@ It works in a thread beside the training. Any exception disables it, and the tra
 """
 
 import json
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from vaectl.sinks.base import Log, Results, Sink, Status, Training
 
 
 class JSONLines(Sink, name="json_lines"):
     """A file in the run directory, with a line for each epoch."""
+
+    leaves: ClassVar[Mapping[str, Mapping[str, bytes]]] = {"": {r".*\.jsonl": rb'\{"epoch": '}}
+    """Its files, which are removed with the run: folder, form of the names, and how they begin."""
 
     file: str = "results.jsonl"
     """The name of the file."""
@@ -22,9 +27,19 @@ class JSONLines(Sink, name="json_lines"):
         """Begin the file; if a training is resumed, keep the lines of earlier epochs."""
         path = training.directory / self.file
         lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        before = [line for line in lines if json.loads(line)["step"] <= training.step]
-        path.write_text("".join(before))
+        path.write_text("".join(_before(lines, training.step)))
         return _Lines(path)
+
+
+def _before(lines: Iterable[str], step: int) -> Iterator[str]:
+    """Yield the lines up to a step; a crash may have cut off the last line in the file."""
+    for line in lines:
+        try:
+            after = json.loads(line)["step"] > step
+        except ValueError:
+            return
+        if not after:
+            yield line
 
 
 class _Lines:

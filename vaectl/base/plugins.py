@@ -14,16 +14,17 @@ import hashlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vaectl.base.errors import ConfigError
+from vaectl.base.errors import ConfigError, first_line
 from vaectl.base.files import read
 from vaectl.base.nearest import did_you_mean, did_you_mean_path
-from vaectl.base.plugs import Plug
+from vaectl.base.plugs import NAME, Plug
 
 GROUPS = (
     "vaectl.executors",
@@ -103,20 +104,14 @@ def _run(file: File, where: str) -> None:
     module = importlib.util.module_from_spec(spec)
     module.__file__ = full
     sys.modules[name] = module  # pydantic looks up annotations there
-    try:
-        exec(compile(content, full, "exec"), vars(module))  # noqa: S102  # this is what --plugin is for
-    except BaseException as error:
-        for kind, plug in _registered(name):
-            del kind.known[plug]
-        if isinstance(error, ConfigError):
-            raise ConfigError(f"{where}: {error.message}", hint=error.hint) from None
-        if not isinstance(error, Exception | SystemExit):
+    with _registering(where, "fix the file; --debug shows the whole traceback", full):
+        try:
+            exec(compile(content, full, "exec"), vars(module))  # noqa: S102  # this is what --plugin is for
+        except BaseException:
+            del sys.modules[name]
             raise
-        raise ConfigError(
-            f"{where}: {_line(error, full)}{type(error).__name__}: {error}",
-            hint="fix the file; --debug shows the whole traceback",
-        ) from error
-    if not _registered(name):
+    plugs = (plug for kind in Plug.__subclasses__() for plug in kind.known.values())
+    if all(plug.__module__ != name for plug in plugs):
         raise ConfigError(
             f"{where}: the file registers no plug",
             hint='define one in it, for example class Mine(Model, name="mine")',
@@ -139,22 +134,45 @@ def packages() -> dict[str, str]:
 
 @cache
 def load_installed() -> None:
-    """Load the plugs of installed packages, once.
+    """Load the plugs of all installed packages, once.
 
     Raises:
-        ConfigError: one of them fails to load.
+        ConfigError: one of them fails to load; the others are loaded.
     """
     from importlib.metadata import entry_points
 
+    failed = []
     for point in chain.from_iterable(entry_points(group=group) for group in GROUPS):
+        package = point.dist.name if point.dist else "a package"
+        where = f"{point.group}: {point.name} of {package} does not load"
         try:
-            point.load()
-        except Exception as error:
-            package = point.dist.name if point.dist else "a package"
-            raise ConfigError(
-                f"{point.group}: {point.name} of {package} does not load: {error}",
-                hint=f"fix or remove the package: pip uninstall {package}",
-            ) from error
+            with _registering(where, f"fix or remove the package: pip uninstall {package}"):
+                point.load()
+        except ConfigError as error:
+            failed.append(error)
+    if failed:
+        raise failed[0]
+
+
+def load_what_loads() -> None:
+    """Load the plugs of installed packages, except of those that fail; for completion."""
+    with suppress(ConfigError):
+        load_installed()
+
+
+def is_known(kind: type[Plug], name: str) -> bool:
+    """Tell whether a kind has a plug of a name, perhaps one of an installed package.
+
+    Raises:
+        ConfigError: none is found, and a package fails to load.
+    """
+    if name not in kind.known and NAME.fullmatch(name):
+        try:
+            load_installed()
+        except ConfigError:
+            if name not in kind.known:
+                raise
+    return name in kind.known
 
 
 def named(kind: type[Plug], name: str, place: str) -> type[Any]:
@@ -163,9 +181,7 @@ def named(kind: type[Plug], name: str, place: str) -> type[Any]:
     Raises:
         ConfigError: there is none.
     """
-    if name not in kind.known:
-        load_installed()
-    if name not in kind.known:
+    if not is_known(kind, name):
         raise unknown(kind.kind, name, kind.known, place)
     return kind.known[name]
 
@@ -195,14 +211,34 @@ def origin(plug: type[Plug]) -> Origin | None:
     return Origin(f"module {plug.__module__}", hashlib.sha256(content).hexdigest())
 
 
-def _registered(module: str) -> list[tuple[type[Plug], str]]:
-    """List the plugs that a module has registered: the kind and the name of each."""
-    return [
-        (kind, name)
-        for kind in Plug.__subclasses__()
-        for name, plug in kind.known.items()
-        if plug.__module__ == module
-    ]
+@contextmanager
+def _registering(where: str, hint: str, file: str = "") -> Iterator[None]:
+    """Run code that registers plugs.
+
+    If a module fails, Python forgets it, and its plugs are forgotten too.
+
+    Args:
+        where: the beginning of a message.
+        hint: what to try if it fails.
+        file: the file that is run; its lines are named.
+
+    Raises:
+        ConfigError: it fails.
+    """
+    try:
+        yield
+    except BaseException as error:
+        for kind in Plug.__subclasses__():
+            for name, plug in [*kind.known.items()]:
+                if plug.__module__ not in sys.modules:
+                    del kind.known[name]
+        if isinstance(error, ConfigError):
+            hint = error.hint if file else hint  # only the author of a package can change it
+            raise ConfigError(f"{where}: {error.message}", hint=hint) from None
+        if not isinstance(error, Exception | SystemExit):
+            raise
+        said = f"{type(error).__name__}: {first_line(error)}"
+        raise ConfigError(f"{where}: {_line(error, file)}{said}", hint=hint) from error
 
 
 def _line(error: BaseException, file: str) -> str:

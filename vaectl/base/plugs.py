@@ -28,11 +28,13 @@ from pydantic import (
 
 from vaectl.base.errors import ConfigError
 from vaectl.base.section import Section
+from vaectl.base.settings import check_settings
 
 Finding = Literal["approximation", "prior", "collapse"]
 """A problem that another plug may help against: see `vaectl.evaluation.advice.advice`."""
 
-_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+"""The form of a plug's name."""
 
 
 class Plug(Section):
@@ -40,6 +42,11 @@ class Plug(Section):
 
     class Optimizer(Plug, kind="optimizer"): ...       a kind
     class Adam(Optimizer, name="adam"): ...            a plug of it
+
+    A setting has a type and a default, as in `momentum: Decay = 0.9`. Its values are written in
+    YAML, so its type is made of `bool`, `int`, `float`, `str`, `Literal`, `tuple`, None, and
+    sections of these. Parts of an experiment are constants of compiled programs and must be
+    hashable: several numbers are a tuple, as in `betas: tuple[float, float] = (0.9, 0.99)`.
     """
 
     kind: ClassVar[str]
@@ -79,6 +86,11 @@ class Plug(Section):
                 hint=self.install or f"pip install 'vaectl[{self.name}]'",
             )
 
+    @classmethod
+    def protocol(cls) -> type[Plug]:
+        """Return the base class of the kind."""
+        return next(base for base in Plug.__subclasses__() if base.kind == cls.kind)
+
     @property
     def short_name(self) -> str:
         """The name in letters, digits and hyphens, for names of runs; it may tell a setting."""
@@ -105,14 +117,15 @@ class Plug(Section):
         """Register a kind, or a plug of one.
 
         Raises:
-            ConfigError: the name is not usable or is taken, or a method is missing.
+            ConfigError: the name is not usable or is taken, a method is missing, or a setting
+                cannot be one.
         """
         super().__pydantic_init_subclass__(**options)
         if kind is not None:
             cls.kind, cls.known = kind, {}
         if name is not None:
-            cls._check(name)
             cls.name = name
+            _refuse_unusable(cls, name)
             cls.known[name] = cls
 
     def suits(self, experiment: Any) -> None:
@@ -121,30 +134,6 @@ class Plug(Section):
         Raises:
             PydanticCustomError: see `vaectl.base.section.conflict`.
         """
-
-    @classmethod
-    def _check(cls, name: str) -> None:
-        what = f"{_file(cls)}: the {cls.kind} {name}"
-        if not _NAME.fullmatch(name):
-            raise ConfigError(
-                f"{what}: not usable as the name of a plug",
-                hint="use small letters, digits, '_' and '-', and begin with a letter",
-            )
-        if name in cls.taken or hasattr(Choice, name):
-            raise ConfigError(
-                f"{what}: the name has another meaning in that section of a configuration",
-                hint="give it another name",
-            )
-        if name in cls.known:
-            raise ConfigError(
-                f"{what} is there already, in {_file(cls.known[name])}",
-                hint="give it another name",
-            )
-        if missing := sorted(cls.__abstractmethods__):
-            raise ConfigError(
-                f"{what} lacks {', '.join(missing)}",
-                hint=f"define it as vaectl.{cls.kind}s.base describes it",
-            )
 
 
 P = TypeVar("P", bound=Plug)
@@ -270,8 +259,50 @@ def import_all(package: str) -> None:
         importlib.import_module(f"{package}.{module.name}")
 
 
+def _refuse_unusable(plug: type[Plug], name: str) -> None:
+    """Refuse a plug that no configuration could choose, or whose settings it could not set."""
+    what = f"{_file(plug)}: the {plug.kind} {name}"
+    others = {other: each for other, each in plug.known.items() if other != name}
+    protocol = plug.protocol()
+    if not NAME.fullmatch(name):
+        raise ConfigError(
+            f"{what}: not usable as the name of a plug",
+            hint="use small letters, digits, '_' and '-', and begin with a letter",
+        )
+    is_key = plug.taken and any(name in each.model_fields for each in others.values())
+    if name in plug.taken or is_key or hasattr(Choice, name):
+        raise ConfigError(
+            f"{what}: the name has another meaning in that section of a configuration",
+            hint="give it another name",
+        )
+    if name in plug.known and not _is_defined_again(plug, plug.known[name]):
+        raise ConfigError(
+            f"{what} is there already, in {_file(plug.known[name])}",
+            hint="give it another name",
+        )
+    if missing := sorted(plug.__abstractmethods__):
+        raise ConfigError(
+            f"{what} lacks {', '.join(missing)}",
+            hint=f"define it as {protocol.__module__} describes it",
+        )
+    keys = {*plug.taken, *others} if plug.taken else set()
+    for key in plug.model_fields.keys() - protocol.model_fields.keys():
+        if key in keys or key in protocol.__class_vars__ or hasattr(protocol, key):
+            raise ConfigError(
+                f"{what}: the name of its setting {key} has another meaning for each {plug.kind}",
+                hint="give the setting another name",
+            )
+    check_settings(plug, what, hashable=bool(plug.taken))
+
+
 def _file(plug: type[Any]) -> str:
     try:
         return inspect.getfile(plug)
     except (OSError, TypeError):  # defined interactively
         return plug.__module__
+
+
+def _is_defined_again(plug: type[Any], other: type[Any]) -> bool:
+    """Tell whether a class replaces another one, as a notebook's cell does that is run again."""
+    names = {(each.__module__, each.__qualname__) for each in (plug, other)}
+    return names == {("__main__", plug.__qualname__)}

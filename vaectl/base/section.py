@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema, PydanticCustomError
 
 CONFLICT = "conflict"
@@ -53,10 +53,22 @@ def nested(values: Mapping[str, object]) -> dict[str, Any]:
 class Section(BaseModel):
     """A section of a configuration: frozen, without unknown keys or silent conversions.
 
-    The text below a field describes it in the JSON Schema.
+    The text below a field describes it in the JSON Schema. A list is taken for a tuple, which YAML
+    does not have.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_as_tuples(cls, values: object) -> object:
+        """Turn lists into tuples where a field is made of tuples."""
+        if not isinstance(values, dict):
+            return values
+        lists = [key for key, value in values.items() if isinstance(value, list)]
+        fields = {key: cls.model_fields[key] for key in lists if key in cls.model_fields}
+        tuples = [key for key, field in fields.items() if _has_tuples(field.annotation)]
+        return {**values, **{key: _as_tuple(values[key]) for key in tuples}} if tuples else values
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -64,12 +76,25 @@ class Section(BaseModel):
     ) -> dict[str, Any]:
         """Describe the fields; pydantic would read all source files at each start of vaectl."""
         found = handler(core_schema)
-        properties = handler.resolve_ref_schema(found).get("properties", {})
-        for base in reversed(cls.__mro__):
-            if issubclass(base, Section):
-                for name, text in _descriptions(base).items():
-                    properties.get(name, {}).setdefault("description", text)
+        for name, field in handler.resolve_ref_schema(found).get("properties", {}).items():
+            if text := _text_below(cls, name):
+                field.setdefault("description", text)
         return found
+
+
+def _has_tuples(annotation: Any) -> bool:
+    parts = get_args(annotation)
+    return tuple in (annotation, get_origin(annotation)) or any(map(_has_tuples, parts))
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
+
+
+def _text_below(section: type[Section], key: str) -> str:
+    """Return the text below a field in its class, or in the nearest base that has one."""
+    bases = (base for base in section.__mro__ if issubclass(base, Section))
+    return next((texts[key] for base in bases if key in (texts := _descriptions(base))), "")
 
 
 @cache
@@ -90,10 +115,8 @@ def _descriptions(section: type[Section]) -> dict[str, str]:
 
 def description(section: type[Section], key: str) -> str:
     """Return the text below a field in one line; empty if there is none."""
-    for base in section.__mro__:
-        if issubclass(base, Section) and key in _descriptions(base):
-            return " ".join(_descriptions(base)[key].split())
-    return " ".join((section.model_fields[key].description or "").split())
+    text = _text_below(section, key) or section.model_fields[key].description or ""
+    return " ".join(text.split())
 
 
 def conflict(message: str, hint: str = "") -> PydanticCustomError:

@@ -46,9 +46,10 @@ def shown(value: object) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, float) and not math.isfinite(value):
         return ".nan" if math.isnan(value) else f"{'-' * (value < 0)}.inf"
+    value = list(value) if isinstance(value, tuple) else value
     try:
         # values that are neither text nor numbers, such as dates, are written as text
-        text = repr(value) if isinstance(value, str | int | float | list | tuple) else str(value)
+        text = repr(value) if isinstance(value, str | int | float | list) else str(value)
     except ValueError:  # Python converts at most 4300 digits
         return "a number of thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -18,7 +18,7 @@ def _complete(incomplete: str) -> list[str]:
     from vaectl.base import plugins
     from vaectl.data.sources.base import suggestions
 
-    plugins.load_installed()
+    plugins.load_what_loads()
     return [source for source in suggestions() if source.startswith(incomplete)]
 
 

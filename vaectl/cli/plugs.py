@@ -39,7 +39,7 @@ def completion(kind: str) -> Callable[[str], list[str]]:
         from vaectl.base.plugs import known
 
         importlib.import_module(f"vaectl.{kind}s")
-        plugins.load_installed()
+        plugins.load_what_loads()
         return [name for name in known(kind) if name.startswith(incomplete)]
 
     return complete

@@ -17,10 +17,10 @@ def all_words() -> dict[str, Any]:
     """Return all words, as `vaectl.completion.words` keeps them."""
     import vaectl.cli  # noqa: F401  # registers the commands
     from vaectl.base import plugins
-    from vaectl.config.schema import Config
+    from vaectl.config import schema as config
 
-    plugins.load_installed()
-    schema = Config.model_json_schema()
+    plugins.load_what_loads()
+    schema = config.Config.model_json_schema()
     keys = dict(_keys(schema, schema, ""))
     short: dict[str, list[str]] = {}
     """The short forms of keys of the chosen plug, without its name."""

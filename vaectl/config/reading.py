@@ -243,8 +243,8 @@ def load_plugs(values: Mapping[str, Any]) -> None:
     for kind, choice in schema.CHOICES.items():
         section = values.get(kind)
         name = section.get("name") if isinstance(section, dict) else None
-        if isinstance(name, str) and name not in choice.plugs.known:
-            plugins.load_installed()
+        if isinstance(name, str):
+            plugins.is_known(choice.plugs, name)
 
 
 def build(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, create_model, model_validator
 
-from vaectl.base.plugs import Choice, choice
+from vaectl.base.plugs import Choice, Plug, choice
 from vaectl.base.section import Count, NonNegative, Positive, Section
 from vaectl.config.published import Published
 from vaectl.data.settings import Data
@@ -115,7 +115,7 @@ class Experiment(Section):
 
 
 @cache
-def _complete(registered: tuple[tuple[str, ...], ...]) -> type[Experiment]:
+def _complete(registered: tuple[tuple[type[Plug], ...], ...]) -> type[Experiment]:
     """Build the schema with a section for each registered plug."""
     del registered
     sections: dict[str, Any] = {}
@@ -142,4 +142,4 @@ else:
         """Return the schema as `Config`; it changes when a plug is registered."""
         if name != "Config":
             raise AttributeError(name)
-        return _complete(tuple(tuple(base.plugs.known) for base in CHOICES.values()))
+        return _complete(tuple(tuple(base.plugs.known.values()) for base in CHOICES.values()))

@@ -209,10 +209,11 @@ def parse(texts: Sequence[str]) -> list[Export]:
     Raises:
         ConfigError: there is no such format, or none is named.
     """
-    plugins.load_installed()
     names = [name.strip() for text in texts for name in text.split(",") if name.strip()]
     if not names:
         raise ConfigError("--format: no format is named", hint=f"--format {ALL}")
+    if ALL in names:
+        plugins.load_installed()
     wanted = Export.known if ALL in names else dict.fromkeys(names)
     return [plugins.named(Export, name, "--format")() for name in wanted]
 
@@ -224,20 +225,27 @@ def form_of(file: Path) -> Export:
         ConfigError: files of that suffix cannot be imported.
         RunError: the file is missing or cannot be read.
     """
-    plugins.load_installed()
-    known = {form.suffix: form for form in Export.known.values() if form.suffix}
-    if file.suffix.lower() not in known:
+    suffix = file.suffix.lower()
+    if suffix not in _by_suffix():
+        plugins.load_installed()
+    known = _by_suffix()
+    if suffix not in known:
         raise ConfigError(
             f"{file}: not a file that can be imported; known are {', '.join(sorted(known))}",
             hint="other formats may hold code, or no names of arrays",
         )
-    form: Export = known[file.suffix.lower()]()
+    form: Export = known[suffix]()
     form.check()
     try:
         regular(file).close()
     except OSError as error:
         raise unreadable(file, error) from None
     return form
+
+
+def _by_suffix() -> dict[str, type[Export]]:
+    """Return the formats that can be imported, by the suffix of their files."""
+    return {form.suffix: form for form in Export.known.values() if form.suffix}
 
 
 def unreadable(file: Path, error: OSError) -> RunError:

@@ -191,14 +191,16 @@ def clear(run: Folder) -> list[str]:
         OSError: something cannot be read or removed.
     """
     figures = {**VIEWS, **curves(run)}
+    of_plugs = _of_plugs()
+    own = {**of_plugs.pop("", {}), **RUN}
     places: dict[str, Made] = {
-        **_of_plugs(),
+        **of_plugs,
         "checkpoints": CHECKPOINTS,
         "figures": figures,
         "unfinished": UNFINISHED,
     }
     left = []
-    for place, made in {**places, "": RUN}.items():
+    for place, made in {**places, "": own}.items():
         folder = run.folder(place)
         if place and run.kind(place) in (None, "file"):
             continue

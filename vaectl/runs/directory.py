@@ -28,7 +28,7 @@ from vaectl.base.errors import ConfigError, RunError
 from vaectl.base.files import LINK, Folder, Kind, make_directory, replacing
 from vaectl.base.formats import refuse_newer
 from vaectl.base.locks import Lock
-from vaectl.base.plugs import known
+from vaectl.base.plugs import Plug
 from vaectl.config import documents, reading
 from vaectl.config.schema import Config
 from vaectl.runs import belongings, metrics
@@ -514,13 +514,12 @@ class RunDir:
 
 def missing_plugs(plugs: Sequence[PlugFacts]) -> list[PlugFacts]:
     """Return those of a run's plugs that are not loaded; vaectl loads no file by itself."""
-
-    def is_known(plug: PlugFacts) -> bool:
-        return plug.name in known(plug.kind)
-
-    if not all(map(is_known, plugs)):
-        plugins.load_installed()
-    return [plug for plug in plugs if not is_known(plug)]
+    kinds = {kind.kind: kind for kind in Plug.__subclasses__()}
+    return [
+        plug
+        for plug in plugs
+        if plug.kind not in kinds or not plugins.is_known(kinds[plug.kind], plug.name)
+    ]
 
 
 def refuse_others(folder: Folder, made: belongings.Made) -> None:

@@ -11,6 +11,7 @@ from vaectl.base import mesh, streams
 from vaectl.base.products import in_fast_forms
 from vaectl.objectives.base import check_terms, with_elbo
 from vaectl.training.program import Member, Program, TrainState
+from vaectl.vae.check import check_losses, check_network
 from vaectl.vae.vae import Variables, unit
 
 Sums = Mapping[str, Float[Array, "*steps"]]
@@ -239,15 +240,19 @@ def terms(program: Program) -> tuple[str, ...]:
     """Name the terms that the objective reports, in alphabetical order.
 
     Raises:
-        ConfigError: one of them has no usable name, or the best one is missing.
+        ConfigError: one of them has no usable name, the best one is missing, or a part of the
+            experiment returns arrays of wrong shapes.
     """
 
     def terms() -> Sums:
         vae = program.vae
         network = vae.network(vae.init(jax.random.key(0)), training=True)
-        network = network.given(vae.first_class(1))
-        x, noise = jnp.zeros((1, *vae.image_shape)), jnp.zeros((program.samples, 1, vae.code_size))
-        return program.objective.terms(network, x, noise, jnp.float32(0))[1]
+        network, x = network.given(vae.first_class(2)), jnp.zeros((2, *vae.image_shape))
+        check_network(network, x)
+        noise = jnp.zeros((program.samples, 2, vae.code_size))
+        found = program.objective.terms(network, x, noise, jnp.float32(0))
+        check_losses(program.objective, found, images=2)
+        return found[1]
 
     names = [*jax.eval_shape(terms)]
     check_terms(program.objective, names)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
+from vaectl.base.errors import ConfigError
 from vaectl.likelihoods.base import Likelihood
 from vaectl.models.base import ImageShape, Model
 from vaectl.priors.base import Distribution, Prior
@@ -84,10 +85,19 @@ class VAE:
         module = self.model.build(
             self.image_shape, self.code_size, self.likelihood.outputs, rngs, **told
         )
+        added: dict[str, Any] = {}
         if self.likelihood.shared:
-            setattr(module, _SHARED, nnx.Param(jnp.zeros(self.likelihood.shared)))
+            added[_SHARED] = nnx.Param(jnp.zeros(self.likelihood.shared))
         if learned := self.prior.build(self.image_shape, self.code_size, rngs):
-            setattr(module, _PRIOR, learned)
+            added[_PRIOR] = learned
+        for name, parameters in added.items():
+            if hasattr(module, name):
+                raise ConfigError(
+                    f"the model {self.model.name}: its module has an attribute {name}, which would "
+                    f"be replaced by the parameters of the {name}",
+                    hint="give the attribute another name",
+                )
+            setattr(module, name, parameters)
         return module
 
 

@@ -111,7 +111,7 @@ class Source(Plug, kind="source"):
     @classmethod
     def meant(cls, text: str) -> str | None:
         """Return the rest if a text without a scheme can mean this source, else None."""
-        return cls.nicknames.get(text.lower().replace("-", "_"))
+        return cls.nicknames.get(_nickname(text))
 
     @property
     def title(self) -> str:
@@ -175,6 +175,11 @@ class LocalSource(Source):
         return self.model_copy(update={"rest": str(_expanded(self.path).absolute())})
 
 
+def _nickname(text: str) -> str:
+    """Write a text as nicknames are written."""
+    return text.lower().replace("-", "_")
+
+
 def _expanded(path: Path) -> Path:
     with contextlib.suppress(RuntimeError):  # the ~ of an unknown user stays as it is
         return path.expanduser()
@@ -206,9 +211,8 @@ def parse(text: str, reading: Reading = PLAIN) -> Source:
     shown = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
     if "\0" in text or "\n" in text:
         raise DataError(f"{shown!r}: no name has such a character in it", hint=_LIST)
-    if name not in Source.known:
-        plugins.load_installed()
-    source: type[Source] | None = Source.known.get(name)
+    nickname = any(_nickname(text) in source.nicknames for source in Source.known.values())
+    source = Source.known.get(name) if nickname or plugins.is_known(Source, name) else None
     if source is None:
         source, rest = _meant(shown, text)
     elif bool(rest) != bool(source.placeholder) or (colon and not rest):
