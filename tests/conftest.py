@@ -4,7 +4,6 @@ import gc
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -64,14 +63,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 @cache
 def _with_fused_loops(names: tuple[str, ...]) -> str:
     """Run the tests of bits of a file, which share the start of a process; return what it says."""
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-o", "addopts=", "-qrA", *names],
-        cwd=Path(__file__).parent.parent,
-        env=os.environ | {"XLA_FLAGS": _QUICK},
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout
+    from tests import apart
+
+    command = ("-m", "pytest", "-o", "addopts=", "-qrA", *names)
+    return apart.run(*command, cwd=apart.ROOT, env={"XLA_FLAGS": _QUICK}).stdout
 
 
 @pytest.fixture(scope="session")
@@ -364,12 +359,13 @@ def alike(shared: Path) -> "Result":
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished comparison, as the command leaves it."""
     from tests import edits
+    from tests.apart import draw_nothing
     from vaectl.comparison import plan, publish, run
 
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        edits.draw_nothing(patch)
+        draw_nothing(patch.setattr)
         Path("c.yaml").write_text(edits.SETTINGS)
         publish.publish(run.run(plan.load(Path("c.yaml")), runs_dir=Path("runs"), name="c"))
     return folder / edits.C
