@@ -28,9 +28,10 @@ install_import_hook(
 )
 
 # XLA's own optimizations are not what is tested, and take half of the time. LLVM leaves most out,
-# and the older way to write fused loops compiles in half of the time of the newer one.
+# and compiles a program in one piece, not in 32 at once: other tests keep the cores busy. The older
+# way to write fused loops compiles in half of the time of the newer one.
 # For all of them: XLA_FLAGS= python -m pytest
-_QUICK = "--xla_backend_optimization_level=0"
+_QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 _ASKED = os.environ.setdefault("XLA_FLAGS", f"{_QUICK} --xla_cpu_use_fusion_emitters=false")
 
 # tracing makes many objects that stay; to look for garbage as often as usual takes 6% of the time
