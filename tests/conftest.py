@@ -5,10 +5,10 @@ import os
 import pickle
 import shutil
 import signal
-import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -29,10 +29,14 @@ install_import_hook(
 )
 
 # XLA's own optimizations are not what is tested, and take half of the time. LLVM leaves most out,
-# and the older way to write fused loops compiles in half of the time of the newer one.
+# and compiles a program in one piece, not in 32 at once: other tests keep the cores busy. The older
+# way to write fused loops compiles in half of the time of the newer one.
 # For all of them: XLA_FLAGS= python -m pytest
-_QUICK = "--xla_backend_optimization_level=0"
+_QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 _ASKED = os.environ.setdefault("XLA_FLAGS", f"{_QUICK} --xla_cpu_use_fusion_emitters=false")
+
+# tracing makes many objects that stay; to look for garbage as often as usual takes 6% of the time
+gc.set_threshold(50_000)
 
 import jax
 
@@ -40,6 +44,7 @@ import jax
 jax.config.update("jax_num_cpu_devices", 8)  # type: ignore[no-untyped-call]
 
 if TYPE_CHECKING:
+    from tests.browser import Browser
     from vaectl.comparison.result import Result
     from vaectl.vae.vae import VAE
 
@@ -65,14 +70,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 @cache
 def _with_fused_loops(names: tuple[str, ...]) -> str:
     """Run the tests of bits of a file, which share the start of a process; return what it says."""
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-o", "addopts=", "-qrA", *names],
-        cwd=Path(__file__).parent.parent,
-        env=os.environ | {"XLA_FLAGS": _QUICK},
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout
+    from tests import apart
+
+    command = ("-m", "pytest", "-o", "addopts=", "-qrA", *names)
+    return apart.run(*command, cwd=apart.ROOT, env={"XLA_FLAGS": _QUICK}).stdout
 
 
 @pytest.fixture(scope="session")
@@ -326,23 +327,33 @@ def cut_off(whole: Path, copy: Path, epoch: int) -> None:
     run.write_record(run.read_record().model_copy(update=update))
 
 
+@contextmanager
+def _once(folder: Path) -> Iterator[bool]:
+    """Tell whether a folder of all workers is to be made; the others wait until it is."""
+    from filelock import FileLock
+
+    with FileLock(f"{folder}.lock"):
+        yield not folder.exists()
+
+
 @pytest.fixture(scope="session")
-def trained_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A runs directory with two small runs: z2, and z5 which has two checkpoints."""
+def trained_runs(shared: Path) -> Path:
+    """A runs directory with two small runs: z2, and z5 which has two checkpoints; only read."""
     from vaectl import config, experiment
 
-    runs = tmp_path_factory.mktemp("trained") / "runs"
-    for name, code, epochs in (("z2", 2, 3), ("z5", 5, 4)):
-        settings = config.Config.model_validate(
-            {
-                "epochs": epochs,
-                "data": {"train_size": 1000, "validation_size": 100, "test_size": 120},
-                "model": {"code_size": code, "hidden_size": 32},
-                # the rate falls to nothing in the end, so that the last epoch is not the best one
-                "optimizer": {"adam": {"learning_rate": 3e-3}},
-            }
-        )
-        experiment.run(settings, runs_dir=runs, name=name)
+    runs = shared / "trained" / "runs"
+    with _once(runs.parent) as first:
+        for name, code, epochs in (("z2", 2, 3), ("z5", 5, 4)) if first else ():
+            settings = config.Config.model_validate(
+                {
+                    "epochs": epochs,
+                    "data": {"train_size": 1000, "validation_size": 100, "test_size": 120},
+                    "model": {"code_size": code, "hidden_size": 32},
+                    # the rate falls to nothing in the end, so that the last epoch is not the best
+                    "optimizer": {"adam": {"learning_rate": 3e-3}},
+                }
+            )
+            experiment.run(settings, runs_dir=runs, name=name)
     return runs
 
 
@@ -366,16 +377,27 @@ def alike(shared: Path) -> "Result":
         return run(long_settings(), runs_dir=shared, name="alike", executor=executor)
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished comparison, as the command leaves it."""
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Browser"]:
+    from tests.browser import browser
+
+    with browser(tmp_path_factory.mktemp("chromium")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def finished(shared: Path) -> Path:
+    """A finished comparison, as the command leaves it; trained once, and then only read."""
     from tests import edits
+    from tests.apart import draw_nothing
     from vaectl.comparison import plan, publish, run
 
-    folder = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        edits.draw_nothing(patch)
-        Path("c.yaml").write_text(edits.SETTINGS)
-        publish.publish(run.run(plan.load(Path("c.yaml")), runs_dir=Path("runs"), name="c"))
+    folder = shared / "finished"
+    with _once(folder) as first, pytest.MonkeyPatch.context() as patch:
+        if first:
+            folder.mkdir()
+            patch.chdir(folder)
+            draw_nothing(patch.setattr)
+            Path("c.yaml").write_text(edits.SETTINGS)
+            publish.publish(run.run(plan.load(Path("c.yaml")), runs_dir=Path("runs"), name="c"))
     return folder / edits.C

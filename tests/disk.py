@@ -12,13 +12,14 @@ import re
 import shutil
 import struct
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import pytest
+
+from tests import apart
 
 Cut = Literal["nothing else", "all names, no data", "some of it"]
 """What a power cut leaves of what was not synced."""
@@ -59,7 +60,7 @@ class Directory:
     synced: "dict[str, File | Directory]" = field(default_factory=dict)
 
 
-def record(folder: Path, arguments: Sequence[str], environment: dict[str, str]) -> list[Call]:
+def record(folder: Path, arguments: Sequence[str]) -> list[Call]:
     """Run the command line in a folder under strace; return what it did to the disk there."""
     if shutil.which("strace") is None:
         pytest.skip("recording what a command writes takes strace")
@@ -77,14 +78,7 @@ def record(folder: Path, arguments: Sequence[str], environment: dict[str, str]) 
         "-e",
         _CALLS,
     ]
-    done = subprocess.run(
-        [*command, sys.executable, "-m", "vaectl", *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = apart.run("-m", "vaectl", *arguments, before=command, cwd=folder)
     if "PTRACE" in done.stderr or "ptrace" in done.stderr:
         pytest.skip("recording what a command writes takes the right to trace it")
     assert done.returncode == 0, done.stderr

@@ -7,12 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-from matplotlib.figure import Figure
-
 from tests.conftest import Happened, Vaectl
 from vaectl.cli import steps
-from vaectl.pictures import charts, fields, search
 
 SETTINGS = """\
 protocol: tuned
@@ -35,15 +31,6 @@ NOTHING_NEW = "\n".join(["reading digits-5k", "drawing curves", *NEXT, ""])
 def untimed(err: str) -> str:
     """Return the stderr of a command without the time that it took."""
     return "".join(line for line in err.splitlines(True) if not line.startswith("time:"))
-
-
-def draw_nothing(patch: pytest.MonkeyPatch) -> None:
-    for module, name in (
-        (charts, "curves"),
-        *((search, name) for name in ("sensitivity", "budget")),
-        *((fields, name) for name in ("board", "along")),
-    ):
-        patch.setattr(module, name, lambda *_, **__: Figure(figsize=(1, 1)))
 
 
 TIMES = ("seconds_to_target", "seconds_per_step", "seconds_per_epoch", "relative_time")

@@ -14,8 +14,7 @@ import safetensors.numpy
 
 import vaectl as package
 from tests.conftest import Vaectl, assert_equal_runs, cut_off
-from tests.test_devices import _train as train_on
-from tests.test_training import SHAPE, _bytes, _images, _settings
+from tests.test_training import SHAPE, _images, _settings
 from vaectl import config, data, experiment, follow
 from vaectl.data.arrays import Split
 from vaectl.evaluation import means as evaluation
@@ -28,7 +27,7 @@ from vaectl.runs.trained import Trained
 from vaectl.sinks.base import Pictures
 from vaectl.sinks.film import Film
 from vaectl.training import compiled, population
-from vaectl.training.fit import Epoch, fit
+from vaectl.training.fit import Epoch
 from vaectl.training.program import Member, Program, TrainState
 from vaectl.vae.vae import Variables
 
@@ -181,24 +180,3 @@ def test_members_that_train_together_are_evaluated_as_those_alone(how: dict[str,
     ]
     assert len(found[0]) == 6
     assert found[0] == pytest.approx(found[1], rel=1e-5)
-
-
-@pytest.mark.bits
-def test_images_in_host_memory_give_the_same_average() -> None:
-    settings = _settings(optimizer={"name": "schedule_free_sgd"})
-    program, member = Program.of(settings, images=40, image_shape=SHAPE), Member.of(settings)
-    found = []
-    for bring in (np.asarray, jnp.asarray):
-        splits = bring(_images(40)), bring(_images(12, 1))
-        *_, last = fit(program, member, compiled.init(program, member), *splits)
-        assert isinstance(last, Epoch)
-        found.append((_bytes(last.state), last.validation))
-    assert found[0] == found[1]
-
-
-@pytest.mark.bits
-@pytest.mark.full
-def test_devices_that_share_batches_give_the_bits_of_one() -> None:
-    optimizer = {"name": "schedule_free_adamw", "learning_rate": 0.02}
-    settings = _settings(batch_size=32, microbatches=16, epochs=2, optimizer=optimizer)
-    assert train_on(settings, 8) == train_on(settings, 1)

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +15,7 @@ import pytest
 from filelock import FileLock
 
 import vaectl
+from tests import apart
 from tests.conftest import assert_equal_runs
 from vaectl import data, experiment
 from vaectl.base.errors import ConfigError, DataError, DivergedError, InterruptedRunError, RunError
@@ -614,16 +614,16 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return []
 
 
+@pytest.mark.full  # the suite interrupts one, and kills one that trains in other processes
 def test_a_comparison_that_was_killed_continues_and_repeats_nothing(tmp_path: Path) -> None:
     settings = plan.load(
         assignments=[*SMALL, "epochs=40"],
         options={"protocol": "paper", "optimizers": ["adam", "sgd"], "importance_samples": 2},
     )
     (tmp_path / "c.yaml").write_text(documents.dump(settings))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vaectl", "compare-optimizers", "c.yaml", "--name", "c"],
+    process = apart.start(
+        *("-m", "vaectl", "compare-optimizers", "c.yaml", "--name", "c"),
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(vaectl.__file__).parent.parent)},
         stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.apart import draw_nothing
 from tests.conftest import Answer, Happened, Vaectl, few
 from tests.edits import (
     COMMAND,
@@ -20,7 +21,6 @@ from tests.edits import (
     NOTHING_NEW,
     SETTINGS,
     C,
-    draw_nothing,
     drill,
     numbers,
     published,
@@ -41,7 +41,7 @@ OLD = Path(__file__).parent / "formats" / "comparison-1.tar.gz"
 @pytest.fixture(autouse=True)
 def _quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """To draw takes two seconds, each time."""
-    draw_nothing(monkeypatch)
+    draw_nothing(monkeypatch.setattr)
 
 
 @pytest.fixture

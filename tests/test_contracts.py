@@ -3,11 +3,8 @@
 import hashlib
 import json
 import math
-import os
 import re
 import signal
-import subprocess
-import sys
 import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -25,7 +22,7 @@ from PIL import Image
 from scipy import special, stats
 from scipy.stats import multivariate_normal
 
-from tests import tensorboard
+from tests import apart, tensorboard
 from tests import trackers as held
 from tests.conftest import Vaectl, assert_equal_runs, cut_off
 from tests.test_data import _source, _write_idx
@@ -1003,12 +1000,7 @@ def test_what_a_sink_has_written_outlasts_a_kill_and_is_gone_on_with(
     sink: Sink, epochs: int, tmp_path: Path
 ) -> None:
     arguments = (str([*SINKS].index(sink)), str(tmp_path), str(epochs))
-    root = Path(__file__).parent.parent
-    process = subprocess.run(
-        [sys.executable, "-c", KILLED, *arguments],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), *sys.path])},
-        check=False,
-    )
+    process = apart.run("-c", KILLED, *arguments)
     assert process.returncode == -signal.SIGKILL
     read = SINKS[sink]
     assert read(tmp_path) == {10 * epoch: -epoch for epoch in range(1, epochs + 1)}

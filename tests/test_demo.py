@@ -1,12 +1,12 @@
 import os
 import pty
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests import apart
 from tests.conftest import Vaectl
 from vaectl.cli import mosaic
 
@@ -47,11 +47,11 @@ def test_the_demo_trains_two_dimensions_and_leaves_a_run(vaectl: Vaectl) -> None
 
 def test_on_a_terminal_the_demo_draws_the_plane(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vaectl", "demo", "--epochs", "2"],
+    terminal = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "COLUMNS": "100"}
+    process = apart.start(
+        *(*apart.QUICKLY, "demo", "--epochs", 2),
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent)])}
-        | {"TERM": "xterm-256color", "COLORTERM": "truecolor", "COLUMNS": "100", "LINES": "36"},
+        env=terminal | {"LINES": "36"},
         stdout=subprocess.DEVNULL,
         stderr=theirs,
     )

@@ -5,7 +5,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests import apart
 from tests.conftest import Vaectl, assert_equal_runs
 from tests.test_training import NOISY, SHAPE, _bytes, _images, _settings
 from vaectl.base import devices, mesh, wanted
@@ -82,6 +82,20 @@ def test_the_bits_stay_where_pixels_are_drawn_and_images_are_streamed() -> None:
     alone = _train(settings, 1)
     assert _train(settings, 4) == alone
     assert _train(settings, 4, lambda splits, _place: splits) == alone
+
+
+@pytest.mark.bits
+@pytest.mark.full
+def test_an_average_has_the_same_bits_on_several_devices() -> None:
+    optimizer = {"name": "schedule_free_adamw", "learning_rate": 0.02}
+    settings = _shared(optimizer=optimizer)
+    assert _train(settings, 8) == _train(settings, 1)
+
+
+@pytest.mark.bits
+def test_images_in_host_memory_give_the_same_average() -> None:
+    settings = _settings(optimizer={"name": "schedule_free_sgd"})
+    assert _train(settings, 1, lambda splits, _place: splits) == _train(settings, 1)
 
 
 def test_a_batch_of_micro_batches_is_the_same_batch() -> None:
@@ -163,8 +177,9 @@ def test_several_members_of_a_device_equal_those_alone_to_rounding(
 
 @pytest.mark.bits
 def test_a_run_goes_on_with_another_number_of_devices(vaectl: Vaectl) -> None:
-    assert vaectl("train", *TINY, "--name", "one", "--epochs", 4, "--device", "cpu").code == 0
-    assert vaectl("train", *TINY, "--name", "two", "--device", "cpu:2").code == 0
+    whole = vaectl("train", *TINY, "--name", "one", "--epochs", 4, "--device", "cpu:4")
+    assert whole.code == 0
+    assert vaectl("train", *TINY, "--name", "two", "--device", "cpu").code == 0
     more = vaectl("train", "--resume", "two", "--epochs", 4, "--device", "cpu:4")
     assert (more.code, "last bits may differ" in more.err) == (0, False)
     assert_equal_runs(Path("runs/one"), Path("runs/two"))
@@ -234,19 +249,11 @@ def test_all_is_all_that_there_are() -> None:
 # processes
 
 
-def _process(
-    number: int, address: str, *options: object, folder: Path | None = None
-) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "vaectl", "train", "--device", "cpu:2"]
-    command += ["--cluster", f"{address},2,{number}", *map(str, options)]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        cwd=folder,
-    )
+def _process(number: int, address: str, *options: object) -> subprocess.Popen[str]:
+    here = ("--device", "cpu:2", "--cluster", f"{address},2,{number}")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = (*apart.QUICKLY, "train", *here, *options)
+    return apart.start(*command, start_new_session=True, **pipes)
 
 
 def _address() -> str:

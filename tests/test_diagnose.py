@@ -4,7 +4,6 @@ import errno
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 from scipy.special import expit
 from scipy.stats import multivariate_normal, norm, sem
 
+from tests import apart
 from tests.conftest import Vaectl, mlp
 from tests.test_contracts import _linear
 from vaectl import config, experiment
@@ -1016,7 +1016,7 @@ def test_a_diagnosis_that_cannot_be_kept_is_made_all_the_same(
 
 @pytest.mark.full
 def test_a_signal_ends_a_diagnosis_at_once_and_the_command_continues(runs: Path) -> None:
-    command = [sys.executable, "-m", "vaectl", "diagnose", "z5", "--images", "6", "--start=prior"]
+    command = ["-m", "vaectl", "diagnose", "z5", "--images", "6", "--start=prior"]
     command += ["--temperatures", "1000000", "--json"]
     for number, kept in ((signal.SIGINT, 0), (signal.SIGTERM, 1)):
         if kept:
@@ -1024,7 +1024,7 @@ def test_a_signal_ends_a_diagnosis_at_once_and_the_command_continues(runs: Path)
             plan = Plan(images=6, temperatures=1_000_000, origin="prior")
             inputs = diagnosing.inputs(model, "test", plan)
             Unfinished(model.rundir, inputs, print)["simulated-prior"] = np.ones((2, 6), np.float32)
-        running = subprocess.Popen(command, cwd=runs.parent, stderr=subprocess.PIPE, text=True)
+        running = apart.start(*command, cwd=runs.parent, stderr=subprocess.PIPE)
         with pytest.raises(subprocess.TimeoutExpired):
             running.wait(15)
         running.send_signal(number)

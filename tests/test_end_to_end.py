@@ -2,17 +2,16 @@
 
 import csv
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 import vaectl as package
+from tests import apart
 from tests.conftest import Vaectl
 from vaectl.base.errors import DataError
 
@@ -188,19 +187,15 @@ def test_version_and_usage(vaectl: Vaectl) -> None:
     assert vaectl("no-such-command").code == 2
 
 
+PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+
+
 @pytest.mark.parametrize("command", [["--version"], ["config", "schema"], ["runs"]])
 def test_a_reader_that_has_seen_enough_is_no_error(command: list[str], tmp_path: Path) -> None:
     """As `head`; a short answer meets the closed pipe only when it is flushed."""
     for name in range(100):
         (tmp_path / "runs" / f"{name}-{100 * 'a'}" / "checkpoints").mkdir(parents=True)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vaectl", *command],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(package.__file__).parent.parent)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = apart.start("-m", "vaectl", *command, cwd=tmp_path, **PIPES)
     assert process.stdout is not None
     process.stdout.close()
     process.stdout = None
@@ -211,22 +206,17 @@ def test_a_reader_that_has_seen_enough_is_no_error(command: list[str], tmp_path:
 @pytest.mark.parametrize("command", [["config", "show"], ["runs"], ["--help"]])
 def test_a_full_disk_behind_stdout_is_an_error_without_a_traceback(command: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
-        process = subprocess.run(
-            [sys.executable, "-m", "vaectl", *command], stdout=full, stderr=subprocess.PIPE
-        )
-    assert process.stderr == b"error: stdout: cannot be written: No space left on device\n"
+        process = apart.run("-m", "vaectl", *command, **PIPES | {"stdout": full})
+    assert process.stderr == "error: stdout: cannot be written: No space left on device\n"
     assert process.returncode == 1
 
 
 def test_ctrl_c_saves_the_state_and_exits_130(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "vaectl", "train", "--epochs", "100000", "--name", "a"]
-    process = subprocess.Popen(
-        [*command, "--hidden-size", "16", "--set", "checkpoint.every=1000000"],
+    process = apart.start(
+        *("-m", "vaectl", "train", "--epochs", "100000", "--name", "a"),
+        *("--hidden-size", "16", "--set", "checkpoint.every=1000000"),
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(package.__file__).parent.parent)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        **PIPES,
     )
     run = tmp_path / "runs" / "a"
     deadline = time.monotonic() + 120

@@ -5,8 +5,6 @@ import hashlib
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +16,7 @@ from typing import Any
 import jax
 import pytest
 
-import vaectl
+from tests import apart
 from tests.benchmarks import drills
 from tests.conftest import Vaectl, assert_equal_runs
 from vaectl import executors
@@ -238,14 +236,14 @@ def test_a_member_whose_last_epoch_has_ended_is_kept_by_an_interrupt(tmp_path: P
 
 def test_workers_end_with_a_killed_command_and_the_next_one_goes_on(tmp_path: Path) -> None:
     keys = [key for key in SMALL if not key.startswith("epochs")]
-    command = [
-        *(sys.executable, "-m", "vaectl", "compare-optimizers", "--name", "c"),
-        *("--protocol", "paper", "--optimizers", "adam", "--seeds", "1", "--epochs", "2000"),
-        *("--executor", "processes:1", *(f"--set={key}" for key in keys)),
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(Path(vaectl.__file__).parent.parent)}
     with (tmp_path / "err").open("w") as err:
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=err)
+        process = apart.start(
+            *("-m", "vaectl", "compare-optimizers", "--name", "c"),
+            *("--protocol", "paper", "--optimizers", "adam", "--seeds", "1", "--epochs", "2000"),
+            *("--executor", "processes:1", *(f"--set={key}" for key in keys)),
+            cwd=tmp_path,
+            stderr=err,
+        )
     member = RunDir(tmp_path / "runs" / "c" / "adam-s0")
     deadline = time.monotonic() + 100
     while time.monotonic() < deadline and not list(member.path.glob("checkpoints/*.json")):

@@ -5,7 +5,7 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from PIL import Image
 
 import vaectl as package
 from tests import colours
-from tests.browser import Browser, browser, needs_chromium
+from tests.browser import Browser, needs_chromium
 from tests.conftest import Vaectl
 from tests.test_contracts import LIKELIHOODS, MODELS, PRIORS
 from vaectl.base.errors import RunError
@@ -132,12 +132,6 @@ EACH = [
     )
     for i, likelihood in enumerate(LIKELIHOODS[::2])
 ]
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with browser(tmp_path_factory.mktemp("chromium")) as opened:
-        yield opened
 
 
 ALONE = """<!doctype html><html><head></head><body>

@@ -12,7 +12,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,10 +20,11 @@ from typing import Literal, NamedTuple
 
 import pytest
 
-import vaectl as package
+from tests import apart
+from tests.apart import draw_nothing
 from tests.conftest import Happened, Vaectl, assert_equal_runs
 from tests.disk import CUTS, Call, Directory, Disk, File, loop_disk, record
-from tests.edits import COMMAND, SETTINGS, C, draw_nothing, drill, numbers
+from tests.edits import COMMAND, SETTINGS, C, drill, numbers
 from vaectl import experiment
 from vaectl.runs.directory import RunDir
 from vaectl.runs.names import is_run
@@ -49,23 +49,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "runs" / "whole"
 
 
-def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(package.__file__).parent.parent)}
-
-
 def _start(
     folder: Path, *arguments: str, log: Path | None = None
 ) -> tuple[subprocess.Popen[str], Path]:
     """Start the command line in a folder, as a process with its stderr in a file."""
     log = log or folder / "stderr.txt"
     with log.open("w") as err:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "vaectl", *arguments],
-            cwd=folder,
-            env=_environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=err,
-            text=True,
+        process = apart.start(
+            *("-m", "vaectl", *arguments), cwd=folder, stdout=subprocess.DEVNULL, stderr=err
         )
     return process, log
 
@@ -346,15 +337,9 @@ def test_a_limit_on_the_size_of_files_is_an_error(
     vaectl: Vaectl, tmp_path: Path, whole: Path, happened: Happened
 ) -> None:
     """As a quota: checkpoints meet it."""
-    command = ["bash", "-c", 'ulimit -f 6; exec "$@"', "-", sys.executable, "-m", "vaectl"]
-    done = subprocess.run(
-        [*command, "train", *SHORT, "--name", "a", "--quiet"],
-        cwd=tmp_path,
-        env=_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    limit = ("bash", "-c", 'ulimit -f 6; exec "$@"', "-")
+    command = ("-m", "vaectl", "train", *SHORT, "--name", "a", "--quiet")
+    done = apart.run(*command, before=limit, cwd=tmp_path)
     assert done.returncode == 4
     assert "File too large" in done.stderr
     assert done.stderr.count("\n") == 2, done.stderr
@@ -389,14 +374,7 @@ kept.append(asyncio.run(start()))
 
 
 def test_what_a_failed_save_sets_off_after_the_command_is_not_shown(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", LATE],
-        cwd=tmp_path,
-        env=_environment(),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = apart.run("-c", LATE, cwd=tmp_path, check=True)
     assert "another" in done.stderr
     assert "Event loop" not in done.stderr
     assert "never retrieved" not in done.stderr
@@ -428,7 +406,7 @@ class Recorded(NamedTuple):
 def _recorded(folder: Path, name: str, *arguments: str) -> Recorded:
     folder /= "disk"
     folder.mkdir()
-    return Recorded(record(folder, arguments, _environment()), folder / "runs" / name)
+    return Recorded(record(folder, arguments), folder / "runs" / name)
 
 
 @pytest.fixture(scope="module")
@@ -666,17 +644,9 @@ def test_a_real_power_cut(
 
 def test_nobody_reading_fails_no_run(tmp_path: Path) -> None:
     """As `vaectl train 2>&1 | head -1`."""
-    command = (
-        f"{sys.executable} -m vaectl train {' '.join(SHORT)} --epochs 1 --name a 2>&1 | head -1"
-    )
-    subprocess.run(  # noqa: S602
-        command,
-        shell=True,
-        cwd=tmp_path,
-        env=_environment(),
-        capture_output=True,
-        check=True,
-    )
+    command = ("-m", "vaectl", "train", *SHORT, "--epochs", "1", "--name", "a")
+    piped = ("bash", "-c", '"$@" 2>&1 | head -1', "-")
+    apart.run(*command, before=piped, cwd=tmp_path, check=True)
     assert RunDir(tmp_path / "runs" / "a").read_record().status == "finished"
 
 
@@ -703,7 +673,7 @@ def test_two_processes_never_write_in_one_run(tmp_path: Path, vaectl: Vaectl) ->
 def test_five_hundred_random_edits_of_a_comparison(
     finished: Path, vaectl: Vaectl, happened: Happened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draw_nothing(monkeypatch)
+    draw_nothing(monkeypatch.setattr)
     for seed in range(1000, 1500):
         drill(seed, finished, vaectl, happened)
 
@@ -716,14 +686,8 @@ def test_kills_lose_no_trial_and_leave_nothing_half_made(
     Path("c.yaml").write_text(SETTINGS)
     killed = 0
     while killed < 12:
-        command = [sys.executable, "-m", "vaectl", *COMMAND]
-        process = subprocess.Popen(
-            command,
-            env=_environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        process = apart.start("-m", "vaectl", *COMMAND, **pipes)
         assert process.stderr is not None
         # where there is something to lose: after so many lines
         for _ in range(chance.randrange(2, 14)):

@@ -2,14 +2,13 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from tests.browser import Browser, browser, needs_chromium
+from tests.browser import Browser, needs_chromium
 from vaectl.cli.tables.runs import _short
 from vaectl.cli.tables.studies import show_comparison, show_sweep
 from vaectl.comparison import plan, report, words
@@ -139,12 +138,6 @@ def _write(path: Path, count: int) -> Path:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _write(tmp_path_factory.mktemp("page") / "report.html", 20)
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with browser(tmp_path_factory.mktemp("chromium")) as opened:
-        yield opened
 
 
 ROWS = """

@@ -1,7 +1,6 @@
 """Plugs of a person's own: files that --plugin names, and installed packages."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import apart
 from tests.conftest import Answer, Vaectl, cut_off
 from vaectl import config
 from vaectl.base import plugins
@@ -41,13 +41,7 @@ def _forget_what_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _run(*arguments: object) -> Answer:
     """Run the command line in a process of its own: a plug joins before JAX is there."""
-    done = subprocess.run(
-        [sys.executable, "-m", "vaectl", *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = apart.run(*apart.QUICKLY, *arguments)
     return Answer(done.returncode, done.stdout, done.stderr)
 
 
@@ -271,12 +265,6 @@ def _refused(answer: Answer, file: str, said: str) -> None:
     assert "Traceback" not in answer.err
 
 
-def _process(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "vaectl", *map(str, arguments)]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-
-
 @pytest.mark.parametrize("command", ["train", "compare-optimizers"])
 def test_a_term_without_a_place_in_metrics_is_refused_before_training(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -290,9 +278,9 @@ def test_a_term_without_a_place_in_metrics_is_refused_before_training(
         "        loss, terms = super().terms(*given)\n"
         '        return loss, {**terms, "seconds": loss}\n'
     )
-    done = _process(command, "--plugin", "mine.py", "--set", "objective.name=mine", "-q")
-    assert done.returncode == 2, done.stderr
-    assert "error: the objective mine: 'seconds' cannot be the name of a term" in done.stderr
+    answer = _run(command, "--plugin", "mine.py", "--set", "objective.name=mine", "-q")
+    assert answer.code == 2, answer.err
+    assert "error: the objective mine: 'seconds' cannot be the name of a term" in answer.err
     assert not Path("runs").exists()
 
 
@@ -416,10 +404,8 @@ def test_a_package_brings_plugs_and_one_that_fails_is_named(tmp_path: Path) -> N
     _package(site, "mine", "[vaectl.optimizers]\nsigns = mine:Signs\n", MINE)
 
     def shown() -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "vaectl", "config", "show"]
-        command += ["--set", "optimizer.name=signs"]
-        env = {"PYTHONPATH": f"{site}:{Path(__file__).parent.parent}", "PATH": "/usr/bin:/bin"}
-        return subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
+        command = ("-m", "vaectl", "config", "show", "--set", "optimizer.name=signs")
+        return apart.run(*command, env={"PYTHONPATH": f"{site}:{apart.ROOT}"}, cwd=tmp_path)
 
     done = shown()
     assert done.returncode == 0, done.stderr

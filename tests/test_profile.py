@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
+from tests.apart import draw_nothing
 from tests.conftest import Vaectl
 from vaectl.base.errors import ConfigError
 from vaectl.comparison.plan import OfBaseline
 from vaectl.comparison.summary import Pair, Summary
-from vaectl.pictures import charts, fields
 from vaectl.profiles import plan, words
 from vaectl.profiles.profile import LIMIT, Profile, areas, corners, factors, profile_of
 from vaectl.studies.statistics import Interval
@@ -268,7 +267,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        _draw_little(patch)
+        draw_nothing(patch.setattr)
         Path("w.yaml").write_text(TINY)
         patch.setattr("sys.argv", ["vaectl", "compare-optimizers", "w.yaml", "--quiet"])
         with pytest.raises(SystemExit) as end:
@@ -277,17 +276,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _draw_little(patch: pytest.MonkeyPatch) -> None:
-    """Draw the figures of comparisons as empty ones; other tests draw them."""
-    for module, name in ((charts, "curves"), (fields, "board"), (fields, "along")):
-        patch.setattr(module, name, lambda *_, **__: Figure(figsize=(1, 1)))
-
-
 @pytest.fixture
 def made(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy that a test may change, in the current directory."""
     shutil.copytree(tiny, tmp_path, dirs_exist_ok=True)
-    _draw_little(monkeypatch)
+    draw_nothing(monkeypatch.setattr)
     return tmp_path / "runs"
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from tests.edits import draw_nothing
+from tests.apart import draw_nothing
 from vaectl.base.errors import ConfigError
 from vaectl.base.files import Folder
 from vaectl.base.load import MOMENT, Load
@@ -284,7 +284,7 @@ def test_an_optimizer_that_was_not_timed_has_no_curve_by_time(
         drawn[by] = {trace.name: trace.place for trace in traces}
         return Figure(figsize=(1, 1))
 
-    draw_nothing(monkeypatch)
+    draw_nothing(monkeypatch.setattr)
     monkeypatch.setattr(charts, "curves", curves)
     quiet = Times(measured="0", device="", seconds={"sgd": [1e-3, 1e-3]}, others=0.0)
     (result.path / FILE).write_text(quiet.model_dump_json())

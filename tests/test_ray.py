@@ -6,13 +6,13 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import pytest
 
-import vaectl
+from tests import apart
 from tests.test_executors import (
     ALIKE,
     SMALL,
@@ -39,7 +39,9 @@ from vaectl.runs import environment
 from vaectl.training.events import Event, Started, Warned
 from vaectl.training.fit import Epoch
 
-pytest.importorskip("ray", reason="Ray is not installed: pip install 'vaectl[ray]'")
+pytestmark = pytest.mark.skipif(
+    find_spec("ray") is None, reason="Ray is not installed: pip install 'vaectl[ray]'"
+)
 
 
 @contextmanager
@@ -132,14 +134,12 @@ def test_more_cores_than_any_machine_has_are_refused(cluster: Any, tmp_path: Pat
 
 def _command(folder: Path, *more: str) -> subprocess.Popen[str]:
     keys = [key for key in SMALL if not key.startswith("epochs")]
-    command = [
-        *(sys.executable, "-m", "vaectl", "compare-optimizers", "--name", "c", "--quiet"),
+    process = apart.start(
+        *("-m", "vaectl", "compare-optimizers", "--name", "c", "--quiet"),
         *("--protocol", "paper", "--optimizers", "adam", "--seeds", "1", "--epochs", "3000"),
         *(*more, *(f"--set={key}" for key in keys)),
-    ]
-    environment_ = {**os.environ, "PYTHONPATH": str(Path(vaectl.__file__).parent.parent)}
-    process = subprocess.Popen(
-        command, cwd=folder, env=environment_, stderr=subprocess.PIPE, text=True
+        cwd=folder,
+        stderr=subprocess.PIPE,
     )
     member = folder / "runs" / "c" / "adam-s0"
     deadline = time.monotonic() + 100
@@ -233,19 +233,18 @@ def test_workers_that_a_leaving_machine_cancels_are_tried_again_and_not_for_ever
     refused(cluster, admission, MOST_CANCELLED)
 
 
+def _compare(address: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = ("compare-optimizers", "--name", "c", "--executor", f"ray:{address}")
+    how: dict[str, Any] = {"cwd": folder, "env": variables, "timeout": 60}
+    return apart.run("-m", "vaectl", *command, "--set=epochs=1", **how)
+
+
 @pytest.mark.full
 def test_what_answers_and_is_no_cluster_is_refused(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        command = [
-            *(sys.executable, "-m", "vaectl", "compare-optimizers", "--name", "c"),
-            *("--executor", f"ray:{address}", "--set=epochs=1"),
-        ]
-        environment_ = {**os.environ, "PYTHONPATH": str(Path(vaectl.__file__).parent.parent)}
         threading.Thread(target=server.accept, daemon=True).start()
-        answer = subprocess.run(
-            command, cwd=tmp_path, env=environment_, capture_output=True, text=True, timeout=60
-        )
+        answer = _compare(address, tmp_path)
     assert answer.returncode == ConfigError.exit_code, answer.stderr
     assert address in answer.stderr
 
@@ -263,19 +262,6 @@ def test_a_cluster_that_is_gone_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.full
 def test_another_authentication_is_refused(cluster: Any, tmp_path: Path) -> None:
-    command = [
-        *(sys.executable, "-m", "vaectl", "compare-optimizers", "--name", "c"),
-        *("--executor", f"ray:{cluster.address}", "--set=epochs=1"),
-    ]
-    changed = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
-    changed["PYTHONPATH"] = str(Path(vaectl.__file__).parent.parent)
-    answer = subprocess.run(
-        command,
-        cwd=tmp_path,
-        env={**os.environ, **changed},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    answer = _compare(cluster.address, tmp_path, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64)
     assert answer.returncode == ConfigError.exit_code, answer.stderr
     assert "RAY_AUTH_TOKEN" in answer.stderr

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
+from tests.apart import draw_nothing
 from tests.conftest import MNIST, Vaectl, needs_mnist
-from tests.edits import draw_nothing
 from tests.test_config import ANY
 from tests.test_data import _idx
 from vaectl import config, data
@@ -628,7 +628,7 @@ SMALL = ("--epochs", 1, "--hidden-size", 4, "--code-size", 2, "--device", "cpu")
 def test_every_command_that_trains_or_prepares_says_how_pixels_were_read(
     vaectl: Vaectl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draw_nothing(monkeypatch)
+    draw_nothing(monkeypatch.setattr)
     train, test = (_pictures(n, 1).astype(np.uint8) for n in (TRAIN, TEST))
     source = _npz(tmp_path, train, test)
     note = f"note: {BLACK_AND_WHITE[0]}\n"

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 import vaectl as package
-from tests import trackers
+from tests import apart, trackers
 from tests.conftest import Vaectl, assert_equal_runs, cut_off
 from tests.tensorboard import curve, shown
 from vaectl import config, data, experiment, sinks
@@ -452,10 +452,7 @@ def test_logs_are_removed_by_whoever_has_imported_no_sink(logged: Path, tmp_path
         "from vaectl.runs import belongings\n"
         f"print(belongings.remove_run(Folder(Path({str(tmp_path)!r})), 'a'))"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
+    assert apart.run("-c", code).stdout == "[]\n"
     assert not (tmp_path / "a").exists()
 
 
@@ -594,9 +591,7 @@ def test_a_sink_of_an_installed_package_is_found(tmp_path: Path) -> None:
         "[vaectl.sinks]\njson_lines = installed_sink:JSONLines\n"
     )
     code = "from vaectl import sinks; print(repr(sinks.parse('json_lines:file=x')))"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), *sys.path])}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    done = apart.run("-c", code, env={"PYTHONPATH": f"{site}:{apart.ROOT}"})
     assert done.stdout == "JSONLines(file='x')\n"
 
 
@@ -831,11 +826,9 @@ def test_the_members_of_a_comparison_are_filled_in(vaectl: Vaectl, finished: Pat
 
 
 def test_a_run_that_is_killed_leaves_a_log_that_is_whole(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "vaectl", "train", *OPTIONS, "--name", "a"]
-    command += ["--epochs", "100000", "--log", "tensorboard:images_every=1"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = ("-m", "vaectl", "train", *OPTIONS, "--name", "a", "--epochs", "100000")
     logs = tmp_path / "runs" / "a" / "tensorboard"
-    with subprocess.Popen(command, cwd=tmp_path, env=environment) as process:
+    with apart.start(*command, "--log", "tensorboard:images_every=1", cwd=tmp_path) as process:
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline and process.poll() is None:
             if len(curve(logs, "elbo/train")) >= 10:
@@ -861,15 +854,6 @@ def test_a_hung_sink_does_not_keep_the_process(tmp_path: Path) -> None:
         f"    settings = config.Config.model_validate({TINY!r})\n"
         "    experiment.run(settings, runs_dir=Path('r'), watch=told)"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = apart.run("-c", code, cwd=tmp_path, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("did not end within 0.2 s") == 1

@@ -114,8 +114,8 @@ def test_what_jax_compiles_is_compilation_wherever_it_happens() -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        pytest.param(COMPARE, id="comparison"),
-        pytest.param(SWEEP, id="sweep", marks=pytest.mark.full),
+        pytest.param(COMPARE, id="comparison", marks=pytest.mark.full),
+        pytest.param(SWEEP, id="sweep"),
     ],
 )
 def test_the_parts_of_a_study_add_up_and_each_is_there(

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.apart import draw_nothing
 from tests.conftest import Vaectl
-from tests.edits import SETTINGS, draw_nothing
+from tests.edits import SETTINGS
 from vaectl.comparison import plan
 from vaectl.comparison.run import KIND
 from vaectl.comparison.seeds import with_those_of_result
@@ -51,7 +52,7 @@ def test_the_file_in_a_study_names_that_study(kind: str, tmp_path: Path) -> None
 @pytest.fixture
 def done(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished comparison of two seeds that a test may break, with its file c.yaml beside it."""
-    draw_nothing(monkeypatch)
+    draw_nothing(monkeypatch.setattr)
     (tmp_path / "c.yaml").write_text(SETTINGS)
     return Path(shutil.copytree(finished, tmp_path / "runs" / "c"))
 

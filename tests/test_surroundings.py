@@ -28,6 +28,7 @@ from flax import configurations
 from jax._src.config import config as registry
 
 import vaectl as package
+from tests import apart
 from tests.conftest import Vaectl
 from vaectl.base import devices, surroundings, wanted
 from vaectl.base.errors import ConfigError
@@ -66,16 +67,8 @@ def _start(
     folder: Path, variables: dict[str, str], *options: str
 ) -> subprocess.CompletedProcess[str]:
     """Run all commands in a folder, and finish there a run that was half done before."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(package.__file__).parent.parent)}
-    return subprocess.run(
-        [sys.executable, *options, "-c", DRIVER, *COMMANDS],
-        cwd=folder,
-        env=environment | variables,
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
+    how: dict[str, Any] = {"encoding": "utf-8", "errors": "replace"}
+    return apart.run(*options, "-c", DRIVER, *COMMANDS, cwd=folder, env=variables, **how)
 
 
 def _results(folder: Path) -> dict[str, str]:
@@ -245,18 +238,12 @@ def test_nothing_is_imported_from_the_current_directory(path: list[str], tmp_pat
     folder = tmp_path / "strange"
     folder.mkdir()
     _strange(folder)
-    entries = [str(Path(package.__file__).parent.parent), *path]
+    entries = [str(apart.ROOT), *path]
     if path:  # Python itself runs these, before it knows of us
         for name in ("sitecustomize", "usercustomize"):
             (folder / f"{name}.py").unlink()
-    done = subprocess.run(
-        [sys.executable, "-m", "vaectl", "data", "list"],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(entries)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    there: dict[str, Any] = {"cwd": folder, "env": {"PYTHONPATH": os.pathsep.join(entries)}}
+    done = apart.run("-m", "vaectl", "data", "list", **there)
     assert (done.returncode, done.stderr) == (0, "")
     assert not (folder / "executed").exists(), (folder / "executed").read_text()
 
@@ -288,15 +275,8 @@ def test_every_option_of_jax_and_flax_is_dropped_or_kept_on_purpose() -> None:
 
 @pytest.mark.parametrize("words", ["--help", "train --help", "config schema"])
 def test_help_is_whole_without_docstrings(words: str) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(Path(package.__file__).parent.parent)}
     plain, optimized = (
-        subprocess.run(
-            [sys.executable, *options, "-m", "vaectl", *words.split()],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        apart.run(*options, "-m", "vaectl", *words.split(), check=True).stdout
         for options in ((), ("-OO",))
     )
     assert optimized == plain
@@ -315,15 +295,8 @@ def _few_files(count: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("count", [5, 8, 12, 40])
 def test_a_process_that_may_open_few_files_gets_an_error(count: int, tmp_path: Path) -> None:
-    command = ["bash", "-c", f'ulimit -n {count}; exec "$@"', "-", sys.executable, "-m", "vaectl"]
-    done = subprocess.run(
-        [*command, "train"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(package.__file__).parent.parent)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    limit = ("bash", "-c", f'ulimit -n {count}; exec "$@"', "-")
+    done = apart.run("-m", "vaectl", "train", before=limit, cwd=tmp_path)
     assert done.returncode == 2
     assert re.fullmatch(
         r"error: Too many open files: .*\b64\b.*\ntry:   .*ulimit -n 1024\n",
@@ -356,18 +329,9 @@ def test_a_device_that_is_not_there_is_one_line(platforms: str, tmp_path: Path, 
     )
     commands = ("sample z2", "evaluate z2", f"train {TINY} --name a", "compare-optimizers", "bench")
     assert runs.is_dir()
-    done = subprocess.run(
-        [sys.executable, "-c", code, *commands, f"train {TINY} --epochs 1 --device cpu --quiet"],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(Path(package.__file__).parent.parent),
-            "JAX_PLATFORMS": platforms,
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    there: dict[str, Any] = {"cwd": tmp_path, "env": {"JAX_PLATFORMS": platforms}}
+    trains = f"train {TINY} --epochs 1 --device cpu --quiet"
+    done = apart.run("-c", code, *commands, trains, **there)
     error = f"error: JAX_PLATFORMS={platforms}: JAX sees no such device here\n"
     assert (
         done.stderr.replace("loading libraries\n", "")
@@ -687,26 +651,34 @@ def _pythons() -> dict[str, str]:
     return {name: values.get(name, "1") for name in sorted(found - places)}
 
 
-ALL = {
-    **_sources(),
-    **_libraries(),
-    **_pythons(),
-    **TERMINAL,
-    **STRANGE,
-    **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
-    "NO_COLOR": "1",
-    "NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3",
-    "MATPLOTLIBRC": "matplotlibrc",
-    "MPLCONFIGDIR": "/proc/nowhere",
-}
-"""Options of JAX and Flax are not among them: the suite sets them all at once."""
+def _all() -> dict[str, str]:
+    """Every variable, but for options of JAX and Flax: the suite sets them all at once."""
+    threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return {
+        **_sources(),
+        **_libraries(),
+        **_pythons(),
+        **TERMINAL,
+        **STRANGE,
+        **dict.fromkeys(threads, "1"),
+        "NO_COLOR": "1",
+        "NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3",
+        "MATPLOTLIBRC": "matplotlibrc",
+        "MPLCONFIGDIR": "/proc/nowhere",
+    }
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Look for variables only if they are tested: to read all libraries takes seconds."""
+    if "variable" in metafunc.fixturenames:
+        asked = metafunc.config.option.markexpr != "not full"
+        metafunc.parametrize("variable", _all().items() if asked else [], ids=lambda one: one[0])
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", sorted(ALL))
 def test_a_variable_changes_no_bit_or_is_named(
-    name: str, half: Path, tmp_path: Path, expected: dict[str, str]
+    variable: tuple[str, str], half: Path, tmp_path: Path, expected: dict[str, str]
 ) -> None:
     folder = Path(shutil.copytree(half, tmp_path, dirs_exist_ok=True))
     (folder / "matplotlibrc").write_text(STYLE)
-    _check(folder, expected, {name: ALL[name]})
+    _check(folder, expected, dict([variable]))

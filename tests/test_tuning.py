@@ -1,12 +1,11 @@
 """Search spaces: the same points for every optimizer, drawn from any of its keys."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from tests import apart
 from tests.conftest import Vaectl
 from vaectl.base.errors import ConfigError
 from vaectl.comparison import plan
@@ -180,12 +179,7 @@ def test_an_optimizer_of_ones_own_joins_a_comparison_that_is_there(vaectl: Vaect
     assert vaectl(*command).code == 0
     mine = ["--plugin", str(EXAMPLES / "signum.py"), "--add", "signum"]
     # in a process of its own, since entries are those of the optimizers known at first
-    done = subprocess.run(
-        [sys.executable, "-m", "vaectl", *command, *mine],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = apart.run(*apart.QUICKLY, *command, *mine, check=True)
     # only what is new is trained
     assert "6 members to train" in done.stderr
     assert "training adam" not in done.stderr

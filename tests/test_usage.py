@@ -2,8 +2,6 @@
 
 import io
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import pytest
 
 import vaectl as package
+from tests import apart
 from tests.conftest import Vaectl
 from tests.test_bad_arguments import COMMANDS
 from vaectl import config, experiment
@@ -187,14 +186,7 @@ for line in sys.stdin.read().splitlines():
     for slow in {"jax", "matplotlib", "flax", "optax", "orbax"} & {*sys.modules}:
         sys.exit(print(f"{slow} was loaded for {line}"))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        input="\n".join(WRONG_VALUES),
-        cwd=runs.parent,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = apart.run("-c", code, input="\n".join(WRONG_VALUES), cwd=runs.parent, check=True)
     assert done.stdout == ""
     assert done.stderr.count("error: ") == len(WRONG_VALUES), done.stderr
 
