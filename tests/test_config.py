@@ -3,9 +3,10 @@ import copy
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +15,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 from tests.conftest import Vaectl, sent
 from vaectl import config
 from vaectl.base.errors import ConfigError
+from vaectl.base.plugs import Plug
+from vaectl.base.section import flat
+from vaectl.comparison import plan as comparison
 from vaectl.config import documents, problems, reading
 from vaectl.optimizers.adam import Adam
 from vaectl.optimizers.base import Optimizer
 from vaectl.optimizers.sgd import SGD
+from vaectl.sweeps import options
+from vaectl.sweeps import plan as sweep
 from vaectl.training import step
 from vaectl.training.program import Member, Program
 
@@ -141,7 +149,7 @@ def test_a_configuration_can_be_pickled_and_copied() -> None:
     assert sent(found) == copy.deepcopy(found) == found
 
 
-def test_a_key_of_the_chosen_plug_may_stand_beside_its_name_and_is_told_of_there(
+def test_a_key_of_the_chosen_plug_may_stand_beside_its_name_and_is_told_of_in_full(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "c.yaml"
@@ -151,7 +159,7 @@ def test_a_key_of_the_chosen_plug_may_stand_beside_its_name_and_is_told_of_there
     assert read.optimizer.adam == Adam()
     text = "optimizer:\n  name: sgd\n  learning_rate: -1\n"
     assert _problems(text, tmp_path) == [
-        "c.yaml:3: optimizer.learning_rate: should be more than 0, not -1"
+        "c.yaml:3: optimizer.sgd.learning_rate: should be more than 0, not -1"
     ]
 
 
@@ -489,8 +497,6 @@ def test_an_experiment_is_based_on_the_file_of_another(tmp_path: Path) -> None:
 
 
 def test_a_comparison_is_based_on_an_experiment_that_has_a_base(tmp_path: Path) -> None:
-    from vaectl.comparison import plan
-
     _write(
         tmp_path,
         a="epochs: 3\nmodel: {hidden_size: 7}\n",
@@ -498,9 +504,9 @@ def test_a_comparison_is_based_on_an_experiment_that_has_a_base(tmp_path: Path) 
         c="base: {file: b.yaml, model: {mlp: {hidden_size: 8}}}\noptimizers: [adam]\n",
         d="base: b.yaml\noptimizers: [adam]\n",
     )
-    found = plan.load(tmp_path / "c.yaml").base
+    found = comparison.load(tmp_path / "c.yaml").base
     assert (found.epochs, found.model.code_size, found.model.mlp.hidden_size) == (3, 2, 8)
-    assert plan.load(tmp_path / "d.yaml").base.model.mlp.hidden_size == 7
+    assert comparison.load(tmp_path / "d.yaml").base.model.mlp.hidden_size == 7
 
 
 @pytest.mark.parametrize(
@@ -549,6 +555,96 @@ def test_settings_of_one_plug_are_not_those_of_another_that_is_chosen(tmp_path: 
         assert reading.load(file, assignments=assignments).optimizer.chosen.learning_rate == 0.5
     found = reading.load(file, assignments=["optimizer={name: sgd, momentum: 0.3}"], options=chosen)
     assert found.optimizer.model_dump()["sgd"]["momentum"] == 0.3
+
+
+def _other(field: FieldInfo) -> Any:
+    """Return a value that is not the default."""
+    kind, default = field.annotation, field.default
+    if kind in (bool, int):
+        return not default if kind is bool else 2 * default + 1
+    words = (word for word in get_args(kind) if word != default)
+    return next(words, None) or default / 2 or 0.25
+
+
+def _others(plug: type[Plug]) -> Iterator[Any]:
+    """Yield settings that are not the defaults, in groups that suit each other: each key in one."""
+    rest = {key: _other(field) for key, field in plug.model_fields.items()}
+    while rest:
+        group: dict[str, Any] = {}
+        for key, value in rest.items():
+            with contextlib.suppress(ValidationError, PydanticCustomError):
+                plug.model_validate({**group, key: value}).suits(config.Config())
+                group[key] = value
+        rest = {key: value for key, value in rest.items() if key not in group}
+        yield pytest.param(plug, group, id=f"{plug.kind}-{plug.name}-{next(iter(group))}")
+
+
+@pytest.mark.parametrize("short", [False, True], ids=["in full", "short"])
+@pytest.mark.parametrize(
+    ("plug", "others"),
+    [
+        each
+        for choice in config.CHOICES.values()
+        for plug in choice.plugs.known.values()
+        for each in _others(plug)
+    ],
+)
+def test_every_key_of_every_plug_arrives_wherever_it_is_written(
+    plug: type[Plug], others: dict[str, Any], short: bool, tmp_path: Path
+) -> None:
+    kind, name = plug.kind, plug.name
+    beside = {key: value for key, value in others.items() if short and key not in plug.known}
+    inside = {key: value for key, value in others.items() if key not in beside}
+    keys = {**beside, name: inside} if inside else beside
+    named = {"data": {"binarization": "none"}}  # as some likelihoods need
+    whole = {kind: {"name": name, **keys}, **named}
+    _write(
+        tmp_path,
+        a=json.dumps({kind: {"name": name, name: plug().model_dump()}, **named}),
+        b=json.dumps({"base": "a.yaml", kind: keys}),
+        c=json.dumps({"base": "b.yaml", kind: {}}),
+        d=json.dumps(whole),
+        e=json.dumps({"base": {"file": "a.yaml", kind: keys}, "optimizers": ["adam"]}),
+        f=json.dumps({"base": whole, "optimizers": ["adam"]}),
+    )
+    sets = [f"{kind}.{key}={json.dumps(value)}" for key, value in flat(keys)]
+    names = ["data.binarization=none", f"{kind}.name={name}"]
+    found = [
+        *(reading.load(tmp_path / f"{file}.yaml") for file in "bcd"),
+        *(comparison.load(tmp_path / f"{file}.yaml").base for file in "ef"),
+        comparison.load(tmp_path / "e.yaml", assignments=sets).base,
+        reading.load(assignments=[*names, *sets]),
+        reading.load(assignments=[*sets, *names]),
+        reading.load(tmp_path / "a.yaml", assignments=sets),
+        reading.load(assignments=[f"{kind}={json.dumps(whole[kind])}", names[0]]),
+        reading.of_mapping(whole),
+        config.Config.model_validate(whole),
+    ]
+    axes = options.axes([f"{kind}.{key}={json.dumps(value)}" for key, value in flat(keys)])
+    found += [point.settings for point in sweep.load(assignments=names, more=axes).points]
+    meant = {**plug().model_dump(), **others}
+    assert [getattr(each, kind).chosen.model_dump() for each in found] == len(found) * [meant]
+
+
+@pytest.mark.parametrize(
+    ("key", "low", "high", "values"),
+    [
+        ("model.mlp.hidden_size", 8, 11, [8, 10, 11]),
+        ("model.hidden_size", 8, 11, [8, 10, 11]),
+        ("objective.beta.beta", 1, 4, [1, 2.5, 4]),
+    ],
+)
+def test_a_range_has_whole_numbers_where_the_key_has_in_full_or_short(
+    key: str, low: float, high: float, values: list[float]
+) -> None:
+    axes = options.axes([f"{key}={low}:{high}:3"])
+    found = sweep.load(assignments=["objective.name=beta"], more=axes)
+    assert [point.values[key] for point in found.points] == values
+
+
+def test_a_number_in_the_place_of_a_section_names_the_key_in_it() -> None:
+    with pytest.raises(ConfigError, match=r"mapping.*did you mean objective\.beta\.beta\?"):
+        reading.load(assignments=["objective.name=beta", "objective.beta=2"])
 
 
 def test_an_empty_section_leaves_what_the_base_says(tmp_path: Path) -> None:

@@ -345,7 +345,7 @@ def test_a_part_that_returns_a_wrong_shape_is_named_before_training(
     Path("mine.py").write_text(BAD)
     kind, _, name = choice.partition("=")
     chosen = ("--set", f"{kind}.name={name}", "--prior", "mixture")
-    done = _process("train", "--plugin", "mine.py", *chosen, "-q")
+    done = apart.run(*apart.QUICKLY, "train", "--plugin", "mine.py", *chosen, "-q")
     assert done.returncode == 2, done.stderr
     assert f"error: the {kind} {name}: {said}" in done.stderr
     assert not Path("runs").exists()

@@ -147,7 +147,6 @@ def _settings(
     values: dict[str, Any] = dict(facts.config)
     origins: documents.Origins = {(key,): f"{file}" for key in values}
     reading.change(values, origins, assignments)
-    reading.load_plugs(values)
     return reading.build(schema.Config, values, origins)
 
 

@@ -198,24 +198,31 @@ class Choice(Section, Generic[P]):
 
     @model_validator(mode="before")
     @classmethod
-    def own_keys(cls, values: object) -> object:
-        """Move keys of the chosen plug into its subsection."""
+    def _written_out(cls, values: object) -> object:
         if not isinstance(values, dict):
             return values
-        name = values.get("name", cls.default)
-        plug = cls.sections().get(name if isinstance(name, str) else cls.default)
-        section = {} if plug is None else values.get(plug.name, {})
-        if plug is None or not isinstance(section, dict):
-            return values
+        name = values.get("name")
+        return cls.written_out(values, name if isinstance(name, str) else cls.default)
+
+    @classmethod
+    def written_out(cls, section: dict[str, Any], name: str) -> dict[str, Any]:
+        """Move keys beside the name of a plug into its subsection, unless they are there too."""
+        inner = section.get(name, {})
         own = {
             key: value
-            for key, value in values.items()
-            if key in plug.model_fields and key not in cls.model_fields and key not in section
+            for key, value in section.items()
+            if isinstance(inner, dict) and key not in inner and len(cls.path_of(key, name)) > 1
         }
-        if not own:
-            return values
-        rest = {key: value for key, value in values.items() if key not in own}
-        return {**rest, plug.name: {**section, **own}}
+        rest = {key: value for key, value in section.items() if key not in own}
+        return {**rest, name: {**inner, **own}} if own else section
+
+    @classmethod
+    def path_of(cls, key: str, name: str) -> tuple[str, ...]:
+        """Return the path of a key that is written beside the name of a plug."""
+        known = cls.plugs.known
+        own = name in known and key in known[name].model_fields
+        # a key of the section itself, or a subsection, comes first: objective.beta is a subsection
+        return (name, key) if own and key not in {*cls.model_fields, *known} else (key,)
 
     @model_serializer(mode="wrap")
     def _without_defaults_of_others(self, serialize: SerializerFunctionWrapHandler) -> Any:

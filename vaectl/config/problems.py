@@ -84,8 +84,9 @@ def _explained(
         return f"{prefix}should be one of {', '.join(known)}, not {shown(given)}{near}"
     if details["type"] == CONFLICT:
         return f"{prefix}{details['msg']}"
-    meant = isinstance(given, str) and f"{dotted}.name" in keys(model)
-    mean = f"; did you mean {dotted}.name?" if meant else ""
+    # a name in the place of a section, or a key that has the name of its section
+    meant = f"{dotted}.{'name' if isinstance(given, str) else dotted.rpartition('.')[2]}"
+    mean = f"; did you mean {meant}?" if meant in keys(model) else ""
     return f"{prefix}{reason(details)}, not {shown(given)}{mean}"
 
 
@@ -98,8 +99,6 @@ def _rank(details: ErrorDetails, origins: Origins) -> int:
 def _known_place(details: ErrorDetails, origins: Origins) -> Place:
     """Return the longest prefix of a problem's path that the file or an option has set."""
     path = details["loc"]
-    if len(path) == 3 and path not in origins and (path[0], path[2]) in origins:
-        path = path[0], path[2]  # a key of the chosen plug, written beside its name
     return next((path[:n] for n in range(len(path), 0, -1) if path[:n] in origins), path)
 
 

@@ -6,7 +6,7 @@ All problems are reported at once, each with its file and line or option, and it
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -59,9 +59,8 @@ def load(
     if file is not None and content is None:
         values = read_experiment(file, origins)
     elif file is not None:
-        values = read_mapping(file, origins, content=content)
+        values = written_out(read_mapping(file, origins, content=content), origins)
     change(values, origins, assignments, options or {})
-    load_plugs(values)
     return build(schema.Config, values, origins)
 
 
@@ -71,9 +70,7 @@ def of_mapping(values: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: lists all problems.
     """
-    plain: dict[str, Any] = _plain(values)
-    load_plugs(plain)
-    return build(schema.Config, plain, {})
+    return build(schema.Config, written_out(_plain(values), {}), {})
 
 
 def _plain(value: Any) -> Any:
@@ -114,7 +111,7 @@ def read_experiment(
         raise ConfigError(f"{file}: more than {MOST_VALUES} values, with its bases", hint=SHORT)
     if BASE not in values:
         origins.update(own)
-        return values
+        return written_out(values, origins, below)
     base, line = values.pop(BASE), own.pop((*below, BASE))
     if not isinstance(base, str):
         raise ConfigError(
@@ -149,21 +146,57 @@ def override(
         lines: the origins of the others.
         below: the path of the experiment's keys in both.
     """
-    load_plugs({**values, **over})
-    found = {key: _settled(key, value) for key, value in values.items()}
-    # names first: a key beside a name belongs to the plug that is finally chosen
-    for path, value in sorted(_leaves(over), key=lambda leaf: leaf[0][-1] != "name"):
-        section = found
-        for parent in path[:-1]:
-            inner = section.get(parent)
-            section[parent] = dict(inner) if isinstance(inner, dict) else {}
-            section = section[parent]
-        if value == {} and isinstance(section.get(path[-1]), dict):
-            continue  # a section that names no key changes none
-        section[path[-1]] = value
-        if other := _make_way(found, path):
-            origins.pop((*below, *other), None)
+    chosen = _merged(values, over)
+    whole = written_out(values, origins, below, chosen=chosen)
+    found = _merged(whole, written_out(over, lines, below, chosen=chosen))
     origins.update(lines)
+    return found
+
+
+def _merged(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested mappings with the values of others; an empty mapping changes nothing."""
+    found = dict(values)
+    for key, value in over.items():
+        there = found.get(key)
+        inner = there if isinstance(there, dict) else {}
+        found[key] = _merged(inner, value) if isinstance(value, dict) else value
+    return found
+
+
+def written_out(
+    values: Mapping[str, Any],
+    origins: Origins,
+    below: Place = (),
+    *,
+    chosen: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return an experiment whose keys of plugs stand in the plugs' subsections.
+
+    A key of the chosen plug may be written beside its name: `model.hidden_size` is short for
+    `model.mlp.hidden_size`.
+
+    Args:
+        values: the experiment, or some of its keys.
+        origins: the origins of the keys, which move too.
+        below: the path of the keys in `origins`.
+        chosen: the experiment that names the plugs; None for `values`.
+
+    Raises:
+        ConfigError: a package's plug fails to load.
+    """
+    chosen = values if chosen is None else chosen
+    _load_plugs(chosen)
+    found, moved = dict(values), dict[Place, Place]()
+    for kind, choice in schema.CHOICES.items():
+        section, plug = values.get(kind), chosen_name(chosen, kind)
+        if isinstance(section, dict):
+            found[kind] = choice.written_out(section, plug)
+            gone = section.keys() - found[kind].keys()
+            moved |= {(*below, kind, key): (*below, kind, plug, key) for key in gone}
+    to = len(below) + 2
+    lines = {(*moved.get(at[:to], at[:to]), *at[to:]): line for at, line in origins.items()}
+    origins.clear()
+    origins.update(lines)  # keep the order, in which problems are reported
     return found
 
 
@@ -172,23 +205,6 @@ def _same(one: Path, other: Path) -> bool:
         return one.resolve() == other.resolve()
     except (OSError, RuntimeError):
         return False
-
-
-def _leaves(values: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[Any]:
-    """Yield the path and the value of each key that has no keys below it."""
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, (*above, key))
-        else:
-            yield (*above, key), value
-
-
-def _settled(kind: str, section: Any) -> Any:
-    """Move keys beside a plug's name into its subsection, where another name leaves them."""
-    if kind not in schema.CHOICES or not isinstance(section, dict):
-        return section
-    choice = schema.Config.model_fields[kind].annotation
-    return choice.own_keys(section) if choice is not None else section
 
 
 def change(
@@ -234,7 +250,7 @@ def _turn(key: str) -> int:
     return 2 if path[0] not in schema.CHOICES or path[1:] not in ([], ["name"]) else len(path) - 1
 
 
-def load_plugs(values: Mapping[str, Any]) -> None:
+def _load_plugs(values: Mapping[str, Any]) -> None:
     """Load the plugs of installed packages if the values name a plug that is not loaded.
 
     Raises:
@@ -282,64 +298,27 @@ def put(values: dict[str, Any], origins: Origins, dotted: str, value: object, or
     Raises:
         ConfigError: a part of the path has a value that is not a mapping.
     """
-    *parents, last = dotted.split(".")
-    if last == "name":
-        _settle(values, origins, tuple(parents))
+    keys = dotted.split(".")
+    below = (BASE,) if dotted.startswith(f"{BASE}.") else ()
+    experiment = values.setdefault(BASE, {}) if below else values
+    if isinstance(experiment, dict):
+        keys = [*below, *schema.place(keys[len(below) :], experiment)]
+    path = tuple(keys)
     section = values
-    for parent in parents:
-        below = section.setdefault(parent, {})
-        if not isinstance(below, dict):
+    for parent in path[:-1]:
+        there = section.setdefault(parent, {})
+        if not isinstance(there, dict):
             raise ConfigError(
-                f"{origin}: {dotted}: {parent} is {shown(below)}, not a mapping of keys to values",
+                f"{origin}: {dotted}: {parent} is {shown(there)}, not a mapping of keys to values",
                 hint=f"give {parent} keys of its own; vaectl config show prints those that it has",
             )
-        section = below
-    section[last] = value
-    path = tuple(dotted.split("."))
-    if other := _make_way(values, path):
-        origins.pop(other, None)
+        section = there
+    section[path[-1]] = value
     for known in [known for known in origins if known[: len(path)] == path]:
         del origins[known]
     origins[path] = origin
-
-
-def _settle(values: dict[str, Any], origins: Origins, place: tuple[str, ...]) -> None:
-    """Move keys beside a plug's name into its subsection, where other plugs do not get them."""
-    kind = place[-1] if place and place[:-1] in ((), (BASE,)) else ""
-    above: Any = values.get(BASE) if place[:-1] else values
-    section = above.get(kind) if isinstance(above, dict) else None
-    if kind not in schema.CHOICES or not isinstance(section, dict):
-        return
-    load_plugs({kind: section})
-    settled = _settled(kind, section)
-    moved = {(*place, key): (*place, chosen_name(above, kind), key) for key in section}
-    moved = {old: new for old, new in moved.items() if old[-1] not in settled}
-    above[kind] = settled
-    lines = {moved.get(known, known): origin for known, origin in origins.items()}
-    origins.clear()
-    origins.update(lines)  # keep the order, in which problems are reported
-
-
-def _make_way(values: dict[str, Any], path: Place) -> Place | None:
-    """Remove the other spelling of a key, so that it overrides the file; return its path.
-
-    A key of the chosen plug can be written as `model.hidden_size` or `model.mlp.hidden_size`.
-    """
-    if path[0] == BASE:  # the experiment of a comparison
-        base = values.get(BASE)
-        other = _make_way(base, path[1:]) if isinstance(base, dict) and path[1:] else None
-        return (BASE, *other) if other else None
-    if len(path) < 2 or path[0] not in schema.CHOICES:
-        return None
-    kind, *rest = path
-    section, plug = values[str(kind)], chosen_name(values, str(kind))
-    if len(rest) == 1 and isinstance(section.get(plug), dict):
-        section[plug] = {key: value for key, value in section[plug].items() if key != rest[0]}
-        return kind, plug, rest[0]
-    if len(rest) == 2 and rest[0] == plug:
-        section.pop(rest[1], None)
-        return kind, rest[1]
-    return None
+    if _turn(dotted) < 2:  # other keys may be those of the plug that is chosen now
+        experiment.update(written_out(experiment, origins, below))
 
 
 def _flag(key: str) -> str:

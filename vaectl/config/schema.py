@@ -8,7 +8,7 @@ same experiment everywhere.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -34,12 +34,25 @@ BASE = "base"
 """The key of the file whose experiment a file changes."""
 
 
-def chosen_name(values: dict[str, Any], kind: str) -> str:
+def chosen_name(values: Mapping[str, Any], kind: str) -> str:
     """Return the name of the chosen plug; the default if the name is unknown."""
     section = values.get(kind)
     name = section.get("name") if isinstance(section, dict) else None
     choice = CHOICES[kind]
     return name if isinstance(name, str) and name in choice.plugs.known else choice.default
+
+
+def place(path: Sequence[str], values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the path of a key in full: `model.hidden_size` is short for `model.mlp.hidden_size`.
+
+    Args:
+        path: of the key, short or in full.
+        values: the experiment, which says which plugs are chosen.
+    """
+    kind, *keys = path
+    if kind not in CHOICES or not keys:
+        return tuple(path)
+    return (kind, *CHOICES[kind].path_of(keys[0], chosen_name(values, kind)), *keys[1:])
 
 
 class Checkpoint(Section):

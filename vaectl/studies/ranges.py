@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from vaectl.base.section import Section, conflict
-from vaectl.config.schema import CHOICES
+from vaectl.config.schema import place
 
 DIGITS = 4
 """Significant digits of values of a range, so that they read well, and equal ones are equal."""
@@ -106,11 +106,8 @@ def fitting(value: float, key: str, base: Mapping[str, Any]) -> int | float:
 
 
 def value_of(key: str, values: Mapping[str, Any]) -> object:
-    """Return the value of a key in an experiment, also if it is short for the chosen plug's."""
-    kind, _, name = key.partition(".")
-    section = values.get(kind)
-    if isinstance(section, dict) and name and name not in section and kind in CHOICES:
-        section = section.get(section["name"], {})
-    for part in name.split(".") if name else []:
-        section = section.get(part) if isinstance(section, dict) else None
-    return section
+    """Return the value of a key in an experiment; None if it has none."""
+    found: Any = values
+    for part in place(key.split("."), values):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found

@@ -102,6 +102,8 @@ def load(
             problems.append(f"{origins['base',]}: base: {error.message}")
             hints.append(error.hint)
             values["base"] = own
+    elif isinstance(own, dict):
+        values["base"] = reading.written_out(own, origins, ("base",))
     elif own is None:
         values["base"] = base.model_dump()
     for key in without:
@@ -189,7 +191,6 @@ def resolved(base: Mapping[str, Any], values: Mapping[str, Value], origin: str) 
     # names first: a key beside a name is one of the plug that is chosen in the end
     for key in sorted(values, key=lambda key: not key.endswith(".name")):
         reading.put(mine, origins, key, copy.deepcopy(values[key]), f"{origin} {key}")
-    reading.load_plugs(mine)
     settings = reading.build(Config, mine, origins)
     # the settings of plugs that are not chosen must not make a difference
     return settings.model_copy(update={kind: getattr(settings, kind).alone() for kind in CHOICES})
