@@ -1,5 +1,8 @@
 import json
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
@@ -10,7 +13,8 @@ from vaectl.base.shapes import shaped
 from vaectl.bench import floor, measures
 from vaectl.bench import report as bench
 from vaectl.bench.measures import Amount
-from vaectl.training.program import Program
+from vaectl.training import compiled
+from vaectl.training.program import Member, Program
 
 SETTINGS = config.Config.model_validate({"data": {"train_size": 300}, "model": {"hidden_size": 20}})
 
@@ -35,6 +39,54 @@ def _operations(program: Program) -> int:
 def test_the_products_of_all_micro_batches_count() -> None:
     whole, parted = (_program(batch_size=128, microbatches=count) for count in (1, 4))
     assert _operations(parted) == _operations(whole)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_products_that_a_compiled_step_does_not_compute_are_not_counted(precision: str) -> None:
+    """The other gradient decodes the same codes three times, and asks for one more product."""
+    model = {"precision": precision}
+    plain, other = (
+        _program(model=model, objective={"name": "iwae", "samples": 4, "gradient": gradient})
+        for gradient in ("reparameterized", "doubly_reparameterized")
+    )
+    assert _operations(other) - _operations(plain) == 2 * plain.batch_size * 4 * 784 * 500
+
+
+def test_equal_products_count_once_and_unused_ones_never() -> None:
+    @jax.jit
+    def product(x: Any, w: Any) -> Any:
+        return jnp.tanh(x) @ w
+
+    def function(x: Any, w: Any) -> Any:
+        first, again = product(x, w), jnp.tanh(lax.stop_gradient(x)) @ w
+        x @ x.T  # unused
+        return lax.fori_loop(0, 3, lambda _, total: total + product(x, w), first + again)
+
+    arguments = shaped((2, 3), np.float32), shaped((3, 4), np.float32)
+    assert len(floor.products(function, *arguments)) == 2  # before the loop, and inside
+    assert len(floor.products(function, *arguments, every=True)) == 4
+
+
+@pytest.mark.parametrize(("how", "count"), [(lambda f: f, 2), (jax.checkpoint, 3)])
+def test_a_product_that_is_computed_again_to_save_memory_counts(how: Any, count: int) -> None:
+    def loss(w: Any, x: Any) -> Any:
+        return jnp.sin(x @ w).sum()
+
+    arguments = shaped((3, 4), np.float32), shaped((2, 3), np.float32)
+    assert len(floor.products(jax.value_and_grad(how(loss)), *arguments)) == count
+
+
+def test_the_floor_of_a_bound_has_the_products_of_its_chunks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the prior vamp, pseudo-inputs are encoded before them."""
+    monkeypatch.setattr(measures, "Floor", lambda products, times: (products, times))
+    for prior in ("standard_normal", "vamp"):
+        program = _program(prior={"name": prior})
+        variables = compiled.init(program, Member.of(config.Config())).params
+        task: Any = measures._bound(program.vae, variables, jnp.zeros((9, 784), jnp.uint8))
+        products, _ = task.floor
+        assert [p.operations for p in products] == [2 * 1000 * 20 * 500, 2 * 1000 * 500 * 784]
 
 
 def test_each_larger_size_makes_more_work_and_a_model_has_only_its_own() -> None:

@@ -291,10 +291,15 @@ def test_simulated_images_are_bracketed(prior: Prior) -> None:
     assert abs(gaps[1]) < 0.15
 
 
-def test_the_best_gaussian_of_a_linear_model_is_found() -> None:
-    """It has the mean of the posterior, and the diagonal of its precision."""
+@pytest.mark.parametrize("shift", [0.0, 6.0])
+def test_the_best_gaussian_of_a_linear_model_is_found(shift: float) -> None:
+    """It has the mean of the posterior, and the diagonal of its precision.
+
+    Also where the encoder's means and log-variances are far off.
+    """
     model = known(StandardNormal())
     vae, variables, matrix = model.network.vae, model.network.variables, model.matrix
+    variables["encoder"]["layers"][1]["bias"] += shift
     x = 0.5 * jax.random.normal(jax.random.key(2), (30, 2, 2, 1))
     precision = np.eye(2) + matrix.T @ matrix / 0.25
     mean = (np.asarray(x).reshape(30, 4) - model.bias) @ matrix / 0.25 @ np.linalg.inv(precision)

@@ -300,6 +300,18 @@ SHOWN = """
     film: [...document.querySelectorAll(".film")].map(image => image.alt),
     readings: text("#training p.now"), focus: document.activeElement.className };
 """
+ERRORS = """
+  const { model } = app, found = [];
+  for (const standard of [true, false]) {
+    model.run.standard = standard;
+    const { errors } = model.assess(model.sets[0].image(0), 400);
+    document.querySelectorAll("#draw .actions button")[2].click();
+    await new Promise(done => setTimeout(done, 250));
+    const numbers = [...document.querySelectorAll(".numbers dd")].map(each => each.textContent);
+    found.push({ errors, numbers });
+  }
+  return found;
+"""
 NAMELESS = """
   return [...document.querySelectorAll("button, input, select, canvas[role], img, svg[role], a")]
     .filter(element => !(element.ariaLabel || element.textContent.trim() || element.alt
@@ -359,6 +371,29 @@ def test_the_page_shows_what_the_model_computes(
     mu, log_var = (values[0] for values in model.encode(images[:1]))
     exact = 0.5 * (mu**2 + np.exp(log_var) - 1 - log_var).sum()
     assert kl == pytest.approx(exact, abs=0.02)
+
+
+@needs_chromium
+def test_standard_errors_are_those_of_what_was_averaged(
+    chromium: Browser, filmed: Path, page: Path
+) -> None:
+    """The KL of a learned prior is a mean over samples, as the NLL is, and so is their sum."""
+    chromium.open(page)
+    exact, drawn = chromium.ask(ERRORS)
+    assert chromium.errors == []
+    model = package.load(filmed)
+    image = np.asarray(model.split("test").images[:1])
+    mu, log_var = (values[0] for values in model.encode(image))
+    noise = np.random.default_rng(0).normal(size=(2000, len(mu)))
+    z = mu + np.exp(log_var / 2) * noise
+    ratios = 0.5 * (noise**2 + log_var - z**2).sum(axis=1)
+    p, x = np.float64(model.decode(z.astype(np.float32)).reshape(2000, -1)), image.ravel() / 255
+    nlls = -(x * np.log(p) + (1 - x) * np.log1p(-p)).sum(axis=1)
+    kl, nll, elbo = (np.std(each) / np.sqrt(399) for each in (ratios, nlls, ratios - nlls))
+    assert exact["errors"] == pytest.approx({"elbo": nll, "nll": nll}, rel=0.25)
+    assert drawn["errors"] == pytest.approx({"elbo": elbo, "kl": kl, "nll": nll}, rel=0.25)
+    signs = ["\N{PLUS-MINUS SIGN}" in text for text in drawn["numbers"]]
+    assert signs == [True, True, True, False]
 
 
 @needs_chromium

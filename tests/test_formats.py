@@ -16,6 +16,7 @@ from vaectl.sweeps import plan as sweeps
 
 REFERENCE = Path(__file__).parent.parent / "runs" / "reference"
 COMPARISONS = [file.parent.name for file in sorted(REFERENCE.glob("*/comparison.yaml"))]
+STUDIES = [file.parent.name for file in sorted(REFERENCE.glob("*/trials.csv"))]
 RUNS = sorted((Path(__file__).parent / "formats").glob("run-*.tar.gz"))
 
 
@@ -98,3 +99,20 @@ def test_the_trials_of_a_stored_sweep_are_still_its_trials() -> None:
     with (REFERENCE / "sweep" / "trials.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {(row["label"], row["seed"]): row["key"] for row in rows} == keys
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_tables_of_a_stored_study_are_about_the_same_trials(name: str) -> None:
+    with (REFERENCE / name / "curves.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "validation"]
+    curves: dict[str, list[float]] = {}
+    for row in rows:
+        curves.setdefault(row["key"], []).append(float(row["elbo"]))
+    with (REFERENCE / name / "trials.csv").open() as file:
+        trials = [row for row in csv.DictReader(file) if int(row["epochs"])]
+    assert curves.keys() == {row["key"] for row in trials}
+    for row in trials:
+        curve = curves[row["key"]]
+        assert len(curve) == int(row["epochs"])
+        assert max(curve) == float(row["best_elbo"])
+        assert curve[-1] == float(row["final_elbo"])

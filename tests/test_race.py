@@ -157,6 +157,18 @@ def test_ratios_are_medians_of_rounds() -> None:
     assert times.step("a") == 1.0
 
 
+def test_no_optimizer_is_faster_than_the_fastest() -> None:
+    # a has the smallest median, and b is faster in most rounds
+    times = _times(0.0, [1.0, 1.2, 1.3], [0.9, 1.25, 1.25])
+    assert times.step("a") < times.step("b")
+    assert times.ratio("b", "a") < 1
+    assert times.fastest == "b"
+    stored = Path(__file__).parent.parent / "runs" / "reference" / "field-mnist"
+    field = Times.read(Folder(stored))
+    assert field is not None
+    assert min(field.ratio(label, field.fastest) for label in field.seconds) == 1
+
+
 @pytest.fixture
 def strict(monkeypatch: pytest.MonkeyPatch) -> None:
     """Heed the load of the machine, which other tests do not."""

@@ -54,7 +54,7 @@ class Product(NamedTuple):
 def products(
     function: Callable[..., Any], *arguments: object, every: bool = False
 ) -> list[Product]:
-    """List the products of a function.
+    """List the products that a function runs.
 
     Args:
         function: a function of arrays, which is traced.
@@ -63,6 +63,14 @@ def products(
     """
     traced = jax.make_jaxpr(function)(*arguments).jaxpr
     return [Product(found) for found in shapes.products(traced, every=every)]
+
+
+def looped(function: Callable[..., Any], *arguments: object) -> list[Product]:
+    """List the products that a function runs at each turn of its loops of unknown length."""
+    traced = jax.make_jaxpr(function)(*arguments).jaxpr
+    loops = [equation for equation in traced.eqns if equation.primitive.name == "while"]
+    bodies = [equation.params["body_jaxpr"].jaxpr for equation in loops]
+    return [Product(found) for body in bodies for found in shapes.products(body)]
 
 
 def step(program: Program) -> list[Product]:

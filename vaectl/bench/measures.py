@@ -221,10 +221,8 @@ def _bound(
     pixels, y = vae.apart(jnp.resize(images, (count, vae.row)))
     few = vae.unit(pixels)
     arguments = variables, few, y, jax.random.key(0), jnp.asarray(k, jnp.int32)
-    encoded = floor.products(lambda v, x: vae.network(v).given(y).encode(x), variables, few)
     bound = partial(likelihoods.importance_weighted_bound, vae, bfloat16=bfloat16)
-    products = floor.products(bound, *arguments)
-    decoded = products[len(encoded) :]  # images are encoded once, and decoded in every chunk
+    decoded = floor.looped(bound, *arguments)  # images are encoded once, and decoded in each chunk
     run = partial(likelihoods.compiled_weighted_bound, vae, *arguments, bfloat16=bfloat16)
     rounded = ", bfloat16" if bfloat16 else ""
     return _Task(f"IW-{k}{rounded}", count, run, Floor(decoded, k // likelihoods.IMPORTANCE_CHUNK))

@@ -72,7 +72,7 @@ class Race(NamedTuple):
         """Return the time of a step relative to the fastest, on a quiet machine."""
         if self.times is None or self.times.loaded or label not in self.times.seconds:
             return None
-        return self.times.ratio(label, min(self.times.seconds, key=self.times.step))
+        return self.times.ratio(label, self.times.fastest)
 
     def to_baseline(self, label: str) -> Interval | None:
         """Return the steps to the target relative to the baseline's, over comparable pairs."""

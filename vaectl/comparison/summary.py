@@ -84,7 +84,8 @@ class Pair(Published):
     difference: Interval | None
     """Mean of a - b over the seeds at which both finished."""
     probability: float
-    """The share of these seeds at which a is higher; a tie counts half."""
+    """The share of all `seeds` at which a is higher; an optimizer that diverged is lower, and a tie
+    counts half."""
     seeds: int
     """The number of seeds at which both ran on one kind of device; other seeds give no pair."""
     p_value: float | None = None

@@ -80,6 +80,15 @@ class Times(Part):
         """Return the median ratio of the times of two optimizers' steps."""
         return float(np.median(np.divide(self.seconds[label], self.seconds[to])))
 
+    @property
+    def fastest(self) -> str:
+        """The optimizer against which no ratio is below 1.
+
+        It need not have the smallest median. If there is none, because a ratio of medians does not
+        order all of them, it is the one whose smallest ratio is the nearest to 1.
+        """
+        return max(self.seconds, key=lambda to: min(self.ratio(each, to) for each in self.seconds))
+
     @classmethod
     def read(cls, folder: Folder) -> Self | None:
         """Return the times in a folder; None if there are none, or what is there is broken."""

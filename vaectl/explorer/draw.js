@@ -71,9 +71,8 @@ function drawSection(body, app) {
     Picture.paint(again, model.decode(found.mu), model.shape, app.ink,
       "the reconstruction: the decoded posterior mean");
     const rows = [
-      ["ELBO", found.elbo, `± ${number(found.error)}`],
-      ["KL", found.kl, ""],
-      ["NLL", found.nll, `± ${number(found.error)}`],
+      ...["elbo", "kl", "nll"].map(name => [name.toUpperCase(), found[name],
+        name in found.errors ? `± ${number(found.errors[name])}` : ""]),
       [`IW-${samples}`, found.bound, ""],
     ];
     facts.replaceChildren(...rows.map(([name, value, more]) => h("div", {},

@@ -84,8 +84,11 @@ class Model {
     const divergence = this.run.standard ? kl(mu, logVar) : -mean(ratios);
     const top = Math.max(...weights);
     const bound = top + Math.log(mean(weights.map(weight => Math.exp(weight - top))));
-    const error = Math.sqrt(mean(nlls.map(each => (each - nll) ** 2)) / Math.max(1, samples - 1));
-    return { mu, logVar, map, kl: divergence, nll, elbo: -divergence - nll, error, bound };
+    // of a standard normal prior the KL is exact
+    const errors = this.run.standard ? { elbo: standardError(nlls) }
+      : { elbo: standardError(weights), kl: standardError(ratios) };
+    errors.nll = standardError(nlls);
+    return { mu, logVar, map, kl: divergence, nll, elbo: -divergence - nll, errors, bound };
   }
 }
 
@@ -122,6 +125,10 @@ class ImageSet {
 }
 
 const mean = numbers => numbers.reduce((sum, number) => sum + number, 0) / numbers.length;
+const standardError = numbers => {
+  const middle = mean(numbers), squares = numbers.map(number => (number - middle) ** 2);
+  return Math.sqrt(mean(squares) / Math.max(1, numbers.length - 1));
+};
 const kl = (mu, logVar) =>
   mu.reduce((sum, m, j) => sum + (m * m + Math.expm1(logVar[j]) - logVar[j]) / 2, 0);
 
