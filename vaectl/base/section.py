@@ -58,6 +58,13 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+    def idle(self) -> dict[str, str]:
+        """Return why each setting that the others leave without effect has none, by its key.
+
+        Settings with their default values may be among them; users are only told of the others.
+        """
+        return {}
+
     @classmethod
     def __get_pydantic_json_schema__(
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
