@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from vaectl.base.errors import ConfigError
-from vaectl.base.nearest import did_you_mean, nearest
+from vaectl.base.nearest import did_you_mean, nearest, question
 from vaectl.base.section import CONFLICT, Section, description
 from vaectl.base.validation import reason, shown
 from vaectl.config import schema
@@ -77,8 +77,7 @@ def _explained(
         return f"{prefix}should be one of {', '.join(known)}, not {shown(given)}{near}"
     if details["type"] == CONFLICT:
         return f"{prefix}{details['msg']}"
-    meant = isinstance(given, str) and f"{dotted}.name" in keys(model)
-    mean = f"; did you mean {dotted}.name?" if meant else ""
+    mean = question(_meant(dotted, given, model))
     return f"{prefix}{reason(details)}, not {shown(given)}{mean}"
 
 
@@ -123,6 +122,8 @@ def _hint_of(details: ErrorDetails, model: type[Section]) -> str:
     if path[-1:] == ["name"] and path[-2:-1] and path[-2] in schema.CHOICES:
         return f"use one of these; --plugin FILE.py loads {path[-2]}s of your own"
     if details["type"] == "model_type":
+        for meant in _meant(".".join(path), details["input"], model):
+            return f"set {meant} to {details['input']}"
         return "write its keys below it, as vaectl config show prints them"
     section, field = _field(model, path)
     said = description(section, field) if section and details["type"] != "extra_forbidden" else ""
@@ -131,6 +132,12 @@ def _hint_of(details: ErrorDetails, model: type[Section]) -> str:
     default = section.model_fields[field].default
     simple = default is None or isinstance(default, bool | int | float | str)
     return f"{field}{f' (default {shown(default)})' if simple else ''}: {said}"
+
+
+def _meant(section: str, given: Any, model: type[Section]) -> list[str]:
+    """Return the keys that a text in the place of a whole section may be meant for."""
+    known = set(keys(model)) if isinstance(given, str) else set()
+    return [key for key in (f"{section}.name", f"{section}.source") if key in known]
 
 
 def _field(model: type[Section], path: Sequence[str]) -> tuple[type[Section] | None, str]:
