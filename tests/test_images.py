@@ -402,7 +402,8 @@ def test_of_several_frames_the_first_is_read_and_a_note_says_so(
         place = tmp_path / "stacks" / f"{number}.{kind}"
         place.parent.mkdir(exist_ok=True)
         first.save(place, save_all=True, append_images=others, lossless=True)
-    read = data.published(f"images:{tmp_path / 'stacks'}", *[most] * (most is not None))
+    source = f"images:{tmp_path / 'stacks'}"
+    read = data.published(source) if most is None else data.published(source, most)
     assert _as_set(_all(read)) == _as_set(np.stack([_grey(20 * n) for n in range(4)]))
     assert [note for note in read.notes if "several frames or pages, up to 20" in note]
     held = _save(tmp_path / "others", {f"{i}.{kind}": _grey(i) for i in range(4)})
