@@ -715,3 +715,26 @@ def test_a_conflict_blames_no_line_that_has_nothing_to_do_with_it(tmp_path: Path
 def test_mappings_of_any_kind_may_be_nested() -> None:
     given = MappingProxyType({"model": MappingProxyType({"code_size": 3})})
     assert reading.of_mapping(given).model.code_size == 3
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "meant"),
+    [("data", "mnist", "data.source"), ("optimizer", "sgd", "optimizer.name")],
+)
+def test_a_name_in_the_place_of_a_section_is_answered_with_the_key(
+    key: str, value: str, meant: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"did you mean {meant}\\?") as refused:
+        reading.load(assignments=[f"{key}={value}"])
+    assert refused.value.hint == f"set {meant} to {value}"
+
+
+@pytest.mark.parametrize("name", ["mnist", "images.npz"])
+def test_images_in_the_place_of_a_file_are_answered_with_their_key(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("images.npz").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError) as refused:
+        reading.load(Path(name))
+    assert refused.value.hint == f"name images by --set data.source={name}"

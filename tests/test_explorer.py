@@ -341,6 +341,7 @@ def page(filmed: Path) -> Path:
     """The page of 60 of its images."""
     made = pages.explore([filmed], output=filmed.parent / "run.html", count=60)
     assert made.images == 60
+    assert f"no pixel by more than {pages.bound(made.difference)}." in made.path.read_text()
     return made.path
 
 
@@ -394,6 +395,40 @@ def test_standard_errors_are_those_of_what_was_averaged(
     assert drawn["errors"] == pytest.approx({"elbo": elbo, "kl": kl, "nll": nll}, rel=0.25)
     signs = ["\N{PLUS-MINUS SIGN}" in text for text in drawn["numbers"]]
     assert signs == [True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        ([-120], ""),
+        ([-900], ", epoch 1 beyond the axis"),
+        ([-900, -400], ", epochs 1 to 2 beyond the axis"),
+    ],
+)
+def test_a_chart_says_which_epochs_its_axis_leaves_out(
+    chromium: Browser, page: Path, first: list[int], said: str
+) -> None:
+    line = first + [-120 + 20 * at / 60 for at in range(60)]
+    term = {"name": "elbo", "label": "ELBO", "train": line, "validation": [None] * len(line)}
+    curves = json.dumps({"epochs": [*range(1, len(line) + 1)], "terms": [term]})
+    chromium.open(page)
+    told = chromium.ask(f"""
+      const body = document.createElement("div");
+      filmSection(body, {{ ...app, run: {{ ...app.run, film: {{}}, curves: {curves} }} }});
+      return body.querySelector(".charts figcaption").textContent;
+    """)
+    assert told == f"ELBO nats per image{said}"
+
+
+@pytest.mark.parametrize(
+    ("difference", "said"),
+    [(1.25e-5, "2e-05"), (9.48e-6, "1e-05"), (2e-5, "2e-05"), (1.01e-9, "2e-09")],
+)
+def test_the_bound_of_the_footer_is_none_that_its_images_break(
+    difference: float, said: str
+) -> None:
+    assert pages.bound(difference) == said
+    assert float(said) >= difference
 
 
 @needs_chromium

@@ -105,9 +105,11 @@ def _several(title: str, how: Style = DEFAULT, facts: str = "") -> Figure:
 def _inspection(title: str, how: Style = DEFAULT, facts: str = "") -> Figure:
     mu, labels = RNG.normal(size=(300, 12)), RNG.integers(10, size=300).astype(np.int32)
     kl = np.linspace(2, 1, 12)
-    return inspection.inspection(
-        mu, mu - 3, kl, labels, (0, 1), title=title, facts=facts, style=how
-    )
+    return inspection.inspection(_plane(mu, labels), kl, title=title, facts=facts, style=how)
+
+
+def _plane(mu: np.ndarray, labels: np.ndarray | None = None) -> inspection.Posteriors:
+    return inspection.Posteriors((0, 1), mu[:, :2], mu[:, :2] - 3, labels)
 
 
 def _sheet(title: str, how: Style = DEFAULT, facts: str = "") -> Figure:
@@ -278,7 +280,7 @@ def test_the_codes_that_are_drawn_are_named_and_names_do_not_touch() -> None:
     mu = np.concatenate([mu, RNG.normal(size=(300, 58))], axis=1)
     for how in (DEFAULT, style.parse(theme="dark", width="column")):
         kl = np.linspace(2, 0, 60)
-        figure = inspection.inspection(mu, mu - 3, kl, labels, (0, 1), title="", style=how)
+        figure = inspection.inspection(_plane(mu, labels), kl, title="", style=how)
         canvas: Any = FigureCanvasAgg(figure)
         canvas.draw()
         names = [text for text in figure.axes[1].texts if text.get_text().isdigit()]
@@ -298,11 +300,54 @@ def test_the_codes_that_are_drawn_are_named_and_names_do_not_touch() -> None:
 def test_classes_that_lie_everywhere_have_no_name_but_all_have_a_key() -> None:
     labels = RNG.integers(10, size=400).astype(np.int32)
     mu = RNG.normal(size=(400, 2))
-    axes = inspection.inspection(mu, mu - 3, np.ones(2), labels, (0, 1), title="").axes[1]
+    axes = inspection.inspection(_plane(mu, labels), np.ones(2), title="").axes[1]
     assert sum(text.get_text().isdigit() for text in axes.texts) < 5
     legend = axes.get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == [str(i) for i in range(10)]
+
+
+@pytest.mark.parametrize("kl", [3e-8, 2.4e-4, 1e-3, 0.09, 3.2, 3e4])
+@pytest.mark.parametrize("how", [("paper", "page"), ("slides", "slide")])
+def test_numbers_of_the_kl_axis_do_not_touch(kl: float, how: tuple[str, str]) -> None:
+    mu = RNG.normal(size=(50, 2))
+    figure = inspection.inspection(
+        _plane(mu), np.full(20, kl), title="", style=style.parse(theme=how[0], width=how[1])
+    )
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    axes = figure.axes[0]
+    low, high = axes.get_xlim()
+    drawn = [tick.label1 for tick in axes.xaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+    boxes = [label.get_window_extent(canvas.get_renderer()) for label in drawn]
+    assert len(boxes) >= 2
+    assert not axes.xaxis.get_offset_text().get_text()
+    for one, other in itertools.pairwise(boxes):
+        assert one.x1 + 2 < other.x0
+
+
+@pytest.mark.parametrize("kind", ["classes", "one class", "a prior"])
+def test_a_code_of_one_dimension_has_rows_and_no_circles(kind: str) -> None:
+    mu = RNG.normal(size=(300, 1))
+    labels = None if kind == "one class" else np.arange(300, dtype=np.int32) % 3
+    prior = RNG.normal(size=(300, 1)) if kind == "a prior" else None
+    found = inspection.Posteriors((0,), mu, mu - 3, labels, ("a", "b", "c"), prior)
+    figure = inspection.inspection(found, np.ones(1), title="")
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    _, means, density = figure.axes
+    assert means.get_xlabel() == "z₀"
+    assert means.get_ylabel() == ("" if labels is None else "class")
+    rows = means.lines[: 1 if labels is None else 3]
+    for row, line in enumerate(rows):
+        x, y = np.asarray(line.get_data())
+        np.testing.assert_array_equal(x, mu[slice(None) if labels is None else labels == row, 0])
+        assert np.abs(y - row).max() < 0.5
+    lines = {tuple(np.asarray(line.get_xdata()).tolist()) for line in means.lines[len(rows) :]}
+    if prior is None:
+        assert lines == {(x, x) for x in (-3.0, -2.0, -1.0, 1.0, 2.0, 3.0)}
+    drawn = [str(line.get_label()) for line in density.lines]
+    assert drawn == ["z₀", "prior" if prior is None else "prior, z₀"]
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3, 150])
@@ -369,7 +414,7 @@ def test_points_are_the_smaller_the_more_there_are() -> None:
     sizes = []
     for count in (50, 500, 10_000):
         mu, labels = RNG.normal(size=(count, 2)), np.arange(count, dtype=np.int32) % 3
-        figure = inspection.inspection(mu, mu - 3, np.ones(2), labels, (0, 1), title="")
+        figure = inspection.inspection(_plane(mu, labels), np.ones(2), title="")
         points = figure.axes[1].lines[:3]
         assert len({line.get_marker() for line in points}) == 3
         assert all(line.get_rasterized() == (count > 2000) for line in points)

@@ -391,6 +391,31 @@ def test_hidden_files_and_those_that_are_no_pictures_are_counted(tmp_path: Path)
     assert ".cache" in found.notes[1]
 
 
+@pytest.mark.parametrize("most", [None, 0])
+@pytest.mark.parametrize("kind", ["tif", "gif", "webp", "png"])
+def test_of_several_frames_the_first_is_read_and_a_note_says_so(
+    kind: str, most: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path / "cache"))
+    for number in range(4):
+        first, *others = [Image.fromarray(_grey(20 * number + frame)) for frame in range(20)]
+        place = tmp_path / "stacks" / f"{number}.{kind}"
+        place.parent.mkdir(exist_ok=True)
+        first.save(place, save_all=True, append_images=others, lossless=True)
+    source = f"images:{tmp_path / 'stacks'}"
+    read = data.published(source) if most is None else data.published(source, most)
+    assert _as_set(_all(read)) == _as_set(np.stack([_grey(20 * n) for n in range(4)]))
+    assert [note for note in read.notes if "several frames or pages, up to 20" in note]
+    held = _save(tmp_path / "others", {f"{i}.{kind}": _grey(i) for i in range(4)})
+    assert not [note for note in _read(held).notes if "frames" in note]
+
+
+def test_a_stack_alone_is_refused_with_the_reason(tmp_path: Path) -> None:
+    pages = [Image.fromarray(_grey(page)) for page in range(61)]
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    assert "only the first" in _refused(tmp_path).hint
+
+
 def test_links_to_files_are_followed_wherever_they_lead(tmp_path: Path) -> None:
     real = _flat(tmp_path / "real")
     (tmp_path / "links").mkdir()

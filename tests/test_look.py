@@ -556,6 +556,33 @@ def test_a_run_is_found_by_name_by_path_and_as_the_latest(vaectl: Vaectl, runs: 
     assert vaectl("sample", "z5", "--runs-dir", runs, "--count", 1).code == 0
 
 
+def test_what_is_no_whole_run_is_told_as_it_is_listed(vaectl: Vaectl, runs: Path) -> None:
+    (shutil.copytree(runs / "z2", runs / "hand") / "run.json").unlink()
+    for command in (("sample", "hand"), ("curves", "hand"), ("sample", "runs/hand")):
+        answer = vaectl(*command)
+        assert answer.code == 4
+        assert "runs/hand: not a run that can be used: run.json: cannot be read" in answer.err
+        assert "did you mean" not in answer.err
+
+
+def test_a_file_that_cannot_be_written_is_not_to_be_restored(vaectl: Vaectl, runs: Path) -> None:
+    assert runs.is_dir()
+    answer = vaectl("sample", "z2", "--count", 1, "--out", "gone/a.png")
+    assert "try:   check the path, or make its directory first" in answer.err
+
+
+def test_one_image_has_no_other_to_become(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = package.load(runs / "z2")
+    split = model.split("test")
+    one = split._replace(images=split.images[:1], labels=None)
+    monkeypatch.setattr(model, "split", lambda _: one)
+    how: Any = {"space": "both", "path": "linear", "from_mean": True, "seed": 0}
+    with pytest.raises(DataError, match="one test image is too few to morph") as refused:
+        look.morph(model, pairs=(), **how)
+    assert "data.test_size" in refused.value.hint
+    assert look.morph(model, pairs=[(0, 0)], **how).arrays["pairs"].tolist() == [[0, 0]]
+
+
 @pytest.mark.parametrize(
     ("command", "code", "message"),
     [
@@ -571,7 +598,7 @@ def test_a_run_is_found_by_name_by_path_and_as_the_latest(vaectl: Vaectl, runs: 
         (("manifold", "z5", "--anchor", "120"), 2, "--anchor 120: out of range"),
         (("morph", "z5", "--pairs", "0:120"), 2, "--pairs 120: out of range"),
         (("morph", "z5", "--pairs", "0-1"), 2, "--pairs 0-1: not two indices"),
-        (("reconstruct", "z2", "--count", "121"), 2, "--count 121: there are 120 images"),
+        (("reconstruct", "z2", "--count", "121"), 2, "--count 121: the test split has 120 images"),
         (("manifold", "z2", "--range", "1,2,3"), 2, "--range 1,2,3: not a range"),
         (("manifold", "z2", "--range", "2,1"), 2, "--range 2,1: not a range"),
         (("manifold", "z2", "--range", "nan"), 2, "--range nan: not a range"),

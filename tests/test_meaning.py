@@ -3,12 +3,20 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import Vaectl
 from vaectl import config
-from vaectl.config.meaning import bits_per_dimension, dimensions, meaning, measured, notes
+from vaectl.config.meaning import (
+    bits_per_dimension,
+    dimensions,
+    meaning,
+    measured,
+    notes,
+    without_effect,
+)
 from vaectl.likelihoods.base import Likelihood
 from vaectl.runs.find import summaries
 
@@ -81,3 +89,49 @@ def test_bits_per_dimension_stand_beside_nats_where_they_are_right(vaectl: Vaect
         record = json.loads(Path(f"runs/{name}/run.json").read_text())
         assert record["dimensions"] == 784
     assert len({row.measure for row in summaries(Path("runs"))}) == 2  # never ranked together
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"optimizer": {"schedule": {"final": 0.1}}}, "optimizer.schedule.final"),
+        (
+            {"optimizer": {"schedule": {"name": "cosine", "warmup_epochs": 5}}, "epochs": 1},
+            "optimizer.schedule.warmup_epochs",
+        ),
+        (
+            {"objective": {"name": "beta", "warmup_epochs": 5}, "epochs": 1},
+            "objective.beta.warmup_epochs",
+        ),
+        ({"optimizer": {"name": "rmsprop", "nesterov": True}}, "optimizer.rmsprop.nesterov"),
+        (
+            {"optimizer": {"name": "sgd", "momentum": 0, "nesterov": True}},
+            "optimizer.sgd.nesterov",
+        ),
+        ({"optimizer": {"weight_decay_on": "weights"}}, "optimizer.weight_decay_on"),
+        ({"early_stopping": {"min_delta": 0.1}}, "early_stopping.min_delta"),
+        ({"data": {"binarization": "static", "threshold": 0.4}}, "data.threshold"),
+        (
+            {"likelihood": {"name": "gaussian", "scale": "fixed", "smallest": 0.1}},
+            "likelihood.gaussian.smallest",
+        ),
+    ],
+)
+def test_a_setting_without_effect_is_told(settings: dict[str, Any], key: str) -> None:
+    (note,) = without_effect(config.Config.model_validate(settings))
+    assert note.startswith(f"{key} ")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"optimizer": {"name": "adam", "rmsprop": {"nesterov": True}}},  # for another optimizer
+        {"optimizer": {"name": "rmsprop", "nesterov": True, "momentum": 0.9}},
+        {"optimizer": {"schedule": {"name": "cosine", "final": 0.1, "warmup_epochs": 5}}},
+        {"early_stopping": {"min_delta": 0.1, "patience": 3}},
+        {"data": {"threshold": 0.4}},
+    ],
+)
+def test_nothing_is_told_of_settings_with_an_effect(settings: dict[str, Any]) -> None:
+    assert not without_effect(config.Config.model_validate(settings))

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from vaectl.base import files
 from vaectl.base.errors import ConfigError, RunError
+from vaectl.cli.tables.evaluation import show_evaluation
 from vaectl.runs import metrics
 from vaectl.runs.directory import RunDir, save_figure
 from vaectl.runs.find import find, summaries
@@ -414,6 +415,12 @@ def _evaluation(split: Literal["train", "validation", "test"]) -> Evaluation:
         kl_by_dimension=[1.0],
         seconds=0.5,
     )
+
+
+def test_a_small_kl_of_a_dimension_has_two_digits(capsys: pytest.CaptureFixture[str]) -> None:
+    small = {"kl_by_dimension": [0.00025, 2.0, 0.0, 0.051], "code_size": 4}
+    show_evaluation(_evaluation("test").model_copy(update=small))
+    assert "largest first: 2.00 0.051 0.00025 0\n" in capsys.readouterr().out
 
 
 def test_evaluations_that_end_at_once_are_all_kept(

@@ -45,7 +45,8 @@ class VaectlError(Exception):
         place = error.filename if path is None else path
         reason = error.strerror or first_line(error)
         hint = "" if error.errno == errno.ELOOP else hint
-        return cls(f"{place}: {what}: {reason}{near}", hint=hint or remedy(error))
+        hint = hint or remedy(error, writing=what.endswith("written"))
+        return cls(f"{place}: {what}: {reason}{near}", hint=hint)
 
 
 class ConfigError(VaectlError):
@@ -82,11 +83,13 @@ class TooLargeError(OSError):
     """A file is larger than any valid file of its kind."""
 
 
-def remedy(error: OSError) -> str:
+def remedy(error: OSError, *, writing: bool = False) -> str:
     """Return a hint for a file or directory that cannot be read, written or deleted."""
     if isinstance(error, TooLargeError):
         return "is this another file? Check the path"
     match error.errno:
+        case errno.ENOENT | errno.ENOTDIR if writing:
+            return "check the path, or make its directory first"
         case errno.ENOENT | errno.ENOTDIR:
             return "check the path, or restore the file from a copy"
         case errno.EACCES | errno.EPERM | errno.EROFS:

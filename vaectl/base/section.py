@@ -70,6 +70,13 @@ class Section(BaseModel):
         tuples = [key for key, field in fields.items() if _has_tuples(field.annotation)]
         return {**values, **{key: _as_tuple(values[key]) for key in tuples}} if tuples else values
 
+    def idle(self) -> dict[str, str]:
+        """Return why each setting that the others leave without effect has none, by its key.
+
+        Settings with their default values may be among them; users are only told of the others.
+        """
+        return {}
+
     @classmethod
     def __get_pydantic_json_schema__(
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler

@@ -8,6 +8,7 @@ from typing import Unpack, final
 
 from vaectl.base.errors import RunError
 from vaectl.base.files import Folder
+from vaectl.base.plural import plural
 from vaectl.comparison import plan, times
 from vaectl.comparison.plan import Comparison
 from vaectl.comparison.result import Result
@@ -19,7 +20,7 @@ from vaectl.experiment import Task
 from vaectl.studies import run as studies
 from vaectl.studies.directory import Kind
 from vaectl.studies.engine import Engine, Steps
-from vaectl.studies.estimate import estimate, plural
+from vaectl.studies.estimate import estimate
 from vaectl.studies.run import Finished, How, Study
 from vaectl.studies.trial import Stage, Trial
 from vaectl.training.events import Note, Phase, ignore

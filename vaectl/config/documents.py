@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 import warnings
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from vaectl.base.files import read
 from vaectl.base.nearest import did_you_mean_path
 from vaectl.base.section import Section
 from vaectl.base.terminal import visible
+from vaectl.data.sources.base import is_source
 
 _SYNTAX = "a line is KEY: VALUE, keys below another are indented by spaces, and brackets are closed"
 SHORT = "a configuration has fewer keys, each once; is this another file?"
@@ -36,6 +38,12 @@ Origins = dict[Place, str]
 """The origin of each value, "file:line" or an option, by its path of keys."""
 
 
+def _images(file: Path) -> str:
+    """Return a hint if what was given as a configuration names a source of images, else nothing."""
+    source = f"--set data.source={shlex.quote(str(file))}"
+    return f"name images by {source}" if is_source(str(file)) else ""
+
+
 def read_mapping(
     file: Path, origins: Origins, below: Place = (), content: bytes | None = None
 ) -> dict[str, Any]:
@@ -47,11 +55,13 @@ def read_mapping(
     try:
         text = (read(file, MOST_BYTES) if content is None else content).decode()
     except UnicodeDecodeError:
-        raise ConfigError(f"{file}: not UTF-8 text", hint="a configuration is YAML text") from None
+        hint = _images(file) or "a configuration is YAML text"
+        raise ConfigError(f"{file}: not UTF-8 text", hint=hint) from None
     except OSError as error:
         raise ConfigError(
             f"{file}: cannot be read ({error.strerror}){did_you_mean_path(file)}",
-            hint="give a YAML file; vaectl config show > FILE.yaml writes one to start from",
+            hint=_images(file)
+            or "give a YAML file; vaectl config show > FILE.yaml writes one to start from",
         ) from None
     try:
         document = _plain(_loaded(text), below, str(file), origins)

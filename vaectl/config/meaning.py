@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from vaectl.base.plugs import Choice
+from vaectl.base.section import Section
 from vaectl.data import binarization
 
 if TYPE_CHECKING:
     from vaectl.config.schema import Config
     from vaectl.likelihoods.base import Measure
+
+_WARMUP = "warmup_epochs"
+"""The key of every section whose effect begins slowly."""
 
 _NLL: dict[Measure, str] = {
     "density": "the NLL is that of a density",
@@ -83,6 +89,28 @@ def notes(settings: Config) -> list[str]:
         "no bits per dimension",
     }
     return [meaning(settings) + limits[measure]]
+
+
+def without_effect(settings: Config) -> list[str]:
+    """List the settings that do nothing in this experiment, or less than they say."""
+    found = []
+    for path, section in _in_use(settings, ""):
+        for key, why in section.idle().items():
+            if getattr(section, key) != type(section).model_fields[key].default:
+                found.append(f"{path}{key} has no effect: {why}")
+        if getattr(section, _WARMUP, 0) > settings.epochs:
+            found.append(f"{path}{_WARMUP} is more than epochs: the run ends before its warm-up")
+    return found
+
+
+def _in_use(section: Section, path: str) -> Iterator[tuple[str, Section]]:
+    """Yield a section and all sections in it with their paths, except plugs that are not chosen."""
+    yield path, section
+    others = {*section.sections()} - {section.name} if isinstance(section, Choice) else set()
+    for key in type(section).model_fields:
+        inside = getattr(section, key)
+        if isinstance(inside, Section) and key not in others:
+            yield from _in_use(inside, f"{path}{key}.")
 
 
 def dimensions(settings: Config, image_shape: tuple[int, int, int]) -> int | None:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from vaectl.base.errors import ConfigError
-from vaectl.base.nearest import did_you_mean, nearest
+from vaectl.base.nearest import did_you_mean, nearest, question
 from vaectl.base.section import CONFLICT, Section, description
 from vaectl.base.validation import reason, shown
 from vaectl.config import schema
@@ -84,9 +84,7 @@ def _explained(
         return f"{prefix}should be one of {', '.join(known)}, not {shown(given)}{near}"
     if details["type"] == CONFLICT:
         return f"{prefix}{details['msg']}"
-    # a name in the place of a section, or a key that has the name of its section
-    meant = f"{dotted}.{'name' if isinstance(given, str) else dotted.rpartition('.')[2]}"
-    mean = f"; did you mean {meant}?" if meant in keys(model) else ""
+    mean = question(_meant(dotted, given, model))
     return f"{prefix}{reason(details)}, not {shown(given)}{mean}"
 
 
@@ -135,6 +133,8 @@ def _hint_of(details: ErrorDetails, model: type[Section]) -> str:
     if _is_plug(details["loc"]):
         return f"use one of these; --plugin FILE.py loads {path[-2]}s of your own"
     if details["type"] == "model_type":
+        for meant in _meant(".".join(path), details["input"], model):
+            return f"set {meant} to {details['input']}"
         return "write its keys below it, as vaectl config show prints them"
     section, field = _field(model, path)
     said = description(section, field) if section and details["type"] != "extra_forbidden" else ""
@@ -148,6 +148,12 @@ def _hint_of(details: ErrorDetails, model: type[Section]) -> str:
 def _is_plug(path: Place) -> bool:
     """Tell whether a path ends at the name of a plug."""
     return path[-1:] == ("name",) and path[-2:-1] != () and path[-2] in schema.CHOICES
+
+
+def _meant(section: str, given: Any, model: type[Section]) -> list[str]:
+    """Return the keys that a value in the place of a whole section may be meant for."""
+    names = ("name", "source") if isinstance(given, str) else (section.rpartition(".")[2],)
+    return [key for name in names if (key := f"{section}.{name}") in keys(model)]
 
 
 def _field(model: type[Section], path: Sequence[str]) -> tuple[type[Section] | None, str]:

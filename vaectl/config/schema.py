@@ -85,6 +85,10 @@ class EarlyStopping(Section):
     """The least improvement that counts, in nats per image: a score must exceed that of the last
     epoch that counted by more than this. The first epoch counts."""
 
+    def idle(self) -> dict[str, str]:
+        """Name what is for a patience, where there is none."""
+        return {} if self.patience else {"min_delta": "patience is null, so no run stops early"}
+
 
 def _power_of_two(number: int) -> int:
     if number & (number - 1):

@@ -9,6 +9,7 @@ from jaxtyping import Int, Int32, Real, UInt8
 
 from vaectl.base import memory
 from vaectl.base.errors import DataError
+from vaectl.base.plural import plural
 from vaectl.base.terminal import Tell, silent
 from vaectl.data.stored import Stored, pieces, widened
 
@@ -97,9 +98,9 @@ def divide(
     count = len(found.images)
     if count < 3:
         raise DataError(
-            f"{name}: {count} image{'s' * (count != 1)}, where training, validation and test need "
-            "at least one each",
-            hint="add images",
+            f"{name}: {plural(count, 'image')}, where training, validation and test need at least "
+            "one each",
+            hint="; ".join(["add images", *notes]),
         )
     test = max(count // _TEST_PART, 1)
     order = _order(found)

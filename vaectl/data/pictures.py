@@ -41,6 +41,8 @@ class Decoder:
             deep: whether pictures of 16 bits keep their levels.
         """
         self.reading, self.deep = reading, deep
+        self.frames = 1
+        """The most frames or pages of a picture; only the first is read."""
         self._brightest = -1
         self._depths: set[np.dtype[np.unsignedinteger]] = set()
 
@@ -52,7 +54,8 @@ class Decoder:
                 cannot be compared.
             Exception: whatever a decoder meets.
         """
-        picture = _decoded(file)
+        picture, frames = _decoded(file)
+        self.frames = max(self.frames, frames)
         self._depths.add(picture.dtype)
         if self.deep and len(self._depths) > 1:
             why = (
@@ -113,8 +116,17 @@ def with_levels(reading: Reading, read: Callable[[Decoder], _Read]) -> _Read:
     return read(Decoder(reading, deep=True))
 
 
-def _decoded(file: IO[bytes]) -> Picture:
-    """Decode a picture with all its levels."""
+def first_frames(frames: int) -> list[str]:
+    """Return the note that only the first frame of some pictures is read, if there are several."""
+    note = (
+        f"some pictures have several frames or pages, up to {frames:,}: only the first of each is "
+        "read; save each frame as a picture of its own to have them all"
+    )
+    return [note] if frames > 1 else []
+
+
+def _decoded(file: IO[bytes]) -> tuple[Picture, int]:
+    """Decode the first frame of a picture with all its levels, and count its frames."""
     # users cannot act on the warnings of Pillow, except on those about sizes
     with warnings.catch_warnings(action="ignore"):
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -123,7 +135,15 @@ def _decoded(file: IO[bytes]) -> Picture:
         except UnidentifiedImageError:  # its message has an address in memory
             raise ValueError(f"it has none of the formats {', '.join(FORMATS)}") from None
         with image:
-            return _pixels(image)
+            pixels = _pixels(image)
+            return pixels, _frames(image)
+
+
+def _frames(image: Image.Image) -> int:
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except Exception:  # a decoder may raise anything for a later frame, which is not used
+        return 1
 
 
 def rgb(picture: Picture) -> UInt[np.ndarray, "height width 3"]:

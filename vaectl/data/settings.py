@@ -80,6 +80,11 @@ class Data(Reading, Selection):  # fields of the last base come first
             )
         return self
 
+    def idle(self) -> dict[str, str]:
+        """Name the threshold, where another way of binarization has none."""
+        how = self.binarization
+        return {} if how == "threshold" else {"threshold": f"binarization {how} has none"}
+
     @property
     def most_bytes(self) -> int:
         """The most bytes of images that may be held in memory."""

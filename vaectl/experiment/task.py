@@ -9,7 +9,7 @@ from jax.sharding import Sharding
 from vaectl import config, data
 from vaectl.base import cluster, devices, mesh, streams
 from vaectl.base.errors import ConfigError
-from vaectl.config.meaning import notes
+from vaectl.config.meaning import notes, without_effect
 from vaectl.evaluation.means import Images
 from vaectl.runs import environment
 from vaectl.runs.record import Device
@@ -142,7 +142,7 @@ def prepared(
     images = len(dataset.train.images)
     if settings.batch_size > images:
         watch(Note(f"note: a batch has all {images:,} images: batch_size is larger"))
-    for note in (*task.dataset.notes, *notes(settings)):
+    for note in (*task.dataset.notes, *notes(settings), *without_effect(settings)):
         watch(Note(f"note: {note}"))
     return task
 

@@ -41,12 +41,16 @@ function filmSection(body, app) {
 
   function chart({ name, label, train, validation }) {
     const [width, height, left, bottom] = [340, 145, 52, 24];
-    // the first epochs may lie far from all others
+    // the first epochs may lie far from all others: the axis leaves them out, and says so
     const later = line => line.slice(Math.floor(0.05 * line.length));
     const values = [...later(train), ...later(validation)].filter(value => value !== null);
     let [low, high] = [Math.min(...values), Math.max(...values)];
     if (!(high > low)) [low, high] = [low - 1, low + 1];
     [low, high] = [low - 0.06 * (high - low), high + 0.06 * (high - low)];
+    const beyond = value => value !== null && (value < low || value > high);
+    const out = epochs.findLastIndex((_, at) => beyond(train[at]) || beyond(validation[at]));
+    const until = out > 0 ? `epochs ${epochs[0]} to ${epochs[out]}` : `epoch ${epochs[0]}`;
+    const cut = out < 0 ? "" : `, ${until} beyond the axis`;
     const x = at => left + 8 + (width - left - 16) * (last ? at / last : 0.5);
     const y = value => 8 + (height - bottom - 8) * (1 - (value - low) / (high - low));
     const make = (tag, attributes, text) => {
@@ -95,7 +99,7 @@ function filmSection(body, app) {
       show(+slider.value);
     });
     return { mark, element: h("figure", {}, h("figcaption", {}, h("b", {}, label),
-      h("span", { class: "soft" }, " nats per image")), svg, now) };
+      h("span", { class: "soft" }, ` nats per image${cut}`)), svg, now) };
   }
 
   function ends(train, validation) {

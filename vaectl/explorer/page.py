@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +18,7 @@ from markupsafe import Markup
 from vaectl.base import devices
 from vaectl.base.errors import RunError
 from vaectl.base.files import replacing
+from vaectl.base.plural import plural
 from vaectl.config.meaning import meaning
 from vaectl.data.arrays import Split
 from vaectl.data.binarization import SplitName
@@ -35,7 +37,7 @@ MOST_BYTES = 64_000_000
 """The largest page; a phone has to hold it."""
 MOST_IMAGES, IMAGE_BYTES = 300, 1_000_000
 """The images of a split that a page has by default, and the bytes that they may take."""
-CLOSE = 2e-5
+CLOSE = 4e-5
 """The most that rounded weights may change a pixel; otherwise all their bytes are kept."""
 MOST_POINTS = 400
 """The most epochs of a curve."""
@@ -110,7 +112,7 @@ def render(runs: Sequence[dict[str, Any]], difference: float = 0.0) -> str:
         data={
             "runs": [{k: v for k, v in r.items() if k not in ("facts", "summary")} for r in runs]
         },
-        difference=difference,
+        difference=bound(difference) if difference else "",
         style=source("explorer.css"),
         script=Markup("\n").join(source(f"{name}.js") for name in (*SCRIPTS, "explorer")),
         version=VERSION,
@@ -194,7 +196,7 @@ def _payload(model: Trained, split: SplitName, count: int | None) -> _Payload:
     splits = {name: _some(model.split(name), most) for name in names}
     sets = [_set(model, name, *found) for name, found in splits.items()]
     shown, _ = splits[split]
-    difference = _difference(model, shown)
+    difference = max(_difference(model, some) for some, _ in splits.values())
     width: Width = 3 if difference <= CLOSE else 4
     record, rows = model.rundir.read_record(), model.rundir.read_metrics()
     rows = [row for row in rows if row.epoch <= record.epoch]
@@ -254,8 +256,15 @@ def _difference(model: Trained, shown: Split) -> float:
 
     variables = jax.tree.map(round_floats, model.variables)
     other = Trained(model.rundir, model.settings, model.checkpoint, variables, model.vae)
-    few, labels = np.asarray(shown.images[:100]), model.labels_of(shown, slice(100))
-    return float(np.abs(other.reconstruct(few, labels) - model.reconstruct(few, labels)).max())
+    images, labels = np.asarray(shown.images), model.labels_of(shown)
+    change = other.reconstruct(images, labels) - model.reconstruct(images, labels)
+    return float(np.abs(change).max())
+
+
+def bound(difference: float) -> str:
+    """Write a number of one digit that is not smaller."""
+    unit = 10.0 ** math.floor(math.log10(difference))
+    return f"{math.ceil(difference / unit) * unit:.0e}"
 
 
 def _summary(model: Trained, record: Record) -> str:
@@ -279,7 +288,7 @@ def _score(quantity: str, score: float | None) -> str | None:
 
 def _facts(model: Trained, record: Record) -> dict[str, str]:
     height, width, channels = model.image_shape
-    facts = {"checkpoint": model.checkpoint.where, "code": f"{model.code_size} dimensions"}
+    facts = {"checkpoint": model.checkpoint.where, "code": plural(model.code_size, "dimension")}
     if best := record.best:
         score = _score(best.quantity, best.score)
         facts["best on validation"] = f"{score} at epoch {best.epoch}"

@@ -30,6 +30,10 @@ class Scaled(Likelihood):
     """s if `scale` is `fixed`; otherwise about the initial value of s."""
     smallest: Scale  # each likelihood has a default of its own, and describes it
 
+    def idle(self) -> dict[str, str]:
+        """Name the limit of a learned scale, where none is learned."""
+        return {"smallest": "scale fixed has no limit"} if self.scale == "fixed" else {}
+
     @property
     def outputs(self) -> int:
         """1 for the location, and 1 more for the scale if it is `pixel`."""

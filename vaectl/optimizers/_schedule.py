@@ -34,6 +34,10 @@ class Schedule(Section):
     final: float = Field(0.0, ge=0, le=1)
     """The last factor of `cosine`; the others have none."""
 
+    def idle(self) -> dict[str, str]:
+        """Name what is for a cosine, where there is none."""
+        return {} if self.name == "cosine" else {"final": f"name {self.name} does not fall to it"}
+
     @property
     def needs_the_end(self) -> bool:
         """True if the factor of a step depends on how many there are in all."""

@@ -70,6 +70,10 @@ class OptimizerChoice(Choice[Optimizer]):
                 "may stay",
             )
 
+    def idle(self) -> dict[str, str]:
+        """Name what is for a weight decay, where there is none."""
+        return {} if self.weight_decay else {"weight_decay_on": "weight_decay is 0"}
+
     def value(self, key: str) -> Any:
         """Return the value of a shared key, or of one of the chosen optimizer's; None if neither.
 

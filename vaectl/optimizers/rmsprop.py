@@ -47,6 +47,10 @@ class RMSProp(Optimizer, name="rmsprop"):
                 hint="set one of them to false",
             )
 
+    def idle(self) -> dict[str, str]:
+        """Name what is for a momentum, where there is none."""
+        return {} if self.momentum else {"nesterov": "momentum is 0"}
+
     def rule(self) -> Rule:
         """Return Optax's transforms: the scale, then momentum if it is not 0."""
         import optax

@@ -25,6 +25,11 @@ class SGD(Optimizer, name="sgd"):
     reset_each_epoch: bool = False
     """Set the momentum to zero at the start of each epoch, as in the paper's code."""
 
+    def idle(self) -> dict[str, str]:
+        """Name what is for a momentum, where there is none."""
+        keys = ("nesterov", "decay_in_momentum", "reset_each_epoch")
+        return {} if self.momentum else dict.fromkeys(keys, "momentum is 0")
+
     def rule(self) -> Rule:
         """Return Optax's momentum."""
         import optax

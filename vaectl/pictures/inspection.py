@@ -1,6 +1,7 @@
 """The latent space of a model: KL of each dimension, posterior means, aggregate posterior."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -8,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int32
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
 from vaectl.base.errors import ConfigError
 from vaectl.pictures import latent, text
@@ -31,15 +33,36 @@ _NEIGHBOURS = 1000
 """Points among which neighbours are looked for."""
 
 
+@dataclass(frozen=True)
+class Posteriors:
+    """The posteriors of images, in the one or two dimensions that are drawn."""
+
+    dims: tuple[int, ...]
+    """The numbers of the dimensions, one for each column of the arrays."""
+    mu: Float[np.ndarray, "images dims"]
+    log_var: Float[np.ndarray, "images dims"]
+    labels: Int32[np.ndarray, " images"] | None = None
+    """Classes, which set the colours and markers of the means."""
+    names: Sequence[str] = ()
+    """Those of the classes, if they have any."""
+    prior: Float[np.ndarray, "samples dims"] | None = None
+    """Codes from the prior; None if it is N(0, I)."""
+
+    @property
+    def axes(self) -> list[str]:
+        """The names of the dimensions."""
+        return [latent.name(dim) for dim in self.dims]
+
+    def classes(self, style: Style) -> list[int]:
+        """Return the classes, if there are several and each has a colour."""
+        found = [] if self.labels is None else sorted(set(self.labels.tolist()))
+        return found if 1 < len(found) <= len(style.theme.palette) else []
+
+
 def inspection(
-    mu: Float[np.ndarray, "images code"],
-    log_var: Float[np.ndarray, "images code"],
+    found: Posteriors,
     kl_by_dimension: Float[np.ndarray, " code"],
-    labels: Int32[np.ndarray, " images"] | None,
-    dims: tuple[int, int],
     *,
-    names: Sequence[str] = (),
-    prior: Float[np.ndarray, "samples code"] | None = None,
     title: str,
     facts: str = "",
     style: Style = DEFAULT,
@@ -47,13 +70,8 @@ def inspection(
     """Show a latent space.
 
     Args:
-        mu: posterior means.
-        log_var: logarithms of posterior variances.
-        kl_by_dimension: means over images.
-        labels: classes, which set the colours and markers of the means.
-        dims: the two dimensions that are drawn.
-        names: those of the classes, if they have any.
-        prior: codes from the prior; None if it is N(0, I).
+        found: what is drawn of the posteriors.
+        kl_by_dimension: means over images, of all dimensions.
         title: the title of the figure.
         facts: what the numbers are of, below the title.
         style: its look.
@@ -63,7 +81,7 @@ def inspection(
     """
     with mpl.rc_context(style.settings()):
         shapes, weights = (0.62, 1.0, 0.5), (1, 1.25, 1.05)
-        several = _classes(labels, style)
+        several = found.classes(style)
         wide = style.width(_WIDTH)
         if wide < _LEAST * MM:
             raise ConfigError(
@@ -72,7 +90,7 @@ def inspection(
             )
         beside = wide >= len(shapes) * PANEL * style.theme.font
         room = wide * (_LEGEND if beside else _LEGEND_ALONE)
-        columns = _columns([_entry(label, names) for label in several], room, style)
+        columns = _columns([_entry(label, found.names) for label in several], room, style)
         figure, axes, _ = panels(
             *(style, title, shapes),
             facts=facts,
@@ -82,8 +100,8 @@ def inspection(
             shape=1.0,
         )
         bars, scatter, curve = axes
-        _scatter(scatter, mu, labels, dims, names, prior, columns, style)
-        _aggregate(curve, mu, log_var, dims, prior, room, style)
+        _means(scatter, found, columns, style)
+        _aggregate(curve, found, room, style)
         for panel, share in zip(axes[1:], weights[1:], strict=True):
             most = wide * share / sum(weights) if beside else wide
             title = text.wrapped(
@@ -92,16 +110,10 @@ def inspection(
             panel.set_title(title, loc="left")
         # how many bars have room for a name is known when all else has its place
         _bars(bars, kl_by_dimension, figure.size(bars)[1], style)
-        if labels is not None and several:
+        if found.labels is not None and several and len(found.dims) == 2:
             width, _ = figure.size(scatter)
-            _name_classes(scatter, mu[:, dims], labels, several, width, style)
+            _name_classes(scatter, found.mu, found.labels, several, width, style)
     return figure
-
-
-def _classes(labels: Int32[np.ndarray, " images"] | None, style: Style) -> list[int]:
-    """Return the classes, if there are several and each has a colour."""
-    classes = [] if labels is None else sorted(set(labels.tolist()))
-    return classes if 1 < len(classes) <= len(style.theme.palette) else []
 
 
 def _entry(label: int | None, names: Sequence[str]) -> str:
@@ -147,36 +159,32 @@ def _bars(
     axes.grid(visible=False, axis="y")
     axes.set_ylabel("dimension")
     axes.set_xlabel("nats per image")
+    axes.xaxis.set_major_locator(MaxNLocator(3))
+    axes.xaxis.set_major_formatter("{x:g}")  # a power of ten apart would touch the axis' name
     axes.set_title("KL by dimension", loc="left")
 
 
-def _scatter(
-    axes: Axes,
-    mu: Float[np.ndarray, "images code"],
-    labels: Int32[np.ndarray, " images"] | None,
-    dims: tuple[int, int],
-    names: Sequence[str],
-    prior: Float[np.ndarray, "samples code"] | None,
-    columns: int,
-    style: Style,
-) -> None:
-    """Draw the means; points are the smaller, the more there are, so that they do not merge."""
-    x, y = mu[:, dims[0]], mu[:, dims[1]]
-    several = _classes(labels, style)
+def _means(axes: Axes, found: Posteriors, columns: int, style: Style) -> None:
+    """Draw the means; points are the smaller, the more there are, so that they do not merge.
+
+    The means of one dimension stand in a row, or in one row for each class, at random heights.
+    """
+    several = found.classes(style)
+    plane = len(found.dims) == 2
+    y = found.mu[:, 1] if plane else np.random.default_rng(0).uniform(-0.35, 0.35, len(found.mu))
     font = style.theme.font
-    halo = withStroke(linewidth=0.25 * font, foreground=style.theme.paper)
-    size = font * float(np.clip(8.5 / np.sqrt(len(mu)), 0.09, 0.5))
+    size = font * float(np.clip(8.5 / np.sqrt(len(y)), 0.09, 0.5))
     for number, label in enumerate(several or [None]):
-        rows = labels == label if several else np.ones(len(mu), bool)
+        rows = found.labels == label if several else np.ones(len(y), bool)
         axes.plot(
-            x[rows],
-            y[rows],
+            found.mu[rows, 0],
+            y[rows] if plane else y[rows] + number,
             marker(number) if several else "o",
             ms=size,
             mew=0,
             color=style.colour(number) if several else style.theme.accent,
-            label=_entry(label, names) if several else "_",
-            rasterized=len(mu) > _MANY,
+            label=_entry(label, found.names) if several else "_",
+            rasterized=len(y) > _MANY,
         )
     if several:
         axes.legend(
@@ -188,34 +196,64 @@ def _scatter(
             handletextpad=0.1,
             columnspacing=1.0,
         )
-    axes.set(aspect="equal", xlabel=latent.name(dims[0]), ylabel=latent.name(dims[1]))
-    if prior is not None:
-        codes = prior[:, dims].T
-        axes.plot(*codes, "o", ms=0.6 * size, mew=0, color=style.theme.ink, alpha=0.25, zorder=0)
-        ends = np.append(np.quantile(codes, [0.005, 0.995]), mu[:, dims])
-        low, high = float(ends.min()), float(ends.max())
-        axes.set(xlim=(low, high), ylim=(low, high))
-        axes.set_title("means, and codes of the prior (grey)", loc="left")
-        return
+    axes.set_xlabel(found.axes[0])
+    if plane:
+        axes.set(aspect="equal", ylabel=found.axes[1])
+    else:
+        count = max(len(several), 1)
+        axes.set_yticks(range(len(several)), [str(label) for label in several])
+        axes.set_ylabel("class" if several else "")
+        axes.set_ylim(count - 0.5, -0.5 - 0.08 * count)  # with room for names of deviations
+        axes.grid(visible=False, axis="y")
+    if found.prior is None:
+        _standard(axes, found, style)
+    else:
+        _codes(axes, found.mu, found.prior, 0.6 * size, style)
+
+
+def _codes(
+    axes: Axes,
+    mu: Float[np.ndarray, "images dims"],
+    prior: Float[np.ndarray, "samples dims"],
+    size: float,
+    style: Style,
+) -> None:
+    """Draw codes of the prior behind the means; those of one dimension in all rows."""
+    plane = prior.shape[1] == 2
+    last, first = axes.get_ylim()
+    y = prior[:, 1] if plane else np.random.default_rng(1).uniform(first, last, len(prior))
+    look: dict[str, Any] = {"mew": 0, "color": style.theme.ink, "alpha": 0.25, "zorder": 0}
+    axes.plot(prior[:, 0], y, "o", ms=size, **look)
+    ends = np.append(np.quantile(prior, [0.005, 0.995]), mu)
+    limits = float(ends.min()), float(ends.max())
+    axes.set(xlim=limits, ylim=limits if plane else (last, first))
+    axes.set_title("means, and codes of the prior (grey)", loc="left")
+
+
+def _standard(axes: Axes, found: Posteriors, style: Style) -> None:
+    """Mark one, two and three deviations of N(0, I): by circles, or by lines in one dimension."""
+    dotted: dict[str, Any] = {"color": style.theme.ink, "lw": 0.5 * style.theme.line, "ls": ":"}
+    halo = withStroke(linewidth=0.25 * style.theme.font, foreground=style.theme.paper)
+    limit = max(3.3, 1.05 * float(np.abs(found.mu).max()))
+    axes.set_xlim(-limit, limit)
     angle = np.linspace(0, 2 * np.pi, 200)
+    plane = len(found.dims) == 2
     for radius in (1, 2, 3):
-        axes.plot(
-            radius * np.cos(angle),
-            radius * np.sin(angle),
-            color=style.theme.ink,
-            lw=0.5 * style.theme.line,
-            ls=":",
-        )
+        if plane:
+            axes.set_ylim(-limit, limit)
+            axes.plot(radius * np.cos(angle), radius * np.sin(angle), **dotted)
+        else:
+            for x in (-radius, radius):
+                axes.axvline(x, **dotted)
         axes.annotate(
             f"{radius}\N{GREEK SMALL LETTER SIGMA}",
-            (0, radius),
+            (0, radius) if plane else (radius, 1),
+            xycoords="data" if plane else axes.get_xaxis_transform(),
             ha="center",
-            va="center",
+            va="center" if plane else "top",
             fontsize=style.small,
             path_effects=[halo],
         )
-    limit = max(3.3, 1.05 * float(np.abs(mu[:, dims]).max()))
-    axes.set(xlim=(-limit, limit), ylim=(-limit, limit))
     axes.set_title("means, and \N{GREEK SMALL LETTER SIGMA} of the prior", loc="left")
 
 
@@ -274,30 +312,23 @@ def _name_classes(
                 break
 
 
-def _aggregate(
-    axes: Axes,
-    mu: Float[np.ndarray, "images code"],
-    log_var: Float[np.ndarray, "images code"],
-    dims: tuple[int, int],
-    prior: Float[np.ndarray, "samples code"] | None,
-    room: float,
-    style: Style,
-) -> None:
-    """Draw the density of the aggregate posterior in both dimensions, and the prior's."""
-    reach = np.abs(mu) + 3 * np.exp(0.5 * log_var)
-    limit = max(4.0, float(reach[:, dims].max()))
+def _aggregate(axes: Axes, found: Posteriors, room: float, style: Style) -> None:
+    """Draw the density of the aggregate posterior in each dimension, and the prior's."""
+    reach = np.abs(found.mu) + 3 * np.exp(0.5 * found.log_var)
+    limit = max(4.0, float(reach.max()))
     z = np.linspace(-limit, limit, 301)
-    for dim, dashes in zip(dict.fromkeys(dims), ((), (4, 2)), strict=False):
-        found = latent.density(mu[:, dim], log_var[:, dim], z)
-        axes.plot(z, found, color=style.theme.accent, dashes=dashes, label=latent.name(dim))
+    for column, (name, dashes) in enumerate(zip(found.axes, ((), (4, 2)), strict=False)):
+        density = latent.density(found.mu[:, column], found.log_var[:, column], z)
+        axes.plot(z, density, color=style.theme.accent, dashes=dashes, label=name)
     normal = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
     dotted: dict[str, Any] = {"color": style.theme.ink, "lw": 0.9 * style.theme.line}
-    if prior is None:
+    if found.prior is None:
         axes.plot(z, normal, ls=":", label="prior", **dotted)
     else:
-        for dim, dots in zip(dict.fromkeys(dims), (":", (0, (1, 4))), strict=False):
-            found = latent.density(prior[:, dim], np.full(len(prior), -np.inf), z)
-            axes.plot(z, found, ls=dots, label=f"prior, {latent.name(dim)}", **dotted)
+        exact = np.full(len(found.prior), -np.inf)
+        for column, (name, dots) in enumerate(zip(found.axes, (":", (0, (1, 4))), strict=False)):
+            density = latent.density(found.prior[:, column], exact, z)
+            axes.plot(z, density, ls=dots, label=f"prior, {name}", **dotted)
     axes.set_xlim(-limit, limit)
     axes.set_ylim(0, None)
     axes.set_xlabel("z")
@@ -308,7 +339,7 @@ def _aggregate(
         loc="upper center",
         bbox_to_anchor=(0.5, 0),
         borderaxespad=_BELOW,
-        ncols=min(3 if prior is None else 2, _columns(entries, room, style, handle=3.0)),
+        ncols=min(3 if found.prior is None else 2, _columns(entries, room, style, handle=3.0)),
         columnspacing=1.0,
         handlelength=1.8,
     )

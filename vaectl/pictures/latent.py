@@ -130,13 +130,16 @@ def way(
 def chain(
     rows: int, images: int, labels: Int32[np.ndarray, " images"] | None, seed: int
 ) -> list[tuple[int, int]]:
-    """Return pairs of images of different classes; each starts with the end of the last."""
+    """Return pairs of images of different classes; each starts with the end of the last.
+
+    Without several classes the images differ, of which there are at least two.
+    """
     rng = np.random.default_rng(seed)
     kinds = labels if labels is not None and len(set(labels.tolist())) > 1 else np.arange(images)
     stops: list[int] = []
     while len(stops) <= rows:
         for i in rng.permutation(images).tolist():
-            if not stops or images == 1 or kinds[i] != kinds[stops[-1]]:
+            if not stops or kinds[i] != kinds[stops[-1]]:
                 stops.append(i)
     return list(itertools.pairwise(stops[: rows + 1]))
 

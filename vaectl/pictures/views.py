@@ -13,9 +13,10 @@ import numpy as np
 from jaxtyping import Float
 
 from vaectl.base import streams
-from vaectl.base.errors import ConfigError, RunError
+from vaectl.base.errors import ConfigError, DataError, RunError
 from vaectl.base.files import replacing
 from vaectl.base.nearest import did_you_mean
+from vaectl.base.plural import plural
 from vaectl.base.terminal import say
 from vaectl.config.meaning import meaning
 from vaectl.data.binarization import SplitName
@@ -25,6 +26,7 @@ from vaectl.pictures import inspection as inspecting
 from vaectl.pictures import sheets as pictures
 from vaectl.pictures.animation import Animation
 from vaectl.pictures.canvas import HIGH, Figure
+from vaectl.pictures.inspection import Posteriors
 from vaectl.pictures.options import NamedRange, Range, check_dims
 from vaectl.pictures.sheets import Panel
 from vaectl.pictures.style import DEFAULT, MM, Style
@@ -168,7 +170,8 @@ def sample(
     style = with_polarity(model, style)
     classes = "" if labels is None else f" of classes 0 to {model.vae.classes - 1} in turn"
     classes = classes if of_class is None else f" of class {_named(model, of_class)}"
-    facts = f"{count} samples{classes} from {_ORIGINS[origin]}{heat}: {what}{_scale(model, style)}"
+    drawn = f"{plural(count, 'sample')}{classes} from {_ORIGINS[origin]}{heat}"
+    facts = f"{drawn}: {what}{_scale(model, style)}"
     panel = Panel(pictures.near_square(images, style))
     figure = pictures.sheet([[panel]], title=model.title, facts=facts, style=style)
     return View("sample", figure, {"z": z, "images": images})
@@ -327,6 +330,7 @@ def morph(
 
     Raises:
         ConfigError: an index is out of range.
+        DataError: there is only one image, and no pairs.
     """
     beside = space != "both" or (steps or STEPS) <= pictures.room(style, 2).columns
     room = pictures.room(style, 2 if space == "both" and beside else 1)
@@ -336,6 +340,11 @@ def morph(
     for pair in pairs:
         for index in pair:
             _check_index("--pairs", index, len(split.images), "test images")
+    if not pairs and len(split.images) < 2:
+        raise DataError(
+            f"{model.title}: one test image is too few to morph",
+            hint="have more of them at the next training, by data.test_size",
+        )
     chosen = list(pairs) or latent.chain(rows, len(split.images), split.labels, seed)
     used = sorted({index for pair in chosen for index in pair})
     originals = np.asarray(split.images[used])
@@ -412,7 +421,7 @@ def reconstruct(
         count = min(RECONSTRUCTIONS, there, len(split.images))
     if count > len(split.images):
         raise ConfigError(
-            f"--count {count}: there are {len(split.images)} images in the {split_name} split",
+            f"--count {count}: the {split_name} split has {plural(len(split.images), 'image')}",
             hint="use a smaller --count, or another --split",
         )
     chosen = np.random.default_rng(seed).permutation(len(split.images))[:count]
@@ -463,7 +472,8 @@ def _beside(count: int, label: float, style: Style) -> int:
 def inspect(model: Trained, *, split_name: SplitName, seed: int, style: Style = DEFAULT) -> View:
     """Show the latent space: KL by dimension, posterior means, aggregate posterior.
 
-    The dimensions of the means are those of the highest KL on validation images, as in a manifold.
+    The dimensions of the means are those of the highest KL on validation images, as in a manifold;
+    of a code with one dimension it is the only one.
     """
     split = model.split(split_name)
     found = likelihoods(
@@ -475,14 +485,13 @@ def inspect(model: Trained, *, split_name: SplitName, seed: int, style: Style = 
     images, told = np.asarray(split.images), model.labels_of(split)
     mu, log_var = model.encode(images, told)
     z = _codes(model, images, from_mean=False, seed=seed, labels=told)
-    size = model.code_size
     # of validation images, so that the plane of a manifold is the same
-    dims = (0, min(1, size - 1)) if size <= 2 else _most_active(model)
-    facts = f"{split_name} split, {len(z):,} images, {meaning(model.settings)}"
+    dims = tuple(range(model.code_size)) if model.code_size <= 2 else _most_active(model)
+    prior = None if model.vae.prior.standard else model.prior(len(mu), seed=seed)[:, dims]
+    facts = f"{split_name} split, {plural(len(z), 'image')}, {meaning(model.settings)}"
     figure = inspecting.inspection(
-        *(mu, log_var, found.kl_by_dimension, split.labels, dims),
-        names=model.class_names,
-        prior=None if model.vae.prior.standard else model.prior(len(mu), seed=seed),
+        Posteriors(dims, mu[:, dims], log_var[:, dims], split.labels, model.class_names, prior),
+        found.kl_by_dimension,
         title=model.title,
         facts=facts,
         style=style,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vaectl.base import spent
 from vaectl.base.files import Folder
+from vaectl.base.plural import plural
 from vaectl.comparison.summary import Summary
 from vaectl.experiment.curves import FORMATS
 from vaectl.objectives.base import label
@@ -17,7 +18,6 @@ from vaectl.profiles.plan import Workloads
 from vaectl.profiles.profile import LIMIT, Profile, profile_of
 from vaectl.runs.directory import RunDir
 from vaectl.studies import directory, page
-from vaectl.studies.estimate import plural
 from vaectl.studies.ledger import write
 from vaectl.studies.statistics import shown
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from vaectl.base.plural import plural
 from vaectl.comparison.words import APPROXIMATELY, Cell, Column, p_of, told_p
 from vaectl.profiles.profile import Part, Profile, Standing
-from vaectl.studies.estimate import plural
 from vaectl.studies.statistics import ENOUGH, shown
 
 _TIMES = "\N{MULTIPLICATION SIGN}"

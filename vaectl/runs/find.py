@@ -152,7 +152,18 @@ def _best_of(study: Path) -> Path | None:
 
 
 def _unknown(run: str, runs_dir: Path) -> RunError:
-    """Return the error for a run that does not exist, with the names that are most like it."""
+    """Return the error for a run that does not exist, with the names that are most like it.
+
+    If there is a directory with some files of a run, it says why that is none.
+    """
+    for path in (runs_dir / run, Path(run)):
+        if any(_exists(path / part) for part in PARTS):
+            why = _summary(run, path).problem or "files are missing"
+            return RunError(
+                f"{path}: not a run that can be used: {why}",
+                hint="restore what is missing from a copy, or train the run again under another "
+                "--name",
+            )
     known = list(_paths(runs_dir))
     near = did_you_mean(run, ["latest", *known]) if known else did_you_mean_path(runs_dir)
     shown = "" if runs_dir == Path("runs") else f" --runs-dir {shlex.quote(str(runs_dir))}"

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from vaectl.base import spent
 from vaectl.base.errors import DivergedError
 from vaectl.base.memory import text as size_of
+from vaectl.base.plural import plural
 from vaectl.experiment import Task
 from vaectl.studies.trial import Trial, programs
 from vaectl.training import compiled, fit, footprint
@@ -120,11 +121,6 @@ def _where(workers: int | None) -> str:
         return "in this process alone"
     who = f"for {workers:,} workers, each" if workers else "for one worker that is"
     return f"{who} as fast as this process alone"
-
-
-def plural(count: int, what: str) -> str:
-    """Return a number and a noun, in the plural if there are more of it."""
-    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _span(seconds: float) -> str:

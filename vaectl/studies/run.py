@@ -27,7 +27,7 @@ from vaectl.base import devices, spent
 from vaectl.base.errors import ConfigError, InterruptedRunError
 from vaectl.base.files import Folder
 from vaectl.base.interrupts import asked_to_stop
-from vaectl.config.meaning import notes
+from vaectl.config.meaning import notes, without_effect
 from vaectl.config.schema import Config
 from vaectl.executors import Executor, default
 from vaectl.executors.base import Surroundings
@@ -268,7 +268,8 @@ def prepare(study: Study, device_kind: str, executor: Executor, watch: Watch) ->
         }
     if len(chosen) > 1 and (any(streamed) or dataset.on_disk):
         watch(Note("note: images that are streamed train on one device, one member after another"))
-    for note in (*dataset.notes, *notes(study.base)):
+    idle = dict.fromkeys(note for one in study.experiments for note in without_effect(one))
+    for note in (*dataset.notes, *notes(study.base), *idle):
         watch(Note(f"note: {note}"))
     return Task(
         study.base, dataset, chosen, any(streamed), watch, git_commit=cache(environment.git_commit)

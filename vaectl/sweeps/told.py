@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from vaectl.studies.estimate import Estimate, plural
+from vaectl.base.plural import plural
+from vaectl.studies.estimate import Estimate
 from vaectl.sweeps.plan import Sweep
 from vaectl.sweeps.search import rungs
 

@@ -33,7 +33,7 @@ def show_evaluation(e: Evaluation) -> None:
     print_table(table)
     show(f"active units: {e.active_units} of {e.code_size} (A_u > {ACTIVE})")
     largest = sorted(e.kl_by_dimension, reverse=True)
-    shown = " ".join(f"{kl:.2f}" for kl in largest[:20])
+    shown = " ".join(f"{kl:.2f}" if kl >= 0.1 else f"{kl:.2g}" for kl in largest[:20])
     show(f"KL by dimension, largest first: {shown}{' ...' * (len(largest) > 20)}")
     if e.broken_samples is not None:
         share = f"{e.broken_samples / e.prior_samples:.1%} of {e.prior_samples:,}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 from vaectl.base import plugins
-from vaectl.base.errors import DataError
+from vaectl.base.errors import DataError, VaectlError
 from vaectl.base.nearest import nearest, nearest_path, question
 from vaectl.base.plugs import Plug
 from vaectl.base.terminal import Tell
@@ -240,6 +240,15 @@ def _meant(shown: str, text: str) -> tuple[type[Source], str]:
             hint="write it with the scheme that you mean",
         )
     return found[0]
+
+
+def is_source(text: str) -> bool:
+    """Tell whether a configuration can name a source so."""
+    try:
+        parse(text)
+    except VaectlError:
+        return False
+    return True
 
 
 def forms() -> list[str]:

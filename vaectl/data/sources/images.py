@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vaectl.base.errors import DataError
 from vaectl.base.files import regular
 from vaectl.base.nearest import did_you_mean_path
+from vaectl.base.plural import plural
 from vaectl.base.terminal import Tell, silent
 from vaectl.data.sources.base import LocalSource
 
@@ -62,8 +63,9 @@ class ImageFolder(LocalSource, name="images"):
     order of their names. Without subfolders there are no classes. If the subfolders have names of
     splits, such as train, val and test, they are the splits; each may have subfolders for classes,
     and is shuffled, always in the same way. If no pixel of any file has a colour, images have one
-    channel, else three. What is transparent becomes white. Links to files are followed wherever
-    they lead, as for the other local sources; links to folders are not.
+    channel, else three. What is transparent becomes white. Of a file with several frames or pages,
+    such as an animation or a stack, the first is read, and a note says so. Links to files are
+    followed wherever they lead, as for the other local sources; links to folders are not.
     """
 
     placeholder = "DIR"
@@ -91,7 +93,7 @@ class ImageFolder(LocalSource, name="images"):
         """Read all pictures; if they take too much memory, decode them once into a file."""
         from vaectl.data.arrays import Images, spread
         from vaectl.data.named import assembled
-        from vaectl.data.pictures import with_levels
+        from vaectl.data.pictures import first_frames, with_levels
 
         found = _walk(self.path)
         if not found.pictures:
@@ -102,12 +104,14 @@ class ImageFolder(LocalSource, name="images"):
         classes, parts = _parts(self.path, found.pictures)
         paths = [self.path / path for path in found.pictures]
 
-        def read(decoder: Decoder) -> Pixels:
-            images = _stack(paths, decoder, most)
-            return _prepared(self.path, found.pictures, decoder, tell) if images is None else images
+        def read(decoder: Decoder) -> tuple[Pixels, int]:
+            images: Pixels | None = _stack(paths, decoder, most)
+            if images is None:
+                images = _prepared(self.path, found.pictures, decoder, tell)
+            return images, decoder.frames
 
-        images = with_levels(self.reading, read)
-        notes = [_describe(images, classes)]
+        images, frames = with_levels(self.reading, read)
+        notes = [_describe(images, classes), *first_frames(frames)]
         if len(parts) > 1:
             sizes = [f"{split} ({part.stop - part.start:,})" for split, part in parts.items()]
             notes.append(f"splits by subfolder, each shuffled: {', '.join(sizes)}")
@@ -351,7 +355,8 @@ def _describe(images: Pixels, classes: list[str]) -> str:
     from vaectl.data.labels import told
 
     count, height, width, *channels = images.shape
-    text = f"{count:,} {'RGB' if channels else 'grey'} pictures of {width}x{height} pixels"
+    pictures = plural(count, f"{'RGB' if channels else 'grey'} picture")
+    text = f"{pictures} of {width}x{height} pixels"
     return (
         f"{text}, classes by subfolder: {told(classes)}" if classes else f"{text}, without classes"
     )

@@ -97,18 +97,20 @@ class Table(LocalSource, name="table"):
 
         from vaectl.data import labels, layout
         from vaectl.data.arrays import Images, divide
-        from vaectl.data.pictures import with_levels
+        from vaectl.data.pictures import first_frames, with_levels
 
-        def read(decoder: Decoder) -> tuple[_Plan, Block, Block | None]:
+        def read(decoder: Decoder) -> tuple[_Plan, Block, Block | None, int]:
             with ExitStack() as stack:
                 if self.path.name.lower().endswith(_PARQUET):
                     plan, blocks = self._parquet(stack, decoder)
                 else:
                     plan, blocks = self._csv(stack)
-                return plan, *_collected(self.path, blocks)
+                return plan, *_collected(self.path, blocks), decoder.frames
 
-        plan, pixels, column = with_levels(self.reading, read)
-        notes = [f"not used: {', '.join(plan.skipped)}"] if plan.skipped else []
+        plan, pixels, column, frames = with_levels(self.reading, read)
+        notes = first_frames(frames)
+        if plan.skipped:
+            notes.append(f"not used: {', '.join(plan.skipped)}")
         names = [plan.names[place] for place in plan.pixels]
         if plan.open_ and (place := self._place_of_labels(pixels, names)) is not None:
             notes.append(f"column {names[place]} holds the labels, by its values")
