@@ -397,6 +397,7 @@ def test_standard_errors_are_those_of_what_was_averaged(
     assert signs == [True, True, True, False]
 
 
+@needs_chromium
 @pytest.mark.parametrize(
     ("first", "said"),
     [
