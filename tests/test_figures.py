@@ -326,10 +326,10 @@ def test_numbers_of_the_kl_axis_do_not_touch(kl: float, how: tuple[str, str]) ->
         assert one.x1 + 2 < other.x0
 
 
-@pytest.mark.parametrize("kind", ["classes", "one class", "a prior"])
+@pytest.mark.parametrize("kind", ["classes", "no classes", "a prior"])
 def test_a_code_of_one_dimension_has_rows_and_no_circles(kind: str) -> None:
     mu = RNG.normal(size=(300, 1))
-    labels = None if kind == "one class" else np.arange(300, dtype=np.int32) % 3
+    labels = None if kind == "no classes" else np.arange(300, dtype=np.int32) % 3
     prior = RNG.normal(size=(300, 1)) if kind == "a prior" else None
     found = inspection.Posteriors((0,), mu, mu - 3, labels, ("a", "b", "c"), prior)
     figure = inspection.inspection(found, np.ones(1), title="")

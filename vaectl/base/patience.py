@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 
 def within(seconds: float, act: Callable[[], object]) -> None:
-    """Do something in a thread, so that signals are heeded; it is left alone after some seconds.
+    """Call a function that may hang, in a thread, and abandon it after some seconds.
 
     Raises:
-        TimeoutError: it has not ended.
-        Exception: as `act` raises it.
+        TimeoutError: the function has not returned.
+        Exception: the function raised it.
     """
     raised: list[Exception] = []
 

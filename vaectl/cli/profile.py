@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from vaectl.base import spent
+from vaectl.base.plural import plural
 from vaectl.base.spent import Spent
 from vaectl.base.terminal import say, show
 
@@ -56,10 +57,7 @@ def _show(profile: Profile) -> None:
 
     seeds, count = len(profile.seeds), len(profile.workloads)
     brackets = f" [{profile.intervals}]" * (seeds > 1)
-    show(
-        f"{profile.name}: {count} workload{'s' * (count > 1)}, {seeds} seed{'s' * (seeds > 1)}"
-        + brackets
-    )
+    show(f"{profile.name}: {plural(count, 'workload')}, {plural(seeds, 'seed')}" + brackets)
     labels = [each.label for each in profile.standings]
     of_workloads = [
         Column(w.name, [Cell(words.bound_and_factor(w.parts[label])) for label in labels])

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from vaectl.base.plural import plural
 from vaectl.base.spent import Spent
 
 
@@ -49,7 +50,7 @@ def of_time(account: Spent, trained: float, workers: int | None) -> str:
         if part == "training":
             share = f" ({seconds / whole:.0%})"
         elif part == "waiting for workers" and workers:
-            of_them = f"{workers} worker{'s' * (workers > 1)}"
+            of_them = plural(workers, "worker")
             share = f" ({trained / seconds / workers:.0%} of {of_them} in training steps)"
         told.append(f"{part} {_duration(shown)}{share}")
     return f"time:  {_duration(round(whole))} = {', '.join(told) or 'next to nothing'}"

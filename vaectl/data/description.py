@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from vaectl.base.plural import plural
 from vaectl.base.terminal import Tell
 from vaectl.data.arrays import Images, Published
 from vaectl.data.stored import pieces
@@ -48,7 +49,7 @@ def _pixels(part: Images) -> str:
         low, high = min(low, int(least.min())), max(high, int(most.max()))
         total += int(flat.sum(dtype=np.int64))
     text = f"{low} to {high}, mean {total / part.images.size:.1f}"
-    return text + (f", {blank:,} blank image{'s' * (blank > 1)}" if blank else "")
+    return text + (f", {plural(blank, 'blank image')}" if blank else "")
 
 
 def _classes(found: Published) -> Iterator[str]:

@@ -65,7 +65,7 @@ def best_posterior(
 
     Adam starts from the encoder's, with new noise at each step. One round is usually enough for a
     trained encoder. Another follows while the ELBO still rises, since an encoder may be far off.
-    Only a local maximum is found.
+    Only a local maximum is found, and after `ROUNDS` rounds not even that is certain.
 
     Args:
         vae: the structure of the network.

@@ -183,6 +183,7 @@ def inputs(model: Trained, split_name: str, plan: Plan) -> dict[str, Any]:
         "data": model.rundir.read_record().data["fingerprint"],
         "split": split_name,
         "plan": plan._asdict(),
+        "rounds": amortization.ROUNDS,
         "versions": environment.versions(),
         "machine": machine,
     }

@@ -19,6 +19,7 @@ from pydantic import Field
 from vaectl.base import cores as own_cores
 from vaectl.base import spawn
 from vaectl.base.errors import ConfigError
+from vaectl.base.plural import plural
 from vaectl.executors._pool import Hand, Pool, opened
 from vaectl.executors.base import Executor, Surroundings
 from vaectl.members import worker
@@ -55,7 +56,7 @@ class Processes(Executor, name="processes"):
         cores = len(own_cores.usable())
         if self.count > cores:
             raise ConfigError(
-                f"{what}: this process may use {cores} CPU core{'s' * (cores > 1)}",
+                f"{what}: this process may use {plural(cores, 'CPU core')}",
                 hint=f"--executor processes:{cores}" if cores > 1 else "leave it out",
             )
 

@@ -9,6 +9,7 @@ from jax.sharding import Sharding
 from vaectl import config, data
 from vaectl.base import cluster, devices, mesh, streams
 from vaectl.base.errors import ConfigError
+from vaectl.base.plural import plural
 from vaectl.config.meaning import notes, without_effect
 from vaectl.evaluation.means import Images
 from vaectl.runs import environment
@@ -177,7 +178,7 @@ def opening(task: Task) -> str:
     """Say in one line what is trained, how, and on what."""
     settings, images = task.settings, len(task.dataset.train.images)
     model = f"{settings.model.name} {settings.model.chosen.summary(settings.model.code_size)}"
-    epochs = f"{settings.epochs} epoch{'s' * (settings.epochs > 1)}"
+    epochs = plural(settings.epochs, "epoch")
     source, optimizer = settings.data.source, settings.optimizer.name
     products = ", products in bfloat16" if task.program.bfloat16 else ""
     return f"training {model} on {images:,} images of {source}: {epochs}, {optimizer}{products}"

@@ -273,7 +273,7 @@ def _summary(model: Trained, record: Record) -> str:
     origin = (
         f"imported from {record.imported.file}"
         if record.imported
-        else f"trained on {record.data['source']} for {record.epoch} epochs by "
+        else f"trained on {record.data['source']} for {plural(record.epoch, 'epoch')} by "
         + settings.optimizer.name
     )
     return f"Model {settings.model.name} {what}, likelihood {settings.likelihood.name}, {origin}."

@@ -225,7 +225,8 @@ def _codes(
     look: dict[str, Any] = {"mew": 0, "color": style.theme.ink, "alpha": 0.25, "zorder": 0}
     axes.plot(prior[:, 0], y, "o", ms=size, **look)
     ends = np.append(np.quantile(prior, [0.005, 0.995]), mu)
-    limits = float(ends.min()), float(ends.max())
+    margin = 0.03 * float(np.ptp(ends))
+    limits = float(ends.min()) - margin, float(ends.max()) + margin
     axes.set(xlim=limits, ylim=limits if plane else (last, first))
     axes.set_title("means, and codes of the prior (grey)", loc="left")
 

@@ -177,4 +177,4 @@ def check_curves(runs: Sequence[RunDir], names: Sequence[str], first: int) -> No
             )
     most = max(row.epoch for row in rows)
     if first > most:
-        raise ConfigError(f"--from {first}: there are {most} epochs", hint="use a smaller number")
+        raise ConfigError(f"--from {first}: the last epoch is {most}", hint="use a smaller number")

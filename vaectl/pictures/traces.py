@@ -11,6 +11,7 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path
 from matplotlib.transforms import Affine2D
 
+from vaectl.base.plural import plural
 from vaectl.objectives.base import label as label_of
 from vaectl.pictures.style import Style
 from vaectl.runs import metrics
@@ -154,7 +155,7 @@ def named(labels: Sequence[str]) -> list[str]:
 
 def others(count: int) -> str:
     """Name the lines that have no names of their own."""
-    return f"{count} other{'s' * (count > 1)}"
+    return f"{plural(count, 'other')}"
 
 
 def look_of(number: int, label: str, count: int, style: Style) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from vaectl.base.plural import plural
 from vaectl.base.terminal import show
 from vaectl.cli.tables import begin, print_table
 from vaectl.runs.diagnosis import Diagnosis, Nats, Samples
@@ -22,7 +23,7 @@ def show_evaluation(e: Evaluation) -> None:
     bits = e.bits_per_dimension
     in_bits = ("bits per dimension", "standard error") if bits else ()
     table = begin("nats per image", "mean", "standard error", *in_bits)
-    drawn = f"{e.samples} sample{'s' * (e.samples > 1)}"
+    drawn = plural(e.samples, "sample")
     rows = {"elbo": f"ELBO, {drawn}", "kl": "KL", "nll": f"NLL, {drawn}"}
     if e.log_likelihood:
         rows["log_likelihood"] = e.bound

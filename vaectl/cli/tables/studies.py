@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from vaectl.base.plural import plural
 from vaectl.base.terminal import show, visible
 from vaectl.cli.tables import WIDEST, console
 from vaectl.objectives.base import label
@@ -34,8 +35,8 @@ def show_comparison(c: Comparison, added: Sequence[str] = ()) -> None:
 
     seeds, brackets = len(c.seeds), f" [{c.intervals}]" if len(c.seeds) > 1 else ""
     show(
-        f"{c.name}: protocol {c.protocol}, {seeds} seed{'s' * (seeds > 1)}, {c.epochs} epochs, "
-        f"{c.trials} trials; nats per image{brackets}"
+        f"{c.name}: protocol {c.protocol}, {plural(seeds, 'seed')}, {plural(c.epochs, 'epoch')}, "
+        f"{plural(c.trials, 'trial')}; nats per image{brackets}"
     )
     labels = [side.label for side in c.sides]
     columns = [words.board(c), words.details(c)]
@@ -134,8 +135,8 @@ def show_sweep(s: Sweep) -> None:
 
     seeds, brackets = len(s.seeds), f" [{s.intervals}]" if len(s.seeds) > 1 else ""
     show(
-        f"{s.name}: {s.points:,} points, {seeds} seed{'s' * (seeds > 1)}, {s.trials:,} "
-        f"trial{'s' * (s.trials != 1)}{' to the end' if s.search else ''}; "
+        f"{s.name}: {plural(s.points, 'point')}, {plural(seeds, 'seed')}, "
+        f"{plural(s.trials, 'trial')}{' to the end' if s.search else ''}; "
         f"nats per image{brackets}"
     )
     best = s.ranked[:_BEST_POINTS]
