@@ -333,7 +333,11 @@ def _once(folder: Path) -> Iterator[bool]:
     from filelock import FileLock
 
     with FileLock(f"{folder}.lock"):
-        yield not folder.exists()
+        try:
+            yield not folder.exists()
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
 
 @pytest.fixture(scope="session")

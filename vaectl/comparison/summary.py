@@ -112,9 +112,6 @@ class Summary(Summarized):
     """The contents of summary.json."""
 
     format_version: int = FORMAT_VERSION
-    name: str
-    path: str
-    verdict: str
     protocol: str
     seeds: list[int]
     epochs: int

@@ -215,7 +215,7 @@ def parse(texts: Sequence[str]) -> list[Export]:
     if ALL in names:
         plugins.load_installed()
     wanted = Export.known if ALL in names else dict.fromkeys(names)
-    return [plugins.named(Export, name, "--format")() for name in wanted]
+    return [plugins.named(Export, name, f"--format {name}")() for name in wanted]
 
 
 def form_of(file: Path) -> Export:

@@ -207,6 +207,12 @@ def clear(run: Folder) -> list[str]:
         for name in folder.names():  # sorted, so that run.json is removed last
             if is_made(folder, name, made) or (made is CHECKPOINTS and is_checkpoint(folder, name)):
                 folder.remove(name)
+            elif made is CHECKPOINTS and (strange := foreign(folder, name)) != [name]:
+                files = folder.folder(name)
+                for path, kind in [*files.walk()]:
+                    if kind == "file" and is_of_orbax(path):
+                        files.remove(path)
+                left += [str(folder.path / other) for other in strange]
             elif place or (name != ".lock" and (name not in places or run.kind(name) == "file")):
                 left.append(str(folder.path / name))
         if place and not folder.names():

@@ -48,7 +48,8 @@ ANOTHER = "restore it from a copy, or choose --checkpoint latest, best, or an ep
 
 _SAVING = threading.Lock()
 """Held while a save begins: Orbax numbers the saves of a process by one global counter, and a save
-that begins in another thread meanwhile would change the number, so that both wait for ever."""
+that begins in another thread meanwhile would change the number, so that both wait for each other
+until Orbax gives up."""
 
 
 @final

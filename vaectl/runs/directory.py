@@ -18,7 +18,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, Self, final
+from typing import Any, Never, Protocol, Self, final
 
 from filelock import Timeout
 from pydantic import TypeAdapter, ValidationError
@@ -497,6 +497,10 @@ class RunDir:
         for place, made in (("", belongings.RUN), ("figures", curves)):
             if not place or self.folder.kind(place):
                 refuse_others(self.folder.folder(place), made)
+        saved = self.folder.folder("checkpoints")
+        for name in saved.names() if self.folder.kind("checkpoints") else ():
+            for other in belongings.foreign(saved, name) if name.isdecimal() else ():
+                _refuse_other(saved.path / other)
         self.left_alone = belongings.clear(self.folder)
 
     def _check_kinds(self) -> None:
@@ -530,7 +534,11 @@ def refuse_others(folder: Folder, made: belongings.Made) -> None:
         OSError: the directory cannot be read.
     """
     for name in belongings.others(folder, made):
-        raise RunError(
-            f"{folder.path / name}: not made by vaectl, so --force does not replace it",
-            hint="move it away, or choose another --name",
-        )
+        _refuse_other(folder.path / name)
+
+
+def _refuse_other(path: Path) -> Never:
+    raise RunError(
+        f"{path}: not made by vaectl, so --force does not replace it",
+        hint="move it away, or choose another --name",
+    )

@@ -228,7 +228,8 @@ def to_remove(names: Sequence[str], runs_dir: Path) -> list[Path]:
     found: dict[Path, None] = {}
     for name in names:
         if not re.search(r"[*?\[]", name) or _exists(runs_dir / name):
-            found[find_either(name, runs_dir)] = None
+            # a run that cannot be read is removed by its name too, as by a pattern
+            found[_paths(runs_dir).get(name) or find_either(name, runs_dir)] = None
             continue
         known = _paths(runs_dir) if "/" in name else _tops(runs_dir)
         matching = [runs_dir / each for each in known if fnmatch.fnmatchcase(each, name)]

@@ -334,10 +334,10 @@ def is_intact(files: Folder, info: Info) -> bool:
 
 
 def size_of(files: Folder) -> int:
-    """Return the bytes of the files of a checkpoint.
+    """Return the bytes of the files that Orbax wrote of a checkpoint.
 
     Raises:
-        OSError: a file cannot be read, or an entry is not a file.
+        OSError: a file cannot be read, or one of Orbax's is not a file.
     """
     total = 0
     for path in _of_orbax(files):
@@ -352,7 +352,7 @@ def _of_orbax(files: Folder) -> list[str]:
 
 
 def digest(folder: Folder) -> str:
-    """Return the SHA-256 of the path, size and bytes of each file, in order of paths.
+    """Return the SHA-256 of path, size and bytes of each file of Orbax, in order of paths.
 
     Raises:
         OSError: a file cannot be read, or an entry is not a file.

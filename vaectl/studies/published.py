@@ -24,6 +24,9 @@ class Summarized(Published):
 
     format_version: int
     """Stands first, by which the file is recognized as vaectl's."""
+    name: str
+    path: str
+    verdict: str
     importance_samples: int
     intervals: str = statistics.METHOD
     metrics: dict[str, str]

@@ -83,7 +83,9 @@ def written(value: Value) -> str:
     if isinstance(value, float):
         text = f"{value:g}"
         return text if float(text) == value else repr(value)
-    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def alike(trial: Trial) -> tuple[Config, tuple[str, ...]]:

@@ -67,9 +67,6 @@ class Summary(Summarized):
     """The contents of summary.json."""
 
     format_version: int = FORMAT_VERSION
-    name: str
-    path: str
-    verdict: str
     keys: list[str]
     """The keys that vary."""
     drawn: list[str]
