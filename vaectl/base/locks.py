@@ -37,7 +37,10 @@ class Lock:
         self._lock.release()
 
     def is_held(self) -> bool:
-        """Tell whether a process holds the lock, as far as can be known; nothing is written."""
+        """Tell whether a process holds the lock, as far as can be known.
+
+        Nothing is written, unless the file system has no locks: there it is held for a moment.
+        """
         try:
             # also that of another user, or on a disk that is read-only
             with self._folder.open(self._name) as file:
@@ -50,6 +53,8 @@ class Lock:
 
     def _is_marked(self) -> bool:
         """Tell whether a process holds the lock, on a file system that has no locks."""
+        if self._lock.is_locked:
+            return True
         try:
             self.acquire(0)
         except OSError:  # also Timeout

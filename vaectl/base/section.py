@@ -90,8 +90,10 @@ class Section(BaseModel):
 
 
 def _has_tuples(annotation: Any) -> bool:
-    parts = get_args(annotation)
-    return tuple in (annotation, get_origin(annotation)) or any(map(_has_tuples, parts))
+    """Tell whether a type is a tuple, or a union with one."""
+    if tuple in (annotation, get_origin(annotation)):
+        return True
+    return get_origin(annotation) is not list and any(map(_has_tuples, get_args(annotation)))
 
 
 def _as_tuple(value: Any) -> Any:

@@ -52,6 +52,7 @@ def secure_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             nothing = os.open(os.devnull, os.O_RDWR)  # the lowest free descriptor: its own
+            os.set_inheritable(nothing, True)  # for workers, too
             setattr(sys, name, os.fdopen(nothing, mode, encoding="utf-8", closefd=False))
     sys.stderr = io.TextIOWrapper(
         io.BufferedWriter(Unfailing(sys.stderr.fileno(), "w", closefd=False)),

@@ -98,7 +98,7 @@ def without_effect(settings: Config) -> list[str]:
         for key, why in section.idle().items():
             if getattr(section, key) != type(section).model_fields[key].default:
                 found.append(f"{path}{key} has no effect: {why}")
-        if getattr(section, _WARMUP, 0) > settings.epochs:
+        if (getattr(section, _WARMUP, 0) or 0) > settings.epochs:
             found.append(f"{path}{_WARMUP} is more than epochs: the run ends before its warm-up")
     return found
 

@@ -18,7 +18,7 @@ from vaectl.base.section import Section
 from vaectl.base.validation import shown
 from vaectl.config import problems, schema
 from vaectl.config.documents import MOST_VALUES, SHORT, Origins, Place, parse_value, read_mapping
-from vaectl.config.schema import BASE, chosen_name
+from vaectl.config.schema import BASE
 
 if TYPE_CHECKING:
     from vaectl.config.schema import Config
@@ -188,8 +188,10 @@ def written_out(
     _load_plugs(chosen)
     found, moved = dict(values), dict[Place, Place]()
     for kind, choice in schema.CHOICES.items():
-        section, plug = values.get(kind), chosen_name(chosen, kind)
-        if isinstance(section, dict):
+        section, choosing = values.get(kind), chosen.get(kind)
+        plug = choosing.get("name", choice.default) if isinstance(choosing, dict) else None
+        # keys beside an unknown name stay: they may be those of the plug that an option chooses
+        if isinstance(section, dict) and isinstance(plug, str):
             found[kind] = choice.written_out(section, plug)
             gone = section.keys() - found[kind].keys()
             moved |= {(*below, kind, key): (*below, kind, plug, key) for key in gone}

@@ -159,6 +159,7 @@ def _remove_halves(folder: Folder) -> None:
         half = HALF.fullmatch(name)
         if half and half[1].endswith((".npy", ".npz")):
             with contextlib.suppress(OSError), folder.open(name) as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                # the age first: even a shared lock would keep a beginning writer from its own
                 if time.time() - (folder.path / name).stat().st_mtime > _YOUNG:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                     folder.remove(name)

@@ -224,11 +224,15 @@ def parse(text: str, reading: Reading = PLAIN) -> Source:
 
 def _meant(shown: str, text: str) -> tuple[type[Source], str]:
     """Return the only source that a text without a scheme can mean, and its rest."""
-    found = [
-        (source, rest)
-        for source in Source.known.values()
-        if (rest := source.meant(text)) is not None
-    ]
+
+    def meant() -> list[tuple[type[Source], str]]:
+        by_source = ((source, source.meant(text)) for source in Source.known.values())
+        return [(source, rest) for source, rest in by_source if rest is not None]
+
+    found = meant()
+    if not found:  # a package may know it by the end of its name, or by a nickname
+        plugins.load_installed()
+        found = meant()
     if not found:
         raise DataError(
             f"{shown}: no such data source; {_nearest(text.partition(':')[0], text)}", hint=_LIST
