@@ -344,7 +344,8 @@ HINTS = [
     ("model.name=cnn", "--plugin"),
     ("data.source=cifar", "vaectl data list"),
     ("epochz=3", "vaectl config show"),
-    ("optimizer=adam", "keys below it"),
+    ("optimizer=adam", "set optimizer.name to adam"),
+    ("optimizer=3", "keys below it"),
 ]
 
 
@@ -738,3 +739,13 @@ def test_images_in_the_place_of_a_file_are_answered_with_their_key(
     with pytest.raises(ConfigError) as refused:
         reading.load(Path(name))
     assert refused.value.hint == f"name images by --set data.source={name}"
+
+
+def test_keys_beside_an_unknown_plug_are_those_of_the_one_that_an_option_chooses(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("optimizer: {name: mine, learning_rate: 0.5}\n")
+    found = reading.load(file, assignments=["optimizer.name=sgd"])
+    assert found.optimizer.sgd.learning_rate == 0.5
+    assert found.optimizer.adam == Adam()
