@@ -122,7 +122,8 @@ def test_commands_and_exports_use_the_average(
         file = tmp_path / f"{run}.npz"
         assert vaectl("sample", run, "--save-arrays", file).code == 0
         told = json.loads(vaectl("evaluate", run, *few, "--json", "-q").out)
-        results.append((np.load(file)["images"], told))
+        with np.load(file) as arrays:
+            results.append((arrays["images"], told))
     (images, told), (again, told_again) = results
     np.testing.assert_allclose(images, again, atol=1e-5)
     for key in ("elbo", "kl", "nll"):

@@ -165,6 +165,7 @@ def test_what_cannot_be_read_just_now_is_not_damaged(
     code: int, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = tmp_path / "checkpoints"
+    directory.mkdir()
     _save_epochs(directory, -100.0, -110.0)
 
     _refuse_to_open(name, code, monkeypatch)
@@ -408,6 +409,7 @@ def test_saves_in_two_threads_begin_one_after_the_other(
         begin(*arguments)
 
     def save(name: str) -> list[Info]:
+        (tmp_path / name).mkdir()
         with Checkpoints(Folder(tmp_path / name)) as saved:
             saved.save(_state(), _info(1))
         return kept(Folder(tmp_path / name))

@@ -1051,7 +1051,8 @@ def test_a_source_of_rgb_images_trains_resumes_and_is_looked_at_in_colour(
     source = ImageFolder(rest=_discs(tmp_path / "discs"))
     _train_resume_and_look(vaectl, ["--set", f"data.source={source}", *COLOURS[how]])
     assert json.loads(Path("runs/whole/run.json").read_text())["data"]["image_shape"] == [16, 16, 3]
-    assert np.load("samples.npz")["images"].shape == (100, 16, 16, 3)
+    with np.load("samples.npz") as arrays:
+        assert arrays["images"].shape == (100, 16, 16, 3)
     for command in (("manifold", "whole", "--grid", "3"), ("inspect", "whole")):
         assert vaectl(*command).code == 0
     for name in ("sample", "morph", "manifold", "reconstruct"):

@@ -528,7 +528,7 @@ def test_classes_of_one_image_have_no_others_to_compare_with(
     assert mismatch.divergence(model, pairs, seed=3).codes == 60
     for twins, images in ((0, 0), (1, 2)):  # one code for each mean has no standard error
         alone = posteriors._replace(classes=np.maximum(np.arange(60), twins))
-        with pytest.raises(DataError, match=f"{images} images have another"):
+        with pytest.raises(DataError, match=f"only {images} images share"):
             mismatch.divergence(model, alone, seed=3)
     alike = posteriors._replace(classes=np.maximum(np.arange(60), 3))
     assert mismatch.divergence(model, alike, seed=3).codes == 4

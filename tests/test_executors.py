@@ -474,7 +474,7 @@ def test_a_system_without_cores_of_a_process_is_told(monkeypatch: pytest.MonkeyP
     for name in ("processes:1", "ray"):
         executor = executors.parse(name)
         assert executor.processes >= 1
-        with pytest.raises(ConfigError, match="which this system does not give") as told:
+        with pytest.raises(ConfigError, match="which this system does not support") as told:
             executor.check(cpu)
         assert "leave --executor out" in told.value.hint
     with pytest.raises(ConfigError, match="a worker: "), spawn.claimed(1):

@@ -41,6 +41,11 @@ def _frames(path: str) -> list[np.ndarray]:
         return [np.asarray(frame.convert("L")) for frame in ImageSequence.Iterator(animation)]
 
 
+def _arrays(file: str) -> dict[str, np.ndarray]:
+    with np.load(file) as arrays:
+        return dict(arrays)
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -317,7 +322,7 @@ def test_a_plane_may_span_the_aggregate_posterior(vaectl: Vaectl, runs: Path) ->
 
 def test_samples_are_decoded_codes_from_the_prior(vaectl: Vaectl, runs: Path) -> None:
     vaectl("sample", "z2", "--count", 50, "--seed", 4, "--save-arrays", "a.npz")
-    arrays = np.load("a.npz")
+    arrays = _arrays("a.npz")
     model = package.load(runs / "z2")
     assert arrays["z"].shape == (50, 2)
     np.testing.assert_allclose(arrays["images"], model.decode(arrays["z"]), rtol=1e-5)
@@ -327,21 +332,21 @@ def test_samples_are_decoded_codes_from_the_prior(vaectl: Vaectl, runs: Path) ->
     vaectl(
         "sample", "z2", "--count", 50, "--seed", 4, "--temperature", 0.1, "--save-arrays", "b.npz"
     )
-    np.testing.assert_allclose(np.load("b.npz")["z"], 0.1 * arrays["z"], rtol=1e-6)
+    np.testing.assert_allclose(_arrays("b.npz")["z"], 0.1 * arrays["z"], rtol=1e-6)
 
 
 def test_binary_draws_are_binary_and_have_the_means(vaectl: Vaectl, runs: Path) -> None:
     assert runs.is_dir()
     vaectl("sample", "z2", "--count", 500, "--draw", "binary", "--save-arrays", "a.npz")
     vaectl("sample", "z2", "--count", 500, "--save-arrays", "b.npz")
-    binary, means = np.load("a.npz")["images"], np.load("b.npz")["images"]
+    binary, means = _arrays("a.npz")["images"], _arrays("b.npz")["images"]
     assert set(np.unique(binary)) == {0, 1}
     assert abs(binary.mean() - means.mean()) < 0.01
 
 
 def test_the_manifold_has_the_coordinates_that_it_says(vaectl: Vaectl, runs: Path) -> None:
     vaectl("manifold", "z5", "--grid", 3, "--dims", 3, 1, "--save-arrays", "a.npz")
-    arrays = np.load("a.npz")
+    arrays = _arrays("a.npz")
     assert arrays["coordinates"].tolist() == [-3, 0, 3]
     assert look._told_apart(arrays["coordinates"]) == ["-3.0", "0.0", "3.0"]
     assert look._told_apart(np.array([0.01, 0.0149])) == ["0.010", "0.015"]
@@ -351,7 +356,7 @@ def test_the_manifold_has_the_coordinates_that_it_says(vaectl: Vaectl, runs: Pat
     np.testing.assert_allclose(arrays["images"][0, 2], model.decode(arrays["z"][0, 2]), rtol=1e-5)
     vaectl("manifold", "z5", "--grid", 1, "--anchor", 2, "--save-arrays", "b.npz")
     mu, _ = model.encode(model.split("test").images[2:3])
-    found = np.load("b.npz")["z"][0, 0]
+    found = _arrays("b.npz")["z"][0, 0]
     assert np.isclose(found, mu[0], rtol=1e-4).sum() == 3  # all but the two that the plane moves
 
 
@@ -359,7 +364,7 @@ def test_the_default_plane_is_that_of_the_most_active_dimensions(
     vaectl: Vaectl, runs: Path
 ) -> None:
     vaectl("manifold", "z5", "--grid", 2, "--save-arrays", "a.npz")
-    moved = set(np.flatnonzero(np.load("a.npz")["z"].std(axis=(0, 1))).tolist())
+    moved = set(np.flatnonzero(_arrays("a.npz")["z"].std(axis=(0, 1))).tolist())
     model = package.load(runs / "z5")
     mu, log_var = model.encode(model.split("validation").images)
     kl = 0.5 * (mu**2 + np.exp(log_var) - 1 - log_var).mean(axis=0)
@@ -371,7 +376,7 @@ def test_morphs_start_and_end_at_their_images_and_chain(
     vaectl: Vaectl, runs: Path, ends: tuple[str, ...]
 ) -> None:
     vaectl("morph", "z5", "--rows", 4, "--steps", 5, *ends, "--save-arrays", "a.npz")
-    arrays = np.load("a.npz")
+    arrays = _arrays("a.npz")
     pairs = arrays["pairs"]
     assert pairs.shape == (4, 2)
     assert (pairs[:-1, 1] == pairs[1:, 0]).all()
@@ -610,7 +615,7 @@ def test_one_image_has_no_other_to_become(runs: Path, monkeypatch: pytest.Monkey
             "--out a.png: not a format of animations",
         ),
         (("curves", "z2", "--term", "elbow"), 2, "--term elbow: no curve of that name"),
-        (("curves", "z2", "--from", "4"), 2, "--from 4: there are 3 epochs"),
+        (("curves", "z2", "--from", "4"), 2, "--from 4: the last epoch is 3"),
         (("curves", "z2", "z5"), 2, "curves of 2 runs belong to none of them"),
         (("curves", "z2", "--out", "a.gif"), 2, "--out a.gif: not a format of figures"),
         (("evaluate", "latest", "--runs-dir", "empty"), 4, "empty: no runs in it"),

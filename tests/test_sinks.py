@@ -424,8 +424,11 @@ def test_a_resumed_run_has_no_point_twice(tmp_path: Path) -> None:
 
 
 def test_the_files_that_a_sink_declares_are_removed_with_the_run(tmp_path: Path) -> None:
-    class Keeps(_Sink, name="keeps"):
+    class Keeps(Sink, name="keeps"):
         """A sink with two folders of its own."""
+
+        def open(self, training: Training) -> Log:
+            raise NotImplementedError
 
         leaves: ClassVar[dict[str, dict[str, bytes]]] = {
             "kept": {r"\d+\.txt": rb"mine "},
