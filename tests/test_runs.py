@@ -336,3 +336,20 @@ def test_the_latest_run_to_resume_is_one_that_train_made(
     assert (answer.code, "comparison c" in answer.err) == (2, True)
     shutil.rmtree(runs / "imported")
     assert vaectl("sample", "latest").code == 4
+
+
+def test_a_foreign_file_in_a_checkpoint_stops_force_and_outlives_the_run(
+    vaectl: Vaectl, runs: Path
+) -> None:
+    saved = runs / "z5" / "checkpoints"
+    step = max(int(file.stem) for file in saved.glob("*.json"))
+    foreign = saved / f"{step}" / ".DS_Store"
+    foreign.write_bytes(b"seen")
+    answer = vaectl("train", "--epochs", "1", "--name", "z5", "--force", "-q")
+    assert answer.code == 4
+    assert f"{step}/.DS_Store: not made by vaectl" in answer.err
+    assert (runs / "z5" / "run.json").exists()
+    answer = vaectl("runs", "rm", "z5", "--yes")
+    assert f"{step}/.DS_Store" in answer.out + answer.err
+    files = {path for path in (runs / "z5").rglob("*") if path.is_file()}
+    assert files - {runs / "z5" / ".lock"} == {foreign}
