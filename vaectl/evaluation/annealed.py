@@ -38,7 +38,7 @@ _JITTER = 0.2
 _STEEPNESS = 4.0
 """The steepness delta of the sigmoidal schedule."""
 _SHORTER = 4
-"""How many times shorter the run is that finds the step sizes, unless parts of it would be
+"""The factor by which the run that finds the step sizes is shorter, unless parts of it would be
 empty."""
 
 

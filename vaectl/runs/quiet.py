@@ -51,7 +51,7 @@ def silence_matplotlib() -> None:
 
 _LOCK = threading.Lock()
 _open: list[Callable[[], None]] = []
-"""What the last context to be left calls, once for each that is open."""
+"""The function that restores the settings, once for each open context."""
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ class Published(BaseModel):
 
 
 class Summarized(Published):
-    """What every summary.json has; `vaectl.studies.facts.environment` gives most of it."""
+    """The fields of every summary.json; `vaectl.studies.facts.environment` gives most of them."""
 
     format_version: int
     """Stands first, by which the file is recognized as vaectl's."""
