@@ -499,8 +499,9 @@ class RunDir:
                 refuse_others(self.folder.folder(place), made)
         saved = self.folder.folder("checkpoints")
         for name in saved.names() if self.folder.kind("checkpoints") else ():
-            for other in belongings.foreign(saved, name) if name.isdecimal() else ():
-                _refuse_other(saved.path / other)
+            for other in belongings.foreign(saved, name):
+                if other != name:  # among the files of a checkpoint, which is in the way then
+                    _refuse_other(saved.path / other)
         self.left_alone = belongings.clear(self.folder)
 
     def _check_kinds(self) -> None:
