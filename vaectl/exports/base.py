@@ -215,7 +215,10 @@ def parse(texts: Sequence[str]) -> list[Export]:
     if ALL in names:
         plugins.load_installed()
     wanted = Export.known if ALL in names else dict.fromkeys(names)
-    return [plugins.named(Export, name, f"--format {name}")() for name in wanted]
+    for name in wanted:
+        if not plugins.is_known(Export, name):
+            raise plugins.unknown(Export.kind, name, [*Export.known, ALL], f"--format {name}")
+    return [Export.known[name]() for name in wanted]
 
 
 def form_of(file: Path) -> Export:
