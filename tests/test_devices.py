@@ -22,7 +22,7 @@ from vaectl.base.errors import ConfigError
 from vaectl.config.schema import Config
 from vaectl.evaluation.means import Images, Means
 from vaectl.training import compiled, population
-from vaectl.training.fit import Epoch, fit
+from vaectl.training.fit import Epoch, Saved, fit
 from vaectl.training.program import Member, Program
 
 IMAGES, HELD_OUT = 40, 12
@@ -59,7 +59,7 @@ def _train(
         train, validation = bring(
             (np.asarray(_images(IMAGES)), np.asarray(_images(HELD_OUT, 1))), place
         )
-        events = fit(program, member, compiled.init(program, member), train, validation)
+        events = fit(program, member, Saved(compiled.init(program, member)), train, validation)
         return [
             _Trained(_bytes(event.state), event.train, event.validation)
             for event in events

@@ -428,7 +428,7 @@ def test_the_files_that_a_sink_declares_are_removed_with_the_run(tmp_path: Path)
         """A sink with two folders of its own."""
 
         def open(self, training: Training) -> Log:
-            raise NotImplementedError
+            raise AssertionError(training)
 
         leaves: ClassVar[dict[str, dict[str, bytes]]] = {
             "kept": {r"\d+\.txt": rb"mine "},

@@ -22,7 +22,7 @@ from vaectl.optimizers.base import Optimizer
 from vaectl.training import compiled
 from vaectl.training import fit as fitting
 from vaectl.training import step as training
-from vaectl.training.fit import Chunk, Epoch, fit
+from vaectl.training.fit import Chunk, Epoch, Saved, fit
 from vaectl.training.program import Member, Program, TrainState
 from vaectl.vae.networks import AutoEncoder
 
@@ -50,7 +50,7 @@ def _fit(settings: config.Config, count: int = 40) -> list[Epoch]:
     program = Program.of(settings, images=count, image_shape=SHAPE)
     member = Member.of(settings)
     state = compiled.init(program, member)
-    epochs = fit(program, member, state, _images(count), _images(12, 1))
+    epochs = fit(program, member, Saved(state), _images(count), _images(12, 1))
     return [
         epoch._replace(state=jax.tree.map(jnp.copy, epoch.state))
         for epoch in epochs
@@ -92,7 +92,7 @@ def test_a_run_taken_up_in_the_middle_ends_in_the_same_bits() -> None:
     whole = _fit(settings)
     program = Program.of(settings, images=40, image_shape=SHAPE)
     state = jax.tree.map(jnp.copy, whole[0].state)
-    rest = fit(program, Member.of(settings), state, _images(40), _images(12, 1))
+    rest = fit(program, Member.of(settings), Saved(state), _images(40), _images(12, 1))
     last = [(epoch, _bytes(epoch.state)) for epoch in rest][-1]
     assert isinstance(last[0], Epoch)
     assert last[0].epoch == 3
@@ -106,7 +106,7 @@ def _pieces(settings: config.Config, train: evaluation.Images) -> list[tuple[obj
     member = Member.of(settings)
     state = compiled.init(program, member)
     pieces: list[tuple[object, ...]] = []
-    for piece in fit(program, member, state, train, _images(12, 1)):
+    for piece in fit(program, member, Saved(state), train, _images(12, 1)):
         results = dict(piece.sums) if isinstance(piece, Chunk) else (piece.train, *piece[3:4])
         pieces.append((type(piece), piece.epoch, piece.step, results, _bytes(piece.state)))
     return pieces
@@ -135,7 +135,7 @@ def test_a_run_taken_up_inside_an_epoch_ends_in_the_same_bits(
     program = Program.of(settings, images=40, image_shape=SHAPE)
     member = Member.of(settings)
     state = compiled.init(program, member)
-    started = fit(program, member, state, _images(40), _images(12, 1))
+    started = fit(program, member, Saved(state), _images(40), _images(12, 1))
     chunk = next(started)
     assert isinstance(chunk, Chunk)
     assert chunk.step == 2
@@ -143,7 +143,7 @@ def test_a_run_taken_up_inside_an_epoch_ends_in_the_same_bits(
     rest = [
         (epoch._replace(state=jax.tree.map(jnp.copy, epoch.state)))
         for epoch in fit(
-            program, member, state, _images(40), _images(12, 1), sums=chunk.sums, seconds=7.0
+            program, member, Saved(state, chunk.sums, 7.0), _images(40), _images(12, 1)
         )
         if isinstance(epoch, Epoch)
     ]
@@ -168,13 +168,15 @@ def test_dropout_and_running_means_go_on_in_the_same_bits(monkeypatch: pytest.Mo
     whole = _pieces(settings, _images(40))
     program, member = Program.of(settings, images=40, image_shape=SHAPE), Member.of(settings)
     monkeypatch.setattr(fitting, "FIRST_CHUNK", 2)
-    started = fit(program, member, compiled.init(program, member), _images(40), _images(12, 1))
+    started = fit(
+        program, member, Saved(compiled.init(program, member)), _images(40), _images(12, 1)
+    )
     chunk = next(started)
     assert isinstance(chunk, Chunk)
     state = jax.tree.map(jnp.copy, chunk.state)
     rest = [
         (epoch.train, epoch.validation, _bytes(epoch.state))
-        for epoch in fit(program, member, state, _images(40), _images(12, 1), sums=chunk.sums)
+        for epoch in fit(program, member, Saved(state, chunk.sums), _images(40), _images(12, 1))
         if isinstance(epoch, Epoch)
     ]
     assert rest == [(*results, state) for *_, results, state in whole]  # type: ignore[misc]
@@ -215,7 +217,7 @@ def test_images_streamed_from_host_memory_train_the_same(
     pieces = fit(
         program,
         member,
-        compiled.init(program, member),
+        Saved(compiled.init(program, member)),
         np.asarray(_images(40)),
         np.asarray(_images(12, 1)),
     )
@@ -261,7 +263,7 @@ def test_all_that_a_fit_runs_was_compiled_before_it_started(host: bool) -> None:
 
     jax.monitoring.register_event_duration_secs_listener(note)
     try:
-        assert len([*fit(program, member, state, train, validation)]) >= 3
+        assert len([*fit(program, member, Saved(state), train, validation)]) >= 3
         # bringing an array to the device is a program too, of a millisecond
         assert {name for name in names if "stage" not in name and "broadcast" not in name} == set()
         jax.jit(lambda x: x + 40)(train)  # one that nothing has compiled, which is noted
@@ -400,7 +402,7 @@ def test_the_objective_is_told_how_many_epochs_and_parts_of_one_were_trained() -
     state = compiled.init(program, member)
     told = [
         (piece.train["told"], piece.validation["told"])
-        for piece in fit(program, member, state, _images(25), _images(12, 1))
+        for piece in fit(program, member, Saved(state), _images(25), _images(12, 1))
         if isinstance(piece, Epoch)
     ]
     # three steps of 10, 10 and 5 images begin at 0, 1/3 and 2/3 of the epoch
@@ -539,7 +541,7 @@ class _Paced:
     def fit(self, done: int = 0, *, host: bool = False, **before: Any) -> list[Chunk | Epoch]:
         state, images = TrainState({}, (), jnp.int32(done)), _images(self.STEPS)
         train, validation = np.asarray(images) if host else images, _images(3, 1)
-        pieces = [*fit(self.program, MEMBER, state, train, validation, **before)]
+        pieces = [*fit(self.program, MEMBER, Saved(state, **before), train, validation)]
         program, member, *splits = self.ahead[-1]
         assert (program, member) == (self.program, MEMBER)
         assert all(ours is own for ours, own in zip(splits, (train, validation), strict=True))
@@ -776,7 +778,7 @@ def test_a_start_compiles_four_programs(caplog: pytest.LogCaptureFixture) -> Non
         member = Member.of(settings)
         images = jax.device_put((np.zeros((40, PIXELS), np.uint8), np.zeros((9, PIXELS), np.uint8)))
         fitting.compile_ahead(program, member, *images)
-        epochs = fit(program, member, compiled.init(program, member), *images)
+        epochs = fit(program, member, Saved(compiled.init(program, member)), *images)
         mesh.copied(next(epoch for epoch in epochs if isinstance(epoch, Epoch)).state)
     found = {
         record.message.split()[1] for record in caplog.records if "Compiling" in record.message

@@ -20,7 +20,7 @@ from vaectl.base import streams
 from vaectl.evaluation import means as evaluation
 from vaectl.training import compiled
 from vaectl.training import step as training
-from vaectl.training.fit import Epoch, fit
+from vaectl.training.fit import Epoch, Saved, fit
 from vaectl.training.program import Member, Program
 
 SHAPE = (4, 3, 1)
@@ -207,7 +207,7 @@ def test_training_is_what_the_transcription_does(name: str, changes: dict[str, A
     p = _flat(state.params)
     transcribed = _transcribed(settings, p, images)
     ended = 0
-    for event in fit(program, member, state, jnp.asarray(images), jnp.asarray(held_out)):
+    for event in fit(program, member, Saved(state), jnp.asarray(images), jnp.asarray(held_out)):
         if not isinstance(event, Epoch):
             continue
         ended += 1

@@ -68,5 +68,6 @@ def _train(task: Task, *, resumed: bool, began: float | None) -> None:
         splits = task.images()
         fitting.compile_ahead(task.program, task.member, *splits)
         state = first_state(task.program, task.member, resumed=resumed)
-        for _ in fitting.fit(task.program, task.member, state, *splits, began=began):
+        saved = fitting.Saved(state, began=began)
+        for _ in fitting.fit(task.program, task.member, saved, *splits):
             pass

@@ -45,7 +45,7 @@ def epochs(task: Task, multiplied: str | None) -> Iterator[float]:
     with jax.default_device(task.device):
         with jax.default_matmul_precision(multiplied):
             state = compiled.init(task.program, task.member)
-            events = fitting.fit(task.program, task.member, state, *splits)
+            events = fitting.fit(task.program, task.member, fitting.Saved(state), *splits)
         while True:
             with jax.default_matmul_precision(multiplied):
                 event = next(events)

@@ -34,7 +34,7 @@ def epochs(task: Task) -> Iterator[tuple[float, str]]:
     with jax.default_device(task.device):
         splits = task.images()
         state = compiled.init(task.program, task.member)
-        for event in fitting.fit(task.program, task.member, state, *splits):
+        for event in fitting.fit(task.program, task.member, fitting.Saved(state), *splits):
             if isinstance(event, Epoch):
                 leaves = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(event.state)]
                 digest = hashlib.sha256(b"".join(leaves)).hexdigest()[:12]

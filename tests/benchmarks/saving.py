@@ -49,7 +49,7 @@ def main(place: Path, rounds: int = 8) -> bool:
     ):
         run.write_metrics([], names)
         state = compiled.init(program, member)
-        for event in fitting.fit(program, member, state, train, validation):
+        for event in fitting.fit(program, member, fitting.Saved(state), train, validation):
             if not isinstance(event, Epoch):
                 continue
             epoch_seconds.append(event.train_seconds + event.validation_seconds)

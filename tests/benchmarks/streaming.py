@@ -77,7 +77,7 @@ def epochs(settings: config.Config, device: jax.Device) -> Iterator[float]:
     )
     member = jax.device_put(Member.of(settings), device)
     state = compiled.init(program, member)
-    for event in fitting.fit(program, member, state, *splits):
+    for event in fitting.fit(program, member, fitting.Saved(state), *splits):
         if isinstance(event, Epoch):
             yield event.train_seconds + event.validation_seconds
 

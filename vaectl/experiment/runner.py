@@ -244,16 +244,7 @@ def _train(task: Task, recorder: Recorder, saved: Saved | None, stopping: Stoppi
     task.watch(Planned(1, settings.epochs))
     task.watch(Started(name, settings, task.dataset, recorder.rundir.path, step))
     saved = saved._replace(state=state) if saved else Saved(state)
-    events = fitting.fit(
-        program,
-        member,
-        saved.state,
-        train,
-        validation,
-        sums=saved.sums,
-        seconds=saved.seconds,
-        began=saved.began,
-    )
+    events = fitting.fit(program, member, saved, train, validation)
     with quiet_orbax(), recorder.saving():
         for of_all in events:
             event = of_all._replace(state=mesh.on_first(of_all.state))

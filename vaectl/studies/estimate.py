@@ -98,7 +98,7 @@ def _pace(task: Task) -> tuple[float, float, float]:
         images, validation = task.images()
         state = compiled.init(program, member)
         fit.compile_ahead(program, member, images, validation)
-        events = fit.fit(program, member, state, images, validation)
+        events = fit.fit(program, member, fit.Saved(state), images, validation)
         with spent.on("timing of steps", whole=True):
             for number, event in enumerate(events):
                 if isinstance(event, Chunk):

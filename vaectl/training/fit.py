@@ -120,29 +120,22 @@ def compile_ahead(program: Program, member: Member, train: Images, validation: I
 def fit(
     program: Program,
     member: Member,
-    state: TrainState,
+    saved: Saved,
     train: Images,
     validation: Images,
-    *,
-    sums: Mapping[str, float] | None = None,
-    seconds: float = 0.0,
-    began: float | None = None,
 ) -> Generator[Chunk | Epoch]:
     """Train from a state to the program's last epoch; yield each chunk, and each epoch as it ends.
 
     The training numbers are means over the epoch, each batch under the parameters that it met (as
     in the paper's Fig. 3); the validation numbers are exact means under the parameters at its end.
 
-    A state may be inside an epoch, of which `sums`, `seconds` and `began` then tell the steps
-    before: terms over their images, the time that they took, and the bound of the first one.
-
     Raises:
         DivergedError: a NaN or an infinity in the bound; names the epoch and the step.
         Ended: the first of several processes has ended the training.
     """
     compile_ahead(program, member, train, validation)
-    state = mesh.beside(state, member.seed)
-    total = dict(sums or {})
+    state = mesh.beside(saved.state, member.seed)
+    total, seconds, began = dict(saved.sums), saved.seconds, saved.began
     stream = None if isinstance(train, Array) else Stream(program, member, train)
     steps = program.steps_per_epoch
     limit = steps if stream is None else stream.steps

@@ -119,16 +119,7 @@ def _alone(
 ) -> Iterator[News]:
     saved = saved or Saved(compiled.init(program, member))
     try:
-        for event in fitting.fit(
-            program,
-            member,
-            saved.state,
-            train,
-            validation,
-            sums=saved.sums,
-            seconds=saved.seconds,
-            began=saved.began,
-        ):
+        for event in fitting.fit(program, member, saved, train, validation):
             yield News(index, event, ends_round=True)
             if isinstance(event, Epoch) and event.epoch == until:
                 return

@@ -15,6 +15,8 @@ def train(settings: config.Config, dataset: data.Dataset) -> Iterator[Epoch]:
     images = jax.device_put((dataset.train.flat, dataset.validation.flat))
     program = Program.of(settings, images=len(images[0]), image_shape=dataset.image_shape)
     member = Member.of(settings)
-    for event in fitting.fit(program, member, compiled.init(program, member), *images):
+    for event in fitting.fit(
+        program, member, fitting.Saved(compiled.init(program, member)), *images
+    ):
         if isinstance(event, fitting.Epoch):
             yield Epoch(event.train_seconds, event.validation["elbo"])
