@@ -101,6 +101,25 @@ def assert_equal(ours: Result, theirs: Result) -> None:
         assert next(tested) == next(tested)
 
 
+def test_the_next_program_is_compiled_while_another_trains(tmp_path: Path) -> None:
+    """But for those that were compiled to estimate the time."""
+    optimizers = ["adam", "sgd", "rmsprop", "lion", "dog"]
+    settings = settings_of(optimizers=optimizers, **{"base.model.hidden_size": 9})
+    here, lowered = threading.current_thread(), []
+
+    def note(event: str, duration_secs: float, **more: str | int) -> None:
+        del duration_secs
+        if event.endswith("to_mlir_module_duration") and "(train_steps)" in str(more["fun_name"]):
+            lowered.append(threading.current_thread() is here)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        run(settings, runs_dir=tmp_path)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+    assert lowered == [True, True, True, False, False]
+
+
 def test_a_killed_worker_costs_nothing_and_results_are_those_of_this_process(
     tmp_path: Path,
 ) -> None:

@@ -101,7 +101,7 @@ Seconds = Float[np.ndarray, " rounds"]
 _wait: Callable[[object], object] = jax.block_until_ready  # JAX does not annotate it
 
 
-def _interleaved(rounds: int, tasks: Mapping[str, Callable[[], object]]) -> dict[str, Seconds]:
+def interleaved(rounds: int, tasks: Mapping[str, Callable[[], object]]) -> dict[str, Seconds]:
     """Time every task once per round, after a warm-up round; a task may return its own time."""
     times: dict[str, list[float]] = {name: [] for name in tasks}
     for number in range(rounds + 1):
@@ -133,7 +133,8 @@ class _Trainer:
         return self._state
 
 
-def _epochs(program: Program, member: Member, images: UInt8[Array, "images pixels"]) -> _Trainer:
+def epochs(program: Program, member: Member, images: UInt8[Array, "images pixels"]) -> _Trainer:
+    """Return a task that trains for one more epoch each time."""
     steps = program.steps_per_epoch
     return _Trainer(
         program,
@@ -171,7 +172,7 @@ def work(
     variables = compiled.init(program, member).params
     training = Floor(floor.step(program), program.steps_per_epoch)
     tasks = [
-        _Task("training", program.images, _epochs(program, member, train), training),
+        _Task("training", program.images, epochs(program, member, train), training),
         _validation(program, member, variables, validation),
         _bound(program.vae, variables, validation),
         *([_bound(program.vae, variables, validation, bfloat16=True)] if program.bfloat16 else []),
@@ -180,7 +181,7 @@ def work(
     pairs: dict[str, Callable[[], object]] = {}
     for task in tasks:
         pairs |= {task.name: task.run, f"{task.name} floor": task.floor.seconds}
-    times = _interleaved(rounds, pairs)
+    times = interleaved(rounds, pairs)
     return [
         _against(task.name, task.images, times[task.name], times[f"{task.name} floor"])
         for task in tasks
@@ -247,10 +248,10 @@ def parts(
     """
     steps = program.steps_per_epoch
     bare = replace(program, optimizer=_Bare(name=""))
-    times = _interleaved(
+    times = interleaved(
         rounds,
         {
-            "all": _epochs(program, member, images),
+            "all": epochs(program, member, images),
             "in order": _Trainer(program, member, partial(_in_order, program, member, images)),
             "bare": _Trainer(bare, member, partial(_in_order, bare, member, images)),
             "random numbers": lambda: _noise(program, member),
@@ -321,9 +322,9 @@ def streamed(
             state, _ = stream.train(state, start, min(start + most, first + steps))
         return state
 
-    times = _interleaved(
+    times = interleaved(
         rounds,
-        {"held": _epochs(program, member, train), "streamed": _Trainer(program, member, epoch)},
+        {"held": epochs(program, member, train), "streamed": _Trainer(program, member, epoch)},
     )
     return float(np.median(times["held"] / times["streamed"]))
 
@@ -342,14 +343,14 @@ def members(
     members = [jax.device_put(Member.of(each), device) for each in seeds]
     everyone, states = population.start(program, members)
     steps = program.steps_per_epoch
-    alone = [_epochs(program, member, images) for member in members]
+    alone = [epochs(program, member, images) for member in members]
 
     def together() -> object:
         nonlocal states
         states, sums = population.train_steps(program, everyone, states, images, 0, steps)
         return sums
 
-    times = _interleaved(
+    times = interleaved(
         rounds,
         {
             "alone": alone[0],
@@ -408,10 +409,10 @@ def scaled(
     program = replace(program, images=steps * program.batch_size)
     noise = np.random.default_rng(0).integers(0, 2, (program.images, program.row), np.uint8)
     member = Member.of(settings)
-    times = _interleaved(
+    times = interleaved(
         rounds,
         {
-            "training": _epochs(program, member, jnp.asarray(255 * noise)),
+            "training": epochs(program, member, jnp.asarray(255 * noise)),
             "floor": Floor(products, steps).seconds,
         },
     )

@@ -25,6 +25,13 @@ if the model is conditional."""
 Images = UInt8[Array, "_ numbers"] | HostImages
 """Flat images on the device, or elsewhere."""
 
+Shapes = Images | jax.ShapeDtypeStruct
+"""Flat images, or the shape and type of images on the device, which are enough to compile."""
+
+ON_HOST = np.ndarray, Stored
+"""The types of images that travel to the device in parts."""
+
+
 Means = Mapping[str, float]
 """Means over the images of a split, in nats per image, by the name of the term."""
 
@@ -118,7 +125,7 @@ compiled_sums = jax.jit(mesh.shared(term_sums), static_argnames="estimator")
 
 
 def lowered(
-    estimator: Estimator, variables: Variables, images: Images, seed: UInt32[Array, ""]
+    estimator: Estimator, variables: Variables, images: Shapes, seed: UInt32[Array, ""]
 ) -> Any:
     """Lower what `split_means` runs, for compilation; shapes are enough as variables."""
     first, count, part = next(_parts(estimator, images, seed))
@@ -126,10 +133,10 @@ def lowered(
 
 
 def _parts(
-    estimator: Estimator, images: Images, seed: UInt32[Array, ""]
-) -> Iterator[tuple[int, int, UInt8[Array, "part numbers"]]]:
+    estimator: Estimator, images: Shapes, seed: UInt32[Array, ""]
+) -> Iterator[tuple[int, int, Any]]:
     """Yield the index of each part's first image, how many of its images count, and the images."""
-    if isinstance(images, Array):
+    if not isinstance(images, ON_HOST):
         yield 0, len(images), images
         return
     # whole batches, so that each has the same noise as in a split on the device

@@ -18,7 +18,7 @@ from vaectl.base.files import Folder
 from vaectl.base.plugs import Plug
 from vaectl.config import options
 from vaectl.experiment import Task
-from vaectl.members.job import Done, Job
+from vaectl.members.job import Done, Job, Wanted
 from vaectl.runs.record import Device
 from vaectl.sinks.base import Sink
 from vaectl.training.events import Event
@@ -63,6 +63,10 @@ class Pool(Protocol):
 
     def submit(self, job: Job) -> None:
         """Take a job."""
+
+    def expect(self, wanted: Wanted) -> None:
+        """Prepare for a member that probably trains next, if there is something to prepare."""
+        del wanted
 
     def receive(self) -> Message | None:
         """Wait for a message of a job; None when nothing happened for a moment.

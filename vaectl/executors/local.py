@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import final
 
 import jax
 
-from vaectl.executors.base import Executor, Message, Surroundings
+from vaectl.base import spent
+from vaectl.executors.base import Executor, Message, Pool, Surroundings
 from vaectl.follow import follow
 from vaectl.members import job as jobs
-from vaectl.members.job import Done, Job
+from vaectl.members.job import Done, Job, Wanted
 from vaectl.runs.record import Device
 from vaectl.training.events import Event, Watch
 
@@ -24,12 +26,12 @@ class Local(Executor, name="local"):
     spreads = True
 
     @contextmanager
-    def open(self, surroundings: Surroundings) -> Iterator[_Pool]:
+    def open(self, surroundings: Surroundings) -> Iterator[Pool]:
         """Open a pool of one worker, which trains while the caller waits for messages."""
         told: deque[Message] = deque()
         device = surroundings.task.device
         with jax.default_device(device), follow(surroundings.sinks, told.append) as tell:
-            pool = _Pool(surroundings, told, tell)
+            pool = _Local(surroundings, told, tell)
             try:
                 yield pool
             finally:
@@ -37,7 +39,9 @@ class Local(Executor, name="local"):
 
 
 @final
-class _Pool:
+class _Local(Pool):
+    """A worker that is this process. While it trains, a thread compiles what trains next."""
+
     most = 2**32
 
     def __init__(self, surroundings: Surroundings, told: deque[Message], tell: Watch) -> None:
@@ -45,6 +49,8 @@ class _Pool:
         self._job: Generator[Event | Done, None, None] | None = None
         self._members = 0
         """The members of the job that have not ended."""
+        self._compiler = ThreadPoolExecutor(1)
+        self._compiling: Future[None] | None = None
 
     @property
     def room(self) -> int:
@@ -56,7 +62,13 @@ class _Pool:
 
     def submit(self, job: Job) -> None:
         task, folder, _, stopping = self._surroundings
+        if self._compiling:
+            with spent.on("compilation"):
+                self._compiling.exception()  # waits; the job meets an error itself
         self._job, self._members = jobs.train(job, task, folder, stopping), len(job)
+
+    def expect(self, wanted: Wanted) -> None:
+        self._compiling = self._compiler.submit(jobs.compile_ahead, wanted, self._surroundings.task)
 
     def receive(self) -> Message | None:
         if not self._told and self._job:
@@ -65,13 +77,17 @@ class _Pool:
                 self._told.append(message)
                 self._members -= 1
                 if not self._members:
-                    self.close()
+                    self._end()
             else:
                 self._tell(message)
         return self._told.popleft() if self._told else None
 
     def close(self) -> None:
         """End the job; a member that trains saves its best state, and its run says so."""
+        self._end()
+        self._compiler.shutdown(cancel_futures=True)
+
+    def _end(self) -> None:
         if self._job:
             self._job.close()
         self._job = None

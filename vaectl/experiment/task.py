@@ -1,7 +1,8 @@
 """An experiment that is ready to train: its settings, its data, and its devices."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Sharding
@@ -10,8 +11,9 @@ from vaectl import config, data
 from vaectl.base import cluster, devices, mesh, streams
 from vaectl.base.errors import ConfigError
 from vaectl.base.plural import plural
+from vaectl.base.shapes import like
 from vaectl.config.meaning import notes, without_effect
-from vaectl.evaluation.means import Images
+from vaectl.evaluation.means import Images, Shapes
 from vaectl.runs import environment
 from vaectl.runs.record import Device
 from vaectl.training import compiled, footprint, precision
@@ -71,13 +73,20 @@ class Task(NamedTuple):
 
     def images(self) -> tuple[Images, Images]:
         """Bring training and validation images to the device, unless they stay where they are."""
+        return self._there(partial(mesh.put, place=self.everywhere))
+
+    def shapes(self) -> tuple[Shapes, Shapes]:
+        """Return the shapes of `images` on the device, or the images that stay where they are."""
+        return self._there(lambda split: like(split, self.everywhere))
+
+    def _there(self, put: Callable[[Any], Any]) -> tuple[Any, Any]:
+        """Return training and validation images, as a function puts them on the device."""
         labelled = bool(self.program.vae.classes)
-        splits = (
-            self.dataset.train.rows(labelled=labelled),
-            self.dataset.validation.rows(labelled=labelled),
+        train, validation = (
+            split.rows(labelled=labelled) for split in (self.dataset.train, self.dataset.validation)
         )
         stay = self.streamed or self.dataset.on_disk
-        return splits if stay else mesh.put(splits, self.everywhere)
+        return (train, validation) if stay else (put(train), put(validation))
 
     @property
     def place(self) -> Device:

@@ -30,6 +30,7 @@ from vaectl.runs.quiet import quiet_orbax
 from vaectl.runs.record import Record
 from vaectl.runs.recorder import Recorder, rows_of
 from vaectl.runs.saved import kept
+from vaectl.training import fit as fitting
 from vaectl.training import population
 from vaectl.training.events import Event, Started, Stopped, Warned
 from vaectl.training.fit import Chunk, Epoch, Saved
@@ -95,6 +96,18 @@ def train(
         yield from _train([each], "in turn", task, splits, folder, stopping)
     if together := [each for each in job if each not in alone]:
         yield from _train(together, how, task, splits, folder, stopping)
+
+
+def compile_ahead(wanted: Wanted, task: Task) -> None:
+    """Compile the program of a member that trains later, but not that of members together.
+
+    The arguments are those of `train`.
+    """
+    task = task._replace(settings=wanted.settings, traced=wanted.traced)
+    splits = task.shapes()
+    if population.strategy(task.program, task.devices, splits[0])[0] == "in turn":
+        with jax.default_device(task.device):
+            fitting.compile_ahead(task.program, task.member, *splits)
 
 
 def _is_there(wanted: Wanted, folder: Folder) -> bool:

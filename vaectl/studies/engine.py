@@ -132,6 +132,7 @@ class Engine:
             part, trial = training.pop(name)
             part.training.remove(trial)
             ready[part] = None
+            ready.move_to_end(part, last=False)
             return part, trial
 
         training: dict[str, tuple[_Part, Trial]] = {}
@@ -147,6 +148,8 @@ class Engine:
                 # else one of two would never end
                 assert len(training) == busy + len(chosen)  # noqa: S101
                 self._submit(pool, chosen)
+                if not pool.room and (coming := next_part()):
+                    pool.expect(_wanted(coming.missing[0]))
             self._tell_idle(pool.room, len(training))
             if not training:
                 self._leave_if_asked()

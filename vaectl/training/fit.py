@@ -18,7 +18,7 @@ from vaectl.base import cluster, mesh, spent
 from vaectl.base.errors import DivergedError
 from vaectl.base.shapes import shaped
 from vaectl.evaluation import means as evaluation
-from vaectl.evaluation.means import HostImages, Images, Means
+from vaectl.evaluation.means import HostImages, Images, Means, Shapes
 from vaectl.objectives.base import label
 from vaectl.training import compiled
 from vaectl.training.program import Member, Program, TrainState
@@ -88,10 +88,11 @@ class Saved(NamedTuple):
 
 
 @spent.on("compilation")
-def compile_ahead(program: Program, member: Member, train: Images, validation: Images) -> None:
+def compile_ahead(program: Program, member: Member, train: Shapes, validation: Shapes) -> None:
     """Compile all functions of training in parallel; a second call costs nothing.
 
-    The first of them, which takes longest, compiles while the others are traced.
+    For images on the device, their shapes are enough. The first function, which takes longest,
+    compiles while the others are traced.
     """
     state = compiled.shapes(program, member)
     with ThreadPoolExecutor() as pool:
@@ -100,7 +101,7 @@ def compile_ahead(program: Program, member: Member, train: Images, validation: I
         def begin(lowered: Any) -> None:
             compiling.append(pool.submit(lowered.compile))
 
-        if isinstance(train, Array):
+        if not isinstance(train, evaluation.ON_HOST):
             begin(compiled.train_steps.lower(program, member, state, train, 0, 1))
         else:
             place = member.seed.sharding if member.seed.committed else None
@@ -136,7 +137,7 @@ def fit(
     compile_ahead(program, member, train, validation)
     state = mesh.beside(saved.state, member.seed)
     total, seconds, began = dict(saved.sums), saved.seconds, saved.began
-    stream = None if isinstance(train, Array) else Stream(program, member, train)
+    stream = Stream(program, member, train) if isinstance(train, evaluation.ON_HOST) else None
     steps = program.steps_per_epoch
     limit = steps if stream is None else stream.steps
     done, most = int(state.step), min(FIRST_CHUNK, limit)

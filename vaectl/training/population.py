@@ -21,7 +21,7 @@ from jaxtyping import Array, UInt8
 from vaectl.base import devices, mesh, spent, surroundings
 from vaectl.base.errors import DivergedError
 from vaectl.evaluation import means as evaluation
-from vaectl.evaluation.means import Images
+from vaectl.evaluation.means import Images, Shapes
 from vaectl.training import compiled, footprint, step
 from vaectl.training import fit as fitting
 from vaectl.training.fit import Chunk, Epoch, Saved
@@ -42,12 +42,12 @@ class News(NamedTuple):
 
 
 def strategy(
-    program: Program, devices: Sequence[jax.Device], train: Images
+    program: Program, devices: Sequence[jax.Device], train: Shapes
 ) -> tuple[Strategy, str]:
     """Choose how members train, and say why."""
     if program.mesh is not None:
         return "in turn", "all devices share each batch"
-    if not isinstance(train, Array):
+    if isinstance(train, evaluation.ON_HOST):
         return "in turn", "each member's batches come from host memory or disk"
     if len(devices) > 1:
         return "together", "each device trains members of its own"
@@ -78,11 +78,11 @@ def fit(
     turns = [*saved] if how == "together" else range(len(members))
     for index in turns:
         images = train, validation
-        if program.mesh is None and isinstance(train, Array):
+        if program.mesh is None and not isinstance(train, evaluation.ON_HOST):
             images = mesh.on_first(images)
         yield from _alone(program, index, members[index], *images, until, saved.get(index))
     new = [index for index in range(len(members)) if index not in turns]
-    if not new or not isinstance(train, Array):
+    if not new or isinstance(train, evaluation.ON_HOST):
         return
     places = sorted(train.devices(), key=lambda device: device.id)
     size = at_once(program, len(new), len(validation), places)
