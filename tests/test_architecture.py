@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from vaectl.version import VERSION
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "vaectl"
 # the README, and a manual beside the code of each topic
@@ -273,6 +275,10 @@ def test_listing_runs_loads_no_jax(tmp_path: Path) -> None:
     loaded = _loaded(code)
     assert "finished" in loaded  # a run was listed
     assert not loaded & {"jax", "flax", "optax", "orbax", "matplotlib"}
+
+
+def test_the_readme_cites_this_version() -> None:
+    assert f"  version = {{{VERSION}}}\n" in (ROOT / "README.md").read_text()
 
 
 def test_the_manual_says_what_each_dependency_is_for() -> None:
