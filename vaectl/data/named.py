@@ -19,8 +19,7 @@ from vaectl.data import labels as labelling
 from vaectl.data import layout
 from vaectl.data.arrays import Images, Published, divide
 from vaectl.data.reading import Reading
-from vaectl.data.scale import LEAST
-from vaectl.data.stored import Pixels, ends, joined
+from vaectl.data.stored import Pixels, joined
 
 _IMAGES = "x|xs|images?|imgs?|pictures?|pixels?|data|features?|inputs?|arr_0"
 _LABELS = "y|ys|labels?|targets?|class(?:es)?|digits?|arr_1"
@@ -191,13 +190,6 @@ def assembled(
             f"{place}: its training images are {kinds[0]}, its validation images {kinds[1]}",
             hint="bring both to one shape and type",
         )
-    small, large = sorted(float(max(map(abs, ends(each.images)))) for each in (train, validation))
-    if small < LEAST * large:
-        raise DataError(
-            f"{place}: not one scale: its training images and its validation images have values up "
-            f"to {small:g} and {large:g}",
-            hint="bring both to one scale",
-        )
     labels, notes = None, found.notes
     if train.labels is not None and validation.labels is not None:
         labels = np.concatenate([train.labels, validation.labels])
@@ -209,7 +201,7 @@ def assembled(
 
 def _same(one: Pixels, other: Pixels) -> bool:
     """Tell whether two arrays hold the same numbers, whatever their axes are."""
-    if one.size != other.size or one.shape[0] != other.shape[0]:
+    if one.size != other.size or one.shape[:1] != other.shape[:1]:
         return False
     return np.array_equal(np.asarray(one).ravel(), np.asarray(other).ravel())
 
