@@ -479,6 +479,7 @@ class TestNpz:
         ("make", "note"),
         [
             (lambda y: y.astype(float), None),
+            (lambda y: y.astype(np.float16), None),
             (lambda y: y.astype(np.uint8)[:, None], None),
             (lambda y: np.eye(7)[y], "one-hot"),
             (lambda y: y.astype(str), None),

@@ -124,9 +124,8 @@ def _numbers(
         if column is None or labels is None:
             numbers.append(None)
             continue
-        whole = np.isfinite(labels) if labels.dtype.kind == "f" else np.ones(len(labels), bool)
-        whole[whole] = (labels[whole] % 1 == 0) & (labels[whole] >= _LIMITS.min)
-        whole[whole] = labels[whole] <= _LIMITS.max
+        exact = labels.astype(np.float64)  # holds every number that can be a class
+        whole = (np.rint(exact) == exact) & (exact >= _LIMITS.min) & (exact <= _LIMITS.max)
         if not whole.all():
             place = int(np.argmin(whole))
             raise DataError(

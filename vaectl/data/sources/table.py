@@ -187,15 +187,16 @@ class Table(LocalSource, name="table"):
             kinds, names = table.schema_arrow.types, table.schema_arrow.names
         whole = [i for i, kind in enumerate(kinds) if _is_list(kind) or _is_picture(kind)]
         plan = self._plan(names, whole)
+        is_whole = plan.pixels[0] in whole
         if not _is_picture(kinds[plan.pixels[0]]):
             self._check_pixels()
         for place in plan.pixels:
-            if not (whole or _is_numeric(kinds[place])):
+            if not (is_whole or _is_numeric(kinds[place])):
                 raise DataError(
                     f"{path}: its column {names[place]} is of type {kinds[place]}, not of numbers",
                     hint="leave the column out, or data.labels=NAME if it holds the labels",
                 )
-        rows = max(_BLOCK // (8 * max(len(plan.pixels), 1000 * bool(whole))), 1)
+        rows = max(_BLOCK // (8 * max(len(plan.pixels), 1000 * is_whole)), 1)
         keys = [names[place] for place in plan.places]
         batches = table.iter_batches(rows, columns=keys)
         return plan, _blocks(path, batches, keys, plan, 1, decoder)
@@ -224,8 +225,10 @@ class Table(LocalSource, name="table"):
             for place, name in enumerate(names)
             if place == label or name.lower() in _NUMBERS | _LABELS
         }
-        kept = [place for place in whole or range(len(names)) if place not in no_pixels]
-        if asked := self.reading.images:
+        asked = self.reading.images
+        whole = [place for place in whole if asked or place not in no_pixels]
+        kept = [*whole] or [place for place in range(len(names)) if place not in no_pixels]
+        if asked:
             kept = [place for place in whole if (names[place],) == asked]
             if not kept:
                 what = f"no column {' and '.join(asked)} of" if whole else "has no column of"
@@ -340,7 +343,7 @@ def _blocks(
                 pixels = _pictures(path, columns[0], row, decoder)
             else:
                 pixels = _pixels(path, columns[: len(plan.pixels)], names, row)
-            labels = None if plan.label is None else _labels(columns[-1])
+            labels = None if plan.label is None else _labels(path, columns[-1])
         row += len(pixels)
         yield pixels, labels
 
@@ -414,21 +417,29 @@ def _unpacked(path: Path, column: Any, before: int) -> Block:
             )
         shape.append(int(lengths[0]) if len(lengths) else 0)
         column = column.flatten()
+        if column.null_count:
+            place = int(column.is_null().to_numpy(zero_copy_only=False).argmax())
+            row = before + place * shape[0] // len(column)
+            raise DataError(f"{path}: row {row}: a number of its image is missing", hint=_FILL)
     if not _is_numeric(column.type):
         raise DataError(
             f"{path}: its images are lists of {column.type}, not of numbers", hint=_LAYOUT
         )
-    if column.null_count:
-        place = int(column.is_null().to_numpy(zero_copy_only=False).argmax())
-        row = before + place * shape[0] // len(column)
-        raise DataError(f"{path}: row {row}: a number of its image is missing", hint=_FILL)
     numbers: Block = column.to_numpy(zero_copy_only=False).reshape(shape)
     return numbers
 
 
-def _labels(column: Any) -> Block:
+def _labels(path: Path, column: Any) -> Block:
     import numpy as np
 
+    types = _arrow().types
+    if types.is_nested(column.type):
+        raise DataError(
+            f"{path}: its labels are of type {column.type}, neither numbers nor text",
+            hint="data.labels=NAME says which column holds labels; data.labels=[]: none",
+        )
+    if _is_picture(column.type):  # text whose writer did not say so
+        column = column.cast(_arrow().string())
     found = column.to_numpy(zero_copy_only=False)
     return found.astype(str) if found.dtype == object else np.asarray(found)
 
