@@ -684,6 +684,7 @@ class TestWithoutScheme:
             ("pictres", "pictures"),
             ("f16.np", "f16.npz"),
             ("notes", ""),
+            ("", ""),  # not the current folder
             ("mnits", "tfds:mnist"),
             ("\udcff" * 300, ""),
         ],

@@ -153,7 +153,7 @@ class LocalSource(Source):
     def meant(cls, text: str) -> str | None:
         """Recognize a file by the end of its name, and a folder by the names of its files."""
         path = _expanded(Path(text))
-        if os.path.isdir(path):  # noqa: PTH112  # a Path raises if the name is too long
+        if text and os.path.isdir(path):  # noqa: PTH112  # a Path raises if the name is too long
             return text if cls.holds(_names_in(path)) else None
         # with a colon it may be a mistyped scheme
         known = text.lower().endswith(cls.suffixes) if cls.suffixes else False
