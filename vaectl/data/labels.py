@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Int32
 
 from vaectl.base.errors import DataError
+from vaectl.base.plural import listed
 from vaectl.data.stored import Array, Pixels
 
 _MOST_NAMES = 10
@@ -74,8 +75,12 @@ def read(columns: Sequence[Column | None]) -> Labels:
 
 def told(classes: Sequence[str]) -> str:
     """Say how many classes there are, and name some of them."""
-    named = ", ".join(classes[:_MOST_NAMES]) + ", ..." * (len(classes) > _MOST_NAMES)
-    return f"{len(classes)} ({named})"
+    return f"{len(classes)} ({listed(classes, _MOST_NAMES)})"
+
+
+def name_of(number: int, classes: Sequence[str]) -> str:
+    """Return the name of a class; its number, if classes have no names."""
+    return classes[number] if 0 <= number < len(classes) else str(number)
 
 
 def _one_each(column: Column) -> Array:

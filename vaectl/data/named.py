@@ -15,6 +15,7 @@ import numpy as np
 
 from vaectl.base.errors import DataError
 from vaectl.base.nearest import did_you_mean
+from vaectl.base.plural import listed
 from vaectl.data import labels as labelling
 from vaectl.data import layout
 from vaectl.data.arrays import Images, Published, divide
@@ -33,8 +34,6 @@ _NAME = re.compile(
     f"(?:(?:{_SPLIT.format('')})_?)?(?:(?P<images>{_IMAGES})|(?P<labels>{_LABELS}))"
     f"(?:_?(?:{_SPLIT.format('2')}))?|(?:{_SPLIT.format('3')})"
 )
-_MOST_NAMES = 20
-"""The most names of arrays or columns that a message repeats."""
 
 
 class Meaning(NamedTuple):
@@ -98,7 +97,7 @@ class Arrays:
         }
         notes = dict.fromkeys(each.note for each in laid.values() if each.note)
         unused = [name for name in self.names if name not in {*images.values(), *columns.values()}]
-        more = [f"not used: {told(sorted(unused))}"] if unused else []
+        more = [f"not used: {listed(sorted(unused))}"] if unused else []
         return assembled(self.place, parts, (*notes, *found.notes, *more), found.classes)
 
     def _images(self, reading: Reading) -> dict[str, str]:
@@ -116,7 +115,7 @@ class Arrays:
             what = "training images" if found else "images"
             raise DataError(
                 f"{self.place}: no array has a name that means {what}; there are "
-                f"{told(sorted(self.names))}",
+                f"{listed(sorted(self.names))}",
                 hint="data.images=NAME names them; data.images=[TRAIN, TEST] those of two splits",
             )
         return found
@@ -153,7 +152,7 @@ class Arrays:
             if name not in self.names:
                 raise DataError(
                     f"{self.place}: no array {name}{did_you_mean(name, self.names)}",
-                    hint=f"data.{key} may name {told(sorted(self.names))}",
+                    hint=f"data.{key} may name {listed(sorted(self.names))}",
                 )
         return names
 
@@ -204,9 +203,3 @@ def _same(one: Pixels, other: Pixels) -> bool:
     if one.size != other.size or one.shape[:1] != other.shape[:1]:
         return False
     return np.array_equal(np.asarray(one).ravel(), np.asarray(other).ravel())
-
-
-def told(names: Sequence[str]) -> str:
-    """List names of arrays or columns, a limited number of them."""
-    some = names[:_MOST_NAMES]
-    return ", ".join(some) + ", ..." * (len(names) > len(some)) if names else "none"

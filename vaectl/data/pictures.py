@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import IO, TYPE_CHECKING, TypeVar, final
 
 import numpy as np
@@ -149,6 +149,12 @@ def _frames(image: Image.Image) -> int:
 def rgb(picture: Picture) -> UInt[np.ndarray, "height width 3"]:
     """Return a picture with three channels."""
     return picture if picture.ndim == 3 else np.repeat(picture[..., np.newaxis], 3, -1)
+
+
+def stacked(pictures: Sequence[Picture]) -> UInt[np.ndarray, "images height width *channels"]:
+    """Stack pictures of one size; grey ones become RGB if others are."""
+    coloured = any(picture.ndim == 3 for picture in pictures)
+    return np.stack([*map(rgb, pictures)] if coloured else pictures)
 
 
 def _resized(picture: Picture, sides: tuple[int, ...], how: str) -> Picture:

@@ -111,27 +111,26 @@ class ImageFolder(LocalSource, name="images"):
             return images, decoder.frames
 
         images, frames = with_levels(self.reading, read)
-        notes = [_describe(images, classes), *first_frames(frames)]
+        splits = {}
+        for split, part in parts.items():
+            own = Images(images[part.start : part.stop], part.labels)
+            # without a test split the training images are divided, and `divide` spreads them
+            splits[split] = spread(own) if split != "train" or "test" in parts else own
+        notes = _describe(images, classes), *first_frames(frames), *self._notes(found, parts)
+        return assembled(str(self), splits, notes, tuple(classes))
+
+    def _notes(self, found: _Found, parts: dict[str, _Part]) -> Iterator[str]:
+        """Say how the pictures were split and resized, and what was skipped."""
         if len(parts) > 1:
             sizes = [f"{split} ({part.stop - part.start:,})" for split, part in parts.items()]
-            notes.append(f"splits by subfolder, each shuffled: {', '.join(sizes)}")
+            yield f"splits by subfolder, each shuffled: {', '.join(sizes)}"
         if self.reading.size is not None:
-            notes.append(f"pictures of other sizes were {_RESIZED[self.reading.resize]}")
+            yield f"pictures of other sizes were {_RESIZED[self.reading.resize]}"
         if found.skipped:
-            notes.append(
+            yield (
                 f"skipped {len(found.skipped)}, hidden, links to folders or no pictures; the "
                 f"first is {found.skipped[0]}"
             )
-        splits = {
-            split: Images(images[part.start : part.stop], part.labels)
-            for split, part in parts.items()
-        }
-        # without a test split the training images are divided, and `divide` spreads them
-        splits = {
-            split: each if split == "train" and "test" not in splits else spread(each)
-            for split, each in splits.items()
-        }
-        return assembled(str(self), splits, tuple(notes), tuple(classes))
 
 
 def _is_picture(path: Path) -> bool:
@@ -252,7 +251,7 @@ def _of_one_size(paths: list[Path], decoder: Decoder) -> Iterator[Picture]:
 def _stack(
     paths: list[Path], decoder: Decoder, most: int
 ) -> UInt[np.ndarray, "images height width *channels"] | None:
-    """Read pictures in one size; grey ones become RGB if others are.
+    """Read pictures in one size.
 
     Returns:
         All of them; None if they are more than `most` bytes.
@@ -260,18 +259,14 @@ def _stack(
     Raises:
         DataError: one cannot be read, or two differ in size.
     """
-    import numpy as np
-
-    from vaectl.data.pictures import rgb
+    from vaectl.data.pictures import stacked
 
     pictures: list[Picture] = []
     for picture in _of_one_size(paths, decoder):
         if picture.nbytes * len(paths) > most:
             return None
         pictures.append(picture)
-    if any(picture.ndim == 3 for picture in pictures):
-        pictures = [rgb(picture) for picture in pictures]
-    return np.stack(pictures)
+    return stacked(pictures)
 
 
 def _prepared(root: Path, pictures: list[Path], decoder: Decoder, tell: Tell) -> Stored:

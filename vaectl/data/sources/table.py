@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from vaectl.base.errors import DataError, first_line
 from vaectl.base.files import regular
 from vaectl.base.nearest import did_you_mean, did_you_mean_path
+from vaectl.base.plural import listed
 from vaectl.data.reading import Reading
 from vaectl.data.sources.base import LocalSource
 
@@ -217,8 +218,6 @@ class Table(LocalSource, name="table"):
             names: of all columns; those of a table without names are numbers.
             whole: the places of columns that hold whole images.
         """
-        from vaectl.data.named import told
-
         label = self._label(names)
         no_pixels = {
             place
@@ -234,7 +233,7 @@ class Table(LocalSource, name="table"):
                 what = f"no column {' and '.join(asked)} of" if whole else "has no column of"
                 raise DataError(
                     f"{self.path}: {what} whole images",
-                    hint=f"its columns: {told([names[place] for place in whole] or names)}",
+                    hint=f"its columns: {listed([names[place] for place in whole] or names)}",
                 )
         if whole and len(kept) > 1:
             raise DataError(
@@ -252,8 +251,6 @@ class Table(LocalSource, name="table"):
         return _Plan(names, kept, label, skipped, unsaid)
 
     def _label(self, names: list[str]) -> int | None:
-        from vaectl.data.named import told
-
         asked = self.reading.labels
         if asked is None:
             images = self.reading.images or ()
@@ -269,7 +266,7 @@ class Table(LocalSource, name="table"):
         if len(asked) > 1 or (asked and asked[0] not in names):
             raise DataError(
                 f"{self.path}: no column {' and '.join(asked)}{did_you_mean(asked[0], names)}",
-                hint=f"its columns: {told(names)}",
+                hint=f"its columns: {listed(names)}",
             )
         return names.index(asked[0]) if asked else None
 
@@ -374,9 +371,7 @@ def _pictures(path: Path, column: Any, row: int, decoder: Decoder) -> Block:
     """Decode cells that hold pictures as files do: bytes, or a field `bytes` beside a name."""
     import io
 
-    import numpy as np
-
-    from vaectl.data.pictures import rgb
+    from vaectl.data.pictures import stacked
 
     cells = column.field("bytes") if _arrow().types.is_struct(column.type) else column
     pictures: list[Block] = []
@@ -395,9 +390,7 @@ def _pictures(path: Path, column: Any, row: int, decoder: Decoder) -> Block:
                 hint="data.size=32, or another number of pixels, resizes all",
             )
         pictures.append(picture)
-    if any(picture.ndim == 3 for picture in pictures):
-        pictures = [rgb(picture) for picture in pictures]
-    return np.stack(pictures)
+    return stacked(pictures)
 
 
 def _unpacked(path: Path, column: Any, before: int) -> Block:

@@ -151,7 +151,7 @@ def _download(name: str, builder: Any, progress: bool) -> Published:
     import pooch
     import requests
 
-    from vaectl.data import idx
+    from vaectl.data import cache, idx
 
     pooch.get_logger().setLevel(logging.WARNING)
     # a directory of its own: these data sets give their files the same names
@@ -178,8 +178,7 @@ def _download(name: str, builder: Any, progress: bool) -> Published:
                 hint="try again; if it happens again, the file or the connection was tampered with",
             ) from None
         except OSError as error:
-            hint = "make room there, or set VAECTL_CACHE_DIR to another directory"
-            raise DataError.of(error, downloads, "cannot be written", hint=hint) from None
+            raise DataError.of(error, downloads, "cannot be written", hint=cache.ROOM) from None
     return idx.read_folder(downloads)
 
 
