@@ -346,6 +346,18 @@ def test_pictures_of_8_bits_in_files_of_16_are_bytes(tmp_path: Path) -> None:
         }
 
 
+def test_prepared_pictures_of_16_bits_whose_first_one_is_dark_are_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path / "cache"))
+    folder = _wide(tmp_path / "my", np.arange(0, 65536, 256).reshape(16, 16))
+    dark = np.arange(256).reshape(16, 16).astype(np.uint16)
+    Image.fromarray(dark).save(folder / "0.png")
+    held = data.published(f"images:{folder}").fingerprint()
+    for _ in range(2):
+        assert data.published(f"images:{folder}", 0).fingerprint() == held
+
+
 @pytest.mark.parametrize("brightest", [65535, 16320])
 def test_all_levels_of_16_bits_are_read_as_ever(brightest: int, tmp_path: Path) -> None:
     """Runs know their data by their bytes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING, TypeVar, final
 
 import numpy as np
@@ -103,16 +104,12 @@ def with_levels(reading: Reading, read: Callable[[Decoder], _Read]) -> _Read:
 
     Args:
         reading: how pictures are read.
-        read: reads all of them by a decoder; it may call `finish` before it keeps what it read.
+        read: reads all of them by a decoder and calls its `finish`, before it keeps what it read;
+            or finds what it has kept.
     """
     if max(reading.range or (0,)) <= 255:
-        try:
-            decoder = Decoder(reading)
-            found = read(decoder)
-            decoder.finish()
-            return found
-        except _Dark:
-            pass
+        with suppress(_Dark):
+            return read(Decoder(reading))
     return read(Decoder(reading, deep=True))
 
 

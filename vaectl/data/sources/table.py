@@ -106,7 +106,9 @@ class Table(LocalSource, name="table"):
                     plan, blocks = self._parquet(stack, decoder)
                 else:
                     plan, blocks = self._csv(stack)
-                return plan, *_collected(self.path, blocks), decoder.frames
+                found = _collected(self.path, blocks)
+                decoder.finish()
+                return plan, *found, decoder.frames
 
         plan, pixels, column, frames = with_levels(self.reading, read)
         notes = first_frames(frames)
