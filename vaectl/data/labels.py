@@ -56,18 +56,14 @@ def read(columns: Sequence[Column | None]) -> Labels:
     if any(_is_one_hot(column) for column in columns):
         notes = ("labels are one-hot: the class is the place of the 1",)
     texts = [labels for labels in found if labels is not None and labels.dtype.kind == "U"]
-    if not texts:
-        return Labels(_numbers(columns, found), (), notes)
-    if len(texts) < sum(labels is not None for labels in found):
+    if texts and len(texts) < sum(labels is not None for labels in found):
         both = ", ".join(column.name for column in columns if column is not None)
         raise DataError(f"{both}: text in one split, and numbers in another", hint=_CORRECT)
-    names = np.unique(np.concatenate(texts))
-    classes: list[str] = names.tolist()
+    classes: list[str] = np.unique(np.concatenate(texts)).tolist() if texts else []
     if all(map(is_number, classes)):
-        numbers_ = [None if labels is None else labels.astype(np.float64) for labels in found]
-        return Labels(_numbers(columns, numbers_), (), notes)
+        return Labels(_numbers(columns, found), (), notes)
     numbers = [
-        None if labels is None else np.searchsorted(names, labels).astype(np.int32)
+        None if labels is None else np.searchsorted(classes, labels).astype(np.int32)
         for labels in found
     ]
     return Labels(numbers, tuple(classes), (*notes, f"classes by name: {told(classes)}"))
@@ -137,7 +133,7 @@ def _numbers(
                 f"{column.name}: {labels[place]} at place {place} is not the number of a class",
                 hint=column.hint,
             )
-        numbers.append(labels.astype(np.int32))
+        numbers.append(exact.astype(np.int32))
     return numbers
 
 

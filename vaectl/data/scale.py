@@ -112,10 +112,9 @@ def read(
     Raises:
         DataError: the values could mean several things, or all pixels of a split are equal.
     """
-    images = {"training": found.train.images, "test": found.test.images}
     images = {
-        split: _numbers(name, split, array, black_and_white or _BYTES[:2])
-        for split, array in images.items()
+        split: _numbers(name, split, part.images, black_and_white or _BYTES[:2])
+        for split, part in (("training", found.train), ("test", found.test))
     }
     parts = _parts(images, found.validation_size)
     ranges = {split: _range(name, split, array) for split, array in parts.items()}

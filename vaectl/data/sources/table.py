@@ -357,12 +357,11 @@ def _pixels(path: Path, columns: Sequence[Any], names: Sequence[str], row: int) 
         values = np.empty((len(columns[0]), len(columns)), np.float32)
         for place, column in enumerate(columns):
             values[:, place] = column.to_numpy(zero_copy_only=False)
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        at, place = np.argwhere(~np.isfinite(values.reshape(len(values), -1)))[0].tolist()
-        name = names[place] if len(columns) > 1 else names[0]
-        found = values.reshape(len(values), -1)[at, place]
+    if values.dtype.kind == "f" and len(wrong := np.argwhere(~np.isfinite(values))):
+        at, place, *_ = wrong[0].tolist()
+        where = f"{names[place if len(columns) > 1 else 0]}, row {_line(path, row + at)}"
         raise DataError(
-            f"{path}: {name}, row {_line(path, row + at)}: {found} is not a pixel value", hint=_FILL
+            f"{path}: {where}: {values[tuple(wrong[0])]} is not a pixel value", hint=_FILL
         )
     with np.errstate(invalid="ignore"):
         small = values.astype(np.uint8)
@@ -472,11 +471,7 @@ def _collected(path: Path, blocks: Iterator[tuple[Block, Any]]) -> tuple[Block, 
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
     with regular(path) as file:
-        if not path.name.lower().endswith(".gz"):
-            yield file
-            return
-        with gzip.GzipFile(fileobj=file) as unpacked:
-            yield unpacked
+        yield gzip.GzipFile(fileobj=file) if path.name.lower().endswith(".gz") else file
 
 
 def _line(path: Path, row: int) -> int:
