@@ -467,6 +467,26 @@ def test_pictures_are_brought_to_one_size_as_asked(
     assert any("pictures of other sizes" in note for note in found.notes)
 
 
+@pytest.mark.parametrize(
+    ("wide", "ends"),
+    [
+        (_grey(0, 5, 20), (255, 0)),
+        (_rgb(0, 5, 20), (255, 0)),
+        (16 * _grey(0, 5, 20).astype(np.uint16), (4095, 0)),
+        (_grey(0, 5, 20), (0, 255)),
+    ],
+    ids=["grey", "RGB", "12 bits", "not inverted"],
+)
+def test_borders_are_black_also_if_images_are_inverted(
+    wide: Array, ends: tuple[float, ...], tmp_path: Path
+) -> None:
+    _save(tmp_path, {f"{i}.png": np.roll(wide, i, axis=1) for i in range(4)})
+    reading = Reading(size=(10, 10), resize="pad", range=ends)
+    images = _all(data.published(f"images:{tmp_path}", reading=reading))
+    assert not images[:, [0, -1]].any()
+    assert images[:, 4:6].any()
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pictures_have_the_channels_that_are_asked_for(channels: Any, tmp_path: Path) -> None:
     _save(tmp_path, {"a.png": _grey(1), "b.png": _rgb(2), "c.png": _grey(3)})
@@ -484,7 +504,7 @@ def test_prepared_pictures_are_those_that_are_asked_for(
     folder = _save(tmp_path / "pictures", {f"{i}.png": _rgb(i, 6 + i, 9) for i in range(5)})
     readings = [
         Reading(size=(4, 4)), Reading(size=(4, 4), resize="pad"), Reading(size=(4, 5)),
-        Reading(size=(4, 4), channels=1),
+        Reading(size=(4, 4), channels=1), Reading(size=(4, 4), resize="pad", range=(255, 0)),
     ]  # fmt: skip
     found = [data.published(f"images:{folder}", 0, reading) for reading in readings]
     held = [data.published(f"images:{folder}", reading=reading) for reading in readings]

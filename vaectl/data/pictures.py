@@ -83,7 +83,8 @@ class Decoder:
         if reading.channels == 1 and picture.ndim == 3:
             picture = np.asarray(Image.fromarray(picture).convert("L"))  # ITU-R 601-2 luma
         if reading.size is not None and picture.shape[:2] != reading.size:
-            picture = _resized(picture, reading.size, reading.resize)
+            black = (reading.range or (0,))[0]
+            picture = _resized(picture, reading.size, reading.resize, black)
         return rgb(picture) if reading.channels == 3 else picture
 
     def finish(self) -> None:
@@ -154,7 +155,7 @@ def stacked(pictures: Sequence[Picture]) -> UInt[np.ndarray, "images height widt
     return np.stack([*map(rgb, pictures)] if coloured else pictures)
 
 
-def _resized(picture: Picture, sides: tuple[int, ...], how: str) -> Picture:
+def _resized(picture: Picture, sides: tuple[int, ...], how: str, black: float) -> Picture:
     height, width = sides
     size = width, height
     deep = picture.dtype != np.uint8  # Pillow resizes bytes and float32
@@ -163,7 +164,8 @@ def _resized(picture: Picture, sides: tuple[int, ...], how: str) -> Picture:
     if how == "crop":
         image = ImageOps.fit(image, size, filter_)
     elif how == "pad":
-        image = ImageOps.pad(image, size, filter_)
+        level = round(min(max(black, 0), np.iinfo(picture.dtype).max))
+        image = ImageOps.pad(image, size, filter_, (level,) * len(image.getbands()))
     else:
         image = image.resize(size, filter_)
     resized = np.asarray(image)

@@ -310,9 +310,10 @@ def _key(root: Path, pictures: list[Path], decoder: Decoder) -> str:
     import PIL
 
     digest = hashlib.sha256(f"{PIL.__version__} {_FORMAT} {decoder.deep}".encode())
-    asked = decoder.reading.model_dump_json(
-        include={"size", "resize", "channels"}, exclude_defaults=True
-    )
+    heeded = {"size", "resize", "channels"}
+    if decoder.reading.resize == "pad":
+        heeded.add("range")  # the borders are black
+    asked = decoder.reading.model_dump_json(include=heeded, exclude_defaults=True)
     if asked != "{}":
         digest.update(asked.encode())
     for path in pictures:
