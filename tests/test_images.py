@@ -487,6 +487,15 @@ def test_borders_are_black_also_if_images_are_inverted(
     assert images[:, 4:6].any()
 
 
+@pytest.mark.parametrize("sides", [(1, 100), (100, 1)])
+def test_a_picture_too_narrow_to_be_padded_is_refused(
+    sides: tuple[int, int], tmp_path: Path
+) -> None:
+    _save(_flat(tmp_path), {"narrow.png": np.zeros(sides, np.uint8)})
+    with pytest.raises(DataError, match=r"narrow\.png.*too narrow to be padded to 8x8 pixels"):
+        data.published(f"images:{tmp_path}", reading=Reading(size=(8, 8), resize="pad"))
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pictures_have_the_channels_that_are_asked_for(channels: Any, tmp_path: Path) -> None:
     _save(tmp_path, {"a.png": _grey(1), "b.png": _rgb(2), "c.png": _grey(3)})

@@ -48,11 +48,11 @@ class Decoder:
         self._depths: set[np.dtype[np.unsignedinteger]] = set()
 
     def decoded(self, file: IO[bytes]) -> Picture:
-        """Decode a picture.
+        """Decode a picture, in the size and with the channels that are asked for.
 
         Raises:
             ValueError: it has 8 bits and others have 16, or the other way round, and their levels
-                cannot be compared.
+                cannot be compared; or it cannot be brought to that size.
             Exception: whatever a decoder meets.
         """
         picture, frames = _decoded(file)
@@ -68,17 +68,10 @@ class Decoder:
                 f"it has {8 * picture.itemsize} bits, others have {24 - 8 * picture.itemsize}, and "
                 f"{why}"
             )
-        if picture.dtype == np.uint8:
-            return picture
-        self._brightest = max(self._brightest, int(picture.max()))
-        return picture if self.deep else np.rint(picture / _LEVELS).astype(np.uint8)
-
-    def fitted(self, picture: Picture) -> Picture:
-        """Return a picture in the size and with the channels that are asked for.
-
-        Pixels are averaged by Lanczos's filter of three lobes, which Pillow widens where a picture
-        becomes smaller, so that nothing is left out.
-        """
+        if picture.dtype != np.uint8:
+            self._brightest = max(self._brightest, int(picture.max()))
+            if not self.deep:
+                picture = np.rint(picture / _LEVELS).astype(np.uint8)
         reading = self.reading
         if reading.channels == 1 and picture.ndim == 3:
             picture = np.asarray(Image.fromarray(picture).convert("L"))  # ITU-R 601-2 luma
@@ -156,6 +149,11 @@ def stacked(pictures: Sequence[Picture]) -> UInt[np.ndarray, "images height widt
 
 
 def _resized(picture: Picture, sides: tuple[int, ...], how: str, black: float) -> Picture:
+    """Resize a picture.
+
+    Pixels are averaged by Lanczos's filter of three lobes, which Pillow widens where a picture
+    becomes smaller, so that nothing is left out.
+    """
     height, width = sides
     size = width, height
     deep = picture.dtype != np.uint8  # Pillow resizes bytes and float32
@@ -165,7 +163,10 @@ def _resized(picture: Picture, sides: tuple[int, ...], how: str, black: float) -
         image = ImageOps.fit(image, size, filter_)
     elif how == "pad":
         level = round(min(max(black, 0), np.iinfo(picture.dtype).max))
-        image = ImageOps.pad(image, size, filter_, (level,) * len(image.getbands()))
+        try:
+            image = ImageOps.pad(image, size, filter_, (level,) * len(image.getbands()))
+        except ValueError:  # a side would have no pixels
+            raise ValueError(f"too narrow to be padded to {width}x{height} pixels") from None
     else:
         image = image.resize(size, filter_)
     resized = np.asarray(image)

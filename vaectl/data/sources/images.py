@@ -235,16 +235,23 @@ def _classes(root: Path, pictures: list[Path], depth: int) -> list[str]:
 def _of_one_size(paths: list[Path], decoder: Decoder) -> Iterator[Picture]:
     """Read pictures one by one, in the size and with the channels that are asked for."""
     size: tuple[int, ...] = ()
-    for path, picture in zip(paths, _read_all(paths, decoder), strict=True):
+    for path in paths:
+        try:
+            with regular(path) as file:
+                picture = decoder.decoded(file)
+        except OSError as error:
+            raise _unreadable(path, error.strerror or str(error)) from None
+        except Exception as error:  # the decoders may raise anything
+            raise _unreadable(path, str(error) or type(error).__name__) from None
         size = size or picture.shape[:2]
-        if decoder.reading.size is None and picture.shape[:2] != size:
+        if picture.shape[:2] != size:
             sizes = [f"{w}x{h}" for h, w in (size, picture.shape[:2])]
             raise DataError(
                 f"pictures of two sizes: {paths[0]} has {sizes[0]} pixels, {path} has {sizes[1]}",
                 hint="data.size=32, or another number of pixels, resizes all; data.resize says "
                 "how: crop, stretch or pad",
             )
-        yield decoder.fitted(picture)
+        yield picture
     decoder.finish()
 
 
@@ -324,19 +331,6 @@ def _key(root: Path, pictures: list[Path], decoder: Decoder) -> str:
         facts = found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
         digest.update(f"{os.fsencode(path)!r} {facts}".encode())
     return f"images-{digest.hexdigest()[:16]}"
-
-
-def _read_all(paths: list[Path], decoder: Decoder) -> Iterator[Picture]:
-    """Read pictures one by one."""
-    for path in paths:
-        try:
-            with regular(path) as file:
-                picture = decoder.decoded(file)
-        except OSError as error:
-            raise _unreadable(path, error.strerror or str(error)) from None
-        except Exception as error:  # the decoders may raise anything
-            raise _unreadable(path, str(error) or type(error).__name__) from None
-        yield picture
 
 
 def _unreadable(path: Path, reason: str) -> DataError:

@@ -378,7 +378,7 @@ def _pictures(path: Path, column: Any, row: int, decoder: Decoder) -> Block:
     pictures: list[Block] = []
     for at, cell in enumerate(cells.to_pylist(), row):
         try:
-            picture = decoder.fitted(decoder.decoded(io.BytesIO(cell or b"")))
+            picture = decoder.decoded(io.BytesIO(cell or b""))
         except Exception as error:  # of many decoders: whatever they meet
             raise DataError(
                 f"{path}: row {at}: not a readable picture: {first_line(error)}",
