@@ -113,27 +113,21 @@ class Table(LocalSource, name="table"):
         plan, pixels, column, frames = with_levels(self.reading, read)
         notes = first_frames(frames)
         if plan.skipped:
-            notes.append(f"not used: {', '.join(plan.skipped)}")
+            notes.append(f"not used: {listed(plan.skipped)}")
         names = [plan.names[place] for place in plan.pixels]
         if plan.open_ and (place := self._place_of_labels(pixels, names)) is not None:
             notes.append(f"column {names[place]} holds the labels, by its values")
             column = np.ascontiguousarray(pixels[:, place])
             pixels = np.delete(pixels, place, axis=1)
         images, note = layout.images(str(self.path), pixels, self.reading.shape)
-        numbers = None
-        classes: tuple[str, ...] = ()
+        of = None
         if column is not None:
-            known = plan.label is not None and plan.names[plan.label].lower() in _LABELS
-            of = labels.Column(
-                f"{self.path}: its labels",
-                column,
-                "the table",
-                len(images),
-                *([] if known else ["correct the labels, or take their column out of the table"]),
-            )
-            (numbers,), classes, more = labels.read([of])
-            notes += more
-        notes = [note, *notes] if note else notes
+            of = labels.Column(f"{self.path}: its labels", column, "the table", len(images))
+            if plan.label is None or plan.names[plan.label].lower() not in _LABELS:
+                hint = "correct the labels, or take their column out of the table"
+                of = of._replace(hint=hint)
+        (numbers,), classes, more = labels.read([of])
+        notes = [*([note] if note else []), *notes, *more]
         return divide(str(self), Images(images, numbers), tuple(notes), classes)
 
     def _csv(self, stack: ExitStack) -> tuple[_Plan, Iterator[tuple[Block, Any]]]:
