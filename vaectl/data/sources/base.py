@@ -208,7 +208,7 @@ def parse(text: str, reading: Reading = PLAIN) -> Source:
         ConfigError: an installed package of plugs does not load.
     """
     name, colon, rest = text.partition(":")
-    shown = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+    shown = f"{text[:_MOST_SHOWN]}..." if len(text) > _MOST_SHOWN else text or "''"
     if "\0" in text or "\n" in text:
         raise DataError(f"{shown!r}: no name has such a character in it", hint=_LIST)
     nickname = any(_nickname(text) in source.nicknames for source in Source.known.values())
