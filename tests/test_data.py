@@ -479,6 +479,7 @@ class TestNpz:
         ("make", "note"),
         [
             (lambda y: y.astype(float), None),
+            (lambda y: y.astype(np.float16), None),
             (lambda y: y.astype(np.uint8)[:, None], None),
             (lambda y: np.eye(7)[y], "one-hot"),
             (lambda y: y.astype(str), None),
@@ -683,6 +684,7 @@ class TestWithoutScheme:
             ("pictres", "pictures"),
             ("f16.np", "f16.npz"),
             ("notes", ""),
+            ("", ""),  # not the current folder
             ("mnits", "tfds:mnist"),
             ("\udcff" * 300, ""),
         ],
@@ -835,11 +837,31 @@ def test_axes_that_differ_from_the_shape_are_refused_not_reshaped(
     np.testing.assert_array_equal(np.asarray(rows).reshape(axes), array)
 
 
-def test_validation_images_of_another_scale_are_refused(tmp_path: Path) -> None:
+def test_validation_images_of_another_scale_are_refused_unless_the_range_is_said(
+    tmp_path: Path,
+) -> None:
     images = np.random.default_rng(0).uniform(0, 1, (60, 5, 5)).astype(np.float32)
+    images[0, 0, :2] = 0, 1
     np.savez(tmp_path / "a.npz", x_train=255 * images, x_val=images[:20], x_test=255 * images)
-    with pytest.raises(DataError, match="scale"):
-        data.published(f"npz:{tmp_path / 'a.npz'}")
+    with pytest.raises(DataError, match=r"0 to 255 in the training.*0 to 1 in the validation"):
+        _npz(tmp_path / "a.npz")
+    found = _npz(tmp_path / "a.npz", range=[0, 255])
+    assert np.asarray(found.train.images[-20:]).max() == 1
+
+
+@pytest.mark.parametrize("kind", ["U3", "M8[s]", "i4,i4"])
+def test_validation_images_that_are_no_numbers_are_refused(kind: str, tmp_path: Path) -> None:
+    images = np.zeros((60, 5, 5), kind)
+    np.savez(tmp_path / "a.npz", x_train=images, x_val=images[:20])
+    with pytest.raises(DataError, match="which pixels cannot have"):
+        _npz(tmp_path / "a.npz")
+
+
+def test_two_numbers_with_names_of_labels_are_refused(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (60, 5, 5), np.uint8)
+    np.savez(tmp_path / "a.npz", images=images, label=3, digit=3)
+    with pytest.raises(DataError, match="must hold one label for each of the 60 images"):
+        _npz(tmp_path / "a.npz")
 
 
 def test_labels_that_not_all_images_have_are_left_out_with_a_note(tmp_path: Path) -> None:

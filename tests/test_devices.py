@@ -214,6 +214,8 @@ def test_a_study_spread_over_devices_equals_one_on_a_single_one(vaectl: Vaectl) 
         ("--set microbatches=3", "a power of 2"),
         ("--cluster here", "not HOST:PORT,PROCESSES,INDEX"),
         ("--cluster here:99999,2,0", "not HOST:PORT,PROCESSES,INDEX"),
+        ("--cluster here:0,2,0", "not HOST:PORT,PROCESSES,INDEX"),
+        ("--cluster :8476,2,0", "not HOST:PORT,PROCESSES,INDEX"),
         ("--cluster here:1,2,2", "the index 2 is none of 2 processes"),
     ],
 )

@@ -346,6 +346,18 @@ def test_pictures_of_8_bits_in_files_of_16_are_bytes(tmp_path: Path) -> None:
         }
 
 
+def test_prepared_pictures_of_16_bits_whose_first_one_is_dark_are_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path / "cache"))
+    folder = _wide(tmp_path / "my", np.arange(0, 65536, 256).reshape(16, 16))
+    dark = np.arange(256).reshape(16, 16).astype(np.uint16)
+    Image.fromarray(dark).save(folder / "0.png")
+    held = data.published(f"images:{folder}").fingerprint()
+    for _ in range(2):
+        assert data.published(f"images:{folder}", 0).fingerprint() == held
+
+
 @pytest.mark.parametrize("brightest", [65535, 16320])
 def test_all_levels_of_16_bits_are_read_as_ever(brightest: int, tmp_path: Path) -> None:
     """Runs know their data by their bytes."""
@@ -455,6 +467,35 @@ def test_pictures_are_brought_to_one_size_as_asked(
     assert any("pictures of other sizes" in note for note in found.notes)
 
 
+@pytest.mark.parametrize(
+    ("wide", "ends"),
+    [
+        (_grey(0, 5, 20), (255, 0)),
+        (_rgb(0, 5, 20), (255, 0)),
+        (16 * _grey(0, 5, 20).astype(np.uint16), (4095, 0)),
+        (_grey(0, 5, 20), (0, 255)),
+    ],
+    ids=["grey", "RGB", "12 bits", "not inverted"],
+)
+def test_borders_are_black_also_if_images_are_inverted(
+    wide: Array, ends: tuple[float, ...], tmp_path: Path
+) -> None:
+    _save(tmp_path, {f"{i}.png": np.roll(wide, i, axis=1) for i in range(4)})
+    reading = Reading(size=(10, 10), resize="pad", range=ends)
+    images = _all(data.published(f"images:{tmp_path}", reading=reading))
+    assert not images[:, [0, -1]].any()
+    assert images[:, 4:6].any()
+
+
+@pytest.mark.parametrize("sides", [(1, 100), (100, 1)])
+def test_a_picture_too_narrow_to_be_padded_is_refused(
+    sides: tuple[int, int], tmp_path: Path
+) -> None:
+    _save(_flat(tmp_path), {"narrow.png": np.zeros(sides, np.uint8)})
+    with pytest.raises(DataError, match=r"narrow\.png.*too narrow to be padded to 8x8 pixels"):
+        data.published(f"images:{tmp_path}", reading=Reading(size=(8, 8), resize="pad"))
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pictures_have_the_channels_that_are_asked_for(channels: Any, tmp_path: Path) -> None:
     _save(tmp_path, {"a.png": _grey(1), "b.png": _rgb(2), "c.png": _grey(3)})
@@ -472,7 +513,7 @@ def test_prepared_pictures_are_those_that_are_asked_for(
     folder = _save(tmp_path / "pictures", {f"{i}.png": _rgb(i, 6 + i, 9) for i in range(5)})
     readings = [
         Reading(size=(4, 4)), Reading(size=(4, 4), resize="pad"), Reading(size=(4, 5)),
-        Reading(size=(4, 4), channels=1),
+        Reading(size=(4, 4), channels=1), Reading(size=(4, 4), resize="pad", range=(255, 0)),
     ]  # fmt: skip
     found = [data.published(f"images:{folder}", 0, reading) for reading in readings]
     held = [data.published(f"images:{folder}", reading=reading) for reading in readings]

@@ -214,6 +214,10 @@ TABLES: dict[str, dict[str, Any]] = {
         "image": pa.FixedSizeListArray.from_arrays(pa.array(ROWS.ravel()), 25),
         "label": pa.array([f"class {label}" for label in LABELS]),
     },
+    "text as bytes": {
+        "label": pa.array([b"class %d" % label for label in LABELS]),
+        **dict(zip(PIXELS, CELLS, strict=True)),
+    },
 }
 
 
@@ -315,6 +319,15 @@ def test_images_of_two_sizes_in_a_parquet_file_are_refused(tmp_path: Path) -> No
     rows[7] = None
     path = _parquet(tmp_path / "my.parquet", image=rows, label=LABELS)
     assert "column image, row 8: no value" in _refused(path).message
+    none = pa.array([[None]] * 8, pa.list_(pa.list_(pa.int64())))
+    path = _parquet(tmp_path / "my.parquet", image=none)
+    assert "row 1: a number of its image is missing" in _refused(path).message
+
+
+def test_labels_in_lists_are_refused(tmp_path: Path) -> None:
+    pixels = dict(zip(PIXELS, CELLS, strict=True))
+    path = _parquet(tmp_path / "my.parquet", label=np.eye(3)[LABELS].tolist(), **pixels)
+    assert "its labels are of type list<" in _refused(path).message
 
 
 def test_a_table_larger_than_memory_is_refused_while_it_is_read(

@@ -311,6 +311,30 @@ def test_classes_of_prepared_data_sets_have_their_names(
         assert f" {first} (" in describe("x", found, silent)[-1]
 
 
+def test_labels_that_are_no_classes_are_left_out_with_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of `lfw` are names of people."""
+    monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path))
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 4, 4, 1), np.uint8)
+    records = [{"image": image, "label": b"George"} for image in pixels]
+    image, label = (SimpleNamespace(shape=shape, np_dtype=object) for shape in ((4, 4, 1), ()))
+    builder = SimpleNamespace(
+        info=SimpleNamespace(
+            full_name="faces/1.0.0",
+            features={"image": image, "label": label},
+            splits={"train": records},
+        ),
+        is_prepared=lambda: True,
+        as_data_source=lambda _: records,
+    )
+    monkeypatch.setattr(tfds, "_builder", lambda name: builder)  # noqa: ARG005
+    for most in (None, None, 10):  # prepared, cached, and on disk
+        found = data.published("tfds:faces", most)
+        assert found.train.labels is None
+        assert "not used: label, which is not the number of a class" in found.notes
+
+
 def test_what_was_read_is_cached(prepared: Path) -> None:
     first = data.published("tfds:emnist/balanced").fingerprint()
     for file in prepared.rglob("*array_record*"):

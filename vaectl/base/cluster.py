@@ -27,8 +27,6 @@ PATIENCE = 300
 """Seconds to wait until all processes have connected."""
 SILENCE = 30
 """Seconds after which a process that does not answer counts as ended."""
-
-
 THE_END = 0
 """The number that the first process sends to end the others while they wait for a number."""
 

@@ -5,7 +5,7 @@ import platform
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 
 import jax
 
@@ -91,17 +91,15 @@ def pinned() -> Iterator[None]:
     function that it decorates, the settings are vaectl's; afterwards those of the process are
     restored.
     """
-    with ExitStack() as stack:
-        for context in (
-            jax.enable_x64(False),
-            jax.threefry_partitionable(True),
-            jax.default_prng_impl("threefry2x32"),
-            jax.default_matmul_precision(None),
-            jax.numpy_dtype_promotion("standard"),
-            jax.numpy_rank_promotion("allow"),
-            jax.transfer_guard("allow"),
-        ):
-            stack.enter_context(context)
+    with (
+        jax.enable_x64(False),
+        jax.threefry_partitionable(True),
+        jax.default_prng_impl("threefry2x32"),
+        jax.default_matmul_precision(None),
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+        jax.transfer_guard("allow"),
+    ):
         for name, value in _UNPINNABLE.items():
             if (found := jax.config.values.get(name, value)) != value:
                 warnings.warn(

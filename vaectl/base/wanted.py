@@ -61,8 +61,9 @@ def cluster(text: str) -> Cluster:
     if text == "auto":
         return Cluster(None, None, None)
     address, *numbers = text.split(",")
-    _, colon, port = address.rpartition(":")
-    if not (colon and len(numbers) == 2 and all(map(_is_number, (port, *numbers)))):
+    host, _, port = address.rpartition(":")
+    known = len(numbers) == 2 and all(map(_is_number, (port, *numbers)))
+    if not (known and host and int(port)):
         raise ConfigError(
             f"--cluster {text}: not HOST:PORT,PROCESSES,INDEX",
             hint="--cluster 10.0.0.1:8476,2,0 in the first of two processes, ,2,1 in the second; "

@@ -24,7 +24,8 @@ from vaectl.data.arrays import Images, Published
 from vaectl.data.stored import Array, Stored
 
 FORMAT_VERSION = 1
-_ROOM = "make room there, or set VAECTL_CACHE_DIR to another directory"
+ROOM = "make room there, or set VAECTL_CACHE_DIR to another directory"
+"""A hint for files of the cache directory that cannot be written."""
 _SECONDS_BETWEEN = 10.0
 _YOUNG = 10.0
 """Seconds in which the process that begins a file is sure to lock it."""
@@ -56,10 +57,7 @@ def cached(key: str, build: Callable[[], Published], most: int | None = None) ->
         found = build()
         if isinstance(found.train.images, Stored):
             return found
-        try:
-            _write(file, found)
-        except OSError as error:
-            raise DataError.of(error, file, "the cache cannot be written", hint=_ROOM) from None
+        _write(file, found)
     return found
 
 
@@ -80,11 +78,8 @@ def stored(key: str, count: int, images: Callable[[], Iterable[Array]], tell: Te
         return npy.stored(file)
     except DataError:
         pass  # there is none, or a part of one
-    try:
-        with _replacing(file) as out:
-            npy.write(out, count, _counted(images(), count, file, tell))
-    except OSError as error:
-        raise DataError.of(error, file, "the cache cannot be written", hint=_ROOM) from None
+    with _replacing(file) as out:
+        npy.write(out, count, _counted(images(), count, file, tell))
     return npy.stored(file)
 
 
@@ -105,7 +100,7 @@ def _check_room(folder: Path, count: int, need: int) -> None:
         raise DataError(
             f"{folder}: {count:,} images need {need / 10**9:,.1f} GB there, and "
             f"{free / 10**9:,.1f} GB are free",
-            hint=_ROOM,
+            hint=ROOM,
         )
 
 
@@ -143,14 +138,17 @@ def _replacing(file: Path) -> Iterator[IO[bytes]]:
     """Open a new file of the cache, and remove what killed processes have left of others.
 
     Raises:
-        OSError: it cannot be written.
+        DataError: it cannot be written.
     """
-    make_directory(file.parent)
-    _remove_halves(Folder(file.parent))
-    with replacing(file) as out:
-        with contextlib.suppress(OSError):  # a file system without locks: nothing is removed there
-            fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield out
+    try:
+        make_directory(file.parent)
+        _remove_halves(Folder(file.parent))
+        with replacing(file) as out:
+            with contextlib.suppress(OSError):  # without locks, nothing is removed there
+                fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield out
+    except OSError as error:
+        raise DataError.of(error, file, "the cache cannot be written", hint=ROOM) from None
 
 
 def _remove_halves(folder: Folder) -> None:

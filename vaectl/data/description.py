@@ -6,13 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vaectl.base.plural import plural
+from vaectl.base.plural import listed, plural
 from vaectl.base.terminal import Tell
 from vaectl.data.arrays import Images, Published
+from vaectl.data.labels import name_of
 from vaectl.data.stored import pieces
-
-_MOST_CLASSES = 20
-"""The most classes whose images are counted one by one."""
 
 
 def describe(source: str, found: Published, tell: Tell) -> list[str]:
@@ -32,11 +30,6 @@ def describe(source: str, found: Published, tell: Tell) -> list[str]:
     parts = {"training": found.train, "test": found.test}
     pixels = [f"{split} {_pixels(part)}" for split, part in parts.items()]
     return [first, f"values, where 255 is white: {'; '.join(pixels)}", *_classes(found)]
-
-
-def name_of_class(found: Published, number: int) -> str:
-    """Return the name of a class, or its number."""
-    return found.classes[number] if 0 <= number < len(found.classes) else str(number)
 
 
 def _pixels(part: Images) -> str:
@@ -60,10 +53,9 @@ def _classes(found: Published) -> Iterator[str]:
         return
     numbers, counts = np.unique(np.concatenate(known), return_counts=True)
     each = [
-        f"{name_of_class(found, number)} ({count:,})"
+        f"{name_of(number, found.classes)} ({count:,})"
         for number, count in zip(numbers.tolist(), counts.tolist(), strict=True)
     ]
-    more = ", ..." * (len(each) > _MOST_CLASSES)
-    yield f"{len(each)} class{'es' * (len(each) != 1)}: {', '.join(each[:_MOST_CLASSES])}{more}"
+    yield f"{len(each)} class{'es' * (len(each) != 1)}: {listed(each)}"
     if len(each) == 1:
         yield "all images are of one class"

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Int32
 
 from vaectl.base.errors import DataError
+from vaectl.base.plural import listed
 from vaectl.data.stored import Array, Pixels
 
 _MOST_NAMES = 10
@@ -55,18 +56,14 @@ def read(columns: Sequence[Column | None]) -> Labels:
     if any(_is_one_hot(column) for column in columns):
         notes = ("labels are one-hot: the class is the place of the 1",)
     texts = [labels for labels in found if labels is not None and labels.dtype.kind == "U"]
-    if not texts:
-        return Labels(_numbers(columns, found), (), notes)
-    if len(texts) < sum(labels is not None for labels in found):
+    if texts and len(texts) < sum(labels is not None for labels in found):
         both = ", ".join(column.name for column in columns if column is not None)
         raise DataError(f"{both}: text in one split, and numbers in another", hint=_CORRECT)
-    names = np.unique(np.concatenate(texts))
-    classes: list[str] = names.tolist()
+    classes: list[str] = np.unique(np.concatenate(texts)).tolist() if texts else []
     if all(map(is_number, classes)):
-        numbers_ = [None if labels is None else labels.astype(np.float64) for labels in found]
-        return Labels(_numbers(columns, numbers_), (), notes)
+        return Labels(_numbers(columns, found), (), notes)
     numbers = [
-        None if labels is None else np.searchsorted(names, labels).astype(np.int32)
+        None if labels is None else np.searchsorted(classes, labels).astype(np.int32)
         for labels in found
     ]
     return Labels(numbers, tuple(classes), (*notes, f"classes by name: {told(classes)}"))
@@ -74,8 +71,12 @@ def read(columns: Sequence[Column | None]) -> Labels:
 
 def told(classes: Sequence[str]) -> str:
     """Say how many classes there are, and name some of them."""
-    named = ", ".join(classes[:_MOST_NAMES]) + ", ..." * (len(classes) > _MOST_NAMES)
-    return f"{len(classes)} ({named})"
+    return f"{len(classes)} ({listed(classes, _MOST_NAMES)})"
+
+
+def name_of(number: int, classes: Sequence[str]) -> str:
+    """Return the name of a class; its number, if classes have no names."""
+    return classes[number] if 0 <= number < len(classes) else str(number)
 
 
 def _one_each(column: Column) -> Array:
@@ -124,16 +125,15 @@ def _numbers(
         if column is None or labels is None:
             numbers.append(None)
             continue
-        whole = np.isfinite(labels) if labels.dtype.kind == "f" else np.ones(len(labels), bool)
-        whole[whole] = (labels[whole] % 1 == 0) & (labels[whole] >= _LIMITS.min)
-        whole[whole] = labels[whole] <= _LIMITS.max
+        exact = labels.astype(np.float64)  # holds every number that can be a class
+        whole = (np.rint(exact) == exact) & (exact >= _LIMITS.min) & (exact <= _LIMITS.max)
         if not whole.all():
             place = int(np.argmin(whole))
             raise DataError(
                 f"{column.name}: {labels[place]} at place {place} is not the number of a class",
                 hint=column.hint,
             )
-        numbers.append(labels.astype(np.int32))
+        numbers.append(exact.astype(np.int32))
     return numbers
 
 

@@ -15,12 +15,12 @@ import numpy as np
 
 from vaectl.base.errors import DataError
 from vaectl.base.nearest import did_you_mean
+from vaectl.base.plural import listed
 from vaectl.data import labels as labelling
 from vaectl.data import layout
 from vaectl.data.arrays import Images, Published, divide
 from vaectl.data.reading import Reading
-from vaectl.data.scale import LEAST
-from vaectl.data.stored import Pixels, ends, joined
+from vaectl.data.stored import Pixels, joined
 
 _IMAGES = "x|xs|images?|imgs?|pictures?|pixels?|data|features?|inputs?|arr_0"
 _LABELS = "y|ys|labels?|targets?|class(?:es)?|digits?|arr_1"
@@ -34,8 +34,6 @@ _NAME = re.compile(
     f"(?:(?:{_SPLIT.format('')})_?)?(?:(?P<images>{_IMAGES})|(?P<labels>{_LABELS}))"
     f"(?:_?(?:{_SPLIT.format('2')}))?|(?:{_SPLIT.format('3')})"
 )
-_MOST_NAMES = 20
-"""The most names of arrays or columns that a message repeats."""
 
 
 class Meaning(NamedTuple):
@@ -99,7 +97,7 @@ class Arrays:
         }
         notes = dict.fromkeys(each.note for each in laid.values() if each.note)
         unused = [name for name in self.names if name not in {*images.values(), *columns.values()}]
-        more = [f"not used: {told(sorted(unused))}"] if unused else []
+        more = [f"not used: {listed(sorted(unused))}"] if unused else []
         return assembled(self.place, parts, (*notes, *found.notes, *more), found.classes)
 
     def _images(self, reading: Reading) -> dict[str, str]:
@@ -117,7 +115,7 @@ class Arrays:
             what = "training images" if found else "images"
             raise DataError(
                 f"{self.place}: no array has a name that means {what}; there are "
-                f"{told(sorted(self.names))}",
+                f"{listed(sorted(self.names))}",
                 hint="data.images=NAME names them; data.images=[TRAIN, TEST] those of two splits",
             )
         return found
@@ -154,7 +152,7 @@ class Arrays:
             if name not in self.names:
                 raise DataError(
                     f"{self.place}: no array {name}{did_you_mean(name, self.names)}",
-                    hint=f"data.{key} may name {told(sorted(self.names))}",
+                    hint=f"data.{key} may name {listed(sorted(self.names))}",
                 )
         return names
 
@@ -191,13 +189,6 @@ def assembled(
             f"{place}: its training images are {kinds[0]}, its validation images {kinds[1]}",
             hint="bring both to one shape and type",
         )
-    small, large = sorted(float(max(map(abs, ends(each.images)))) for each in (train, validation))
-    if small < LEAST * large:
-        raise DataError(
-            f"{place}: not one scale: its training images and its validation images have values up "
-            f"to {small:g} and {large:g}",
-            hint="bring both to one scale",
-        )
     labels, notes = None, found.notes
     if train.labels is not None and validation.labels is not None:
         labels = np.concatenate([train.labels, validation.labels])
@@ -209,12 +200,6 @@ def assembled(
 
 def _same(one: Pixels, other: Pixels) -> bool:
     """Tell whether two arrays hold the same numbers, whatever their axes are."""
-    if one.size != other.size or one.shape[0] != other.shape[0]:
+    if one.size != other.size or one.shape[:1] != other.shape[:1]:
         return False
     return np.array_equal(np.asarray(one).ravel(), np.asarray(other).ravel())
-
-
-def told(names: Sequence[str]) -> str:
-    """List names of arrays or columns, a limited number of them."""
-    some = names[:_MOST_NAMES]
-    return ", ".join(some) + ", ..." * (len(names) > len(some)) if names else "none"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING, TypeVar, final
 
 import numpy as np
@@ -47,11 +48,11 @@ class Decoder:
         self._depths: set[np.dtype[np.unsignedinteger]] = set()
 
     def decoded(self, file: IO[bytes]) -> Picture:
-        """Decode a picture.
+        """Decode a picture, in the size and with the channels that are asked for.
 
         Raises:
             ValueError: it has 8 bits and others have 16, or the other way round, and their levels
-                cannot be compared.
+                cannot be compared; or it cannot be brought to that size.
             Exception: whatever a decoder meets.
         """
         picture, frames = _decoded(file)
@@ -67,22 +68,16 @@ class Decoder:
                 f"it has {8 * picture.itemsize} bits, others have {24 - 8 * picture.itemsize}, and "
                 f"{why}"
             )
-        if picture.dtype == np.uint8:
-            return picture
-        self._brightest = max(self._brightest, int(picture.max()))
-        return picture if self.deep else np.rint(picture / _LEVELS).astype(np.uint8)
-
-    def fitted(self, picture: Picture) -> Picture:
-        """Return a picture in the size and with the channels that are asked for.
-
-        Pixels are averaged by Lanczos's filter of three lobes, which Pillow widens where a picture
-        becomes smaller, so that nothing is left out.
-        """
+        if picture.dtype != np.uint8:
+            self._brightest = max(self._brightest, int(picture.max()))
+            if not self.deep:
+                picture = np.rint(picture / _LEVELS).astype(np.uint8)
         reading = self.reading
         if reading.channels == 1 and picture.ndim == 3:
             picture = np.asarray(Image.fromarray(picture).convert("L"))  # ITU-R 601-2 luma
         if reading.size is not None and picture.shape[:2] != reading.size:
-            picture = _resized(picture, reading.size, reading.resize)
+            black = (reading.range or (0,))[0]
+            picture = _resized(picture, reading.size, reading.resize, black)
         return rgb(picture) if reading.channels == 3 else picture
 
     def finish(self) -> None:
@@ -103,16 +98,12 @@ def with_levels(reading: Reading, read: Callable[[Decoder], _Read]) -> _Read:
 
     Args:
         reading: how pictures are read.
-        read: reads all of them by a decoder; it may call `finish` before it keeps what it read.
+        read: reads all of them by a decoder and calls its `finish`, before it keeps what it read;
+            or finds what it has kept.
     """
     if max(reading.range or (0,)) <= 255:
-        try:
-            decoder = Decoder(reading)
-            found = read(decoder)
-            decoder.finish()
-            return found
-        except _Dark:
-            pass
+        with suppress(_Dark):
+            return read(Decoder(reading))
     return read(Decoder(reading, deep=True))
 
 
@@ -151,7 +142,18 @@ def rgb(picture: Picture) -> UInt[np.ndarray, "height width 3"]:
     return picture if picture.ndim == 3 else np.repeat(picture[..., np.newaxis], 3, -1)
 
 
-def _resized(picture: Picture, sides: tuple[int, ...], how: str) -> Picture:
+def stacked(pictures: Sequence[Picture]) -> UInt[np.ndarray, "images height width *channels"]:
+    """Stack pictures of one size; grey ones become RGB if others are."""
+    coloured = any(picture.ndim == 3 for picture in pictures)
+    return np.stack([*map(rgb, pictures)] if coloured else pictures)
+
+
+def _resized(picture: Picture, sides: tuple[int, ...], how: str, black: float) -> Picture:
+    """Resize a picture.
+
+    Pixels are averaged by Lanczos's filter of three lobes, which Pillow widens where a picture
+    becomes smaller, so that nothing is left out.
+    """
     height, width = sides
     size = width, height
     deep = picture.dtype != np.uint8  # Pillow resizes bytes and float32
@@ -160,7 +162,11 @@ def _resized(picture: Picture, sides: tuple[int, ...], how: str) -> Picture:
     if how == "crop":
         image = ImageOps.fit(image, size, filter_)
     elif how == "pad":
-        image = ImageOps.pad(image, size, filter_)
+        level = round(min(max(black, 0), np.iinfo(picture.dtype).max))
+        try:
+            image = ImageOps.pad(image, size, filter_, (level,) * len(image.getbands()))
+        except ValueError:  # a side would have no pixels
+            raise ValueError(f"too narrow to be padded to {width}x{height} pixels") from None
     else:
         image = image.resize(size, filter_)
     resized = np.asarray(image)

@@ -112,12 +112,12 @@ def read(
     Raises:
         DataError: the values could mean several things, or all pixels of a split are equal.
     """
-    images = {"training": found.train.images, "test": found.test.images}
     images = {
-        split: _numbers(name, split, array, black_and_white or _BYTES[:2])
-        for split, array in images.items()
+        split: _numbers(name, split, part.images, black_and_white or _BYTES[:2])
+        for split, part in (("training", found.train), ("test", found.test))
     }
-    ranges = {split: _range(name, split, array) for split, array in images.items()}
+    parts = _parts(images, found.validation_size)
+    ranges = {split: _range(name, split, array) for split, array in parts.items()}
     joint = _joint(ranges)
     if black_and_white:
         black, white = black_and_white
@@ -151,6 +151,15 @@ def _numbers(name: str, split: str, array: Pixels, ends: tuple[float, ...]) -> P
     return array
 
 
+def _parts(images: Mapping[str, Pixels], validation: int | None) -> Mapping[str, Pixels]:
+    """Return the images of each split; those that validate apart, if the data set has such."""
+    train = images["training"]
+    first = len(train) - (validation or 0)
+    if not 0 < first < len(train):
+        return images
+    return {"training": train[:first], "validation": train[first:], "test": images["test"]}
+
+
 def _range(name: str, split: str, array: Pixels) -> _Range:
     """Return the least and the largest value; refuse NaN, infinities and constant images."""
     low, high = ends(array)
@@ -180,17 +189,17 @@ def _joint(ranges: Mapping[str, _Range]) -> _Range:
 
 def _common(name: str, ranges: Mapping[str, _Range], images: Mapping[str, Pixels]) -> _Scale:
     """Return the scale that all splits share."""
-    small, large = sorted(found.largest for found in ranges.values())
-    if small < LEAST * large:
+    largest = [found.largest for found in ranges.values()]
+    if min(largest) < LEAST * max(largest):
         recipes = [
             found.recipe(f" in the {split} images")
             for split, found in ranges.items()
             if found.scale != _BYTES
         ]
+        each = [f"from {found} in the {split} images" for split, found in ranges.items()]
         raise DataError(
-            f"{name}: not one scale: its training images have values from {ranges['training']}, "
-            f"its test images from {ranges['test']}",
-            hint="; ".join([_SAVE, *recipes]),
+            f"{name}: not one scale: values {', '.join(each)}",
+            hint="; ".join([_SAVE, *recipes, "or data.range=[BLACK, WHITE] says the scale of all"]),
         )
     joint = _joint(ranges)
     if (scale := joint.scale) is None:

@@ -77,7 +77,7 @@ def _lacking(train: Split, part: Split, name: str, classes: tuple[str, ...]) -> 
     lacking = known[(expected >= _SURE) & ~np.isin(known, part.labels)].tolist()
     if not lacking:
         return ()
-    names = [classes[label] if 0 <= label < len(classes) else str(label) for label in lacking]
+    names = [labelling.name_of(label, classes) for label in lacking]
     own = "; or save some of every class as x_val" if name == "validation" else ""
     return (
         f"the {name} split lacks classes that train: {labelling.told(names)}. If images are sorted "

@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 from vaectl.data.arrays import Published
-from vaectl.data.description import name_of_class
 from vaectl.data.drawings import are_drawings
+from vaectl.data.labels import name_of
 from vaectl.pictures.canvas import Figure
 from vaectl.pictures.sheets import Panel, filling, near_square, sheet
 from vaectl.pictures.style import DEFAULT
@@ -41,7 +41,7 @@ def examples(title: str, found: Published) -> Figure:
         row[: len(some)] = _unit(images[some])
     if len(numbers) > len(places):
         facts += f"; {len(places)} of {len(numbers)} classes"
-    names = [name_of_class(found, number)[:_LONGEST] for number in numbers[:_CLASSES]]
+    names = [name_of(number, found.classes)[:_LONGEST] for number in numbers[:_CLASSES]]
     return sheet([[Panel(rows, row_labels=names)]], title=title, facts=facts, style=style)
 
 

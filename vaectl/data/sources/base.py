@@ -153,7 +153,7 @@ class LocalSource(Source):
     def meant(cls, text: str) -> str | None:
         """Recognize a file by the end of its name, and a folder by the names of its files."""
         path = _expanded(Path(text))
-        if os.path.isdir(path):  # noqa: PTH112  # a Path raises if the name is too long
+        if text and os.path.isdir(path):  # noqa: PTH112  # a Path raises if the name is too long
             return text if cls.holds(_names_in(path)) else None
         # with a colon it may be a mistyped scheme
         known = text.lower().endswith(cls.suffixes) if cls.suffixes else False
@@ -208,7 +208,7 @@ def parse(text: str, reading: Reading = PLAIN) -> Source:
         ConfigError: an installed package of plugs does not load.
     """
     name, colon, rest = text.partition(":")
-    shown = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+    shown = f"{text[:_MOST_SHOWN]}..." if len(text) > _MOST_SHOWN else text or "''"
     if "\0" in text or "\n" in text:
         raise DataError(f"{shown!r}: no name has such a character in it", hint=_LIST)
     nickname = any(_nickname(text) in source.nicknames for source in Source.known.values())

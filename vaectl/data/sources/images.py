@@ -111,27 +111,26 @@ class ImageFolder(LocalSource, name="images"):
             return images, decoder.frames
 
         images, frames = with_levels(self.reading, read)
-        notes = [_describe(images, classes), *first_frames(frames)]
+        splits = {}
+        for split, part in parts.items():
+            own = Images(images[part.start : part.stop], part.labels)
+            # without a test split the training images are divided, and `divide` spreads them
+            splits[split] = spread(own) if split != "train" or "test" in parts else own
+        notes = _describe(images, classes), *first_frames(frames), *self._notes(found, parts)
+        return assembled(str(self), splits, notes, tuple(classes))
+
+    def _notes(self, found: _Found, parts: dict[str, _Part]) -> Iterator[str]:
+        """Say how the pictures were split and resized, and what was skipped."""
         if len(parts) > 1:
             sizes = [f"{split} ({part.stop - part.start:,})" for split, part in parts.items()]
-            notes.append(f"splits by subfolder, each shuffled: {', '.join(sizes)}")
+            yield f"splits by subfolder, each shuffled: {', '.join(sizes)}"
         if self.reading.size is not None:
-            notes.append(f"pictures of other sizes were {_RESIZED[self.reading.resize]}")
+            yield f"pictures of other sizes were {_RESIZED[self.reading.resize]}"
         if found.skipped:
-            notes.append(
+            yield (
                 f"skipped {len(found.skipped)}, hidden, links to folders or no pictures; the "
                 f"first is {found.skipped[0]}"
             )
-        splits = {
-            split: Images(images[part.start : part.stop], part.labels)
-            for split, part in parts.items()
-        }
-        # without a test split the training images are divided, and `divide` spreads them
-        splits = {
-            split: each if split == "train" and "test" not in splits else spread(each)
-            for split, each in splits.items()
-        }
-        return assembled(str(self), splits, tuple(notes), tuple(classes))
 
 
 def _is_picture(path: Path) -> bool:
@@ -236,23 +235,30 @@ def _classes(root: Path, pictures: list[Path], depth: int) -> list[str]:
 def _of_one_size(paths: list[Path], decoder: Decoder) -> Iterator[Picture]:
     """Read pictures one by one, in the size and with the channels that are asked for."""
     size: tuple[int, ...] = ()
-    for path, picture in zip(paths, _read_all(paths, decoder), strict=True):
+    for path in paths:
+        try:
+            with regular(path) as file:
+                picture = decoder.decoded(file)
+        except OSError as error:
+            raise _unreadable(path, error.strerror or str(error)) from None
+        except Exception as error:  # the decoders may raise anything
+            raise _unreadable(path, str(error) or type(error).__name__) from None
         size = size or picture.shape[:2]
-        if decoder.reading.size is None and picture.shape[:2] != size:
+        if picture.shape[:2] != size:
             sizes = [f"{w}x{h}" for h, w in (size, picture.shape[:2])]
             raise DataError(
                 f"pictures of two sizes: {paths[0]} has {sizes[0]} pixels, {path} has {sizes[1]}",
                 hint="data.size=32, or another number of pixels, resizes all; data.resize says "
                 "how: crop, stretch or pad",
             )
-        yield decoder.fitted(picture)
+        yield picture
     decoder.finish()
 
 
 def _stack(
     paths: list[Path], decoder: Decoder, most: int
 ) -> UInt[np.ndarray, "images height width *channels"] | None:
-    """Read pictures in one size; grey ones become RGB if others are.
+    """Read pictures in one size.
 
     Returns:
         All of them; None if they are more than `most` bytes.
@@ -260,18 +266,14 @@ def _stack(
     Raises:
         DataError: one cannot be read, or two differ in size.
     """
-    import numpy as np
-
-    from vaectl.data.pictures import rgb
+    from vaectl.data.pictures import stacked
 
     pictures: list[Picture] = []
     for picture in _of_one_size(paths, decoder):
         if picture.nbytes * len(paths) > most:
             return None
         pictures.append(picture)
-    if any(picture.ndim == 3 for picture in pictures):
-        pictures = [rgb(picture) for picture in pictures]
-    return np.stack(pictures)
+    return stacked(pictures)
 
 
 def _prepared(root: Path, pictures: list[Path], decoder: Decoder, tell: Tell) -> Stored:
@@ -315,9 +317,10 @@ def _key(root: Path, pictures: list[Path], decoder: Decoder) -> str:
     import PIL
 
     digest = hashlib.sha256(f"{PIL.__version__} {_FORMAT} {decoder.deep}".encode())
-    asked = decoder.reading.model_dump_json(
-        include={"size", "resize", "channels"}, exclude_defaults=True
-    )
+    heeded = {"size", "resize", "channels"}
+    if decoder.reading.resize == "pad":
+        heeded.add("range")  # the borders are black
+    asked = decoder.reading.model_dump_json(include=heeded, exclude_defaults=True)
     if asked != "{}":
         digest.update(asked.encode())
     for path in pictures:
@@ -328,19 +331,6 @@ def _key(root: Path, pictures: list[Path], decoder: Decoder) -> str:
         facts = found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
         digest.update(f"{os.fsencode(path)!r} {facts}".encode())
     return f"images-{digest.hexdigest()[:16]}"
-
-
-def _read_all(paths: list[Path], decoder: Decoder) -> Iterator[Picture]:
-    """Read pictures one by one."""
-    for path in paths:
-        try:
-            with regular(path) as file:
-                picture = decoder.decoded(file)
-        except OSError as error:
-            raise _unreadable(path, error.strerror or str(error)) from None
-        except Exception as error:  # the decoders may raise anything
-            raise _unreadable(path, str(error) or type(error).__name__) from None
-        yield picture
 
 
 def _unreadable(path: Path, reason: str) -> DataError:

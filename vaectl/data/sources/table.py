@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from vaectl.base.errors import DataError, first_line
 from vaectl.base.files import regular
 from vaectl.base.nearest import did_you_mean, did_you_mean_path
+from vaectl.base.plural import listed
 from vaectl.data.reading import Reading
 from vaectl.data.sources.base import LocalSource
 
@@ -105,32 +106,28 @@ class Table(LocalSource, name="table"):
                     plan, blocks = self._parquet(stack, decoder)
                 else:
                     plan, blocks = self._csv(stack)
-                return plan, *_collected(self.path, blocks), decoder.frames
+                found = _collected(self.path, blocks)
+                decoder.finish()
+                return plan, *found, decoder.frames
 
         plan, pixels, column, frames = with_levels(self.reading, read)
         notes = first_frames(frames)
         if plan.skipped:
-            notes.append(f"not used: {', '.join(plan.skipped)}")
+            notes.append(f"not used: {listed(plan.skipped)}")
         names = [plan.names[place] for place in plan.pixels]
         if plan.open_ and (place := self._place_of_labels(pixels, names)) is not None:
             notes.append(f"column {names[place]} holds the labels, by its values")
             column = np.ascontiguousarray(pixels[:, place])
             pixels = np.delete(pixels, place, axis=1)
         images, note = layout.images(str(self.path), pixels, self.reading.shape)
-        numbers = None
-        classes: tuple[str, ...] = ()
+        of = None
         if column is not None:
-            known = plan.label is not None and plan.names[plan.label].lower() in _LABELS
-            of = labels.Column(
-                f"{self.path}: its labels",
-                column,
-                "the table",
-                len(images),
-                *([] if known else ["correct the labels, or take their column out of the table"]),
-            )
-            (numbers,), classes, more = labels.read([of])
-            notes += more
-        notes = [note, *notes] if note else notes
+            of = labels.Column(f"{self.path}: its labels", column, "the table", len(images))
+            if plan.label is None or plan.names[plan.label].lower() not in _LABELS:
+                hint = "correct the labels, or take their column out of the table"
+                of = of._replace(hint=hint)
+        (numbers,), classes, more = labels.read([of])
+        notes = [*([note] if note else []), *notes, *more]
         return divide(str(self), Images(images, numbers), tuple(notes), classes)
 
     def _csv(self, stack: ExitStack) -> tuple[_Plan, Iterator[tuple[Block, Any]]]:
@@ -187,15 +184,16 @@ class Table(LocalSource, name="table"):
             kinds, names = table.schema_arrow.types, table.schema_arrow.names
         whole = [i for i, kind in enumerate(kinds) if _is_list(kind) or _is_picture(kind)]
         plan = self._plan(names, whole)
+        is_whole = plan.pixels[0] in whole
         if not _is_picture(kinds[plan.pixels[0]]):
             self._check_pixels()
         for place in plan.pixels:
-            if not (whole or _is_numeric(kinds[place])):
+            if not (is_whole or _is_numeric(kinds[place])):
                 raise DataError(
                     f"{path}: its column {names[place]} is of type {kinds[place]}, not of numbers",
                     hint="leave the column out, or data.labels=NAME if it holds the labels",
                 )
-        rows = max(_BLOCK // (8 * max(len(plan.pixels), 1000 * bool(whole))), 1)
+        rows = max(_BLOCK // (8 * max(len(plan.pixels), 1000 * is_whole)), 1)
         keys = [names[place] for place in plan.places]
         batches = table.iter_batches(rows, columns=keys)
         return plan, _blocks(path, batches, keys, plan, 1, decoder)
@@ -216,22 +214,22 @@ class Table(LocalSource, name="table"):
             names: of all columns; those of a table without names are numbers.
             whole: the places of columns that hold whole images.
         """
-        from vaectl.data.named import told
-
         label = self._label(names)
         no_pixels = {
             place
             for place, name in enumerate(names)
             if place == label or name.lower() in _NUMBERS | _LABELS
         }
-        kept = [place for place in whole or range(len(names)) if place not in no_pixels]
-        if asked := self.reading.images:
+        asked = self.reading.images
+        whole = [place for place in whole if asked or place not in no_pixels]
+        kept = [*whole] or [place for place in range(len(names)) if place not in no_pixels]
+        if asked:
             kept = [place for place in whole if (names[place],) == asked]
             if not kept:
                 what = f"no column {' and '.join(asked)} of" if whole else "has no column of"
                 raise DataError(
                     f"{self.path}: {what} whole images",
-                    hint=f"its columns: {told([names[place] for place in whole] or names)}",
+                    hint=f"its columns: {listed([names[place] for place in whole] or names)}",
                 )
         if whole and len(kept) > 1:
             raise DataError(
@@ -249,8 +247,6 @@ class Table(LocalSource, name="table"):
         return _Plan(names, kept, label, skipped, unsaid)
 
     def _label(self, names: list[str]) -> int | None:
-        from vaectl.data.named import told
-
         asked = self.reading.labels
         if asked is None:
             images = self.reading.images or ()
@@ -266,7 +262,7 @@ class Table(LocalSource, name="table"):
         if len(asked) > 1 or (asked and asked[0] not in names):
             raise DataError(
                 f"{self.path}: no column {' and '.join(asked)}{did_you_mean(asked[0], names)}",
-                hint=f"its columns: {told(names)}",
+                hint=f"its columns: {listed(names)}",
             )
         return names.index(asked[0]) if asked else None
 
@@ -340,7 +336,7 @@ def _blocks(
                 pixels = _pictures(path, columns[0], row, decoder)
             else:
                 pixels = _pixels(path, columns[: len(plan.pixels)], names, row)
-            labels = None if plan.label is None else _labels(columns[-1])
+            labels = None if plan.label is None else _labels(path, columns[-1])
         row += len(pixels)
         yield pixels, labels
 
@@ -355,12 +351,11 @@ def _pixels(path: Path, columns: Sequence[Any], names: Sequence[str], row: int) 
         values = np.empty((len(columns[0]), len(columns)), np.float32)
         for place, column in enumerate(columns):
             values[:, place] = column.to_numpy(zero_copy_only=False)
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        at, place = np.argwhere(~np.isfinite(values.reshape(len(values), -1)))[0].tolist()
-        name = names[place] if len(columns) > 1 else names[0]
-        found = values.reshape(len(values), -1)[at, place]
+    if values.dtype.kind == "f" and len(wrong := np.argwhere(~np.isfinite(values))):
+        at, place, *_ = wrong[0].tolist()
+        where = f"{names[place if len(columns) > 1 else 0]}, row {_line(path, row + at)}"
         raise DataError(
-            f"{path}: {name}, row {_line(path, row + at)}: {found} is not a pixel value", hint=_FILL
+            f"{path}: {where}: {values[tuple(wrong[0])]} is not a pixel value", hint=_FILL
         )
     with np.errstate(invalid="ignore"):
         small = values.astype(np.uint8)
@@ -371,15 +366,13 @@ def _pictures(path: Path, column: Any, row: int, decoder: Decoder) -> Block:
     """Decode cells that hold pictures as files do: bytes, or a field `bytes` beside a name."""
     import io
 
-    import numpy as np
-
-    from vaectl.data.pictures import rgb
+    from vaectl.data.pictures import stacked
 
     cells = column.field("bytes") if _arrow().types.is_struct(column.type) else column
     pictures: list[Block] = []
     for at, cell in enumerate(cells.to_pylist(), row):
         try:
-            picture = decoder.fitted(decoder.decoded(io.BytesIO(cell or b"")))
+            picture = decoder.decoded(io.BytesIO(cell or b""))
         except Exception as error:  # of many decoders: whatever they meet
             raise DataError(
                 f"{path}: row {at}: not a readable picture: {first_line(error)}",
@@ -392,9 +385,7 @@ def _pictures(path: Path, column: Any, row: int, decoder: Decoder) -> Block:
                 hint="data.size=32, or another number of pixels, resizes all",
             )
         pictures.append(picture)
-    if any(picture.ndim == 3 for picture in pictures):
-        pictures = [rgb(picture) for picture in pictures]
-    return np.stack(pictures)
+    return stacked(pictures)
 
 
 def _unpacked(path: Path, column: Any, before: int) -> Block:
@@ -414,21 +405,29 @@ def _unpacked(path: Path, column: Any, before: int) -> Block:
             )
         shape.append(int(lengths[0]) if len(lengths) else 0)
         column = column.flatten()
+        if column.null_count:
+            place = int(column.is_null().to_numpy(zero_copy_only=False).argmax())
+            row = before + place * shape[0] // len(column)
+            raise DataError(f"{path}: row {row}: a number of its image is missing", hint=_FILL)
     if not _is_numeric(column.type):
         raise DataError(
             f"{path}: its images are lists of {column.type}, not of numbers", hint=_LAYOUT
         )
-    if column.null_count:
-        place = int(column.is_null().to_numpy(zero_copy_only=False).argmax())
-        row = before + place * shape[0] // len(column)
-        raise DataError(f"{path}: row {row}: a number of its image is missing", hint=_FILL)
     numbers: Block = column.to_numpy(zero_copy_only=False).reshape(shape)
     return numbers
 
 
-def _labels(column: Any) -> Block:
+def _labels(path: Path, column: Any) -> Block:
     import numpy as np
 
+    types = _arrow().types
+    if types.is_nested(column.type):
+        raise DataError(
+            f"{path}: its labels are of type {column.type}, neither numbers nor text",
+            hint="data.labels=NAME says which column holds labels; data.labels=[]: none",
+        )
+    if _is_picture(column.type):  # text whose writer did not say so
+        column = column.cast(_arrow().string())
     found = column.to_numpy(zero_copy_only=False)
     return found.astype(str) if found.dtype == object else np.asarray(found)
 
@@ -466,11 +465,7 @@ def _collected(path: Path, blocks: Iterator[tuple[Block, Any]]) -> tuple[Block, 
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
     with regular(path) as file:
-        if not path.name.lower().endswith(".gz"):
-            yield file
-            return
-        with gzip.GzipFile(fileobj=file) as unpacked:
-            yield unpacked
+        yield gzip.GzipFile(fileobj=file) if path.name.lower().endswith(".gz") else file
 
 
 def _line(path: Path, row: int) -> int:

@@ -79,7 +79,10 @@ class Tfds(Source, name="tfds"):
             key = "tfds-" + f"{builder.info.full_name}".replace("/", "-")
             prepare = partial(_prepared, key, name, builder, most, tell, progress)
             found = cache.cached(key, prepare, most)
-            if unused := [split for split in builder.info.splits if split not in _SPLITS]:
+            unused = [split for split in builder.info.splits if split not in _SPLITS]
+            if "label" in builder.info.features and not _has_classes(builder.info.features):
+                unused.append("label, which is not the number of a class")
+            if unused:
                 found = replace(found, notes=(*found.notes, f"not used: {', '.join(unused)}"))
         return replace(found, classes=_class_names(builder.info.features))
 
@@ -134,12 +137,21 @@ def _class_names(features: Any) -> tuple[str, ...]:
     return () if list(names) == numbers else tuple(names)
 
 
+def _has_classes(features: Any) -> bool:
+    """Tell whether each image has a class, which is one whole number."""
+    import numpy as np
+
+    if "label" not in features or features["label"].shape != ():
+        return False
+    return bool(np.issubdtype(features["label"].np_dtype, np.integer))
+
+
 def _download(name: str, builder: Any, progress: bool) -> Published:
     """Download the IDX files of a data set into a directory of its own, and parse them."""
     import pooch
     import requests
 
-    from vaectl.data import idx
+    from vaectl.data import cache, idx
 
     pooch.get_logger().setLevel(logging.WARNING)
     # a directory of its own: these data sets give their files the same names
@@ -166,8 +178,7 @@ def _download(name: str, builder: Any, progress: bool) -> Published:
                 hint="try again; if it happens again, the file or the connection was tampered with",
             ) from None
         except OSError as error:
-            hint = "make room there, or set VAECTL_CACHE_DIR to another directory"
-            raise DataError.of(error, downloads, "cannot be written", hint=hint) from None
+            raise DataError.of(error, downloads, "cannot be written", hint=cache.ROOM) from None
     return idx.read_folder(downloads)
 
 
@@ -200,7 +211,7 @@ def _prepared(
             raise DataError(f"tfds:{name}: a split without images", hint=_OTHERS)
         size = sum(map(len, splits.values())) * np.asarray(splits["train"][0]["image"]).nbytes
         found = {
-            split: _collect(records)
+            split: _collect(records, builder.info.features)
             if size <= most
             else _stored(f"{key}-{split}", records, builder.info.features, tell)
             for split, records in splits.items()
@@ -270,13 +281,13 @@ def _stored(key: str, records: Any, features: Any, tell: Tell) -> Images:
             yield np.asarray(label, np.int32)
 
     found = cache.stored(key, count, images, tell)
-    if "label" not in features:
+    if not _has_classes(features):
         return Images(found, None)
     known = cache.stored(f"{key}-labels", count, classes, tell)
     return Images(found, np.asarray(known))
 
 
-def _collect(records: Any) -> Images:
+def _collect(records: Any, features: Any) -> Images:
     import numpy as np
 
     from vaectl.data.arrays import Images
@@ -285,11 +296,10 @@ def _collect(records: Any) -> Images:
     for record in records:
         images.append(np.asarray(record["image"]))
         labels.append(record.get("label"))
-    known = all(label is not None for label in labels)
     stacked = np.stack(images)
     return Images(
         stacked[..., 0] if stacked.shape[-1] == 1 else stacked,
-        np.asarray(labels, np.int32) if known else None,
+        np.asarray(labels, np.int32) if _has_classes(features) else None,
     )
 
 
