@@ -18,7 +18,6 @@ from typing import Any, Protocol, final
 from vaectl.base import errors, spawn, spent
 from vaectl.base.errors import VaectlError
 from vaectl.base.surroundings import processor
-from vaectl.executors import base
 from vaectl.executors.base import Lost, Message, Surroundings
 from vaectl.members import handover, worker
 from vaectl.members.job import Done, Job, Wanted
@@ -106,7 +105,7 @@ class _Worker:
 
 
 @final
-class Pool(base.Pool):
+class Pool:
     """Workers, of which each trains one member at a time."""
 
     most = 1

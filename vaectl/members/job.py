@@ -104,10 +104,10 @@ def compile_ahead(wanted: Wanted, task: Task) -> None:
     The arguments are those of `train`.
     """
     task = task._replace(settings=wanted.settings, traced=wanted.traced)
-    splits = task.shapes()
-    if population.strategy(task.program, task.devices, splits[0])[0] == "in turn":
-        with jax.default_device(task.device):
-            fitting.compile_ahead(task.program, task.member, *splits)
+    if population.strategy(task.program, task.devices, task.shapes()[0])[0] == "in turn":
+        alone = task.alone
+        with jax.default_device(alone.device):
+            fitting.compile_ahead(alone.program, alone.member, *alone.shapes())
 
 
 def _is_there(wanted: Wanted, folder: Folder) -> bool:
@@ -129,8 +129,9 @@ def _train(
     program, (images, validation) = task.program, splits
     until = job[0].until or program.epochs
     last = until * program.steps_per_epoch
-    place = task.everywhere if program.mesh else task.device
-    starts = jax.device_put([Member.of(each.settings, each.traced) for each in job], place)
+    starts = jax.device_put(
+        [Member.of(each.settings, each.traced) for each in job], task.alone.everywhere
+    )
     with quiet_orbax(), ExitStack() as running:
         tracks = [_Track(each, task, folder, running.enter_context(ExitStack())) for each in job]
         for track in tracks:
