@@ -33,11 +33,12 @@ from vaectl.executors import base
 from vaectl.executors._pool import Hand, Pool
 from vaectl.executors.base import Lost, Surroundings
 from vaectl.executors.local import Local
+from vaectl.members import job as jobs
 from vaectl.members import worker
 from vaectl.members.job import Wanted
 from vaectl.runs.directory import RunDir
 from vaectl.runs.saved import kept
-from vaectl.training.events import Event, Started, Stopped, Warned
+from vaectl.training.events import Event, Phase, Started, Stopped, Warned
 from vaectl.training.fit import Epoch
 
 SMALL = (
@@ -126,6 +127,23 @@ def test_the_next_program_is_compiled_while_another_trains(tmp_path: Path, strea
     finally:
         jax.monitoring.unregister_event_duration_listener(note)
     assert lowered == [True, True, True, False, False]
+
+
+def test_an_interrupt_tells_that_it_waits_for_the_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = threading.Event()
+    monkeypatch.setattr(jobs, "compile_ahead", lambda *_: told.wait(60))
+    interrupt = times(1, Epoch, lambda: signal.raise_signal(signal.SIGINT))
+
+    def watch(event: Event) -> None:
+        interrupt(event)
+        if isinstance(event, Phase) and "compiler" in event.text:
+            told.set()
+
+    with pytest.raises(InterruptedRunError):
+        run(settings_of(), runs_dir=tmp_path, watch=watch)
+    assert told.is_set()
 
 
 def test_the_pool_of_a_plug_need_not_prepare_for_what_comes_next(

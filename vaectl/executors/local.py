@@ -16,7 +16,7 @@ from vaectl.follow import follow
 from vaectl.members import job as jobs
 from vaectl.members.job import Done, Job, Wanted
 from vaectl.runs.record import Device
-from vaectl.training.events import Event, Watch
+from vaectl.training.events import Event, Phase, Watch
 
 
 @final
@@ -40,6 +40,8 @@ class Local(Executor, name="local"):
                 yield pool
             finally:
                 pool.close()
+                if pool.compiles:
+                    surroundings.task.watch(Phase("waiting for the compiler, which cannot stop"))
 
 
 @final
@@ -69,6 +71,11 @@ class _Local(Pool, Foreseeing):
     @property
     def place(self) -> Device:
         return self._surroundings.task.place
+
+    @property
+    def compiles(self) -> bool:
+        """True while the thread compiles."""
+        return self._compiling is not None and not self._compiling.done()
 
     def submit(self, job: Job) -> None:
         task, folder, _, stopping = self._surroundings
