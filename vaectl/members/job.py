@@ -104,10 +104,11 @@ def compile_ahead(wanted: Wanted, task: Task) -> None:
     The arguments are those of `train`.
     """
     task = task._replace(settings=wanted.settings, traced=wanted.traced)
-    if population.strategy(task.program, task.devices, task.shapes()[0])[0] == "in turn":
-        alone = task.alone
+    alone = task.alone
+    splits = alone.shapes()
+    if population.strategy(task.program, task.devices, splits[0])[0] == "in turn":
         with jax.default_device(alone.device):
-            fitting.compile_ahead(alone.program, alone.member, *alone.shapes())
+            fitting.compile_ahead(alone.program, alone.member, *splits)
 
 
 def _is_there(wanted: Wanted, folder: Folder) -> bool:
