@@ -274,7 +274,7 @@ class _Admission:
         self._ray = ray
         self._cancelled = 0
         self.begun = False
-        """Tell whether one has begun."""
+        """True once one has begun."""
 
     def refuse(self) -> None:
         """Count a worker that was cancelled before it began, perhaps because its machine is gone.
