@@ -10,8 +10,8 @@ import platform
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, final
 
@@ -263,15 +263,6 @@ class Pool:
             _, message = self._told.get()
             if isinstance(message, Handed):
                 handover.unpack(message.content, self._surroundings.folder, message.run)
-
-
-@contextmanager
-def opened(pool: Pool) -> Iterator[Pool]:
-    """Yield a pool; when the context is left, its workers have ended."""
-    try:
-        yield pool
-    finally:
-        pool.close()
 
 
 def _on(ready: Ready | None) -> str:
