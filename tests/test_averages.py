@@ -174,7 +174,7 @@ def test_members_that_train_together_are_evaluated_as_those_alone(how: dict[str,
     found = [
         {
             (index, event.epoch): event.validation["elbo"]
-            for index, event, _ in population.fit(program, members, *splits, strategy)
+            for index, event, _ in population.fit(program, members, splits, strategy)
             if isinstance(event, Epoch)
         }
         for strategy in strategies

@@ -236,7 +236,9 @@ def test_a_newer_format_is_refused_with_a_hint(tmp_path: Path) -> None:
 
 
 def test_the_sums_of_an_epoch_under_way_come_back_bit_for_bit(tmp_path: Path) -> None:
-    info = Info(epoch=0, step=3, beyond=3, sums={"kl": 1 / 3, "nll": 5e300 / 7}, score=None)
+    many = {f"{number:x>40}": -1e9 / 7 for number in range(1000)}
+    sums = {"kl": 1 / 3, "nll": 5e300 / 7, **many}
+    info = Info(epoch=0, step=3, beyond=3, sums=sums, score=None)
     with Checkpoints(Folder(tmp_path)) as saved:
         saved.save(_state(), info)
     (back,) = kept(Folder(tmp_path))

@@ -146,7 +146,7 @@ def _spread(count: int, members: int = 3) -> dict[tuple[int, int], tuple[list[by
     chosen = jax.devices()[:count]
     images = mesh.put((_images(IMAGES), _images(HELD_OUT, 1)), mesh.everywhere(chosen))
     how, _ = population.strategy(program, chosen, images[0])
-    events = population.fit(program, all_members, *images, how)
+    events = population.fit(program, all_members, images, how)
     return {
         (index, event.epoch): (_bytes(event.state), event.validation["elbo"])
         for index, event, _ in events

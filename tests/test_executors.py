@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 
 from tests import apart
@@ -28,14 +29,16 @@ from vaectl.comparison.plan import Comparison
 from vaectl.comparison.result import Result
 from vaectl.comparison.run import run
 from vaectl.config.schema import Checkpoint
+from vaectl.executors import base
 from vaectl.executors._pool import Hand, Pool
 from vaectl.executors.base import Lost, Surroundings
 from vaectl.executors.local import Local
+from vaectl.members import job as jobs
 from vaectl.members import worker
 from vaectl.members.job import Wanted
 from vaectl.runs.directory import RunDir
 from vaectl.runs.saved import kept
-from vaectl.training.events import Event, Started, Stopped, Warned
+from vaectl.training.events import Event, Phase, Started, Stopped, Warned
 from vaectl.training.fit import Epoch
 
 SMALL = (
@@ -101,23 +104,72 @@ def assert_equal(ours: Result, theirs: Result) -> None:
         assert next(tested) == next(tested)
 
 
-def test_the_next_program_is_compiled_while_another_trains(tmp_path: Path) -> None:
-    """But for those that were compiled to estimate the time."""
-    optimizers = ["adam", "sgd", "rmsprop", "lion", "dog"]
-    settings = settings_of(optimizers=optimizers, **{"base.model.hidden_size": 9})
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_next_program_is_compiled_while_another_trains(tmp_path: Path, streamed: bool) -> None:
+    """But for those that were compiled to estimate the time; images of a disk use one device."""
+    more: dict[str, object] = {"base.model.hidden_size": 9}
+    if streamed:
+        np.save(tmp_path / "train.npy", np.arange(260 * 9, dtype=np.uint8).reshape(260, 3, 3))
+        np.save(tmp_path / "test.npy", np.arange(30 * 9, dtype=np.uint8).reshape(30, 3, 3))
+        more |= {"base.data.source": f"npy:{tmp_path}", "base.data.memory_gb": 0}
+    settings = settings_of(optimizers=["adam", "sgd", "rmsprop", "lion", "dog"], **more)
+    function = "(train_streamed_steps)" if streamed else "(train_steps)"
     here, lowered = threading.current_thread(), []
 
     def note(event: str, duration_secs: float, **more: str | int) -> None:
         del duration_secs
-        if event.endswith("to_mlir_module_duration") and "(train_steps)" in str(more["fun_name"]):
+        if event.endswith("to_mlir_module_duration") and function in str(more["fun_name"]):
             lowered.append(threading.current_thread() is here)
 
     jax.monitoring.register_event_duration_secs_listener(note)
     try:
-        run(settings, runs_dir=tmp_path)
+        run(settings, runs_dir=tmp_path, device_kind="cpu:2" if streamed else "cpu")
     finally:
         jax.monitoring.unregister_event_duration_listener(note)
     assert lowered == [True, True, True, False, False]
+
+
+def test_an_interrupt_tells_that_it_waits_for_the_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = threading.Event()
+    monkeypatch.setattr(jobs, "compile_ahead", lambda *_: told.wait(60))
+    interrupt = times(1, Epoch, lambda: signal.raise_signal(signal.SIGINT))
+
+    def watch(event: Event) -> None:
+        interrupt(event)
+        if isinstance(event, Phase) and "compiler" in event.text:
+            told.set()
+
+    with pytest.raises(InterruptedRunError):
+        run(settings_of(), runs_dir=tmp_path, watch=watch)
+    assert told.is_set()
+
+
+def test_the_pool_of_a_plug_need_not_prepare_for_what_comes_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Plain:
+        """What a pool must have, and no more."""
+
+        def __init__(self, whole: base.Pool) -> None:
+            self.most, self.place = 1, whole.place
+            self.submit, self.receive = whole.submit, whole.receive
+            self._whole = whole
+
+        @property
+        def room(self) -> int:
+            return self._whole.room
+
+    opened = Local.open
+
+    @contextmanager
+    def plain(executor: Local, surroundings: Surroundings) -> Iterator[Plain]:
+        with opened(executor, surroundings) as whole:
+            yield Plain(whole)
+
+    monkeypatch.setattr(Local, "open", plain)
+    assert len(run(settings_of(), runs_dir=tmp_path).trials) == 2
 
 
 def test_a_killed_worker_costs_nothing_and_results_are_those_of_this_process(

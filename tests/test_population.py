@@ -18,6 +18,10 @@ from vaectl.training.program import Member, Program
 MEMBERS = [(0, 1e-2), (0, 1e9), (1, 3e-2)]
 
 
+def _splits() -> tuple[jax.Array, jax.Array]:
+    return _images(40), _images(12, 1)
+
+
 def _member_settings(seed: int, learning_rate: float) -> config.Config:
     optimizer = {"name": "sgd", "sgd": {"learning_rate": learning_rate}}
     return _settings(seed=seed, optimizer=optimizer)
@@ -33,7 +37,7 @@ def test_a_member_equals_the_same_run_alone_and_one_that_diverges_stops_nobody(
     epochs: dict[int, list[tuple[Epoch, list[bytes]]]] = {0: [], 1: [], 2: []}
     diverged = []
     began, seconds = time.perf_counter(), 0.0
-    for index, event, _ in population.fit(program, members, _images(40), _images(12, 1), how):
+    for index, event, _ in population.fit(program, members, _splits(), how):
         if isinstance(event, Epoch):
             epochs[index].append((event, _bytes(event.state)))
             assert min(event.train_seconds, event.validation_seconds) > 0
@@ -62,9 +66,7 @@ def test_members_that_train_together_have_the_dropout_of_each_alone() -> None:
     program = Program.of(settings[0], images=40, image_shape=SHAPE)
     members = [Member.of(each) for each in settings]
     found: dict[int, list[Epoch]] = {0: [], 1: []}
-    for index, event, _ in population.fit(
-        program, members, _images(40), _images(12, 1), "together"
-    ):
+    for index, event, _ in population.fit(program, members, _splits(), "together"):
         assert isinstance(event, Epoch)
         found[index].append(event)
     for index, epochs in found.items():
@@ -91,7 +93,7 @@ def test_members_that_do_not_fit_on_the_device_train_in_groups(
     members = [Member.of(each) for each in settings]
 
     def fit() -> list[tuple[int, int, float]]:
-        events = population.fit(program, members, _images(40), _images(12, 1), "together")
+        events = population.fit(program, members, _splits(), "together")
         return [(i, e.epoch, e.validation["elbo"]) for i, e, _ in events if isinstance(e, Epoch)]
 
     at_once = fit()
@@ -120,9 +122,9 @@ def test_members_compile_nothing_new() -> None:
     settings = [_member_settings(seed, 1e-2) for seed in range(3)]
     program = Program.of(settings[0], images=40, image_shape=SHAPE)
     members = [Member.of(each) for each in settings]
-    list(population.fit(program, members[:1], _images(40), _images(12, 1), "in turn"))
+    list(population.fit(program, members[:1], _splits(), "in turn"))
     before = compiled.train_steps._cache_size()  # type: ignore[attr-defined]
-    list(population.fit(program, members, _images(40), _images(12, 1), "in turn"))
+    list(population.fit(program, members, _splits(), "in turn"))
     assert compiled.train_steps._cache_size() == before  # type: ignore[attr-defined]
 
 

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from vaectl.base import files
 from vaectl.base.errors import ConfigError, RunError
 from vaectl.cli.tables.evaluation import show_evaluation
-from vaectl.runs import metrics
+from vaectl.runs import belongings, metrics
 from vaectl.runs.directory import RunDir, save_figure
 from vaectl.runs.find import find, summaries
 from vaectl.runs.metrics import Row
@@ -502,6 +502,17 @@ def test_broken_metrics_are_refused(content: str | None, tmp_path: Path) -> None
         (tmp_path / "metrics.csv").write_text(content)
     with pytest.raises(RunError, match=r"metrics\.csv"):
         RunDir(tmp_path).read_metrics()
+
+
+def test_an_objective_may_report_hundreds_of_terms(tmp_path: Path) -> None:
+    terms = {f"mean_of_dimension_{number}": -1234567.0 for number in range(300)}
+    rows = [Row(1, 10, split, terms, 0.5) for split in metrics.SPLITS.values()]
+    run = RunDir(tmp_path)
+    run.write_metrics(rows, [*terms])
+    assert run.read_metrics(until=1) == rows
+    (tmp_path / "mean_of_dimension_299.png").write_bytes(b"\x89PNG Matplotlib")
+    left = belongings.remove(run.folder, belongings.curves(run.folder))
+    assert left == ["metrics.csv"]
 
 
 @pytest.mark.parametrize("lost", [1, 20, 42])

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -20,7 +21,7 @@ from vaectl.cli.runs import Order
 from vaectl.cli.tables.runs import show_runs
 from vaectl.runs import listing
 from vaectl.runs.directory import RunDir
-from vaectl.runs.find import Summary, find, find_all, summaries
+from vaectl.runs.find import Summary, find, find_all, summaries, to_remove
 from vaectl.runs.record import now
 
 ADAM = {"optimizer.name": "adam", "model.code_size": 20, "optimizer.adam.nesterov": False}
@@ -353,3 +354,22 @@ def test_a_foreign_file_in_a_checkpoint_stops_force_and_outlives_the_run(
     assert f"{step}/.DS_Store" in answer.out + answer.err
     files = {path for path in (runs / "z5").rglob("*") if path.is_file()}
     assert files - {runs / "z5" / ".lock"} == {foreign}
+
+
+def test_the_directory_is_listed_once_however_many_runs_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["a", "b", "c"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").touch()
+    listed: list[Path] = []
+    iterdir = Path.iterdir
+
+    def noted(path: Path) -> Iterator[Path]:
+        listed.append(path)
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "iterdir", noted)
+    assert to_remove(names, tmp_path) == [tmp_path / name for name in names]
+    assert listed == [tmp_path]

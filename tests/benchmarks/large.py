@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from vaectl.base import memory, seals
-from vaectl.executors.base import Executor, Pool, Surroundings
+from vaectl.executors.base import Executor, Surroundings
 from vaectl.members import job as jobs
 from vaectl.members.job import Done, Job
 from vaectl.runs import metrics
@@ -50,7 +50,7 @@ class Imagined(Executor, name="imagined"):
         yield _Pool(surroundings)
 
 
-class _Pool(Pool):
+class _Pool:
     most = 1
     imitating = 0.0, 0.0
     """Seconds, and seconds of CPU time, that the imitation took."""

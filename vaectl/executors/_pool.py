@@ -10,15 +10,14 @@ import platform
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, final
 
 from vaectl.base import errors, spawn, spent
 from vaectl.base.errors import VaectlError
 from vaectl.base.surroundings import processor
-from vaectl.executors import base
 from vaectl.executors.base import Lost, Message, Surroundings
 from vaectl.members import handover, worker
 from vaectl.members.job import Done, Job, Wanted
@@ -106,7 +105,7 @@ class _Worker:
 
 
 @final
-class Pool(base.Pool):
+class Pool:
     """Workers, of which each trains one member at a time."""
 
     most = 1
@@ -264,15 +263,6 @@ class Pool(base.Pool):
             _, message = self._told.get()
             if isinstance(message, Handed):
                 handover.unpack(message.content, self._surroundings.folder, message.run)
-
-
-@contextmanager
-def opened(pool: Pool) -> Iterator[Pool]:
-    """Yield a pool; when the context is left, its workers have ended."""
-    try:
-        yield pool
-    finally:
-        pool.close()
 
 
 def _on(ready: Ready | None) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 
@@ -64,10 +64,6 @@ class Pool(Protocol):
     def submit(self, job: Job) -> None:
         """Take a job."""
 
-    def expect(self, wanted: Wanted) -> None:
-        """Prepare for a member that probably trains next, if there is something to prepare."""
-        del wanted
-
     def receive(self) -> Message | None:
         """Wait for a message of a job; None when nothing happened for a moment.
 
@@ -75,6 +71,14 @@ class Pool(Protocol):
             KeyboardInterrupt: asked to stop.
             VaectlError: a job failed; what other jobs did until then is kept.
         """
+
+
+@runtime_checkable
+class Foreseeing(Protocol):
+    """A pool that prepares for what comes next, as pools need not do."""
+
+    def expect(self, wanted: Wanted) -> None:
+        """Prepare for a member that probably trains next."""
 
 
 class Executor(Plug, kind="executor"):

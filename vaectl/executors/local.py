@@ -11,12 +11,12 @@ from typing import final
 import jax
 
 from vaectl.base import spent
-from vaectl.executors.base import Executor, Message, Pool, Surroundings
+from vaectl.executors.base import Executor, Foreseeing, Message, Pool, Surroundings
 from vaectl.follow import follow
 from vaectl.members import job as jobs
 from vaectl.members.job import Done, Job, Wanted
 from vaectl.runs.record import Device
-from vaectl.training.events import Event, Watch
+from vaectl.training.events import Event, Phase, Watch
 
 
 @final
@@ -30,26 +30,38 @@ class Local(Executor, name="local"):
         """Open a pool of one worker, which trains while the caller waits for messages."""
         told: deque[Message] = deque()
         device = surroundings.task.device
-        with jax.default_device(device), follow(surroundings.sinks, told.append) as tell:
-            pool = _Local(surroundings, told, tell)
+        with (
+            jax.default_device(device),
+            ThreadPoolExecutor(1) as compiler,
+            follow(surroundings.sinks, told.append) as tell,
+        ):
+            pool = _Local(surroundings, told, tell, compiler)
             try:
                 yield pool
             finally:
                 pool.close()
+                if pool.compiles:
+                    surroundings.task.watch(Phase("waiting for the compiler, which cannot stop"))
 
 
 @final
-class _Local(Pool):
+class _Local(Pool, Foreseeing):
     """A worker that is this process. While it trains, a thread compiles what trains next."""
 
     most = 2**32
 
-    def __init__(self, surroundings: Surroundings, told: deque[Message], tell: Watch) -> None:
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        told: deque[Message],
+        tell: Watch,
+        compiler: ThreadPoolExecutor,
+    ) -> None:
         self._surroundings, self._told, self._tell = surroundings, told, tell
+        self._compiler = compiler
         self._job: Generator[Event | Done, None, None] | None = None
         self._members = 0
         """The members of the job that have not ended."""
-        self._compiler = ThreadPoolExecutor(1)
         self._compiling: Future[None] | None = None
 
     @property
@@ -59,6 +71,11 @@ class _Local(Pool):
     @property
     def place(self) -> Device:
         return self._surroundings.task.place
+
+    @property
+    def compiles(self) -> bool:
+        """True while the thread compiles."""
+        return self._compiling is not None and not self._compiling.done()
 
     def submit(self, job: Job) -> None:
         task, folder, _, stopping = self._surroundings
@@ -77,17 +94,13 @@ class _Local(Pool):
                 self._told.append(message)
                 self._members -= 1
                 if not self._members:
-                    self._end()
+                    self.close()
             else:
                 self._tell(message)
         return self._told.popleft() if self._told else None
 
     def close(self) -> None:
         """End the job; a member that trains saves its best state, and its run says so."""
-        self._end()
-        self._compiler.shutdown(cancel_futures=True)
-
-    def _end(self) -> None:
         if self._job:
             self._job.close()
         self._job = None

@@ -8,7 +8,7 @@ members faster than one worker with both cores.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import ClassVar, final
@@ -20,7 +20,7 @@ from vaectl.base import cores as own_cores
 from vaectl.base import spawn
 from vaectl.base.errors import ConfigError
 from vaectl.base.plural import plural
-from vaectl.executors._pool import Hand, Pool, opened
+from vaectl.executors._pool import Hand, Pool
 from vaectl.executors.base import Executor, Surroundings
 from vaectl.members import worker
 
@@ -73,7 +73,7 @@ class Processes(Executor, name="processes"):
             def start() -> Hand:
                 return _Process(call, idle)
 
-            with opened(Pool(surroundings, each, lambda: self.count, start)) as pool:
+            with closing(Pool(surroundings, each, lambda: self.count, start)) as pool:
                 yield pool
 
 

@@ -17,7 +17,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import Any, ClassVar, final
 
 import jax
@@ -27,7 +27,7 @@ from vaectl.base import cores as own_cores
 from vaectl.base import far, plugins, spawn
 from vaectl.base.errors import ConfigError, RunError
 from vaectl.base.patience import within
-from vaectl.executors._pool import GRACE, Hand, Pool, opened
+from vaectl.executors._pool import GRACE, Hand, Pool
 from vaectl.executors.base import Executor, Surroundings
 from vaectl.members import worker
 from vaectl.runs import environment
@@ -127,7 +127,7 @@ class Ray(Executor, name="ray"):
                 max_concurrency=2,  # one call waits for messages, while another sends one
                 runtime_env={"env_vars": _KEPT},
             )
-            with opened(
+            with closing(
                 Pool(
                     surroundings,
                     self.cores,
@@ -274,7 +274,7 @@ class _Admission:
         self._ray = ray
         self._cancelled = 0
         self.begun = False
-        """Tell whether one has begun."""
+        """True once one has begun."""
 
     def refuse(self) -> None:
         """Count a worker that was cancelled before it began, perhaps because its machine is gone.

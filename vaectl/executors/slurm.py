@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import (
     Connection,
@@ -30,7 +30,7 @@ from pydantic import Field
 
 from vaectl.base import far, plugins, spawn
 from vaectl.base.errors import ConfigError
-from vaectl.executors._pool import GRACE, Hand, Pool, opened
+from vaectl.executors._pool import GRACE, Hand, Pool
 from vaectl.executors.base import Executor, Surroundings
 from vaectl.members import worker
 from vaectl.members.places import unwritable
@@ -113,7 +113,7 @@ class Slurm(Executor, name="slurm"):
                 jobs.append(_Job(executor, board, order))
                 return jobs[-1]
 
-            with opened(Pool(surroundings, self.cores, lambda: self.workers, start)) as pool:
+            with closing(Pool(surroundings, self.cores, lambda: self.workers, start)) as pool:
                 yield pool
         deadline = time.monotonic() + GRACE
         for job in jobs:

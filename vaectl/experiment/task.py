@@ -1,17 +1,17 @@
 """An experiment that is ready to train: its settings, its data, and its devices."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple, Self
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Sharding
 
 from vaectl import config, data
 from vaectl.base import cluster, devices, mesh, streams
 from vaectl.base.errors import ConfigError
 from vaectl.base.plural import plural
-from vaectl.base.shapes import like
+from vaectl.base.shapes import shaped
 from vaectl.config.meaning import notes, without_effect
 from vaectl.evaluation.means import Images, Shapes
 from vaectl.runs import environment
@@ -67,26 +67,38 @@ class Task(NamedTuple):
         return mesh.put(Member.of(self.settings, self.traced), self.everywhere)
 
     @property
+    def alone(self) -> Self:
+        """The same task on what trains one member: one device, unless all share each batch."""
+        return self if self.program.mesh else self._replace(devices=self.devices[:1])
+
+    @property
     def everywhere(self) -> Sharding:
         """The placement of arrays that all devices have."""
         return mesh.everywhere(self.devices)
 
     def images(self) -> tuple[Images, Images]:
         """Bring training and validation images to the device, unless they stay where they are."""
-        return self._there(partial(mesh.put, place=self.everywhere))
+        labelled = bool(self.program.vae.classes)
+        splits = (
+            self.dataset.train.rows(labelled=labelled),
+            self.dataset.validation.rows(labelled=labelled),
+        )
+        return splits if self._stay else mesh.put(splits, self.everywhere)
 
     def shapes(self) -> tuple[Shapes, Shapes]:
         """Return the shapes of `images` on the device, or the images that stay where they are."""
-        return self._there(lambda split: like(split, self.everywhere))
-
-    def _there(self, put: Callable[[Any], Any]) -> tuple[Any, Any]:
-        """Return training and validation images, as a function puts them on the device."""
-        labelled = bool(self.program.vae.classes)
+        if self._stay:
+            return self.images()
+        row, place = self.program.row, self.everywhere
         train, validation = (
-            split.rows(labelled=labelled) for split in (self.dataset.train, self.dataset.validation)
+            shaped((len(split.images), row), jnp.uint8, place)
+            for split in (self.dataset.train, self.dataset.validation)
         )
-        stay = self.streamed or self.dataset.on_disk
-        return (train, validation) if stay else (put(train), put(validation))
+        return train, validation
+
+    @property
+    def _stay(self) -> bool:
+        return self.streamed or self.dataset.on_disk
 
     @property
     def place(self) -> Device:

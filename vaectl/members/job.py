@@ -104,10 +104,11 @@ def compile_ahead(wanted: Wanted, task: Task) -> None:
     The arguments are those of `train`.
     """
     task = task._replace(settings=wanted.settings, traced=wanted.traced)
-    splits = task.shapes()
+    alone = task.alone
+    splits = alone.shapes()
     if population.strategy(task.program, task.devices, splits[0])[0] == "in turn":
-        with jax.default_device(task.device):
-            fitting.compile_ahead(task.program, task.member, *splits)
+        with jax.default_device(alone.device):
+            fitting.compile_ahead(alone.program, alone.member, *splits)
 
 
 def _is_there(wanted: Wanted, folder: Folder) -> bool:
@@ -126,26 +127,22 @@ def _train(
     stopping: Callable[[], bool],
 ) -> Generator[Event | Done, None, None]:
     """Train members in turn or together; see `train`."""
-    program, (images, validation) = task.program, splits
+    program = task.program
     until = job[0].until or program.epochs
-    last = until * program.steps_per_epoch
-    place = task.everywhere if program.mesh else task.device
-    starts = jax.device_put([Member.of(each.settings, each.traced) for each in job], place)
+    last, pauses = until * program.steps_per_epoch, until < program.epochs
     with quiet_orbax(), ExitStack() as running:
         tracks = [_Track(each, task, folder, running.enter_context(ExitStack())) for each in job]
         for track in tracks:
             yield from track.prepare()
-        going = [index for index, track in enumerate(tracks) if track.step < last]
-        for track in tracks:
             if track.step >= last:  # it was killed before its result was kept, or has paused
-                yield from track.end(paused=until < program.epochs)
-        saved = {at: state for at, index in enumerate(going) if (state := tracks[index].saved)}
-        members = [starts[index] for index in going]
-        left, leaving, begins_round = len(members), False, True
-        for at, event, ends_round in population.fit(
-            program, members, images, validation, how, saved, until
-        ):
-            track = tracks[going[at]]
+                yield from track.end(paused=pauses)
+        going = [track for track in tracks if track.step < last]
+        saved = {at: track.saved for at, track in enumerate(going) if track.saved}
+        each = [Member.of(track.wanted.settings, track.wanted.traced) for track in going]
+        members = jax.device_put(each, task.alone.everywhere)
+        left, leaving, begins_round = len(going), False, True
+        for at, event, ends_round in population.fit(program, members, splits, how, saved, until):
+            track = going[at]
             if not track.started:
                 yield track.start()
             if isinstance(event, DivergedError):
@@ -158,9 +155,9 @@ def _train(
                 leaving = stopping()
             begins_round = ends_round
             if isinstance(event, Epoch) and event.epoch == until:
-                if until < program.epochs:
+                if pauses:
                     track.save(event)
-                yield from track.end(paused=until < program.epochs)
+                yield from track.end(paused=pauses)
                 left -= 1
             elif leaving and not isinstance(event, DivergedError):
                 track.save(event)

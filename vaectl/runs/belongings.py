@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from vaectl.base import plugins
 from vaectl.base.files import HALF, Folder
 from vaectl.base.plugs import known
+from vaectl.runs.metrics import MOST_OF_A_LINE
 
 Made = Mapping[str, bytes]
 """Patterns of how files begin, by patterns of their names."""
@@ -67,7 +68,7 @@ def curves(run: Folder) -> Made:
     terms: list[str] = []
     if run.kind("metrics.csv") == "file":
         with run.open("metrics.csv") as file:
-            header = file.readline(_HEAD).decode(errors="replace")
+            header = file.readline(MOST_OF_A_LINE).decode(errors="replace")
         terms = header.split(",")[3:-1]  # between epoch, step, split and seconds
     return drawn(["curves", "elbo", "kl", "nll", *terms])
 

@@ -49,10 +49,8 @@ MOST_BYTES = 2**26
 """Largest evaluation.json that is read; with the largest code it has a fifth of this."""
 MOST_OF_RECORD = 2**22
 """Largest run.json that is read: that of a run resumed a thousand times."""
-_MOST_OF_A_LINE = 2000
-"""Most bytes of a line of metrics.csv."""
-_MOST_UNROUNDED = 2**30
-"""Largest curve.jsonl that is read."""
+_MOST_OF_CURVES = 2**30
+"""Most bytes of metrics.csv that are read, and the largest curve.jsonl."""
 
 PATIENCE = 0.5
 """Seconds to wait for a lock: `is_locked` in another process may hold it for a moment."""
@@ -421,7 +419,9 @@ class RunDir:
         if until == 0:
             return []
         file = self.path / "metrics.csv"
-        most = _MOST_OF_A_LINE * (2 * (until or 10**6) + 1)
+        most = _MOST_OF_CURVES
+        if until is not None:
+            most = min(most, metrics.MOST_OF_A_LINE * (2 * until + 1))
         with _reading(file), self.folder.open(file.name) as binary:
             text = binary.read(most).decode(errors="replace")
         if until is None:
@@ -454,7 +454,7 @@ class RunDir:
             return []
         file = self.path / UNROUNDED
         with _reading(file):
-            content = self.folder.read(UNROUNDED, _MOST_UNROUNDED)
+            content = self.folder.read(UNROUNDED, _MOST_OF_CURVES)
         try:
             found = metrics.from_json(content, len(rows))
         except ValueError:

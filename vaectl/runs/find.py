@@ -7,7 +7,7 @@ import fnmatch
 import json
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -226,12 +226,13 @@ def to_remove(names: Sequence[str], runs_dir: Path) -> list[Path]:
         RunError: no run or study has a name, or matches a pattern.
     """
     found: dict[Path, None] = {}
+    paths = _paths(runs_dir)
     for name in names:
         if not re.search(r"[*?\[]", name) or _exists(runs_dir / name):
             # a run that cannot be read is removed by its name too, as by a pattern
-            found[_paths(runs_dir).get(name) or find_either(name, runs_dir)] = None
+            found[paths.get(name) or find_either(name, runs_dir)] = None
             continue
-        known = _paths(runs_dir) if "/" in name else _tops(runs_dir)
+        known = list(paths) if "/" in name else _tops(runs_dir, paths)
         matching = [runs_dir / each for each in known if fnmatch.fnmatchcase(each, name)]
         if not matching:
             raise RunError(
@@ -242,9 +243,14 @@ def to_remove(names: Sequence[str], runs_dir: Path) -> list[Path]:
     return [path for place, path in places.items() if place.parent not in places]
 
 
-def _tops(runs_dir: Path) -> list[str]:
-    """Name the runs and studies of a directory, without the members of studies."""
-    runs = {name for name in _paths(runs_dir) if "/" not in name}
+def _tops(runs_dir: Path, names: Iterable[str]) -> list[str]:
+    """Name the runs and studies of a directory, without the members of studies.
+
+    Args:
+        runs_dir: the directory.
+        names: those of all its runs.
+    """
+    runs = {name for name in names if "/" not in name}
     there = runs_dir.iterdir() if runs_dir.is_dir() else ()
     return sorted({*runs, *(path.name for path in there if is_study(path))})
 

@@ -142,9 +142,8 @@ def folded(rows: Sequence[Summary]) -> list[Summary]:
         comparison, slash, _ = row.name.partition("/")
         groups.setdefault(comparison + slash, []).append(row)
     return [
-        _summed(name.rstrip("/"), group) if name.endswith("/") else row
+        _summed(name.rstrip("/"), group) if name.endswith("/") else group[0]
         for name, group in groups.items()
-        for row in (group[:1] if name.endswith("/") else group)
     ]
 
 

@@ -25,6 +25,9 @@ the run can go on, or finish once more, with the same bits."""
 DECIMALS = 6
 """The decimals of a term in metrics.csv."""
 
+MOST_OF_A_LINE = 2**16
+"""Most bytes of a line of metrics.csv: a thousand terms with the longest names have less."""
+
 FIRST, LAST = ("epoch", "step", "split"), "seconds"
 _OLD = ("elbo", "kl", "nll")
 

@@ -20,6 +20,8 @@ from vaectl.runs import belongings
 from vaectl.runs.record import ImageShape, Natural
 
 FORMAT_VERSION = 2
+MOST_BYTES = 2**20
+"""Largest description of a checkpoint that is read; inside an epoch it has the sum of each term."""
 
 DAMAGED = (errno.ENOENT, errno.ENOTDIR, errno.EFBIG, errno.EINVAL)
 """Errors of reading a file that is missing, too large or not a file; trying again does not help."""
@@ -107,7 +109,7 @@ def kept(folder: Folder) -> list[Info]:
         if not name.endswith(".json"):
             continue
         try:
-            content = folder.read(name, 2**16)
+            content = folder.read(name, MOST_BYTES)
             refuse_newer(folder.path / name, content, FORMAT_VERSION)
             info = Info.model_validate_json(content)
             seals.check(content)
@@ -225,7 +227,7 @@ def _newer(folder: Folder) -> set[int]:
         with contextlib.suppress(OSError):
             if name.endswith(".json"):
                 try:
-                    refuse_newer(folder.path / name, folder.read(name, 2**16), FORMAT_VERSION)
+                    refuse_newer(folder.path / name, folder.read(name, MOST_BYTES), FORMAT_VERSION)
                 except RunError:
                     found.add(_step(name))
     return found

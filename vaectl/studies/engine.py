@@ -12,7 +12,7 @@ from typing import final
 from vaectl.base import spent
 from vaectl.base.files import Folder
 from vaectl.config.schema import Config
-from vaectl.executors.base import Lost, Pool
+from vaectl.executors.base import Foreseeing, Lost, Pool
 from vaectl.experiment import Stopping, Task
 from vaectl.members import job as jobs
 from vaectl.members.job import Done, Wanted
@@ -148,7 +148,7 @@ class Engine:
                 # else one of two would never end
                 assert len(training) == busy + len(chosen)  # noqa: S101
                 self._submit(pool, chosen)
-                if not pool.room and (coming := next_part()):
+                if isinstance(pool, Foreseeing) and not pool.room and (coming := next_part()):
                     pool.expect(_wanted(coming.missing[0]))
             self._tell_idle(pool.room, len(training))
             if not training:

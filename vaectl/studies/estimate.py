@@ -88,9 +88,8 @@ def estimate(
 
 def _pace(task: Task) -> tuple[float, float, float]:
     """Return the seconds of an epoch and of compilation, and the bytes of a state."""
+    task = task.alone
     program = task.program
-    if program.mesh is None:  # each device has members of its own
-        task = task._replace(devices=task.devices[:1])
     # a learning rate of zero is the same program, and hardly diverges
     member = task.member._replace(learning_rate=jnp.zeros_like(task.member.learning_rate))
     began, trained, of_epoch = time.perf_counter(), 0.0, 0.0

@@ -21,7 +21,7 @@ from jaxtyping import Array, UInt8
 from vaectl.base import devices, mesh, spent, surroundings
 from vaectl.base.errors import DivergedError
 from vaectl.evaluation import means as evaluation
-from vaectl.evaluation.means import Images, Shapes
+from vaectl.evaluation.means import Images, Means, Shapes
 from vaectl.training import compiled, footprint, step
 from vaectl.training import fit as fitting
 from vaectl.training.fit import Chunk, Epoch, Saved
@@ -59,13 +59,14 @@ def strategy(
 def fit(
     program: Program,
     members: Sequence[Member],
-    train: Images,
-    validation: Images,
+    splits: tuple[Images, Images],
     how: Strategy,
     saved: Mapping[int, Saved] = MappingProxyType({}),
     until: int = 0,
 ) -> Iterator[News]:
     """Train each member to the last epoch, or for a part of them; yield what happens, and to which.
+
+    The splits are those of `fit.fit`: training and validation.
 
     A member that diverges ends with the error; the others go on. Members that train together share
     the time of an epoch equally, and equal runs alone to rounding; more of them than the device has
@@ -75,12 +76,12 @@ def fit(
     `until`, if it is not 0, all of them pause.
     """
     until = until or program.epochs
+    train, validation = splits
     turns = [*saved] if how == "together" else range(len(members))
     for index in turns:
-        images = train, validation
-        if program.mesh is None and not isinstance(train, evaluation.ON_HOST):
-            images = mesh.on_first(images)
-        yield from _alone(program, index, members[index], *images, until, saved.get(index))
+        on_host = isinstance(train, evaluation.ON_HOST)
+        own = splits if on_host or program.mesh else mesh.on_first(splits)
+        yield from _alone(program, index, members[index], own, until, saved.get(index))
     new = [index for index in range(len(members)) if index not in turns]
     if not new or isinstance(train, evaluation.ON_HOST):
         return
@@ -89,7 +90,7 @@ def fit(
     for first in range(0, len(new), size):
         group = new[first : first + size]
         of_group = [members[index] for index in group]
-        for event in _together(program, of_group, train, validation, places, until):
+        for event in _together(program, of_group, (train, validation), places, until):
             yield event._replace(member=group[event.member])
 
 
@@ -112,14 +113,13 @@ def _alone(
     program: Program,
     index: int,
     member: Member,
-    train: Images,
-    validation: Images,
+    splits: tuple[Images, Images],
     until: int,
     saved: Saved | None,
 ) -> Iterator[News]:
     saved = saved or Saved(compiled.init(program, member))
     try:
-        for event in fitting.fit(program, member, saved, train, validation):
+        for event in fitting.fit(program, member, saved, *splits):
             yield News(index, event, ends_round=True)
             if isinstance(event, Epoch) and event.epoch == until:
                 return
@@ -130,39 +130,34 @@ def _alone(
 def _together(
     program: Program,
     members: Sequence[Member],
-    train: Array,
-    validation: Images,
+    splits: tuple[Array, Images],
     places: Sequence[jax.Device],
     until: int,
 ) -> Iterator[News]:
-    over = mesh.of(places)
+    over, (train, validation) = mesh.of(places), splits
     everyone, states = start(program, members, over)
     # first of all, so that it does not count as time of training
     with spent.on("compilation"):
         train_steps.lower(program, everyone, states, train, 0, 1, over).compile()
         _term_sums.lower(program, everyone, states, validation, 0, 0.0, over).compile()
     going = list(range(len(members)))
+    steps = program.steps_per_epoch
     for epoch in range(1, until + 1):
-        end = epoch * program.steps_per_epoch
-        before = end - program.steps_per_epoch
+        end = epoch * steps
         began = time.perf_counter()
         with spent.on("training"):
-            states, device_sums = train_steps(program, everyone, states, train, before, end, over)
-            sums = _of_members(device_sums)
+            states, found = train_steps(program, everyone, states, train, end - steps, end, over)
+            sums = _of_members(found)
         trained = time.perf_counter()
         with spent.on("evaluation"):
             held_out = _of_members(
                 _term_sums(program, everyone, states, validation, end, float(epoch), over)
             )
         evaluated = time.perf_counter()
-        best = program.objective.best
         for index in (round_ := tuple(going)):
             ends_round = index == round_[-1]
-            means = evaluation.means(_total(held_out[index]), len(validation))
             try:
-                fitting.check_steps(sums[index], best, before, epoch)
-                first = fitting.first_bound(program, sums[index])
-                fitting.check_held_out(means, best, end, epoch, first)
+                means = _means(program, epoch, sums[index], held_out[index], len(validation))
             except DivergedError as error:
                 going.remove(index)
                 yield News(index, error, ends_round)
@@ -170,13 +165,33 @@ def _together(
             of_member = Epoch(
                 epoch=epoch,
                 step=end,
-                train=evaluation.means(_total(sums[index]), len(train)),
-                validation=means,
+                train=means[0],
+                validation=means[1],
                 train_seconds=(trained - began) / len(members),
                 validation_seconds=(evaluated - trained) / len(members),
                 state=_one_of(states, index),
             )
             yield News(index, of_member, ends_round)
+
+
+def _means(
+    program: Program,
+    epoch: int,
+    sums: Mapping[str, np.ndarray],
+    held_out: Mapping[str, np.ndarray],
+    images: int,
+) -> tuple[Means, Means]:
+    """Return what a member has come to in an epoch, on training and validation images.
+
+    Raises:
+        DivergedError: that is not finite, or beyond hope.
+    """
+    best, steps = program.objective.best, program.steps_per_epoch
+    validation = evaluation.means(_total(held_out), images)
+    fitting.check_steps(sums, best, (epoch - 1) * steps, epoch)
+    first = fitting.first_bound(program, sums)
+    fitting.check_held_out(validation, best, epoch * steps, epoch, first)
+    return evaluation.means(_total(sums), program.images), validation
 
 
 def start(

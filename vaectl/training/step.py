@@ -106,7 +106,15 @@ def step(
         return found
 
     gradient, (sums, after) = _over_parts(program, part, x, eps, weights, y)
-    kept = streams.as_keys(after, kept)
+    variables = vae.network(learned, streams.as_keys(after, kept)).variables
+    return _updated(program, member, state._replace(params=variables), gradient), sums
+
+
+def _updated(
+    program: Program, member: Member, state: TrainState, gradient: Variables
+) -> TrainState:
+    """Update the learned parameters of a state, and its optimizer, by a gradient."""
+    learned, kept = program.vae.network(state.params).split()
     schedule = program.optimizer.schedule.scale(
         steps_per_epoch=program.steps_per_epoch, steps=program.steps
     )
@@ -118,8 +126,8 @@ def step(
     )
     rate = member.learning_rate * factor
     learned = jax.tree.map(lambda p, d: p - rate * d, learned, direction)
-    variables = vae.network(learned, kept).variables
-    return TrainState(variables, optimizer, state.step + 1), sums
+    variables = program.vae.network(learned, kept).variables
+    return TrainState(variables, optimizer, state.step + 1)
 
 
 def evaluated(program: Program, member: Member, state: TrainState) -> Variables:
