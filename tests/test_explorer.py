@@ -509,6 +509,30 @@ def _click(label: str, times: int = 1) -> str:
     """
 
 
+PLANE = """
+  const { decode } = app.model, shown = [1, 2, 3, 4, 5];
+  let decoded = 0;
+  app.model.decode = z => {
+    decoded += z.filter((value, j) => value !== shown[j]).length === 2;
+    return decode.call(app.model, z);
+  };
+  document.querySelector(".options input").checked = true;
+  app.show(shown);
+  for (let i = 0; i < 200 && decoded < 200; i++) await new Promise(done => setTimeout(done, 100));
+  return decoded;
+"""
+
+
+@needs_chromium
+def test_the_plane_goes_through_a_code_that_is_shown(
+    chromium: Browser, trained_runs: Path, tmp_path: Path
+) -> None:
+    made = pages.explore([trained_runs / "z5"], output=tmp_path / "page.html", count=12)
+    chromium.open(made.path)
+    assert chromium.ask(PLANE) >= 200
+    assert chromium.errors == []
+
+
 @needs_chromium
 def test_the_images_of_the_pad_are_a_ring(chromium: Browser, page: Path) -> None:
     chromium.open(page)
