@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -406,4 +407,4 @@ def _medians(x: Any, y: Any) -> tuple[Any, Any]:
 
 
 def _name(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value).lower()
+    return value if isinstance(value, str) else json.dumps(value)
