@@ -65,7 +65,7 @@ OPERATIONS: dict[str, tuple[Callable[..., Any], np.ndarray]] = {
         lambda x: (
             jnp.where((x > 0) & ~(x >= 2) | (x == -2.5) ^ (x <= -9), x, -x),
             jnp.clip(x, -1, 1) + jnp.minimum(x, 0.3) + jnp.maximum(x, x[:1]),
-            jnp.isfinite(jnp.log(x)).astype(jnp.float32) + (x != 1) + x.astype(jnp.int32),
+            jnp.isfinite(jnp.log(x)).astype(jnp.float32) + (x != 1) + ~x.astype(jnp.int32),
         ),
         X,
     ),
