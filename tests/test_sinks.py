@@ -1,6 +1,7 @@
 """Sinks: what they get, and that no training is stopped, failed or changed by one."""
 
 import contextlib
+import io
 import json
 import os
 import queue
@@ -19,6 +20,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import vaectl as package
 from tests import apart, trackers
@@ -759,6 +761,21 @@ def test_mlflow_goes_on_in_a_new_run_if_numbers_differ(tmp_path: Path) -> None:
     assert found[0].info.run_id != found[1].info.run_id
     assert found[0].data.params == found[1].data.params
     assert [held.data.tags["epochs"] for held in found] == ["4", "4"]
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_pictures_of_any_channels_are_shown(channels: int, tmp_path: Path) -> None:
+    """A source of a user may have others than grey and RGB."""
+    images = np.full((2, 5, 6, channels), 0.5, np.float32)
+    images[..., 0] = 1
+    (tmp_path / "a").mkdir()
+    log = TensorBoard().open(Training("a", tmp_path / "a", _settings(), step=0, time=1.0))
+    log.write(Results(1, 1, 2.0, [], Pictures(images, images, images)))
+    log.close("finished")
+    picture = shown(tmp_path / "a" / "tensorboard")["samples"][1].image
+    pixels = np.asarray(Image.open(io.BytesIO(picture.encoded_image_string)))
+    assert pixels.shape == (10, 6, 3)
+    assert {*np.unique(pixels).tolist()} == {int(255 * (1 + (channels - 1) / 2) / channels)}
 
 
 @needs_mlflow
