@@ -434,6 +434,32 @@ TELL = """
 """
 
 
+FOLLOW = """
+  const wait = ms => new Promise(done => setTimeout(done, ms));
+  const morphs = () => [...document.querySelectorAll(".strip canvas")].map(e => e.toDataURL());
+  let decoded = 0;
+  const { decode } = app.model, before = morphs();
+  await wait(1000);
+  app.model.decode = z => { decoded++; return decode.call(app.model, z); };
+  app.tell((app.model.class + 1) % 10);
+  for (let i = 0; i < 200 && decoded < 300; i++) await wait(100);
+  const after = morphs();
+  return { morphed: after.map((picture, i) => picture !== before[i]), decoded };
+"""
+
+
+@needs_chromium
+def test_all_that_is_decoded_follows_the_class(told: Path, tmp_path: Path) -> None:
+    made = pages.explore([told], output=tmp_path / "page.html", count=12)
+    (tmp_path / "profile").mkdir()
+    with browser(tmp_path / "profile") as chromium:
+        chromium.open(made.path)
+        found = chromium.ask(FOLLOW)
+        assert chromium.errors == []
+    assert found["morphed"] == [False] * 9 + [True] * 9
+    assert found["decoded"] >= 300  # with the images of the plane
+
+
 def _edited(page: Path, *runs: dict[str, object]) -> Path:
     """Write a page of several runs, each of them the one of a page with changes."""
     before, begin, rest = page.read_text().partition('id="data">')

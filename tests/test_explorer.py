@@ -65,7 +65,7 @@ OPERATIONS: dict[str, tuple[Callable[..., Any], np.ndarray]] = {
         lambda x: (
             jnp.where((x > 0) & ~(x >= 2) | (x == -2.5) ^ (x <= -9), x, -x),
             jnp.clip(x, -1, 1) + jnp.minimum(x, 0.3) + jnp.maximum(x, x[:1]),
-            jnp.isfinite(jnp.log(x)).astype(jnp.float32) + (x != 1) + x.astype(jnp.int32),
+            jnp.isfinite(jnp.log(x)).astype(jnp.float32) + (x != 1) + ~x.astype(jnp.int32),
         ),
         X,
     ),
@@ -507,6 +507,30 @@ def _click(label: str, times: int = 1) -> str:
       for (let i = 0; i < {times}; i++) button.click();
       return document.querySelector("#draw p[aria-live]").textContent;
     """
+
+
+PLANE = """
+  const { decode } = app.model, shown = [1, 2, 3, 4, 5];
+  let decoded = 0;
+  app.model.decode = z => {
+    decoded += z.filter((value, j) => value !== shown[j]).length === 2;
+    return decode.call(app.model, z);
+  };
+  document.querySelector(".options input").checked = true;
+  app.show(shown);
+  for (let i = 0; i < 200 && decoded < 200; i++) await new Promise(done => setTimeout(done, 100));
+  return decoded;
+"""
+
+
+@needs_chromium
+def test_the_plane_goes_through_a_code_that_is_shown(
+    chromium: Browser, trained_runs: Path, tmp_path: Path
+) -> None:
+    made = pages.explore([trained_runs / "z5"], output=tmp_path / "page.html", count=12)
+    chromium.open(made.path)
+    assert chromium.ask(PLANE) >= 200
+    assert chromium.errors == []
 
 
 @needs_chromium

@@ -287,6 +287,7 @@ def test_the_command_says_what_is_wrong(
     assert typo.code == 2
     assert "stablehlo" in typo.err
     assert vaectl("export", "z2", "--format", ",").code == 2
+    assert vaectl("export", "z2", "--format", "all,stablehol").err == typo.err
     assert vaectl("export", "nothing", "--format", "card").code == 4
     shutil.rmtree(runs / "z5" / "checkpoints")
     assert vaectl("export", "z5", "--format", "card").code == 4

@@ -245,6 +245,15 @@ def test_times_within_a_decade_have_a_linear_axis() -> None:
     assert alone.get_xlim()[0] < 100 < alone.get_xlim()[1]
 
 
+def test_epochs_that_took_no_measurable_time_are_drawn() -> None:
+    for times in ((0.0, 0.0, 0.0), (0.0, 0.001, 0.001)):
+        rows = [_row(epoch, "train", -90.0, 20.0) for epoch in (1, 2, 3)]
+        timed = [row._replace(seconds=time) for row, time in zip(rows, times, strict=True)]
+        axes = charts.curves([Trace.of("", [timed])], "seconds", title="").axes[0]
+        assert axes.get_xscale() == "linear"
+        assert axes.get_xlim()[0] < 0 < axes.get_xlim()[1]
+
+
 def test_an_interval_beyond_the_axis_has_an_arrow() -> None:
     wide = fields.Bar("wide", -104.0, -504.0, 296.0, [-103.0, -105.0])
     good = fields.Bar("good", -100.0, -101.0, -99.0, [-100.0])
@@ -361,6 +370,19 @@ def test_curves_of_few_epochs_are_told_apart_point_by_point(epochs: int) -> None
     ticks = [tick for tick in axes.get_xticks() if axes.get_xlim()[0] < tick < axes.get_xlim()[1]]
     assert all(float(tick).is_integer() for tick in ticks)
     assert set(ticks) >= set(range(1, epochs + 1)) or epochs > 3
+
+
+def test_every_row_of_panels_has_units() -> None:
+    other = [row._replace(terms={"iwae": -80.0, "kl": 20.0}) for row in _rows(9)]
+    traces = [
+        Trace.of(kind, [rows])._replace(kind=kind) for kind, rows in (("a", _rows(9)), ("b", other))
+    ]
+    figure = charts.curves(traces, title="")
+    units = {axes.get_title(loc="left"): axes.get_ylabel() for axes in figure.axes}
+    assert {title for title, unit in units.items() if unit == "nats per image"} == {
+        "ELBO\na",
+        "KL\nb",
+    }
 
 
 def test_a_short_curve_beside_a_long_one_is_seen() -> None:

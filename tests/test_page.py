@@ -391,6 +391,13 @@ def test_of_many_curves_the_first_have_names_and_the_others_are_grey_behind_them
     assert max(line.get_zorder() for line in grey) < min(
         line.get_zorder() for line in axes.lines if line not in grey
     )
+    # nothing is said of marks that only coloured lines have
+    early = [trace._replace(diverged=(0,) * trace.grey) for trace in traces]
+    seconds = np.where(np.arange(early[-1].epochs) < 3, early[-1].seconds, np.nan)
+    early[-1] = early[-1]._replace(seconds=seconds)
+    (legend,) = charts.curves(early, title="").legends
+    assert "cross" not in legend.get_title().get_text()
+    assert "thin" not in legend.get_title().get_text()
     # a grey line does not flatten the others
     assert axes.get_ylim()[0] > -300
 

@@ -20,6 +20,13 @@ def test_scores_beyond_the_end_of_an_axis_have_no_number_of_its_own(count: int) 
     assert not any("\N{LESS-THAN OR EQUAL TO}" in t.get_text() for t in harmless.axes[0].texts)
 
 
+def test_names_of_values_keep_their_letters() -> None:
+    values = ["npz:A.npz", "npz:a.npz", None, True]
+    axes = responses.responses({"a": values}, (), np.zeros((4, 1)), "elbo", title="").axes[0]
+    names = [label.get_text() for label in axes.get_xticklabels()]
+    assert names == ["npz:A.npz", "npz:a.npz", "null", "true"]
+
+
 def test_of_many_values_the_best_and_the_worst_are_shown() -> None:
     rows = [Row(f"{i}", float(i), i - 0.5, i + 0.5) for i in range(15)]
     figure = responses.effects({"a": rows, "b": rows[:2]}, "elbo", title="", facts="facts")

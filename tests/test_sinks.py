@@ -1,6 +1,7 @@
 """Sinks: what they get, and that no training is stopped, failed or changed by one."""
 
 import contextlib
+import io
 import json
 import os
 import queue
@@ -19,6 +20,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import vaectl as package
 from tests import apart, trackers
@@ -31,6 +33,7 @@ from vaectl.base.files import Folder
 from vaectl.follow import follow, replay
 from vaectl.runs import belongings, film
 from vaectl.runs.directory import RunDir
+from vaectl.runs.metrics import Row
 from vaectl.sinks import _identity
 from vaectl.sinks.base import Log, Pictures, Results, Sink, Status, Training
 from vaectl.sinks.film import Film
@@ -738,6 +741,41 @@ def test_mlflow_has_every_number_and_a_resume_goes_on_in_the_same_run(tmp_path: 
     replay(RunDir(run), MLflow(images_every=None), events.ignore)
     assert trackers.identity(run, "mlflow") == first
     assert len(trackers.mlflow_curve(run)) == 4
+
+
+@needs_mlflow
+@pytest.mark.usefixtures("trackers")
+def test_mlflow_goes_on_in_a_new_run_if_numbers_differ(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    training = Training("a", tmp_path / "a", _settings(), step=0, time=1.0)
+    found = []
+    for numbers in ((-9.0, -8.0), (-9.0, -7.0)):
+        log = MLflow().open(training)
+        for epoch, elbo in enumerate(numbers, 1):
+            row = Row(epoch, epoch, "validation", {"elbo": elbo}, 1.0)
+            log.write(Results(epoch, epoch, 2.0, [row]))
+        log.close("finished")
+        assert [*trackers.mlflow_curve(tmp_path / "a").values()] == [*numbers]
+        held = trackers.mlflow_client().get_run(trackers.identity(tmp_path / "a", "mlflow"))
+        found.append(held)
+    assert found[0].info.run_id != found[1].info.run_id
+    assert found[0].data.params == found[1].data.params
+    assert [held.data.tags["epochs"] for held in found] == ["4", "4"]
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_pictures_of_any_channels_are_shown(channels: int, tmp_path: Path) -> None:
+    """A source of a user may have others than grey and RGB."""
+    images = np.full((2, 5, 6, channels), 0.5, np.float32)
+    images[..., 0] = 1
+    (tmp_path / "a").mkdir()
+    log = TensorBoard().open(Training("a", tmp_path / "a", _settings(), step=0, time=1.0))
+    log.write(Results(1, 1, 2.0, [], Pictures(images, images, images)))
+    log.close("finished")
+    picture = shown(tmp_path / "a" / "tensorboard")["samples"][1].image
+    pixels = np.asarray(Image.open(io.BytesIO(picture.encoded_image_string)))
+    assert pixels.shape == (10, 6, 3)
+    assert {*np.unique(pixels).tolist()} == {int(255 * (1 + (channels - 1) / 2) / channels)}
 
 
 @needs_mlflow

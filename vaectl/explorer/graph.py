@@ -277,8 +277,10 @@ def _compressed(positions: np.ndarray) -> dict[str, Any]:
 
 
 def _map(build: _Builder, equation: Any, inputs: list[_Value]) -> _Value:
-    name = equation.primitive.name
-    return build.map(_RENAMED.get(name, name), equation.outvars[0].aval, *inputs)
+    name, aval = equation.primitive.name, equation.outvars[0].aval
+    if name == "not" and aval.dtype != bool:  # of each bit
+        return build.map("xor", aval, *inputs, _constant(np.int32(-1)))
+    return build.map(_RENAMED.get(name, name), aval, *inputs)
 
 
 def _move(build: _Builder, equation: Any, inputs: list[_Value]) -> list[_Value]:

@@ -135,5 +135,6 @@ function morphSection(body, app) {
     h("div", { class: "actions" },
       h("label", { class: "check" }, "Path through the latent space", path),
       button("Save as PNG", savePng), button("Save as GIF", saveGif)), note));
+  app.follow(changed);
   for (const each of ends) each.start();
 }

@@ -186,14 +186,8 @@ def _payload(model: Trained, split: SplitName, count: int | None) -> _Payload:
     if expected > MOST_BYTES:
         raise _too_large(model, expected)
     weights = Weights()
-    try:
-        computed = graphs(model.vae, model.variables, weights)
-    except RunError as error:
-        raise RunError(f"{model.rundir.path}: {error.message}", hint=error.hint) from None
-    pixels = int(np.prod(model.image_shape))
-    most = count or max(16, min(MOST_IMAGES, IMAGE_BYTES // pixels))
-    names: tuple[SplitName, ...] = (split,) if split == "train" else (split, "train")
-    splits = {name: _some(model.split(name), most) for name in names}
+    computed = _graphs(model, weights)
+    splits = _splits(model, split, count)
     sets = [_set(model, name, *found) for name, found in splits.items()]
     shown, _ = splits[split]
     difference = max(_difference(model, some) for some, _ in splits.values())
@@ -226,6 +220,24 @@ def _payload(model: Trained, split: SplitName, count: int | None) -> _Payload:
         "film": _film(model.rundir, rows),
     }
     return _Payload(data, difference if width == 3 else 0.0)
+
+
+def _graphs(model: Trained, weights: Weights) -> dict[str, Graph]:
+    """Return what the page computes; an error names the run."""
+    try:
+        return graphs(model.vae, model.variables, weights)
+    except RunError as error:
+        raise RunError(f"{model.rundir.path}: {error.message}", hint=error.hint) from None
+
+
+def _splits(
+    model: Trained, split: SplitName, count: int | None
+) -> dict[SplitName, tuple[Split, list[int]]]:
+    """Choose images of a split and, to look for neighbours, of the training split."""
+    pixels = int(np.prod(model.image_shape))
+    most = count or max(16, min(MOST_IMAGES, IMAGE_BYTES // pixels))
+    names: tuple[SplitName, ...] = (split, "train")
+    return {name: _some(model.split(name), most) for name in dict.fromkeys(names)}
 
 
 def _some(split: Split, most: int) -> tuple[Split, list[int]]:

@@ -34,11 +34,10 @@ function latentSection(body, app) {
     ? `(${[...codes.slice(0, 3)].map(x => number(x)).join(", ")}, …)`
     : `(${[...codes].map(x => number(x)).join(", ")})`;
 
-  function move(to) {
-    z.set(to);
-    update();
-    if (code > 2 && !flat) plane.decodeBackground();
-  }
+  // the code or the class has changed, and with it the plane through the code
+  function changed() { update(); plane?.decodeBackground(); }
+
+  function move(to) { z.set(to); changed(); }
 
   const plane = flat ? null : latentPlane();
   const sliders = latentSliders();
@@ -56,8 +55,8 @@ function latentSection(body, app) {
       h("p", { class: "soft small" },
         `By posterior means, among ${training.count}. Choose one to go to its code.`),
       near)), sliders.element);
-  app.follow(update);
-  update();
+  app.follow(changed);
+  changed();
 
   function quantile(images, j) {
     const sizes = Array.from({ length: images.count }, (_, i) => Math.abs(images.means[i * code + j]));
@@ -83,7 +82,7 @@ function latentSection(body, app) {
       const value = h("output", { for: `z${j}` });
       const input = h("input", {
         type: "range", id: `z${j}`, min: -limit, max: limit, step: 0.05,
-        oninput: () => { walk.stop(); z[j] = +input.value; update(); plane?.decodeBackground(); },
+        oninput: () => { walk.stop(); z[j] = +input.value; changed(); },
       });
       const active = `${number(model.kl[j])} nats`;
       const bar = h("span", { class: "bar", style: `--share:${model.kl[j] / strongest}` });
@@ -387,7 +386,6 @@ function latentSection(body, app) {
       h("p", { class: "soft small", id: "plane-keys" },
         "Drag, or use the arrow keys (with Shift: larger steps; Enter: the nearest image; Home: " +
         "the centre). Point at a mark to see its image and its posterior."));
-    if (code === 2) decodeBackground();
     return { decodeBackground, element, show };
   }
 }

@@ -214,10 +214,10 @@ def parse(texts: Sequence[str]) -> list[Export]:
         raise ConfigError("--format: no format is named", hint=f"--format {ALL}")
     if ALL in names:
         plugins.load_installed()
-    wanted = Export.known if ALL in names else dict.fromkeys(names)
-    for name in wanted:
-        if not plugins.is_known(Export, name):
+    for name in names:
+        if name != ALL and not plugins.is_known(Export, name):
             raise plugins.unknown(Export.kind, name, [*Export.known, ALL], f"--format {name}")
+    wanted = Export.known if ALL in names else dict.fromkeys(names)
     return [Export.known[name]() for name in wanted]
 
 

@@ -17,10 +17,11 @@ from vaectl.runs.belongings import PNG
 from vaectl.version import VERSION
 
 if TYPE_CHECKING:
-    from vaectl.runs.record import Evaluation
+    from vaectl.runs.record import Evaluation, Record
     from vaectl.runs.trained import Trained
 
 SAMPLES = 36
+CURVES = "card-curves.png"
 _SPECIAL = re.compile(r"[\\`*<>\[\]|~&]|(?<!\w)_|_(?!\w)")
 """Characters that are more than text in Markdown."""
 
@@ -43,19 +44,9 @@ class Card(Export, name="card"):
         """Return the page and its pictures."""
         from jinja2 import Environment, PackageLoader, StrictUndefined
 
-        from vaectl.pictures import canvas, figures, sheets
-        from vaectl.pictures.style import DEFAULT
-
-        rundir, record, settings = model.rundir, model.rundir.read_record(), model.settings
-        rows = rundir.read_metrics()
+        record, settings = model.rundir.read_record(), model.settings
         here, best = model.checkpoint, record.best
-        samples = model.sample(SAMPLES)
-        style = DEFAULT.with_polarity(drawings=model.drawings)
-        panel = sheets.Panel(sheets.near_square(samples))
-        pictures = {"card-samples.png": sheets.sheet([[panel]], title=model.title, style=style)}
-        if rows:
-            facts = f"{record.metrics['estimator']}, {record.meaning}"
-            pictures["card-curves.png"] = figures.curves(rows, title=rundir.name, facts=facts)
+        pictures = _pictures(model, record)
         environment = Environment(
             loader=PackageLoader("vaectl.exports", "."),
             autoescape=False,  # noqa: S701  # Markdown, not HTML: see `escaped`
@@ -77,7 +68,7 @@ class Card(Export, name="card"):
             told=model.vae.classes,
             pixels=meaning(settings),
             parameters=sum(leaf.size for leaf in _leaves(model)),
-            trained=bool(rows),
+            trained=CURVES in pictures,
             count=SAMPLES,
             evaluations=_evaluations(model),
             label=label,
@@ -85,8 +76,21 @@ class Card(Export, name="card"):
             version=VERSION,
             whole=Verbatim(documents.dump(settings)),
         )
-        drawn = {name: canvas.png(figure) for name, figure in pictures.items()}
-        return {**drawn, "card.md": page.encode()}
+        return {**pictures, "card.md": page.encode()}
+
+
+def _pictures(model: Trained, record: Record) -> Files:
+    """Return samples and, if the run trained here, the curves."""
+    from vaectl.pictures import canvas, figures, sheets
+    from vaectl.pictures.style import DEFAULT
+
+    style = DEFAULT.with_polarity(drawings=model.drawings)
+    panel = sheets.Panel(sheets.near_square(model.sample(SAMPLES)))
+    drawn = {"card-samples.png": sheets.sheet([[panel]], title=model.title, style=style)}
+    if rows := model.rundir.read_metrics():
+        facts = f"{record.metrics['estimator']}, {record.meaning}"
+        drawn[CURVES] = figures.curves(rows, title=model.rundir.name, facts=facts)
+    return {name: canvas.png(figure) for name, figure in drawn.items()}
 
 
 def escaped(value: object) -> object:

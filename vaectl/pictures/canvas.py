@@ -3,12 +3,13 @@
 import io
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, final
 
 import matplotlib as mpl
 from matplotlib import figure as drawn
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator
 
@@ -20,8 +21,6 @@ HIGH = 235.0
 """The height of a page in millimetres, which figures of many panels do not exceed."""
 _LEAST = 8.0
 """The least height of a panel with its title and axis, in font sizes."""
-
-
 PANEL = 14
 """The least width of a panel beside others, in font sizes."""
 _NAMES = 0.4
@@ -168,20 +167,39 @@ def rows_of(names: Sequence[str], style: Style, width: float) -> Rows:
     return Rows(labels, heights, wide - taken - 3 * style.theme.font, style.theme.font)
 
 
-def in_legend(labels: Sequence[str], style: Style, width: float) -> list[str]:
+def _in_legend(labels: Iterable[str], style: Style, width: float) -> list[str]:
     """Return labels as a legend below the panels has them: broken where they are too wide."""
     font = 0.85 * style.theme.font
     return [text.wrapped(label, width - 7 * font, font) for label in labels]
 
 
-def legend_size(labels: Sequence[str], note: str, style: Style, width: float) -> tuple[int, int]:
+def legend_size(labels: Iterable[str], note: str, style: Style, width: float) -> tuple[int, int]:
     """Return the columns of a legend below the panels, and its lines with its note."""
-    font, labels = 0.85 * style.theme.font, in_legend(labels, style, width)
+    font, labels = 0.85 * style.theme.font, _in_legend(labels, style, width)
     widest = text.widest((line for label in labels for line in label.splitlines()), font)
     columns = max(int((width - 2 * font) / (widest + 5 * font)), 1)
     columns = min(columns, len(labels) or 1)
     rows = -(-len(labels) // columns) + sum(label.count("\n") for label in labels)
     return columns, rows + note.count("\n") + bool(note)
+
+
+def handles_of(axes: Axes) -> dict[str, Artist]:
+    """Return what a legend of a panel explains, by label."""
+    handles, labels = axes.get_legend_handles_labels()
+    return dict(zip(labels, handles, strict=True))
+
+
+def legend(figure: Figure, handles: Mapping[str, Artist], note: str = "") -> None:
+    """Put a legend with a note below all panels, in as many columns as fit."""
+    wide = 72 * figure.get_size_inches()[0]
+    columns, _ = legend_size(handles, note, figure.style, wide)
+    figure.legend(
+        [*handles.values()],
+        _in_legend(handles, figure.style, wide),
+        loc="outside lower center",
+        ncols=columns,
+        title=note or None,
+    )
 
 
 def logarithmic(axes: Axes, low: float, high: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -14,7 +15,14 @@ from matplotlib.ticker import MaxNLocator
 
 from vaectl.objectives.base import label as label_of
 from vaectl.pictures import text
-from vaectl.pictures.canvas import Figure, in_legend, legend_size, logarithmic, panels
+from vaectl.pictures.canvas import (
+    Figure,
+    handles_of,
+    legend,
+    legend_size,
+    logarithmic,
+    panels,
+)
 from vaectl.pictures.style import DEFAULT, Style
 from vaectl.pictures.traces import (
     GREY,
@@ -75,17 +83,18 @@ def curves(
         note = text.wrapped(note, style.width(width) - 3 * font, 0.85 * font)
         named = [trace.name for trace in traces if not trace.grey]
         labels = ["train", "validation"] if _is_alone(traces) else named
-        columns, lines = legend_size(labels, note, style, style.width(width))
+        _, lines = legend_size(labels, note, style, style.width(width))
         shapes = [0.55] * max(len(kinds) * len(chosen), 1)
         figure, axes_of, beside = panels(
             *(style, title, shapes), facts=facts, width=width, below=lines, rows=len(kinds)
         )
         room = 0.75 * style.width(width) / beside
         handles: dict[str, Artist] = {}
-        every = [(kind, quantity) for kind in kinds for quantity in chosen]
+        rows: set[int] = set()
+        every = itertools.product(kinds, chosen)
         for number, (axes, (kind, quantity)) in enumerate(zip(axes_of, every, strict=False)):
             shown = [trace for trace in traces if trace.kind == kind]
-            if not chosen or quantity not in quantities(shown):
+            if quantity not in quantities(shown):
                 axes.remove()
                 continue
             heading = ", ".join(filter(None, (label_of(quantity), how.get(quantity))))
@@ -93,20 +102,13 @@ def curves(
             if len(kinds) > 1:
                 heading += "\n" + text.wrapped(kind, room, font)
             axes.set_title(heading, loc="left")
-            if number % beside == 0:
+            if number // beside not in rows:
                 axes.set_ylabel("nats per image")
+                rows.add(number // beside)
             fitted_here, alone = quantity in fits, _is_alone(traces)
             _Panel(axes, quantity, by, first, fitted_here, style, alone).draw(shown)
-            found = axes.get_legend_handles_labels()
-            handles |= {name: handle for handle, name in zip(*found, strict=True)}
-        order = [name for name in labels if name in handles]
-        figure.legend(
-            [handles[name] for name in order],
-            in_legend(order, style, style.width(width)),
-            loc="outside lower center",
-            ncols=columns,
-            title=note or None,
-        )
+            handles |= handles_of(axes)
+        legend(figure, {name: handles[name] for name in labels if name in handles}, note)
     return figure
 
 
@@ -117,17 +119,18 @@ def _is_alone(traces: Sequence[Trace]) -> bool:
 
 def _note(traces: Sequence[Trace], fits: Sequence[str]) -> str:
     """Say what dashes, bands, thin lines, crosses and axes mean."""
-    seeds = max((len(trace.seconds) for trace in traces), default=1)
+    named = [trace for trace in traces if not trace.grey]
+    seeds = max((len(trace.seconds) for trace in named), default=1)
     parts = [] if _is_alone(traces) else ["solid: validation, dashed: training"]
-    early = seeds > 1 and any(trace.ended for trace in traces)
+    early = seeds > 1 and any(trace.ended for trace in named)
     if seeds > 1:
         only = " that reached the end" if early else ""
         parts.append(f"band: lowest to highest of {seeds} seeds{only}")
     if early:
         parts.append("thin: a seed that ended early")
-    if grey := sum(trace.grey for trace in traces):
+    if grey := len(traces) - len(named):
         parts.append(f"grey: {others(grey)}")
-    if any(i in trace.ended for trace in traces for i in trace.diverged):
+    if any(i in trace.ended for trace in named for i in trace.diverged):
         what = "a seed diverged" if seeds > 1 else "training diverged"
         parts.append(f"cross: {what}, at the edge if beyond it")
     return "; ".join(filter(None, [*parts, fitted_words(fits)]))
@@ -319,10 +322,10 @@ def _horizontal(
     if by == "seconds" and drawn:
         times = [trace.elapsed[first - 1 :] for trace in drawn]
         low, high = min(each[0] for each in times), max(each[-1] for each in times)
-        if high >= _DECADE * low:
+        if high >= _DECADE * low > 0:
             logarithmic(axes, low, high)
             return
-        margin = 0.05 * (high - low) or 0.05 * high
+        margin = 0.05 * (high - low) or 0.05 * high or 1.0
         axes.set_xlim(low - margin, high + margin)
         axes.xaxis.set_major_locator(MaxNLocator(4))
     elif last > _UNLIKE * min(lengths):  # a short curve would be a stroke at the edge

@@ -7,7 +7,7 @@ each optimizer; lines have their names at their ends, and only the best few are 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -35,6 +35,11 @@ class Bar(NamedTuple):
     high: float | None
     seeds: Sequence[float]
 
+    def beyond(self, left: float, right: float) -> tuple[bool, bool]:
+        """Tell at which ends the interval goes beyond an axis."""
+        low, high = self.low, self.high
+        return low is not None and low < left, high is not None and high > right
+
 
 def board(
     bars: Sequence[Bar], quantity: str, *, title: str, facts: str = "", style: Style = DEFAULT
@@ -57,11 +62,7 @@ def board(
         values = np.array([value for bar in bars for value in bar.seeds])
         low = _floor(values)
         left, right = _ends(bars, values, low)
-        beyond = [
-            (bar.low is not None and bar.low < left, bar.high is not None and bar.high > right)
-            for bar in bars
-        ]
-        cut = "\narrow: an interval goes on" * any(map(any, beyond))
+        cut = "\narrow: an interval goes on" * any(any(bar.beyond(left, right)) for bar in bars)
         what = names.beside(f"nats per image:\nmean, 95% interval and seeds{cut}")
         span = sum(names.heights)
         shape = max(1.8 * font * (span + 2) / style.width(_WIDE), 0.25)
@@ -69,7 +70,7 @@ def board(
             style, title, [shape], facts=facts, width=_WIDE, below=what.count("\n")
         )
         places = (np.cumsum(names.heights) - 0.5 * (np.array(names.heights) + 1)).tolist()
-        for bar, row, ends in zip(bars, places, beyond, strict=True):
+        for bar, row in zip(bars, places, strict=True):
             colour = style.theme.accent if bar is bars[0] else style.theme.ink
             if bar.mean < low:
                 axes.text(
@@ -81,8 +82,8 @@ def board(
                 continue
             if bar.low is not None and bar.high is not None:
                 axes.hlines(row, bar.low, bar.high, color=colour)
-            for end, arrow, there in zip((left, right), "<>", ends, strict=True):
-                if there:
+            for end, arrow, more in zip((left, right), "<>", bar.beyond(left, right), strict=True):
+                if more:
                     axes.plot(end, row, marker=arrow, ms=0.5 * font, color=colour, clip_on=False)
             shown = [value for value in bar.seeds if value >= low]
             axes.plot(shown, [row] * len(shown), ls="", marker="|", ms=0.7 * font, color=colour)
@@ -177,7 +178,6 @@ def _lines(
 
     Steps may end at one height: they have markers where they rise, and beside their names.
     """
-    font = style.theme.font
     names = rows_of([*lines], style, _WIDE)
     high = max(0.6, 1.5 * style.small * max(names.heights) * len(lines) / style.width(_WIDE))
     figure, (axes,), _ = panels(style, title, [high], facts=facts, width=_WIDE)
@@ -186,25 +186,19 @@ def _lines(
         first = place < COLOURED
         number = places[label] if places else place
         colour = style.colour(number) if first else GREY
+        look: dict[str, Any] = {"color": colour, "ms": 0.45 * style.theme.font}
+        look["marker"] = marker(number) if first or steps else ""
         axes.plot(
             *(x, y),
-            color=colour,
+            **look,
             drawstyle="steps-post" if steps else "default",
             linewidth=(1.0 if first else 0.5) * style.theme.line,
-            marker=marker(number) if first or steps else "",
             markevery=_rises(y) if steps else max(len(x) // 8, 1),
-            ms=0.45 * font,
             clip_on=not first,  # whole markers at the end
         )
         if steps:
-            axes.plot(
-                *(1.04, ends[place]),
-                color=colour,
-                marker=marker(number),
-                ms=0.45 * font,
-                clip_on=False,
-                transform=axes.transAxes,
-            )
+            axes.plot(1.04, ends[place], **look, clip_on=False, transform=axes.transAxes)
+        arrow = {"arrowstyle": "-", "color": colour, "linewidth": 0.4, "shrinkB": 0}
         axes.annotate(
             names.labels[place],
             (1.0, y[-1]),
@@ -214,9 +208,7 @@ def _lines(
             va="center",
             fontsize=style.small,
             color=colour if first else style.theme.ink,
-            arrowprops=None
-            if steps
-            else {"arrowstyle": "-", "color": colour, "linewidth": 0.4, "shrinkB": 0},
+            arrowprops=None if steps else arrow,
             annotation_clip=False,
         )
     return figure, axes

@@ -133,7 +133,7 @@ def _columns(entries: Sequence[str], room: float, style: Style, handle: float = 
 def _bars(
     axes: Axes, kl_by_dimension: Float[np.ndarray, " code"], height: float, style: Style
 ) -> None:
-    """Draw the KL of each dimension, the highest first, in a panel of a given width in points.
+    """Draw the KL of each dimension, the highest first, in a panel of a given height in points.
 
     Each bar has the number of its dimension. If there is no room for all bars, the last one is the
     mean of the remaining dimensions.

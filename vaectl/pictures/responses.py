@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
@@ -125,14 +126,12 @@ def effects(
     """
     with mpl.rc_context(style.settings()):
         shown = {axis: _ends(rows) for axis, rows in found.items()}
-        facts = "; ".join(
-            [facts] * bool(facts)
-            + [
-                f"{axis}: the best and the worst {MOST_ROWS // 2} of {len(rows)} values"
-                for axis, rows in found.items()
-                if len(rows) > MOST_ROWS
-            ]
-        )
+        few = [
+            f"{axis}: the best and the worst {MOST_ROWS // 2} of {len(rows)} values"
+            for axis, rows in found.items()
+            if len(rows) > MOST_ROWS
+        ]
+        facts = "; ".join(filter(None, [facts, *few]))
         font = style.theme.font
         names = rows_of([row.name for rows in shown.values() for row in rows], style, 120.0)
         span = sum(names.heights) + len(shown)
@@ -194,64 +193,73 @@ def responses(
         style: the look.
     """
     finite = scores[np.isfinite(scores)]
-    low = _floor(finite) if finite.size else 0.0
-    marks = {"x": np.isneginf(scores.ravel()), "v": np.isfinite(scores.ravel())}
-    marks["v"] &= scores.ravel() < low
+    cloud = _Cloud(scores.ravel(), _floor(finite), style)
     meanings = {"x": "crosses: diverged", "v": "triangles: lower scores"}
-    said = [facts, *(meanings[mark] for mark, those in marks.items() if those.any())]
+    said = [facts, *(meanings[mark] for mark, those in cloud.marks.items() if those.any())]
     with mpl.rc_context(style.settings()):
         figure, all_axes, beside = panels(
-            style,
-            title,
-            [0.6] * len(columns),
-            facts="; ".join(filter(None, said)),
-            width=175.0,
+            *(style, title, [0.6] * len(columns)), facts="; ".join(filter(None, said)), width=175.0
         )
-        size = 0.35 * style.theme.font * min(1.0, math.sqrt(200 / max(scores.size, 1)))
-        for axes, (key, values) in zip(all_axes, columns.items(), strict=True):
+        for place, (axes, (key, values)) in enumerate(zip(all_axes, columns.items(), strict=True)):
             scale = Scale.of(values)
-            x = np.repeat(scale.places, scores.shape[1])
-            y = scores.ravel()
-            alive = np.isfinite(y)
-            axes.plot(
-                x[alive],
-                y[alive],
-                color=style.theme.accent,
-                ls="",
-                marker="o",
-                ms=max(size, 1.2),
-                mew=0,
-                alpha=0.45,
-                rasterized=y.size > _MOST_DOTS,
-            )
-            for marker, those in marks.items():
-                (edge,) = axes.plot(
-                    x[those],
-                    np.zeros(int(those.sum())),
-                    color=style.colour(2),
-                    ls="",
-                    marker=marker,
-                    ms=0.5 * style.theme.font,
-                    transform=axes.get_xaxis_transform(),
-                    clip_on=False,
-                )
-                edge.set_in_layout(False)
-            line = (_medians if key in drawn and not scale.names else _means)(x[alive], y[alive])
-            bars: dict[str, Any] = (
-                {"ls": "", "marker": "_", "ms": 2.5 * style.theme.font} if scale.names else {}
-            )
-            axes.plot(*line, color=style.theme.accent, **bars)
+            cloud.draw(axes, scale, medians=key in drawn and not scale.names)
             if finite.size:
                 top = float(finite.max())
-                axes.set_ylim(low - 0.05 * (top - low) - 1e-3, top + 0.05 * (top - low) + 1e-3)
+                margin = 0.05 * (top - cloud.low) + 1e-3
+                axes.set_ylim(cloud.low - margin, top + margin)
             scale.dress(axes)
             axes.set_xlabel(key)
-        all_axes[0].set_title(f"best validation {label_of(quantity)}", loc="left")
-        for axes in all_axes[::beside]:
-            axes.set_ylabel("nats per image")
-        for place, axes in enumerate(all_axes):
+            axes.set_ylabel("" if place % beside else "nats per image")
             axes.tick_params(axis="y", labelleft=place % beside == 0)
+        all_axes[0].set_title(f"best validation {label_of(quantity)}", loc="left")
     return figure
+
+
+class _Cloud(NamedTuple):
+    """The scores of all trials, which each panel shows by the values of another key."""
+
+    scores: Float[np.ndarray, " trials"]
+    low: float
+    """The lower end of the axis."""
+    style: Style
+
+    @property
+    def marks(self) -> dict[str, Bool[np.ndarray, " trials"]]:
+        """The trials that have no dot on the axis, by their marker."""
+        below = np.isfinite(self.scores) & (self.scores < self.low)
+        return {"x": np.isneginf(self.scores), "v": below}
+
+    def draw(self, axes: Axes, scale: Scale, *, medians: bool) -> None:
+        """Draw dots, marks at the lower end, and medians or means: a line, or bars of names."""
+        x = np.repeat(scale.places, len(self.scores) // len(scale.places))
+        alive, font = np.isfinite(self.scores), self.style.theme.font
+        size = 0.35 * font * min(1.0, math.sqrt(200 / max(len(x), 1)))
+        axes.plot(
+            x[alive],
+            self.scores[alive],
+            color=self.style.theme.accent,
+            ls="",
+            marker="o",
+            ms=max(size, 1.2),
+            mew=0,
+            alpha=0.45,
+            rasterized=len(x) > _MOST_DOTS,
+        )
+        for marker, those in self.marks.items():
+            (edge,) = axes.plot(
+                x[those],
+                np.zeros(int(those.sum())),
+                color=self.style.colour(2),
+                ls="",
+                marker=marker,
+                ms=0.5 * font,
+                transform=axes.get_xaxis_transform(),
+                clip_on=False,
+            )
+            edge.set_in_layout(False)
+        line = (_medians if medians else _means)(x[alive], self.scores[alive])
+        bars: dict[str, Any] = {"ls": "", "marker": "_", "ms": 2.5 * font} if scale.names else {}
+        axes.plot(*line, color=self.style.theme.accent, **bars)
 
 
 def parallel(
@@ -278,60 +286,96 @@ def parallel(
     with mpl.rc_context(style.settings()):
         figure, (axes,), _ = panels(style, title, [0.5], facts=facts, width=175.0, below=2)
         alive, lost = _shown(scores), np.flatnonzero(np.isneginf(scores))[:MOST_LOST]
-        known, count = scores[alive], len(alive)
-        floor, top = _floor(known), float(known.max()) if count else 1.0
-        shown = np.concatenate([alive, lost]).astype(int)
-        every = [(key, *_heights(Scale.of(values), shown)) for key, values in columns.items()]
-        scale = Scale(np.round(np.maximum(known, floor), 2), [], logarithmic=False)
-        heights, ticks = _heights(scale, np.arange(count))
-        if count and known[0] < floor:  # the worst one comes first
-            above = [tick for tick in ticks if tick[0] > _APART]
-            ticks = [(0.0, f"\N{LESS-THAN OR EQUAL TO} {floor:.5g}"), *above]
-        heights = np.concatenate([heights, np.full(len(lost), _BELOW)])
-        ticks = [*ticks, *[(_BELOW, "diverged")] * bool(len(lost))]
-        every.append((f"best validation {label_of(quantity)}\nnats per image", heights, ticks))
-        last = len(every) - 1
-        unit = 0.9 * style.width(175.0) / (last + 0.3)
-        widths = [max([len(name) for _, name in ticks] or [0]) for *_, ticks in every]
-        ends = np.arange(last + 1) + [(0.6 * w + 1) * style.small / unit for w in widths]
-        high = np.stack([heights for _, heights, _ in every], axis=1)
-        begin = np.stack(np.broadcast_arrays(np.arange(last), high[:, :-1]), axis=-1)
-        end = np.stack(np.broadcast_arrays(np.arange(1, last + 1), high[:, 1:]), axis=-1)
-        lines = np.stack([begin, end], axis=2)  # of each point, from axis to axis
-        crowded = count > _CROWD
-        named: dict[str, Any] = {
-            "linewidths": style.theme.line * (0.6 if crowded else 0.9),
-            "alpha": 0.6 if crowded else 0.9,
-        }
+        known = scores[alive]
+        floor, top = _floor(known), float(known.max()) if known.size else 1.0
         norm = Normalize(floor, top)
-        colours: dict[str, Any] = {"cmap": COLOURS, "norm": norm, "array": np.repeat(known, last)}
-        axes.add_collection(LineCollection([*lines[:count].reshape(-1, 2, 2)], **colours, **named))
-        axes.add_collection(
-            LineCollection(
-                [*lines[count:].reshape(-1, 2, 2)], color=style.colour(2), ls="--", **named
-            )
-        )
-        if count:
-            best: dict[str, Any] = {"color": style.theme.ink, "linewidths": 2 * style.theme.line}
-            axes.add_collection(LineCollection([*lines[count - 1]], **best))
-        # labels stand on paper, so that lines do not cross their letters
-        under = {"facecolor": style.theme.paper, "edgecolor": "none", "alpha": 0.85, "pad": 0.8}
-        text: dict[str, Any] = {"fontsize": style.small, "va": "center", "bbox": under, "zorder": 4}
-        for place, (_, _, ticks) in enumerate(every):
-            axes.vlines(place, 0, 1, color=style.theme.ink, linewidth=0.6 * style.theme.line)
-            for height, name in ticks:
-                axes.text(place + 0.4 * style.small / unit, height, name, **text)
+        shown = np.concatenate([alive, lost]).astype(int)
+        every = [
+            _Column(key, *_heights(Scale.of(values), shown)) for key, values in columns.items()
+        ]
+        name = f"best validation {label_of(quantity)}\nnats per image"
+        every.append(_Column(name, *_scored(known, floor, len(lost))))
+        last = len(every) - 1
+        _join(axes, np.stack([each.heights for each in every], axis=1), known, norm, style)
+        unit = 0.9 * style.width(175.0) / (last + 0.3)
+        _rule(axes, every, unit, style)
         strip = (last - 0.8 * style.small / unit, last, 0.0, 1.0)
         shades = np.linspace(floor, top, 256)[:, None]
         axes.imshow(shades, cmap=COLOURS, norm=norm, extent=strip, origin="lower", aspect="auto")
-        axes.set_xlim(-0.02 * len(every), ends[-1])
+        widest = max((len(name) for _, name in every[-1].ticks), default=0)
+        axes.set_xlim(-0.02 * len(every), last + (0.6 * widest + 1) * style.small / unit)
         axes.set_ylim((2 * _BELOW if len(lost) else 0) - 0.03, 1.03)
         axes.set_yticks([])
-        axes.set_xticks(range(len(every)), ["\n".join(_parts(key)) for key, _, _ in every])
+        axes.set_xticks(range(len(every)), ["\n".join(_parts(each.name)) for each in every])
         axes.spines[:].set_visible(False)
         axes.tick_params(axis="x", length=0)
         axes.grid(visible=False)
     return figure
+
+
+_Ticks = list[tuple[float, str]]
+
+
+class _Column(NamedTuple):
+    """One axis of parallel coordinates, from 0 to 1."""
+
+    name: str
+    heights: Float[np.ndarray, " points"]
+    """Those of all points; points that diverged come last."""
+    ticks: _Ticks
+
+
+def _scored(
+    known: Float[np.ndarray, " alive"], floor: float, lost: int
+) -> tuple[Float[np.ndarray, " points"], _Ticks]:
+    """Return the heights of scores, the worst one first, and of points that diverged, and ticks."""
+    scale = Scale(np.round(np.maximum(known, floor), 2), [], logarithmic=False)
+    heights, ticks = _heights(scale, np.arange(len(known)))
+    if known.size and known[0] < floor:
+        above = [tick for tick in ticks if tick[0] > _APART]
+        ticks = [(0.0, f"\N{LESS-THAN OR EQUAL TO} {floor:.5g}"), *above]
+    if lost:
+        ticks = [*ticks, (_BELOW, "diverged")]
+    return np.append(heights, np.full(lost, _BELOW)), ticks
+
+
+def _join(
+    axes: Axes,
+    heights: Float[np.ndarray, "points axes"],
+    known: Float[np.ndarray, " alive"],
+    norm: Normalize,
+    style: Style,
+) -> None:
+    """Draw the line of each point, in the colour of its score; that of the best one is dark."""
+    count, last = len(known), heights.shape[1] - 1
+    begin = np.stack(np.broadcast_arrays(np.arange(last), heights[:, :-1]), axis=-1)
+    end = np.stack(np.broadcast_arrays(np.arange(1, last + 1), heights[:, 1:]), axis=-1)
+    lines = np.stack([begin, end], axis=2)  # of each point, from axis to axis
+    crowded = count > _CROWD
+    named: dict[str, Any] = {
+        "linewidths": style.theme.line * (0.6 if crowded else 0.9),
+        "alpha": 0.6 if crowded else 0.9,
+    }
+    colours: dict[str, Any] = {"cmap": COLOURS, "norm": norm, "array": np.repeat(known, last)}
+    lost: dict[str, Any] = {"color": style.colour(2), "ls": "--"}
+    axes.add_collection(LineCollection([*lines[:count].reshape(-1, 2, 2)], **colours, **named))
+    axes.add_collection(LineCollection([*lines[count:].reshape(-1, 2, 2)], **lost, **named))
+    if count:
+        best: dict[str, Any] = {"color": style.theme.ink, "linewidths": 2 * style.theme.line}
+        axes.add_collection(LineCollection([*lines[count - 1]], **best))
+
+
+def _rule(axes: Axes, every: Sequence[_Column], unit: float, style: Style) -> None:
+    """Draw the axes, `unit` points apart, and their ticks.
+
+    Labels stand on paper, so that lines do not cross their letters.
+    """
+    under = {"facecolor": style.theme.paper, "edgecolor": "none", "alpha": 0.85, "pad": 0.8}
+    text: dict[str, Any] = {"fontsize": style.small, "va": "center", "bbox": under, "zorder": 4}
+    for place, column in enumerate(every):
+        axes.vlines(place, 0, 1, color=style.theme.ink, linewidth=0.6 * style.theme.line)
+        for height, name in column.ticks:
+            axes.text(place + 0.4 * style.small / unit, height, name, **text)
 
 
 def _parts(key: str) -> list[str]:
@@ -359,9 +403,7 @@ def _floor(scores: Float[np.ndarray, " scores"]) -> float:
     return max(float(scores.min()), middle - 3 * (top - middle) - 0.1)
 
 
-def _heights(
-    scale: Scale, shown: Any
-) -> tuple[Float[np.ndarray, " points"], list[tuple[float, str]]]:
+def _heights(scale: Scale, shown: Any) -> tuple[Float[np.ndarray, " points"], _Ticks]:
     """Return the heights of the chosen points on an axis from 0 to 1, and its ticks."""
     values = scale.even[shown]
     low, high = (values.min(), values.max()) if values.size else (0.0, 1.0)
@@ -382,7 +424,7 @@ def _heights(
             for place, value in zip(places, wanted, strict=True)
             if low <= place <= high
         }
-    ticks: list[tuple[float, str]] = []
+    ticks: _Ticks = []
     for height, name in named.items():
         if not ticks or height - ticks[-1][0] > _APART:
             ticks.append((height, name))
@@ -406,4 +448,4 @@ def _medians(x: Any, y: Any) -> tuple[Any, Any]:
 
 
 def _name(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value).lower()
+    return value if isinstance(value, str) else json.dumps(value)

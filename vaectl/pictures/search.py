@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
 from vaectl.objectives.base import label as label_of
-from vaectl.pictures.canvas import Figure, in_legend, legend_size, logarithmic, panels
+from vaectl.pictures.canvas import Figure, handles_of, legend, legend_size, logarithmic, panels
 from vaectl.pictures.style import DEFAULT, WIDTHS
 from vaectl.pictures.traces import look_of, named
 
@@ -61,7 +61,7 @@ def sensitivity(
         cut = f"\ndown to {min(far):.4g}, below the axis" if far else ""
         axes.set_title(f"best validation {label_of(quantity)}{cut}", loc="left")
         axes.set_ylabel("nats per image")
-        _legend(figure, axes)
+        legend(figure, handles_of(axes))
     return figure
 
 
@@ -111,7 +111,7 @@ def budget(
         axes.set_xlabel("points tried")
         axes.set_title(f"expected best validation {label_of(quantity)}", loc="left")
         axes.set_ylabel("nats per image")
-        _legend(figure, axes)
+        legend(figure, handles_of(axes))
     return figure
 
 
@@ -121,13 +121,3 @@ def _panel(title: str, labels: Sequence[str]) -> tuple[Figure, Axes]:
     _, lines = legend_size(labels, "", DEFAULT, DEFAULT.width(wide))
     figure, (axes,), _ = panels(DEFAULT, title, [0.6], width=wide, below=lines)
     return figure, axes
-
-
-def _legend(figure: Figure, axes: Axes) -> None:
-    """Put the legend of a panel below it, in as many columns as fit."""
-    handles, labels = axes.get_legend_handles_labels()
-    wide = 72 * figure.get_size_inches()[0]
-    columns, _ = legend_size(labels, "", DEFAULT, wide)
-    figure.legend(
-        handles, in_legend(labels, DEFAULT, wide), loc="outside lower center", ncols=columns
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -337,27 +337,25 @@ def morph(
     steps = steps or min(STEPS, room.columns)
     rows = rows or min(ROWS if beside else ROWS // 2, room.rows)
     split = model.split("test")
-    for pair in pairs:
-        for index in pair:
-            _check_index("--pairs", index, len(split.images), "test images")
+    for index in chain.from_iterable(pairs):
+        _check_index("--pairs", index, len(split.images), "test images")
     if not pairs and len(split.images) < 2:
         raise DataError(
             f"{model.title}: one test image is too few to morph",
             hint="have more of them at the next training, by data.test_size",
         )
     chosen = list(pairs) or latent.chain(rows, len(split.images), split.labels, seed)
-    used = sorted({index for pair in chosen for index in pair})
+    used = sorted({*chain.from_iterable(chosen)})
     originals = np.asarray(split.images[used])
     images = dict(zip(used, _in_unit(model, originals), strict=True))
     told = model.labels_of(split, used)
     codes = dict(zip(used, _codes(model, originals, from_mean, seed, told), strict=True))
     z = np.stack([latent.way(codes[a], codes[b], steps, path) for a, b in chosen])
     arrays: Arrays = {"pairs": np.asarray(chosen), "z": z}
-    if space in ("both", "image"):
-        arrays["image_space"] = np.stack(
-            [latent.way(images[a], images[b], steps, "linear") for a, b in chosen]
-        )
-    if space in ("both", "latent"):
+    if space != "latent":
+        ways = [latent.way(images[a], images[b], steps, "linear") for a, b in chosen]
+        arrays["image_space"] = np.stack(ways)
+    if space != "image":
         weights = None
         if told is not None:
             one = dict(zip(used, np.eye(model.vae.classes)[told], strict=True))
@@ -368,8 +366,8 @@ def morph(
     headings = {"image_space": "image space", "latent_space": f"latent space, {path}"}
     panels = [Panel(arrays[name], words) for name, words in headings.items() if name in arrays]
     ends = "posterior means" if from_mean else "posterior samples"
-    chain = all(before[1] == after[0] for before, after in pairwise(chosen))
-    how = "; each row starts where the last one ended" if chain and len(chosen) > 1 else ""
+    chained = len(chosen) > 1 and all(last[1] == first[0] for last, first in pairwise(chosen))
+    how = "; each row starts where the last one ended" * chained
     kept = "" if told is None else f", the class {'changes' if classes == 'change' else 'stays'}"
     facts = f"morphing test images, {ends}{kept}{how}{_scale(model, style)}"
     layout = [panels] if beside else [[panel] for panel in panels]

@@ -37,12 +37,18 @@ def sheets(pictures: Pictures) -> dict[str, Float[np.ndarray, "height width c"]]
 
 
 def tiled(
-    images: Float[np.ndarray, "count h w c"], columns: int
+    images: Float[np.ndarray, "count h w channels"], columns: int
 ) -> Float[np.ndarray, "height width c"]:
-    """Lay images of numbers in [0, 1] out in rows; missing ones are black."""
-    count, height, width, channels = images.shape
+    """Lay images of numbers in [0, 1] out in rows, grey unless they are RGB.
+
+    The grey of other channels is their mean. Missing images are black.
+    """
+    shown = np.clip(images, 0, 1)
+    if shown.shape[-1] != 3:
+        shown = shown.mean(axis=-1, keepdims=True)
+    count, height, width, channels = shown.shape
     rows = -(-count // columns)
     sheet = np.zeros((rows * columns, height, width, channels), np.float32)
-    sheet[:count] = np.clip(images, 0, 1)
+    sheet[:count] = shown
     tiles = sheet.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
     return tiles.reshape(rows * height, columns * width, channels)

@@ -91,10 +91,13 @@ class _Run:
         self._quantity = f"{training.settings.objective.chosen.best}/validation"
         self._experiment = self._made(experiment)
         known = _identity.recall(training, FOLDER, self._uri)
-        self._run = known if known and self._is_there(known) else self._begin()
-        client.update_run(self._run, status="RUNNING")
-        # a tag may change, a parameter may not: a training may go on for more epochs
-        client.set_tag(self._run, "epochs", str(training.settings.epochs))
+        if known and self._is_there(known):
+            client.update_run(known, status="RUNNING")
+            # a tag may change, a parameter may not: a training may go on for more epochs
+            client.set_tag(known, "epochs", str(training.settings.epochs))
+            self._run = known
+        else:
+            self._run = self._begin()
         points = client.get_metric_history(self._run, self._quantity)
         self._points: dict[int, float] = {point.step: point.value for point in points}
 
@@ -161,7 +164,8 @@ class _Run:
         settings = resume.settled(training.settings)
         parameters = [Param(key, str(value)[:_LONGEST]) for key, value in settings.items()]
         started = round(training.time * 1000)
-        made = self._client.create_run(self._experiment, start_time=started, run_name=training.name)
+        tags = {"epochs": str(training.settings.epochs)}
+        made = self._client.create_run(self._experiment, started, tags, training.name)
         run = str(made.info.run_id)
         for first in range(0, len(parameters), _MOST_PARAMETERS):
             self._client.log_batch(run, params=parameters[first : first + _MOST_PARAMETERS])
