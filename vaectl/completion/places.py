@@ -77,7 +77,7 @@ def _runs_dir(given: Given) -> Path:
 
 def _run(given: Given) -> Path:
     """Return the path of the run that a line names, as `vaectl.runs.find` does."""
-    place, name = _runs_dir(given), given.get("RUN", "latest")
+    place, name = _runs_dir(given), given.get("RUN") or given.get("RUN|CONFIG", "latest")
     if name == "latest":
         starts = {path.name: _fields(path / "run.json").get("start") for path in _entries(place)}
         known = {each: str(start) for each, start in starts.items() if start}
