@@ -1,5 +1,6 @@
 import contextlib
 import copy
+import io
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
+from ruamel.yaml import YAML
 
 from tests.conftest import Vaectl, sent
 from vaectl import config
@@ -142,6 +144,10 @@ def test_numbers_of_numpy_are_taken_from_python() -> None:
     given = {"epochs": np.int64(3), "model": {"code_size": np.arange(9)[7]}}
     found = reading.of_mapping(given)
     assert (found.epochs, found.model.code_size) == (3, 7)
+    height, width = np.int64(3), np.arange(9)[7]
+    for sides in ((height, width), [height, width]):
+        found = reading.of_mapping({"data": {"source": "images:x", "size": sides}})
+        assert found.data.size == (3, 7)
 
 
 def test_a_configuration_can_be_pickled_and_copied() -> None:
@@ -311,6 +317,12 @@ def test_what_is_dumped_loads_to_the_same(tmp_path: Path) -> None:
     file.write_text(documents.dump(settings, "two\nlines"))
     assert file.read_text().startswith("# two\n# lines\n")
     assert reading.load(file) == settings
+
+
+def test_dumping_changes_no_yaml_of_the_program_that_trains() -> None:
+    assert "train_size: null" in documents.dump(config.Config())
+    YAML().dump({"key": None}, text := io.StringIO())
+    assert text.getvalue() == "key:\n"
 
 
 def test_file_sources_do_not_depend_on_the_directory(

@@ -77,6 +77,8 @@ def _plain(value: Any) -> Any:
     """Return mappings of any kind as dicts, and NumPy's numbers and arrays as Python's."""
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
     return value.tolist() if hasattr(value, "tolist") else value
 
 
