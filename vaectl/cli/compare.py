@@ -8,7 +8,7 @@ import typer
 
 from vaectl.base import spent
 from vaectl.cli import plugs
-from vaectl.cli.app import PLACE, TRAIN, AsJson, Plugins, Quiet, RunsDir, app
+from vaectl.cli.app import PLACE, TRAIN, AsJson, Plugins, Quiet, RunsDir, app, name_option
 from vaectl.cli.config import BaseAssignments
 from vaectl.cli.device import MembersDevice
 from vaectl.cli.studies import Asked
@@ -85,11 +85,8 @@ def compare_optimizers(
     device: MembersDevice = "auto",
     name: Annotated[
         str | None,
-        typer.Option(
-            help="Name of its directory; by default the file's, or one like "
-            "compare-mnist-z20-tuned.",
-            show_default=False,
-            rich_help_panel=PLACE,
+        name_option(
+            "Name of its directory; by default the file's, or one like compare-mnist-z20-tuned."
         ),
     ] = None,
     runs_dir: RunsDir = Path("runs"),

@@ -11,7 +11,7 @@ from vaectl.base import spent
 from vaectl.base.errors import ConfigError
 from vaectl.base.terminal import show
 from vaectl.cli import plugs
-from vaectl.cli.app import PLACE, TRAIN, AsJson, Plugins, Quiet, RunsDir, app
+from vaectl.cli.app import PLACE, TRAIN, AsJson, Plugins, Quiet, RunsDir, app, name_option
 from vaectl.cli.config import BaseAssignments
 from vaectl.cli.device import MembersDevice
 from vaectl.cli.studies import Asked
@@ -87,11 +87,9 @@ def sweep(
     device: MembersDevice = "auto",
     name: Annotated[
         str | None,
-        typer.Option(
-            help="Name of its directory; by default that of the sweep's file, or one like "
-            "sweep-digits-z20-adam-code_size.",
-            show_default=False,
-            rich_help_panel=PLACE,
+        name_option(
+            "Name of its directory; by default that of the sweep's file, or one like "
+            "sweep-digits-z20-adam-code_size."
         ),
     ] = None,
     runs_dir: RunsDir = Path("runs"),

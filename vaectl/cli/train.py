@@ -10,7 +10,17 @@ import typer
 from vaectl.base import wanted
 from vaectl.base.terminal import say, show
 from vaectl.cli import plugs, steps
-from vaectl.cli.app import PLACE, TRAIN, AsJson, Plugins, Quiet, RunsDir, app
+from vaectl.cli.app import (
+    PLACE,
+    TRAIN,
+    AsJson,
+    Force,
+    Plugins,
+    Quiet,
+    RunsDir,
+    app,
+    name_option,
+)
 from vaectl.cli.config import Assignments, ConfigFile
 from vaectl.cli.device import device_option
 
@@ -83,11 +93,7 @@ def train(
     ] = False,
     name: Annotated[
         str | None,
-        typer.Option(
-            help="Name of the run directory; by default one like mnist-z20-adam-s0.",
-            show_default=False,
-            rich_help_panel=PLACE,
-        ),
+        name_option("Name of the run directory; by default one like mnist-z20-adam-s0."),
     ] = None,
     runs_dir: RunsDir = Path("runs"),
     resume: Annotated[
@@ -100,9 +106,7 @@ def train(
             rich_help_panel=PLACE,
         ),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a run of that name.", rich_help_panel=PLACE)
-    ] = False,
+    force: Force = False,
     log: plugs.Logs = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
