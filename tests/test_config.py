@@ -408,6 +408,21 @@ def test_the_schema_knows_every_key_and_refuses_others() -> None:
         assert not re.search(source["pattern"], text)
 
 
+def test_the_schema_takes_every_file_that_vaectl_takes() -> None:
+    jsonschema = pytest.importorskip("jsonschema")  # ray brings it
+    schema = jsonschema.Draft202012Validator(reading.json_schema())
+    for file in CONFIGS:
+        problems = [error.message for error in schema.iter_errors(YAML(typ="safe").load(file))]
+        assert problems == [], file
+    for wrong in (
+        {"hidden_size": 3},
+        {"model": {"hiden_size": 3}},
+        {"model": {"hidden_size": "many"}},
+        {"objective": {"name": "beta", "beta": 4.0}},  # objective.beta is a section
+    ):
+        assert not schema.is_valid(wrong), wrong
+
+
 ANY = settings(
     max_examples=int(os.environ.get("VAECTL_EXAMPLES", "150")),
     deadline=None,
