@@ -42,7 +42,7 @@ def _command(command: Any, context: typer.Context) -> dict[str, Any]:
     }
     return {
         "help": _first_line(command.help),
-        "options": {**options, "--help": {**_FLAG, "name": "--help"}},
+        "options": {**options, "--help": _HELP},
         "arguments": [
             _parameter(each, each.name, context)
             for each in command.params
@@ -55,7 +55,8 @@ def _command(command: Any, context: typer.Context) -> dict[str, Any]:
     }
 
 
-_FLAG = {
+_HELP = {
+    "name": "--help",
     "metavar": "",
     "takes": 0,
     "repeats": False,
