@@ -35,6 +35,7 @@ def _commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, .
 
 
 ALL = int(os.environ.get("VAECTL_EXAMPLES", "0")) >= 10_000
+QUICK = Path(__file__).parent.parent / "configs" / "compare"
 ROOT = typer.main.get_command(app)
 COMMANDS = list(_commands(ROOT))
 
@@ -198,3 +199,18 @@ def test_figures_that_are_a_link_are_not_written_through(
     assert code == 4
     assert err.startswith("error: runs/z2/figures: cannot be written: it is a link")
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("train",),
+        ("compare-optimizers",),
+        ("compare-optimizers", QUICK / "workloads-quick.yaml"),
+        ("sweep", "--vary", "model.code_size=2,3"),
+    ],
+)
+def test_an_empty_name_is_no_name(command: tuple[object, ...], vaectl: Vaectl) -> None:
+    code, out, err = vaectl(*command, "--name", "")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: --name : not usable as the name of a run\n")

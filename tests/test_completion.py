@@ -70,6 +70,7 @@ def complete(known: dict[str, object], runs: Path, monkeypatch: pytest.MonkeyPat
         ("vaectl train --set optimizer.mom", [
             *(f"optimizer.momentum={value}" for value in ("", "0.0", "0.9")),
         ]),
+        ("vaectl train --set optimizer.warmup_e", []),
         ("vaectl train --set data.source=tfds:m", ["data.source=tfds:mnist"]),
         ("vaectl sweep --vary optimizer.name=ada", [
             *(f"optimizer.name={name}" for name in ADA),
@@ -116,6 +117,7 @@ def test_checkpoints_are_those_of_the_run_that_is_given(
     assert complete("vaectl sample --checkpoint 4")[:1] == ["4"]  # latest: z5 has four epochs
     assert "4" not in complete("vaectl sample z2 --checkpoint ")
     assert "4" in complete("vaectl sample runs/z5 --checkpoint ")
+    assert "4" not in complete("vaectl verify z2 --checkpoint ")
 
 
 def test_members_of_comparisons_and_names_that_need_quotes(

@@ -1,5 +1,6 @@
 import contextlib
 import copy
+import io
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
+from ruamel.yaml import YAML
 
 from tests.conftest import Vaectl, sent
 from vaectl import config
@@ -142,6 +144,10 @@ def test_numbers_of_numpy_are_taken_from_python() -> None:
     given = {"epochs": np.int64(3), "model": {"code_size": np.arange(9)[7]}}
     found = reading.of_mapping(given)
     assert (found.epochs, found.model.code_size) == (3, 7)
+    height, width = np.int64(3), np.arange(9)[7]
+    for sides in ((height, width), [height, width]):
+        found = reading.of_mapping({"data": {"source": "images:x", "size": sides}})
+        assert found.data.size == (3, 7)
 
 
 def test_a_configuration_can_be_pickled_and_copied() -> None:
@@ -313,6 +319,12 @@ def test_what_is_dumped_loads_to_the_same(tmp_path: Path) -> None:
     assert reading.load(file) == settings
 
 
+def test_dumping_changes_no_yaml_of_the_program_that_trains() -> None:
+    assert "train_size: null" in documents.dump(config.Config())
+    YAML().dump({"key": None}, text := io.StringIO())
+    assert text.getvalue() == "key:\n"
+
+
 def test_file_sources_do_not_depend_on_the_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -394,6 +406,21 @@ def test_the_schema_knows_every_key_and_refuses_others() -> None:
         assert re.search(source["pattern"], form)
     for text in ("digits-5k:x", "idx:", "cifar", "npz:a\nb"):
         assert not re.search(source["pattern"], text)
+
+
+def test_the_schema_takes_every_file_that_vaectl_takes() -> None:
+    jsonschema = pytest.importorskip("jsonschema")  # ray brings it
+    schema = jsonschema.Draft202012Validator(reading.json_schema())
+    for file in CONFIGS:
+        problems = [error.message for error in schema.iter_errors(YAML(typ="safe").load(file))]
+        assert problems == [], file
+    for wrong in (
+        {"hidden_size": 3},
+        {"model": {"hiden_size": 3}},
+        {"model": {"hidden_size": "many"}},
+        {"objective": {"name": "beta", "beta": 4.0}},  # objective.beta is a section
+    ):
+        assert not schema.is_valid(wrong), wrong
 
 
 ANY = settings(

@@ -149,6 +149,9 @@ def test_curves_of_runs_share_their_axes(vaectl: Vaectl, runs: Path) -> None:
     assert runs.is_dir()
     assert vaectl("curves", "z5").out == "runs/z5/figures/curves.png\n"
     assert vaectl("curves", "z5", "--term", "kl").out == "runs/z5/figures/kl.png\n"
+    once = Path("runs/z5/figures/kl.png").read_bytes()
+    assert vaectl("curves", "z5", "--term", "kl", "--term", "kl").out == "runs/z5/figures/kl.png\n"
+    assert Path("runs/z5/figures/kl.png").read_bytes() == once
     command = (
         "curves",
         "z2",

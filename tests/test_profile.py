@@ -257,6 +257,8 @@ def test_a_file_with_workloads_is_checked_and_shown_like_other_comparisons(vaect
     shown = vaectl("config", "show", QUICK, "--set", "batch_size=77")
     assert shown.code == 0
     assert shown.out.count("batch_size: 77\n") == len(plan.load(QUICK).workloads)
+    Path("shown.yaml").write_text(shown.out)
+    assert plan.load(Path("shown.yaml")) == plan.load(QUICK, assignments=["batch_size=77"])
 
 
 @pytest.fixture(scope="module")

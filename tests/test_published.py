@@ -94,6 +94,15 @@ def test_a_run_is_estimated_as_the_paper_did(quantity: str, vaectl: Vaectl) -> N
     assert answer.code == 0
     assert "Somebody 2020: Table 1" in answer.out
     assert "-200.00" in answer.out
+    assert "a, epoch 2 of 2" in answer.out
+    # an imported model has no training here that could have an end
+    assert vaectl("export", "a", "--format", "safetensors", "--checkpoint", "latest").code == 0
+    assert vaectl("import", "runs/a/export/model.safetensors", "--name", "b").code == 0
+    imported = vaectl("verify", "b", "-q").out
+    assert imported.splitlines()[-2:] == [
+        "b, imported, binarized at 0.5",
+        answer.out.splitlines()[-1],
+    ]
     # nothing that is computed depends on the claim
     Path("c.yaml").write_text(text.replace("Somebody", "Another"))
     assert vaectl("train", "c.yaml", "--resume", "a", "-q").code == 0

@@ -525,6 +525,7 @@ def test_a_file_of_that_name_is_left_alone(vaectl: Vaectl) -> None:
         ("tensorboard:images_every=often", "whole number"),
         ("tensorboard:images_every", "not of the form KEY=VALUE"),
         ("tensorboard:images_every=[", "not valid YAML"),
+        ("tensorboard:images_every=2,images_every=3", "images_every comes twice"),
     ],
 )
 @pytest.mark.parametrize(

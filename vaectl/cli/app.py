@@ -128,7 +128,15 @@ def _load(files: list[Path] | None) -> list[Path] | None:
     return files
 
 
+def name_option(text: str) -> Any:
+    """Return an option for the name of a new directory."""
+    return typer.Option(help=text, show_default=False, rich_help_panel=PLACE)
+
+
 RunsDir = Annotated[Path, typer.Option(help="The directory of runs.", rich_help_panel=PLACE)]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace a run of that name.", rich_help_panel=PLACE)
+]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Show warnings only.", rich_help_panel=OUTPUT)
 ]

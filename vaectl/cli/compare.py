@@ -1,16 +1,17 @@
 """`vaectl compare-optimizers`."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vaectl.base import spent
-from vaectl.base.terminal import say, show
-from vaectl.cli import plugs, steps
-from vaectl.cli.app import PLACE, TRAIN, AsJson, Plugins, Quiet, RunsDir, app
+from vaectl.cli import plugs
+from vaectl.cli.app import PLACE, TRAIN, AsJson, Plugins, Quiet, RunsDir, app, name_option
 from vaectl.cli.config import BaseAssignments
 from vaectl.cli.device import MembersDevice
+from vaectl.cli.studies import Asked
 
 if TYPE_CHECKING:
     from vaectl.studies.run import How
@@ -84,11 +85,8 @@ def compare_optimizers(
     device: MembersDevice = "auto",
     name: Annotated[
         str | None,
-        typer.Option(
-            help="Name of its directory; by default the file's, or one like "
-            "compare-mnist-z20-tuned.",
-            show_default=False,
-            rich_help_panel=PLACE,
+        name_option(
+            "Name of its directory; by default the file's, or one like compare-mnist-z20-tuned."
         ),
     ] = None,
     runs_dir: RunsDir = Path("runs"),
@@ -115,67 +113,50 @@ def compare_optimizers(
     """
     with spent.counted() as account:
         with spent.on("loading"):
+            from vaectl.cli.busy import LOADING, busy
             from vaectl.comparison import plan
             from vaectl.profiles import plan as profiles
             from vaectl.studies.naming import name_of_file
 
-        sinks, executor = plugs.sinks_of(log), plugs.executor_of(executor_)
-        apart = executor is not None and executor.at_once != 1
+        how: How = {
+            "runs_dir": runs_dir,
+            "name": name_of_file(file) if name is None else name,
+            "force": force,
+            "device_kind": device,
+            "sinks": plugs.sinks_of(log),
+            "executor": plugs.executor_of(executor_),
+        }
+        asked = Asked(how, plugin or [], quiet, as_json, account)
         added = plan.words(add or "")
         more = added if optimizers is None else []
+        rates = None if learning_rates is None else plan.numbers(learning_rates)
         options = {
             "protocol": protocol,
             "optimizers": None if optimizers is None else [*plan.words(optimizers), *added],
             "seeds": seeds,
-            "tuning.learning_rates": None
-            if learning_rates is None
-            else plan.numbers(learning_rates),
+            "tuning.learning_rates": rates,
             "tuning.trials": trials,
             "base.epochs": epochs,
             "base.model.code_size": code_size,
-        }
-        from vaectl.cli.busy import LOADING, busy
-
-        how: How = {
-            "runs_dir": runs_dir,
-            "force": force,
-            "device_kind": device,
-            "executor": executor,
-            "sinks": sinks,
         }
         if file is not None and profiles.has_workloads(file):
             over = profiles.load(file, assignments=assignments or (), options=options, added=more)
             with busy(LOADING, quiet=quiet), spent.on("loading"):
                 from vaectl.cli import profile
 
-            profile.compare(
-                over,
-                name or name_of_file(file) or profiles.KEY,
-                how,
-                apart=apart,
-                quiet=quiet,
-                as_json=as_json,
-                account=account,
-            )
+            named = profiles.KEY if how["name"] is None else how["name"]
+            profile.compare(over, named, asked)
             return
         settings = plan.load(file, assignments=assignments or (), options=options, added=more)
 
         with busy(LOADING, quiet=quiet), spent.on("loading"):
-            from vaectl.cli import progress
             from vaectl.cli.tables.studies import show_comparison
             from vaectl.comparison import publish, run
 
-        with progress.watching(quiet=quiet, apart=apart) as watch:
-            how |= {"name": name or name_of_file(file), "watch": watch}
+        with asked.watching() as watch:
+            how["watch"] = watch
             result = run.run(settings, **how)
             summary = publish.publish(result, watch)
-        if as_json:
-            show(steps.with_time(summary.model_dump_json(), account))
-        else:
-            show_comparison(summary, added)
-            show(result.path)
+        asked.show(result.path, summary, partial(show_comparison, summary, added))
         result.check()
-        if not (quiet or as_json):
-            say(steps.of_time(account, result.trained, executor.at_once if executor else None))
-            best = bool(summary.sides[0].best_run)
-            say(steps.of_study(result.path, runs_dir, plugin or [], best=best))
+        asked.end(result.path, result.trained, best=bool(summary.sides[0].best_run))

@@ -87,7 +87,9 @@ def prepare(
     options = {"data.source": name}
     settings = reading.load(assignments=assignments or (), options=options).data
     found = data.published(
-        *(settings.source, settings.most_bytes, settings.plug.reading),
+        settings.source,
+        settings.most_bytes,
+        settings.plug.reading,
         progress=not quiet and sys.stderr.isatty(),
         tell=tell,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vaectl.base.terminal import say, show
-from vaectl.cli.app import PLACE, TRAIN, Quiet, RunsDir, app
+from vaectl.cli.app import TRAIN, Quiet, RunsDir, app, name_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,11 +28,7 @@ def demo(
     ] = 0,
     name: Annotated[
         str | None,
-        typer.Option(
-            help="Name of the run directory; by default a name made from the settings.",
-            show_default=False,
-            rich_help_panel=PLACE,
-        ),
+        name_option("Name of the run directory; by default a name made from the settings."),
     ] = None,
     runs_dir: RunsDir = Path("runs"),
     quiet: Quiet = False,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from vaectl.base.terminal import say, show
-from vaectl.cli.app import PLACE, TAKE, Quiet, RunsDir, app
+from vaectl.cli.app import TAKE, Force, Quiet, RunsDir, app, name_option
 from vaectl.cli.config import Assignments
 
 
@@ -27,16 +27,10 @@ def import_(
     assignments: Assignments = None,
     name: Annotated[
         str | None,
-        typer.Option(
-            help="Name of the run directory; by default one like imported-mnist-z20.",
-            show_default=False,
-            rich_help_panel=PLACE,
-        ),
+        name_option("Name of the run directory; by default one like imported-mnist-z20."),
     ] = None,
     runs_dir: RunsDir = Path("runs"),
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a run of that name.", rich_help_panel=PLACE)
-    ] = False,
+    force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """Make a run from a file of weights, to sample, look at and evaluate.

@@ -23,9 +23,7 @@ from vaectl.cli.looking import (
     Theme,
     Title,
     Width,
-    counted,
-    find_to_draw,
-    load,
+    drawing,
 )
 
 
@@ -91,16 +89,12 @@ def sample(
     Example: vaectl sample latest --count 64 --temperature 0.8
     Example: vaectl sample latest --from aggregate
     """
-    from vaectl.cli.busy import busy
     from vaectl.pictures import style as styles
 
     looks = styles.parse(theme=style, width=width, title=title, polarity=polarity)
-    found = find_to_draw(run, runs_dir, out, save_arrays, animate=animate)
-    with busy(f"loading {found.name}") as tell:
+    with drawing(run, runs_dir, checkpoint, out, save_arrays, animate=animate) as (model, save):
         from vaectl.pictures import views as look
 
-        model = load(found, checkpoint)
-        tell("drawing")
         picture = partial(
             look.sample,
             count=count,
@@ -110,9 +104,7 @@ def sample(
             seed=seed,
             origin=origin,
         )
-        view = look.over_epochs(model, picture, looks) if animate else picture(model, style=looks)
-        path = look.save(model, counted(view, tell), out, save_arrays)
-    show(path)
+        save(look.over_epochs(model, picture, looks) if animate else picture(model, style=looks))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -175,19 +167,15 @@ def manifold(
 
     Example: vaectl manifold latest --grid 15 --spacing quantile
     """
-    from vaectl.cli.busy import busy
     from vaectl.pictures import options
     from vaectl.pictures import style as styles
 
     looks = styles.parse(theme=style, width=width, title=title, polarity=polarity)
     ranges = options.parse_range(limits)
     options.check_dims(dims)
-    found = find_to_draw(run, runs_dir, out, save_arrays, animate=animate)
-    with busy(f"loading {found.name}") as tell:
+    with drawing(run, runs_dir, checkpoint, out, save_arrays, animate=animate) as (model, save):
         from vaectl.pictures import views as look
 
-        model = load(found, checkpoint)
-        tell("drawing")
         plane = look.plane(
             model,
             grid=grid,
@@ -198,9 +186,7 @@ def manifold(
             style=looks,
         )
         picture = partial(look.manifold, where=plane, anchor=anchor, label=label)
-        view = look.over_epochs(model, picture, looks) if animate else picture(model, style=looks)
-        path = look.save(model, counted(view, tell), out, save_arrays)
-    show(path)
+        save(look.over_epochs(model, picture, looks) if animate else picture(model, style=looks))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -263,18 +249,14 @@ def morph(
 
     Example: vaectl morph latest --pairs 0:1 --pairs 1:2 --path spherical
     """
-    from vaectl.cli.busy import busy
     from vaectl.pictures import options
     from vaectl.pictures import style as styles
 
     looks = styles.parse(theme=style, width=width, title=title, polarity=polarity)
     chosen = options.parse_pairs(pairs or ())
-    found = find_to_draw(run, runs_dir, out, save_arrays, animate=animate)
-    with busy(f"loading {found.name}") as tell:
+    with drawing(run, runs_dir, checkpoint, out, save_arrays, animate=animate) as (model, save):
         from vaectl.pictures import views as look
 
-        model = load(found, checkpoint)
-        tell("drawing")
         view = look.morph(
             model,
             rows=rows,
@@ -287,10 +269,7 @@ def morph(
             seed=seed,
             style=looks,
         )
-        if animate:
-            view = look.along_rows(model, view, looks)
-        written = look.save(model, counted(view, tell), out, save_arrays)
-    show(written)
+        save(look.along_rows(model, view, looks) if animate else view)
 
 
 @app.command(rich_help_panel=LOOK)
@@ -320,19 +299,13 @@ def reconstruct(
 
     Example: vaectl reconstruct latest --count 30
     """
-    from vaectl.cli.busy import busy
     from vaectl.pictures import style as styles
 
     looks = styles.parse(theme=style, width=width, title=title, polarity=polarity)
-    found = find_to_draw(run, runs_dir, out, save_arrays)
-    with busy(f"loading {found.name}") as tell:
+    with drawing(run, runs_dir, checkpoint, out, save_arrays) as (model, save):
         from vaectl.pictures import views as look
 
-        model = load(found, checkpoint)
-        tell("drawing")
-        view = look.reconstruct(model, count=count, split_name=split, seed=seed, style=looks)
-        path = look.save(model, view, out, save_arrays)
-    show(path)
+        save(look.reconstruct(model, count=count, split_name=split, seed=seed, style=looks))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -352,19 +325,13 @@ def inspect(
 
     Example: vaectl inspect latest
     """
-    from vaectl.cli.busy import busy
     from vaectl.pictures import style as styles
 
     looks = styles.parse(theme=style, width=width, title=title)
-    found = find_to_draw(run, runs_dir, out, save_arrays)
-    with busy(f"loading {found.name}") as tell:
+    with drawing(run, runs_dir, checkpoint, out, save_arrays) as (model, save):
         from vaectl.pictures import views as look
 
-        model = load(found, checkpoint)
-        tell("drawing")
-        view = look.inspect(model, split_name=split, seed=seed, style=looks)
-        path = look.save(model, view, out, save_arrays)
-    show(path)
+        save(look.inspect(model, split_name=split, seed=seed, style=looks))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -412,7 +379,7 @@ def curves(
             f"curves of {len(found)} runs belong to none of them",
             hint="say where they go: --out curves.png",
         )
-    names = term or []
+    names = list(dict.fromkeys(term or []))
     options.check_curves(found, names, first)
     with busy("drawing"):
         from vaectl.comparison.order import order_of

@@ -1,5 +1,7 @@
 """Options shared by the commands that show a trained model, and functions that find and load it."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -7,7 +9,7 @@ import typer
 
 from vaectl.base.errors import ConfigError
 from vaectl.base.nearest import did_you_mean
-from vaectl.base.terminal import say
+from vaectl.base.terminal import say, show
 from vaectl.cli.app import OUTPUT
 
 if TYPE_CHECKING:
@@ -166,7 +168,34 @@ def load(run: "RunDir", checkpoint: str) -> "Trained":
     return model
 
 
-def counted(view: "View", tell: "Sign") -> "View":
+@contextmanager
+def drawing(
+    run: str,
+    runs_dir: Path,
+    checkpoint: str,
+    out: Path | None,
+    arrays: Path | None,
+    *,
+    animate: bool | None = None,
+) -> Iterator[tuple["Trained", Callable[["View"], None]]]:
+    """Load the model of a run; yield it, and the function to save its picture with.
+
+    The path of the picture is printed at the end.
+    """
+    from vaectl.cli.busy import busy
+
+    found = find_to_draw(run, runs_dir, out, arrays, animate=animate)
+    paths: list[Path] = []
+    with busy(f"loading {found.name}") as tell:
+        from vaectl.pictures import views
+
+        model = load(found, checkpoint)
+        tell("drawing")
+        yield model, lambda view: paths.append(views.save(model, _counted(view, tell), out, arrays))
+    show(*paths)
+
+
+def _counted(view: "View", tell: "Sign") -> "View":
     """Count the figures of an animation while they are drawn."""
     from vaectl.cli import busy
     from vaectl.pictures.animation import Animation

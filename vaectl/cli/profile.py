@@ -7,46 +7,26 @@ from typing import TYPE_CHECKING
 
 from vaectl.base import spent
 from vaectl.base.plural import plural
-from vaectl.base.spent import Spent
-from vaectl.base.terminal import say, show
+from vaectl.base.terminal import show
+from vaectl.cli.studies import Asked
 
 if TYPE_CHECKING:  # these load JAX
     from vaectl.profiles.plan import Workloads
     from vaectl.profiles.profile import Profile
-    from vaectl.studies.run import How
 
 
-def compare(
-    settings: Workloads,
-    name: str,
-    how: How,
-    *,
-    apart: bool,
-    quiet: bool,
-    as_json: bool,
-    account: Spent,
-) -> None:
+def compare(settings: Workloads, name: str, asked: Asked) -> None:
     """Run the comparison of each workload, then write and print the profile."""
     with spent.on("loading"):
-        from vaectl.cli import progress, steps
         from vaectl.profiles import publish, run
 
-    watching = partial(progress.watching, quiet=quiet, apart=apart)
-    compared = run.run(settings, name, how, watching)
+    compared = run.run(settings, name, asked.how, asked.watching)
     summaries = {workload: each.summary for workload, each in compared.items()}
-    path = how["runs_dir"] / name
-    profile = publish.publish(path, settings, summaries, force=how.get("force", False))
-    if as_json:
-        show(steps.with_time(profile.model_dump_json(), account))
-    else:
-        _show(profile)
-        show(path)
+    path = asked.how["runs_dir"] / name
+    profile = publish.publish(path, settings, summaries, force=asked.how.get("force", False))
+    asked.show(path, profile, partial(_show, profile))
     run.check(compared)
-    if not (quiet or as_json):
-        trained = sum(each.result.trained for each in compared.values())
-        executor = how.get("executor")
-        say(steps.of_time(account, trained, executor.at_once if executor else None))
-        say(steps.of_study(path, how["runs_dir"], [], best=False))
+    asked.end(path, sum(each.result.trained for each in compared.values()), best=False)
 
 
 def _show(profile: Profile) -> None:

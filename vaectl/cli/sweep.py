@@ -1,18 +1,23 @@
 """`vaectl sweep`."""
 
 import json
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vaectl.base import spent
 from vaectl.base.errors import ConfigError
-from vaectl.base.terminal import say, show
-from vaectl.cli import plugs, steps
-from vaectl.cli.app import PLACE, TRAIN, AsJson, Plugins, Quiet, RunsDir, app
+from vaectl.base.terminal import show
+from vaectl.cli import plugs
+from vaectl.cli.app import PLACE, TRAIN, AsJson, Plugins, Quiet, RunsDir, app, name_option
 from vaectl.cli.config import BaseAssignments
 from vaectl.cli.device import MembersDevice
+from vaectl.cli.studies import Asked
+
+if TYPE_CHECKING:
+    from vaectl.studies.run import How
 
 WHAT = "What varies"
 
@@ -82,11 +87,9 @@ def sweep(
     device: MembersDevice = "auto",
     name: Annotated[
         str | None,
-        typer.Option(
-            help="Name of its directory; by default that of the sweep's file, or one like "
-            "sweep-digits-z20-adam-code_size.",
-            show_default=False,
-            rich_help_panel=PLACE,
+        name_option(
+            "Name of its directory; by default that of the sweep's file, or one like "
+            "sweep-digits-z20-adam-code_size."
         ),
     ] = None,
     runs_dir: RunsDir = Path("runs"),
@@ -109,6 +112,7 @@ def sweep(
     """
     with spent.counted() as account:
         with spent.on("loading"):
+            from vaectl.cli.busy import LOADING, busy
             from vaectl.studies.naming import name_of_file
             from vaectl.sweeps import options, plan
 
@@ -117,7 +121,16 @@ def sweep(
                 f"--draw {draw} and --optimize {optimize}: both say how many points are drawn",
                 hint="leave out one of them",
             )
-        sinks, executor = plugs.sinks_of(log), plugs.executor_of(executor_)
+        how: How = {
+            "runs_dir": runs_dir,
+            "name": name_of_file(file) if name is None else name,
+            "force": force,
+            "retry": retry,
+            "device_kind": device,
+            "sinks": plugs.sinks_of(log),
+            "executor": plugs.executor_of(executor_),
+        }
+        asked = Asked(how, plugin or [], quiet, as_json, account)
         settings = plan.load(
             file,
             assignments=assignments or (),
@@ -128,41 +141,22 @@ def sweep(
                 "base.epochs": epochs,
             },
         )
-        from vaectl.cli.busy import LOADING, busy
-
         with busy(LOADING, quiet=quiet), spent.on("loading"):
-            from vaectl.cli import progress
             from vaectl.cli.tables.studies import show_sweep
             from vaectl.sweeps import publish, run
             from vaectl.sweeps.told import told
 
-        apart = executor is not None and executor.at_once != 1
-        with progress.watching(quiet=quiet, apart=apart) as watch:
-            if plan_only:
-                left = run.planned(settings, device_kind=device, executor=executor, watch=watch)
-            else:
-                result = run.run(
-                    settings,
-                    runs_dir=runs_dir,
-                    name=name or name_of_file(file),
-                    force=force,
-                    retry=retry,
-                    device_kind=device,
-                    executor=executor,
-                    sinks=sinks,
-                    watch=watch,
-                )
-                summary = publish.publish(result, watch)
         if plan_only:
+            with asked.watching() as watch:
+                left = run.planned(
+                    settings, device_kind=device, executor=how["executor"], watch=watch
+                )
             show(json.dumps(left._asdict()) if as_json else told(settings, left))
             return
-        if as_json:
-            show(steps.with_time(summary.model_dump_json(), account))
-        else:
-            show_sweep(summary)
-            show(result.path)
+        with asked.watching() as watch:
+            how["watch"] = watch
+            result = run.run(settings, **how)
+            summary = publish.publish(result, watch)
+        asked.show(result.path, summary, partial(show_sweep, summary))
         result.check()
-        if not (quiet or as_json):
-            say(steps.of_time(account, result.trained, executor.at_once if executor else None))
-            best = bool(summary.best)
-            say(steps.of_study(result.path, runs_dir, plugin or [], best=best))
+        asked.end(result.path, result.trained, best=bool(summary.best))

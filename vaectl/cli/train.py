@@ -1,17 +1,31 @@
 """`vaectl train`."""
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vaectl.base import wanted
 from vaectl.base.terminal import say, show
 from vaectl.cli import plugs, steps
-from vaectl.cli.app import PLACE, TRAIN, AsJson, Plugins, Quiet, RunsDir, app
+from vaectl.cli.app import (
+    PLACE,
+    TRAIN,
+    AsJson,
+    Force,
+    Plugins,
+    Quiet,
+    RunsDir,
+    app,
+    name_option,
+)
 from vaectl.cli.config import Assignments, ConfigFile
 from vaectl.cli.device import device_option
+
+if TYPE_CHECKING:
+    from vaectl.runs.directory import RunDir
 
 MODEL, TRAINING = "Model", "Training"
 
@@ -79,11 +93,7 @@ def train(
     ] = False,
     name: Annotated[
         str | None,
-        typer.Option(
-            help="Name of the run directory; by default one like mnist-z20-adam-s0.",
-            show_default=False,
-            rich_help_panel=PLACE,
-        ),
+        name_option("Name of the run directory; by default one like mnist-z20-adam-s0."),
     ] = None,
     runs_dir: RunsDir = Path("runs"),
     resume: Annotated[
@@ -96,9 +106,7 @@ def train(
             rich_help_panel=PLACE,
         ),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a run of that name.", rich_help_panel=PLACE)
-    ] = False,
+    force: Force = False,
     log: plugs.Logs = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -113,20 +121,9 @@ def train(
     from vaectl.base.errors import ConfigError
     from vaectl.config import reading
 
-    with ExitStack() as joined:
-        if cluster is not None:
-            where = wanted.cluster(cluster)
-            if not quiet:
-                place = f" at {where.address}" if where.address else ""
-                say(f"waiting for the other processes{place}; Ctrl-C ends it")
-            from vaectl.base import cluster as processes
-
-            joined.enter_context(processes.joined(where, device))
-            if not processes.leads():
-                from vaectl import joining
-
-                joining.take_part(device)
-                return
+    with _joined(cluster, device, quiet=quiet) as leads:
+        if not leads:
+            return
         sinks = plugs.sinks_of(log)
         options = {
             "model.name": model,
@@ -148,12 +145,7 @@ def train(
                     "--resume goes on in the run's own directory",
                     hint="leave out --name and --force",
                 )
-            from vaectl.runs import find as runs
-
-            run = runs.find(resume, runs_dir, to_resume=True)
-            runs.refuse_member(run)
-            if resume == "latest" and not quiet:
-                say(f"resuming {run.path}")
+            run = _to_resume(resume, runs_dir, quiet=quiet)
         if run is not None and file is None:
             settings = run.read_config(assignments=assignments or (), options=options)
         else:
@@ -165,10 +157,7 @@ def train(
             from vaectl.cli import progress
             from vaectl.follow import follow
 
-        with (
-            progress.watching(quiet=quiet) as bar,
-            follow(sinks, bar) as watch,
-        ):
+        with progress.watching(quiet=quiet) as bar, follow(sinks, bar) as watch:
             if run is None:
                 result = experiment.run(
                     settings,
@@ -191,3 +180,38 @@ def train(
     show(result.as_json() if as_json else result.summary())
     if not (quiet or as_json):
         say(steps.of_run(result.path, runs_dir, plugin or []))
+
+
+@contextmanager
+def _joined(cluster: str | None, device: str, *, quiet: bool) -> Iterator[bool]:
+    """Join the processes that train together, if there are several; yield True if this one leads.
+
+    In any other process, the training has ended by then.
+    """
+    if cluster is None:
+        yield True
+        return
+    where = wanted.cluster(cluster)
+    if not quiet:
+        place = f" at {where.address}" if where.address else ""
+        say(f"waiting for the other processes{place}; Ctrl-C ends it")
+    from vaectl.base import cluster as processes
+
+    with processes.joined(where, device):
+        leads = processes.leads()
+        if not leads:
+            from vaectl import joining
+
+            joining.take_part(device)
+        yield leads
+
+
+def _to_resume(name: str, runs_dir: Path, *, quiet: bool) -> "RunDir":
+    """Find the run to go on with; say which one is the latest."""
+    from vaectl.runs import find
+
+    run = find.find(name, runs_dir, to_resume=True)
+    find.refuse_member(run)
+    if name == "latest" and not quiet:
+        say(f"resuming {run.path}")
+    return run

@@ -126,7 +126,7 @@ def _explained(error: typer.TyperException, ctx: Any, typed: list[str]) -> tuple
         # for -epochs, Typer only names -e
         word = next((word for word in typed if word.startswith(option)), option).partition("=")[0]
         return f"{word}: no such option{did_you_mean(word, options)}", "lists the options"
-    if extra := re.search(r"\(([^()]*)\)$", words):
+    if extra := re.search(r"extra argument\S* \((.*)\)$", words):
         return f"{extra[1]}: more arguments than {ctx.command_path} takes", "has examples"
     return words, "has examples"
 

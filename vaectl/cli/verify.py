@@ -89,8 +89,9 @@ def _of_run(
         )
     ours = result.log_likelihood or result.elbo
     verdict = Verdict(published.value, ours.mean, ours.standard_error)
-    facts = [f"{found.name}, {result.where} of {record.epochs}, {result.binarization}"]
-    if record.status != "finished":
+    where = result.where if record.imported else f"{result.where} of {record.epochs}"
+    facts = [f"{found.name}, {where}, {result.binarization}"]
+    if record.status not in ("finished", "imported"):
         facts.append(f"the run is {record.status}, at epoch {record.epoch} of {record.epochs}")
     _show(published, verdict, facts, as_json)
 

@@ -25,10 +25,12 @@ def all_words() -> dict[str, Any]:
     short: dict[str, list[str]] = {}
     """The short forms of keys of the chosen plug, without its name."""
     for key, values in keys.items():
-        parts = key.split(".")
-        if len(parts) == 3:
-            same = short.setdefault(f"{parts[0]}.{parts[2]}", [])
-            same += [value for value in values if value not in same]
+        kind, *inside = key.split(".")
+        if kind in config.CHOICES and len(inside) == 2:
+            plug, name = inside
+            if len(config.CHOICES[kind].path_of(name, plug)) == 2:  # the key has a short form
+                same = short.setdefault(f"{kind}.{name}", [])
+                same += [value for value in values if value not in same]
     root = typer.main.get_command(app)
     return {"command": _command(root, typer.Context(root)), "keys": keys, "short": short}
 
@@ -40,7 +42,7 @@ def _command(command: Any, context: typer.Context) -> dict[str, Any]:
     }
     return {
         "help": _first_line(command.help),
-        "options": {**options, "--help": {**_FLAG, "name": "--help"}},
+        "options": {**options, "--help": _HELP},
         "arguments": [
             _parameter(each, each.name, context)
             for each in command.params
@@ -53,7 +55,8 @@ def _command(command: Any, context: typer.Context) -> dict[str, Any]:
     }
 
 
-_FLAG = {
+_HELP = {
+    "name": "--help",
     "metavar": "",
     "takes": 0,
     "repeats": False,

@@ -34,7 +34,7 @@ def find(known: Mapping[str, Any], before: Sequence[str], word: str) -> list[Can
         before: the words after `vaectl` and before the cursor.
         word: its beginning.
     """
-    command, waiting, given = _read(known["command"], before)
+    command, waiting, given, position = _read(known["command"], before)
     option, equals, value = word.partition("=")
     if waiting is None and equals and option in command["options"]:
         found = _values(known, command["options"][option], given, value)
@@ -47,18 +47,23 @@ def find(known: Mapping[str, Any], before: Sequence[str], word: str) -> list[Can
     found = [
         (name, below["help"])
         for name, below in command["commands"].items()
-        if name.startswith(word) and not given.get("arguments")
+        if name.startswith(word) and not position
     ]
-    argument = _argument(command, given)
+    argument = _argument(command, position)
     return found + (_values(known, argument, given, word) if argument else [])
 
 
 def _read(
     command: Mapping[str, Any], before: Sequence[str]
-) -> tuple[Mapping[str, Any], Mapping[str, Any] | None, dict[str, str]]:
-    """Return the command of a line, the option that waits for a value, and what is given."""
+) -> tuple[Mapping[str, Any], Mapping[str, Any] | None, dict[str, str], int]:
+    """Read a line until the cursor.
+
+    Returns:
+        Its command, the option that waits for a value, what is given, and the number of arguments
+        that the command has already.
+    """
     given: dict[str, str] = {}
-    waiting, missing = None, 0
+    waiting, missing, position = None, 0, 0
     for word in before:
         option, equals, value = word.partition("=")
         if missing:
@@ -69,12 +74,12 @@ def _read(
             missing = waiting["takes"]
         elif equals and option in command["options"]:
             _note(given, command["options"][option], value)
-        elif word in command["commands"] and not given.get("arguments"):
+        elif word in command["commands"] and not position:
             command = command["commands"][word]
         elif not word.startswith("-"):
-            _note(given, _argument(command, given), word)
-            given["arguments"] = given.get("arguments", "") + "."
-    return command, waiting if missing else None, given
+            _note(given, _argument(command, position), word)
+            position += 1
+    return command, waiting if missing else None, given, position
 
 
 def _note(given: dict[str, str], what: Mapping[str, Any] | None, word: str) -> None:
@@ -82,12 +87,11 @@ def _note(given: dict[str, str], what: Mapping[str, Any] | None, word: str) -> N
         given.update({what["name"]: word, what["metavar"]: word})
 
 
-def _argument(command: Mapping[str, Any], given: Mapping[str, str]) -> Mapping[str, Any] | None:
-    """Return the argument that comes next; the last one may repeat."""
-    arguments, index = command["arguments"], len(given.get("arguments", ""))
-    if index < len(arguments):
-        found: Mapping[str, Any] = arguments[index]
-        return found
+def _argument(command: Mapping[str, Any], position: int) -> Mapping[str, Any] | None:
+    """Return the argument at a position; the last one may repeat."""
+    arguments: Sequence[Mapping[str, Any]] = command["arguments"]
+    if position < len(arguments):
+        return arguments[position]
     return arguments[-1] if arguments and arguments[-1]["repeats"] else None
 
 

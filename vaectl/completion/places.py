@@ -24,12 +24,12 @@ def runs(given: Given, word: str) -> Sequence[str]:
     return [f"{member.parent.name}/{member.name}" for member in members]
 
 
-def names(given: Given, word: str) -> Sequence[str]:  # noqa: ARG001  # as the others
+def names(given: Given, _word: str) -> Sequence[str]:
     """Return the names of runs."""
     return [path.name for path in _entries(_runs_dir(given)) if _is_run(path)]
 
 
-def owned(given: Given, word: str) -> Sequence[str]:  # noqa: ARG001  # as the others
+def owned(given: Given, _word: str) -> Sequence[str]:
     """Return the names of runs and comparisons."""
     entries = _entries(_runs_dir(given))
     return [path.name for path in entries if _is_run(path) or _is_study(path)]
@@ -41,7 +41,7 @@ def drawable(given: Given, word: str) -> Sequence[str]:
     return ["latest", *found] if any(name.startswith(word) for name in found) else runs(given, word)
 
 
-def checkpoints(given: Given, word: str) -> Sequence[str]:  # noqa: ARG001  # as the others
+def checkpoints(given: Given, _word: str) -> Sequence[str]:
     """Return the values for `--checkpoint`: latest, best, and the epochs of the run on the line."""
     found = [
         _fields(file) for file in _entries(_run(given) / "checkpoints") if file.suffix == ".json"
@@ -52,7 +52,7 @@ def checkpoints(given: Given, word: str) -> Sequence[str]:  # noqa: ARG001  # as
     return ["best", "latest", *map(str, sorted(epochs))]
 
 
-def configurations(given: Given, word: str) -> Sequence[str]:  # noqa: ARG001  # as the others
+def configurations(_given: Given, word: str) -> Sequence[str]:
     """Return the YAML files below the folder of a word, the nearest folders first."""
     top = word[: word.rfind("/") + 1]
     return [top + str(path) for path in _walk(Path(top)) if path.suffix in (".yaml", ".yml")]
@@ -77,7 +77,7 @@ def _runs_dir(given: Given) -> Path:
 
 def _run(given: Given) -> Path:
     """Return the path of the run that a line names, as `vaectl.runs.find` does."""
-    place, name = _runs_dir(given), given.get("RUN", "latest")
+    place, name = _runs_dir(given), given.get("RUN") or given.get("RUN|CONFIG", "latest")
     if name == "latest":
         starts = {path.name: _fields(path / "run.json").get("start") for path in _entries(place)}
         known = {each: str(start) for each, start in starts.items() if start}

@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
 from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning
 from ruamel.yaml.reader import ReaderError
+from ruamel.yaml.representer import RoundTripRepresenter
 from ruamel.yaml.scalarbool import ScalarBoolean
 
 from vaectl.base.errors import ConfigError
@@ -152,20 +153,25 @@ def _kind(value: object) -> str:
 def dump(config: Section, header: str = "") -> str:
     """Return the whole configuration as YAML, below an optional comment."""
     yaml = YAML()
-    yaml.representer.add_representer(type(None), _represent_null)
-    yaml.representer.add_representer(str, _represent_text)
+    yaml.Representer = _Representer
     stream = io.StringIO()
     yaml.dump(config.model_dump(mode="json"), stream)
     comment = "".join(f"# {visible(line)}\n" for line in header.splitlines())
     return comment + stream.getvalue()
 
 
-def _represent_text(representer: Any, text: str) -> Any:
-    """Quote text that a terminal would show escaped, so that it can be read back."""
-    style = None if text.isprintable() or "\n" in text else '"'
-    return representer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+class _Representer(RoundTripRepresenter):
+    """ruamel.yaml's way of writing values, with two changes."""
+
+    def text(self, text: str) -> Any:
+        """Quote text that a terminal would show escaped, so that it can be read back."""
+        style = None if text.isprintable() or "\n" in text else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    def null(self, _: None) -> Any:
+        """Write None as `null`, which ruamel.yaml would leave out."""
+        return self.represent_scalar("tag:yaml.org,2002:null", "null")
 
 
-def _represent_null(representer: Any, _: None) -> Any:
-    """Write None as `null`, which ruamel.yaml would leave out."""
-    return representer.represent_scalar("tag:yaml.org,2002:null", "null")
+_Representer.add_representer(str, _Representer.text)
+_Representer.add_representer(type(None), _Representer.null)

@@ -15,7 +15,7 @@ def parse(kind: type[Plug], text: str, option: str) -> Any:
     """Read NAME, NAME:KEY=VALUE,KEY=VALUE with values in YAML, or NAME:VALUE of its `argument`.
 
     Raises:
-        ConfigError: no such plug, no such setting, or a wrong value.
+        ConfigError: no such plug, no such setting, one that comes twice, or a wrong value.
     """
     origin = f"{option} {text}"
     name, colon, rest = text.partition(":")
@@ -28,5 +28,7 @@ def parse(kind: type[Plug], text: str, option: str) -> Any:
             if not plug.argument:
                 raise ConfigError(f"{origin}: {setting!r} is not of the form KEY=VALUE", hint=hint)
             key, value = plug.argument, setting
+        if key in values:
+            raise ConfigError(f"{origin}: {key} comes twice", hint="give each setting once")
         values[key] = documents.parse_value(value, origin)
     return reading.build(plug, values, {(key,): origin for key in values}, hint=hint)

@@ -77,6 +77,8 @@ def _plain(value: Any) -> Any:
     """Return mappings of any kind as dicts, and NumPy's numbers and arrays as Python's."""
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
     return value.tolist() if hasattr(value, "tolist") else value
 
 
@@ -280,9 +282,17 @@ def build(
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a configuration file with all installed plugs, for editors."""
+    """Return the JSON Schema of a configuration file with all installed plugs, for editors.
+
+    It takes what `read_experiment` takes: no key is required, since a base may have it, and keys of
+    plugs may stand beside the plugs' names.
+    """
     plugins.load_installed()
     found = schema.Config.model_json_schema()
+    for section in found["$defs"].values():
+        section.pop("required", None)
+    for kind in schema.CHOICES:
+        _add_short_keys(found, kind)
     found["properties"][BASE] = {
         "type": "string",
         "description": "A YAML file, relative to this one, whose experiment this one changes.",
@@ -292,6 +302,24 @@ def json_schema() -> dict[str, Any]:
         **found,
         "title": "vaectl configuration",
     }
+
+
+def _add_short_keys(found: dict[str, Any], kind: str) -> None:
+    """Let the section of a kind in a JSON Schema have the keys of its plugs: see `written_out`."""
+
+    def keys_of(field: dict[str, str]) -> dict[str, Any]:
+        name = field["$ref"].rpartition("/")[2]
+        keys: dict[str, Any] = found["$defs"][name].get("properties", {})
+        return keys
+
+    choice, keys = schema.CHOICES[kind], keys_of(found["properties"][kind])
+    forms: dict[str, list[dict[str, Any]]] = {}
+    for name in choice.plugs.known:
+        for key, field in keys_of(keys[name]).items():
+            form = {word: value for word, value in field.items() if word != "default"}
+            if len(choice.path_of(key, name)) > 1 and form not in forms.setdefault(key, []):
+                forms[key].append(form)
+    keys |= {key: {"anyOf": those} for key, those in forms.items()}
 
 
 def put(values: dict[str, Any], origins: Origins, dotted: str, value: object, origin: str) -> None:

@@ -18,6 +18,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from pydantic import model_serializer
+
 from vaectl.base.errors import ConfigError
 from vaectl.base.section import Section
 from vaectl.base.validation import shown
@@ -39,6 +41,16 @@ class Workloads(Section):
 
     workloads: dict[str, Comparison]
     """The comparison of each, by its name."""
+
+    @model_serializer
+    def _as_in_a_file(self) -> dict[str, Any]:
+        """Write each experiment and its target below its name, and once what all of them share."""
+        shared = {name: one.model_dump(mode="json") for name, one in self.workloads.items()}
+        own = {
+            name: {**one.pop(schema.BASE), _TARGET: one.pop(_TARGET)}
+            for name, one in shared.items()
+        }
+        return {KEY: own, **next(iter(shared.values()))}
 
 
 def has_workloads(file: Path | None) -> bool:

@@ -61,20 +61,8 @@ def show_diagnosis(d: Diagnosis) -> None:
     """Print where the nats go, how log p(x) is known, and the advice."""
     where = d.where or f"epoch {d.epoch}"
     show(f"{d.run}, {where}: {d.binarization}; standard errors in brackets")
-    splits = (d.held_out, d.train)
-    table = begin("nats per image", *(f"{nats.split}, {nats.images:,}" for nats in splits))
-    rows: dict[str, Callable[[Nats], Estimate]] = {
-        "NLL": lambda nats: nats.nll,
-        "KL": lambda nats: nats.kl,
-        "ELBO = -(NLL + KL)": lambda nats: nats.elbo,
-        "amortization gap, encoder to best Gaussian": lambda nats: nats.amortization,
-        "approximation gap, best Gaussian to posterior": lambda nats: nats.approximation,
-        f"log {d.of_image} = ELBO + gaps": lambda nats: nats.log_p,
-    }
-    for name, part in rows.items():
-        table.add_row(name, *(_told(part(nats)) for nats in splits))
-    print_table(table)
-    for nats in splits:
+    _show_nats(d)
+    for nats in (d.held_out, d.train):
         a = nats.annealing
         show(
             f"{nats.subset} {nats.split} images: log {d.of_image} {_told(a.log_p)} by annealing "
@@ -111,6 +99,23 @@ def show_diagnosis(d: Diagnosis) -> None:
         show(f"advice: {sentence}")
     for warning in d.warnings:
         show(f"warning: {warning}")
+
+
+def _show_nats(d: Diagnosis) -> None:
+    """Print the parts of log p(x) on both splits."""
+    splits = (d.held_out, d.train)
+    table = begin("nats per image", *(f"{nats.split}, {nats.images:,}" for nats in splits))
+    rows: dict[str, Callable[[Nats], Estimate]] = {
+        "NLL": lambda nats: nats.nll,
+        "KL": lambda nats: nats.kl,
+        "ELBO = -(NLL + KL)": lambda nats: nats.elbo,
+        "amortization gap, encoder to best Gaussian": lambda nats: nats.amortization,
+        "approximation gap, best Gaussian to posterior": lambda nats: nats.approximation,
+        f"log {d.of_image} = ELBO + gaps": lambda nats: nats.log_p,
+    }
+    for name, part in rows.items():
+        table.add_row(name, *(_told(part(nats)) for nats in splits))
+    print_table(table)
 
 
 def _told(estimate: Estimate) -> str:

@@ -18,6 +18,7 @@ from vaectl.objectives.base import label
 if TYPE_CHECKING:  # these load JAX
     from vaectl.comparison import words
     from vaectl.comparison.summary import Summary as Comparison
+    from vaectl.sweeps.effects import Effect
     from vaectl.sweeps.summary import Summary as Sweep
 
 _BEST_POINTS = 10
@@ -151,20 +152,7 @@ def show_sweep(s: Sweep) -> None:
     if len(s.ranked) > _BEST_POINTS:
         show(f"\nthe best {_BEST_POINTS} of {len(s.ranked):,} points; points.csv has all trials")
     if s.effects:
-        rows = [
-            {
-                "key": "" if number else " with ".join(effect.keys),
-                "value": ", ".join(map(value_of, level.values.values())),
-                "effect, on average over all else": shown(level.effect),
-                "diverged": f"{level.diverged} of {level.trials}" if level.diverged else "",
-            }
-            for effect in s.effects
-            for number, level in enumerate(effect.levels)
-        ]
-        columns = {name: [row[name] for row in rows] for name in rows[0]}
-        if not any(columns["diverged"]):
-            del columns["diverged"]
-        show_columns([""] * len(rows), _told_columns(columns, left=["key"]))
+        _show_effects(s.effects)
     show("")
     for trend in s.trends:
         show(f"{trend.key}: rank correlation with the score {shown(trend.correlation)}")
@@ -180,3 +168,24 @@ def show_sweep(s: Sweep) -> None:
     if s.best and s.best.test_elbo:
         bound = f", IW-{s.importance_samples} {shown(s.best.test_log_likelihood)}"
         show(f"test ELBO of the best {shown(s.best.test_elbo)}{bound}")
+
+
+def _show_effects(effects: Sequence[Effect]) -> None:
+    """Print what each value of each key does to the score."""
+    from vaectl.studies.statistics import shown
+    from vaectl.studies.trial import written as value_of
+
+    rows = [
+        {
+            "key": "" if number else " with ".join(effect.keys),
+            "value": ", ".join(map(value_of, level.values.values())),
+            "effect, on average over all else": shown(level.effect),
+            "diverged": f"{level.diverged} of {level.trials}" if level.diverged else "",
+        }
+        for effect in effects
+        for number, level in enumerate(effect.levels)
+    ]
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    if not any(columns["diverged"]):
+        del columns["diverged"]
+    show_columns([""] * len(rows), _told_columns(columns, left=["key"]))
