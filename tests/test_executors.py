@@ -29,7 +29,7 @@ from vaectl.comparison.result import Result
 from vaectl.comparison.run import run
 from vaectl.config.schema import Checkpoint
 from vaectl.executors._pool import Hand, Pool
-from vaectl.executors.base import Lost, Surroundings
+from vaectl.executors.base import Executor, Lost, Surroundings
 from vaectl.executors.local import Local
 from vaectl.members import worker
 from vaectl.members.job import Wanted
@@ -118,6 +118,24 @@ def test_the_next_program_is_compiled_while_another_trains(tmp_path: Path) -> No
     finally:
         jax.monitoring.unregister_event_duration_listener(note)
     assert lowered == [True, True, True, False, False]
+
+
+def test_a_pool_of_a_users_plug_need_not_prepare_for_what_comes_next(tmp_path: Path) -> None:
+    """That method is younger than the others."""
+
+    class Older(Executor):
+        @contextmanager
+        def open(self, surroundings: Surroundings) -> Iterator[Any]:
+            with Local().open(surroundings) as pool:
+
+                class Those:
+                    most, place = pool.most, pool.place
+                    submit, receive = pool.submit, pool.receive
+                    room = property(lambda _: pool.room)
+
+                yield Those()
+
+    run(settings_of(), runs_dir=tmp_path, executor=Older()).check()
 
 
 def test_a_killed_worker_costs_nothing_and_results_are_those_of_this_process(
