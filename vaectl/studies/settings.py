@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 from vaectl.base.errors import ConfigError
 from vaectl.base.section import Section, conflict, flat
 from vaectl.config import documents, reading
-from vaectl.config.schema import CHOICES, Config
+from vaectl.config.schema import CHOICES, Config, place
 from vaectl.studies.ranges import Value
 
 MOST_SEEDS = 200
@@ -184,12 +184,17 @@ def resolved(base: Mapping[str, Any], values: Mapping[str, Value], origin: str) 
         origin: where they come from, for messages.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is none, or two keys are one key, written in short and in full.
     """
     mine = copy.deepcopy(dict(base))
     origins: documents.Origins = {}
+    keys: dict[tuple[str, ...], str] = {}
     # names first: a key beside a name is one of the plug that is chosen in the end
     for key in sorted(values, key=lambda key: not key.endswith(".name")):
+        if (other := keys.setdefault(place(key.split("."), mine), key)) != key:
+            raise ConfigError(
+                f"{origin} {other}: the same key as {key}", hint="leave one of the two out"
+            )
         reading.put(mine, origins, key, copy.deepcopy(values[key]), f"{origin} {key}")
     settings = reading.build(Config, mine, origins)
     # the settings of plugs that are not chosen must not make a difference
