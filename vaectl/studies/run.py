@@ -192,33 +192,22 @@ def run(
             directory.check(kind, settings, path, force=False)  # another process may have been here
         directory.write_settings(kind, path, settings)  # first: by this it is a study
         folder = Folder(path)
-        left_out = unsealed.seal(folder, tell)
-        ledger = Ledger(folder, tell, left_out)
+        ledger = Ledger(folder, tell, unsealed.seal(folder, tell))
         ledger.check_data(study.base.data.source, task.dataset)
         if retry:
             ledger.forget([trial for trial in ledger.ended.values() if trial.error])
         engine = Engine(folder, task, ledger, stopping, executor.at_once)
+        tests = Tests(folder, ledger, task, study.importance_samples, stopping)
         try:
-            surroundings = Surroundings(task, folder, sinks, stopping)
-            with executor.open(surroundings) as pool:
+            with executor.open(Surroundings(task, folder, sinks, stopping)) as pool:
                 for difference in _differences(ledger, pool.place):
                     tell(f"since trials that are there, {difference}")
                 planned = engine.run(pool, study.parts(engine))
             study.check(engine)
             whole = dict.fromkeys(trial.whole for trial in planned)
             found = [Finished(trial, engine.ended(trial)) for trial in whole if engine.has(trial)]
-            tests = Tests(
-                folder,
-                ledger,
-                watch,
-                dataset=task.dataset,
-                importance_samples=study.importance_samples,
-                stopping=stopping,
-            )
-            tested: dict[Trial, Evaluation | None] = {}
             with jax.default_device(task.device):
-                for trial, ended, _ in study.tested(found):
-                    tested[trial] = tests.of(trial, ended)
+                tested = {trial: tests.of(trial, ended) for trial, ended, _ in study.tested(found)}
             study.close(task, folder, found, stopping)
         except KeyboardInterrupt:
             raise InterruptedRunError(
