@@ -240,6 +240,15 @@ def test_labels_depend_on_what_differs_alone() -> None:
     assert plan.differing(other, first) == []
 
 
+def test_the_estimate_counts_the_checkpoints_that_a_run_keeps() -> None:
+    often = [*SMALL, "epochs=20", "checkpoint.every=5"]
+    sizes = []
+    for keep in ("needed", "all"):
+        small = [*often, f"checkpoint.keep={keep}"]
+        sizes.append(run.planned(_sweep("model.code_size=2", seeds=1, small=small)).disk)
+    assert sizes[1] / sizes[0] == pytest.approx(5 / 3)
+
+
 def test_trials_that_share_a_program_train_one_after_another() -> None:
     sweep = _sweep("optimizer.learning_rate=1e-3,1e-2", "model.code_size=2,3")
     groups = programs(sweep.trials)
