@@ -69,10 +69,7 @@ def load(
     problems: list[ConfigError] = []
     if file is not None:
         _check_kind(model, file, values)
-        try:
-            values |= _base(values, file, origins)
-        except ConfigError as error:  # reported with all other problems
-            problems.append(ConfigError(f"{origins['base',]}: base: {error}", hint=error.hint))
+        problems += _write_out_base(values, file, origins)  # reported with all others
     if values.get("base") is None:
         values["base"] = model.model_fields["base"].default.model_dump()
     edit(values, origins)
@@ -111,24 +108,25 @@ def is_experiment(values: Mapping[str, Any]) -> bool:
     return not reading.study_of(values) and not {*Config.model_fields}.isdisjoint(values)
 
 
-def _base(values: dict[str, Any], file: Path, origins: documents.Origins) -> dict[str, Any]:
-    """Return the key `base` with all keys of the file that it names; nothing if it is no mapping.
-
-    Raises:
-        ConfigError: that file is none of an experiment.
-    """
+def _write_out_base(
+    values: dict[str, Any], file: Path, origins: documents.Origins
+) -> list[ConfigError]:
+    """Write out the key `base`, with all keys of the file that it names; return its problems."""
     own = values.get("base")
     if isinstance(own, str):
         own = values["base"] = {"file": own}
-    if not isinstance(own, dict):
-        return {}
-    if not isinstance(own.get("file"), str):
-        return {"base": reading.written_out(own, origins, ("base",))}
-    lines = {path: line for path, line in origins.items() if path[0] == "base"}
-    named = file.parent / own.pop("file")
-    above = [] if named == file.absolute() else [file]
-    of_file = reading.read_experiment(named, origins, ("base",), above=above)
-    return {"base": reading.override(of_file, own, origins, lines, ("base",))}
+    if isinstance(own, dict) and isinstance(own.get("file"), str):
+        lines = {path: line for path, line in origins.items() if path[0] == "base"}
+        named = file.parent / own.pop("file")
+        above = [] if named == file.absolute() else [file]
+        try:
+            of_file = reading.read_experiment(named, origins, ("base",), above=above)
+            values["base"] = reading.override(of_file, own, origins, lines, ("base",))
+        except ConfigError as error:
+            return [ConfigError(f"{origins['base',]}: base: {error}", hint=error.hint)]
+    elif isinstance(own, dict):
+        values["base"] = reading.written_out(own, origins, ("base",))
+    return []
 
 
 def add(
