@@ -1,10 +1,12 @@
-"""The benchmark for accelerators, tried on a CPU."""
+"""Benchmarks: that for accelerators, tried on a CPU, and that of the paper's Fig. 3."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.benchmarks import paper
 
 
 @pytest.mark.full
@@ -19,3 +21,12 @@ def test_the_benchmark_of_accelerators_prints_its_tables() -> None:
     assert "bfloat16" in rows
     assert "2" in rows
     assert "IW-50 of the test images" in rows
+
+
+def test_comparisons_of_any_version_stand_beside_the_paper(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The later ones have more columns in trials.csv."""
+    for name in ("paper-z20", "paper-z2"):
+        paper.main(Path(__file__).parents[1] / "runs" / "reference" / name)
+        assert "| sgd | 150 | -89.29 |" in capsys.readouterr().out

@@ -311,6 +311,19 @@ def test_an_optimizer_that_was_not_timed_has_no_curve_by_time(
     assert _seconds(result) == {"adam": 0, "sgd": 0}
 
 
+def test_a_figure_that_a_later_result_does_not_have_is_removed(
+    result: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_nothing(monkeypatch.setattr)
+    publish(result)
+    figures = result.path / "figures"
+    assert (figures / "along.svg").exists()
+    trials = [each for each in result.trials if each.trial.label == "sgd"]
+    publish(result._replace(settings=_settings(optimizers=["sgd"]), trials=trials))
+    assert not [*figures.glob("along.*")]
+    assert (figures / "board.svg").exists()
+
+
 def _seconds(result: Result) -> dict[str, int]:
     """The number of epochs of each optimizer whose time the page has."""
     page = (result.path / "report.html").read_text()

@@ -167,6 +167,15 @@ def test_a_file_of_one_experiment_is_the_base(tmp_path: Path) -> None:
         (["epochs={low: 1}"], None, r"epochs.*high is missing"),
         (["epochs=3"], 2, "no range to draw 2 points from"),
         (["epochs=1:9:3:lgo"], None, "lgo.*did you mean log"),
+        (["epochs=1:9:\N{SUPERSCRIPT TWO}"], None, "no number of values"),
+        (["epochs=1:9:3:4"], None, "3 and 4 are each a count"),
+        (["epochs=1:9:3:log:linear"], None, "log and linear are each a scale"),
+        (["epochs=-1e308:1e308:3"], None, "epochs"),
+        (
+            ["optimizer.learning_rate=1", "optimizer.adam.learning_rate=2,3"],
+            None,
+            "learning_rate: the same key as optimizer.adam.learning_rate",
+        ),
         ([], 5, "no ranges to draw 5 points from"),
         ([], None, "nothing varies"),
         (["epochs=1:100000:10000", "model.code_size=1:1000:100"], None, "1,000,000 points"),
@@ -229,6 +238,15 @@ def test_labels_depend_on_what_differs_alone() -> None:
     other = _sweep(*vary, small=[*SMALL, "seed=7", "checkpoint.every=3"])
     assert [point.label for point in other.points] == [point.label for point in first.points]
     assert plan.differing(other, first) == []
+
+
+def test_the_estimate_counts_the_checkpoints_that_a_run_keeps() -> None:
+    often = [*SMALL, "epochs=20", "checkpoint.every=5"]
+    sizes = []
+    for keep in ("needed", "all"):
+        small = [*often, f"checkpoint.keep={keep}"]
+        sizes.append(run.planned(_sweep("model.code_size=2", seeds=1, small=small)).disk)
+    assert sizes[1] / sizes[0] == pytest.approx(5 / 3)
 
 
 def test_trials_that_share_a_program_train_one_after_another() -> None:

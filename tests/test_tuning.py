@@ -110,6 +110,11 @@ def test_a_comparison_with_spaces_survives_being_written(tmp_path: Path) -> None
         (["adam"], {"space": {"b1": 0.5}}, "should be a list of values, a range"),
         (["adam"], {"space": {"b1": [0.5, 0.6]}}, "two of its 4 points are the same experiment"),
         (["adam"], {"space": {}}, "the space of adam has no keys"),
+        (
+            ["adam"],
+            {"space": {"b1": {"low": 0.5, "high": 0.6}, "adam.b1": [0.1, 0.2]}},
+            "optimizer.b1: the same key as optimizer.adam.b1",
+        ),
         (["adam"], {"space": {"name": ["adam", "sgd"]}}, "a space is that of one optimizer"),
         (["adam"], {"trials": 0}, "should be at least 1"),
         (["adam"], {"grid": 5}, "grid is of a grid"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -253,7 +253,7 @@ def load(
     assignments: Sequence[str] = (),
     options: Mapping[str, object] | None = None,
     added: Sequence[str] = (),
-    read: Callable[[Path, documents.Origins], dict[str, Any]] = documents.read_mapping,
+    read: study.Read = documents.read_mapping,
 ) -> Comparison:
     """Read a comparison (or the default), apply overrides, validate everything once.
 
@@ -267,18 +267,17 @@ def load(
     Raises:
         ConfigError: lists all problems, each with its place.
     """
+
+    def edit(values: dict[str, Any], origins: documents.Origins) -> None:
+        if options and options.get("protocol") == "paper":
+            values.pop("tuning", None)  # the option overrides the file
+        if added:
+            if values.get("optimizers") is None:
+                values["optimizers"] = _DEFAULTS
+            study.add(values, origins, "optimizers", added, "--add")
+
     settings = study.load(
-        KIND,
-        Comparison,
-        file,
-        base=Comparison().base,
-        assignments=assignments,
-        options=options,
-        missing={"optimizers": _DEFAULTS} if added else {},
-        more={"optimizers": ("--add", added)} if added else {},
-        read=read,
-        # the option overrides the file
-        without=["tuning"] if options and options.get("protocol") == "paper" else [],
+        Comparison, file, assignments=assignments, options=options, edit=edit, read=read
     )
     _ = settings.points  # each must be an experiment
     return settings

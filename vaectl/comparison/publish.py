@@ -17,6 +17,7 @@ from vaectl.comparison.summary import Side, Summary
 from vaectl.config.meaning import estimators
 from vaectl.experiment.curves import FORMATS
 from vaectl.pictures import charts, fields, search
+from vaectl.pictures.canvas import Figure
 from vaectl.pictures.traces import COLOURS, Trace
 from vaectl.runs.directory import RunDir
 from vaectl.studies import directory, drawing
@@ -47,42 +48,18 @@ def publish(result: Result, watch: Watch = ignore) -> Summary:
 def _publish(result: Result) -> Summary:
     summary = summarize(result)
     by_label = members(result)
-    order = [side.label for side in summary.sides]
-    places = {label: place for place, label in enumerate(in_order(list(by_label), order))}
-    sides = sorted(summary.sides, key=lambda side: places[side.label])
+    order = in_order(list(by_label), [side.label for side in summary.sides])
+    sides = sorted(summary.sides, key=lambda side: order.index(side.label))
     traces = [
         _trace(side, by_label[side.label])._replace(
             grey=len(sides) > COLOURS and place >= report.FEW, place=place
         )
         for place, side in enumerate(sides)
     ]
-    timed = [trace for trace, side in zip(traces, sides, strict=True) if side.seconds_per_step]
-    what = [summary.metrics[key] for key in ("estimator", "binarization") if summary.metrics]
-    title = "\n".join([summary.name, ", ".join(what)]).strip()
-    curves = partial(
-        charts.curves,
-        title="\n".join([summary.name, *what[1:]]),
-        how=estimators(result.settings.base),
-        settled=True,
-    )
-    figures = {"curves": curves(traces, "epoch")}
-    if not summary.loaded:
-        figures["curves-seconds"] = curves(timed, "seconds")
-    if bars := [bar for side in summary.sides if (bar := _bar(side, summary, by_label))]:
-        figures["board"] = fields.board(bars, summary.quantity, title=title)
-    if len(sides) > 1 and summary.epochs > 1:
-        ranks = {side.label: np.array(side.ranks_along) for side in sides}
-        figures["along"] = fields.along(ranks, order, places, title=title)
-    if result.settings.tuning:
-        tried = {
-            side.label: [(rate.learning_rate, rate.score) for rate in side.tried] for side in sides
-        }
-        expected = {side.label: side.expected_best for side in sides}
-        figures["learning-rates"] = search.sensitivity(tried, summary.quantity, title=title)
-        figures["budget"] = search.budget(expected, summary.quantity, title=title)
+    figures = _figures(result, summary, by_label, traces)
     rundir = RunDir(result.path)
-    if summary.loaded:  # an earlier summary may have had times
-        rundir.remove_figure("curves-seconds", FORMATS)
+    for name in {"curves-seconds", *CAPTIONS} - {*figures}:  # an earlier result may have had more
+        rundir.remove_figure(name, FORMATS)
     written = {name: rundir.write_figure(name, f, FORMATS) for name, f in figures.items()}
     images = {CAPTIONS[name]: written[name][1].read_bytes() for name in CAPTIONS if name in written}
     runs = {
@@ -98,6 +75,43 @@ def _publish(result: Result) -> Summary:
     best = summary.sides[0].best_run if summary.sides else None
     result.problems.extend(drawing.draw(result.trials, best, result.path))
     return summary
+
+
+def _figures(
+    result: Result,
+    summary: Summary,
+    by_label: Mapping[str, Sequence[Member]],
+    traces: Sequence[Trace],
+) -> dict[str, Figure]:
+    """Draw the figures of a result, by their names."""
+    places = {trace.label: place for place, trace in enumerate(traces)}
+    sides = sorted(summary.sides, key=lambda side: places[side.label])
+    what = [summary.metrics[key] for key in ("estimator", "binarization") if summary.metrics]
+    title = "\n".join([summary.name, ", ".join(what)]).strip()
+    curves = partial(
+        charts.curves,
+        title="\n".join([summary.name, *what[1:]]),
+        how=estimators(result.settings.base),
+        settled=True,
+    )
+    figures = {"curves": curves(traces, "epoch")}
+    if not summary.loaded:
+        timed = [trace for trace, side in zip(traces, sides, strict=True) if side.seconds_per_step]
+        figures["curves-seconds"] = curves(timed, "seconds")
+    if bars := [bar for side in summary.sides if (bar := _bar(side, summary, by_label))]:
+        figures["board"] = fields.board(bars, summary.quantity, title=title)
+    if len(sides) > 1 and summary.epochs > 1:
+        ranks = {side.label: np.array(side.ranks_along) for side in sides}
+        order = [side.label for side in summary.sides]
+        figures["along"] = fields.along(ranks, order, places, title=title)
+    if result.settings.tuning:
+        tried = {
+            side.label: [(rate.learning_rate, rate.score) for rate in side.tried] for side in sides
+        }
+        expected = {side.label: side.expected_best for side in sides}
+        figures["learning-rates"] = search.sensitivity(tried, summary.quantity, title=title)
+        figures["budget"] = search.budget(expected, summary.quantity, title=title)
+    return figures
 
 
 def _trace(side: Side, members: Sequence[Member]) -> Trace:

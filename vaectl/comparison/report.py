@@ -48,24 +48,9 @@ def render(
         images: SVG images, by caption.
         runs: the name of each member's run, by label and seed; the page is beside them.
     """
-    seeds, labels = len(summary.seeds), [side.label for side in summary.sides]
-    shown_first = FEW if len(traces) > COLOURS else len(traces)
+    labels = [side.label for side in summary.sides]
     board, details = words.board(summary), words.details(summary)
     cells = [[cell.text for cell in column.cells] for column in (*board, *details)]
-    timed = {each.label for each in summary.sides if each.seconds_per_step and not summary.loaded}
-    drawn = {
-        "quantities": {name: axis_label(name) for name in quantities(traces)},
-        "fitted": fitted(traces),
-        "band": f"lowest to highest of {seeds} seeds" if seeds > 1 else "",
-        "traces": [
-            {
-                **_plain(trace, number if trace.place is None else trace.place),
-                "seconds": _seconds(trace) if trace.label in timed else [],
-                "shown": number < shown_first,
-            }
-            for number, trace in enumerate(traces)
-        ],
-    }
     chief = {labels[0], summary.baseline} if len(labels) > FEW else {*labels}
     near = [pair for pair in summary.pairs if {pair.a, pair.b} & chief]
     return page.render(
@@ -95,10 +80,30 @@ def render(
         tuned=settings.tuning is not None,
         term=label(summary.quantity),
         interval=shown,
-        drawn=drawn,
+        drawn=_drawn(summary, traces),
         fitted=fitted_words(fitted(traces)),
         images=page.embedded(images),
     )
+
+
+def _drawn(summary: Summary, traces: Sequence[Trace]) -> dict[str, object]:
+    """Return what the page's JavaScript draws."""
+    seeds = len(summary.seeds)
+    shown_first = FEW if len(traces) > COLOURS else len(traces)
+    timed = {each.label for each in summary.sides if each.seconds_per_step and not summary.loaded}
+    return {
+        "quantities": {name: axis_label(name) for name in quantities(traces)},
+        "fitted": fitted(traces),
+        "band": f"lowest to highest of {seeds} seeds" if seeds > 1 else "",
+        "traces": [
+            {
+                **_plain(trace, number if trace.place is None else trace.place),
+                "seconds": _seconds(trace) if trace.label in timed else [],
+                "shown": number < shown_first,
+            }
+            for number, trace in enumerate(traces)
+        ],
+    }
 
 
 def _about(settings: Config) -> tuple[str, str, str]:

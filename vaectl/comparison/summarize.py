@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -20,6 +20,7 @@ from vaectl.comparison.words import verdict
 from vaectl.runs.metrics import Row, columns
 from vaectl.studies import statistics
 from vaectl.studies.facts import alike, environment
+from vaectl.studies.published import of_tests
 from vaectl.studies.run import places_of
 from vaectl.studies.statistics import Interval
 
@@ -188,12 +189,7 @@ def _side(
         diverged=len(result.settings.seeds) - len(alive),
         final=_intervals([m.curve[-1] for m in alive]),
         best=_intervals([m.best for m in alive]),
-        test_elbo=_interval(tests, lambda test: test.elbo.mean),
-        test_log_likelihood=_interval(
-            tests, lambda test: test.log_likelihood.mean if test.log_likelihood else -np.inf
-        ),
-        test_kl=_interval(tests, lambda test: test.kl.mean),
-        active_units=_interval(tests, lambda test: test.active_units),
+        active_units=statistics.interval(np.array([test.active_units for test in tests], float)),
         collapsed=sum(2 * test.active_units < test.code_size for test in tests),
         ranks=ranks,
         mean_rank=float(np.mean(ranks)),
@@ -204,6 +200,7 @@ def _side(
         seconds_per_step=race.pace(label),
         relative_time=race.relative_time(label),
         ranks_along=ranks_along,
+        **of_tests(tests),
         **_tuning(result, label),
     )
 
@@ -240,7 +237,3 @@ def _intervals(rows: Sequence[Row]) -> dict[str, Interval]:
     names = [name for name in columns(rows) if all(name in row.terms for row in rows)]
     found = {name: statistics.interval(np.array([r.terms[name] for r in rows])) for name in names}
     return {name: each for name, each in found.items() if each is not None}
-
-
-def _interval(items: Iterable[Any], value: Callable[[Any], float]) -> Interval | None:
-    return statistics.interval(np.array([value(item) for item in items], np.float64))

@@ -208,46 +208,47 @@ _OF_GRID = ("grid", "learning_rates", "ratio", "growth")
 
 
 def _drawn(label: str, settings: Config, space: Space, count: int) -> list[Point]:
-    base = settings.model_dump(mode="json")
-    ranges: dict[str, list[Any] | Range] = {}
-    problems: dict[str, str] = {}
-    if not space:
-        problems[f"the space of {label} has no keys"] = (
-            "name some of its keys in tuning.space, or leave tuning.trials out for a grid"
-        )
-    for key, values in space.items():
-        full = f"optimizer.{key}"
-        own = value_of(full, base)
-        if not isinstance(values, Around):
-            ranges[full] = values
-        elif isinstance(own, float | int) and own > 0:
-            ranges[full] = values.of(own)
-        else:
-            told = "there is none" if own is None else f"it is {own}"
-            problems[f"the space of {label}: {key}: within needs an own value above 0; {told}"] = (
-                "name a key that it has, with low and high"
-            )
+    base, where = settings.model_dump(mode="json"), f"the space of {label}"
+    ranges = _ranges(where, base, space)
     found: dict[Config, Point] = {}
-    for row in halton(count, len(ranges)) if not problems else []:
+    for row in halton(count, len(ranges)):
         chosen = {
             key: drawn(each, share, key, base)
             for (key, each), share in zip(ranges.items(), row, strict=True)
         }
-        try:
-            point = resolved(base, chosen, f"the space of {label}:")
-        except ConfigError as error:
-            problems |= dict.fromkeys(error.message.splitlines(), error.hint)
-            break
+        point = resolved(base, chosen, f"{where}:")
         if point in found:
-            problems[f"the space of {label}: two of its {count} points are the same experiment"] = (
-                "give one of its keys a range, or lower tuning.trials"
+            raise ConfigError(
+                f"{where}: two of its {count} points are the same experiment",
+                hint="give one of its keys a range, or lower tuning.trials",
             )
-            break
         short = tuple((key.removeprefix("optimizer."), _hashable(v)) for key, v in chosen.items())
         found[point] = Point(short, point)
-    if problems:
-        raise ConfigError("\n".join(problems), hint=next(iter(problems.values())))
     return list(found.values())
+
+
+def _ranges(where: str, base: Mapping[str, Any], space: Space) -> dict[str, list[Any] | Range]:
+    """Return what is drawn from, by keys of the experiment `base`."""
+    if not space:
+        raise ConfigError(
+            f"{where} has no keys",
+            hint="name some of its keys in tuning.space, or leave tuning.trials out for a grid",
+        )
+    found: dict[str, list[Any] | Range] = {}
+    problems = []
+    for key, values in space.items():
+        full = f"optimizer.{key}"
+        own = value_of(full, base)
+        if not isinstance(values, Around):
+            found[full] = values
+        elif isinstance(own, float | int) and own > 0:
+            found[full] = values.of(own)
+        else:
+            told = "there is none" if own is None else f"it is {own}"
+            problems.append(f"{where}: {key}: within needs an own value above 0; {told}")
+    if problems:
+        raise ConfigError("\n".join(problems), hint="name a key that it has, with low and high")
+    return found
 
 
 def _hashable(value: Any) -> Any:

@@ -6,13 +6,14 @@ import math
 import time
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from typing import final
 
 from vaectl.base import spent
 from vaectl.base.files import Folder
 from vaectl.config.schema import Config
-from vaectl.executors.base import Foreseeing, Lost, Pool
+from vaectl.executors.base import Foreseeing, Lost, Message, Pool
 from vaectl.experiment import Stopping, Task
 from vaectl.members import job as jobs
 from vaectl.members.job import Done, Wanted
@@ -73,6 +74,13 @@ class Engine:
         self._members = self._epochs = 0
         self._full = time.monotonic()
         """The last time when all workers were busy; inf after idle workers were reported."""
+        self._others: Iterator[Steps] = iter(())
+        """The parts that are not opened yet."""
+        self._opened: list[_Part] = []
+        self._ready: OrderedDict[_Part, None] = OrderedDict()
+        """The parts that may have work, the next one first."""
+        self._training: dict[str, tuple[_Part, Trial]] = {}
+        """The trials under way, by the names of their members."""
         self._keys: dict[Config, list[str]] = {}
         """The keys that trials with these settings may have."""
 
@@ -111,70 +119,79 @@ class Engine:
         A part goes on until it waits for running trials; then the next part has its turn. So a
         single worker finishes a part before it begins another.
         """
-        opened: list[_Part] = []
-        ready: OrderedDict[_Part, None] = OrderedDict()  # those that may have work
-        others = iter(parts)
-
-        def next_part() -> _Part | None:
-            while ready:
-                part = next(iter(ready))
-                if self._has_work(part):
-                    return part
-                del ready[part]
-            for steps in others:
-                opened.append(_Part(steps))
-                if self._has_work(opened[-1]):
-                    ready[opened[-1]] = None
-                    return opened[-1]
-            return None
-
-        def left(name: str) -> tuple[_Part, Trial]:
-            part, trial = training.pop(name)
-            part.training.remove(trial)
-            ready[part] = None
-            ready.move_to_end(part, last=False)
-            return part, trial
-
-        training: dict[str, tuple[_Part, Trial]] = {}
+        self._others = iter(parts)
         while True:
-            while pool.room and (part := next_part()):
+            while pool.room and (part := self._next_part()):
                 self._leave_if_asked()
-                chosen = _alike(part.missing, pool.most)
-                for _ in chosen:
-                    part.missing.popleft()
-                part.training |= {*chosen}
-                busy = len(training)
-                training |= {member(trial): (part, trial) for trial in chosen}
-                # else one of two would never end
-                assert len(training) == busy + len(chosen)  # noqa: S101
-                self._submit(pool, chosen)
-                if isinstance(pool, Foreseeing) and not pool.room and (coming := next_part()):
-                    pool.expect(_wanted(coming.missing[0]))
-            self._tell_idle(pool.room, len(training))
-            if not training:
+                self._begin(pool, part)
+            self._tell_idle(pool.room, len(self._training))
+            if not self._training:
                 self._leave_if_asked()
-                return [trial for part in opened for trial in part.trials]
-            message = pool.receive()
-            match message:
-                case Done():
-                    _, trial = left(message.member)
-                    if message.paused:
-                        self._pause(trial, message)
-                    else:
-                        self._end(trial, message)
-                case Lost(members, why):
-                    for name in members:
-                        part, trial = left(name)
-                        if self._is_tried_again(trial, why):
-                            part.missing.append(trial)
-                case None:  # lets watchers check the time
-                    self.plan(0, 0)
-                case _:
-                    if isinstance(message, Started):
-                        self._note_start(training[message.member][1], message.step)
-                    if isinstance(message, Epoch):
-                        self.trained += message.train_seconds
-                    self.watch(message)
+                return [trial for part in self._opened for trial in part.trials]
+            self._heed(pool.receive())
+
+    def _next_part(self) -> _Part | None:
+        """Return the first part that has trials to train; open another one if none has."""
+        while self._ready:
+            part = next(iter(self._ready))
+            if self._has_work(part):
+                return part
+            del self._ready[part]
+        for steps in self._others:
+            part = _Part(steps)
+            self._opened.append(part)
+            if self._has_work(part):
+                self._ready[part] = None
+                return part
+        return None
+
+    def _begin(self, pool: Pool, part: _Part) -> None:
+        """Send a job of a part to the pool, and tell the pool what comes next if it is full."""
+        chosen = _alike(part.missing, pool.most)
+        for trial in chosen:
+            part.missing.popleft()
+            self._tell_why(trial)
+        part.training += len(chosen)
+        busy = len(self._training)
+        self._training |= {member(trial): (part, trial) for trial in chosen}
+        # else one of two would never end
+        assert len(self._training) == busy + len(chosen)  # noqa: S101
+        if pool.most > 1:
+            more = f" and {len(chosen) - 1} more" * (len(chosen) > 1)
+            self.watch(Phase(f"training {chosen[0].run_name}{more}"))
+        pool.submit([_wanted(trial) for trial in chosen])
+        if isinstance(pool, Foreseeing) and not pool.room and (coming := self._next_part()):
+            pool.expect(_wanted(coming.missing[0]))
+
+    def _heed(self, message: Message | None) -> None:
+        match message:
+            case Done():
+                _, trial = self._left(message.member)
+                if message.paused:
+                    self._pause(trial, message)
+                else:
+                    self._end(trial, message)
+            case Lost(members, why):
+                for name in members:
+                    part, trial = self._left(name)
+                    if self._is_tried_again(trial, why):
+                        part.missing.append(trial)
+            case None:  # lets watchers check the time
+                self.plan(0, 0)
+            case _:
+                if isinstance(message, Started):
+                    self._note_start(self._training[message.member][1], message.step)
+                if isinstance(message, Epoch):
+                    self.trained += message.train_seconds
+                self.watch(message)
+
+    def _left(self, name: str) -> tuple[_Part, Trial]:
+        """Note that a trial trains no more, and that its part is next; return both."""
+        part, trial = self._training.pop(name)
+        part.training -= 1
+        self._ready[part] = None
+        self._ready.move_to_end(part, last=False)
+        return part, trial
 
     def _tell_idle(self, idle: int, busy: int) -> None:
         """Report once that workers have had nothing to do for a while."""
@@ -188,10 +205,9 @@ class Engine:
 
     def _has_work(self, part: _Part) -> bool:
         """Tell whether a part has trials to train; if it waits for none, ask it for more."""
-        while not part.missing and not part.training and not part.over:
+        while not part.missing and not part.training:
             wanted = next(part.steps, None)
             if wanted is None:
-                part.over = True
                 return False
             part.trials += wanted
             for trial in wanted:
@@ -201,14 +217,6 @@ class Engine:
                 else:
                     part.missing.append(trial)
         return bool(part.missing)
-
-    def _submit(self, pool: Pool, chosen: Sequence[Trial]) -> None:
-        for trial in chosen:
-            self._tell_why(trial)
-        if pool.most > 1:
-            more = f" and {len(chosen) - 1} more" * (len(chosen) > 1)
-            self.watch(Phase(f"training {chosen[0].run_name}{more}"))
-        pool.submit([_wanted(trial) for trial in chosen])
 
     def _note_start(self, trial: Trial, step: int) -> None:
         """Count tries anew for a trial that has saved more than when it was begun last."""
@@ -323,17 +331,14 @@ def _alike(trials: Sequence[Trial], most: int) -> list[Trial]:
     return list(takewhile(lambda trial: alike(trial) == first, islice(trials, most)))
 
 
-@final
+@dataclass(eq=False)
 class _Part:
     """A part of the study under way."""
 
-    def __init__(self, steps: Steps) -> None:
-        self.steps = steps
-        self.trials: list[Trial] = []
-        """All trials that it has asked for."""
-        self.missing: deque[Trial] = deque()
-        """The trials to train."""
-        self.training: set[Trial] = set()
-        """The trials under way."""
-        self.over = False
-        """True if nothing of it is left to train."""
+    steps: Steps
+    trials: list[Trial] = field(default_factory=list)
+    """All trials that it has asked for."""
+    missing: deque[Trial] = field(default_factory=deque)
+    """The trials to train."""
+    training: int = 0
+    """The number of its trials under way."""

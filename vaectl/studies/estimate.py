@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,6 +15,7 @@ from vaectl.base import spent
 from vaectl.base.errors import DivergedError
 from vaectl.base.memory import text as size_of
 from vaectl.base.plural import plural
+from vaectl.config.schema import Config
 from vaectl.experiment import Task
 from vaectl.studies.trial import Trial, programs
 from vaectl.training import compiled, fit, footprint
@@ -25,8 +27,8 @@ MOMENT = 0.5
 """Seconds of training after which the pace of a program is known."""
 OF_MEMBER = 0.3
 """Seconds to begin, to save and to end a member, about."""
-CHECKPOINTS = 2
-"""A run keeps its latest and its best state."""
+NEEDED = 3
+"""States that a run keeps, about: its latest, its best, and spares of them."""
 
 
 class Estimate(NamedTuple):
@@ -74,6 +76,7 @@ def estimate(
     count = min(len(groups), CALIBRATED)
     chosen = [groups[i * len(groups) // count][0] for i in range(count)]
     paces = [_pace(task._replace(settings=trial.settings, traced=trial.traced)) for trial in chosen]
+    states = sum(_states(trial.settings) for trial in trials)
     of_epoch, of_start, of_state = (sum(part) / count for part in zip(*paces, strict=True))
     return Estimate(
         members=len(trials),
@@ -82,8 +85,14 @@ def estimate(
         seconds=(epochs * of_epoch + len(groups) * of_start + len(trials) * OF_MEMBER)
         / max(min(workers or 1, len(trials)), 1),
         workers=workers,
-        disk=round(CHECKPOINTS * of_state * (len(trials) if runs is None else runs)),
+        disk=round(of_state * states / len(trials) * (len(trials) if runs is None else runs)),
     )
+
+
+def _states(settings: Config) -> int:
+    """Return the number of states that a run keeps, about."""
+    often = 1 + math.ceil(settings.epochs / settings.checkpoint.every)  # with a best one
+    return often if settings.checkpoint.keep == "all" else min(often, NEEDED)
 
 
 def _pace(task: Task) -> tuple[float, float, float]:

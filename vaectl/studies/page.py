@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shlex
 from collections.abc import Mapping
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
@@ -27,7 +28,7 @@ def render(package: str, *, settings: Section, file: str, **values: object) -> s
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["unbroken"] = _unbroken
+    environment.filters |= {"unbroken": _unbroken, "quoted": shlex.quote}
     template = environment.get_template("report.html.j2")
     return template.render(settings=documents.dump(settings), file=file, **values)
 

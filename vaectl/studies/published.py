@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from vaectl.runs.record import Evaluation
 from vaectl.studies import statistics
 from vaectl.studies.statistics import Interval
 
@@ -39,6 +42,16 @@ class Summarized(Published):
     kinds: dict[str, int]
     """The kinds of devices of the runs, whose last bits differ, and how many ran on each."""
     git_commit: str | None
+
+
+def of_tests(tests: Sequence[Evaluation]) -> dict[str, Any]:
+    """Return the intervals over seeds of evaluations on the test split, by names of fields."""
+    found = {
+        "test_elbo": [test.elbo.mean for test in tests],
+        "test_log_likelihood": [t.log_likelihood.mean for t in tests if t.log_likelihood],
+        "test_kl": [test.kl.mean for test in tests],
+    }
+    return {name: statistics.interval(np.array(means)) for name, means in found.items()}
 
 
 def order(p: float | None, gap: Interval | None) -> Order:

@@ -100,7 +100,7 @@ def listed(values: object) -> object:
 def fitting(value: float, key: str, base: Mapping[str, Any]) -> int | float:
     """Round to a few digits; to a whole number for a key that has one in the base experiment."""
     known = value_of(key, base)
-    if isinstance(known, int) and not isinstance(known, bool):
+    if isinstance(known, int) and not isinstance(known, bool) and math.isfinite(value):
         return round(value)
     return float(f"{value:.{DIGITS}g}")
 

@@ -49,7 +49,6 @@ from vaectl.studies.testing import Tests
 from vaectl.studies.trial import Trial
 from vaectl.training import footprint
 from vaectl.training.events import Note, Phase, Warned, Watch, ignore
-from vaectl.training.program import Program
 
 
 class Study(ABC):
@@ -192,33 +191,22 @@ def run(
             directory.check(kind, settings, path, force=False)  # another process may have been here
         directory.write_settings(kind, path, settings)  # first: by this it is a study
         folder = Folder(path)
-        left_out = unsealed.seal(folder, tell)
-        ledger = Ledger(folder, tell, left_out)
+        ledger = Ledger(folder, tell, unsealed.seal(folder, tell))
         ledger.check_data(study.base.data.source, task.dataset)
         if retry:
             ledger.forget([trial for trial in ledger.ended.values() if trial.error])
         engine = Engine(folder, task, ledger, stopping, executor.at_once)
+        tests = Tests(folder, ledger, task, study.importance_samples, stopping)
         try:
-            surroundings = Surroundings(task, folder, sinks, stopping)
-            with executor.open(surroundings) as pool:
+            with executor.open(Surroundings(task, folder, sinks, stopping)) as pool:
                 for difference in _differences(ledger, pool.place):
                     tell(f"since trials that are there, {difference}")
                 planned = engine.run(pool, study.parts(engine))
             study.check(engine)
             whole = dict.fromkeys(trial.whole for trial in planned)
             found = [Finished(trial, engine.ended(trial)) for trial in whole if engine.has(trial)]
-            tests = Tests(
-                folder,
-                ledger,
-                watch,
-                dataset=task.dataset,
-                importance_samples=study.importance_samples,
-                stopping=stopping,
-            )
-            tested: dict[Trial, Evaluation | None] = {}
             with jax.default_device(task.device):
-                for trial, ended, _ in study.tested(found):
-                    tested[trial] = tests.of(trial, ended)
+                tested = {trial: tests.of(trial, ended) for trial, ended, _ in study.tested(found)}
             study.close(task, folder, found, stopping)
         except KeyboardInterrupt:
             raise InterruptedRunError(
@@ -239,7 +227,8 @@ def prepare(study: Study, device_kind: str, executor: Executor, watch: Watch) ->
         ConfigError: no such device, or an experiment needs more memory than there is.
         DataError: the data set is missing or broken.
     """
-    if any(one.model.precision == "auto" for one in study.experiments):
+    experiments = [*study.experiments]
+    if any(one.model.precision == "auto" for one in experiments):
         raise ConfigError(
             "model.precision auto: members are compared at one precision, on whatever device",
             hint="set model.precision to float32 or bfloat16",
@@ -257,7 +246,9 @@ def prepare(study: Study, device_kind: str, executor: Executor, watch: Watch) ->
         dataset = data.load(study.base.data, tell=lambda text: watch(Phase(text)))
     held_out = len(dataset.validation.images)
     at_once = executor.processes * (len(chosen) if device.platform == "cpu" else 1)
-    programs = dict.fromkeys(program_of(one, dataset, chosen) for one in study.experiments)
+    commit = cache(environment.git_commit)
+    task = Task(study.base, dataset, chosen, False, watch, git_commit=commit)
+    programs = dict.fromkeys(task._replace(settings=one).program for one in experiments)
     for each in programs:
         each.check()
     with jax.default_device(device):  # as in training: what is traced here is not traced again
@@ -268,25 +259,10 @@ def prepare(study: Study, device_kind: str, executor: Executor, watch: Watch) ->
         }
     if len(chosen) > 1 and (any(streamed) or dataset.on_disk):
         watch(Note("note: images that are streamed train on one device, one member after another"))
-    idle = dict.fromkeys(note for one in study.experiments for note in without_effect(one))
+    idle = dict.fromkeys(note for one in experiments for note in without_effect(one))
     for note in (*dataset.notes, *notes(study.base), *idle):
         watch(Note(f"note: {note}"))
-    return Task(
-        study.base, dataset, chosen, any(streamed), watch, git_commit=cache(environment.git_commit)
-    )
-
-
-def program_of(
-    settings: Config, dataset: data.Dataset, devices: Sequence[jax.Device] = ()
-) -> Program:
-    """Return the program that an experiment compiles to; for the devices see `Program.of`."""
-    return Program.of(
-        settings,
-        images=len(dataset.train.images),
-        image_shape=dataset.image_shape,
-        classes=dataset.classes,
-        devices=devices,
-    )
+    return task._replace(streamed=any(streamed))
 
 
 def _differences(ledger: Ledger, place: Device) -> list[str]:

@@ -8,8 +8,8 @@ from typing import final
 from vaectl.base import spent
 from vaectl.base.errors import DataError, DivergedError, RunError
 from vaectl.base.files import Folder
-from vaectl.data import Dataset
 from vaectl.evaluation import assess as assessment
+from vaectl.experiment import Task
 from vaectl.runs import trained
 from vaectl.runs.directory import RunDir
 from vaectl.runs.record import Evaluation
@@ -18,7 +18,7 @@ from vaectl.studies import trial_runs
 from vaectl.studies.ended import Ended, Tested
 from vaectl.studies.ledger import Ledger
 from vaectl.studies.trial import Trial
-from vaectl.training.events import Note, Phase, Warned, Watch
+from vaectl.training.events import Note, Phase, Warned
 
 SAMPLES, SEED = 1, 0
 """The samples per image, and the seed, of the ELBO on the test split."""
@@ -32,9 +32,7 @@ class Tests:
         self,
         folder: Folder,
         ledger: Ledger,
-        watch: Watch,
-        *,
-        dataset: Dataset,
+        task: Task,
         importance_samples: int,
         stopping: Callable[[], bool],
     ) -> None:
@@ -43,16 +41,15 @@ class Tests:
         Args:
             folder: of the comparison.
             ledger: where evaluations are sealed.
-            watch: told of what goes on.
-            dataset: the images of all runs.
+            task: the images of all runs, and the watcher.
             importance_samples: K of the importance-weighted bound.
             stopping: tells whether a signal has asked to stop.
         """
         self.problems: list[str] = []
         """The reasons why runs are damaged, or could not be evaluated."""
-        self._folder, self._ledger, self._watch = folder, ledger, watch
-        self._dataset, self._importance_samples = dataset, importance_samples
-        self._stopping = stopping
+        self._folder, self._ledger = folder, ledger
+        self._watch, self._dataset = task.watch, task.dataset
+        self._importance_samples, self._stopping = importance_samples, stopping
 
     @spent.on("evaluation")
     def of(self, trial: Trial, ended: Ended) -> Evaluation | None:

@@ -57,15 +57,16 @@ def axis(text: str) -> dict[str, object]:
         return {key: documents.parse_value(f"[{given}]", origin)}
     found: dict[str, object] = {"low": _number(low, origin), "high": _number(others[0], origin)}
     for part in others[1:]:
-        if part in SCALES:
-            found["scale"] = part
-        elif part.isdigit():
-            found["count"] = int(part)
-        else:
+        name = "scale" if part in SCALES else "count"
+        hint = "LOW:HIGH:COUNT has equal steps, LOW:HIGH:COUNT:log equal ratios"
+        if name == "count" and not part.isdecimal():
+            near = did_you_mean(part, SCALES)
             raise ConfigError(
-                f"{origin}: {part} is no number of values and no scale{did_you_mean(part, SCALES)}",
-                hint="LOW:HIGH:COUNT has equal steps, LOW:HIGH:COUNT:log equal ratios",
+                f"{origin}: {part} is no number of values and no scale{near}", hint=hint
             )
+        if name in found:
+            raise ConfigError(f"{origin}: {found[name]} and {part} are each a {name}", hint=hint)
+        found[name] = int(part) if name == "count" else part
     return {key: found}
 
 

@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from vaectl.base.errors import ConfigError
 from vaectl.base.section import Count, Section, conflict
+from vaectl.config import documents
 from vaectl.config.meaning import measured
 from vaectl.config.naming import name_of
 from vaectl.config.schema import Config
@@ -244,19 +245,28 @@ def load(
     Raises:
         ConfigError: lists all problems, each with its place.
     """
+
+    def edit(values: dict[str, Any], origins: documents.Origins) -> None:
+        if searching and values.get("search") is None:
+            values["search"] = {}
+        if more:
+            study.add(values, origins, "vary", more, "--vary")
+
     settings = study.load(
-        KIND,
-        Sweep,
-        file,
-        base=Sweep.model_fields["base"].default,
-        assignments=assignments,
-        options=options,
-        more={"vary": ("--vary", more)} if more else {},
-        missing={"search": {}} if searching else {},
-        takes_experiments=True,
+        Sweep, file, assignments=assignments, options=options, edit=edit, read=_read
     )
     _ = settings.points  # each must be an experiment
     return settings
+
+
+def _read(file: Path, origins: documents.Origins) -> dict[str, Any]:
+    """Read a sweep; one experiment is the base of one."""
+    values = documents.read_mapping(file, origins)
+    if not study.is_experiment(values):
+        return values
+    origins.clear()
+    origins["base",] = f"{file}:1"
+    return {"base": str(file.absolute())}
 
 
 def differing(new: Sweep, old: Sweep) -> list[str]:

@@ -38,10 +38,10 @@ def publish(result: Result, watch: Watch = ignore) -> Summary:
         watch(Phase("drawing effects and responses"))
         summary, scores = summarize(result)
         rundir = RunDir(result.path)
-        written = {
-            name: rundir.write_figure(name, figure, FORMATS)
-            for name, figure in figures(result, summary, scores).items()
-        }
+        drawn = figures(result, summary, scores)
+        for name in report.CAPTIONS.keys() - drawn:  # an earlier result may have had more
+            rundir.remove_figure(name, FORMATS)
+        written = {name: rundir.write_figure(name, f, FORMATS) for name, f in drawn.items()}
         images = {name: files[1].read_bytes() for name, files in written.items()}
         texts = {
             "summary.json": summary.model_dump_json(indent=2) + "\n",

@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vaectl.objectives.base import label as term
-from vaectl.runs.record import Evaluation
 from vaectl.studies import statistics
 from vaectl.studies.facts import alike, environment, told
-from vaectl.studies.published import Published, Summarized
+from vaectl.studies.published import Published, Summarized, of_tests
 from vaectl.studies.run import places_of
 from vaectl.studies.statistics import ENOUGH, Interval, shown
 from vaectl.studies.trial import told as values_told
@@ -200,7 +199,6 @@ def _best(result: Result, scores: Scores, ranked: Sequence[Ranked]) -> Best | No
     second = next((each.label for each in whole if each.label != point.label), None)
     score = statistics.interval(scores[number])
     assert score is not None  # noqa: S101  # it trained at all seeds
-    tests = [each.tested for each in mine if each.tested]
     ahead = None
     if second:
         two = (each for each in result.trials if each.trial.label in (point.label, second))
@@ -212,20 +210,10 @@ def _best(result: Result, scores: Scores, ranked: Sequence[Ranked]) -> Best | No
         values=point.values,
         score=score,
         run=str(result.path / top.trial.run_name),
-        test_elbo=_interval([test.elbo.mean for test in tests]),
-        test_log_likelihood=_interval(_bounds(tests)),
-        test_kl=_interval([test.kl.mean for test in tests]),
         next=second,
         ahead=ahead,
+        **of_tests([each.tested for each in mine if each.tested]),
     )
-
-
-def _bounds(tests: Sequence[Evaluation]) -> list[float]:
-    return [test.log_likelihood.mean for test in tests if test.log_likelihood]
-
-
-def _interval(values: Sequence[float]) -> Interval | None:
-    return statistics.interval(np.array(values, np.float64))
 
 
 def _verdict(
