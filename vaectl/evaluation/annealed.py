@@ -68,7 +68,7 @@ def annealed(
     *,
     chains: int,
     temperatures: int,
-    origin: Origin = "prior",
+    origin: Origin,
 ) -> Annealed:
     """Estimate log p(x) of each image.
 
@@ -102,7 +102,7 @@ def bracket(
     *,
     chains: int,
     temperatures: int,
-    origin: Origin = "prior",
+    origin: Origin,
 ) -> Bracket:
     """Bound log p(x) of images that the model draws from below and from above.
 
@@ -290,10 +290,8 @@ def anneal(
         steps = jnp.where(follows, steps[part] + _GAIN * (chance - ACCEPTANCE), steps)
         return point, log_w, accepted + chance, steps
 
-    nothing = jnp.zeros(z.shape[:2])
-    _, log_w, accepted, steps = jax.lax.fori_loop(
-        0, temperatures, step, (at(z), nothing, nothing[0], steps)
-    )
+    nothing = jnp.zeros(z.shape[:2]), jnp.zeros(len(x))
+    _, log_w, accepted, steps = jax.lax.fori_loop(0, temperatures, step, (at(z), *nothing, steps))
     return log_w, accepted / temperatures, steps
 
 
