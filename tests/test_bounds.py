@@ -218,10 +218,14 @@ def test_step_sizes_are_found_in_a_short_run_and_then_kept(
     temperatures: int, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Chains whose steps follow the acceptance, or where they begin, would not be unbiased."""
-    runs, keys, starts = [], set(), set()
+    runs: list[tuple[int, float, bool, bool]] = []
+    keys: set[bytes] = set()
+    starts: set[bytes] = set()
 
     def anneal(*given: Any) -> Any:
-        _, _, x, _, z, key, count, steps, adapt, back, _ = given
+        _, _, x, classes, z, key, count, steps, adapt, back, origin = given
+        assert (classes == y).all()
+        assert origin == "posterior"
         starts.add(bytes(np.asarray(z)))
         size = np.exp(np.asarray(steps)).mean().round(4)
         runs.append((int(count), float(size), bool(adapt), bool(back)))
@@ -230,9 +234,9 @@ def test_step_sizes_are_found_in_a_short_run_and_then_kept(
         return jnp.full((2, 3), log_w), jnp.zeros(len(x)), steps + jnp.log(2.0)
 
     monkeypatch.setattr(annealed, "compiled_anneal", anneal)
-    network = known(StandardNormal()).network
-    given = (network.vae, network.variables, 3, None, jax.random.key(0))
-    found = annealed.bracket(*given, chains=2, temperatures=temperatures, origin="prior")
+    network, y = known(StandardNormal(), 3).network, jnp.eye(3)
+    given = (network.vae, network.variables, 3, y, jax.random.key(0))
+    found = annealed.bracket(*given, chains=2, temperatures=temperatures, origin="posterior")
     assert runs == [
         (few, 0.5, True, False),
         (temperatures, 1.0, False, False),
@@ -248,12 +252,14 @@ def test_step_sizes_are_found_in_a_short_run_and_then_kept(
 )
 def test_simulated_images_are_bracketed(prior: Prior) -> None:
     model, key = known(prior, 3 if prior.standard else 0), jax.random.key(6)
-    vae, variables = model.network.vae, model.network.variables
+    vae = model.network.vae
+    variables = jax.device_put(model.network.variables, jax.devices()[0])  # as they are loaded
     y = jax.nn.one_hot(jnp.arange(80) % 3, 3) if prior.standard else None
     # as `bracket` draws them
     x, _ = annealed.compiled_simulate(vae, variables, y, jax.random.split(key, 3)[0], 80)
     exact = model.log_p(x, y)
-    gaps = []
+    gaps: list[float] = []
+    programs = annealed.compiled_anneal._cache_size()  # type: ignore[attr-defined]
     for temperatures in (3, 200):
         found = annealed.bracket(
             vae, variables, 80, y, key, chains=8, temperatures=temperatures, origin="prior"
@@ -264,6 +270,7 @@ def test_simulated_images_are_bracketed(prior: Prior) -> None:
         gaps.append((below + above).mean())
     assert gaps[0] > gaps[1] + 0.2
     assert abs(gaps[1]) < 0.15
+    assert annealed.compiled_anneal._cache_size() == programs + 1  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("shift", [0.0, 6.0])
