@@ -128,7 +128,7 @@ def test_weights_are_averaged_and_counted(rng: np.random.Generator) -> None:
 def test_a_transition_is_that_of_hamiltonian_dynamics_by_hand(rng: np.random.Generator) -> None:
     """Between N(0, 1) and N(1, 1/4), whose log density is not a number beyond a wall."""
     b, key, wall = 0.25, jax.random.key(3), 1.5
-    size = np.array([0.1, 0.4, 0.8], np.float32)
+    size = np.array([0.1, 0.6, 1.0], np.float32)
     unit = np.array([[1, 2], [0.5, 1], [1, 0.5]], np.float32)
     start = np.minimum(rng.normal(size=(40, 3, 2)), 1.4).astype(np.float32)
 
@@ -160,6 +160,7 @@ def test_a_transition_is_that_of_hamiltonian_dynamics_by_hand(rng: np.random.Gen
     chance = np.minimum(np.exp(energy(start, momentum) - energy(z, faster)), 1)
     taken = jax.random.uniform(keys[2], (40, 3)) < chance
     assert (chance == 0).any()
+    assert 3 < taken[(chance > 0.05) & (chance < 0.95)].sum() < 15
     np.testing.assert_allclose(share, chance.mean(axis=0), rtol=1e-4)
     expected = np.where(taken[..., None], z, start)
     for found, right in zip(moved, at(expected), strict=True):
