@@ -464,10 +464,17 @@ class _Normal(Likelihood):
 class _Linear(Model):
     """One matrix up, one down."""
 
-    def build(self, image_shape: Any, code_size: int, outputs: int, rngs: nnx.Rngs) -> nnx.Module:
+    def build(
+        self,
+        image_shape: Any,
+        code_size: int,
+        outputs: int,
+        rngs: nnx.Rngs,
+        classes: int = 0,
+    ) -> nnx.Module:
         pixels = math.prod(image_shape)
-        up = nnx.Linear(pixels, 2 * code_size, rngs=rngs)
-        down = nnx.Linear(code_size, pixels * outputs, rngs=rngs)
+        up = nnx.Linear(pixels + classes, 2 * code_size, rngs=rngs)
+        down = nnx.Linear(code_size + classes, pixels * outputs, rngs=rngs)
         encoder = nnx.Sequential(lambda x: 0.3 * x.reshape(len(x), -1), up)
         return AutoEncoder(encoder, down, (*image_shape, outputs))
 
@@ -475,9 +482,9 @@ class _Linear(Model):
 LINEAR = VAE(_Linear(), _Normal(), StandardNormal(), 2, (2, 2, 1))
 
 
-def _linear(prior: Prior) -> Network:
+def _linear(prior: Prior, classes: int = 0) -> Network:
     """Return a linear network with a prior none of whose parts is at zero."""
-    vae = replace(LINEAR, prior=prior)
+    vae = replace(LINEAR, prior=prior, classes=classes)
     rng = np.random.default_rng(8)
     variables = jax.tree.map(
         lambda leaf: jnp.float32(leaf + 0.3 * rng.normal(size=leaf.shape)),

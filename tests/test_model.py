@@ -81,18 +81,25 @@ def test_the_papers_initialization_is_uniform_within_its_limits() -> None:
         np.testing.assert_allclose(jnp.var(layer["bias"]), 1, rtol=0.15)
 
 
-@pytest.mark.parametrize(("name", "function"), [("tanh", np.tanh), ("relu", lambda a: a * (a > 0))])
+@pytest.mark.parametrize(
+    ("name", "function", "classes"), [("tanh", np.tanh, 4), ("relu", lambda a: a * (a > 0), 0)]
+)
 def test_forward_pass_is_two_layers_each_way(
-    name: str, function: object, rng: np.random.Generator
+    name: str, function: object, classes: int, rng: np.random.Generator
 ) -> None:
+    """A class is one number, 2 for 4 of them, among zeros behind the pixels and the code."""
     assert callable(function)
     vae = mlp((4, 3, 1), code_size=3, hidden_size=7, activation=name)
+    vae = dataclasses.replace(vae, classes=classes)
     variables = vae.init(jax.random.key(1))
-    network = vae.network(variables)
+    told = np.eye(classes, dtype=np.float32)[rng.integers(classes, size=5)] if classes else None
+    network = vae.network(variables).given(None if told is None else jnp.asarray(told))
     p = jax.tree.map(np.asarray, variables)
     x = rng.random((5, 12)).astype(np.float32)
 
     def layer(side: str, name: str, a: np.ndarray) -> np.ndarray:
+        if name == "hidden" and told is not None:
+            a = np.concatenate([a, 2 * told], axis=1)
         weights: np.ndarray = a @ p[side][name]["kernel"] + p[side][name]["bias"]
         return weights
 

@@ -166,12 +166,8 @@ def under(
         posteriors: of the N images.
         width: of the components.
     """
-    mean, variance = _moments(own, told, posteriors)
-    ints = (own.astype(np.int32), told.astype(np.int32))
-    codes = Codes(*map(jnp.asarray, (z, *ints, mean, variance)))
-    mu, log_var, classes = map(jnp.asarray, posteriors)
-    of_posteriors = mu, log_var, classes.astype(jnp.int32)
-    found = compiled_densities(codes, jnp.float32(width), *of_posteriors)
+    codes = Codes(*map(jnp.asarray, (z, own, told, *_moments(own, told, posteriors))))
+    found = compiled_densities(codes, jnp.float32(width), *map(jnp.asarray, posteriors))
     return Densities(*map(np.asarray, found))
 
 
@@ -183,7 +179,7 @@ def _moments(
     The own image is taken out of the sums over the class, in float64.
     """
     mu, var = posteriors.mu.astype(np.float64), np.exp(posteriors.log_var.astype(np.float64))
-    mean, variance = np.empty((2, len(own), mu.shape[1]), np.float32)
+    mean, variance = np.empty((2, len(own), mu.shape[1]))
     for each in np.unique(told):
         alike, codes = posteriors.classes == each, told == each
         centre = mu[alike].mean(axis=0)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32, Key
 
 from vaectl.evaluation.weights import Weights
-from vaectl.vae.posterior import Codes
+from vaectl.vae.posterior import log_normal
 from vaectl.vae.vae import VAE, Network, Variables
 
 Origin = Literal["prior", "posterior"]
@@ -68,7 +68,7 @@ def annealed(
     *,
     chains: int,
     temperatures: int,
-    origin: Origin = "prior",
+    origin: Origin,
 ) -> Annealed:
     """Estimate log p(x) of each image.
 
@@ -102,7 +102,7 @@ def bracket(
     *,
     chains: int,
     temperatures: int,
-    origin: Origin = "prior",
+    origin: Origin,
 ) -> Bracket:
     """Bound log p(x) of images that the model draws from below and from above.
 
@@ -126,9 +126,8 @@ def bracket(
     x, z = compiled_simulate(vae, variables, y, of_images, images)
     found, steps = _forward(vae, variables, x, y, of_chains, chains, temperatures, origin)
     z = jnp.repeat(z[None], chains, axis=0)
-    t = jnp.int32(temperatures)
-    log_w, _, _ = compiled_anneal(
-        vae, variables, x, y, z, back, t, steps, jnp.bool(False), jnp.bool(True), origin
+    log_w, _, _ = _anneal(
+        *(vae, variables, x, y, z, back, temperatures, steps), adapt=False, back=True, origin=origin
     )
     return Bracket(found.log_p, -compiled_sum_up(log_w)[0])
 
@@ -149,20 +148,29 @@ def _forward(
     """
     pilot, first, run = jax.random.split(key, 3)
     pilot_first, pilot = jax.random.split(pilot)
-    # placed like images that were drawn on the device: another placement would compile another
-    # program
-    x, y = jax.device_put((x, y), jax.tree.leaves(variables)[0].sharding)
+    x, y = _placed(variables, x, y)
     start = partial(compiled_start, vae, variables, x, y)
-    anneal = partial(compiled_anneal, vae, variables, x, y)
-    forth = jnp.bool(False)
+    anneal = partial(_anneal, vae, variables, x, y, back=False, origin=origin)
     z, steps = start(pilot_first, chains, origin)
-    few = jnp.int32(short(temperatures))
-    _, _, steps = anneal(z, pilot, few, steps, jnp.bool(True), forth, origin)
+    _, _, steps = anneal(z, pilot, short(temperatures), steps, adapt=True)
     z, _ = start(first, chains, origin)
-    t = jnp.int32(temperatures)
-    log_w, accepted, _ = anneal(z, run, t, steps, jnp.bool(False), forth, origin)
+    log_w, accepted, _ = anneal(z, run, temperatures, steps, adapt=False)
     log_p, effective = compiled_sum_up(log_w)
     return Annealed(log_p, effective, accepted), steps
+
+
+def _anneal(
+    vae: VAE, variables: Variables, *arrays: Any, adapt: bool, back: bool, origin: Origin
+) -> Any:
+    """Call the compiled `anneal`, with all arrays in one place, so that one program is compiled."""
+    x, y, z, key, temperatures, steps = arrays
+    numbers = jnp.int32(temperatures), steps, jnp.bool(adapt), jnp.bool(back)
+    return compiled_anneal(vae, variables, *_placed(variables, x, y, z, key, *numbers), origin)
+
+
+def _placed(variables: Variables, *arrays: Any) -> Any:
+    """Move arrays to where the network is, and tie them to that place, as results may be not."""
+    return jax.device_put(arrays, jax.tree.leaves(variables)[0].sharding)
 
 
 def short(temperatures: int) -> int:
@@ -290,10 +298,8 @@ def anneal(
         steps = jnp.where(follows, steps[part] + _GAIN * (chance - ACCEPTANCE), steps)
         return point, log_w, accepted + chance, steps
 
-    nothing = jnp.zeros(z.shape[:2])
-    _, log_w, accepted, steps = jax.lax.fori_loop(
-        0, temperatures, step, (at(z), nothing, nothing[0], steps)
-    )
+    nothing = jnp.zeros(z.shape[:2]), jnp.zeros(len(x))
+    _, log_w, accepted, steps = jax.lax.fori_loop(0, temperatures, step, (at(z), *nothing, steps))
     return log_w, accepted / temperatures, steps
 
 
@@ -309,7 +315,7 @@ def _ends(
 
     def posterior(z: Float[Array, "chains images code"]) -> Float[Array, "chains images"]:
         noise = (z - mu) * jnp.exp(-0.5 * log_var)
-        return jnp.sum(Codes(z, mu, log_var, noise).log_marginals(), axis=-1)
+        return jnp.sum(log_normal(jnp.square(noise), log_var), axis=-1)
 
     def joint(z: Float[Array, "chains images code"]) -> Float[Array, "chains images"]:
         return prior.log_prob(z) + network.log_prob(z, x)

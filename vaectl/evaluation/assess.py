@@ -54,18 +54,7 @@ def assess(
             hint="--split chooses other images; more of them at the next training by "
             f"data.{split_name}_size",
         )
-    footprint.check_program(
-        f"--samples {samples}",
-        "lower --samples",
-        compiled_bound,
-        model.vae,
-        model.variables,
-        shaped((IMPORTANCE_BATCH, *model.image_shape), np.float32),
-        model.vae.first_class(IMPORTANCE_BATCH),
-        streams.key(seed, "evaluate"),
-        samples,
-    )
-    model.check_room(prior_samples)
+    _check_room(model, samples, prior_samples)
     start = time.perf_counter()
     found = likelihoods(
         model.vae,
@@ -81,18 +70,6 @@ def assess(
     activity = found.mu.var(axis=0, dtype=np.float64)
     elbo, kl, nll = map(Estimate.of, (-(found.kl + found.nll), found.kl, found.nll))
     iw = None if found.iw is None else Estimate.of(found.iw)
-    size = dimensions(model.settings, model.image_shape)
-    bits = (
-        None
-        if size is None
-        else Bits(
-            dimensions=size,
-            elbo=_in_bits(elbo, size),
-            kl=_in_bits(kl, size, sign=-1),
-            nll=_in_bits(nll, size, sign=-1),
-            log_likelihood=iw and _in_bits(iw, size),
-        )
-    )
     broken_samples, broken_images = _broken(model, split_name, prior_samples, seed)
     return Evaluation(
         run=model.rundir.name,
@@ -110,7 +87,7 @@ def assess(
         importance_samples=importance_samples,
         precision=precision,
         log_likelihood=iw,
-        bits_per_dimension=bits,
+        bits_per_dimension=_in_bits(model, elbo, kl, nll, iw),
         code_size=model.code_size,
         active_units=int((activity > ACTIVE).sum()),
         activity=activity.tolist(),
@@ -120,6 +97,22 @@ def assess(
         broken_images=broken_images,
         seconds=time.perf_counter() - start,
     )
+
+
+def _check_room(model: Trained, samples: int, prior_samples: int) -> None:
+    """Refuse samples that do not fit into memory, before any are drawn."""
+    footprint.check_program(
+        f"--samples {samples}",
+        "lower --samples",
+        compiled_bound,
+        model.vae,
+        model.variables,
+        shaped((IMPORTANCE_BATCH, *model.image_shape), np.float32),
+        model.vae.first_class(IMPORTANCE_BATCH),
+        streams.key(0, "evaluate"),
+        samples,
+    )
+    model.check_room(prior_samples)
 
 
 def _broken(
@@ -144,9 +137,20 @@ def _check_finite(found: Likelihoods, problem: str) -> None:
         raise DivergedError(problem, hint=hint)
 
 
-def _in_bits(nats: Estimate, size: int, sign: int = 1) -> Estimate:
-    """Convert an estimate of a log-probability, or of its negative (`sign` -1)."""
-    return Estimate(
-        mean=bits_per_dimension(sign * nats.mean, size),
-        standard_error=-bits_per_dimension(nats.standard_error, size),
+def _in_bits(
+    model: Trained, elbo: Estimate, kl: Estimate, nll: Estimate, iw: Estimate | None
+) -> Bits | None:
+    """Convert nats per image to bits per dimension; None if the model has none."""
+    size = dimensions(model.settings, model.image_shape)
+    if size is None:
+        return None
+
+    def of(nats: Estimate, sign: int = 1) -> Estimate:  # -1: the negative of a log-probability
+        return Estimate(
+            mean=bits_per_dimension(sign * nats.mean, size),
+            standard_error=-bits_per_dimension(nats.standard_error, size),
+        )
+
+    return Bits(
+        dimensions=size, elbo=of(elbo), kl=of(kl, -1), nll=of(nll, -1), log_likelihood=iw and of(iw)
     )

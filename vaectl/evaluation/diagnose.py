@@ -74,13 +74,7 @@ def diagnose(
     Cremer et al. 2018 (gaps); Wu et al. 2017 (log p(x)); Hoffman & Johnson 2016 (KL).
     """
     begun = time.perf_counter()
-    splits: dict[SplitName, Split] = {name: model.split(name) for name in (split_name, "train")}
-    for name, split in splits.items():
-        if len(split.images) < LEAST:
-            raise DataError(
-                f"{model.title}: {len(split.images)} {name} images are too few to diagnose",
-                hint=f"at least {LEAST} are needed; --split chooses the held-out ones",
-            )
+    splits = _splits(model, split_name)
     sizes = {name: len(split.images) for name, split in splits.items()}
     _check_room(model, plan, max(sizes.values()))
     work = Work(model.title, plan, sizes, watch, {} if finished is None else finished)
@@ -127,6 +121,18 @@ def diagnose(
             "warnings": tuple(_warnings(diagnosis)),
         }
     )
+
+
+def _splits(model: Trained, held_out: Literal["validation", "test"]) -> dict[SplitName, Split]:
+    """Return the held-out and the training images; refuse too few of either."""
+    splits: dict[SplitName, Split] = {name: model.split(name) for name in (held_out, "train")}
+    for name, split in splits.items():
+        if len(split.images) < LEAST:
+            raise DataError(
+                f"{model.title}: {len(split.images)} {name} images are too few to diagnose",
+                hint=f"at least {LEAST} are needed; --split chooses the held-out ones",
+            )
+    return splits
 
 
 class _Found(NamedTuple):

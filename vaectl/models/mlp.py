@@ -81,19 +81,17 @@ class MLP(Model, name="mlp"):
 
         from vaectl.vae.networks import AutoEncoder, InputNoise, Layers
 
-        weights = {
-            "lecun_normal": nnx.initializers.lecun_normal(),
-            "lecun_uniform": nnx.initializers.lecun_uniform(),
-        }
-        biases = {"zeros": nnx.initializers.zeros_init(), "unit_uniform": unit_uniform}
+        weights = getattr(nnx.initializers, self.weight_init)()
+        zeros = nnx.initializers.zeros_init()
+        biases = unit_uniform if self.bias_init == "unit_uniform" else zeros
 
         def linear(wide: int, narrow: int, *, use_bias: bool = True) -> nnx.Module:
             return nnx.Linear(
                 wide,
                 narrow,
                 use_bias=use_bias,
-                kernel_init=weights[self.weight_init],
-                bias_init=biases[self.bias_init],
+                kernel_init=weights,
+                bias_init=biases,
                 rngs=rngs,
             )
 

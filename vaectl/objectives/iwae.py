@@ -56,7 +56,7 @@ class IWAE(Objective, name="iwae"):
 
     def estimator(self, samples: int) -> str:
         """Name K, and the samples of the ELBO reported with the bound."""
-        return f"IWAE bound, K = {samples}; ELBO, {samples} sample{'s' * (samples > 1)}"
+        return f"IWAE bound, K = {samples}; {super().estimator(samples)}"
 
     def estimators(self, samples: int) -> dict[str, str]:
         """Name K of the bound."""

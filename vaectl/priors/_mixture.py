@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import TYPE_CHECKING, final
 
@@ -11,8 +10,6 @@ from vaectl.vae.posterior import log_normal
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Key
-
-_LOG_2PI = math.log(2 * math.pi)
 
 
 @final
@@ -46,7 +43,8 @@ class Mixture(Distribution):
         import jax.numpy as jnp
 
         inverse = jnp.exp(-self.log_var)
-        at_mean = self.log_weights - 0.5 * jnp.sum(self.log_var + _LOG_2PI, axis=-1)
+        at_peak = log_normal(jnp.zeros_like(self.log_var), self.log_var)
+        at_mean = self.log_weights + jnp.sum(at_peak, axis=-1)
 
         @jax.checkpoint
         def of_one(z: Float[Array, " code"]) -> Float[Array, ""]:

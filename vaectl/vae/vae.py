@@ -110,7 +110,7 @@ class Network:
     ) -> None:
         self.module = module
         self.vae = vae
-        self._y = y
+        self._told = () if y is None else (y,)
 
     def given(self, y: Float[Array, "batch classes"] | None) -> Network:
         """Return the same network, which is told the classes of the images of a batch.
@@ -130,8 +130,7 @@ class Network:
         self, x: Float[Array, "batch h w c"]
     ) -> tuple[Float[Array, "batch code"], Float[Array, "batch code"]]:
         """Return mean and log-variance of q(z|x) for each image."""
-        told = () if self._y is None else (self._y,)
-        posterior: tuple[Array, Array] = self.module.encode(x, *told)
+        posterior: tuple[Array, Array] = self.module.encode(x, *self._told)
         return posterior
 
     def draw(
@@ -142,8 +141,7 @@ class Network:
 
     def decode(self, z: Float[Array, "*batch code"]) -> Float[Array, "*batch h w c numbers"]:
         """Return the likelihood's inputs for each pixel."""
-        told = () if self._y is None else (self._y,)
-        raw: Array = self.module.decode(z, *told)
+        raw: Array = self.module.decode(z, *self._told)
         if self.vae.likelihood.shared:
             shared = getattr(self.module, _SHARED)[...]
             raw = jnp.concatenate(
