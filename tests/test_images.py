@@ -358,6 +358,16 @@ def test_prepared_pictures_of_16_bits_whose_first_one_is_dark_are_found_again(
         assert data.published(f"images:{folder}", 0).fingerprint() == held
 
 
+def test_prepared_pictures_of_16_bits_are_found_again_with_their_range_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VAECTL_CACHE_DIR", str(tmp_path / "cache"))
+    folder = _wide(tmp_path / "my", np.linspace(0, 4112, 256).astype(int).reshape(16, 16))
+    data.published(f"images:{folder}", 0, Reading(range=(0, 255)))
+    with pytest.raises(DataError, match="from 0 to 4112"):
+        data.published(f"images:{folder}", 0)
+
+
 @pytest.mark.parametrize("brightest", [65535, 16320])
 def test_all_levels_of_16_bits_are_read_as_ever(brightest: int, tmp_path: Path) -> None:
     """Runs know their data by their bytes."""

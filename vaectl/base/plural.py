@@ -10,4 +10,4 @@ def plural(count: int, what: str) -> str:
 
 def listed(names: Sequence[str], most: int = 20) -> str:
     """Join names by commas, at most so many of them; `none` if there are none."""
-    return ", ".join(names[:most]) + ", ..." * (len(names) > most) or "none"
+    return ", ".join(names[:most]) + ", ..." * (len(names) > most) if names else "none"

@@ -75,7 +75,7 @@ def told(classes: Sequence[str]) -> str:
 
 
 def name_of(number: int, classes: Sequence[str]) -> str:
-    """Return the name of a class; its number, if classes have no names."""
+    """Return the name of a class, or its number if it has none."""
     return classes[number] if 0 <= number < len(classes) else str(number)
 
 

@@ -175,7 +175,7 @@ def _range(name: str, split: str, array: Pixels) -> _Range:
             hint="replace these pixels, or leave out these images; "
             "np.argwhere(~np.isfinite(x)) finds them",
         )
-    if low == high:
+    if low == high and split != "validation":  # others may validate, and these are checked later
         raise DataError(
             f"{name}: every pixel of its {split} images is {low}",
             hint="look at the data: constant images contain nothing to learn",

@@ -37,7 +37,7 @@ function latentSection(body, app) {
   // the code or the class has changed, and with it the plane through the code
   function changed() { update(); plane?.decodeBackground(); }
 
-  function move(to) { z.set(to); changed(); }
+  function move(to) { z.set(to); (code > 2 ? changed : update)(); }
 
   const plane = flat ? null : latentPlane();
   const sliders = latentSliders();

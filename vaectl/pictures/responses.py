@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.ticker import LogLocator, MaxNLocator
 
+from vaectl.base.values import written
 from vaectl.objectives.base import label as label_of
 from vaectl.pictures.canvas import Figure, digits, logarithmic, panels, rows_of
 from vaectl.pictures.style import DEFAULT, Style
@@ -77,8 +77,8 @@ class Scale(NamedTuple):
         if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
             numbers = np.array(values, np.float64)
             return cls(numbers, [], _is_logarithmic(np.unique(numbers)))
-        names = list(dict.fromkeys(_name(value) for value in values))
-        places = np.array([names.index(_name(value)) for value in values], np.float64)
+        names = list(dict.fromkeys(written(value) for value in values))
+        places = np.array([names.index(written(value)) for value in values], np.float64)
         return cls(places, names, logarithmic=False)
 
     @property
@@ -445,7 +445,3 @@ def _medians(x: Any, y: Any) -> tuple[Any, Any]:
         np.array([np.median(x[part]) for part in parts]),
         np.array([np.median(y[part]) for part in parts]),
     )
-
-
-def _name(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

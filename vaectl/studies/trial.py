@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
+from vaectl.base.values import written
 from vaectl.config.schema import Config
 from vaectl.studies import identity
 from vaectl.studies.ranges import Value
@@ -76,16 +77,6 @@ class Trial(NamedTuple):
 def told(values: Iterable[tuple[str, Value]]) -> str:
     """Write values and their keys."""
     return ", ".join(f"{key} {written(value)}" for key, value in values)
-
-
-def written(value: Value) -> str:
-    """Write a value: a number in few digits, or in all where others would read the same."""
-    if isinstance(value, float):
-        text = f"{value:g}"
-        return text if float(text) == value else repr(value)
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def alike(trial: Trial) -> tuple[Config, tuple[str, ...]]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from vaectl.base import spent
 from vaectl.base.files import Folder
+from vaectl.base.values import written as value_of
 from vaectl.experiment.curves import FORMATS
 from vaectl.pictures import responses
 from vaectl.pictures.canvas import Figure
@@ -17,7 +18,6 @@ from vaectl.pictures.responses import Row
 from vaectl.runs.directory import RunDir
 from vaectl.studies import directory, drawing
 from vaectl.studies.ledger import write
-from vaectl.studies.trial import written as value_of
 from vaectl.sweeps import report
 from vaectl.sweeps.run import Result
 from vaectl.sweeps.scores import Scores
@@ -92,7 +92,7 @@ def figures(result: Result, summary: Summary, scores: Scores) -> dict[str, Figur
 def _named(values: dict[str, object]) -> str:
     """Name a level of an axis: the last part of each key, and the value."""
     return ", ".join(
-        f"{key.removesuffix('.name').rpartition('.')[2]} {value_of(value)}"  # type: ignore[arg-type]
+        f"{key.removesuffix('.name').rpartition('.')[2]} {value_of(value)}"
         for key, value in values.items()
     )
 

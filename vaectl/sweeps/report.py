@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from vaectl.base.values import written as value_written
 from vaectl.objectives.base import label
 from vaectl.studies import page
 from vaectl.studies.statistics import shown, told_outliers
-from vaectl.studies.trial import written as value_written
 from vaectl.sweeps.plan import Sweep
 from vaectl.sweeps.summary import Summary, told_pairs, written
 

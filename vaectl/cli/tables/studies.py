@@ -130,8 +130,8 @@ def _told_columns(
 
 def show_sweep(s: Sweep) -> None:
     """Print the best points, the effects of what varies, and the verdict."""
+    from vaectl.base.values import written as value_of
     from vaectl.studies.statistics import shown, told_outliers
-    from vaectl.studies.trial import written as value_of
     from vaectl.sweeps.summary import told_pairs, written
 
     seeds, brackets = len(s.seeds), f" [{s.intervals}]" if len(s.seeds) > 1 else ""
@@ -172,8 +172,8 @@ def show_sweep(s: Sweep) -> None:
 
 def _show_effects(effects: Sequence[Effect]) -> None:
     """Print what each value of each key does to the score."""
+    from vaectl.base.values import written as value_of
     from vaectl.studies.statistics import shown
-    from vaectl.studies.trial import written as value_of
 
     rows = [
         {

@@ -34,7 +34,7 @@ _RESIZED = {
 }
 """The ways to bring pictures to one size, by `data.resize`."""
 
-_FORMAT = 2
+_FORMAT = 3
 """The version of how pictures are decoded; those that an older one prepared are not used."""
 
 
@@ -317,9 +317,7 @@ def _key(root: Path, pictures: list[Path], decoder: Decoder) -> str:
     import PIL
 
     digest = hashlib.sha256(f"{PIL.__version__} {_FORMAT} {decoder.deep}".encode())
-    heeded = {"size", "resize", "channels"}
-    if decoder.reading.resize == "pad":
-        heeded.add("range")  # the borders are black
+    heeded = {"size", "resize", "channels", "range"}  # the range decides which levels are kept
     asked = decoder.reading.model_dump_json(include=heeded, exclude_defaults=True)
     if asked != "{}":
         digest.update(asked.encode())

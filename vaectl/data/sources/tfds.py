@@ -80,11 +80,13 @@ class Tfds(Source, name="tfds"):
             prepare = partial(_prepared, key, name, builder, most, tell, progress)
             found = cache.cached(key, prepare, most)
             unused = [split for split in builder.info.splits if split not in _SPLITS]
-            if "label" in builder.info.features and not _has_classes(builder.info.features):
+            # a copy of an older vaectl may have labels that are none
+            if "label" in builder.info.features and found.train.labels is None:
                 unused.append("label, which is not the number of a class")
             if unused:
                 found = replace(found, notes=(*found.notes, f"not used: {', '.join(unused)}"))
-        return replace(found, classes=_class_names(builder.info.features))
+        labelled = found.train.labels is not None
+        return replace(found, classes=_class_names(builder.info.features) if labelled else ())
 
     @classmethod
     def entries(cls) -> list[Entry]:
@@ -138,12 +140,12 @@ def _class_names(features: Any) -> tuple[str, ...]:
 
 
 def _has_classes(features: Any) -> bool:
-    """Tell whether each image has a class, which is one whole number."""
+    """Tell whether each image has a class, which is one whole number or a boolean."""
     import numpy as np
 
     if "label" not in features or features["label"].shape != ():
         return False
-    return bool(np.issubdtype(features["label"].np_dtype, np.integer))
+    return np.dtype(features["label"].np_dtype).kind in "biu"
 
 
 def _download(name: str, builder: Any, progress: bool) -> Published:
