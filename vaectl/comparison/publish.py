@@ -15,11 +15,9 @@ from vaectl.comparison.result import Member, Result, members
 from vaectl.comparison.summarize import summarize
 from vaectl.comparison.summary import Side, Summary
 from vaectl.config.meaning import estimators
-from vaectl.experiment.curves import FORMATS
 from vaectl.pictures import charts, fields, search
 from vaectl.pictures.canvas import Figure
 from vaectl.pictures.traces import COLOURS, Trace
-from vaectl.runs.directory import RunDir
 from vaectl.studies import directory, drawing
 from vaectl.studies.ledger import write
 from vaectl.training.events import Phase, Watch, ignore
@@ -56,12 +54,9 @@ def _publish(result: Result) -> Summary:
         )
         for place, side in enumerate(sides)
     ]
-    figures = _figures(result, summary, by_label, traces)
-    rundir = RunDir(result.path)
-    for name in {"curves-seconds", *CAPTIONS} - {*figures}:  # an earlier result may have had more
-        rundir.remove_figure(name, FORMATS)
-    written = {name: rundir.write_figure(name, f, FORMATS) for name, f in figures.items()}
-    images = {CAPTIONS[name]: written[name][1].read_bytes() for name in CAPTIONS if name in written}
+    figures = _figures(result, summary, by_label, sides, traces)
+    written = drawing.replace(result.path, figures, {"curves-seconds", *CAPTIONS})
+    images = {CAPTIONS[name]: written[name].read_bytes() for name in CAPTIONS if name in written}
     runs = {
         label: {member.outcome.seed: member.run_name for member in those}
         for label, those in by_label.items()
@@ -81,11 +76,10 @@ def _figures(
     result: Result,
     summary: Summary,
     by_label: Mapping[str, Sequence[Member]],
+    sides: Sequence[Side],
     traces: Sequence[Trace],
 ) -> dict[str, Figure]:
-    """Draw the figures of a result, by their names."""
-    places = {trace.label: place for place, trace in enumerate(traces)}
-    sides = sorted(summary.sides, key=lambda side: places[side.label])
+    """Draw the figures of a result, by their names; the traces are those of the sides."""
     what = [summary.metrics[key] for key in ("estimator", "binarization") if summary.metrics]
     title = "\n".join([summary.name, ", ".join(what)]).strip()
     curves = partial(
@@ -103,6 +97,7 @@ def _figures(
     if len(sides) > 1 and summary.epochs > 1:
         ranks = {side.label: np.array(side.ranks_along) for side in sides}
         order = [side.label for side in summary.sides]
+        places = {side.label: place for place, side in enumerate(sides)}
         figures["along"] = fields.along(ranks, order, places, title=title)
     if result.settings.tuning:
         tried = {

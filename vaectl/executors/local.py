@@ -17,6 +17,7 @@ from vaectl.members import job as jobs
 from vaectl.members.job import Done, Job, Wanted
 from vaectl.runs.record import Device
 from vaectl.training.events import Event, Phase, Watch
+from vaectl.training.program import Program
 
 
 @final
@@ -63,6 +64,8 @@ class _Local(Pool, Foreseeing):
         self._members = 0
         """The members of the job that have not ended."""
         self._compiling: Future[None] | None = None
+        self._expected: Program | None = None
+        """The program that compiles, or was compiled last, in the thread."""
 
     @property
     def room(self) -> int:
@@ -79,13 +82,17 @@ class _Local(Pool, Foreseeing):
 
     def submit(self, job: Job) -> None:
         task, folder, _, stopping = self._surroundings
-        if self._compiling:
+        if self._compiling and self._expected == jobs.of(job[0], task).program:
             with spent.on("compilation"):
                 self._compiling.exception()  # waits; the job meets an error itself
         self._job, self._members = jobs.train(job, task, folder, stopping), len(job)
 
     def expect(self, wanted: Wanted) -> None:
-        self._compiling = self._compiler.submit(jobs.compile_ahead, wanted, self._surroundings.task)
+        task = self._surroundings.task
+        program = jobs.of(wanted, task).program
+        if program != self._expected:
+            self._expected = program
+            self._compiling = self._compiler.submit(jobs.compile_ahead, wanted, task)
 
     def receive(self) -> Message | None:
         if not self._told and self._job:

@@ -87,7 +87,7 @@ def train(
         KeyboardInterrupt: asked to stop; the runs' states are saved.
         RunError: something cannot be written.
     """
-    task = task._replace(settings=job[0].settings, traced=job[0].traced)
+    task = of(job[0], task)
     splits = task.images()
     how, _ = population.strategy(task.program, task.devices, splits[0])
     # resumed members take turns on any device, so that one state at a time is restored
@@ -98,12 +98,19 @@ def train(
         yield from _train(together, how, task, splits, folder, stopping)
 
 
+def of(wanted: Wanted, task: Task) -> Task:
+    """Return the task of a member of a study."""
+    return task._replace(settings=wanted.settings, traced=wanted.traced)
+
+
 def compile_ahead(wanted: Wanted, task: Task) -> None:
     """Compile the program of a member that trains later, but not that of members together.
 
-    The arguments are those of `train`.
+    Args:
+        wanted: the member.
+        task: the data and the device, as of `train`.
     """
-    task = task._replace(settings=wanted.settings, traced=wanted.traced)
+    task = of(wanted, task)
     alone = task.alone
     splits = alone.shapes()
     if population.strategy(task.program, task.devices, splits[0])[0] == "in turn":

@@ -91,8 +91,9 @@ def estimate(
 
 def _states(settings: Config) -> int:
     """Return the number of states that a run keeps, about."""
-    often = 1 + math.ceil(settings.epochs / settings.checkpoint.every)  # with a best one
-    return often if settings.checkpoint.keep == "all" else min(often, NEEDED)
+    saves = math.ceil(settings.epochs / settings.checkpoint.every)
+    states = saves + (saves > 1)  # with a best one between two saves
+    return states if settings.checkpoint.keep == "all" else min(states, NEEDED)
 
 
 def _pace(task: Task) -> tuple[float, float, float]:

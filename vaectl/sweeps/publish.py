@@ -11,11 +11,9 @@ import numpy as np
 from vaectl.base import spent
 from vaectl.base.files import Folder
 from vaectl.base.values import written as value_of
-from vaectl.experiment.curves import FORMATS
 from vaectl.pictures import responses
 from vaectl.pictures.canvas import Figure
 from vaectl.pictures.responses import Row
-from vaectl.runs.directory import RunDir
 from vaectl.studies import directory, drawing
 from vaectl.studies.ledger import write
 from vaectl.sweeps import report
@@ -37,12 +35,9 @@ def publish(result: Result, watch: Watch = ignore) -> Summary:
     with directory.locked(result.path, force=False):
         watch(Phase("drawing effects and responses"))
         summary, scores = summarize(result)
-        rundir = RunDir(result.path)
         drawn = figures(result, summary, scores)
-        for name in report.CAPTIONS.keys() - drawn:  # an earlier result may have had more
-            rundir.remove_figure(name, FORMATS)
-        written = {name: rundir.write_figure(name, f, FORMATS) for name, f in drawn.items()}
-        images = {name: files[1].read_bytes() for name, files in written.items()}
+        written = drawing.replace(result.path, drawn, report.CAPTIONS)
+        images = {name: file.read_bytes() for name, file in written.items()}
         texts = {
             "summary.json": summary.model_dump_json(indent=2) + "\n",
             POINTS: table(result),
