@@ -47,7 +47,7 @@ def test_the_divergence_of_the_aggregate_posterior_is_bracketed(
 
 @pytest.mark.parametrize(("images", "classes"), [(10, 1), (2, 10), (50, 2)])
 def test_the_lower_bound_is_one_on_few_images(images: int, classes: int) -> None:
-    """Of a population whose q(z|y) is the prior, so that there is no divergence."""
+    """The population has q(z|y) = p(z), so that there is no divergence."""
     found = []
     for seed in range(20):
         rng = np.random.default_rng(seed)
@@ -84,7 +84,7 @@ def test_wider_components_leave_the_width_of_the_mixture(rng: np.random.Generato
 
 
 def test_a_code_is_compared_with_the_posteriors_of_its_class(rng: np.random.Generator) -> None:
-    """They are those of a mixture that has no others."""
+    """A mixture of these posteriors alone has the same densities."""
     mu, log_var = rng.standard_normal((2, 60, 2)).astype(np.float32)
     classes = np.arange(60) % 2
     z, own = rng.standard_normal((60, 2)).astype(np.float32), np.arange(60)
@@ -138,7 +138,7 @@ def test_half_of_the_codes_choose_the_width_by_which_the_other_half_gives_the_bo
 
 
 def test_rounding_makes_a_mixture_no_narrower_than_a_posterior() -> None:
-    """Others that are alike, where the own image is so far away that the sums over all round."""
+    """All others are alike, and the own image is so far away that the sums over all round."""
     mu, var = np.zeros((31, 2), np.float32), np.array([1e-8, 1e-6], np.float32)
     mu[0] = 3e6
     posteriors = Posteriors(mu, np.log(var) + np.zeros_like(mu), np.zeros(31, int))
@@ -148,7 +148,7 @@ def test_rounding_makes_a_mixture_no_narrower_than_a_posterior() -> None:
 
 
 def test_codes_are_compared_in_parts_of_a_size_that_memory_has() -> None:
-    """By 80 of 1,000 codes at a time, not by all or by one."""
+    """A part has 80 of 1,000 codes, not all of them or one."""
     program = aggregate.compiled_densities.lower(*mismatch.shapes(10_000, 20)).compile()
     memory: Any = program.memory_analysis()
     assert 2**21 < memory.temp_size_in_bytes < 2**25

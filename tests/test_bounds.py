@@ -29,7 +29,7 @@ class Known(NamedTuple):
     bias: np.ndarray
     parts: list[tuple[float, np.ndarray, np.ndarray]]
     shift: np.ndarray
-    """What each class adds to the pixels."""
+    """The pixels that each class adds."""
 
     def log_p(self, x: jax.Array, y: jax.Array | None = None) -> np.ndarray:
         """Return log p(x), or log p(x|y), which is a mixture of Gaussians, too."""
@@ -71,7 +71,7 @@ MORE = [(0, "posterior"), (1, "prior"), (1, "posterior"), (2, "prior"), (2, "pos
     ("number", "origin"), [*ROWS, *(pytest.param(*row, marks=pytest.mark.full) for row in MORE)]
 )
 def test_annealing_finds_the_likelihood_of_a_linear_model(number: int, origin: Origin) -> None:
-    """Of one that is told classes, if the prior is normal; on the device of its arrays."""
+    """The model is told classes if the prior is normal, and its arrays are on another device."""
     model, first, second = known(PRIORS[number], 0 if number else 3), *jax.devices()[:2]
     x = 0.5 * jax.random.normal(jax.random.key(2), (60, 2, 2, 1))
     y = None if number else jax.nn.one_hot(jnp.arange(60) % 3, 3)
@@ -126,7 +126,7 @@ def test_weights_are_averaged_and_counted(rng: np.random.Generator) -> None:
 
 
 def test_a_transition_is_that_of_hamiltonian_dynamics_by_hand(rng: np.random.Generator) -> None:
-    """Between N(0, 1) and N(1, 1/4), whose log density is not a number beyond a wall."""
+    """The path leads from N(0, 1) to N(1, 1/4), whose log density is not a number beyond a wall."""
     b, key, wall = 0.25, jax.random.key(3), 1.5
     size = np.array([0.1, 0.6, 1.0], np.float32)
     unit = np.array([[1, 2], [0.5, 1], [1, 0.5]], np.float32)
@@ -171,7 +171,7 @@ def test_a_transition_is_that_of_hamiltonian_dynamics_by_hand(rng: np.random.Gen
 def test_weights_and_step_sizes_are_added_up_along_the_path(
     origin: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By hand, with transitions that are known and tell the size and the unit of their steps."""
+    """The transitions are known, and tell the size and the unit of their steps."""
     network, matrix, bias, *_ = known(StandardNormal())
     x = 0.5 * jax.random.normal(jax.random.key(2), (3, 2, 2, 1))
     mu, log_var = map(np.asarray, network.encode(x))

@@ -106,7 +106,7 @@ def assert_equal(ours: Result, theirs: Result) -> None:
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_the_next_program_is_compiled_while_another_trains(tmp_path: Path, streamed: bool) -> None:
-    """But for those that were compiled to estimate the time; images of a disk use one device."""
+    """Some are compiled before that, to estimate the time; images of a disk use one device."""
     more: dict[str, object] = {"base.model.hidden_size": 9}
     if streamed:
         np.save(tmp_path / "train.npy", np.arange(260 * 9, dtype=np.uint8).reshape(260, 3, 3))

@@ -321,7 +321,7 @@ class _Column(NamedTuple):
 
     name: str
     heights: Float[np.ndarray, " points"]
-    """Those of all points; points that diverged come last."""
+    """The heights of all points; points that diverged come last."""
     ticks: _Ticks
 
 
