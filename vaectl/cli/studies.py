@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # these load JAX
 
 
 class Asked(NamedTuple):
-    """What a command of studies was asked for, besides their settings."""
+    """The options of a command of studies, besides the settings of the study."""
 
     how: How
     plugins: Sequence[Path]
